@@ -1,0 +1,69 @@
+# Diptych: the commands of the README. `make help` lists them.
+#
+#   PYTHON       interpreter for the environment (default: the first of 3.11, 3.12, 3.10 found)
+#   VENV         where the environment goes (default: .venv)
+#   PIP_FLAGS    more options for pip, such as an index with CPU-only wheels of PyTorch
+#   PYTEST_FLAGS more options for pytest, such as -k resume
+#   DEMO_FLAGS   more options for `diptych demo`
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+DEMO_FLAGS ?=
+PINNED := pyproject.toml constraints.txt
+IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+
+.PHONY: help demo test check format prepare clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-all prepare ## install, train both panels on small MNIST, sample, compare
+	$(BIN)/diptych demo $(DEMO_FLAGS)
+
+test: $(VENV)/.installed-dev prepare ## install and run every test, of both panels
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: $(VENV)/.installed-dev ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+prepare: $(VENV)/.installed-all ## compile Jittor for this machine (once, about 4 minutes)
+	$(BIN)/diptych doctor --prepare
+
+clean: ## remove the environment and the tools' caches
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second run quick; they are renewed when a dependency or a pin changes.
+$(VENV)/.installed-all: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all]'
+	touch $@
+
+$(VENV)/.installed-dev: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all,dev]'
+	touch $(VENV)/.installed-all $@
+
+$(BIN)/python:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.10 python3); do \
+	    if "$$python" -c '$(IN_RANGE)' >/dev/null 2>&1; then \
+	        echo "environment: $(VENV), from $$(command -v "$$python")"; \
+	        exec "$$python" -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "make: no usable Python among: $(or $(PYTHON),python3.11 python3.12 python3.10 python3)." >&2; \
+	echo "  Diptych needs Python 3.10, 3.11 or 3.12 with venv (on Debian: sudo apt install" >&2; \
+	echo "  python3-venv python3-dev). Name one: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11" >&2; \
+	exit 1

@@ -1,0 +1,148 @@
+"""What a panel must provide: five small jobs, and nothing that both panels could share.
+
+A backend turns host arrays into its own and back, builds a network and a learner from
+(plan, weights), runs a network without gradients, and waits for its device. Weights cross as
+`dict[str, numpy.ndarray]` alone; schedules, noise, batches and solvers stay on the host side.
+
+PyTorch and Jittor are never loaded into one process (they bring two OpenMP run-times and two
+allocators, and crash): `load` refuses the second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.blueprint import Plan, Weights
+from diptych.config import TrainConfig
+from diptych.errors import UserError, nearest
+
+BACKENDS = ("torch", "jittor")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything that one training step consumes, as host arrays.
+
+    Attributes:
+        step: 1-based number of the optimizer step.
+        epoch: 0-based epoch that the step belongs to.
+        x0: clean images, (B, C, H, W) float32 in [-1, 1].
+        t: timesteps, (B,) int64.
+        alpha, sigma: scales at t, (B, 1, 1, 1) float32.
+        embedding: sinusoidal embedding of t, (B, ch) float32.
+        eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
+        masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
+            where the rate is 0.
+    """
+
+    step: int
+    epoch: int
+    x0: npt.NDArray[np.float32]
+    t: npt.NDArray[np.int64]
+    alpha: npt.NDArray[np.float32]
+    sigma: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
+    eps: npt.NDArray[np.float32] | None
+    masks: tuple[npt.NDArray[np.uint8], ...] | None
+
+
+@dataclass(frozen=True)
+class State:
+    """A learner's whole state; each of the four holds one array per weight."""
+
+    step: int
+    raw: Weights
+    ema: Weights
+    adam_m: Weights
+    adam_v: Weights
+
+
+class Learner(Protocol):
+    """A network in training: loss, gradients, clipping, Adam, EMA."""
+
+    def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
+        """One optimizer step; loss and gradient norm as device scalars, to be read later."""
+
+    def gradients(self, batch: Batch) -> tuple[float, Weights]:
+        """Loss and the unclipped gradients of a batch; nothing is updated."""
+
+    def state(self) -> State:
+        """A copy of the whole state on the host."""
+
+    def restore(self, state: State) -> None:
+        """Continue exactly from `state`."""
+
+
+class Backend(Protocol):
+    """One panel on one device."""
+
+    name: str
+    device: str
+
+    def array(self, values: npt.NDArray[Any]) -> Any:
+        """A host array on the device."""
+
+    def numpy(self, values: Any) -> npt.NDArray[Any]:
+        """A device array on the host."""
+
+    def scalar(self, value: Any) -> float:
+        """A device scalar as a Python float; waits for it."""
+
+    def network(self, plan: Plan, weights: Weights) -> Any:
+        """A network for prediction only, with exactly these weights."""
+
+    def predict(self, network: Any, x: Any, embedding: Any) -> Any:
+        """The network's output for images (B, C, H, W) and embeddings (B or 1, ch); no gradients."""
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        """A learner that starts from these weights, with an EMA equal to them."""
+
+    def clip(self, x: Any) -> Any:
+        """The array limited to [-1, 1]."""
+
+    def submit(self, x: Any) -> None:
+        """Hand the work behind `x` to the device without waiting: lazy frameworks pile it up."""
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+
+    def memory_mb(self) -> float:
+        """Memory in use: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+
+    def describe(self) -> dict[str, Any]:
+        """Framework version, device name and threads, for run records."""
+
+
+def load(name: str, device: str = "auto") -> Backend:
+    """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+
+    Raises:
+        UserError: an unknown name or device, a framework that is not installed, a device that is
+            not there, or the other framework already loaded in this process.
+    """
+    if name not in BACKENDS:
+        raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
+        raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
+    other = BACKENDS[1 - BACKENDS.index(name)]
+    if other in sys.modules:
+        raise UserError(
+            f"{other} is already loaded in this process and cannot share it with {name}; "
+            f"use one process for each, with files between them"
+        )
+    if importlib.util.find_spec(name) is None:
+        raise UserError(
+            f"backend '{name}' is not installed; install it: pip install 'diptych[{name}]'"
+        )
+    panel = importlib.import_module(f"diptych.{name}.backend")
+    backend: Backend = panel.make(device)
+    return backend

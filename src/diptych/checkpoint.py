@@ -1,0 +1,115 @@
+"""Checkpoints: safetensors and a manifest in one folder, there whole or not at all.
+
+    checkpoints/step-00000938/
+        manifest.json            step, backend, config identity, sha256 of each file
+        raw.safetensors          the weights as trained
+        ema.safetensors          their moving average, which is what one samples from
+        adam_m.safetensors, adam_v.safetensors
+
+A folder is written under another name and moved into place; only then is an older one removed.
+Reading checks every hash, name and shape; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from diptych.backend import State
+from diptych.blueprint import Plan, Weights, check_weights
+from diptych.errors import UserError
+from diptych.files import atomic_path, read_json, sha256_of, write_json
+
+GROUPS = ("raw", "ema", "adam_m", "adam_v")
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+def weights_sha256(weights: Mapping[str, npt.NDArray[np.float32]]) -> str:
+    """The identity of weights: sha256 over names, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name], dtype="<f4")
+        digest.update(f"{name} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
+    """Write the checkpoint of `state` into `run`, then drop all but the last `keep`.
+
+    Args:
+        run: the run folder.
+        state: the learner's whole state.
+        facts: what the manifest says besides: backend, config identity.
+        keep: how many checkpoints stay, 1 or more.
+    """
+    path = run / "checkpoints" / f"step-{state.step:08d}"
+    if path.exists():  # written before an interruption; equal by construction
+        shutil.rmtree(path)
+    with atomic_path(path) as folder:
+        folder.mkdir()
+        for group in GROUPS:
+            save_file(getattr(state, group), folder / f"{group}.safetensors")
+        hashes = {f"{group}.safetensors": sha256_of(folder / f"{group}.safetensors") for group in GROUPS}
+        manifest = {"schema": 1, "step": state.step, **facts, "files": hashes}
+        write_json(folder / "manifest.json", manifest)
+    for old in all_checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def all_checkpoints(run: Path) -> list[Path]:
+    """The run's checkpoint folders, oldest first."""
+    folder = run / "checkpoints"
+    found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def latest(run: Path) -> Path:
+    """The newest checkpoint. Raises UserError where there is none."""
+    found = all_checkpoints(run)
+    if not found:
+        raise UserError(f"{run}: holds no checkpoint; train it first: diptych train --out {run}")
+    return found[-1]
+
+
+def load_weights(path: Path, group: str, plan: Plan) -> Weights:
+    """One group of a checkpoint (`raw` or `ema`), checked against its manifest and the plan."""
+    manifest = read_json(path / "manifest.json")
+    file = path / f"{group}.safetensors"
+    expected = manifest.get("files", {}).get(file.name)
+    if not file.is_file():
+        raise UserError(f"{file}: is missing; the checkpoint is not whole")
+    if expected != sha256_of(file):
+        raise UserError(f"{file}: is damaged (its sha256 is not the manifest's); use another checkpoint")
+    weights = read_safetensors(file)
+    check_weights(plan, weights, str(file))
+    return weights
+
+
+def load_state(path: Path, plan: Plan) -> State:
+    """A whole checkpoint. Raises UserError where anything is missing, damaged or of another plan."""
+    step = read_json(path / "manifest.json").get("step")
+    if not isinstance(step, int):
+        raise UserError(f"{path / 'manifest.json'}: holds no step; the checkpoint is damaged")
+    return State(step, *(load_weights(path, group, plan) for group in GROUPS))
+
+
+def read_safetensors(file: Path) -> Weights:
+    """The arrays of a safetensors file as float32. Raises UserError where it is damaged."""
+    try:
+        arrays = load_file(file)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: not found") from error
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{file}: not a valid safetensors file ({error}); use another copy") from error
+    return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}

@@ -1,0 +1,21 @@
+"""Data: known sources found or downloaded, read from IDX files, and made smaller."""
+
+from __future__ import annotations
+
+from diptych.data.dataset import Dataset, load_dataset
+from diptych.data.idx import read_idx
+from diptych.data.prefetch import Prefetch
+from diptych.data.resize import shrink
+from diptych.data.sources import SOURCES, Located, Source, find
+
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Located",
+    "Prefetch",
+    "Source",
+    "find",
+    "load_dataset",
+    "read_idx",
+    "shrink",
+]

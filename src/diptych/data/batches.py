@@ -1,0 +1,83 @@
+"""Training batches as a pure function of the step: no generator carries state.
+
+Step s (from 1) belongs to epoch (s - 1) // steps_per_epoch; an epoch is one keyed permutation of
+all images, and its last batch is smaller where the batch size does not divide them. So a resumed
+run meets exactly the batches of an uninterrupted one, and both panels meet the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import noise
+from diptych.backend import Batch
+from diptych.blueprint import Plan, time_embedding
+from diptych.config import Config
+from diptych.schedule import make_schedule
+
+
+def to_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Pixels 0 .. 255 as float32 in [-1, 1]: x / 127.5 - 1."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_uint8(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Floats as pixels: clipped to [-1, 1], scaled by 127.5, rounded to nearest."""
+    return np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+
+
+class Batches:
+    """All batches of a run; `batch(step)` makes one."""
+
+    def __init__(self, config: Config, plan: Plan, images: npt.NDArray[np.uint8]) -> None:
+        self.config = config
+        self.plan = plan
+        self.images = images
+        self.steps_per_epoch = math.ceil(len(images) / config.train.batch_size)
+        schedule = make_schedule(config.diffusion)
+        self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
+        self.sigma = schedule.sigma.astype(np.float32)[:, None, None, None]
+        self.embedding = time_embedding(np.arange(schedule.timesteps), plan.ch)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
+    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The permutation of all images in one epoch."""
+        return noise.stream(self.config.seed, "order", epoch).permutation(len(self.images))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a 1-based step."""
+        seed, size = self.config.seed, self.config.train.batch_size
+        epoch, within = divmod(step - 1, self.steps_per_epoch)
+        x0 = to_float(self.images[self.order(epoch)[within * size : (within + 1) * size]])
+        if self.config.data.random_flip:
+            flipped = noise.stream(seed, "flip", step).random(len(x0)) < 0.5
+            x0[flipped] = x0[flipped, ..., ::-1]
+        t = noise.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
+        host = self.config.train.noise == "host"
+        return Batch(
+            step=step,
+            epoch=epoch,
+            x0=x0,
+            t=t,
+            alpha=self.alpha[t],
+            sigma=self.sigma[t],
+            embedding=self.embedding[t],
+            eps=noise.normal(seed, "training_noise", x0.shape, step) if host else None,
+            masks=self.masks(step, len(x0)) if host else None,
+        )
+
+    def masks(self, step: int, size: int) -> tuple[npt.NDArray[np.uint8], ...] | None:
+        """Dropout's keep masks of one step, one for each residual block."""
+        rate = self.plan.dropout
+        if not rate:
+            return None
+        return tuple(
+            noise.keep_mask(
+                self.config.seed, step, k, (size, block.out_ch, block.size, block.size), rate
+            )
+            for k, block in enumerate(self.plan.blocks)
+        )

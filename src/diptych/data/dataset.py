@@ -1,0 +1,128 @@
+"""A data set in memory: uint8 images and labels, and a hash that is their identity.
+
+    sha256 = SHA-256(b"uint8 N C H W\\n" + the image bytes)
+
+The hash is of the pixels and their shape, not of the files, so that the same images give the same
+identity however they were packed and wherever they lay; run records carry it. Pixels stay uint8:
+60,000 MNIST images are 47 MB, and a batch is rescaled when it is gathered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.data.idx import read_idx
+from diptych.data.resize import shrink
+from diptych.data.sources import SOURCES, Located, Source, find, lookup
+from diptych.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels of one split.
+
+    Attributes:
+        name: the source, such as "mnist".
+        split: "train" or "test".
+        images: (N, C, H, W), uint8, 0..255, read-only.
+        labels: (N,), uint8, 0..9, read-only.
+        sha256: the identity of the images as they are here, after any resizing.
+        origin: where they were found, for people.
+    """
+
+    name: str
+    split: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    sha256: str
+    origin: str
+
+
+def load_dataset(
+    source: str,
+    split: str = "train",
+    *,
+    image_size: int | None = None,
+    data_dir: Path | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Find, if need be download, read and check one split of a known data set.
+
+    Args:
+        source: "mnist" (60,000 and 10,000 images), "fashion_mnist" (likewise) or "mnist-10k"
+            (in the package; its "train" is MNIST's 10,000 test images).
+        split: "train" or "test".
+        image_size: height and width in pixels, a divisor of the native 28; None: native.
+        data_dir: read from this folder and nowhere else.
+        download: whether to fetch what is not on this machine.
+
+    Raises:
+        UserError: unknown source or split; files missing, damaged or of another data set; a size
+            that 28 is not a multiple of; no way to download.
+        MachineError: files that the machine does not let us read or write.
+    """
+    known = lookup(source, split)
+    located = find(source, split, data_dir)
+    if located is None:
+        from diptych.data.download import fetch
+
+        located = fetch(known, split, online=download)
+    images = read_idx(located.images, ndim=3)
+    labels = read_idx(located.labels, ndim=1)
+    _check(known, located, images, labels)
+    images = images[:, None]
+    full_size = _identity(images)
+    _check_identity(known, split, located, full_size)
+    small = shrink(images, image_size) if image_size is not None else images
+    sha256 = full_size if small is images else _identity(small)
+    return Dataset(known.name, split, small, labels, sha256, located.origin)
+
+
+def _identity(images: NDArray[np.uint8]) -> str:
+    header = "uint8 " + " ".join(str(size) for size in images.shape) + "\n"
+    digest = hashlib.sha256(header.encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def _check(
+    known: Source, located: Located, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> None:
+    """Whether the two files fit the source and each other."""
+    count, height, width = images.shape
+    if (height, width) != (known.size, known.size):
+        raise UserError(
+            f"{located.images}: the images are {height}x{width}, {known.name} has "
+            f"{known.size}x{known.size}. Put the published file there."
+        )
+    if len(labels) != count:
+        raise UserError(
+            f"{located.labels}: {len(labels)} labels for the {count} images of "
+            f"{located.images.name}. Replace both with files of one split."
+        )
+    if labels.max() > 9:
+        raise UserError(
+            f"{located.labels}: a label is {labels.max()}, expected 0 to 9. "
+            "Replace it with a sound copy."
+        )
+
+
+def _check_identity(known: Source, split: str, located: Located, sha256: str) -> None:
+    """Refuse one known data set in the place of another: their files bear the same names."""
+    owners = [
+        (other.name, part)
+        for other in SOURCES.values()
+        for part, identity in other.identities.items()
+        if identity == sha256
+    ]
+    if owners and (known.name, split) not in owners:
+        name, part = owners[0]
+        raise UserError(
+            f"{located.images}: these are the images of {name} ({part}), expected {known.name} "
+            f"({split}). Use data.source={name}, or put {known.name}'s files there."
+        )

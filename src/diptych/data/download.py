@@ -1,0 +1,159 @@
+"""Fetching a data set's files into the user's cache, once.
+
+    mirror/NAME.gz  ->  cache/NAME.gz.part  ->  unpacked to a temporary name, sha256  ->  cache/NAME
+
+The part file outlives an interruption and is continued by the next try where the server allows it.
+pooch checks the hash of what was unpacked and gives the file its name only then, so a name in the
+cache means a whole, right file. Two processes that start together take turns through a lock.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diptych.data.sources import File, Located, Source, cache_folder
+from diptych.errors import MachineError, UserError
+
+TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
+_PIECE = 1 << 16
+
+
+class _Unusable(Exception):
+    """What a mirror gave, or did not give, in a few words; the next one is tried."""
+
+
+def fetch(known: Source, split: str, online: bool = True) -> Located:
+    """Download both files of a split into the cache, from the first mirror that serves them.
+
+    Raises:
+        UserError: `online` is False or no mirror served it; says which files to put where.
+        MachineError: the cache cannot be written.
+    """
+    folder = cache_folder(known)
+    if not online:
+        raise UserError(_refusal(known, split, "downloading is switched off"))
+    try:
+        with _turn(folder):
+            paths = [_fetch_file(known, file, folder) for file in known.splits[split]]
+    except _Unusable as error:
+        raise UserError(_refusal(known, split, f"it could not be downloaded ({error})")) from None
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
+    return Located(paths[0], paths[1], f"{folder} (downloaded)")
+
+
+def _fetch_file(known: Source, file: File, folder: Path) -> Path:
+    """One file from the first mirror that serves it whole and right."""
+    refusals = []
+    for mirror in known.mirrors:
+        part = folder / f"{file.name}.gz.part"
+        # What an earlier try left may be of another file: then one more, from the beginning.
+        for _ in range(2 if part.exists() else 1):
+            try:
+                return _retrieve(f"{mirror}{file.name}.gz", file, folder, part)
+            except _Unusable as error:
+                refusal = f"{mirror}: {error}"
+            if part.exists():
+                break
+        refusals.append(refusal)
+    raise _Unusable("; ".join(refusals) or "no mirror is known")
+
+
+def _retrieve(url: str, file: File, folder: Path, part: Path) -> Path:
+    import pooch
+    import requests
+
+    def download(url: str, output: str, _: Any) -> None:
+        print(f"downloading {url}", file=sys.stderr)
+        _continue(url, part)
+        _unpack(part, Path(output))
+
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        pooch.retrieve(url, f"sha256:{file.sha256}", file.name, folder, downloader=download)
+    except requests.HTTPError as error:
+        code = error.response.status_code if error.response is not None else "error"
+        raise _Unusable(f"HTTP {code}") from None
+    except requests.Timeout:
+        raise _Unusable("no answer in time") from None
+    except requests.RequestException as error:  # also an OSError: to be caught before those
+        what = "connection broken" if part.exists() else "no connection"
+        raise _Unusable(f"{what}, {type(error).__name__}") from None
+    except ValueError:  # pooch's word for another hash
+        raise _Unusable("the sha256 of the content is not the published one") from None
+    return folder / file.name
+
+
+def _continue(url: str, part: Path) -> None:
+    """Fetch the rest of `url` behind what `part` already holds, or all of it."""
+    import requests
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    # Not "gzip": a server that packed the packed file again would have it unpacked on the way.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == 416:  # nothing behind what we have: it is whole, or wrong
+            return
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with (
+            part.open("ab" if have else "wb") as stored,
+            tqdm(
+                desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None
+            ) as bar,
+        ):
+            for piece in answer.iter_content(_PIECE):
+                stored.write(piece)
+                bar.update(len(piece))
+    if total is not None and part.stat().st_size < total:
+        raise requests.ConnectionError("the server closed the connection early")
+
+
+def _unpack(part: Path, output: Path) -> None:
+    """Unpack the whole part file; it goes once it is unpacked or known to be of no use."""
+    try:
+        content = gzip.decompress(part.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
+        part.unlink()
+        raise _Unusable("it sent something else than a gzip file") from None
+    output.write_bytes(content)  # a full disk leaves the part file for the next try
+    part.unlink()
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One process at a time downloads into `folder`; the next one finds the files there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: two at once may fetch twice, and the hash still guards
+        yield
+        return
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.glob("tmp*"):  # pooch's temporary names; whoever made them was killed
+            left.unlink()
+        yield
+
+
+def _refusal(known: Source, split: str, why: str) -> str:
+    names = " and ".join(f"{file.name}.gz" for file in known.splits[split])
+    hint = f" {known.hint}." if known.hint else ""
+    return (
+        f"{known.name} ({split}) is not on this machine and {why}. Put {names} into "
+        f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hint}"
+    )

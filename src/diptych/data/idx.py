@@ -1,0 +1,121 @@
+"""IDX files, the format of MNIST: a header that says everything, then the values.
+
+    0x00 0x00 TYPE NDIM | NDIM sizes, uint32 big-endian | the values, row-major
+
+The format is described on the MNIST page (http://yann.lecun.com/exdb/mnist/). Only unsigned
+bytes (TYPE 0x08) are read here: images have NDIM 3, labels NDIM 1. A file may be packed with
+gzip; that is seen from its content, not from its name, because both are often renamed.
+A file whose size differs from what its header promises, by as little as one byte, is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import MachineError, UserError
+
+UINT8 = 0x08
+_REPLACE = "Replace it with a sound copy."
+
+
+def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
+    """The values of an IDX file of unsigned bytes, gzip or raw.
+
+    Args:
+        path: the file.
+        ndim: how many dimensions it must have: 3 for images (N, H, W), 1 for labels (N,).
+
+    Returns:
+        uint8 array of `ndim` dimensions, none of them 0; read-only, as it views the file's bytes.
+
+    Raises:
+        UserError: missing, a folder, empty, damaged gzip, another magic number, type or number
+            of dimensions, or more or fewer bytes than the header promises.
+        MachineError: the file is there, but the machine does not let us read it.
+    """
+    content = _content(path)
+    shape = _shape(path, content, ndim)
+    start = 4 + 4 * ndim
+    promised, found = math.prod(shape), len(content) - start
+    if found != promised:
+        fault = "cut short" if found < promised else "followed by bytes that do not belong to it"
+        raise UserError(
+            f"{path}: the data are {fault}: {found} bytes after the header, "
+            f"expected {promised} for {_times(shape)}. {_REPLACE}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of the file, unpacked if it is gzip."""
+    try:
+        packed = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such file; expected an IDX file, gzip or raw.") from None
+    except IsADirectoryError:
+        raise UserError(
+            f"{path}: is a folder, expected an IDX file, gzip or raw. "
+            "Move the file that it holds up to this place, or remove the folder."
+        ) from None
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot be read ({error.strerror}). Check the file's permissions and the disk."
+        ) from None
+    if not packed:
+        raise UserError(f"{path}: is empty (0 bytes), expected an IDX file. {_REPLACE}")
+    if not packed.startswith(b"\x1f\x8b"):
+        return packed
+    try:
+        return gzip.decompress(packed)
+    except EOFError:
+        raise UserError(
+            f"{path}: the gzip data are cut short ({len(packed)} bytes found, the end is missing). "
+            f"{_REPLACE}"
+        ) from None
+    except (gzip.BadGzipFile, zlib.error, struct.error) as error:
+        raise UserError(f"{path}: the gzip data are damaged ({error}). {_REPLACE}") from None
+
+
+def _shape(path: Path, content: bytes, ndim: int) -> tuple[int, ...]:
+    """The sizes that the header states, after checking all else that it states."""
+    expected = bytes([0, 0, UINT8, ndim])
+    kind = {1: "labels", 3: "images"}.get(ndim, "values")
+    if content[:4] != expected:
+        raise UserError(
+            f"{path}: begins with {content[:4].hex()} ({_meaning(content[:4])}), "
+            f"expected {expected.hex()} (IDX {kind}, uint8, {ndim} dimensions). {_REPLACE}"
+        )
+    if len(content) < 4 + 4 * ndim:
+        raise UserError(
+            f"{path}: the header is cut short: {len(content)} bytes found, "
+            f"expected {4 + 4 * ndim}. {_REPLACE}"
+        )
+    shape = struct.unpack_from(f">{ndim}I", content, 4)
+    if 0 in shape:
+        raise UserError(
+            f"{path}: the header says {_times(shape)}, expected at least one in each dimension. "
+            f"{_REPLACE}"
+        )
+    return shape
+
+
+def _meaning(magic: bytes) -> str:
+    """What a wrong magic number is most likely to be, for people."""
+    if magic[:1] == b"<":
+        return "a web page, not data"
+    if len(magic) < 4 or magic[:2] != b"\x00\x00":
+        return "not an IDX file"
+    if magic[2] != UINT8:
+        return f"IDX of type 0x{magic[2]:02x}, not unsigned bytes"
+    return f"IDX of {magic[3]} dimensions"
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)

@@ -1,0 +1,111 @@
+"""Files that are there whole or not at all, and folders that nothing overwrites by accident."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import MachineError, UserError
+
+
+@contextlib.contextmanager
+def machine_faults(what: str) -> Iterator[None]:
+    """Turn the system's refusals while doing `what` into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(f"{what}: the disk is full; free some space and resume") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{what}: no permission to write; choose another folder") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise UserError(f"{what}: a file stands in the way ({error.strerror})") from error
+        raise MachineError(f"{what}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved to it when the block ends well, else removed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with machine_faults(f"writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if part.is_file():
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError where it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Make an output folder ready, or refuse one that holds something.
+
+    Raises:
+        UserError: it is a file, cannot be written, or holds files and neither `resume` nor
+            `overwrite` was asked for.
+    """
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; choose one")
+    with machine_faults(f"opening {path}"):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: is a file; give a folder")
+        if path.is_dir() and any(path.iterdir()) and not resume:
+            if not overwrite:
+                raise UserError(
+                    f"{path}: the folder is not empty; go on with --resume, "
+                    f"or replace it with --overwrite"
+                )
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{path}: no permission to write; choose another folder")

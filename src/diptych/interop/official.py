@@ -1,0 +1,224 @@
+"""Configs in the form of the official DDIM repository (ermongroup/ddim), read into ours.
+
+    data, model, diffusion, training, sampling, optim  ->  data, model, diffusion, train
+
+Every key is honoured, or refused by name, or has no meaning here (`_NO_MEANING`, with the reason).
+What their training does and no key says: the loss is summed over pixels, Adam's beta2 is 0.999,
+there is no learning-rate warm-up, and without `optim.grad_clip` gradients are not clipped.
+A reader who only samples passes `for_training=False`: then keys that only training uses may be
+missing, unknown or beyond us, and are left at our defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from diptych.config import Config, load_config, parse_tree, preset_names, validate
+from diptych.errors import UserError, nearest
+
+Tree = dict[str, Any]
+
+# A norm that no gradient in float32 reaches: the clipping factor is then exactly 1.
+NO_CLIP = 1e30
+
+# Their key -> ours.
+_HONOURED = {
+    "data.image_size": "data.image_size",
+    "data.channels": "data.channels",
+    "data.random_flip": "data.random_flip",
+    "model.ch": "model.ch",
+    "model.ch_mult": "model.ch_mult",
+    "model.num_res_blocks": "model.num_res_blocks",
+    "model.attn_resolutions": "model.attn_resolutions",
+    "model.dropout": "model.dropout",
+    "model.resamp_with_conv": "model.resamp_with_conv",
+    "model.ema_rate": "train.ema_rate",
+    "diffusion.beta_schedule": "diffusion.schedule",
+    "diffusion.beta_start": "diffusion.beta_start",
+    "diffusion.beta_end": "diffusion.beta_end",
+    "diffusion.num_diffusion_timesteps": "diffusion.timesteps",
+    "training.batch_size": "train.batch_size",
+    "training.n_epochs": "train.epochs",
+    "training.snapshot_freq": "train.checkpoint_every",
+    "optim.lr": "train.lr",
+    "optim.beta1": "train.beta1",
+    "optim.eps": "train.eps",
+    "optim.grad_clip": "train.grad_clip",
+}
+# Their key -> (the one value we have, why no other).
+_ONLY: dict[str, tuple[object, str]] = {
+    "data.rescaled": (True, "images are always scaled to [-1, 1]"),
+    "data.logit_transform": (False, "there is no logit transform"),
+    "data.uniform_dequantization": (False, "there is no dequantization noise"),
+    "data.gaussian_dequantization": (False, "there is no dequantization noise"),
+    "model.type": ("simple", "there is no other network"),
+    "model.ema": (True, "training always keeps an EMA"),
+    "optim.optimizer": ("Adam", "there is no other optimizer"),
+    "optim.weight_decay": (0.0, "Adam runs without weight decay"),
+    "optim.amsgrad": (False, "Adam runs without AMSGrad"),
+}
+# Accepted and left: the official code does not read them either, or they reach no number.
+_NO_MEANING = frozenset({
+    "data.num_workers",  # batches are a function of the step, however they are made
+    "model.var_type",  # the sampler's sigma is chosen when sampling
+    "training.n_iters",  # the official loop counts epochs
+    "training.validation_freq",  # the official loop never validates
+    "sampling.batch_size",  # chosen when sampling; an image does not depend on it
+    "sampling.last_only",
+    "sampling.ckpt_id",  # the checkpoint is chosen by its path
+})  # fmt: skip
+_MATCHED = ("data.dataset", "data.category", "model.in_channels", "model.out_ch")
+_KNOWN = [*_HONOURED, *_ONLY, *sorted(_NO_MEANING), *_MATCHED]
+_OPTIONAL = _NO_MEANING | {"data.category", "optim.grad_clip"}
+_TRAINING_ONLY = frozenset({
+    "data.dataset", "data.category", "data.random_flip", "data.uniform_dequantization",
+    "data.gaussian_dequantization", "model.dropout", "model.ema", "model.ema_rate",
+})  # fmt: skip
+_DATASETS = {"cifar10": "cifar10", "celeba": "celeba", "ffhq": "ffhq", "mnist": "mnist",
+             "fashionmnist": "fashion_mnist", "lsun": "lsun"}  # fmt: skip
+
+
+def is_official(tree: Tree) -> bool:
+    """Whether a config's keys are of the official form rather than ours."""
+    theirs = {"training", "optim", "sampling", "diffusion.beta_schedule", "data.dataset",
+              "diffusion.num_diffusion_timesteps", "model.out_ch", "model.type"}  # fmt: skip
+    ours = {"train", "seed", "diffusion.schedule", "diffusion.timesteps", "data.source"}
+    present = set(tree)
+    for section in ("data", "model", "diffusion"):
+        if isinstance(values := tree.get(section), dict):
+            present |= {f"{section}.{key}" for key in values}
+    return len(present & theirs) > len(present & ours)
+
+
+def read_config(path_or_name: str, *, for_training: bool = True) -> Config:
+    """A preset by name, or a YAML file of our form or of the official one, told by its keys.
+
+    Raises:
+        UserError: as `load_config` and `from_official`.
+    """
+    name = str(path_or_name)
+    if name in preset_names():
+        return load_config(name)
+    try:
+        tree = parse_tree(Path(name).read_text("utf-8"), name)
+    except (OSError, ValueError):  # not there, not text: `load_config` says so
+        return load_config(name)
+    if is_official(tree):
+        return from_official(tree, name, for_training=for_training)
+    return load_config(name)
+
+
+def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Config:
+    """Our config from the official one.
+
+    Args:
+        tree: the YAML file as a dict.
+        where: the file's name, for messages.
+        for_training: False where only the network and the noise matter (sampling from given
+            weights): keys of training that we lack are then left at our defaults.
+
+    Raises:
+        UserError: the first key that is missing, unknown, out of range, or beyond this package.
+    """
+    flat = _flat(tree, where)
+    for key, value in flat.items():
+        if for_training or not _only_trains(key):
+            _check(key, value, where)
+    for key in _KNOWN:
+        optional = key in _OPTIONAL or (not for_training and _only_trains(key))
+        if key not in flat and not optional:
+            raise UserError(f"{where}: key '{key}' is missing; the official form needs it")
+    for key in ("model.in_channels", "model.out_ch"):
+        if flat[key] != flat["data.channels"]:
+            raise UserError(
+                f"{where}: {key} is {flat[key]!r} but data.channels is {flat['data.channels']!r}; "
+                "the network here takes and gives images of the same channels"
+            )
+    ours: Tree = {"data": {}, "model": {}, "diffusion": {}, "train": {}}
+    for key, target in _HONOURED.items():
+        if key in flat and (for_training or not _only_trains(key) or _sound(target, flat[key])):
+            section, name = target.split(".")
+            ours[section][name] = flat[key]
+    ours["data"].update(source=_source(flat, where, for_training), split="train")
+    ours["train"].update(loss="sum", warmup_steps=0, beta2=0.999)
+    ours["train"].setdefault("grad_clip", NO_CLIP)
+    try:
+        return validate(ours, where)
+    except UserError as error:
+        raise UserError(_in_their_words(str(error))) from error
+
+
+def _flat(tree: Tree, where: str) -> Tree:
+    """{"data.channels": 3, ...}; unknown sections and values of another form are refused."""
+    sections = ["data", "model", "diffusion", "training", "sampling", "optim"]
+    flat: Tree = {}
+    for section, values in tree.items():
+        if section not in sections:
+            raise UserError(
+                f"{where}: section '{section}' is not of the official form"
+                f"{nearest(str(section), sections)}"
+            )
+        if not isinstance(values, dict):
+            raise UserError(f"{where}: section '{section}' is not a mapping of keys to values")
+        for key, value in values.items():
+            items = value if isinstance(value, list) else [value]
+            if not all(isinstance(item, (str, int, float, type(None))) for item in items):
+                raise UserError(f"{where}: {section}.{key} is not a value or a list of values")
+            flat[f"{section}.{key}"] = value
+    return flat
+
+
+def _only_trains(key: str) -> bool:
+    return key in _TRAINING_ONLY or key.startswith(("training.", "optim."))
+
+
+def _check(key: str, value: object, where: str) -> None:
+    if key not in _KNOWN and not key.startswith("sampling."):
+        raise UserError(f"{where}: key '{key}' is not of the official form{nearest(key, _KNOWN)}")
+    if key == "model.var_type" and value not in ("fixedlarge", "fixedsmall"):
+        raise UserError(f"{where}: {key} is {value!r}; expected fixedlarge or fixedsmall")
+    if key not in _ONLY:
+        return
+    wanted, reason = _ONLY[key]
+    if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
+        shown = str(wanted).lower() if isinstance(wanted, bool) else wanted
+        raise UserError(
+            f"{where}: {key} is {value!r}, which cannot be honoured: {reason} ({shown})"
+        )
+
+
+def _source(flat: Tree, where: str, for_training: bool) -> str:
+    """Our name of the data set; LSUN's has its category behind it."""
+    dataset, category = flat.get("data.dataset"), flat.get("data.category")
+    source = _DATASETS.get(str(dataset).lower())
+    if source == "lsun" and isinstance(category, str) and category:
+        return f"lsun_{category}"
+    if not for_training:
+        return source or (dataset if isinstance(dataset, str) and dataset else "unknown")
+    if source is None:
+        known = nearest(str(dataset), [name.upper() for name in _DATASETS])
+        raise UserError(f"{where}: data.dataset {dataset!r} is not known{known}")
+    if source == "lsun":
+        raise UserError(f"{where}: data.category is missing; LSUN needs it, for example bedroom")
+    if category is not None:
+        raise UserError(f"{where}: data.category has a meaning for LSUN only, not {dataset}")
+    return source
+
+
+def _sound(target: str, value: object) -> bool:
+    """Whether our key takes this value, all others at their defaults."""
+    section, name = target.split(".")
+    try:
+        validate({section: {name: value}}, "")
+    except UserError:
+        return False
+    return True
+
+
+def _in_their_words(message: str) -> str:
+    """A fault of our config with the key that stands in their file."""
+    for theirs, ours in {**_HONOURED, "data.dataset": "data.source"}.items():
+        message = re.sub(rf"(?<=: ){re.escape(ours)}(?=[:.])", theirs, message, count=1)
+    return message

@@ -1,0 +1,182 @@
+"""A weights file of any known form as name -> float32 array, with word of what it was.
+
+    file -> form (torch zip, torch legacy, pickle, jittor, safetensors)
+         -> content (state dict; official training list; wrapper around a state dict)
+         -> weights, EMA where the file has both and `raw` is not asked for
+
+The official training file is a list [model, optimizer, epoch, step, ema]; without EMA it has four
+items. Its model's names begin with `module.`, its EMA's do not: a prefix common to all is removed.
+Names and shapes are not checked against a network here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.interop.pickles import guarded, read_with_form
+from diptych.interop.rebuild import BFLOAT16, Array, StorageType, decode
+from diptych.interop.stream import Fault, show
+
+_PREFIX = "module."
+_RAW_NAMES = ("state_dict", "model_state_dict", "model", "net", "unet")
+_EMA_NAMES = ("ema_state_dict", "model_ema", "ema_model", "ema")
+# A tensor and its float32 copy differ by at most 4 times in size, and a few may share one storage;
+# a file that unfolds further (a number repeated along a stride of zero) is refused.
+_UNFOLD, _UNFOLD_FREE = 16, 64 * 2**20
+_SAFETENSORS = {
+    "F64": "f8", "F32": "f4", "F16": "f2", "BF16": BFLOAT16, "BOOL": "b1",
+    "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
+    "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
+}  # fmt: skip
+_SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights out of a file.
+
+    Attributes:
+        kind: "FORM/CONTENT". FORM: torch-zip, torch-legacy, pickle, jittor, safetensors. CONTENT:
+            state-dict, official-training, or wrapper:KEY for the entry that was taken.
+        weights: name -> array, float32, C-contiguous, writable, own memory.
+        ema: True for EMA weights, False for raw ones, None where the file does not tell.
+    """
+
+    kind: str
+    weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+    ema: bool | None
+
+
+def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
+    """The weights in `path`; nothing in the file is executed.
+
+    Args:
+        path: a file of any of the forms above; its name does not matter.
+        raw: take the raw weights where the file holds raw and EMA weights. A file with one set
+            gives that set either way; `Loaded.ema` says what it is.
+
+    Raises:
+        UserError: an unknown, damaged, hostile or ambiguous file, or entries that are not numbers.
+        MachineError: the file cannot be read.
+    """
+    path = Path(path)
+    if guarded(path, _is_safetensors):
+        form = "safetensors"
+        tree: object = guarded(path, _safetensors)
+    else:
+        form, tree = read_with_form(path)
+    content, found, ema = _choose(tree, raw, path)
+    return Loaded(f"{form}/{content}", _float32(found, path), ema)
+
+
+def state_dict(
+    path: str | os.PathLike[str], *, raw: bool = False
+) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """`load_weights(path, raw=raw).weights`."""
+    return load_weights(path, raw=raw).weights
+
+
+def _choose(tree: Any, raw: bool, path: Path) -> tuple[str, dict[str, Array], bool | None]:
+    """(content, arrays, ema) of what a pickle held."""
+    if _is_state_dict(tree):
+        return "state-dict", tree, None
+    if isinstance(tree, (list, tuple)) and len(tree) in (4, 5) and _is_state_dict(tree[0]):
+        if len(tree) == 4:
+            return "official-training", tree[0], False
+        if _is_state_dict(tree[4]):
+            return "official-training", tree[0 if raw else 4], not raw
+    if isinstance(tree, dict):
+        return _unwrap(tree, raw, path)
+    raise UserError(
+        f"{path}: holds a {_describe(tree)}, which is no weights file known here; expected name -> "
+        "tensor, or the official list [model, optimizer, epoch, step, ema]"
+    )
+
+
+def _unwrap(
+    tree: dict[Any, Any], raw: bool, path: Path
+) -> tuple[str, dict[str, Array], bool | None]:
+    inner = {key: value for key, value in tree.items() if _is_state_dict(value)}
+    raws = [key for key in inner if key in _RAW_NAMES]
+    emas = [key for key in inner if key in _EMA_NAMES]
+    if len(inner) == 1:
+        key = next(iter(inner))
+        ema = True if key in _EMA_NAMES else None
+    elif len(raws) == len(emas) == 1 and len(inner) == 2:
+        key, ema = (raws[0], False) if raw else (emas[0], True)
+    elif inner:
+        names = ", ".join(show(key) for key in list(inner)[:8])
+        raise UserError(
+            f"{path}: holds {len(inner)} sets of weights ({names}) and does not say which is "
+            "meant; save the one you want by itself"
+        )
+    else:
+        odd = [key for key, value in tree.items() if not isinstance(value, np.ndarray)]
+        what = f"entry {show(odd[0])} is a {type(tree[odd[0]]).__name__}" if odd else "it is empty"
+        raise UserError(f"{path}: holds no weights: {what}; expected name -> tensor")
+    return f"wrapper:{key}", inner[key], ema
+
+
+def _is_state_dict(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in value.items())
+    )
+
+
+def _describe(tree: object) -> str:
+    if isinstance(tree, (list, tuple)):
+        parts = ", ".join(type(item).__name__ for item in tree[:6])
+        return f"{type(tree).__name__} of {len(tree)} ({parts})"
+    return type(tree).__name__
+
+
+def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Own float32 copies, names without a prefix common to all."""
+    cut = len(_PREFIX) if all(name.startswith(_PREFIX) for name in found) else 0
+    total = sum(4 * math.prod(array.shape) for array in found.values())
+    if total > max(_UNFOLD_FREE, _UNFOLD * path.stat().st_size):
+        raise UserError(f"{path}: its tensors would unfold to {total:,} bytes; refused")
+    weights = {}
+    for name, array in found.items():
+        try:
+            with np.errstate(over="raise"):
+                weights[name[cut:]] = np.array(array, dtype=np.float32, order="C")
+        except FloatingPointError as error:
+            raise UserError(f"{path}: weight {show(name)} does not fit float32") from error
+    return weights
+
+
+def _is_safetensors(file: IO[bytes], size: int) -> bool:
+    """A header length of 8 bytes, then JSON; no pickle and no zip file begins like that."""
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return len(start) == 9 and start[8:] == b"{" and length <= _SAFETENSORS_HEADER
+
+
+def _safetensors(file: IO[bytes], size: int) -> dict[str, Array]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(file.read())  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        detail = " ".join(str(error).split())[:120]
+        raise Fault(f"damaged or truncated safetensors ({detail}); fetch it again") from error
+    return {name: _entry(name, entry) for name, entry in entries}
+
+
+def _entry(name: str, entry: Mapping[str, Any]) -> Array:
+    code = _SAFETENSORS.get(entry["dtype"])
+    if code is None:
+        raise Fault(f"weight {show(name)} is {show(entry['dtype'])}; expected plain numbers")
+    shape = tuple(entry["shape"])
+    return decode(entry["data"], StorageType(code), math.prod(shape)).reshape(shape)

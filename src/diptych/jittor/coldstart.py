@@ -1,0 +1,211 @@
+"""Jittor's first compile, done once: under a lock, in a child process, with progress shown.
+
+The first `import jittor` in an environment compiles the framework for about four minutes,
+silently, and in every process that starts meanwhile. Here the first process compiles, others
+wait and say for what, and a stamp makes later starts skip it in milliseconds. The stamp's key
+holds what Jittor's own cache depends on (see `setup.compile_key`). A killed compile leaves no
+stamp; the next start goes on from the files that are finished, since Jittor keeps them by key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from diptych.errors import MachineError, UserError
+
+EXPECTED_FILES = 165  # object files and libraries of a CPU build of Jittor 1.3.11, counted
+_ATTEMPTS = 2  # Jittor may leave with code 0 and no result, having rebuilt its own helper
+_SAY_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the compile of one environment keeps its lock, log and stamp, and what decides it."""
+
+    folder: Path
+    key: dict[str, str]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "compile.log"
+
+    @property
+    def stamp(self) -> Path:
+        return self.folder / "stamp.json"
+
+    @property
+    def owner(self) -> Path:
+        return self.folder / "owner"
+
+
+def is_ready(site: Site) -> bool:
+    """Whether the stamp says that this very environment was compiled, and the core is there."""
+    try:
+        stamp = json.loads(site.stamp.read_text())
+        return bool(stamp["key"] == site.key and Path(stamp["result"]["core"]).is_file())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def ensure(
+    site: Site,
+    command: Callable[[Path], Sequence[str]],
+    count: Callable[[], int],
+    *,
+    progress: bool = True,
+    again: bool = False,
+) -> None:
+    """Compile unless the stamp says it is done; on return, `import jittor` is quick.
+
+    Args:
+        command: the compile as an argument list, given the file that it must write on success.
+        count: how many files the compile has produced so far.
+        progress: show a bar (a line now and then, where there is no terminal) on stderr.
+        again: run the compile even if the stamp is good; quick where nothing is missing.
+
+    Raises:
+        UserError: where the compile fails; names the log.
+        MachineError: where the folder cannot be written.
+    """
+    if is_ready(site) and not again:
+        return
+    try:
+        site.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(site.folder / "lock")
+        with Progress(count, progress) as shown:
+            _wait_for(lock, site, shown)
+            try:
+                if again or not is_ready(site):
+                    _compile(site, command, shown)
+            finally:
+                site.owner.unlink(missing_ok=True)
+                lock.release()
+    except OSError as error:
+        raise MachineError(
+            f"{site.folder}: cannot prepare Jittor here ({error.strerror or error}). "
+            "Free some space, or set HOME to a writable folder."
+        ) from error
+
+
+def _wait_for(lock: FileLock, site: Site, shown: Progress) -> None:
+    said = False
+    while True:
+        try:
+            lock.acquire(timeout=0.5 if said else 0)
+            break
+        except Timeout:
+            if not said:
+                time.sleep(0.3)  # the owner signs just after it locks
+                owner = site.owner.read_text() if site.owner.is_file() else "another process"
+                shown.say(f"waiting for {owner}, which compiles Jittor (log: {site.log})")
+                said = True
+            shown.tick()
+    site.owner.write_text(f"process {os.getpid()}")
+
+
+def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progress) -> None:
+    result = site.folder / "result.json"
+    site.stamp.unlink(missing_ok=True)
+    shown.say("compiling Jittor for this machine: once, about 4 minutes on 2 cores")
+    for _ in range(_ATTEMPTS):
+        result.unlink(missing_ok=True)
+        code = run(command(result), site.log, site.folder, shown.tick)
+        if code != 0 or result.is_file():
+            break
+    if not result.is_file():
+        raise UserError(
+            f"Jittor did not compile (exit code {code}): {_last_line(site.log)} "
+            f"The compiler's messages: {site.log}"
+        )
+    stamp = {"key": site.key, "result": json.loads(result.read_text())}
+    new = site.stamp.with_suffix(".new")
+    new.write_text(json.dumps(stamp, indent=1))
+    new.replace(site.stamp)
+
+
+def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
+    """Run a child to its end with its output in `log`; stop it, with its children, if we stop.
+
+    It works in `folder`, so that nothing in the user's own folder can shadow a module.
+    """
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=0.5)
+            tick()
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=5)
+                break
+        raise
+
+
+def _last_line(log: Path) -> str:
+    """The most telling line of a log: the last that names an error, or the last of all."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if "error" in line.lower()]
+    return (named or lines or ["no message."])[-1][:200]
+
+
+class Progress:
+    """Files compiled so far: a bar on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self, count: Callable[[], int], shown: bool) -> None:
+        self.count, self.shown = count, shown
+        self.started = self.said = time.monotonic()
+        self.bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def say(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(f"diptych: {text}", file=sys.stderr)
+
+    def tick(self) -> None:
+        if not self.shown:
+            return
+        if sys.stderr.isatty():
+            self._draw()
+        elif time.monotonic() - self.said >= _SAY_EVERY:
+            self.said = time.monotonic()
+            self.say(
+                f"compiling Jittor: {self.said - self.started:.0f} s, "
+                f"{self.count()} of about {EXPECTED_FILES} files"
+            )
+
+    def _draw(self) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=EXPECTED_FILES, desc="compiling Jittor", unit="file", leave=False)
+        self.bar.n = self.count()
+        self.bar.total = max(EXPECTED_FILES, self.bar.n)
+        self.bar.refresh()

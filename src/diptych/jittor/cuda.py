@@ -1,0 +1,57 @@
+"""Which CUDA Jittor may use: a toolkit that it can load, or none.
+
+Jittor takes the first `nvcc` it finds and then loads `../lib64/libcudart.so` and cuDNN 8 beside
+it; if one of them is missing, `import jittor` fails. If it finds a driver and no `nvcc`, it
+downloads a toolkit. So we look first, and name either a toolkit with all its parts or no toolkit
+(`nvcc_path=""`), in which case the panel runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+_PLACES = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
+_SYSTEM_LIBS = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib"))
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """`nvcc` of a complete toolkit, or "" with the reason why there is none."""
+
+    nvcc: str
+    reason: str
+
+
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is loaded on this machine."""
+    return any(Path(path).exists() for path in _DRIVER)
+
+
+def find_toolkit(driver: bool | None = None) -> Toolkit:
+    """The first toolkit that Jittor can load, or none with the reason; reads files only."""
+    if not (has_driver() if driver is None else driver):
+        return Toolkit("", "no NVIDIA driver")
+    found = [os.environ.get("nvcc_path") or "", shutil.which("nvcc") or "", *_PLACES]
+    reasons = []
+    for nvcc in dict.fromkeys(path for path in found if path and Path(path).is_file()):
+        lack = _lack(Path(os.path.realpath(nvcc)))
+        if not lack:
+            return Toolkit(os.path.realpath(nvcc), "")
+        reasons.append(f"{nvcc}: {lack}")
+    return Toolkit("", "; ".join(reasons) or "no nvcc")
+
+
+def _lack(nvcc: Path) -> str:
+    """What Jittor would miss beside this compiler, or ""."""
+    root = nvcc.parent.parent
+    lib = _SYSTEM_LIBS[0] if nvcc == Path("/usr/bin/nvcc") else root / "lib64"
+    if not (lib / "libcudart.so").is_file():
+        return f"no {lib / 'libcudart.so'}"
+    libs = (lib, root / "targets" / "x86_64-linux" / "lib", *_SYSTEM_LIBS)
+    if not any((place / "libcudnn_ops_infer.so").is_file() for place in libs):
+        return "no cuDNN 8 (libcudnn_ops_infer.so)"
+    return ""

@@ -1,0 +1,107 @@
+"""Training, Jittor panel; its mirror is `diptych.torch.learner`.
+
+    x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
+    loss = mean over the batch of (sum or mean over pixels of (eps - network(x_t, t))**2)
+
+then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
+Nothing here reads a device value: loss and norm go back as device scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jittor as jt
+
+from diptych.backend import Batch, State
+from diptych.blueprint import Plan, Weights
+from diptych.config import TrainConfig
+from diptych.jittor.arrays import (
+    assign,
+    build,
+    draw_masks,
+    draw_noise,
+    put,
+    read,
+    read_all,
+    weights_of,
+)
+from diptych.jittor.optim import adam_step
+
+
+class Learner:
+    """See `diptych.backend.Learner`."""
+
+    def __init__(
+        self, plan: Plan, weights: Weights, train: TrainConfig, seed: int, device: str
+    ) -> None:
+        self.plan = plan
+        self.train = train
+        self.seed = seed
+        self.device = device
+        self.count = 0
+        self.network = build(plan, weights, device).train()
+        self.raw = weights_of(self.network)
+        self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
+        self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
+        self.adam_v = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
+
+    def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
+        loss = self.loss(batch)
+        gradients = jt.grad(loss, list(self.raw.values()))
+        self.count += 1
+        norm = adam_step(
+            list(self.raw.values()),
+            list(gradients),
+            list(self.adam_m.values()),
+            list(self.adam_v.values()),
+            list(self.ema.values()),
+            lr=lr,
+            beta1=self.train.beta1,
+            beta2=self.train.beta2,
+            eps=self.train.eps,
+            step=self.count,
+            max_norm=self.train.grad_clip,
+            ema_rate=self.train.ema_rate,
+        )
+        return loss, norm
+
+    def gradients(self, batch: Batch) -> tuple[float, Weights]:
+        loss = self.loss(batch)
+        gradients = jt.grad(loss, list(self.raw.values()))
+        return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
+
+    def loss(self, batch: Batch) -> jt.Var:
+        """The batch's loss as a device scalar with its graph."""
+        x0 = put(batch.x0, self.device)
+        eps, masks = self.draws(batch, x0)
+        x_t = put(batch.alpha, self.device) * x0 + put(batch.sigma, self.device) * eps
+        error = eps - self.network(x_t, put(batch.embedding, self.device), masks)
+        pixels = batch.x0[0].size if self.train.loss == "mean" else 1
+        return (error * error).sum() / (len(batch.x0) * pixels)
+
+    def draws(
+        self, batch: Batch, x0: jt.Var
+    ) -> tuple[jt.Var, Sequence[jt.Var] | None]:
+        """Noise and dropout masks: the host's, or with `noise: device` drawn here by step."""
+        if batch.eps is None:
+            eps = draw_noise(x0, self.seed, batch.step)
+            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+        masks = batch.masks and [put(mask, self.device) for mask in batch.masks]
+        return put(batch.eps, self.device), masks
+
+    def state(self) -> State:
+        groups = (self.raw, self.ema, self.adam_m, self.adam_v)
+        return State(self.count, *(read_all(group) for group in groups))
+
+    def restore(self, state: State) -> None:
+        self.count = state.step
+        pairs = (
+            (self.raw, state.raw),
+            (self.ema, state.ema),
+            (self.adam_m, state.adam_m),
+            (self.adam_v, state.adam_v),
+        )
+        for group, values in pairs:
+            for name, array in group.items():
+                assign(array, values[name])

@@ -1,0 +1,185 @@
+"""The official DDIM U-Net, Jittor panel; its mirror is `diptych.torch.unet`.
+
+Structure and names come from `diptych.blueprint`. The network takes the sinusoidal embedding of t
+and not t itself: the host computes it, so that both panels start from the same bits, and a
+sampler, whose rows share one t, passes a single row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jittor as jt
+from jittor import nn
+
+from diptych.blueprint import Block, Plan, Stage
+from diptych.jittor.layers import (
+    Conv2d,
+    GroupNorm,
+    Linear,
+    add,
+    attention,
+    avg_pool,
+    concat,
+    dropout,
+    silu,
+    upsample,
+)
+
+
+class ResnetBlock(nn.Module):  # type: ignore[misc]
+    """norm, swish, conv, + time, norm, swish, dropout, conv, + input."""
+
+    def __init__(self, block: Block, temb_ch: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.norm1 = GroupNorm(block.in_ch, silu=True)
+        self.conv1 = Conv2d(block.in_ch, block.out_ch, 3)
+        self.temb_proj = Linear(temb_ch, block.out_ch)
+        self.norm2 = GroupNorm(block.out_ch, silu=True)
+        self.conv2 = Conv2d(block.out_ch, block.out_ch, 3)
+        self.widens = block.in_ch != block.out_ch
+        if self.widens:
+            self.nin_shortcut = Conv2d(block.in_ch, block.out_ch, 1, pad=(0, 0))
+
+    def execute(
+        self, x: jt.Var, temb: jt.Var, mask: jt.Var | None
+    ) -> jt.Var:
+        h = self.conv1(self.norm1(x))
+        h = self.norm2(h, self.temb_proj(temb))
+        if mask is not None:
+            h = dropout(h, mask, self.rate)
+        h = self.conv2(h)
+        if self.widens:
+            x = self.nin_shortcut(x)
+        return add(x, h)
+
+
+class AttnBlock(nn.Module):  # type: ignore[misc]
+    """Self-attention over all pixels, one head, with a residual connection."""
+
+    def __init__(self, ch: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(ch)
+        self.q = Conv2d(ch, ch, 1, pad=(0, 0))
+        self.k = Conv2d(ch, ch, 1, pad=(0, 0))
+        self.v = Conv2d(ch, ch, 1, pad=(0, 0))
+        self.proj_out = Conv2d(ch, ch, 1, pad=(0, 0))
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        h = self.norm(x)
+        return add(x, self.proj_out(attention(self.q(h), self.k(h), self.v(h))))
+
+
+class Downsample(nn.Module):  # type: ignore[misc]
+    """Halve the size: a strided convolution padded below and to the right, or 2x2 averaging."""
+
+    def __init__(self, ch: int, with_conv: bool) -> None:
+        super().__init__()
+        self.with_conv = with_conv
+        if with_conv:
+            self.conv = Conv2d(ch, ch, 3, stride=2, pad=(0, 1))
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        return self.conv(x) if self.with_conv else avg_pool(x)
+
+
+class Upsample(nn.Module):  # type: ignore[misc]
+    """Double the size: nearest neighbours, then a convolution where the plan has one."""
+
+    def __init__(self, ch: int, with_conv: bool) -> None:
+        super().__init__()
+        self.with_conv = with_conv
+        if with_conv:
+            self.conv = Conv2d(ch, ch, 3)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        x = upsample(x)
+        return self.conv(x) if self.with_conv else x
+
+
+class TimeEmbedding(nn.Module):  # type: ignore[misc]
+    """Two dense layers; gives swish of their output, which is all that the blocks use."""
+
+    def __init__(self, ch: int) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
+
+    def execute(self, embedding: jt.Var) -> jt.Var:
+        return silu(self.dense[1](silu(self.dense[0](embedding))))
+
+
+class Level(nn.Module):  # type: ignore[misc]
+    """One resolution of a path: blocks, attention after each or none, and perhaps resampling."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        super().__init__()
+        self.resamples = bool(stage.resample)
+        self.attends = [bool(block.attention) for block in stage.blocks]
+        self.block = nn.ModuleList(
+            [ResnetBlock(block, 4 * plan.ch, plan.dropout) for block in stage.blocks]
+        )
+        self.attn = nn.ModuleList(
+            [AttnBlock(block.out_ch) for block in stage.blocks if block.attention]
+        )
+        if stage.resample.endswith("downsample"):
+            self.downsample = Downsample(stage.out_ch, plan.resamp_with_conv)
+        if stage.resample.endswith("upsample"):
+            self.upsample = Upsample(stage.out_ch, plan.resamp_with_conv)
+
+
+class Middle(nn.Module):  # type: ignore[misc]
+    """The lowest resolution: block, attention, block."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        first, second = plan.mid
+        self.block_1 = ResnetBlock(first, 4 * plan.ch, plan.dropout)
+        self.attn_1 = AttnBlock(first.out_ch)
+        self.block_2 = ResnetBlock(second, 4 * plan.ch, plan.dropout)
+
+
+class UNet(nn.Module):  # type: ignore[misc]
+    """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.temb = TimeEmbedding(plan.ch)
+        self.conv_in = Conv2d(plan.channels, plan.ch, 3)
+        self.down = nn.ModuleList([Level(plan, stage) for stage in plan.down])
+        self.mid = Middle(plan)
+        # The official list counts the upward levels from the highest resolution.
+        self.up = nn.ModuleList([Level(plan, stage) for stage in reversed(plan.up)])
+        self.norm_out = GroupNorm(plan.out_ch, silu=True)
+        self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+        self.blocks = len(plan.blocks)
+
+    def execute(
+        self,
+        x: jt.Var,
+        embedding: jt.Var,
+        masks: Sequence[jt.Var | None] | None = None,
+    ) -> jt.Var:
+        temb = self.temb(embedding)
+        mask = iter([None] * self.blocks if masks is None else masks)
+        h = self.conv_in(x)
+        skips = [h]
+        for level in self.down:
+            for i, block in enumerate(level.block):
+                h = block(h, temb, next(mask))
+                h = level.attn[i](h) if level.attends[i] else h
+                skips.append(h)
+            if level.resamples:
+                h = level.downsample(h)
+                skips.append(h)
+        h = self.mid.block_1(h, temb, next(mask))
+        h = self.mid.attn_1(h)
+        h = self.mid.block_2(h, temb, next(mask))
+        for i in reversed(range(len(self.up))):
+            level = self.up[i]
+            for j, block in enumerate(level.block):
+                h = block(concat(h, skips.pop()), temb, next(mask))
+                h = level.attn[j](h) if level.attends[j] else h
+            if level.resamples:
+                h = level.upsample(h)
+        return self.conv_out(self.norm_out(h))

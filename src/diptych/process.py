@@ -1,0 +1,69 @@
+"""The forward process and what a noise prediction implies; plain arithmetic on any array.
+
+    x_t = alpha * x0 + sigma * eps
+    x0  = (x_t - sigma * eps) / alpha          Ho et al. 2020, arXiv:2006.11239, equations 4 and 15
+
+Coefficients are Python floats, so that float32 arrays of any framework stay float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from diptych.schedule import Level
+
+
+class Array(Protocol):
+    """What a NumPy, torch or Jittor array can do that is asked of it here."""
+
+    def __add__(self, other: Any, /) -> Any: ...
+    def __rmul__(self, other: float, /) -> Any: ...
+
+
+A = TypeVar("A", bound=Array)
+
+
+def add_noise(x0: A, eps: A, level: Level) -> A:
+    """Noisy images x_t of one level: alpha * x0 + sigma * eps; shapes (B, C, H, W)."""
+    return level.alpha * x0 + level.sigma * eps  # type: ignore[no-any-return]
+
+
+def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
+    """The image that a noise prediction implies: (x_t - sigma * eps) / alpha.
+
+    Args:
+        x_t: noisy images, (B, C, H, W), float32.
+        eps: predicted noise, same shape.
+        level: host floats of one timestep, shared by the batch.
+
+    Returns:
+        Images, in [-1, 1] up to prediction error; not clipped.
+
+    Raises:
+        ValueError: where `level.alpha` is 0: no image can be recovered there.
+    """
+    if level.alpha == 0.0:
+        raise ValueError(f"no image remains at t={level.t} (alpha is 0)")
+    return (1.0 / level.alpha) * x_t + (-level.sigma / level.alpha) * eps  # type: ignore[no-any-return]
+
+
+def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
+    """The noise that an image implies: (x_t - alpha * x0) / sigma; needs sigma > 0."""
+    if level.sigma == 0.0:
+        raise ValueError(f"no noise remains at t={level.t} (sigma is 0)")
+    return (1.0 / level.sigma) * x_t + (-level.alpha / level.sigma) * x0  # type: ignore[no-any-return]
+
+
+def v_from_x0_eps(x0: A, eps: A, level: Level) -> A:
+    """Velocity v = alpha * eps - sigma * x0 (Salimans & Ho 2022, section 4)."""
+    return level.alpha * eps + (-level.sigma) * x0  # type: ignore[no-any-return]
+
+
+def x0_from_v(x_t: A, v: A, level: Level) -> A:
+    """The image that a velocity prediction implies: alpha * x_t - sigma * v."""
+    return level.alpha * x_t + (-level.sigma) * v  # type: ignore[no-any-return]
+
+
+def eps_from_v(x_t: A, v: A, level: Level) -> A:
+    """The noise that a velocity prediction implies: sigma * x_t + alpha * v."""
+    return level.sigma * x_t + level.alpha * v  # type: ignore[no-any-return]

@@ -1,0 +1,7 @@
+"""Reports computed from run records; nothing in them is written by hand."""
+
+from __future__ import annotations
+
+from diptych.report.compare import compare_runs
+
+__all__ = ["compare_runs"]

@@ -1,0 +1,195 @@
+"""The look of every figure: two panels, two colours, the same everywhere.
+
+Vermilion is the PyTorch panel and blue is Jittor (both from Okabe and Ito's set, told apart with
+any colour vision); what belongs to neither is grey. Run A is a wide pale line and run B a thin
+dark one upon it, so that both are seen where they coincide. Names stand at the ends of the
+lines, not in a legend. Drawn with Agg at 1,344 pixels' width, legible at the 830 of a README.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
+
+from diptych.report.records import Floats, Ints, Run
+from diptych.report.wording import significant
+
+SIZE = (7.0, 3.7)
+DPI = 192
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page, light or dark."""
+
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    torch: str
+    jittor: str
+
+    def wash(self, colour: str, strength: float = 0.45) -> str:
+        """The colour, mixed with the paper: for wide lines and for raw values."""
+        mixed = strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(self.paper))
+        return to_hex(tuple(mixed))
+
+    def pair(self, backend_a: str, backend_b: str) -> tuple[str, str]:
+        """The colours of run A and run B: each its panel's own, or both where one panel ran
+        twice."""
+        flipped = backend_a != backend_b and (backend_a == "jittor" or backend_b == "torch")
+        return (self.jittor, self.torch) if flipped else (self.torch, self.jittor)
+
+
+LIGHT = Theme("#ffffff", "#1f2328", "#636c76", "#e4e7eb", "#c9501c", "#0b62a8")
+DARK = Theme("#14171c", "#e6e9ed", "#99a2ad", "#2b3038", "#f08a5d", "#62b0f2")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two runs and the names they go by."""
+
+    a: Run
+    b: Run
+    names: tuple[str, str]
+
+    def coloured(self, theme: Theme) -> list[tuple[Run, str, str]]:
+        """(run, name, colour) of both."""
+        colours = theme.pair(self.a.backend, self.b.backend)
+        return [(self.a, self.names[0], colours[0]), (self.b, self.names[1], colours[1])]
+
+
+Draw = Callable[[Pair, Theme], Figure]
+
+
+def canvas(theme: Theme, title: str, note: str = "", size: tuple[float, float] = SIZE) -> Figure:
+    """An empty figure with a title at the left and a softer note under it."""
+    figure = Figure(figsize=size, dpi=DPI, facecolor=theme.paper)
+    FigureCanvasAgg(figure)
+    height = size[1]
+    figure.text(0.02, 1 - 0.14 / height, title, color=theme.ink, size=11.5, weight="bold", va="top")
+    figure.text(0.02, 1 - 0.37 / height, note, color=theme.soft, size=8.8, va="top")
+    return figure
+
+
+def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.855) -> Axes:
+    """The one pair of axes of a figure, with room for names at the right."""
+    height = float(figure.get_size_inches()[1])
+    bottom, top = 0.52 / height, 1 - 0.72 / height
+    ax = figure.add_axes((0.1, bottom, right - 0.1, top - bottom), facecolor=theme.paper)
+    ax.set_xlabel(x, color=theme.soft, size=9)
+    ax.set_ylabel(y, color=theme.soft, size=9)
+    ax.tick_params(colors=theme.soft, labelsize=8.5, length=0, which="both")
+    ax.grid(axis="y", color=theme.grid, linewidth=0.8)
+    ax.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.spines["bottom"].set_color(theme.grid)
+    ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    ax.margins(x=0.01)
+    return ax
+
+
+def _thousands(value: float, _: object) -> str:
+    return f"{value:,.0f}" if value == round(value) else ""
+
+
+def plain_numbers(ax: Axes) -> None:
+    """Numbers as a reader writes them on the y axis: 0.05, 1, 1,200; on a log axis 2 and 5 too."""
+    if ax.get_yscale() == "log":
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _trim(value)))
+        ax.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: _trim(value) if f"{value:.0e}"[0] in "25" else "")
+        )
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_formatter(_EqualDecimals())
+
+
+class _EqualDecimals(Formatter):
+    """0.030, 0.035, 0.040: as many decimals as the distance of the ticks needs, at all of them."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        gaps = np.diff(self.locs)
+        least = float(np.min(gaps)) if len(gaps) else 1.0
+        decimals = max(0, -int(np.floor(np.log10(least) + 1e-9)))
+        return f"{value:,.{decimals}f}"
+
+
+def line(theme: Theme, colour: str, under: bool) -> dict[str, Any]:
+    """How run A's line (`under`) and run B's upon it are drawn."""
+    if under:
+        return {"color": theme.wash(colour, 0.5), "linewidth": 4.6, "markersize": 9.5,
+                "solid_capstyle": "round"}  # fmt: skip
+    return {"color": colour, "linewidth": 1.3, "markersize": 3.8}
+
+
+def _trim(value: float) -> str:
+    text = significant(value, 3)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names beside the axes at the heights of their lines' ends, moved apart where they touch.
+
+    Args:
+        ends: for each line the y of its end, in data units, its name and its colour.
+    """
+    ax.figure.canvas.draw()  # settles the limits, which the heights depend on
+    to_axes = ax.transData + ax.transAxes.inverted()
+    heights = [float(np.clip(to_axes.transform((0, y))[1], 0.02, 0.98)) for y, _, _ in ends]
+    order = np.argsort(heights, kind="stable")
+    lines = [1 + name.count("\n") for _, name, _ in ends]
+    for low, high in pairwise(order):
+        least = heights[low] + 0.04 * (lines[low] + lines[high])
+        heights[high] = max(heights[high], least)
+    over = max(0.0, max(heights) - 0.98)
+    for (_, name, colour), height in zip(ends, heights, strict=True):
+        ax.text(1.015, height - over, name, transform=ax.transAxes, color=colour, size=9.2,
+                weight="bold", va="center", linespacing=1.25)  # fmt: skip
+
+
+def bins(step: Ints, value: Floats, count: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Median, least and most of `value` in at most `count` runs of consecutive steps.
+
+    Returns:
+        The middle step, median, least, most of each bin; all float64, (bins,). NaNs are left
+        out, and a bin of nothing else is NaN.
+    """
+    width = -(-step.size // count)
+    middle, found = [], []
+    edges = list(range(0, step.size, width))
+    if len(edges) > 1 and 2 * (step.size - edges[-1]) < width:
+        edges.pop()  # a few steps left over go to the bin before
+    for start, end in pairwise([*edges, step.size]):
+        middle.append(float(np.mean(step[start:end])))
+        part = value[start:end]
+        part = part[np.isfinite(part)]
+        found.append((np.median(part), part.min(), part.max()) if part.size else (np.nan,) * 3)
+    median, least, most = np.array(found, dtype=np.float64).T
+    return np.array(middle), median, least, most
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG; the same bytes for the same numbers."""
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None}
+    )
+    return buffer.getvalue()
+
+
+def settings() -> Any:
+    """A context in which figures do not depend on the user's matplotlib settings."""
+    return matplotlib.rc_context(matplotlib.rcParamsDefault | {"font.family": "DejaVu Sans"})

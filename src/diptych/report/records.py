@@ -1,0 +1,211 @@
+"""A run folder, read back: what was set, where it ran, and one row for every step.
+
+`metrics.jsonl` holds one JSON object a line. A run that was killed may end in a torn line; that
+one is left out and said so. A line that is broken anywhere else, and a step that is missing or
+written twice, make the record untrustworthy: it is refused with the number of the line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.config import DURATION_KEYS, Config, flatten, load_config
+from diptych.errors import UserError
+from diptych.files import read_json
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+FILES = ("config.yaml", "environment.json", "metrics.jsonl")
+# Whether a null or a NaN may stand for the number: a loss that was not finite, a memory that
+# could not be read. A time is always known.
+OPTIONAL = {
+    "loss": True,
+    "lr": True,
+    "grad_norm": True,
+    "data_s": False,
+    "compute_s": False,
+    "memory_mb": True,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of one run; every array has one entry a step, in order of `step`.
+
+    Attributes:
+        name: the run folder's own name.
+        step: 1-based, consecutive; `epoch` is 0-based.
+        loss, lr, grad_norm: float64; NaN where the run recorded no finite number.
+        data_s, compute_s: seconds, finite, >= 0.
+        synced: whether the device was synchronised at both ends of the step.
+        memory_mb: megabytes as the run measured them; NaN where it could not.
+        torn: whether an unfinished last line was left out.
+    """
+
+    name: str
+    config: Config
+    environment: dict[str, Any]
+    step: Ints
+    epoch: Ints
+    loss: Floats
+    lr: Floats
+    grad_norm: Floats
+    data_s: Floats
+    compute_s: Floats
+    synced: Bools
+    memory_mb: Floats
+    torn: bool
+
+    @property
+    def backend(self) -> str:
+        """The panel that made the run: "torch" or "jittor"."""
+        return str(self.environment.get("backend", "unknown"))
+
+    @property
+    def step_s(self) -> Floats:
+        """Seconds of each step, waiting for data included."""
+        return self.data_s + self.compute_s
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches that hold the data once, the last one smaller; None where it is not recorded."""
+        images = self.environment.get("dataset_images")
+        return -(-images // self.config.train.batch_size) if isinstance(images, int) else None
+
+    @property
+    def starts(self) -> list[int]:
+        """The steps after which a process took up the run: [0], and one for each resume."""
+        starts = self.environment.get("starts")
+        steps = (
+            [s.get("step") for s in starts if isinstance(s, dict)]
+            if isinstance(starts, list)
+            else []
+        )
+        return sorted({0, *(step for step in steps if isinstance(step, int))})
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the losses, by dotted key; durations and seed left out."""
+        flat = flatten(self.config)
+        return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+
+
+def read_run(folder: Path) -> Run:
+    """The records of a run folder.
+
+    Raises:
+        UserError: not a run folder (what is missing is named), an unreadable or broken file, a
+            broken line before the last, a missing or repeated step, or no step at all.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a run folder of `diptych train`")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: not a run folder: {', '.join(missing)} missing; "
+            "expected the --out folder of `diptych train`"
+        )
+    path = folder / "metrics.jsonl"
+    rows, torn = _rows(path)
+    if not rows:
+        raise UserError(f"{path}: no step is recorded; train the run for a step at least")
+    steps = np.array([row["step"] for row in rows], dtype=np.int64)
+    epochs = np.array([row["epoch"] for row in rows], dtype=np.int64)
+    _check_order(steps, epochs, path)
+    return Run(
+        name=folder.resolve().name,
+        config=load_config(str(folder / "config.yaml")),
+        environment=_environment(folder / "environment.json"),
+        step=steps,
+        epoch=epochs,
+        synced=np.array([row["synced"] for row in rows], dtype=np.bool_),
+        torn=torn,
+        **{key: np.array([row[key] for row in rows], dtype=np.float64) for key in OPTIONAL},
+    )
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    environment = read_json(path)
+    if not isinstance(environment.get("backend"), str):
+        raise UserError(f'{path}: \'backend\' is missing; expected "torch" or "jittor"')
+    return environment
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The rows, and whether a torn last line was left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:  # broken JSON, or bytes that are not UTF-8
+            if number == len(lines):
+                return rows, True
+            raise UserError(
+                f"{path}: line {number} is not valid JSON; only the last line of a run that was "
+                "killed may be torn: restore the file or train again"
+            ) from error
+        rows.append(_checked(row, f"{path}: line {number}"))
+    return rows, False
+
+
+def _checked(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object with step, loss and so on")
+    for key, kind, least in (("step", int, 1), ("epoch", int, 0), ("synced", bool, False)):
+        value = row.get(key)
+        if type(value) is not kind or value < least:
+            expected = "true or false" if kind is bool else f"a whole number from {least}"
+            raise UserError(f"{where}: '{key}' is {value!r}; expected {expected}")
+    clean = {key: row[key] for key in ("step", "epoch", "synced")}
+    for key, optional in OPTIONAL.items():
+        clean[key] = _number(row.get(key), optional, f"{where}: '{key}'", key == "loss")
+    return clean
+
+
+def _number(value: Any, optional: bool, where: str, signed: bool) -> float:
+    if value is None and optional:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"{where} is {value!r}; expected a number")
+    if not math.isfinite(value):
+        if optional:
+            return math.nan
+        raise UserError(f"{where} is {value!r}; expected a finite number")
+    if value < 0 and not signed:
+        raise UserError(f"{where} is {value!r}; expected 0 or more")
+    return float(value)
+
+
+def _check_order(steps: Ints, epochs: Ints, path: Path) -> None:
+    wrong = np.flatnonzero((np.diff(steps) != 1) | (np.diff(epochs) < 0))
+    if wrong.size == 0:
+        return
+    at = int(wrong[0])
+    before, after = int(steps[at]), int(steps[at + 1])
+    if after > before:
+        gap = f"step {before + 1}" if after == before + 2 else f"steps {before + 1} to {after - 1}"
+        what = f"{gap} missing"
+    elif after == before + 1:
+        what = f"step {after} is in epoch {epochs[at + 1]}, the step before in {epochs[at]}"
+    elif after in steps[: at + 1]:
+        what = f"step {after} recorded twice"
+    else:
+        what = f"step {after} follows step {before}"
+    raise UserError(
+        f"{path}: line {at + 2}: {what}; every step must stand once, in order: "
+        "restore the file or train again"
+    )

@@ -1,0 +1,129 @@
+"""Noise schedules: how much of the image and how much noise remain at each timestep.
+
+    x_t = alpha[t] * x0 + sigma[t] * eps,      alpha[t]**2 + sigma[t]**2 = 1
+    alpha[t]**2 = alpha_bar[t] = product over s <= t of (1 - beta[s])
+
+`alpha` is the image's scale; Ho et al. (2020), section 2, write alpha-bar for its square.
+Tables are float64 on the host: in float32 the product of 1,000 factors loses digits
+exactly where the solvers divide by sigma.
+
+A spacing chooses S of the T timesteps for sampling; it always gives S different ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.config import DiffusionConfig
+from diptych.errors import UserError, nearest
+
+Float64 = npt.NDArray[np.float64]
+
+SCHEDULES: tuple[str, ...] = get_args(DiffusionConfig.model_fields["schedule"].annotation)
+SPACINGS = ("uniform", "quad", "trailing")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level as host floats; `t` is -1 for the clean image (alpha 1, sigma 0)."""
+
+    t: int
+    alpha: float
+    sigma: float
+
+
+CLEAN = Level(-1, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The tables of one forward process, each (T,) float64."""
+
+    beta: Float64
+    alpha: Float64
+    sigma: Float64
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of noise levels."""
+        return len(self.beta)
+
+    def level(self, t: int) -> Level:
+        """The level of timestep `t` in 0 .. T-1, or the clean image for -1."""
+        if t == -1:
+            return CLEAN
+        if not 0 <= t < self.timesteps:
+            raise ValueError(f"timestep {t} is outside 0 .. {self.timesteps - 1}")
+        return Level(t, float(self.alpha[t]), float(self.sigma[t]))
+
+
+def make_schedule(config: DiffusionConfig) -> Schedule:
+    """The tables that a config describes.
+
+    Source of the forms: Ho et al. 2020 and its code (linear, quad, const, jsd); Song et al. 2021,
+    official DDIM code (sigmoid); Nichol & Dhariwal 2021, equation 17 (cosine).
+    """
+    beta = make_betas(config.schedule, config.beta_start, config.beta_end, config.timesteps)
+    alpha_bar = np.cumprod(1.0 - beta)
+    # 1 - alpha_bar[0] is beta[0] to the last digit only if it is not computed as a difference.
+    with np.errstate(divide="ignore"):  # jsd ends on beta 1: log 0, and sigma is exactly 1
+        sigma = np.sqrt(-np.expm1(np.cumsum(np.log1p(-beta))))
+    return Schedule(beta, np.sqrt(alpha_bar), sigma)
+
+
+def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:
+    """The variances beta[t], (T,) float64, each in (0, 1]."""
+    if name not in SCHEDULES:
+        raise UserError(f"schedule '{name}' is not known{nearest(name, list(SCHEDULES))}")
+    steps = np.arange(timesteps, dtype=np.float64)
+    if name == "linear":
+        return np.linspace(start, end, timesteps)
+    if name == "quad":
+        return np.linspace(math.sqrt(start), math.sqrt(end), timesteps) ** 2
+    if name == "const":
+        return np.full(timesteps, end)
+    if name == "jsd":
+        return 1.0 / (timesteps - steps)
+    if name == "sigmoid":
+        return (end - start) / (1.0 + np.exp(-np.linspace(-6, 6, timesteps))) + start
+    return _cosine(timesteps)
+
+
+def _cosine(timesteps: int) -> Float64:
+    offset = 0.008  # keeps the first betas from being vanishingly small (their section 3.2)
+    grid = np.arange(timesteps + 1) / timesteps
+    alpha_bar = np.cos((grid + offset) / (1 + offset) * np.pi / 2) ** 2
+    return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+
+def make_spacing(name: str, steps: int, timesteps: int) -> list[int]:
+    """Exactly `steps` different timesteps in ascending order, each in 0 .. T-1.
+
+    `uniform` is floor(i T / S): the official DDIM sequence where S divides T. `quad` is the
+    official one, (i sqrt(0.8 T) / (S - 1))**2 rounded down, in which a timestep that the official
+    code would visit twice is moved up to the next free one. `trailing` ends on T-1
+    (Lin et al. 2024, table 2).
+
+    Raises:
+        UserError: an unknown name, S < 1, or S > T.
+    """
+    if name not in SPACINGS:
+        raise UserError(f"spacing '{name}' is not known{nearest(name, list(SPACINGS))}")
+    if not 1 <= steps <= timesteps:
+        raise UserError(
+            f"{steps} steps cannot be taken from {timesteps} timesteps; choose 1 to {timesteps}"
+        )
+    if name == "uniform":
+        return [i * timesteps // steps for i in range(steps)]
+    if name == "trailing":
+        return [round(i * timesteps / steps) - 1 for i in range(1, steps + 1)]
+    official = np.linspace(0.0, math.sqrt(timesteps * 0.8), steps) ** 2
+    chosen: list[int] = []
+    for t in official.astype(int).tolist():
+        chosen.append(max(t, chosen[-1] + 1) if chosen else t)
+    return chosen

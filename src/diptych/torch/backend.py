@@ -1,0 +1,85 @@
+"""The PyTorch panel's backend; its mirror is `diptych.jittor.backend`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import psutil
+import torch
+
+from diptych.blueprint import Plan, Weights
+from diptych.config import TrainConfig
+from diptych.errors import UserError
+from diptych.torch.arrays import build, put, read
+from diptych.torch.learner import Learner
+from diptych.torch.unet import UNet
+
+
+def make(device: str) -> TorchBackend:
+    """The backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
+        index = int(device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"device '{device}' is not there; {torch.cuda.device_count()} GPUs, from cuda:0"
+            )
+        torch.cuda.set_device(index)
+    return TorchBackend(device)
+
+
+class TorchBackend:
+    """See `diptych.backend.Backend`."""
+
+    name = "torch"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.on_gpu = device.startswith("cuda")
+
+    def array(self, values: npt.NDArray[Any]) -> torch.Tensor:
+        return put(values, self.device)
+
+    def numpy(self, values: torch.Tensor) -> npt.NDArray[Any]:
+        return read(values)
+
+    def scalar(self, value: torch.Tensor) -> float:
+        return float(read(value))
+
+    def network(self, plan: Plan, weights: Weights) -> UNet:
+        return build(plan, weights, self.device).eval()
+
+    def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return network(x, embedding)
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        return Learner(plan, weights, train, seed, self.device)
+
+    def clip(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(-1, 1)
+
+    def submit(self, x: torch.Tensor) -> None:
+        """PyTorch computes eagerly: nothing waits."""
+
+    def synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def memory_mb(self) -> float:
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated() / 2**20
+        return psutil.Process().memory_info().rss / 2**20
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
+            "framework_version": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }

@@ -1,0 +1,60 @@
+"""Clipping, Adam and the moving average in one pass. Mirrors diptych/jittor/optim.py.
+
+    g' = g * min(1, max_norm / (norm + 1e-6)),      norm over all gradients together
+    m  = beta1 m + (1 - beta1) g',                  v = beta2 v + (1 - beta2) g'^2
+    p -= lr / (1 - beta1^n) * m / (sqrt(v) / sqrt(1 - beta2^n) + eps)
+    e  = ema_rate e + (1 - ema_rate) p
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+@torch.no_grad()
+def adam_step(
+    params: list[torch.Tensor],
+    grads: list[torch.Tensor],
+    m: list[torch.Tensor],
+    v: list[torch.Tensor],
+    ema: list[torch.Tensor],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    max_norm: float,
+    ema_rate: float,
+) -> torch.Tensor:
+    """Update params, m, v and ema in place from grads; give the norm before clipping.
+
+    Args:
+        params, grads, m, v, ema: lists of equal length, of float32 arrays of equal shapes.
+        step: 1-based number of this step.
+        max_norm: largest total norm that is left alone; may be infinite.
+
+    Returns:
+        The gradients' total norm, one element, on the device.
+    """
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    # The kernel takes the number of this step as one scalar tensor for each parameter.
+    count = [torch.full((), step, dtype=torch.float32, device=norm.device)] * len(params)
+    torch._fused_adam_(
+        params,
+        grads,
+        m,
+        v,
+        [],
+        count,
+        lr=lr,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+    torch._foreach_lerp_(ema, params, 1 - ema_rate)
+    return norm

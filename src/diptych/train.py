@@ -1,0 +1,311 @@
+"""The one training loop, for both panels: batch -> learner -> log -> checkpoint.
+
+A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` goes on
+from the last checkpoint, and because a batch is a function of its step, the weights that come out
+are those of an uninterrupted run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from diptych import backend as backends
+from diptych import checkpoint
+from diptych._version import __version__
+from diptych.backend import Backend, Batch, Learner, State
+from diptych.blueprint import initial_weights, make_plan
+from diptych.config import Config, flatten, load_config, to_yaml
+from diptych.config import DURATION_KEYS
+from diptych.data import Dataset, Prefetch, load_dataset
+from diptych.data.batches import Batches, to_uint8
+from diptych.errors import UserError
+from diptych.files import claim_folder, read_json, write_json, write_text
+from diptych.pictures import grid, save_png
+from diptych.records import Journal
+from diptych.sampler import Engine, make_sampler
+from diptych.schedule import make_schedule
+
+
+class Interrupted(Exception):
+    """The user or the system asked the run to stop; it was saved first."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a call of `train` ended."""
+
+    run: Path
+    checkpoint: Path
+    step: int
+    loss: float
+
+
+def learning_rate(base: float, warmup_steps: int, step: int) -> float:
+    """Linear warm-up: base * min(1, step / warmup_steps) at a 1-based step."""
+    return base * min(1.0, step / warmup_steps) if warmup_steps else base
+
+
+def train(
+    config: Config,
+    run: Path,
+    backend_name: str,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Train, or go on training, until the config's last step.
+
+    Args:
+        config: all settings; with `resume` it may differ from the run's only in durations.
+        run: the run folder.
+        backend_name: `torch` or `jittor`.
+        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        resume: continue the run that is in the folder; starts it where the folder is empty.
+        overwrite: replace what is in the folder.
+        data_dir: where to look for the data, before all other places.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: bad settings, data or folder, or a loss that is not finite.
+        Interrupted: Ctrl-C or SIGTERM, after saving.
+    """
+    if resume and (run / "config.yaml").is_file():
+        _check_resumable(config, run, backend_name)
+    dataset = load_dataset(
+        config.data.source, config.data.split, image_size=config.data.image_size, data_dir=data_dir
+    )
+    _check_channels(config, dataset)
+    backend = backends.load(backend_name, device)
+    claim_folder(run, resume=resume, overwrite=overwrite)
+    write_text(run / "config.yaml", to_yaml(config))
+    return _Run(config, run, backend, dataset, progress).go()
+
+
+def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
+    before = flatten(load_config(str(run / "config.yaml")))
+    for key, value in flatten(config).items():
+        if key not in DURATION_KEYS and before[key] != value:
+            raise UserError(
+                f"{run}: was trained with {key}={before[key]}, not {value}; resume it with its own "
+                f"settings, or train into another folder"
+            )
+    environment = run / "environment.json"
+    trained_by = read_json(environment).get("backend") if environment.exists() else backend_name
+    if trained_by != backend_name:
+        raise UserError(f"{run}: was trained by {trained_by}; resume it with --backend {trained_by}")
+
+
+def _check_channels(config: Config, dataset: Dataset) -> None:
+    channels = dataset.images.shape[1]
+    if channels != config.data.channels:
+        raise UserError(
+            f"data.channels is {config.data.channels}, {dataset.name} has {channels}; "
+            f"use --set data.channels={channels}"
+        )
+
+
+class _Run:
+    """One call of `train`: the state that the steps of the loop share."""
+
+    def __init__(
+        self, config: Config, run: Path, backend: Backend, dataset: Dataset, progress: bool
+    ) -> None:
+        self.config, self.run, self.backend = config, run, backend
+        self.plan = make_plan(config)
+        self.batches = Batches(config, self.plan, dataset.images)
+        steps = config.train.steps or config.train.epochs * self.batches.steps_per_epoch
+        self.last = steps
+        self.dataset = dataset
+        weights = initial_weights(self.plan, config.seed)
+        self.learner: Learner = backend.learner(self.plan, weights, config.train, config.seed)
+        self.saved = self._restore()
+        self._record_start()
+        self.journal = Journal(run, self.saved, backend.scalar)
+        self.bar = tqdm(
+            total=self.last,
+            initial=self.saved,
+            unit="step",
+            disable=not progress,
+            desc=f"{backend.name} {run.name}",
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
+
+    def _restore(self) -> int:
+        """Load the newest checkpoint, if there is one; gives its step."""
+        found = checkpoint.all_checkpoints(self.run)
+        if not found:
+            return 0
+        state = checkpoint.load_state(found[-1], self.plan)
+        if state.step > self.last:
+            raise UserError(
+                f"{self.run}: is at step {state.step} already; ask for more with --steps or --epochs"
+            )
+        self.learner.restore(state)
+        return state.step
+
+    def _record_start(self) -> None:
+        path = self.run / "environment.json"
+        starts = read_json(path)["starts"] if path.exists() else []
+        starts.append({"step": self.saved, "time": time.time(), "pid": os.getpid()})
+        write_json(
+            path,
+            {
+                **environment(self.backend),
+                "config_identity": self.config.identity(),
+                "dataset": self.dataset.name,
+                "dataset_split": self.dataset.split,
+                "dataset_images": len(self.dataset.images),
+                "dataset_sha256": self.dataset.sha256,
+                "dataset_origin": self.dataset.origin,
+                "starts": starts,
+            },
+        )
+
+    def go(self) -> Result:
+        """All steps that remain; saves at the end and where it is interrupted."""
+        step = self.saved
+        with (
+            Prefetch(self.batches.batch, self.saved + 1, self.last + 1) as ahead,
+            _Signals() as signals,
+            self.bar,
+            self.journal,
+        ):
+            while step < self.last and not signals.received:
+                step += 1
+                self.step(ahead.get(step), ahead.last_wait)
+            if step > self.saved or not checkpoint.all_checkpoints(self.run):
+                self.save(step)
+            if signals.received:
+                raise Interrupted(
+                    f"stopped at step {step} of {self.last}, saved; go on with: "
+                    f"diptych train --out {self.run} --resume",
+                    signals.received,
+                )
+            if not self._grid_path(step).exists():
+                self.draw_grid(step)
+        return Result(self.run, checkpoint.latest(self.run), step, self.journal.last_loss)
+
+    def step(self, batch: Batch, data_s: float) -> None:
+        """One optimizer step, its row in the journal, and what is due after it."""
+        settings = self.config.train
+        due = batch.step % settings.log_every == 0 or batch.step == self.last
+        # A CPU step is timed as it is; a GPU's only where both ends wait for the device.
+        synced = due or self.backend.device == "cpu"
+        if synced:
+            self.backend.synchronize()
+        began = time.perf_counter()
+        lr = learning_rate(settings.lr, settings.warmup_steps, batch.step)
+        loss, norm = self.learner.step(batch, lr)
+        if synced:
+            self.backend.synchronize()
+        row = {
+            "step": batch.step,
+            "epoch": batch.epoch,
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": norm,
+            "data_s": data_s,
+            "compute_s": time.perf_counter() - began,
+            "synced": synced,
+            "memory_mb": self.backend.memory_mb(),
+        }
+        self.journal.add(row)
+        self.bar.update()
+        if due:
+            self.journal.flush()
+            self.bar.set_postfix_str(f"loss {self.journal.last_loss:.4f}")
+        if batch.step % settings.checkpoint_every == 0:
+            self.save(batch.step)
+        if settings.grid_every and batch.step % settings.grid_every == 0:
+            self.draw_grid(batch.step)
+
+    def save(self, step: int) -> None:
+        """Rows first, so that a checkpoint never outruns its journal or holds a lost run."""
+        self.journal.flush()
+        if step == self.saved and checkpoint.all_checkpoints(self.run):
+            return
+        facts = {"backend": self.backend.name, "config_identity": self.config.identity()}
+        checkpoint.save(self.run, self.learner.state(), facts, self.config.train.keep_checkpoints)
+        self.saved = step
+
+    def _grid_path(self, step: int) -> Path:
+        return self.run / "grids" / f"step-{step:08d}.png"
+
+    def draw_grid(self, step: int) -> None:
+        """64 images from the EMA weights, 20 DDIM steps, always from the same noise."""
+        network = self.backend.network(self.plan, self.learner.state().ema)
+        schedule = make_schedule(self.config.diffusion)
+        if schedule.alpha[-1] == 0:
+            return  # the deterministic step cannot start where nothing of the image is left
+        engine = Engine(self.backend, network, self.plan, schedule)
+        sampler = make_sampler("ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps)
+        images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
+        save_png(self._grid_path(step), grid(images))
+        self.journal.image("samples", grid(images), step)
+
+
+def environment(backend: Backend) -> dict[str, Any]:
+    """What a run's numbers may depend on besides its config."""
+    return {
+        **backend.describe(),
+        "diptych": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(),
+        "command": sys.argv,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM while the loop finishes its step; a second one is immediate."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
+        except ValueError:
+            pass  # not the main thread: the caller handles signals
+        return self
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
