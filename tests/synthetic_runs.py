@@ -1,4 +1,4 @@
-"""Run and sample folders whose numbers are known, for the tests of the comparer."""
+"""Run and sample folders whose numbers are known, and what the tests of the comparer share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from diptych.errors import UserError
+from diptych.report import compare, compare_runs
+
+PNG = b"\x89PNG"
 Row = dict[str, Any]
 SHA = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
 
@@ -126,3 +131,55 @@ def make_samples(
     }
     (folder / "manifest.json").write_text(json.dumps(manifest | (card or {})))
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures: for tests of numbers and words."""
+
+    def draw(_pair: Any, _images: Any, result: Any) -> Any:
+        return dict.fromkeys(result["figures"], (PNG, PNG))
+
+    monkeypatch.setattr(compare, "_draw", draw)
+
+
+def pair(
+    tmp_path: Path, rows_a: list[Row] | None = None, rows_b: list[Row] | None = None, **b: Any
+) -> tuple[Path, Path]:
+    """A torch run and a jittor run; by default of equal losses."""
+    return (
+        make_run(tmp_path / "a", "torch", make_rows(60) if rows_a is None else rows_a),
+        make_run(tmp_path / "b", "jittor", make_rows(60) if rows_b is None else rows_b, **b),
+    )
+
+
+def edited(key: str, values: dict[int, Any]) -> Any:
+    """A `change` for make_rows that sets `key` at the given steps."""
+
+    def change(row: Row) -> Row:
+        return row | {key: values[row["step"]]} if row["step"] in values else row
+
+    return change
+
+
+def words(result: dict[str, Any], key: str) -> str:
+    """The one sentence of this key."""
+    found = [s["text"] for s in result["sentences"] if s["key"] == key]
+    assert len(found) == 1, [s["key"] for s in result["sentences"]]
+    return str(found[0])
+
+
+def all_words(result: dict[str, Any]) -> str:
+    """All sentences in one text."""
+    return " ".join(s["text"] for s in result["sentences"])
+
+
+def refused(tmp_path: Path, a: Path, b: Path, **options: Any) -> str:
+    """The one line with which a comparison is refused, nothing being written."""
+    out = tmp_path / "out"
+    with pytest.raises(UserError) as caught:
+        compare_runs(a, b, out, **options)
+    assert not out.exists() and not list(tmp_path.glob(".*"))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text

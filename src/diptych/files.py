@@ -87,8 +87,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Make an output folder ready, or refuse one that holds something.
+def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse an output folder that would be refused later; changes nothing.
 
     Raises:
         UserError: it is a file, cannot be written, or holds files and neither `resume` nor
@@ -96,16 +96,23 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; give a folder")
     with machine_faults(f"opening {path}"):
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path}: is a file; give a folder")
-        if path.is_dir() and any(path.iterdir()) and not resume:
-            if not overwrite:
-                raise UserError(
-                    f"{path}: the folder is not empty; go on with --resume, "
-                    f"or replace it with --overwrite"
-                )
+        if path.is_dir() and not (resume or overwrite) and any(path.iterdir()):
+            raise UserError(
+                f"{path}: the folder is not empty; go on with --resume, "
+                f"or replace it with --overwrite"
+            )
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{existing}: no permission to write; choose another folder")
+
+
+def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Make an output folder ready; what `check_folder` refuses is refused here too."""
+    check_folder(path, resume=resume, overwrite=overwrite)
+    with machine_faults(f"opening {path}"):
+        if overwrite and path.is_dir():
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
-    if not os.access(path, os.W_OK):
-        raise UserError(f"{path}: no permission to write; choose another folder")

@@ -28,12 +28,11 @@ from diptych import checkpoint
 from diptych._version import __version__
 from diptych.backend import Backend, Batch, Learner, State
 from diptych.blueprint import initial_weights, make_plan
-from diptych.config import Config, flatten, load_config, to_yaml
-from diptych.config import DURATION_KEYS
+from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
 from diptych.data.batches import Batches, to_uint8
 from diptych.errors import UserError
-from diptych.files import claim_folder, read_json, write_json, write_text
+from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.sampler import Engine, make_sampler
@@ -90,6 +89,7 @@ def train(
         UserError: bad settings, data or folder, or a loss that is not finite.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
+    check_folder(run, resume=resume, overwrite=overwrite)
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(

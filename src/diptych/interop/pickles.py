@@ -45,6 +45,7 @@ _DAMAGE = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    Warning,  # an odd escape in a text, in a process that makes warnings errors
 )
 
 

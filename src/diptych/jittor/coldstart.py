@@ -9,6 +9,7 @@ stamp; the next start goes on from the files that are finished, since Jittor kee
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -58,6 +59,24 @@ def is_ready(site: Site) -> bool:
         return bool(stamp["key"] == site.key and Path(stamp["result"]["core"]).is_file())
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def say_if_busy(site: Site) -> None:
+    """Say on stderr for what `import jittor` is about to wait, if it is.
+
+    Jittor holds one lock while it compiles kernels, and its import waits for that lock in silence:
+    minutes, if another process has just begun to train.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        path = json.loads(site.stamp.read_text())["result"]["lock"]
+        with Path(path).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(
+                    "diptych: waiting for another process, in which Jittor compiles kernels",
+                    file=sys.stderr,
+                )
 
 
 def ensure(
@@ -118,8 +137,9 @@ def _wait_for(lock: FileLock, site: Site, shown: Progress) -> None:
 
 def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progress) -> None:
     result = site.folder / "result.json"
+    if not is_ready(site):
+        shown.say("compiling Jittor for this machine: once, about 4 minutes on 2 cores")
     site.stamp.unlink(missing_ok=True)
-    shown.say("compiling Jittor for this machine: once, about 4 minutes on 2 cores")
     for _ in range(_ATTEMPTS):
         result.unlink(missing_ok=True)
         code = run(command(result), site.log, site.folder, shown.tick)
@@ -156,13 +176,21 @@ def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None
                 return child.wait(timeout=0.5)
             tick()
     except BaseException:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=5)
-                break
+        _stop(child)
         raise
+
+
+def _stop(child: subprocess.Popen[bytes], patience: float = 5.0) -> None:
+    """End a child and the compilers that it started; they may first remove their own files."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            child.poll()  # else it stays in its group as a zombie
+            os.killpg(child.pid, 0)  # ProcessLookupError once the group is empty
+            time.sleep(0.05)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _last_line(log: Path) -> str:

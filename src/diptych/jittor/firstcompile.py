@@ -2,9 +2,10 @@
 
     python -m diptych.jittor.firstcompile RESULT
 
-Writes RESULT (JSON: `cache`, the folder of the compiled files; `core`, the compiled core) only
-if a convolution through oneDNN gives the right numbers. What the compiler says goes to the
-standard output and error, which `coldstart` directs to a log.
+Writes RESULT (JSON: `cache`, the folder of the compiled files; `core`, the compiled core; `lock`,
+the file that Jittor locks while it compiles) only if a convolution through oneDNN gives the
+right numbers. What the compiler says goes to the standard output and error, which `coldstart`
+directs to a log.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ def main(result: Path) -> None:
     found = jt.nn.conv2d(jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 3, 3))).numpy()
     if found.shape != (1, 1, 2, 2) or not (found == 9.0).all():
         raise SystemExit(f"Jittor's convolution of ones is {found.tolist()}, not 9")
+    facts = {
+        "cache": jt.flags.cache_path,
+        "core": jt.core.__file__,
+        "lock": jittor_utils.lock.lock_path,
+    }
     new = result.with_suffix(".new")
-    new.write_text(json.dumps({"cache": jt.flags.cache_path, "core": jt.core.__file__}))
+    new.write_text(json.dumps(facts))
     new.replace(result)
 
 

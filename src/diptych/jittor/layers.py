@@ -89,8 +89,3 @@ def add(a: jt.Var, b: jt.Var) -> jt.Var:
 def dropout(x: jt.Var, mask: jt.Var, rate: float) -> jt.Var:
     """x * mask / (1 - rate); mask is uint8, zeros and ones, of x's shape."""
     return kernels.dropout(x, mask, rate)
-
-
-def avg_pool(x: jt.Var) -> jt.Var:
-    """Half the size: the mean of each 2x2 square."""
-    return nn.avg_pool2d(x, 2)

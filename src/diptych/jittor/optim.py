@@ -5,7 +5,7 @@
     p -= lr / (1 - beta1^n) * m / (sqrt(v) / sqrt(1 - beta2^n) + eps)
     e  = ema_rate e + (1 - ema_rate) p
 
-This is torch's Adam; Jittor's own has an eps that is 31.6 times larger at the first step.
+This is torch's formula: Jittor's own Adam has an eps 31.6 times larger at the first step.
 """
 
 from __future__ import annotations

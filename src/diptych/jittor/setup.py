@@ -62,6 +62,7 @@ def load() -> ModuleType:
     if "jittor" in sys.modules:
         return sys.modules["jittor"]
     prepare()
+    coldstart.say_if_busy(site())
     quiet.install()
     try:
         return _import()

@@ -9,6 +9,7 @@ lines, not in a legend. Drawn with Agg at 1,344 pixels' width, legible at the 83
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,8 +26,9 @@ from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 from diptych.report.records import Floats, Ints, Run
 from diptych.report.wording import significant
 
-SIZE = (7.0, 3.7)
-DPI = 192
+SIZE = (6.4, 3.6)
+DPI = 210
+LETTER = 0.088  # inches of a letter in a name, on average
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def canvas(theme: Theme, title: str, note: str = "", size: tuple[float, float] =
     return figure
 
 
-def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.855) -> Axes:
+def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.83) -> Axes:
     """The one pair of axes of a figure, with room for names at the right."""
     height = float(figure.get_size_inches()[1])
     bottom, top = 0.52 / height, 1 - 0.72 / height
-    ax = figure.add_axes((0.1, bottom, right - 0.1, top - bottom), facecolor=theme.paper)
+    ax = figure.add_axes((0.115, bottom, right - 0.115, top - bottom), facecolor=theme.paper)
     ax.set_xlabel(x, color=theme.soft, size=9)
     ax.set_ylabel(y, color=theme.soft, size=9)
     ax.tick_params(colors=theme.soft, labelsize=8.5, length=0, which="both")
@@ -96,6 +98,7 @@ def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.855) -> 
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(theme.grid)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     ax.margins(x=0.01)
     return ax
@@ -127,6 +130,18 @@ class _EqualDecimals(Formatter):
         return f"{value:,.{decimals}f}"
 
 
+def medians(ax: Axes, theme: Theme, x: Floats, y: Floats, colour: str) -> None:
+    """A line of medians over many dots, edged with paper so that it stands out from them."""
+    ax.plot(x, y, color=theme.paper, linewidth=4.0, alpha=0.8, zorder=4)
+    ax.plot(x, y, color=colour, linewidth=1.8, marker="o" if x.size == 1 else "", zorder=5)
+
+
+def dots(count: int) -> dict[str, Any]:
+    """How `count` single steps are drawn: the more of them, the smaller and fainter."""
+    size, alpha = float(np.clip(4000 / count, 1.5, 14.0)), float(np.clip(1000 / count, 0.06, 0.35))
+    return {"s": size, "alpha": alpha, "linewidths": 0}
+
+
 def line(theme: Theme, colour: str, under: bool) -> dict[str, Any]:
     """How run A's line (`under`) and run B's upon it are drawn."""
     if under:
@@ -146,18 +161,27 @@ def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) ->
     Args:
         ends: for each line the y of its end, in data units, its name and its colour.
     """
+    if not ends:
+        return
     ax.figure.canvas.draw()  # settles the limits, which the heights depend on
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(np.clip(to_axes.transform((0, y))[1], 0.02, 0.98)) for y, _, _ in ends]
     order = np.argsort(heights, kind="stable")
-    lines = [1 + name.count("\n") for _, name, _ in ends]
+    room = float(ax.figure.get_figwidth()) * (1 - ax.get_position().x1)
+    names = [wrapped(name, int((room - 0.07) / LETTER)) for _, name, _ in ends]
+    lines = [1 + name.count("\n") for name in names]
     for low, high in pairwise(order):
         least = heights[low] + 0.04 * (lines[low] + lines[high])
         heights[high] = max(heights[high], least)
     over = max(0.0, max(heights) - 0.98)
-    for (_, name, colour), height in zip(ends, heights, strict=True):
+    for (_, _, colour), name, height in zip(ends, names, heights, strict=True):
         ax.text(1.015, height - over, name, transform=ax.transAxes, color=colour, size=9.2,
-                weight="bold", va="center", linespacing=1.25)  # fmt: skip
+                weight="bold", va="center", linespacing=1.25, parse_math=False)  # fmt: skip
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in lines of at most `width` letters, its own line ends kept."""
+    return "\n".join(textwrap.fill(part, width) for part in name.split("\n"))
 
 
 def bins(step: Ints, value: Floats, count: int) -> tuple[Floats, Floats, Floats, Floats]:

@@ -12,7 +12,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diptych.report.drawing import Pair, Theme, axes, bins, canvas, line, name_ends, plain_numbers
+from diptych.report.drawing import (
+    Pair,
+    Theme,
+    axes,
+    bins,
+    canvas,
+    dots,
+    line,
+    medians,
+    name_ends,
+    plain_numbers,
+    wrapped,
+)
 from diptych.report.records import Floats, Ints, Run
 from diptych.report.samples import Samples, difference_picture, grid
 from diptych.report.statistics import (
@@ -122,8 +134,7 @@ def difference(pair: Pair, theme: Theme) -> Figure:
     ax.set_ylim(low / 4, high * 4)
     ax.set_xlim(step[0] - 0.01 * step.size - 1, step[-1] + 0.01 * step.size + 1)
     ax.axhline(ROUNDING, color=theme.soft, linewidth=0.9, linestyle=(0, (4, 3)))
-    size = float(np.clip(4000 / step.size, 1.0, 14.0))
-    ax.scatter(step[apart], relative[apart], s=size, color=theme.ink, alpha=0.35, linewidths=0)
+    ax.scatter(step[apart], relative[apart], color=theme.ink, **dots(step.size))
     foot = ax.get_xaxis_transform()
     ax.vlines(step[equal], 0, 0.025, transform=foot, color=theme.ink, alpha=0.35, linewidth=0.5)
     ends = [(ROUNDING, "one float32\nrounding", theme.soft)]
@@ -143,19 +154,22 @@ def _difference_marks(
     ax.annotate(text, (float(step[worst]), float(relative[worst])), color=theme.ink, size=8.8,
                 xytext=(-7 if late else 7, 2), textcoords="offset points",
                 ha="right" if late else "left", va="center")  # fmt: skip
-    if step.size <= DETAIL / 4:
+    count = min(60, step.size // 10)
+    if count < 2:
         return []
-    x, y, _, _ = bins(step, relative, 60)
+    x, y, _, _ = bins(step, relative, count)
     y = np.where(y > 0, y, np.nan)
     if not np.isfinite(y).any():
         return []
-    ax.plot(x, y, color=theme.ink, linewidth=1.8)
-    return [(float(y[np.isfinite(y)][-1]), f"median of\n{-(-step.size // 60):,} steps", theme.ink)]
+    medians(ax, theme, x, y, theme.ink)
+    return [
+        (float(y[np.isfinite(y)][-1]), f"median of\n{-(-step.size // count):,} steps", theme.ink)
+    ]
 
 
 def grids(pair: Pair, theme: Theme, a: Samples, b: Samples, alike: bool) -> Figure:
     """The first 64 images of both and, where they were sampled alike, their absolute difference."""
-    figure = canvas(theme, "Samples", size=(7.0, 2.95))
+    figure = canvas(theme, "Samples", size=(6.4, 2.72))
     pictures = [grid(a.images), grid(b.images)]
     titles = list(pair.names)
     colours = [colour for _, _, colour in pair.coloured(theme)]
@@ -173,5 +187,8 @@ def grids(pair: Pair, theme: Theme, a: Samples, b: Samples, alike: bool) -> Figu
         ax = figure.add_axes((0.02 + i * 0.327, 0.03, 0.307, 0.73))
         ax.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(title, color=colour, size=9.2, weight="bold", loc="left", pad=4)
+        heading = wrapped(title, 24)
+        ax.set_title(
+            heading, color=colour, size=9.2, weight="bold", loc="left", pad=4
+        ).set_parse_math(False)
     return figure

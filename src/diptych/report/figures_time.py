@@ -6,37 +6,52 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from diptych.report.drawing import Pair, Theme, axes, bins, canvas, name_ends, plain_numbers
-from diptych.report.statistics import OUTLIER, epoch_time, step_time
+from diptych.report.drawing import (
+    Pair,
+    Theme,
+    axes,
+    bins,
+    canvas,
+    dots,
+    medians,
+    name_ends,
+    plain_numbers,
+)
+from diptych.report.statistics import epoch_time, step_time
 from diptych.report.wording import seconds
 
 MOST_DOTS = 10_000
 
 
 def step_times(pair: Pair, theme: Theme) -> Figure:
-    """Seconds of every synchronised step, and the medians of consecutive ones."""
-    note = "dots: synchronised steps; lines: median of consecutive ones"
+    """Seconds of every synchronised step from zero, and the medians of consecutive ones.
+
+    The axis ends above the 99th percentiles: the one step that compiled would flatten all others.
+    Steps beyond it stand as triangles at its edge, and the note says how long they took.
+    """
+    timed = [(run, name, colour, step_time(run)) for run, name, colour in pair.coloured(theme)]
+    known = [numbers for *_, numbers in timed if numbers]
+    top = 1.3 * max((max(n["p95"], min(n["p99"], 2 * n["median"])) for n in known), default=1.0)
+    note = "dots: synchronised steps; lines: medians of consecutive ones"
+    longest = max((n["max"] for n in known), default=0.0)
+    if longest > top:
+        note += f"; triangles: longer, up to {seconds(longest)}"
     figure = canvas(theme, "Time per step", note)
-    ax = axes(figure, theme, "step", "seconds", right=0.82)
-    ends, outlying = [], False
-    for run, name, colour in pair.coloured(theme):
-        numbers = step_time(run)
+    ax = axes(figure, theme, "step", "seconds", right=0.79)
+    ax.set_ylim(0, top)
+    ends = []
+    for run, name, colour, numbers in timed:
         if numbers is None:
             continue
         step, time = run.step[run.synced], run.step_s[run.synced]
-        slow = time > OUTLIER * numbers["median"]
-        outlying = outlying or bool(slow.any())
-        shown = slow | (np.arange(step.size) % -(-step.size // MOST_DOTS) == 0)
-        size = float(np.clip(3000 / step.size, 1.5, 12.0))
-        ax.scatter(step[shown], time[shown], s=size, color=colour, alpha=0.3, linewidths=0)
-        ax.scatter(step[slow], time[slow], s=14, color=colour, linewidths=0)
-        x, y, _, _ = bins(step, time, 60 if step.size > 120 else max(1, step.size // 5))
-        ax.plot(x, y, color=colour, linewidth=2)
-        ends.append((float(y[-1]), f"{name}\nmedian {seconds(numbers['median'])}", colour))
-    if outlying:
-        ax.set_yscale("log")
-    else:
-        ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
+        beyond = time > top
+        shown = ~beyond & (np.arange(step.size) % -(-step.size // MOST_DOTS) == 0)
+        ax.scatter(step[shown], time[shown], color=colour, **dots(np.count_nonzero(shown)))
+        edge = np.full(np.count_nonzero(beyond), 0.975 * top)
+        ax.scatter(step[beyond], edge, s=20, color=colour, marker="^", linewidths=0, zorder=6)
+        x, y, _, _ = bins(step, time, min(60, max(1, step.size // 10)))
+        medians(ax, theme, x, y, colour)
+        ends.append((numbers["median"], f"{name}\nmedian {seconds(numbers['median'])}", colour))
     plain_numbers(ax)
     name_ends(ax, theme, ends)
     return figure

@@ -180,8 +180,8 @@ def _loss(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]
         yield say(
             "loss.end",
             "loss",
-            "Over the last tenth of its steps the mean loss of {a} is {mean_a:sig4} ({n_a:count} "
-            "steps), that of {b} {mean_b:sig4} ({n_b:count} steps).",
+            "Over the last tenth of its steps the mean loss of {a} is {mean_a:sig4} ({n_a:steps})"
+            ", that of {b} {mean_b:sig4} ({n_b:steps}).",
             a=a,
             mean_a=in_a["last_tenth_mean"],
             n_a=in_a["last_tenth_steps"],

@@ -66,8 +66,8 @@ def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
         f"time.outliers.{label}",
         "time",
         "{k:count} of {run}'s {n:count} synchronised steps took more than {times:g} times its "
-        "median of {median:seconds}: {steps:listed}. Beyond the median they cost "
-        "{excess:seconds}, {share:share} of the time of all synchronised steps.",
+        "median of {median:seconds}: {steps:listed}. Their time beyond the "
+        "median adds up to {excess:seconds}, {share:share} of the time of all synchronised steps.",
         k=len(slow["steps"]),
         run=label,
         n=numbers["synced_steps"],
@@ -147,19 +147,20 @@ def memory(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
 def _slope(label: str, run: Numbers) -> Sentence:
     slope, key = run["slope_per_1000_steps"], f"memory.slope.{label}"
     if slope is None:
-        template = "{run} has fewer than {least} steps with a memory reading, too few for a slope."
+        template = "{run} has fewer than {least} memory readings in its second half: no slope."
         return say(key, "memory", template, run=label, least=LEAST_FOR_SLOPE)
-    change = slope * run["steps"] / 1000.0
+    n = run["slope_steps"]
+    change = slope * n / 1000.0
     if abs(change) < FLAT * run["peak"]:
         template = (
-            "Over its {n:count} steps the memory of {run} is flat: the robust fit changes by "
+            "Over its last {n:count} steps the memory of {run} is flat: the robust fit changes by "
             "{slope:plus} MB per 1,000 steps, in all {share:share} of the peak."
         )
         share = abs(change) / run["peak"]
-        return say(key, "memory", template, run=label, n=run["steps"], slope=slope, share=share)
+        return say(key, "memory", template, run=label, n=n, slope=slope, share=share)
     template = (
-        "Over its {n:count} steps the memory of {run} {moves} by {slope:sig2} MB per 1,000 steps "
+        "Over its last {n:count} steps the memory of {run} {moves} by {slope:sig2} MB per 1,000 steps "
         "(robust fit)."
     )
     moves = "rises" if slope > 0 else "falls"
-    return say(key, "memory", template, run=label, n=run["steps"], moves=moves, slope=abs(slope))
+    return say(key, "memory", template, run=label, n=n, moves=moves, slope=abs(slope))

@@ -28,9 +28,9 @@ def method(result: Mapping[str, Any]) -> Iterator[Sentence]:
     yield say(
         "method.interval",
         "method",
-        "An interval is the middle 95 % of {draws:count} bootstrap resamples of blocks of "
-        "consecutive steps (about the square root of their number, at least {blocks} blocks, not "
-        "fewer than {least} steps), the two runs drawn independently, with a fixed seed.",
+        "The 95 % interval of a ratio comes from {draws:count} bootstrap resamples of blocks of "
+        "consecutive steps, each 1/{blocks} of its run, the two runs drawn independently with a "
+        "fixed seed, and Student's t; it is given from {least} steps on.",
         draws=DRAWS,
         blocks=BLOCKS,
         least=LEAST_FOR_INTERVAL,
@@ -45,5 +45,5 @@ def method(result: Mapping[str, Any]) -> Iterator[Sentence]:
         "method.memory",
         "method",
         "Memory is what each run recorded after a step; its slope is the median of the slopes "
-        "between all pairs of readings (Theil-Sen).",
+        "between all pairs of readings (Theil-Sen) of the run's second half.",
     )

@@ -3,7 +3,8 @@
     relative difference   |a - b| / max(|a|, |b|), 0 where both are 0
     step time             data_s + compute_s of the steps that were synchronised, no others
     outlier               a step slower than OUTLIER times the run's own median
-    memory slope          Theil-Sen: the median of the slopes between all pairs of points
+    memory slope          Theil-Sen: the median of the slopes between all pairs of readings of
+                          the run's second half; the first fills caches, which is no leak
     last tenth            the last tenth of a run's steps, one step at least
 
 Ratios and their intervals: `diptych.report.interval`.
@@ -226,7 +227,8 @@ def memory(run: Run) -> Numbers | None:
         "first": float(value[0]),
         "last": float(value[-1]),
         "steps": int(step.size),
-        "slope_per_1000_steps": _slope(step, value),
+        "slope_steps": step.size - step.size // 2,
+        "slope_per_1000_steps": _slope(step[step.size // 2 :], value[step.size // 2 :]),
     }
 
 

@@ -113,7 +113,11 @@ def _difference(result: Content, names: list[str]) -> list[Table]:
         return []
     above = (difference["loss"] or {"above": []})["above"]
     rows = [
-        [f"{row['limit']:.0e}".replace("e-0", "e-"), f"{row['steps']:,}", f"{row['first'] or NONE}"]
+        [
+            f"{row['limit']:.0e}".replace("e-0", "e-"),
+            f"{row['steps']:,}",
+            f"{row['first']:,}" if row["first"] else NONE,
+        ]
         for row in above
     ]
     every = [

@@ -68,6 +68,7 @@ class _Words(string.Formatter):
             "listed": steps_listed,
             "mb": lambda x: f"{x:,.0f} MB",
             "count": lambda x: f"{x:,}",
+            "steps": lambda x: f"{x:,} step" + "s" * (x != 1),
             "plus": lambda x: ("+" if x > 0 else "") + significant(x, 2),
         }
         if format_spec in simple:

@@ -95,8 +95,3 @@ def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def dropout(x: torch.Tensor, mask: torch.Tensor, rate: float) -> torch.Tensor:
     """x * mask / (1 - rate); mask is uint8, zeros and ones, of x's shape."""
     return x * (mask * (1 / (1 - rate)))
-
-
-def avg_pool(x: torch.Tensor) -> torch.Tensor:
-    """Half the size: the mean of each 2x2 square."""
-    return F.avg_pool2d(x, 2)

@@ -1,0 +1,63 @@
+"""How a C++ body becomes a Jittor operator, and the switch between ours and Jittor's own.
+
+Jittor compiles a body into a function where `in0_p`, `in0_shape0`, `out0_p` ... are the
+pointers and sizes of inputs and outputs, and `data["name"]` a number given at the call: it is
+not part of what is compiled. Arrays are contiguous float32; images are (B, C, H, W).
+
+Reasons for bodies of our own: Jittor's generated loops run on one thread, and its matrix
+product of batches is naive. Sums run in double and in an order that does not depend on the
+number of threads. Jittor compiles with -Ofast, under which a division by infinity may give NaN
+and a comparison may lose one: exponentials are kept finite, and a NaN is carried by a product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jittor as jt
+from jittor import compile_extern
+
+Var = jt.Var
+
+
+def _onednn_flags() -> str | None:
+    """Compiler flags that find oneDNN, or None where Jittor has none on this machine."""
+    if compile_extern.mkl_ops is None:
+        return None
+    home = Path(jt.compiler.jit_utils.home()) / ".cache" / "jittor" / "mkl"
+    for include in sorted(home.glob("dnnl*/include")):
+        return f' -I"{include}" -L"{include.parent / "lib"}" -lmkldnn '
+    return None
+
+
+_FLAGS = _onednn_flags()
+_OPTIONS = {f"FLAGS:{_FLAGS}": 1}
+
+
+def native() -> bool:
+    """Whether our C++ bodies run: on a CPU with oneDNN. Elsewhere Jittor's own operators do."""
+    return _FLAGS is not None and not jt.flags.use_cuda
+
+
+def check(fits: bool, message: str) -> None:
+    """Raise ValueError before Jittor meets the misfit: it would stop with an empty message."""
+    if not fits:
+        raise ValueError(message)
+
+
+def code(
+    shapes: Sequence[Any], inputs: Sequence[Var], body: str, header: str = "", **data: float
+) -> list[Var]:
+    """Float32 outputs of the given shapes, computed from the inputs by one C++ body."""
+    with jt.flag_scope(compile_options=_OPTIONS):
+        outputs = jt.code(
+            [list(shape) for shape in shapes],
+            ["float32"] * len(shapes),
+            list(inputs),
+            cpu_src=body,
+            cpu_header=header,
+            data=data,
+        )
+    return list(outputs)

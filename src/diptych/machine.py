@@ -1,0 +1,181 @@
+"""What this machine offers: the checks of `diptych doctor` that start no framework.
+
+Each function looks at one thing and says what it found; for what is missing it names the command
+that mends it. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diptych.errors import MachineError, UserError
+
+Status = Literal["ok", "warn", "fail"]
+PIP = f"{sys.executable} -m pip install"
+PREPARE = "diptych doctor --prepare"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at, how it is, and the command that mends it ("" if none)."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+def python() -> Check:
+    """The interpreter's version: Jittor's range is 3.10 to 3.12."""
+    version = f"{platform.python_version()} in {sys.prefix}"
+    if (3, 10) <= sys.version_info[:2] < (3, 13):
+        return Check("python", "ok", version)
+    fix = "make demo PYTHON=python3.11"
+    return Check("python", "fail", f"{version}; 3.10, 3.11 or 3.12 is needed", fix)
+
+
+def numpy() -> Check:
+    """NumPy's version: Jittor is silently wrong with 2."""
+    from diptych.jittor import setup
+
+    version = setup.numpy_version()
+    if int(version.split(".")[0]) < 2:
+        return Check("numpy", "ok", version)
+    return Check("numpy", "fail", f"{version}: Jittor is wrong with it", f"{PIP} 'numpy<2'")
+
+
+def compiler() -> Check:
+    """The C++ compiler and Python's headers, with which Jittor builds its kernels."""
+    from diptych.jittor import setup
+
+    path = setup.compiler()
+    if path is None:
+        return Check("compiler", "fail", "no C++ compiler (g++)", "sudo apt install g++")
+    if setup.python_config() is None:
+        short = "python{}.{}".format(*sys.version_info)
+        detail = f"{path}; no C headers of Python ({short}-config)"
+        return Check("compiler", "fail", detail, f"sudo apt install {short}-dev")
+    return Check("compiler", "ok", f"{_first_line([path, '--version'])} at {path}")
+
+
+def onednn() -> Check:
+    """The library behind Jittor's CPU convolutions, where Jittor looks for it."""
+    from diptych.jittor import onednn, setup
+
+    folder = onednn.folder(setup.home())
+    if onednn.is_placed(folder):
+        return Check("onednn", "ok", str((folder / "lib" / "libmkldnn.so").resolve()))
+    source = onednn.find()
+    if source is not None:
+        return Check("onednn", "warn", f"in {source.origin}, not yet placed for Jittor", PREPARE)
+    status: Status = "warn" if setup.jittor_version() is None else "fail"
+    return Check("onednn", status, "not found; Jittor needs it", f"{PIP} {onednn.WHEEL}")
+
+
+def cuda() -> Check:
+    """The driver, and a toolkit that Jittor can load."""
+    from diptych.jittor import cuda
+
+    if not cuda.has_driver():
+        return Check("cuda", "ok", "no NVIDIA driver: both panels run on the CPU")
+    found = cuda.find_toolkit()
+    if found.nvcc:
+        return Check("cuda", "ok", f"driver loaded; Jittor uses {found.nvcc}")
+    detail = f"driver loaded, but no toolkit for Jittor ({found.reason}): it runs on the CPU"
+    return Check("cuda", "warn", detail, f"{sys.executable} -m jittor_utils.install_cuda")
+
+
+def mpi() -> Check:
+    """What several Jittor processes need to train together."""
+    path = shutil.which("mpirun")
+    if path and shutil.which("mpicc"):
+        return Check("mpi", "ok", f"{_first_line([path, '--version'])} at {path}")
+    detail = "no mpirun and mpicc; needed only for several Jittor processes"
+    return Check("mpi", "warn", detail, "sudo apt install openmpi-bin libopenmpi-dev")
+
+
+def data() -> Iterator[Check]:
+    """Each known data set: where it is, or how it is got."""
+    from diptych.data import sources
+
+    mends = {"fashion_mnist": "sudo apt install dataset-fashion-mnist"}
+    for name in sources.SOURCES:
+        try:
+            found = sources.find(name)
+        except (UserError, MachineError) as error:
+            yield Check(name, "warn", str(error), f"unset {sources.ENVIRONMENT}")
+            continue
+        if found is not None:
+            yield Check(name, "ok", str(found.origin))
+        else:
+            mend = mends.get(name, f"export {sources.ENVIRONMENT}=/folder/that/holds/{name}")
+            yield Check(name, "warn", "not on this machine; downloaded when first used", mend)
+
+
+def weights() -> Check:
+    """The weights that travel in the package, and the cache of downloads."""
+    import platformdirs
+
+    from diptych import __file__ as package
+
+    zoo = Path(package).with_name("zoo")
+    names = sorted({path.stem for path in zoo.rglob("*.safetensors")})
+    cache = platformdirs.user_cache_dir("diptych")
+    if not os.access(_existing(Path(cache)), os.W_OK):
+        return Check("weights", "warn", f"{cache} cannot be written", f"sudo chown $USER {cache}")
+    return Check("weights", "ok", f"zoo: {', '.join(names) or 'empty'}; cache: {cache}")
+
+
+def disk() -> Check:
+    """Free space where Jittor compiles and downloads go."""
+    from diptych.jittor import setup
+
+    home = setup.home()
+    free = shutil.disk_usage(_existing(home)).free / 2**30
+    detail = f"{free:.1f} GiB free at {home}"
+    if free >= 2:
+        return Check("disk", "ok", detail)
+    fix = "export HOME=/path/on/a/larger/disk"
+    return Check("disk", "warn" if free > 0.2 else "fail", detail, fix)
+
+
+def memory() -> Check:
+    """Free memory."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    detail = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
+    if memory.available >= 2 * 2**30:
+        return Check("memory", "ok", detail)
+    return Check("memory", "warn", detail, "diptych train mnist --set train.batch_size=16 ...")
+
+
+def threads() -> Check:
+    """Processor cores, and whether more threads than cores are asked for."""
+    cores = len(os.sched_getaffinity(0))
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    detail = f"{cores} cores usable" + (f", OMP_NUM_THREADS={wanted}" if wanted else "")
+    if wanted.isdigit() and int(wanted) > cores:
+        return Check("threads", "warn", detail, f"export OMP_NUM_THREADS={cores}")
+    return Check("threads", "ok", detail)
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return (done.stdout.strip().splitlines() or ["no version"])[0]
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    return next((each for each in (path, *path.parents) if each.exists()), Path("/"))

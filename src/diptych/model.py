@@ -1,0 +1,233 @@
+"""A trained network ready to predict and to sample: `diptych.load` and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import backend as backends
+from diptych import checkpoint
+from diptych.blueprint import Weights, check_weights, make_plan, time_embedding
+from diptych.config import Config, load_config
+from diptych.data.batches import to_uint8
+from diptych.errors import UserError, nearest
+from diptych.noise import Float32
+from diptych.sampler import Engine, make_sampler
+from diptych.schedule import make_schedule
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights found: what they are, where, and the config of their network."""
+
+    path: Path
+    config: Config
+    weights: Weights
+    kind: str  # "ema", "raw", or "file" where the file does not say
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the weights."""
+        return {
+            "weights": self.kind,
+            "weights_sha256": checkpoint.weights_sha256(self.weights),
+            "weights_from": self.path.name,
+        }
+
+
+def zoo_names() -> list[str]:
+    """The trained models that come with the package."""
+    folder = resources.files("diptych") / "zoo"
+    return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
+
+
+def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
+    """Weights from a run, a checkpoint folder, `zoo:NAME`, or a file of weights.
+
+    Args:
+        source: where they are. A run gives its newest checkpoint.
+        config: of the network; needed where `source` is a bare file of weights.
+        raw: the weights as trained, in place of their moving average.
+
+    Raises:
+        UserError: not found, damaged, not executable-free, or of another network.
+    """
+    path = _zoo(source) if source.startswith("zoo:") else Path(source)
+    if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
+        own, folder = path / "config.yaml", checkpoint.latest(path)
+    elif (path / "manifest.json").is_file():
+        folder = path
+        own = next((p / "config.yaml" for p in (path, path.parent.parent) if (p / "config.yaml").is_file()), path)
+    elif path.is_file():
+        return _from_file(path, config, raw)
+    elif path.exists():
+        raise UserError(f"{path}: is not a run or a checkpoint (no config.yaml, no manifest.json)")
+    else:
+        raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
+    if config is None:
+        if not own.is_file():
+            raise UserError(f"{path}: no config.yaml beside this checkpoint; give one with --config")
+        config = load_config(str(own))
+    kind = "raw" if raw else "ema"
+    return Source(folder, config, checkpoint.load_weights(folder, kind, make_plan(config)), kind)
+
+
+def _zoo(source: str) -> Path:
+    name = source.removeprefix("zoo:")
+    if name not in zoo_names():
+        raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")
+    return Path(str(resources.files("diptych") / "zoo" / name))
+
+
+def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
+    from diptych.interop import load_weights
+
+    if config is None:
+        raise UserError(f"{path}: a file of weights needs the config of its network; give --config")
+    loaded = load_weights(path, raw=raw)
+    plan = make_plan(config)
+    check_weights(plan, loaded.weights, str(path))
+    kind = "file" if loaded.ema is None else "ema" if loaded.ema else "raw"
+    return Source(path, config, loaded.weights, kind)
+
+
+def load(
+    source: str | Path,
+    backend: str = "torch",
+    *,
+    config: Config | str | Path | None = None,
+    device: str = "auto",
+    raw: bool = False,
+) -> Model:
+    """A trained model on one panel.
+
+    Args:
+        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`, or a file of
+            weights in the official names (.safetensors, .ckpt, .pth, .pkl; nothing in it is
+            executed), which needs `config`.
+        backend: `torch` or `jittor`.
+        config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
+        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        raw: the weights as trained, in place of their moving average.
+
+    Raises:
+        UserError: anything missing, damaged or not fitting, in one line.
+    """
+    if config is not None and not isinstance(config, Config):
+        from diptych.interop import read_config
+
+        config = read_config(str(config), for_training=False)
+    return Model(find_weights(str(source), config, raw), backends.load(backend, device))
+
+
+class Model:
+    """A network with weights on one panel.
+
+    Attributes:
+        config: of the network and its training.
+        weights: name -> array, float32.
+        facts: what the weights are: EMA or raw, sha256, where from.
+        engine: draws images with any sampler, batch by batch.
+    """
+
+    def __init__(self, source: Source, backend: backends.Backend) -> None:
+        plan = make_plan(source.config)
+        self.config = source.config
+        self.weights = source.weights
+        self.facts = source.facts()
+        self.engine = Engine(
+            backend,
+            backend.network(plan, source.weights),
+            plan,
+            make_schedule(source.config.diffusion),
+        )
+
+    def predict(self, x: Float32, t: npt.ArrayLike) -> Float32:
+        """The noise that the network sees in images.
+
+        Args:
+            x: noisy images, (B, C, H, W), float32.
+            t: timesteps, (B,) integers in 0 .. T-1.
+
+        Returns:
+            Predicted noise, (B, C, H, W), float32.
+
+        Raises:
+            UserError: another shape, or timesteps out of range.
+        """
+        x, t = np.asarray(x, dtype=np.float32), np.asarray(t)
+        self._check_images(x, None)
+        if t.shape != (len(x),) or not np.issubdtype(t.dtype, np.integer):
+            raise UserError(f"predict: t must be {len(x)} integers, one for each image")
+        timesteps = self.engine.schedule.timesteps
+        if len(t) and not (0 <= t.min() and t.max() < timesteps):
+            raise UserError(f"predict: t must be in 0 .. {timesteps - 1}")
+        backend, plan = self.engine.backend, self.engine.plan
+        embedding = backend.array(time_embedding(t, plan.ch))
+        return backend.numpy(backend.predict(self.engine.network, backend.array(x), embedding))
+
+    def sample(
+        self,
+        num: int,
+        solver: str = "ddim",
+        steps: int | None = None,
+        eta: float | None = None,
+        spacing: str = "uniform",
+        seed: int = 0,
+        x_T: Float32 | None = None,  # noqa: N803 - the papers' name
+        as_float: bool = False,
+        *,
+        clip: bool = False,
+        batch: int = 64,
+    ) -> npt.NDArray[Any]:
+        """Draw images; image i depends on (weights, sampler, seed, i) alone.
+
+        Args:
+            num: how many, 1 or more.
+            solver: `ddim`, or `ddpm` (eta 1, all timesteps unless `steps` is given).
+            steps: network calls; 50 for ddim where not given.
+            eta: DDIM's noise, 0 or more; 0 for ddim where not given.
+            spacing: `uniform`, `quad` or `trailing`.
+            seed: keys all noise.
+            x_T: the first noise, (num, C, H, W), in place of the keyed one.
+            as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
+            clip: clip each predicted image to [-1, 1].
+            batch: images computed at once.
+
+        Returns:
+            uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
+
+        Raises:
+            UserError: settings out of range, or `x_T` of another shape.
+        """
+        if num < 1 or batch < 1:
+            raise UserError(f"sample: num and batch must be 1 or more (given: {num}, {batch})")
+        timesteps = self.engine.schedule.timesteps
+        sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps)
+        if x_T is not None:
+            x_T = np.asarray(x_T, dtype=np.float32)  # noqa: N806
+            self._check_images(x_T, num)
+        parts = []
+        for images in batches_of(num, min(batch, num)):
+            given = None if x_T is None else x_T[np.minimum(images, num - 1)]
+            parts.append(self.engine.draw(sampler, images, seed, given))
+        drawn = np.concatenate(parts)[:num]
+        return drawn if as_float else to_uint8(drawn).transpose(0, 2, 3, 1)
+
+    def _check_images(self, x: Float32, num: int | None) -> None:
+        shape = (len(x) if num is None else num, *self.engine.shape)
+        if x.shape != shape:
+            raise UserError(f"images are {x.shape}, this network needs {shape}")
+
+
+def batches_of(num: int, batch: int) -> list[list[int]]:
+    """Indices 0 .. num-1 in whole batches: the last one runs past the end.
+
+    Every batch has the same size, so that the kernels round every image alike; what is drawn past
+    the end is dropped.
+    """
+    return [list(range(first, first + batch)) for first in range(0, num, batch)]

@@ -1,0 +1,197 @@
+"""Jittor's first compile and its quiet import, without the long compile.
+
+The compile itself is replaced by a small command; everything around it (stamp, lock, failure,
+interruption) is the real code. `make test` has compiled Jittor for real before it comes here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diptych import doctor
+from diptych.errors import UserError
+from diptych.jittor import coldstart, quiet
+
+FAKE_COMPILE = """
+import json, pathlib, sys, time
+result, runs, core, seconds = sys.argv[1:]
+with open(runs, "a") as out: out.write("run\\n")
+time.sleep(float(seconds))
+pathlib.Path(core).touch()
+pathlib.Path(result).write_text(json.dumps({"core": core, "cache": ""}))
+"""
+
+
+def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+# The compile: once, under a lock
+
+
+class Fake:
+    """A compile that takes `seconds`, and a count of how often it ran."""
+
+    def __init__(self, folder: Path, seconds: float = 0.0) -> None:
+        self.runs, self.core, self.seconds = folder / "runs", folder / "core.so", seconds
+
+    def command(self, result: Path) -> list[str]:
+        paths = [str(path) for path in (result, self.runs, self.core)]
+        return [sys.executable, "-c", FAKE_COMPILE, *paths, str(self.seconds)]
+
+    def count(self) -> int:
+        return len(self.runs.read_text().split()) if self.runs.exists() else 0
+
+
+def test_the_compile_runs_once_and_again_when_its_key_or_its_files_change(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    site = coldstart.Site(tmp_path / "site", {"compiler": "12"})
+    for _ in range(2):
+        coldstart.ensure(site, fake.command, fake.count, progress=False)
+    assert coldstart.is_ready(site) and fake.count() == 1
+    other = coldstart.Site(site.folder, {"compiler": "13"})
+    coldstart.ensure(other, fake.command, fake.count, progress=False)
+    assert fake.count() == 2 and not coldstart.is_ready(site)
+    fake.core.unlink()
+    coldstart.ensure(other, fake.command, fake.count, progress=False)
+    assert fake.count() == 3
+    coldstart.ensure(other, fake.command, fake.count, progress=False, again=True)
+    assert fake.count() == 4
+
+
+@pytest.mark.parametrize("stamp", ["", "{", "[]", '{"key": {}}', '{"key": {}, "result": null}'])
+def test_a_damaged_stamp_counts_as_none(tmp_path: Path, stamp: str) -> None:
+    site = coldstart.Site(tmp_path, {})
+    site.stamp.write_text(stamp)
+    assert not coldstart.is_ready(site)
+
+
+def test_a_failed_compile_is_one_line_with_its_log_and_leaves_no_stamp(tmp_path: Path) -> None:
+    site = coldstart.Site(tmp_path, {})
+    program = "print('x.cc:1: error: no such header'); print('done'); raise SystemExit(3)"
+    with pytest.raises(UserError) as caught:
+        coldstart.ensure(site, lambda _: [sys.executable, "-c", program], int, progress=False)
+    text = str(caught.value)
+    assert "\n" not in text and "no such header" in text and str(site.log) in text
+    assert not site.stamp.exists() and not site.owner.exists()
+
+
+def test_a_compile_that_leaves_without_a_result_is_tried_again(tmp_path: Path) -> None:
+    """Jittor exits with 0, and has compiled nothing, after it rebuilt its own helper."""
+    fake = Fake(tmp_path)
+    commands = iter([lambda _: [sys.executable, "-c", ""], fake.command])
+    site = coldstart.Site(tmp_path / "site", {})
+    coldstart.ensure(site, lambda result: next(commands)(result), fake.count, progress=False)
+    assert coldstart.is_ready(site)
+
+
+def test_of_two_processes_one_compiles_and_the_other_waits_and_says_so(tmp_path: Path) -> None:
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_coldstart import Fake, coldstart
+fake = Fake(Path({str(tmp_path)!r}), seconds=2)
+coldstart.ensure(coldstart.Site(Path({str(tmp_path / "site")!r}), {{}}), fake.command, fake.count)
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert Fake(tmp_path).count() == 1
+    waiting = [text for text in said if "waiting for process" in text]
+    assert len(waiting) == 1 and "compiles Jittor" in waiting[0]
+
+
+def test_an_interrupted_compile_takes_its_children_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    grandchild = f"echo $$ > {pid}; sleep 60"
+    program = f"import subprocess; subprocess.run(['sh', '-c', {grandchild!r}])"
+
+    def interrupt() -> None:
+        if pid.exists() and pid.read_text().strip():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        coldstart.run([sys.executable, "-c", program], tmp_path / "log", tmp_path, interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_wait_for_jittors_own_lock_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "jittor.lock"
+    site = coldstart.Site(tmp_path, {})
+    coldstart.say_if_busy(site)
+    with lock.open("w") as held:
+        site.stamp.write_text(json.dumps({"key": {}, "result": {"lock": str(lock)}}))
+        coldstart.say_if_busy(site)
+        assert capsys.readouterr().err == ""
+        fcntl.flock(held, fcntl.LOCK_EX)
+        coldstart.say_if_busy(site)
+    assert "waiting for another process" in capsys.readouterr().err
+
+
+# The quiet import
+
+
+def test_jittors_information_is_dropped_and_its_warnings_are_kept() -> None:
+    program = r"""
+import os, sys
+from diptych.jittor import quiet
+quiet.install()
+os.write(2, b"\x1b[38;5;2m[i 1122 00:00 16 a.cc:1] chatter\x1b[m\n[w 1122 00:00 16 b.cc] careful\n")
+os.write(2, b"\nCompiling Operators(1/3) used: 2s eta: 4s \rCompiling Operators(3/3) used: 6s \r\n")
+print("ours", file=sys.stderr)
+os.write(2, b"[e 1122 00:00 16 c.cc] last words")
+os._exit(7)
+"""
+    done = python(program)
+    assert done.returncode == 7
+    assert sorted(done.stderr.splitlines()) == sorted(
+        ["[w 1122 00:00 16 b.cc] careful", "ours", "[e 1122 00:00 16 c.cc] last words"]
+    )
+    assert "chatter" in python(program, log_v="0").stderr  # the user asked for Jittor's own log
+
+
+@pytest.mark.jittor
+def test_loading_jittor_is_quiet_and_leaves_the_process_as_it_was() -> None:
+    if doctor._jittor().status != "ok" and os.environ.get("DIPTYCH_REQUIRE_PANELS") != "1":
+        pytest.skip("Jittor is not compiled here: diptych doctor --prepare")
+    done = python(
+        """
+import signal, ssl, sys
+before = signal.getsignal(signal.SIGINT), ssl._create_default_https_context, sys.getrecursionlimit()
+from diptych.jittor import setup
+assert "jittor" not in sys.modules
+jt = setup.load()
+assert setup.load() is jt and "torch" not in sys.modules and (jt.ones(2) * 2).sum().item() == 4
+after = signal.getsignal(signal.SIGINT), ssl._create_default_https_context, sys.getrecursionlimit()
+assert before == after, (before, after)
+signal.raise_signal(signal.SIGINT)
+"""
+    )
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt"), done.stderr
+    assert done.stderr.startswith("Traceback") and done.stdout == ""
+
+
+def test_the_quiet_filter_is_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("log_silent", "1")
+    quiet.install()
+    assert quiet._filter is None

@@ -1,0 +1,167 @@
+"""The comparer: known differences give known numbers and sentences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych.report import compare_runs
+from synthetic_runs import (
+    Row,
+    all_words,
+    edited,
+    make_rows,
+    make_run,
+    pair,
+    undrawn,  # noqa: F401 - a fixture
+    words,
+)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_planted_difference_is_found_where_it_is(tmp_path: Path) -> None:
+    base = make_rows(400)
+    factor = {3: 1 + 2e-6, 137: 1 - 5e-4, 350: 1 + 1e-5}
+    other = make_rows(400)
+    for step, by in factor.items():
+        other[step - 1]["loss"] *= by
+    result = compare_runs(*pair(tmp_path, base, other), tmp_path / "out")
+    loss = result["numbers"]["difference"]["loss"]
+    assert loss["max_relative"] == pytest.approx(5e-4, rel=1e-6)
+    assert (loss["max_relative_step"], loss["equal"], loss["median_relative"]) == (137, 397, 0.0)
+    above = {row["limit"]: (row["steps"], row["first"]) for row in loss["above"]}
+    assert above[1e-6] == (3, 3) and above[1e-4] == (1, 137) and above[1e-3] == (0, None)
+    assert words(result, "difference") == (
+        "Over 400 common steps the two losses differ by at most 5.0e-4 relative (step 137); "
+        "median 0."
+    )
+    assert words(result, "difference.equal") == "397 of 400 losses are equal to the last bit."
+    every = result["numbers"]["difference"]["every_200"]
+    assert [row["step"] for row in every] == [200, 400]
+    assert every[0]["a"] == base[199]["loss"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_equal_losses_are_called_equal_and_one_bit_is_not(tmp_path: Path) -> None:
+    result = compare_runs(*pair(tmp_path), tmp_path / "out")
+    assert words(result, "difference") == (
+        "At all 60 common steps the two losses are equal to the last bit."
+    )
+    loss = float(np.nextafter(np.float32(make_rows(60)[40]["loss"]), np.float32(2)))
+    changed = make_rows(60, change=edited("loss", {41: loss}))
+    result = compare_runs(*pair(tmp_path / "bit", rows_b=changed), tmp_path / "out2")
+    assert "differ by at most" in words(result, "difference")
+    assert "(step 41)" in words(result, "difference")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_time_ratio_is_claimed_only_outside_its_interval(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", "torch", make_rows(300, stream=1))
+    same = make_run(tmp_path / "b", "jittor", make_rows(300, stream=2))
+    slow = make_run(tmp_path / "c", "jittor", make_rows(300, stream=3, seconds=0.7 * 1.31))
+    equal = compare_runs(a, same, tmp_path / "1")
+    assert "the interval includes 1, so no difference is shown" in words(equal, "time.ratio")
+    assert not re.search("faster|slower|better", all_words(equal))
+    slower = compare_runs(a, slow, tmp_path / "2")
+    ratio = slower["numbers"]["step_time"]["ratio"]
+    assert ratio["low"] < 1.31 < ratio["high"] and ratio["high"] - ratio["low"] < 0.03
+    assert re.fullmatch(
+        r"The median step time of jittor is 1\.31\d? times that of torch \(95 % interval "
+        r"1\.\d+ to 1\.\d+ by bootstrap over blocks of steps\); the interval leaves out 1: "
+        r"jittor was slower in these two runs\.",
+        words(slower, "time.ratio"),
+    )
+    assert "not interleaved" in words(slower, "time.caveat")
+    assert "jittor" not in words(compare_runs(slow, a, tmp_path / "3"), "time.ratio").split(":")[1]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_only_synchronised_steps_are_timed(tmp_path: Path) -> None:
+    def late(row: Row) -> Row:
+        return row if row["step"] % 10 == 0 else row | {"synced": False, "compute_s": 1e-4}
+
+    def never(row: Row) -> Row:
+        return row | {"synced": False}
+
+    result = compare_runs(*pair(tmp_path, make_rows(60, change=late)), tmp_path / "out")
+    times = result["numbers"]["step_time"]["a"]
+    assert times["synced_steps"] == 6 and times["median"] > 0.7
+    assert "too few steps for an interval" in words(result, "time.ratio")
+    result = compare_runs(*pair(tmp_path / "n", make_rows(60, change=never)), tmp_path / "out2")
+    assert result["numbers"]["step_time"]["a"] is None
+    assert words(result, "time.none.torch").startswith("No step of torch was synchronised")
+    assert "step-time.png" in result["figures"]  # the other run's
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_slow_steps_are_named_and_those_after_a_start_set_apart(tmp_path: Path) -> None:
+    slow = make_rows(200, change=edited("compute_s", {1: 80.7, 101: 10.7, 150: 5.7}))
+    runs = pair(tmp_path, None, slow, environment={"starts": [{"step": 0}, {"step": 100}]})
+    result = compare_runs(*runs, tmp_path / "out")
+    times = result["numbers"]["step_time"]["b"]
+    assert times["outliers"]["steps"] == [1, 101, 150] and times["max_step"] == 1
+    assert times["outliers_first_steps"]["steps"] == [1, 101]
+    assert times["outliers"]["excess_s"] == pytest.approx(95.0, abs=0.1)
+    assert "3 of jittor's 200" in words(result, "time.outliers.jittor")
+    assert "steps 1, 101, 150" in words(result, "time.outliers.jittor")
+    assert "after each of 2 starts" in words(result, "time.first.jittor")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_leak_shows_and_flat_memory_is_called_flat(tmp_path: Path) -> None:
+    leaky = make_rows(300, leak=7.0, change=edited("memory_mb", {5: 9000.0, 6: None}))
+    result = compare_runs(*pair(tmp_path, make_rows(300), leaky), tmp_path / "out")
+    memory = result["numbers"]["memory"]
+    assert memory["b"]["slope_per_1000_steps"] == pytest.approx(7000, rel=0.01)
+    assert (memory["b"]["peak"], memory["b"]["peak_step"]) == (9000.0, 5)
+    assert memory["b"]["steps"] == 299
+    assert "rises by 7,000 MB per 1,000 steps" in words(result, "memory.slope.jittor")
+    assert "is flat" in words(result, "memory.slope.torch")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("steps", "images", "complete"),
+    [
+        (300, 6400, [1, 2, 3]),
+        (299, 6400, [1, 2]),
+        (99, 6400, []),
+        (250, None, [1, 2]),
+        (100, 6400, [1]),
+    ],
+)
+def test_only_complete_epochs_count(
+    tmp_path: Path, steps: int, images: int | None, complete: list[int]
+) -> None:
+    rows = make_rows(steps, per_epoch=100)
+    run = make_run(tmp_path / "a", "torch", rows, environment={"dataset_images": images})
+    found = compare_runs(run, run, tmp_path / "out")["numbers"]["epoch_time"]["a"]["complete"]
+    assert [row["epoch"] + 1 for row in found] == complete
+    for row in found:
+        own = [r["data_s"] + r["compute_s"] for r in rows if r["epoch"] == row["epoch"]]
+        assert row["seconds"] == pytest.approx(sum(own))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_losses_that_are_not_finite_are_named_and_left_out(tmp_path: Path) -> None:
+    rows = make_rows(60, change=edited("loss", {31: float("nan"), 32: None}))
+    result = compare_runs(*pair(tmp_path, None, rows), tmp_path / "out")
+    assert "not finite at 2 of 60 steps, first at step 31" in words(
+        result, "loss.not_finite.jittor"
+    )
+    assert result["numbers"]["difference"]["loss"]["compared"] == 58
+    assert words(result, "difference").startswith("At all 58 common steps")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_of_different_length_are_compared_over_the_common_steps(tmp_path: Path) -> None:
+    runs = pair(tmp_path, make_rows(150), make_rows(120, relative=1e-6), tail='{"step": 12')
+    result = compare_runs(*runs, tmp_path / "out")
+    assert result["numbers"]["difference"]["steps"] == 120
+    assert "torch recorded steps 1 to 150, jittor steps 1 to 120" in words(result, "loss.lengths")
+    assert "ends with step 120" in words(result, "torn.jittor")
+    assert "hold no multiple of 200" in words(result, "difference.every_200")
+    assert "loss-every-200.png" not in result["figures"]

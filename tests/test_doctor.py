@@ -1,0 +1,50 @@
+"""The doctor: what it says, in what form, and that it starts no framework in its own process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from diptych import doctor
+
+
+def test_the_doctors_json_says_what_its_table_says() -> None:
+    checks = [doctor.Check("a", "ok", "1"), doctor.Check("b", "fail", "2", "mend b")]
+    found = json.loads(doctor.to_json(checks))
+    assert found["ok"] is False and set(found) == {"diptych", "ok", "checks"}
+    assert found["checks"][1] == {"name": "b", "status": "fail", "detail": "2", "fix": "mend b"}
+    table = doctor.render(checks)
+    assert "mend: mend b" in table and table.endswith("not ready: b")
+    assert doctor.healthy(checks[:1]) and not doctor.healthy(checks)
+
+
+def test_the_doctor_loads_no_framework_and_gives_a_command_for_each_problem() -> None:
+    program = """
+import sys
+from diptych import doctor
+doctor._tried = lambda name, program, fix: doctor.Check(name, "ok", "")
+checks = doctor.diagnose()
+assert not {"torch", "jittor", "jittor_utils"} & set(sys.modules)
+print(doctor.to_json(checks))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    rows = json.loads(done.stdout)["checks"]
+    assert {"python", "numpy", "torch", "jittor", "compiler", "onednn", "cuda", "mpi", "mnist"} < {
+        row["name"] for row in rows
+    }
+    assert all(row["fix"] for row in rows if row["status"] != "ok")
+
+
+def test_a_missing_panel_fails_only_where_both_are_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "_torch", lambda: doctor._missing("torch"))
+    monkeypatch.setattr(doctor, "_tried", lambda name, *_: doctor.Check(name, "ok", ""))
+    for required, status in (("0", "warn"), ("1", "fail")):
+        monkeypatch.setenv("DIPTYCH_REQUIRE_PANELS", required)
+        found = {check.name: check.status for check in doctor.diagnose()}
+        assert found["torch"] == status
