@@ -187,8 +187,10 @@ assert before == after, (before, after)
 signal.raise_signal(signal.SIGINT)
 """
     )
-    assert done.stderr.rstrip().endswith("KeyboardInterrupt"), done.stderr
-    assert done.stderr.startswith("Traceback") and done.stdout == ""
+    lines = done.stderr.splitlines()
+    said = [line for line in lines if "waiting for another process" not in line]  # a busy machine
+    assert said[0].startswith("Traceback") and said[-1] == "KeyboardInterrupt", done.stderr
+    assert done.stdout == ""
 
 
 def test_the_quiet_filter_is_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:

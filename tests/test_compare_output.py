@@ -29,7 +29,7 @@ from synthetic_runs import (
 def test_the_whole_output(tmp_path: Path) -> None:
     """Figures, page and JSON of one comparison, and of the same again."""
     rows = make_rows(450, relative=1e-7, compile_s=60, per_epoch=200, stream=1)
-    facts = {"dataset_images": 12800, "cpu": "<Example & Co>"}
+    facts = {"dataset_images": 12800, "cpu": "<Example & Co>", "load": float("nan")}
     a = make_run(tmp_path / "a", "torch", make_rows(450, per_epoch=200), environment=facts)
     b = make_run(tmp_path / "b", "jittor", rows, environment=facts)
     samples = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -56,6 +58,15 @@ def test_a_missing_part_is_named_with_its_command(
     monkeypatch.setattr(setup, name, lambda: None)
     with pytest.raises(UserError, match=command):
         setup.check()
+
+
+def test_every_dependency_has_an_exact_pin() -> None:
+    """Else a clone made next year installs something that nobody has tried."""
+    constraints = Path(__file__).parents[1] / "constraints.txt"
+    pinned = {line.split("==")[0] for line in constraints.read_text().split("\n") if "==" in line}
+    required = metadata.requires("diptych") or []
+    wanted = {re.split(r"[ ;<>=!\[]", text)[0].lower() for text in required} - {"diptych"}
+    assert len(wanted) > 20 and wanted <= pinned
 
 
 # The environment that Jittor reads

@@ -86,7 +86,9 @@ def make_plan(config: Config) -> Plan:
             blocks.append(_block(config, f"down.{i}", j, channels, model.ch * mult, size))
             channels = model.ch * mult
             skips.append(channels)
-        down.append(Stage(f"down.{i}", tuple(blocks), "" if i == last else f"down.{i}.downsample", channels))
+        down.append(
+            Stage(f"down.{i}", tuple(blocks), "" if i == last else f"down.{i}.downsample", channels)
+        )
         if i != last:
             skips.append(channels)
             size //= 2
@@ -212,7 +214,9 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
     table = parameter_table(plan)
     for name, parameter in table.items():
         if name not in weights:
-            raise UserError(f"{where}: weight '{name}' is missing; is this the config it was trained with?")
+            raise UserError(
+                f"{where}: weight '{name}' is missing; is this the config it was trained with?"
+            )
         if tuple(weights[name].shape) != parameter.shape:
             raise UserError(
                 f"{where}: weight '{name}' is {tuple(weights[name].shape)}, this config needs "
@@ -220,7 +224,9 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
             )
     extra = [name for name in weights if name not in table]
     if extra:
-        raise UserError(f"{where}: weight '{extra[0]}' is not in this config's network; give the config that it was trained with")
+        raise UserError(
+            f"{where}: weight '{extra[0]}' is not in this config's network; give the config that it was trained with"
+        )
 
 
 def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 
 from diptych.backend import State
 from diptych.blueprint import Plan, Weights, check_weights
@@ -58,8 +59,10 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
     with atomic_path(path) as folder:
         folder.mkdir()
         for group in GROUPS:
-            save_file(getattr(state, group), folder / f"{group}.safetensors")
-        hashes = {f"{group}.safetensors": sha256_of(folder / f"{group}.safetensors") for group in GROUPS}
+            # Not `save_file`: it would hide the system's error, such as a full disk.
+            (folder / f"{group}.safetensors").write_bytes(to_bytes(getattr(state, group)))
+        files = [f"{group}.safetensors" for group in GROUPS]
+        hashes = {name: sha256_of(folder / name) for name in files}
         manifest = {"schema": 1, "step": state.step, **facts, "files": hashes}
         write_json(folder / "manifest.json", manifest)
     for old in all_checkpoints(run)[:-keep]:
@@ -90,7 +93,9 @@ def load_weights(path: Path, group: str, plan: Plan) -> Weights:
     if not file.is_file():
         raise UserError(f"{file}: is missing; the checkpoint is not whole")
     if expected != sha256_of(file):
-        raise UserError(f"{file}: is damaged (its sha256 is not the manifest's); use another checkpoint")
+        raise UserError(
+            f"{file}: is damaged (its sha256 is not the manifest's); use another checkpoint"
+        )
     weights = read_safetensors(file)
     check_weights(plan, weights, str(file))
     return weights
@@ -111,5 +116,7 @@ def read_safetensors(file: Path) -> Weights:
     except FileNotFoundError as error:
         raise UserError(f"{file}: not found") from error
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file}: not a valid safetensors file ({error}); use another copy") from error
+        raise UserError(
+            f"{file}: not a valid safetensors file ({error}); use another copy"
+        ) from error
     return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}

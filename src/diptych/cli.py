@@ -176,9 +176,7 @@ def train_config(
 @click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm.")
 @click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all timesteps]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
-@click.option(
-    "--spacing", default="uniform", show_default=True, help="uniform, quad or trailing."
-)
+@click.option("--spacing", default="uniform", show_default=True, help="uniform, quad or trailing.")
 @click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Keys all noise.")

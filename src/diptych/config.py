@@ -23,7 +23,14 @@ from diptych.errors import UserError, nearest
 # none of it reaches the numbers of a step.
 DURATION_KEYS = frozenset(
     f"train.{key}"
-    for key in ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
+    for key in (
+        "epochs",
+        "steps",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "grid_every",
+    )
 )
 
 
@@ -78,7 +85,7 @@ class TrainConfig(_Section):
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)
-    grad_clip: float = Field(1.0, gt=0.0)
+    grad_clip: float | None = Field(1.0, gt=0.0)  # null: gradients are not clipped
     ema_rate: float = Field(0.999, ge=0.0, lt=1.0)
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
     noise: Literal["host", "device"] = "host"
@@ -130,7 +137,9 @@ def to_yaml(config: Config) -> str:
 def preset_names() -> list[str]:
     """The presets that come with the package."""
     folder = resources.files("diptych") / "presets"
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
@@ -145,7 +154,9 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     elif path.suffix in (".yaml", ".yml") or path.is_file():
         text = _read(path)
     else:
-        raise UserError(f"preset '{name_or_path}' is not known{nearest(name_or_path, preset_names())}")
+        raise UserError(
+            f"preset '{name_or_path}' is not known{nearest(name_or_path, preset_names())}"
+        )
     tree = parse_tree(text, name_or_path)
     for override in overrides or []:
         _apply(tree, override)

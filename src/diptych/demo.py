@@ -52,4 +52,6 @@ def diptych(*arguments: object) -> None:
     if code == 2:
         raise UserError(f"the demo stopped at: diptych {' '.join(command[3:])}")
     if code:
-        raise MachineError(f"the demo stopped (exit code {code}) at: diptych {' '.join(command[3:])}")
+        raise MachineError(
+            f"the demo stopped (exit code {code}) at: diptych {' '.join(command[3:])}"
+        )

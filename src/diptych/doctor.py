@@ -88,7 +88,7 @@ def render(checks: list[Check]) -> str:
 def _torch() -> Check:
     if importlib.util.find_spec("torch") is None:
         return _missing("torch")
-    return _tried("torch", _TRY_TORCH, f"{PIP} --force-reinstall 'diptych[torch]'")
+    return _tried("torch", _TRY_TORCH, f"{PIP} --force-reinstall torch 'numpy<2'")
 
 
 def _jittor() -> Check:
@@ -110,7 +110,10 @@ def _jittor() -> Check:
 
 
 def _missing(panel: str) -> Check:
-    return Check(panel, "warn", f"{PANELS[panel]} is not installed", f"{PIP} 'diptych[{panel}]'")
+    from diptych.jittor import setup
+
+    packages = {"torch": "torch", "jittor": setup.PACKAGES}
+    return Check(panel, "warn", f"{PANELS[panel]} is not installed", f"{PIP} {packages[panel]}")
 
 
 def _absent(check: Check) -> bool:

@@ -61,7 +61,14 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         own, folder = path / "config.yaml", checkpoint.latest(path)
     elif (path / "manifest.json").is_file():
         folder = path
-        own = next((p / "config.yaml" for p in (path, path.parent.parent) if (p / "config.yaml").is_file()), path)
+        own = next(
+            (
+                p / "config.yaml"
+                for p in (path, path.parent.parent)
+                if (p / "config.yaml").is_file()
+            ),
+            path,
+        )
     elif path.is_file():
         return _from_file(path, config, raw)
     elif path.exists():
@@ -70,7 +77,9 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
     if config is None:
         if not own.is_file():
-            raise UserError(f"{path}: no config.yaml beside this checkpoint; give one with --config")
+            raise UserError(
+                f"{path}: no config.yaml beside this checkpoint; give one with --config"
+            )
         config = load_config(str(own))
     kind = "raw" if raw else "ema"
     return Source(folder, config, checkpoint.load_weights(folder, kind, make_plan(config)), kind)
@@ -164,7 +173,7 @@ class Model:
         if t.shape != (len(x),) or not np.issubdtype(t.dtype, np.integer):
             raise UserError(f"predict: t must be {len(x)} integers, one for each image")
         timesteps = self.engine.schedule.timesteps
-        if len(t) and not (0 <= t.min() and t.max() < timesteps):
+        if len(t) and not (t.min() >= 0 and t.max() < timesteps):
             raise UserError(f"predict: t must be in 0 .. {timesteps - 1}")
         backend, plan = self.engine.backend, self.engine.plan
         embedding = backend.array(time_embedding(t, plan.ch))
@@ -178,7 +187,7 @@ class Model:
         eta: float | None = None,
         spacing: str = "uniform",
         seed: int = 0,
-        x_T: Float32 | None = None,  # noqa: N803 - the papers' name
+        x_T: Float32 | None = None,
         as_float: bool = False,
         *,
         clip: bool = False,
@@ -204,12 +213,15 @@ class Model:
         Raises:
             UserError: settings out of range, or `x_T` of another shape.
         """
-        if num < 1 or batch < 1:
-            raise UserError(f"sample: num and batch must be 1 or more (given: {num}, {batch})")
+        if num < 1 or batch < 1 or seed < 0:
+            raise UserError(
+                f"sample: num and batch must be 1 or more, seed 0 or more "
+                f"(given: num {num}, batch {batch}, seed {seed})"
+            )
         timesteps = self.engine.schedule.timesteps
         sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps)
         if x_T is not None:
-            x_T = np.asarray(x_T, dtype=np.float32)  # noqa: N806
+            x_T = np.asarray(x_T, dtype=np.float32)
             self._check_images(x_T, num)
         parts = []
         for images in batches_of(num, min(batch, num)):

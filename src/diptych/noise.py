@@ -44,9 +44,7 @@ def stream(seed: int, purpose: str, a: int = 0, b: int = 0) -> np.random.Generat
     return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
 
-def normal(
-    seed: int, purpose: str, shape: Sequence[int], a: int = 0, b: int = 0
-) -> Float32:
+def normal(seed: int, purpose: str, shape: Sequence[int], a: int = 0, b: int = 0) -> Float32:
     """Standard normal noise of the given shape from one stream, float32."""
     return stream(seed, purpose, a, b).standard_normal(tuple(shape), dtype=np.float32)
 

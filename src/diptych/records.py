@@ -64,7 +64,9 @@ class Journal:
         self._write(good)
         if bad:
             kept = checkpoint.all_checkpoints(self.run)
-            last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was made yet"
+            last = (
+                f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was made yet"
+            )
             raise UserError(f"{bad}; training stopped, {last}; try a lower train.lr")
 
     def _write(self, rows: list[dict[str, Any]]) -> None:

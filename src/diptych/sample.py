@@ -54,7 +54,9 @@ def default_folder(run: Path, request: Request) -> Path:
     """Where a run's samples go if no folder is given."""
     s = request.sampler
     clip = "-clip" if s.clip else ""
-    return run / "samples" / f"{s.solver}-{s.steps}-{s.spacing}-eta{s.eta:g}{clip}-seed{request.seed}"
+    return (
+        run / "samples" / f"{s.solver}-{s.steps}-{s.spacing}-eta{s.eta:g}{clip}-seed{request.seed}"
+    )
 
 
 def sample_to(
@@ -117,7 +119,17 @@ def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
     }
 
 
-IDENTITY = ("solver", "timesteps", "eta", "clip", "seed", "batch", "num", "weights_sha256", "backend")
+IDENTITY = (
+    "solver",
+    "timesteps",
+    "eta",
+    "clip",
+    "seed",
+    "batch",
+    "num",
+    "weights_sha256",
+    "backend",
+)
 
 
 def _check_same(out: Path, manifest: dict[str, Any], resume: bool) -> None:

@@ -107,7 +107,7 @@ class Engine:
         sampler: Sampler,
         images: Sequence[int],
         seed: int = 0,
-        x_T: Float32 | None = None,  # noqa: N803 - the papers' name
+        x_T: Float32 | None = None,
         observe: Observer | None = None,
     ) -> Float32:
         """Images by index, (len(images), C, H, W) float32 as the solver left them, unclipped.
@@ -139,4 +139,3 @@ class Engine:
         """Predicted noise after the image that it implies was clipped to [-1, 1]."""
         x0 = self.backend.clip(x0_from_eps(x, self.denoise(x, level), level))
         return eps_from_x0(x, x0, level)
-

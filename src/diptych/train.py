@@ -7,13 +7,11 @@ are those of an uninterrupted run, bit for bit.
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +24,7 @@ from tqdm import tqdm
 from diptych import backend as backends
 from diptych import checkpoint
 from diptych._version import __version__
-from diptych.backend import Backend, Batch, Learner, State
+from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
@@ -113,7 +111,9 @@ def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
     environment = run / "environment.json"
     trained_by = read_json(environment).get("backend") if environment.exists() else backend_name
     if trained_by != backend_name:
-        raise UserError(f"{run}: was trained by {trained_by}; resume it with --backend {trained_by}")
+        raise UserError(
+            f"{run}: was trained by {trained_by}; resume it with --backend {trained_by}"
+        )
 
 
 def _check_channels(config: Config, dataset: Dataset) -> None:

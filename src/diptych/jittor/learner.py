@@ -9,6 +9,7 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jittor as jt
@@ -61,7 +62,7 @@ class Learner:
             beta2=self.train.beta2,
             eps=self.train.eps,
             step=self.count,
-            max_norm=self.train.grad_clip,
+            max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
         )
         # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
@@ -81,9 +82,7 @@ class Learner:
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
         return (error * error).sum() / (len(batch.x0) * pixels)
 
-    def draws(
-        self, batch: Batch, x0: jt.Var
-    ) -> tuple[jt.Var, Sequence[jt.Var] | None]:
+    def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
         """Noise and dropout masks: the host's, or with `noise: device` drawn here by step."""
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)

@@ -24,6 +24,9 @@ from types import ModuleType
 from diptych.errors import MachineError, UserError
 from diptych.jittor import coldstart, cuda, onednn, quiet
 
+_COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
+PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
+
 
 def home() -> Path:
     """Jittor's home, chosen as Jittor does: JITTOR_HOME, its own config file, the user's home."""
@@ -91,9 +94,7 @@ def check() -> None:
             "Run the two panels in two processes, and pass files between them."
         )
     if jittor_version() is None:
-        raise UserError(
-            f"Jittor is not installed in {sys.prefix}. Install it: {pip} 'diptych[jittor]'"
-        )
+        raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")
     if compiler() is None:
         raise UserError(
             f"Jittor needs the C++ compiler {os.environ.get('cc_path') or 'g++'}, which was not "
@@ -141,7 +142,7 @@ def compile_key() -> dict[str, str]:
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
         "cpu": cpu_model(),
-        **{name: os.environ.get(name, "") for name in ("cache_name", "nvcc_path", "use_mpi")},
+        **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 
 

@@ -42,9 +42,7 @@ class ResnetBlock(nn.Module):  # type: ignore[misc]
         if self.widens:
             self.nin_shortcut = Conv2d(block.in_ch, block.out_ch, 1, pad=(0, 0))
 
-    def execute(
-        self, x: jt.Var, temb: jt.Var, mask: jt.Var | None
-    ) -> jt.Var:
+    def execute(self, x: jt.Var, temb: jt.Var, mask: jt.Var | None) -> jt.Var:
         h = self.conv1(self.norm1(x))
         h = self.norm2(h, self.temb_proj(temb))
         if mask is not None:

@@ -8,13 +8,13 @@ The same records give the same bytes: no clock, no path and no unseeded draw ent
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from diptych.config import flatten
 from diptych.errors import UserError
+from diptych.files import write_json, write_text
 from diptych.report import drawing, figures, figures_time, page, statistics
 from diptych.report.folder import check_free, new_folder
 from diptych.report.matching import (
@@ -51,10 +51,10 @@ def compare_runs(
         out: appears whole or not at all.
         samples: sample folders of A and of B.
         overwrite: replace an earlier comparison in `out`.
-        matched: compare step by step, and refuse runs where that would mean nothing.
+        matched: compare step by step; refuse runs where that would mean nothing.
 
     Returns:
-        The content of compare.json: plain JSON values, None in place of NaN.
+        The content of compare.json: plain JSON values.
 
     Raises:
         UserError: not a run or sample folder, runs that do not match, or `out` in use.
@@ -64,19 +64,16 @@ def compare_runs(
     a, b = read_run(run_a), read_run(run_b)
     reasons = mismatches(a, b)
     if matched and reasons:
-        raise UserError(
-            f"{run_a} and {run_b} cannot be compared step by step: {reasons[0]}. {GO_ON}"
-        )
+        what = f"{run_a} and {run_b} cannot be compared step by step"
+        raise UserError(f"{what}: {reasons[0]}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
-    pair = drawing.Pair(a, b, labels(a, b))
-    result = _content(pair, images, matched, reasons)
+    result = _content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
+    drawn = _draw(pair, images, result)
     with new_folder(out) as build:
-        drawn = _draw(pair, images, result)
-        for name, (light, _) in drawn.items():
-            (build / name).write_bytes(light)
-        text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False)
-        (build / "compare.json").write_text(text + "\n", "utf-8")
-        (build / "index.html").write_text(page.render(result, drawn), "utf-8")
+        for name, pngs in drawn.items():
+            (build / name).write_bytes(pngs[0])
+        write_json(build / "compare.json", result)
+        write_text(build / "index.html", page.render(result, drawn))
     return result
 
 

@@ -98,7 +98,7 @@ def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.83) -> A
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.spines["bottom"].set_color(theme.grid)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     ax.margins(x=0.01)
     return ax
@@ -167,7 +167,7 @@ def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) ->
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(np.clip(to_axes.transform((0, y))[1], 0.02, 0.98)) for y, _, _ in ends]
     order = np.argsort(heights, kind="stable")
-    room = float(ax.figure.get_figwidth()) * (1 - ax.get_position().x1)
+    room = SIZE[0] * (1 - ax.get_position().x1)
     names = [wrapped(name, int((room - 0.07) / LETTER)) for _, name, _ in ends]
     lines = [1 + name.count("\n") for name in names]
     for low, high in pairwise(order):

@@ -37,7 +37,7 @@ def step_times(pair: Pair, theme: Theme) -> Figure:
     if longest > top:
         note += f"; triangles: longer, up to {seconds(longest)}"
     figure = canvas(theme, "Time per step", note)
-    ax = axes(figure, theme, "step", "seconds", right=0.79)
+    ax = axes(figure, theme, "step", "seconds", right=0.78)
     ax.set_ylim(0, top)
     ends = []
     for run, name, colour, numbers in timed:

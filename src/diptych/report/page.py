@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.tables import tables
-from diptych.report.wording import significant
+from diptych.report.wording import Words, significant
 
 # File name -> (section, what it shows).
 FIGURES = {
@@ -88,6 +88,10 @@ def _data_uri(png: bytes) -> Markup:
 def tiles(result: Content) -> list[tuple[str, str, str]]:
     """The few numbers at the top: (what, number, what to know of it)."""
     numbers, found = result["numbers"], []
+
+    def worded(template: str, ratio: Content) -> str:
+        return Words().vformat(template, (), {"ratio": ratio})
+
     a, b = (result["runs"][run]["label"] for run in "ab")
     loss = (numbers["difference"] or {}).get("loss")
     if loss:
@@ -95,9 +99,10 @@ def tiles(result: Content) -> list[tuple[str, str, str]]:
         found.append(("largest loss difference", significant(loss["max_relative"]), where))
     ratio = numbers["step_time"]["ratio"]
     if ratio:
-        low, high = ratio["low"], ratio["high"]
-        known = f"95 % interval {low:.3f} to {high:.3f}" if low is not None else "no interval"
-        found.append((f"step time, {b} / {a}", f"{ratio['b_over_a']:.3f}", known))
+        known = "95 % interval {ratio:range}" if ratio["low"] is not None else "no interval"
+        found.append(
+            (f"step time, {b} / {a}", worded("{ratio:ratio}", ratio), worded(known, ratio))
+        )
     held = [numbers["memory"][run] for run in "ab"]
     if all(held):
         text = " / ".join(f"{run['peak']:,.0f}" for run in held)

@@ -79,12 +79,8 @@ def _what(result: Numbers, a: str, b: str) -> Iterator[Sentence]:
 def _difference(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     loss = numbers["loss"]
     if loss is None:
-        yield say(
-            "difference",
-            "difference",
-            "At none of {n:count} common steps are both losses finite.",
-            n=numbers["steps"],
-        )
+        template = "At none of {n:count} common steps are both losses finite."
+        yield say("difference", "difference", template, n=numbers["steps"])
         return
     yield _largest("difference", "losses", loss)
     if 0 < loss["equal"] < loss["compared"]:
@@ -164,7 +160,12 @@ def _loss(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]
             to_b=in_b["last_step"],
             rest="; only the steps of both are compared one by one" if matched else "",
         )
-    for label, run in ((a, in_a), (b, in_b)):
+    yield from _not_finite(((a, in_a), (b, in_b)))
+    yield from _loss_end(numbers, matched, a, b)
+
+
+def _not_finite(runs: tuple[tuple[str, Numbers], ...]) -> Iterator[Sentence]:
+    for label, run in runs:
         if run["not_finite"]:
             yield say(
                 f"loss.not_finite.{label}",
@@ -176,6 +177,10 @@ def _loss(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]
                 steps=run["steps"],
                 first=run["not_finite_first"],
             )
+
+
+def _loss_end(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]:
+    in_a, in_b = numbers["a"], numbers["b"]
     if in_a["last_tenth_mean"] is not None and in_b["last_tenth_mean"] is not None:
         yield say(
             "loss.end",

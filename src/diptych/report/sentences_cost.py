@@ -49,10 +49,11 @@ def step_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Iterato
 
 
 def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
-    slow, first = numbers["outliers"], numbers["outliers_first_steps"]
+    slow = numbers["outliers"]
+    key = f"time.outliers.{label}"
     if not slow["steps"]:
         yield say(
-            f"time.outliers.{label}",
+            key,
             "time",
             "None of {run}'s {n:count} synchronised steps took more than {times:g} times its "
             "median of {median:seconds}.",
@@ -62,12 +63,15 @@ def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
             median=numbers["median"],
         )
         return
-    yield say(
-        f"time.outliers.{label}",
-        "time",
+    template = (
         "{k:count} of {run}'s {n:count} synchronised steps took more than {times:g} times its "
-        "median of {median:seconds}: {steps:listed}. Their time beyond the "
-        "median adds up to {excess:seconds}, {share:share} of the time of all synchronised steps.",
+        "median of {median:seconds}: {steps:listed}. Their time beyond the median adds up to "
+        "{excess:seconds}, {share:share} of the time of all synchronised steps."
+    )
+    yield say(
+        key,
+        "time",
+        template,
         k=len(slow["steps"]),
         run=label,
         n=numbers["synced_steps"],
@@ -77,6 +81,11 @@ def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
         excess=slow["excess_s"],
         share=slow["share"],
     )
+    yield from _first_steps(label, numbers)
+
+
+def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:
+    slow, first = numbers["outliers"], numbers["outliers_first_steps"]
     if first["steps"]:
         yield say(
             f"time.first.{label}",
@@ -159,8 +168,8 @@ def _slope(label: str, run: Numbers) -> Sentence:
         share = abs(change) / run["peak"]
         return say(key, "memory", template, run=label, n=n, slope=slope, share=share)
     template = (
-        "Over its last {n:count} steps the memory of {run} {moves} by {slope:sig2} MB per 1,000 steps "
-        "(robust fit)."
+        "Over its last {n:count} steps the memory of {run} {moves} by {slope:sig2} MB per "
+        "1,000 steps (robust fit)."
     )
     moves = "rises" if slope > 0 else "falls"
     return say(key, "memory", template, run=label, n=n, moves=moves, slope=abs(slope))

@@ -52,7 +52,7 @@ def steps_listed(steps: Sequence[int]) -> str:
     return ("step " if len(steps) == 1 else "steps ") + shown + (f" and {rest:,} more" * (rest > 0))
 
 
-class _Words(string.Formatter):
+class Words(string.Formatter):
     """The format specifications that the templates use."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -90,7 +90,7 @@ def say(key: str, section: str, template: str, **numbers: Any) -> Sentence:
     """The sentence that `template` and `numbers` make; `numbers` hold only what it names."""
     named = {n.split("[")[0] for _, n, _, _ in string.Formatter().parse(template) if n}
     assert named == set(numbers), f"{key}: {named ^ set(numbers)}"
-    return Sentence(key, section, _Words().vformat(template, (), numbers), numbers)
+    return Sentence(key, section, Words().vformat(template, (), numbers), numbers)
 
 
 def ratio_sentence(

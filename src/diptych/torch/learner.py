@@ -9,6 +9,7 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,7 +62,7 @@ class Learner:
             beta2=self.train.beta2,
             eps=self.train.eps,
             step=self.count,
-            max_norm=self.train.grad_clip,
+            max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
         )
         return loss.detach(), norm

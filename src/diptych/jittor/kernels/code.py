@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jittor as jt
-from jittor import compile_extern
-
-Var = jt.Var
+from jittor import Var, compile_extern
 
 
 def _onednn_flags() -> str | None:

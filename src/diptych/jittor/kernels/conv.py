@@ -7,8 +7,9 @@ another layout, and the copies there and back cost more than the products do.
 from __future__ import annotations
 
 import jittor as jt
+from jittor import Var
 
-from diptych.jittor.kernels.code import Var, check, code, native
+from diptych.jittor.kernels.code import check, code, native
 
 # Plain arrays as oneDNN memory; a copy in the layout that a primitive prefers, in a buffer of
 # Jittor's caching allocator (oneDNN's own would be mapped and unmapped at every call).

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import jittor as jt
+from jittor import Var
 
-from diptych.jittor.kernels.code import Var, check, code, native
+from diptych.jittor.kernels.code import check, code, native
 
 # y = a + b.
 ADD = """

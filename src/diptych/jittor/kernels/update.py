@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import jittor as jt
+from jittor import Var
 
-from diptych.jittor.kernels.code import Var, code, native
+from diptych.jittor.kernels.code import code, native
 
 TENSORS = 32  # in one kernel: the time that Jittor takes to compile it grows with the square
 

@@ -1,0 +1,247 @@
+"""The mirror check: the two panels' sources are one program but for what is listed here.
+
+    python -m diptych.align.mirror        0: in step; 1: every drift, with file, line and both sides
+
+Both sources are parsed, stripped of docstrings and comments, and put into common words (`words`).
+What then differs, statement by statement, must stand in `INTENDED` (which function, why, how many
+statements on each side) or in `ONE_SIDED` (which file, why); an entry that no longer holds is a
+drift too. Equal statements may still compute unequal numbers: the tests of the panels see to that.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.align.words import in_torch_words
+
+PACKAGE = Path(__file__).resolve().parents[1]
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+
+
+@dataclass(frozen=True)
+class Intended:
+    """A function or class, the `imports` or the other top level (`module`), that may differ.
+
+    `differing` counts the statements that differ, (torch, jittor). None leaves all but the
+    signature free: for a function that is one operator, which each panel has in its own way.
+    """
+
+    file: str
+    where: str
+    reason: str
+    differing: tuple[int, int] | None = None
+
+
+_OPERATOR = "PyTorch's own operator; in Jittor the panel's kernel, since its own is slow on a CPU"
+_KERNELS = "Jittor's operators come from the panel's kernels"
+_DEVICE = "Jittor's device is a global flag, not a property of each array"
+_CUDA = "the frameworks ask for CUDA in their own ways"
+_GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
+_LAYERS = ("Conv2d", "GroupNorm", "Linear")
+_FUNCTIONS = ("silu", "attention", "upsample", "avg_pool", "concat", "add", "dropout")
+
+INTENDED: tuple[Intended, ...] = (
+    Intended("arrays.py", "put", f"{_DEVICE}; {_GRAPH}", (1, 1)),
+    Intended("arrays.py", "read", "a PyTorch array must leave graph and GPU first", (1, 1)),
+    Intended("arrays.py", "assign", "PyTorch writes in place, Jittor puts another array", (2, 1)),
+    Intended("arrays.py", "build", f"{_DEVICE}; only PyTorch has channels_last", (3, 1)),
+    Intended("arrays.py", "draw_noise", "each framework has its own generator", (2, 2)),
+    Intended("arrays.py", "draw_masks", "each framework has its own generator", (2, 2)),
+    Intended("backend.py", "imports", "Jittor is prepared before it is imported", (1, 1)),
+    Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
+    Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (7, 6)),
+    Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),
+    Intended("backend.py", "TorchBackend.network", "Jittor's eval() ends training", (1, 1)),
+    Intended("backend.py", "TorchBackend.submit", "only Jittor puts work off", (1, 1)),
+    Intended("backend.py", "TorchBackend.synchronize", "only Jittor puts work off", (2, 1)),
+    Intended("backend.py", "TorchBackend.memory_mb", _CUDA, (1, 1)),
+    Intended("backend.py", "TorchBackend.describe", _CUDA, (1, 1)),
+    Intended("layers.py", "imports", _KERNELS, (1, 1)),
+    *(Intended("layers.py", f"{name}.forward", _OPERATOR) for name in _LAYERS),
+    *(Intended("layers.py", name, _OPERATOR) for name in _FUNCTIONS),
+    Intended("learner.py", "Learner.__init__", _GRAPH, (3, 3)),
+    Intended("learner.py", "Learner.step", _GRAPH, (1, 1)),
+    Intended("optim.py", "imports", _KERNELS, (0, 1)),
+    Intended("optim.py", "adam_step", "each panel has its own fused update"),
+)
+ONE_SIDED = {
+    "kernels": "PyTorch has these operators, and has them fast",
+    "setup.py": "what must be true before Jittor is imported; PyTorch needs nothing",
+    "cuda.py": "Jittor must be told which CUDA toolkit to use",
+    "onednn.py": "Jittor must find oneDNN where it looks for it",
+    "quiet.py": "Jittor logs to stderr",
+    "coldstart.py": "Jittor compiles its core on a machine's first import",
+    "firstcompile.py": "Jittor compiles its core on a machine's first import",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement, or the head of a compound one, in common words."""
+
+    number: int
+    text: str
+
+
+Units = dict[str, list[Line]]
+Blocks = list[tuple[list[Line], list[Line]]]
+
+
+def units(source: str) -> Units:
+    """A module's statements by the function, method or class that they stand in."""
+    found: Units = {"imports": []}
+    for node in in_torch_words(ast.parse(source)).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found["imports"].append(Line(node.lineno, ast.unparse(node)))
+        else:
+            _collect(node, "", found)
+    found["imports"].sort(key=lambda line: line.text)  # their order follows the names
+    return found
+
+
+def _collect(node: ast.stmt, prefix: str, found: Units) -> None:
+    if isinstance(node, ast.ClassDef):
+        found[prefix + node.name] = list(_own(node, 0))
+        for part in node.body:
+            _collect(part, f"{prefix}{node.name}.", found)
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        found[prefix + node.name] = list(_lines([node], 0))
+    else:
+        found.setdefault(prefix.rstrip(".") or "module", []).extend(_lines([node], 0))
+
+
+def _lines(nodes: Sequence[ast.AST], depth: int) -> Iterator[Line]:
+    for node in nodes:
+        yield from _own(node, depth)
+        for name in BLOCKS:
+            inner = getattr(node, name, None)
+            if isinstance(inner, list) and inner:
+                if name in ("orelse", "finalbody"):
+                    yield Line(inner[0].lineno, "    " * depth + f"{name}:")
+                yield from _lines(inner, depth + 1)
+
+
+def _own(node: ast.AST, depth: int) -> Iterator[Line]:
+    """A statement's decorators and the statement without those inside it, each on one line."""
+    indent = "    " * depth
+    for decorator in getattr(node, "decorator_list", []):
+        yield Line(decorator.lineno, f"{indent}@{ast.unparse(decorator)}")
+    bare = copy.copy(node)
+    for name in (*BLOCKS, "decorator_list"):
+        if isinstance(getattr(bare, name, None), list):
+            setattr(bare, name, [])
+    yield Line(getattr(node, "lineno", 0), indent + " ".join(ast.unparse(bare).split()))
+
+
+def compare(
+    torch: Path,
+    jittor: Path,
+    intended: Sequence[Intended] = INTENDED,
+    one_sided: Mapping[str, str] = ONE_SIDED,
+) -> list[str]:
+    """Every drift between two panels' folders, a few lines each; empty where they are in step.
+
+    Args:
+        torch, jittor: the folders; their Python files and subfolders are compared by name.
+        intended: the differences that are meant.
+        one_sided: files and folders that only one panel has -> why.
+    """
+    left, right = _files(torch), _files(jittor)
+    faults = [
+        f"{(left | right)[name]}: stands in one panel only; mirror it, or list it as one-sided"
+        for name in sorted(left.keys() ^ right.keys() - one_sided.keys())
+    ]
+    faults += [
+        f"{name}: is listed as one-sided ({reason}), but stands in both panels or in none"
+        for name, reason in one_sided.items()
+        if (name in left) == (name in right)
+    ]
+    both = sorted(left.keys() & right.keys())
+    for name in both:
+        faults += _compare_files(left[name], right[name], [e for e in intended if e.file == name])
+    missing = [entry for entry in intended if entry.file not in both]
+    return faults + [f"{e.file}, {e.where}: is listed, but there is no such pair" for e in missing]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = (p for p in folder.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file())
+    return {path.name: path for path in found}
+
+
+def _compare_files(torch: Path, jittor: Path, intended: Sequence[Intended]) -> list[str]:
+    left, right = (units(path.read_text("utf-8")) for path in (torch, jittor))
+    entries = {entry.where: entry for entry in intended}
+    faults = []
+    for where in dict.fromkeys([*left, *right, *entries]):
+        blocks = _blocks(left.get(where, []), right.get(where, []))
+        counts = (sum(len(a) for a, _ in blocks), sum(len(b) for _, b in blocks))
+        entry = entries.get(where)
+        if _as_meant(blocks, counts, entry):
+            continue
+        faults.append(_fault(torch, jittor, where, blocks, counts, entry))
+    common = [
+        [where for where in side if where in left and where in right] for side in (left, right)
+    ]
+    if common[0] != common[1]:
+        first = next(pair for pair in zip(*common, strict=True) if pair[0] != pair[1])
+        faults.append(f"{torch.name}: the order differs: {first[0]} in torch, {first[1]} in jittor")
+    return faults
+
+
+def _as_meant(blocks: Blocks, counts: tuple[int, int], entry: Intended | None) -> bool:
+    if entry is None or not blocks:
+        return entry is None and not blocks
+    if entry.differing is not None:
+        return entry.differing == counts
+    return not any(
+        line.text.startswith("def ") for pair in blocks for side in pair for line in side
+    )
+
+
+def _blocks(left: list[Line], right: list[Line]) -> Blocks:
+    """The stretches of statements that differ."""
+    a, b = ([line.text for line in side] for side in (left, right))
+    codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    return [(left[i:j], right[k:m]) for tag, i, j, k, m in codes if tag != "equal"]
+
+
+def _fault(
+    torch: Path,
+    jittor: Path,
+    where: str,
+    blocks: Blocks,
+    counts: tuple[int, int],
+    entry: Intended | None,
+) -> str:
+    head = f"{torch.name}, {where}: {counts[0]} and {counts[1]} statements differ"
+    if entry is None:
+        text = [f"{head}, and it is not listed"]
+    elif not blocks:
+        text = [f"{torch.name}, {where}: is listed ({entry.reason}), but does not differ"]
+    else:
+        text = [f"{head}; meant are {entry.differing or 'all but the signature'} ({entry.reason})"]
+    for pair in blocks:
+        for path, side in zip((torch, jittor), pair, strict=True):
+            text += [
+                f"  {path.parent.name}/{path.name}:{line.number}: {line.text}" for line in side
+            ]
+    return "\n".join(text)
+
+
+def main() -> int:
+    """Compare the package's own panels; print what drifted."""
+    faults = compare(PACKAGE / "torch", PACKAGE / "jittor")
+    print(
+        "\n".join(faults) or f"the panels mirror each other; {len(INTENDED)} differences are meant"
+    )
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

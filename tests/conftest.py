@@ -1,0 +1,62 @@
+"""Fixtures: each panel lives in one process of its own for the whole session."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+R = TypeVar("R")
+
+PANELS = ("torch", "jittor")
+REQUIRED = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
+
+
+class Panel:
+    """Runs importable functions in a process that holds one framework; arguments are pickled."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def call(self, function: Callable[..., R], *args: Any, **named: Any) -> R:
+        """The function's result, or its exception, from the panel's process."""
+        return self.pool.submit(function, *args, **named).result()
+
+
+def available(name: str) -> bool:
+    """Whether the panel's framework is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+@pytest.fixture(scope="session")
+def panels() -> Iterator[dict[str, Panel]]:
+    """Both panels by name."""
+    made = {name: Panel(name) for name in PANELS if available(name)}
+    if REQUIRED:
+        assert set(made) == set(PANELS), "DIPTYCH_REQUIRE_PANELS=1, but a framework is missing"
+    yield made
+    for panel in made.values():
+        panel.pool.shutdown()
+
+
+@pytest.fixture(params=[pytest.param(n, marks=getattr(pytest.mark, n)) for n in PANELS])
+def panel(request: pytest.FixtureRequest, panels: dict[str, Panel]) -> Panel:
+    """One panel after the other."""
+    if request.param not in panels:
+        pytest.skip(f"{request.param} is not installed")
+    return panels[request.param]
+
+
+@pytest.fixture
+def both(panels: dict[str, Panel]) -> tuple[Panel, Panel]:
+    """Both panels at once: (torch, jittor)."""
+    missing = [name for name in PANELS if name not in panels]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed")
+    return panels["torch"], panels["jittor"]

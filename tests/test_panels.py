@@ -1,0 +1,102 @@
+"""The two panels compute the same, and the same as the official network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import work
+from diptych.config import load_config
+from diptych.data.batches import to_uint8
+
+GOLDEN = Path(__file__).parent / "golden" / "official.npz"
+WIDE = [
+    "data.image_size=32",
+    "data.channels=3",
+    "model.ch=64",
+    "model.ch_mult=[1, 2, 2]",
+    "model.num_res_blocks=2",
+    "model.attn_resolutions=[16]",
+    "model.dropout=0.1",
+]
+CONFIGS = {
+    "tiny": load_config("tiny"),
+    "mnist": load_config("mnist"),
+    "wide": load_config("mnist", WIDE),
+    "pooled": load_config("mnist", ["model.resamp_with_conv=false"]),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_panel_gives_the_official_networks_output(panel, name):
+    """Against values that the official code computed from the same weights (golden/README)."""
+    golden, config = np.load(GOLDEN), CONFIGS[name]
+    x, t = work.noise_images(config, 4), np.array([0, 1, 500, 999])
+    ours = panel.call(work.forward, panel.name, config, x, t, seed=3)
+    assert np.abs(ours - golden[f"{name}.forward"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_panel_draws_the_official_samples(panel, eta):
+    """20 official DDIM steps from the same noise: at most one uint8 level apart."""
+    golden, config = np.load(GOLDEN), CONFIGS["tiny"]
+    drawn = panel.call(work.draw_from_seed, panel.name, config, 3, 4, steps=20, eta=eta, seed=7)
+    apart = np.abs(to_uint8(golden[f"tiny.ddim.{eta}"]).astype(int) - to_uint8(drawn))
+    assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_of_the_panels_agrees(both, name):
+    config = CONFIGS[name]
+    x, t = work.noise_images(config, 4), np.array([0, 17, 400, 999])
+    torch, jittor = (p.call(work.forward, p.name, config, x, t) for p in both)
+    assert np.abs(torch - jittor).max() < 1e-5
+    assert np.abs(torch).max() > 0.1  # not agreement upon nothing
+
+
+@pytest.mark.parametrize("change", ["model.dropout=0.1", "train.loss=sum"])
+def test_gradients_of_the_panels_agree(both, change):
+    (loss_a, torch), (loss_b, jittor) = (
+        p.call(work.gradients, p.name, work.small(change)) for p in both
+    )
+    assert loss_a == pytest.approx(loss_b, rel=1e-5)
+    largest = max(np.abs(gradient).max() for gradient in torch.values())
+    for name, gradient in torch.items():
+        scale = np.abs(gradient).max()
+        if scale > 1e-5 * largest:  # a bias before a norm: gradient zero, only rounding
+            assert np.abs(gradient - jittor[name]).max() < 1e-3 * scale, name
+
+
+@pytest.mark.slow
+def test_loss_curves_of_50_steps_agree(both):
+    """Dropout on: both panels must drop the same units."""
+    config = work.small("model.dropout=0.1", "train.batch_size=16")
+    torch, jittor = (p.call(work.losses, p.name, config, 50)["rows"] for p in both)
+    apart = np.abs(torch - jittor) / np.abs(torch)
+    assert apart[:, 0].max() < 1e-4
+    assert torch[-10:, 0].mean() < 0.5 * torch[0, 0]  # and they learn
+
+
+def test_another_mask_would_be_noticed(both):
+    """The agreement above can fail: other dropout masks give another loss."""
+    a = both[0].call(work.losses, "torch", work.small("model.dropout=0.1"), 2)["rows"]
+    b = both[1].call(work.losses, "jittor", work.small("model.dropout=0.2"), 2)["rows"]
+    assert np.abs(a - b)[:, 0].max() > 1e-4
+
+
+def test_predicting_does_not_stop_learning(panel):
+    """Jittor's `eval()` would stop every gradient for good."""
+    plain = panel.call(work.losses, panel.name, work.small(), 6)
+    mixed = panel.call(work.losses, panel.name, work.small(), 6, predict_between=True)
+    assert np.array_equal(plain["rows"], mixed["rows"])
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_a_run(panel):
+    found = panel.call(work.live_work, panel.name, work.small(), 120)
+    megabytes = np.array([row[0] for row in found])
+    assert megabytes[-20:].mean() - megabytes[40:60].mean() < 20
+    live = [row[1] for row in found]
+    assert max(live[40:]) <= max(live[20:40])

@@ -1,0 +1,136 @@
+"""What tests ask of a panel, as importable functions: they run in the panel's own process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych import backend as backends
+from diptych import noise
+from diptych.blueprint import initial_weights, make_plan, time_embedding
+from diptych.config import Config, load_config
+from diptych.data import load_dataset
+from diptych.data.batches import Batches
+from diptych.model import Model, Source
+from diptych.sample import Request, sample_to
+from diptych.sampler import make_sampler
+from diptych.train import train
+
+# A network that has every kind of block, small enough to run often.
+SMALL = [
+    "data.image_size=14",
+    "model.ch=32",
+    "model.ch_mult=[1, 2]",
+    "model.num_res_blocks=1",
+    "model.attn_resolutions=[7]",
+    "train.batch_size=8",
+]
+
+
+def small(*changes: str) -> Config:
+    """The `tiny` preset with a small batch, changed."""
+    return load_config("tiny", [*SMALL, *changes])
+
+
+def make(name: str, config: Config, seed: int = 0) -> Model:
+    """A model with fresh weights."""
+    weights = initial_weights(make_plan(config), seed)
+    return Model(Source(Path("fresh"), config, weights, "raw"), backends.load(name, "cpu"))
+
+
+def forward(name: str, config: Config, x: Any, t: Any, seed: int = 0) -> Any:
+    """Predicted noise of a fresh model."""
+    return make(name, config, seed).predict(x, t)
+
+
+def batches(config: Config) -> Batches:
+    """The batches of a config on the packaged images."""
+    images = load_dataset("mnist-10k", image_size=config.data.image_size).images
+    return Batches(config, make_plan(config), images)
+
+
+def losses(name: str, config: Config, steps: int, predict_between: bool = False) -> dict[str, Any]:
+    """Losses and gradient norms of the first steps, and the learner's state after them."""
+    backend, plan = backends.load(name, "cpu"), make_plan(config)
+    learner = backend.learner(plan, initial_weights(plan, 0), config.train, config.seed)
+    source, rows = batches(config), []
+    for step in range(1, steps + 1):
+        loss, norm = learner.step(source.batch(step), config.train.lr)
+        rows.append((backend.scalar(loss), backend.scalar(norm)))
+        if predict_between:
+            network = backend.network(plan, learner.state().ema)
+            x = backend.array(source.batch(step).x0)
+            backend.predict(network, x, backend.array(time_embedding([5], plan.ch)))
+    return {"rows": np.array(rows), "state": learner.state()}
+
+
+def gradients(name: str, config: Config) -> Any:
+    """Loss and gradients of the first batch at fresh weights."""
+    backend, plan = backends.load(name, "cpu"), make_plan(config)
+    learner = backend.learner(plan, initial_weights(plan, 0), config.train, config.seed)
+    return learner.gradients(batches(config).batch(1))
+
+
+def run(name: str, config: Config, folder: Path, resume: bool = False) -> None:
+    """`diptych train` without the command line."""
+    train(config, folder, name, device="cpu", resume=resume, progress=False)
+
+
+def draw(name: str, config: Config, num: int, **options: Any) -> Any:
+    """Images of a fresh model."""
+    return make(name, config).sample(num, **options)
+
+
+def draw_from_seed(name: str, config: Config, weights_seed: int, num: int, **options: Any) -> Any:
+    """Floats (N, C, H, W) of a model with weights of another seed."""
+    return make(name, config, weights_seed).sample(num, as_float=True, **options)
+
+
+def draw_to(
+    name: str, config: Config, out: Path, fail_at: int | None = None, **request: Any
+) -> Any:
+    """Images of a fresh model in a folder; `fail_at` breaks off in that batch."""
+    model = make(name, config)
+    asked = Request(make_sampler("ddim", 5, 1.0), **request)
+    if fail_at is not None:
+        whole, count = model.engine.draw, iter(range(1000))
+
+        def broken(*args: Any, **named: Any) -> Any:
+            if next(count) == fail_at:
+                raise KeyboardInterrupt("planted")
+            return whole(*args, **named)
+
+        object.__setattr__(model.engine, "draw", broken)
+    try:
+        return sample_to(model, asked, out, resume=True, npz=True, progress=False)
+    except KeyboardInterrupt:
+        return None
+
+
+def live_work(name: str, config: Config, steps: int) -> list[tuple[float, int]]:
+    """Resident megabytes and live lazy variables (Jittor's count) after each step."""
+    backend, plan = backends.load(name, "cpu"), make_plan(config)
+    learner = backend.learner(plan, initial_weights(plan, 0), config.train, config.seed)
+    source, found, waiting = batches(config), [], []
+    for step in range(1, steps + 1):
+        waiting.append(learner.step(source.batch(step), config.train.lr))
+        waiting = waiting[-20:]  # as the journal does: losses wait to be read
+        backend.synchronize()
+        found.append((backend.memory_mb(), _live(name)))
+    return found
+
+
+def _live(name: str) -> int:
+    if name == "torch":
+        return 0
+    import jittor
+
+    return int(jittor.liveness_info()["lived_vars"])
+
+
+def noise_images(config: Config, count: int, seed: int = 5) -> Any:
+    """Images of pure noise for the config's network."""
+    size = config.data.image_size
+    return noise.normal(seed, "initial_noise", (count, config.data.channels, size, size))
