@@ -6,57 +6,17 @@ import numpy as np
 import pytest
 
 import reference_layers as reference
-from diptych import backend as backends
+from layer_work import NUMBERS, evaluate, evaluate_plain, rate, refusal, update
 
-# Largest error over largest value, outputs and gradients alike. Measured: 1.4e-6 (a gradient of a
-# 3x3 weight, a sum over 2,352 products) in both panels; the rest under 6e-7.
+# Largest error over largest value, outputs and gradients alike. Measured: 1.2e-6 (gradients of
+# 3x3 weights, sums over 2,352 products), in both panels.
 TOLERANCE = 3e-6
-# Adam after five steps: 2.5e-7 measured, in v, which is a square.
+# Adam, five steps: 2.5e-7 measured, in v, which is a square.
 UPDATE_TOLERANCE = 1e-6
 
 
 def normal(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
-
-
-def framework(name):
-    """A panel's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
-    backends.load(name, "cpu")
-    if name == "torch":
-        import torch
-
-        from diptych.torch import layers
-
-        return layers, torch.tensor, torch.autograd.grad
-    import jittor as jt
-
-    from diptych.jittor import layers
-
-    return layers, jt.array, lambda y, inputs, g: jt.grad((y * g).sum(), inputs)
-
-
-def evaluate(backend, name, init, weights, inputs, g):
-    """[output, gradients of the float inputs, gradients of the weights] of a layer or function."""
-    layers, put, gradients = framework(backend)
-    layer = getattr(layers, name)
-    given = [put(x) if isinstance(x, np.ndarray) else x for x in inputs]
-    wanted = [v for v, x in zip(given, inputs, strict=True) if getattr(x, "dtype", 0) == np.float32]
-    if init is not None:
-        layer = layer(*init)
-        layer.weight, layer.bias = (parameter(backend, put(w)) for w in weights)
-        wanted += [layer.weight, layer.bias]
-    for v in wanted if backend == "torch" else []:
-        v.requires_grad_(True)
-    y = layer(*given)
-    return [np.array(v.detach().numpy()) for v in (y, *gradients(y, wanted, put(g)))]
-
-
-def parameter(backend, value):
-    if backend == "jittor":
-        return value
-    import torch
-
-    return torch.nn.Parameter(value)
 
 
 def error(got, truth):
@@ -141,32 +101,7 @@ def output_shape(name, batch, channels=0, *size):
     return (batch, channels, *(int(n * scale) for n in size))
 
 
-NUMBERS = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "max_norm": 1.0, "ema_rate": 0.9}
 SHAPES = [(32, 16, 3, 3), (32,), (64, 32), (1,)] * 20  # more tensors than one kernel takes
-
-
-def update(backend, state, gradients):
-    """Five steps at a growing rate: [norms, params, m, v, ema], and whether a clone was changed."""
-    _, put, _ = framework(backend)
-    module = __import__(f"diptych.{backend}.optim", fromlist=["optim"])
-    groups = [[put(x) for x in group] for group in state]
-    if backend == "jittor":
-        for x in (x for group in groups[1:] for x in group):
-            x.stop_grad()
-    clones = [x.clone() for x in groups[0]]
-    norms = []
-    for i, values in enumerate(gradients):
-        given = [put(g) for g in values]
-        norms.append(
-            module.adam_step(*[groups[0], given, *groups[1:]], lr=rate(i), step=i + 1, **NUMBERS)
-        )
-    kept = all((c.numpy() == x).all() for c, x in zip(clones, state[0], strict=True))
-    flat = [np.concatenate([x.numpy().ravel() for x in group]) for group in groups]
-    return [np.array([float(n.item()) for n in norms]), *flat], kept
-
-
-def rate(i):
-    return 1e-3 * (i + 1) / 5
 
 
 def test_update(panel):
@@ -199,16 +134,6 @@ def test_nan_is_not_swallowed(panel, name):
     assert np.isfinite(y[1]).all()
 
 
-def refusal(name, *inputs):
-    """What the Jittor panel says to inputs that do not fit."""
-    _, put, _ = framework("jittor")
-    from diptych.jittor import kernels
-
-    with pytest.raises(ValueError) as caught:
-        getattr(kernels, name)(*(put(x) if isinstance(x, np.ndarray) else x for x in inputs))
-    return str(caught.value)
-
-
 MISFITS = {
     "conv2d": [normal(1, 3, 4, 4), normal(8, 4, 3, 3), normal(8), 1, (1, 1)],
     "linear": [normal(2, 3), normal(4, 5), normal(4)],
@@ -226,18 +151,6 @@ MISFITS = {
 def test_a_misfit_is_named(panels, name):
     """Jittor itself stops with an empty message, or with a wrong result."""
     assert panels["jittor"].call(refusal, name, *MISFITS[name]).startswith(f"{name}: ")
-
-
-def evaluate_plain(*arguments):
-    """`evaluate` with Jittor's own operators, as they run on CUDA."""
-    framework("jittor")
-    from diptych.jittor.kernels import code
-
-    flags, code._FLAGS = code._FLAGS, None
-    try:
-        return evaluate("jittor", *arguments)
-    finally:
-        code._FLAGS = flags
 
 
 @pytest.mark.slow

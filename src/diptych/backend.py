@@ -101,7 +101,7 @@ class Backend(Protocol):
         """A network for prediction only, with exactly these weights."""
 
     def predict(self, network: Any, x: Any, embedding: Any) -> Any:
-        """The network's output for images (B, C, H, W) and embeddings (B or 1, ch); no gradients."""
+        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients."""
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         """A learner that starts from these weights, with an EMA equal to them."""
@@ -116,7 +116,7 @@ class Backend(Protocol):
         """Wait until all work is done."""
 
     def memory_mb(self) -> float:
-        """Memory in use: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+        """Memory: the process's resident set on a CPU, the device allocator's peak on a GPU."""
 
     def describe(self) -> dict[str, Any]:
         """Framework version, device name and threads, for run records."""
@@ -141,9 +141,8 @@ def load(name: str, device: str = "auto") -> Backend:
             f"use one process for each, with files between them"
         )
     if importlib.util.find_spec(name) is None:
-        raise UserError(
-            f"backend '{name}' is not installed; install it: pip install 'diptych[{name}]'"
-        )
+        packages = {"torch": "torch", "jittor": "jittor==1.3.11.0 onednn-devel-cpu-gomp==2022.2.1"}
+        raise UserError(f"backend '{name}' is not installed; pip install {packages[name]}")
     # Read once, when the OpenMP run-time loads. Waiting threads that spin make a step ten times
     # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

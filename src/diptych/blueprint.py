@@ -24,12 +24,13 @@ from diptych.config import Config
 from diptych.errors import UserError
 from diptych.noise import stream
 
-Weights = dict[str, npt.NDArray[np.float32]]
+Weight = npt.NDArray[np.float32]
+Weights = dict[str, Weight]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One residual block: `in_ch` to `out_ch` at `size` x `size` pixels; perhaps attention after."""
+    """One residual block, `in_ch` to `out_ch` at `size` x `size` pixels; attention may follow."""
 
     name: str
     in_ch: int
@@ -225,7 +226,8 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
     extra = [name for name in weights if name not in table]
     if extra:
         raise UserError(
-            f"{where}: weight '{extra[0]}' is not in this config's network; give the config that it was trained with"
+            f"{where}: weight '{extra[0]}' is not in this config's network; "
+            f"give the config that it was trained with"
         )
 
 
@@ -235,11 +237,12 @@ def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
         frequency[k] = exp(-k log(10000) / (ch / 2 - 1))
 
     Each operation is rounded to float32 as in the official code, which computes in float32: at
-    t = 999 a frequency's last bit moves the angle by 6e-5, so the roundings are part of the function.
+    t = 999 a frequency's last bit moves the angle by 6e-5, so roundings are part of the function.
     """
     half = ch // 2
     step = np.float32(math.log(10000) / (half - 1))
     angle_per_t = np.exp((np.arange(half, dtype=np.float32) * -step).astype(np.float64))
     angles = np.asarray(t, dtype=np.float32)[:, None] * angle_per_t.astype(np.float32)[None]
     wide = angles.astype(np.float64)
-    return np.concatenate([np.sin(wide), np.cos(wide)], axis=1).astype(np.float32)
+    embedding: Weight = np.concatenate([np.sin(wide), np.cos(wide)], axis=1).astype(np.float32)
+    return embedding

@@ -102,7 +102,7 @@ def load_weights(path: Path, group: str, plan: Plan) -> Weights:
 
 
 def load_state(path: Path, plan: Plan) -> State:
-    """A whole checkpoint. Raises UserError where anything is missing, damaged or of another plan."""
+    """A whole checkpoint. Raises UserError where it is incomplete, damaged or of another plan."""
     step = read_json(path / "manifest.json").get("step")
     if not isinstance(step, int):
         raise UserError(f"{path / 'manifest.json'}: holds no step; the checkpoint is damaged")

@@ -174,7 +174,7 @@ def parse_tree(text: str, where: str) -> dict[str, Any]:
     """YAML text as a plain dict. Raises UserError where it is not a mapping."""
     try:
         tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = " ".join(str(error).split())
         raise UserError(f"{where}: not valid YAML: {line}") from error
     if not isinstance(tree, dict):
@@ -200,7 +200,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: expected section.key=value, for example train.lr=1e-4")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
     node = tree
     if len(parts) == 2:
@@ -217,6 +217,8 @@ def validate(tree: dict[str, Any], where: str) -> Config:
         return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}") from error
+    except (TypeError, ValueError, RecursionError) as error:  # a date as a key, an alias of itself
+        raise UserError(f"{where}: holds what no config can ({error})") from error
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -11,32 +11,39 @@ import sys
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError
-from diptych.files import claim_folder
+from diptych.files import claim_folder, read_json, write_json
 
 PANELS = ("torch", "jittor")
 
 
 def run_demo(
-    out: Path, *, steps: int | None = None, device: str = "auto", resume: bool, overwrite: bool
+    out: Path, *, steps: int | None = None, device: str = "auto", overwrite: bool = False
 ) -> None:
-    """Train, sample and compare both panels below `out`; a second call goes on or starts anew.
+    """Train, sample and compare both panels below `out`.
+
+    An interrupted demo goes on where it was; a finished one starts anew.
 
     Raises:
         UserError: the folder holds something that is no demo.
-        MachineError: a step failed; what it said stands above.
+        MachineError: a part failed; what it said stands above.
     """
-    claim_folder(out, resume=resume, overwrite=overwrite)
-    length = [] if steps is None else ["--steps", str(steps)]
+    note = out / "demo.json"
+    begun = note.is_file() and not read_json(note).get("complete")
+    claim_folder(out, resume=begun, overwrite=overwrite or (note.is_file() and not begun))
+    write_json(note, {"complete": False})
+    train_options = ["--device", device, *([] if steps is None else ["--steps", str(steps)])]
     for panel in PANELS:
         say(f"training: {panel}")
-        diptych("train", "tiny", "--backend", panel, "--out", out / panel, *length,
-                "--device", device, "--resume")  # fmt: skip
+        run = out / panel
+        diptych("train", "tiny", "--backend", panel, "--out", run, "--resume", *train_options)
         say(f"sampling: {panel}")
-        diptych("sample", out / panel, "--backend", panel, "--out", out / f"{panel}-samples",
-                "--device", device, "--resume")  # fmt: skip
+        samples = ["--out", out / f"{panel}-samples", "--resume"]
+        diptych("sample", run, "--backend", panel, "--device", device, *samples)
     say("comparing")
-    diptych("compare", *(out / panel for panel in PANELS), "--out", out / "report",
-            "--samples", *(out / f"{panel}-samples" for panel in PANELS), "--overwrite")  # fmt: skip
+    drawn = [out / f"{panel}-samples" for panel in PANELS]
+    runs = [out / panel for panel in PANELS]
+    diptych("compare", *runs, "--out", out / "report", "--samples", *drawn, "--overwrite")
+    write_json(note, {"complete": True})
     print(f"\nThe two panels side by side: {(out / 'report' / 'index.html').resolve()}")
 
 

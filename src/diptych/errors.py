@@ -1,4 +1,4 @@
-"""Errors that a user can cause, or that the machine causes; everything else is a bug and keeps its traceback.
+"""Errors that a user or the machine causes; everything else is a bug and keeps its traceback.
 
 The command line prints such an error as one line and leaves with its exit code.
 A message says what is wrong, where, what was expected, and what to do next.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 
 # The numbers are part of every stream's identity: never change or reuse one.
 PURPOSES = {
@@ -59,13 +60,14 @@ def normal_per_image(
     return out
 
 
-def antithetic_timesteps(seed: int, step: int, batch: int, timesteps: int) -> npt.NDArray[np.int64]:
+def antithetic_timesteps(seed: int, step: int, batch: int, timesteps: int) -> Int64:
     """Timesteps of one batch: n // 2 + 1 uniform draws and their mirror images, cut to n.
 
     Returns (batch,) int64 in 0 .. timesteps - 1. Source: the official DDIM training loop.
     """
-    draws = stream(seed, "timestep", step).integers(0, timesteps, size=batch // 2 + 1)
-    return np.concatenate([draws, timesteps - 1 - draws])[:batch]
+    draws: Int64 = stream(seed, "timestep", step).integers(0, timesteps, size=batch // 2 + 1)
+    both: Int64 = np.concatenate([draws, timesteps - 1 - draws])
+    return both[:batch]
 
 
 def keep_mask(

@@ -41,7 +41,9 @@ def save_png(path: Path, image: Pixels, scale: int = 1) -> None:
     """Write one picture (C, H, W) atomically; `scale` repeats each pixel."""
     picture = to_picture(image)
     if scale > 1:
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.NEAREST)
+        picture = picture.resize(
+            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+        )
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 

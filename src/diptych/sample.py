@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from diptych.config import flatten
 from diptych.data.batches import to_uint8
+from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
@@ -30,7 +31,6 @@ from diptych.noise import Float32
 from diptych.pictures import grid, read_png, save_png
 from diptych.sampler import Sampler
 from diptych.schedule import Level
-from diptych.train import environment
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
 

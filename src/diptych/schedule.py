@@ -80,25 +80,28 @@ def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:
     """The variances beta[t], (T,) float64, each in (0, 1]."""
     if name not in SCHEDULES:
         raise UserError(f"schedule '{name}' is not known{nearest(name, list(SCHEDULES))}")
-    steps = np.arange(timesteps, dtype=np.float64)
+    beta: Float64
     if name == "linear":
-        return np.linspace(start, end, timesteps)
-    if name == "quad":
-        return np.linspace(math.sqrt(start), math.sqrt(end), timesteps) ** 2
-    if name == "const":
-        return np.full(timesteps, end)
-    if name == "jsd":
-        return 1.0 / (timesteps - steps)
-    if name == "sigmoid":
-        return (end - start) / (1.0 + np.exp(-np.linspace(-6, 6, timesteps))) + start
-    return _cosine(timesteps)
+        beta = np.linspace(start, end, timesteps)
+    elif name == "quad":
+        beta = np.linspace(math.sqrt(start), math.sqrt(end), timesteps) ** 2
+    elif name == "const":
+        beta = np.full(timesteps, end)
+    elif name == "jsd":
+        beta = 1.0 / (timesteps - np.arange(timesteps))
+    elif name == "sigmoid":
+        beta = (end - start) / (1.0 + np.exp(-np.linspace(-6, 6, timesteps))) + start
+    else:
+        beta = _cosine(timesteps)
+    return beta
 
 
 def _cosine(timesteps: int) -> Float64:
     offset = 0.008  # keeps the first betas from being vanishingly small (their section 3.2)
     grid = np.arange(timesteps + 1) / timesteps
     alpha_bar = np.cos((grid + offset) / (1 + offset) * np.pi / 2) ** 2
-    return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+    beta: Float64 = np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+    return beta
 
 
 def make_spacing(name: str, steps: int, timesteps: int) -> list[int]:

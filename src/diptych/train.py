@@ -8,41 +8,28 @@ are those of an uninterrupted run, bit for bit.
 from __future__ import annotations
 
 import os
-import platform
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import numpy as np
-import psutil
 from tqdm import tqdm
 
 from diptych import backend as backends
 from diptych import checkpoint
-from diptych._version import __version__
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
 from diptych.data.batches import Batches, to_uint8
+from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
-
-
-class Interrupted(Exception):
-    """The user or the system asked the run to stop; it was saved first."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
+from diptych.signals import Interrupted, Signals
 
 
 @dataclass(frozen=True)
@@ -159,7 +146,8 @@ class _Run:
         state = checkpoint.load_state(found[-1], self.plan)
         if state.step > self.last:
             raise UserError(
-                f"{self.run}: is at step {state.step} already; ask for more with --steps or --epochs"
+                f"{self.run}: is at step {state.step} already; "
+                f"ask for more with --steps or --epochs"
             )
         self.learner.restore(state)
         return state.step
@@ -187,7 +175,7 @@ class _Run:
         step = self.saved
         with (
             Prefetch(self.batches.batch, self.saved + 1, self.last + 1) as ahead,
-            _Signals() as signals,
+            Signals() as signals,
             self.bar,
             self.journal,
         ):
@@ -263,49 +251,3 @@ class _Run:
         images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)
-
-
-def environment(backend: Backend) -> dict[str, Any]:
-    """What a run's numbers may depend on besides its config."""
-    return {
-        **backend.describe(),
-        "diptych": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": psutil.cpu_count(),
-        "command": sys.argv,
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-class _Signals:
-    """Notes SIGINT and SIGTERM while the loop finishes its step; a second one is immediate."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._note)
-        except ValueError:
-            pass  # not the main thread: the caller handles signals
-        return self
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

@@ -107,11 +107,11 @@ def units(source: str) -> Units:
 
 def _collect(node: ast.stmt, prefix: str, found: Units) -> None:
     if isinstance(node, ast.ClassDef):
-        found[prefix + node.name] = list(_own(node, 0))
+        found.setdefault(prefix + node.name, []).extend(_own(node, 0))
         for part in node.body:
             _collect(part, f"{prefix}{node.name}.", found)
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        found[prefix + node.name] = list(_lines([node], 0))
+        found.setdefault(prefix + node.name, []).extend(_lines([node], 0))
     else:
         found.setdefault(prefix.rstrip(".") or "module", []).extend(_lines([node], 0))
 
@@ -155,7 +155,7 @@ def compare(
     left, right = _files(torch), _files(jittor)
     faults = [
         f"{(left | right)[name]}: stands in one panel only; mirror it, or list it as one-sided"
-        for name in sorted(left.keys() ^ right.keys() - one_sided.keys())
+        for name in sorted((left.keys() ^ right.keys()) - one_sided.keys())
     ]
     faults += [
         f"{name}: is listed as one-sided ({reason}), but stands in both panels or in none"
@@ -185,13 +185,9 @@ def _compare_files(torch: Path, jittor: Path, intended: Sequence[Intended]) -> l
         if _as_meant(blocks, counts, entry):
             continue
         faults.append(_fault(torch, jittor, where, blocks, counts, entry))
-    common = [
-        [where for where in side if where in left and where in right] for side in (left, right)
-    ]
-    if common[0] != common[1]:
-        first = next(pair for pair in zip(*common, strict=True) if pair[0] != pair[1])
-        faults.append(f"{torch.name}: the order differs: {first[0]} in torch, {first[1]} in jittor")
-    return faults
+    pairs = zip((a for a in left if a in right), (b for b in right if b in left), strict=True)
+    out_of_order = [f"{a} in torch, {b} in jittor" for a, b in pairs if a != b]
+    return faults + [f"{torch.name}: the order differs: {first}" for first in out_of_order[:1]]
 
 
 def _as_meant(blocks: Blocks, counts: tuple[int, int], entry: Intended | None) -> bool:
@@ -199,9 +195,8 @@ def _as_meant(blocks: Blocks, counts: tuple[int, int], entry: Intended | None) -
         return entry is None and not blocks
     if entry.differing is not None:
         return entry.differing == counts
-    return not any(
-        line.text.startswith("def ") for pair in blocks for side in pair for line in side
-    )
+    differing = [line for pair in blocks for side in pair for line in side]
+    return not any(line.text.startswith("def ") for line in differing)
 
 
 def _blocks(left: list[Line], right: list[Line]) -> Blocks:
@@ -228,18 +223,16 @@ def _fault(
         text = [f"{head}; meant are {entry.differing or 'all but the signature'} ({entry.reason})"]
     for pair in blocks:
         for path, side in zip((torch, jittor), pair, strict=True):
-            text += [
-                f"  {path.parent.name}/{path.name}:{line.number}: {line.text}" for line in side
-            ]
+            name = f"{path.parent.name}/{path.name}"
+            text += [f"  {name}:{line.number}: {line.text}" for line in side]
     return "\n".join(text)
 
 
 def main() -> int:
     """Compare the package's own panels; print what drifted."""
     faults = compare(PACKAGE / "torch", PACKAGE / "jittor")
-    print(
-        "\n".join(faults) or f"the panels mirror each other; {len(INTENDED)} differences are meant"
-    )
+    alike = f"the panels mirror each other; {len(INTENDED)} differences are meant"
+    print("\n".join(faults) or alike)
     return 1 if faults else 0
 
 

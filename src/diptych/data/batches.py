@@ -27,7 +27,8 @@ def to_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 def to_uint8(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Floats as pixels: clipped to [-1, 1], scaled by 127.5, rounded to nearest."""
-    return np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
+    pixels = np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5))
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 class Batches:

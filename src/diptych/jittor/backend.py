@@ -12,7 +12,9 @@ from diptych.config import TrainConfig
 from diptych.errors import UserError
 from diptych.jittor import setup
 
-jt = setup.load()  # before anything that imports jittor: it sets what must be set first
+setup.load()  # before anything that imports jittor: it sets what must be set first
+
+import jittor as jt  # noqa: E402
 
 from diptych.jittor.arrays import build, put, read  # noqa: E402
 from diptych.jittor.learner import Learner  # noqa: E402

@@ -87,8 +87,9 @@ class Learner:
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)
             return eps, draw_masks(self.plan, len(batch.x0), self.device)
-        masks = batch.masks and [put(mask, self.device) for mask in batch.masks]
-        return put(batch.eps, self.device), masks
+        masks = batch.masks
+        on_device = None if masks is None else [put(mask, self.device) for mask in masks]
+        return put(batch.eps, self.device), on_device
 
     def state(self) -> State:
         groups = (self.raw, self.ema, self.adam_m, self.adam_v)

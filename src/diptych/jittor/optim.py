@@ -30,10 +30,11 @@ def adam_step(
     max_norm: float,
     ema_rate: float,
 ) -> jt.Var:
-    """Update params, m, v and ema in place from grads; give the norm before clipping.
+    """Update params, m, v and ema in place; give the norm before clipping.
 
     Args:
-        params, grads, m, v, ema: lists of equal length, of float32 arrays of equal shapes.
+        params, grads, m, v, ema: lists of equal length, of float32 arrays of equal shapes;
+            grads may be overwritten.
         step: 1-based number of this step.
         max_norm: largest total norm that is left alone; may be infinite.
 

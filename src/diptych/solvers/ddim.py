@@ -61,9 +61,10 @@ class Ddim:
         remainder = after.sigma**2 - s**2
         if remainder < -1e-12:
             raise UserError(
-                f"eta={self.eta} asks for more noise than remains at t={after.t}; use eta of 1 or less"
+                f"eta={self.eta} asks for more noise than remains at t={after.t}; use 1 or less"
             )
         scale = after.alpha / now.alpha
         eps = denoise(x, now)
         mixed = scale * x + (math.sqrt(max(0.0, remainder)) - scale * now.sigma) * eps
-        return mixed if noise is None or s == 0.0 else mixed + s * noise
+        noised: A = mixed if noise is None or s == 0.0 else mixed + s * noise
+        return noised

@@ -7,7 +7,8 @@ sampler, whose rows share one t, passes a single row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ from diptych.torch.layers import (
     silu,
     upsample,
 )
+
+Masks = Iterator["torch.Tensor | None"]  # dropout's keep masks in the order of the plan's blocks
 
 
 class ResnetBlock(nn.Module):
@@ -109,23 +112,31 @@ class TimeEmbedding(nn.Module):
         return silu(self.dense[1](silu(self.dense[0](embedding))))
 
 
-class Level(nn.Module):
-    """One resolution of a path: blocks, attention after each or none, and perhaps resampling."""
+class DownLevel(nn.Module):
+    """One resolution on the way down: blocks, attention after each or none, perhaps halving."""
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__()
-        self.resamples = bool(stage.resample)
-        self.attends = [bool(block.attention) for block in stage.blocks]
         self.block = nn.ModuleList(
-            [ResnetBlock(block, 4 * plan.ch, plan.dropout) for block in stage.blocks]
+            [ResnetBlock(b, 4 * plan.ch, plan.dropout) for b in stage.blocks]
         )
-        self.attn = nn.ModuleList(
-            [AttnBlock(block.out_ch) for block in stage.blocks if block.attention]
-        )
-        if stage.resample.endswith("downsample"):
+        self.attn = nn.ModuleList([AttnBlock(b.out_ch) for b in stage.blocks if b.attention])
+        self.resamples = bool(stage.resample)
+        if self.resamples:
             self.downsample = Downsample(stage.out_ch, plan.resamp_with_conv)
-        if stage.resample.endswith("upsample"):
-            self.upsample = Upsample(stage.out_ch, plan.resamp_with_conv)
+
+    def forward(
+        self, h: torch.Tensor, temb: torch.Tensor, masks: Masks, skips: list[torch.Tensor]
+    ) -> torch.Tensor:
+        for i, block in enumerate(self.block):
+            h = block(h, temb, next(masks))
+            if len(self.attn):
+                h = self.attn[i](h)
+            skips.append(h)
+        if self.resamples:
+            h = self.downsample(h)
+            skips.append(h)
+        return h
 
 
 class Middle(nn.Module):
@@ -138,6 +149,33 @@ class Middle(nn.Module):
         self.attn_1 = AttnBlock(first.out_ch)
         self.block_2 = ResnetBlock(second, 4 * plan.ch, plan.dropout)
 
+    def forward(self, h: torch.Tensor, temb: torch.Tensor, masks: Masks) -> torch.Tensor:
+        h = self.attn_1(self.block_1(h, temb, next(masks)))
+        return self.block_2(h, temb, next(masks))
+
+
+class UpLevel(nn.Module):
+    """One resolution on the way up: blocks on [h, skip], attention or none, perhaps doubling."""
+
+    def __init__(self, plan: Plan, stage: Stage) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(
+            [ResnetBlock(b, 4 * plan.ch, plan.dropout) for b in stage.blocks]
+        )
+        self.attn = nn.ModuleList([AttnBlock(b.out_ch) for b in stage.blocks if b.attention])
+        self.resamples = bool(stage.resample)
+        if self.resamples:
+            self.upsample = Upsample(stage.out_ch, plan.resamp_with_conv)
+
+    def forward(
+        self, h: torch.Tensor, temb: torch.Tensor, masks: Masks, skips: list[torch.Tensor]
+    ) -> torch.Tensor:
+        for i, block in enumerate(self.block):
+            h = block(concat(h, skips.pop()), temb, next(masks))
+            if len(self.attn):
+                h = self.attn[i](h)
+        return self.upsample(h) if self.resamples else h
+
 
 class UNet(nn.Module):
     """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
@@ -146,40 +184,26 @@ class UNet(nn.Module):
         super().__init__()
         self.temb = TimeEmbedding(plan.ch)
         self.conv_in = Conv2d(plan.channels, plan.ch, 3)
-        self.down = nn.ModuleList([Level(plan, stage) for stage in plan.down])
+        self.down = nn.ModuleList([DownLevel(plan, stage) for stage in plan.down])
         self.mid = Middle(plan)
         # The official list counts the upward levels from the highest resolution.
-        self.up = nn.ModuleList([Level(plan, stage) for stage in reversed(plan.up)])
+        self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
-        self.blocks = len(plan.blocks)
 
     def forward(
         self,
         x: torch.Tensor,
         embedding: torch.Tensor,
-        masks: Sequence[torch.Tensor | None] | None = None,
+        masks: Sequence[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         temb = self.temb(embedding)
-        mask = iter([None] * self.blocks if masks is None else masks)
+        mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)
         skips = [h]
         for level in self.down:
-            for i, block in enumerate(level.block):
-                h = block(h, temb, next(mask))
-                h = level.attn[i](h) if level.attends[i] else h
-                skips.append(h)
-            if level.resamples:
-                h = level.downsample(h)
-                skips.append(h)
-        h = self.mid.block_1(h, temb, next(mask))
-        h = self.mid.attn_1(h)
-        h = self.mid.block_2(h, temb, next(mask))
+            h = level(h, temb, mask, skips)
+        h = self.mid(h, temb, mask)
         for i in reversed(range(len(self.up))):
-            level = self.up[i]
-            for j, block in enumerate(level.block):
-                h = block(concat(h, skips.pop()), temb, next(mask))
-                h = level.attn[j](h) if level.attends[j] else h
-            if level.resamples:
-                h = level.upsample(h)
+            h = self.up[i](h, temb, mask, skips)
         return self.conv_out(self.norm_out(h))

@@ -1,0 +1,66 @@
+"""The command `diptych`: its verbs, their options, and how errors become one line and a code.
+
+Verbs import what they need when they run, so that `diptych --help` is quick and loads no framework.
+stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fault, 2 the user's,
+130 and 143 after Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from diptych._version import __version__
+from diptych.cli.common import fail
+from diptych.cli.compare import compare
+from diptych.cli.machine import demo, doctor
+from diptych.cli.sample import sample
+from diptych.cli.train import train
+from diptych.errors import MachineError, UserError
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        cli(prog_name="diptych", standalone_mode=False)
+    except click.ClickException as error:
+        fail(error.format_message(), 2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted", 130)
+    except (UserError, MachineError) as error:
+        fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+class Verbs(click.Group):
+    """Names the nearest verb where one is misspelt."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from diptych.errors import nearest
+
+            raise UserError(f"verb '{args[0]}' is not known{nearest(args[0], list(self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="diptych")
+def cli() -> None:
+    """DDPM and DDIM in two mirrored frameworks, PyTorch and Jittor.
+
+    \b
+    Begin with:
+      diptych doctor                                    what works on this machine
+      diptych demo                                      both panels, side by side
+      diptych sample zoo:mnist-torch --out digits       a trained model
+      diptych train mnist --backend jittor --out run    your own
+    """
+
+
+for verb in (doctor, demo, train, sample, compare):
+    cli.add_command(verb)

@@ -1,0 +1,31 @@
+"""Options that several verbs share, and the two ways in which a verb ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(path_type=Path)
+BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+def fail(message: str, code: int) -> None:
+    """One line on stderr, and leave."""
+    print(f"diptych: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """The result on stdout: as JSON where a program may read it, else for people."""
+    click.echo(json.dumps(result, indent=2) if as_json else text)

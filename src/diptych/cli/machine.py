@@ -1,0 +1,52 @@
+"""`diptych doctor` and `diptych demo`: the first two commands on a machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE
+
+
+@click.command()
+@click.option("--out", type=FOLDER, default=Path("diptych-demo"), show_default=True)
+@click.option("--steps", type=int, help="Training steps a panel.  [default: the preset's]")
+@DEVICE
+@OVERWRITE
+def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
+    """Train `tiny` in both panels, sample both from the same noise, compare.
+
+    An interrupted demo goes on where it was; a finished one starts anew.
+
+    \b
+    Example:
+      diptych demo --out my-demo
+    """
+    from diptych.demo import run_demo
+
+    run_demo(out, steps=steps, device=device, overwrite=overwrite)
+
+
+@click.command()
+@click.option("--prepare", is_flag=True, help="Compile Jittor now, if that was not done yet.")
+@JSON
+def doctor(prepare: bool, as_json: bool) -> None:
+    """Say what works on this machine, and the command that mends what does not.
+
+    \b
+    Examples:
+      diptych doctor
+      diptych doctor --prepare
+      diptych doctor --json
+    """
+    from diptych import doctor as checks
+
+    if prepare:
+        from diptych.jittor import setup
+
+        setup.prepare(verify=True)
+    found = checks.diagnose()
+    click.echo(checks.to_json(found) if as_json else checks.render(found))
+    sys.exit(0 if checks.healthy(found) else 1)

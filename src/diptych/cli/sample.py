@@ -1,0 +1,86 @@
+"""`diptych sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
+from diptych.errors import UserError
+
+
+@click.command()
+@click.argument("source")
+@BACKEND
+@click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm.")
+@click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all timesteps]")
+@click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
+@click.option("--spacing", default="uniform", show_default=True, help="uniform, quad or trailing.")
+@click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
+@click.option("--num", type=int, default=64, show_default=True, help="How many images.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Keys all noise.")
+@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
+@click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
+@click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
+@click.option("--npz", is_flag=True, help="Also all images in one images.npz (uint8, NHWC).")
+@DEVICE
+@RESUME
+@OVERWRITE
+@QUIET
+@JSON
+def sample(
+    source: str,
+    backend: str,
+    solver: str,
+    steps: int | None,
+    eta: float | None,
+    spacing: str,
+    clip: bool,
+    num: int,
+    seed: int,
+    batch: int,
+    out: Path | None,
+    raw: bool,
+    config: str | None,
+    npz: bool,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
+
+    \b
+    Examples:
+      diptych sample zoo:mnist-torch --out digits
+      diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
+      diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
+      diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
+    """
+    from diptych.files import check_folder
+    from diptych.interop import read_config
+    from diptych.model import find_weights, load
+    from diptych.sample import Request, default_folder, sample_to
+    from diptych.sampler import make_sampler
+
+    settings = read_config(config, for_training=False) if config else None
+    found = find_weights(source, settings, raw)
+    sampler = make_sampler(solver, steps, eta, spacing, clip, found.config.diffusion.timesteps)
+    request = Request(sampler, num, seed, batch)
+    if out is None:
+        if source.startswith("zoo:") or not Path(source).is_dir():
+            raise UserError(f"{source}: where to? Give a folder with --out")
+        out = default_folder(Path(source), request)
+    check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
+    model = load(source, backend, config=settings, device=device, raw=raw)
+    manifest = sample_to(
+        model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
+    )
+    text = (
+        f"{num} images in {out}, {manifest['network_calls']} network calls each, "
+        f"{manifest['seconds_per_image']:.3f} s an image"
+    )
+    show({"out": str(out), **manifest}, as_json, text)

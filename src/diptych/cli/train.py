@@ -1,0 +1,101 @@
+"""`diptych train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, fail, show
+from diptych.errors import UserError
+
+
+@click.command()
+@click.argument("preset", required=False)
+@BACKEND
+@click.option("--out", "run", type=FOLDER, required=True, help="The run folder.")
+@click.option("--steps", type=int, help="Train up to this step.")
+@click.option("--epochs", type=int, help="Train up to the end of this epoch.")
+@click.option("--seed", type=int, help="Keys weights, order and noise.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@DEVICE
+@RESUME
+@OVERWRITE
+@QUIET
+@JSON
+def train(
+    preset: str | None,
+    backend: str,
+    run: Path,
+    steps: int | None,
+    epochs: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train PRESET (a preset's name or a YAML file) into a run folder.
+
+    \b
+    Examples:
+      diptych train tiny --out runs/tiny
+      diptych train mnist --backend jittor --out runs/jittor --epochs 3
+      diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
+      diptych train --out runs/jittor --backend jittor --resume --epochs 10
+    """
+    from diptych.signals import Interrupted
+    from diptych.train import train as run_training
+
+    config = train_config(preset, run, steps, epochs, seed, overrides, resume)
+    try:
+        result = run_training(
+            config,
+            run,
+            backend,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            data_dir=data,
+            progress=not quiet,
+        )
+    except Interrupted as stop:
+        fail(str(stop), stop.exit_code)
+        return
+    facts = {
+        "run": str(run),
+        "step": result.step,
+        "loss": result.loss,
+        "checkpoint": str(result.checkpoint),
+    }
+    show(facts, as_json, f"trained to step {result.step}, loss {result.loss:.4f}: {run}")
+
+
+def train_config(
+    preset: str | None,
+    run: Path,
+    steps: int | None,
+    epochs: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+) -> Any:
+    """The config that a call of `train` asks for."""
+    from diptych.config import load_config
+
+    if steps is not None and epochs is not None:
+        raise UserError("--steps and --epochs exclude each other; choose one")
+    if preset is None:
+        if not (resume and (run / "config.yaml").is_file()):
+            raise UserError("which preset? For example: diptych train tiny --out RUN")
+        preset = str(run / "config.yaml")
+    changes = list(overrides)
+    changes += [] if steps is None else [f"train.steps={steps}"]
+    changes += [] if epochs is None else [f"train.epochs={epochs}", "train.steps=null"]
+    changes += [] if seed is None else [f"seed={seed}"]
+    return load_config(preset, changes)

@@ -1,0 +1,40 @@
+"""Leaving in order: Ctrl-C and SIGTERM let the work at hand finish and be saved."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):
+    """The user or the system asked the run to stop; it was saved first."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Signals:
+    """Notes SIGINT and SIGTERM while the loop finishes its step; a second one is immediate."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._note)
+        except ValueError:
+            pass  # not the main thread: the caller handles signals
+        return self
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

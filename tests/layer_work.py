@@ -1,0 +1,97 @@
+"""Running layers in a panel's own process, as importable functions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych import backend as backends
+
+NUMBERS = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "max_norm": 1.0, "ema_rate": 0.9}
+
+
+def framework(name):
+    """A panel's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
+    backends.load(name, "cpu")
+    if name == "torch":
+        import torch
+
+        from diptych.torch import layers
+
+        return layers, torch.tensor, torch.autograd.grad
+    import jittor as jt
+
+    from diptych.jittor import layers
+
+    return layers, jt.array, lambda y, inputs, g: jt.grad((y * g).sum(), inputs)
+
+
+def evaluate(backend, name, init, weights, inputs, g):
+    """[output, gradients of the float inputs, gradients of the weights] of a layer or function."""
+    layers, put, gradients = framework(backend)
+    layer = getattr(layers, name)
+    given = [put(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    wanted = [v for v, x in zip(given, inputs, strict=True) if getattr(x, "dtype", 0) == np.float32]
+    if init is not None:
+        layer = layer(*init)
+        layer.weight, layer.bias = (parameter(backend, put(w)) for w in weights)
+        wanted += [layer.weight, layer.bias]
+    for v in wanted if backend == "torch" else []:
+        v.requires_grad_(True)
+    y = layer(*given)
+    return [np.array(v.detach().numpy()) for v in (y, *gradients(y, wanted, put(g)))]
+
+
+def parameter(backend, value):
+    if backend == "jittor":
+        return value
+    import torch
+
+    return torch.nn.Parameter(value)
+
+
+def update(backend, state, gradients):
+    """Five steps at a growing rate: [norms, params, m, v, ema], and whether a clone was changed."""
+    _, put, _ = framework(backend)
+    module = __import__(f"diptych.{backend}.optim", fromlist=["optim"])
+    groups = [[put(x) for x in group] for group in state]
+    if backend == "jittor":
+        for x in (x for group in groups[1:] for x in group):
+            x.stop_grad()
+    clones = [x.clone() for x in groups[0]]
+    norms = []
+    for i, values in enumerate(gradients):
+        given = [put(g) for g in values]
+        norms.append(
+            module.adam_step(*[groups[0], given, *groups[1:]], lr=rate(i), step=i + 1, **NUMBERS)
+        )
+    kept = all((c.numpy() == x).all() for c, x in zip(clones, state[0], strict=True))
+    flat = [np.concatenate([x.numpy().ravel() for x in group]) for group in groups]
+    return [np.array([float(n.item()) for n in norms]), *flat], kept
+
+
+def rate(i):
+    return 1e-3 * (i + 1) / 5
+
+
+def refusal(name, *inputs):
+    """What the Jittor panel says to inputs that do not fit."""
+    _, put, _ = framework("jittor")
+    from diptych.jittor import kernels
+
+    try:
+        getattr(kernels, name)(*(put(x) if isinstance(x, np.ndarray) else x for x in inputs))
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def evaluate_plain(*arguments):
+    """`evaluate` with Jittor's own operators, as they run on CUDA."""
+    framework("jittor")
+    from diptych.jittor.kernels import code
+
+    flags, code._FLAGS = code._FLAGS, None
+    try:
+        return evaluate("jittor", *arguments)
+    finally:
+        code._FLAGS = flags

@@ -1,0 +1,196 @@
+"""Configs: every key known, every range kept, and YAML that gives back what went in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diptych.config import (
+    DURATION_KEYS,
+    Config,
+    flatten,
+    load_config,
+    parse_tree,
+    preset_names,
+    to_yaml,
+    validate,
+)
+from diptych.errors import UserError
+from properties import given, st
+
+
+def refused(*changes: str, preset: str = "tiny") -> str:
+    """The one line with which a change of a preset is refused."""
+    with pytest.raises(UserError) as error:
+        load_config(preset, list(changes))
+    message = str(error.value)
+    assert "\n" not in message and error.value.exit_code == 2
+    return message
+
+
+positive = st.floats(1e-300, 1e300)
+fraction = st.floats(0, 1, exclude_max=True)
+inside = st.floats(0, 1, exclude_min=True, exclude_max=True)
+count = st.integers(1, 10**12)
+trees = st.fixed_dictionaries(
+    {
+        "data": st.fixed_dictionaries(
+            {
+                "source": st.text(st.characters(codec="utf-8"), max_size=20),
+                "split": st.sampled_from(["train", "test"]),
+                "image_size": st.integers(1, 8).map(lambda n: n * 128),
+                "channels": st.integers(1, 4),
+                "random_flip": st.booleans(),
+            }
+        ),
+        "model": st.fixed_dictionaries(
+            {
+                "ch": st.integers(1, 32).map(lambda n: n * 32),
+                "ch_mult": st.lists(st.integers(1, 9), min_size=1, max_size=8),
+                "num_res_blocks": st.integers(1, 8),
+                "attn_resolutions": st.lists(st.integers(), max_size=4),
+                "dropout": fraction,
+                "resamp_with_conv": st.booleans(),
+            }
+        ),
+        "diffusion": st.fixed_dictionaries(
+            {
+                "schedule": st.sampled_from(
+                    ["linear", "quad", "const", "jsd", "sigmoid", "cosine"]
+                ),
+                "beta_start": inside,
+                "beta_end": inside,
+                "timesteps": st.integers(2, 100_000),
+            }
+        ),
+        "train": st.fixed_dictionaries(
+            {
+                "batch_size": count,
+                "epochs": count,
+                "steps": st.none() | count,
+                "lr": positive,
+                "warmup_steps": st.integers(0, 10**6),
+                "beta1": fraction,
+                "beta2": fraction,
+                "eps": positive,
+                "grad_clip": positive,
+                "ema_rate": fraction,
+                "loss": st.sampled_from(["sum", "mean"]),
+                "noise": st.sampled_from(["host", "device"]),
+                "log_every": count,
+                "checkpoint_every": count,
+                "keep_checkpoints": count,
+                "grid_every": st.integers(0, 10**6),
+            }
+        ),
+        "seed": st.integers(0, 2**63 - 1),
+    }
+)
+
+
+@given(trees)
+def test_yaml_gives_back_the_whole_config(tree: dict[str, Any]) -> None:
+    config = validate(tree, "tree")
+    assert validate(parse_tree(to_yaml(config), "yaml"), "yaml") == config
+    assert config.model_dump(mode="json") == tree, "a value was changed on the way in"
+
+
+# Each key: values at the edge that are taken, and values past it that are refused.
+RANGES: dict[str, tuple[list[str], list[str]]] = {
+    "data.source": (["mnist", "''"], ["3", "null", "[a]", "true"]),
+    "data.split": (["train", "test"], ["valid", "Train", "null", "0"]),
+    "data.image_size": (["4", "1024"], ["2", "1026", "0", "-14", "14.0", "'14'", "null", "true"]),
+    "data.channels": (["1", "4"], ["0", "5", "-1", "1.0"]),
+    "data.random_flip": (["true", "false"], ["1", "0", "null", "'true'"]),
+    "model.ch": (["32", "1024"], ["0", "31", "33", "48", "1056", "-32", "32.0"]),
+    "model.ch_mult": (["[1]", "[7, 1]"], ["[]", "[0]", "[1, -1]", "[1.5]", "2", "null"]),
+    "model.num_res_blocks": (["1", "8"], ["0", "9", "1.5"]),
+    "model.attn_resolutions": (["[]", "[7, 14]"], ["7", "[7.5]", "null", "['7']"]),
+    "model.dropout": (["0", "0.999", "0.0"], ["1", "-0.1", "1.5", ".nan", "null"]),
+    "model.resamp_with_conv": (["true", "false"], ["1", "null"]),
+    "diffusion.schedule": (
+        ["linear", "quad", "const", "jsd", "sigmoid", "cosine"],
+        ["Linear", "square", "null", "1"],
+    ),
+    "diffusion.beta_start": (["1e-10", "0.999"], ["0", "1", "-1e-4", ".inf", "small"]),
+    "diffusion.beta_end": (["1e-10", "0.999"], ["0", "1", "-0.02", ".nan"]),
+    "diffusion.timesteps": (["2", "100000"], ["1", "0", "100001", "1000.0", "-5"]),
+    "train.batch_size": (["1", "4096"], ["0", "-1", "64.0", "null"]),
+    "train.epochs": (["1"], ["0", "-1", "2.5"]),
+    "train.steps": (["1", "null"], ["0", "-1", "10.0"]),
+    "train.lr": (["1e-4", "1", "1e300"], ["0", "-1e-4", ".nan", ".inf", "1e999", "true", "fast"]),
+    "train.warmup_steps": (["0", "5000"], ["-1", "1.5"]),
+    "train.beta1": (["0", "0.9999"], ["1", "-0.1", "1.1"]),
+    "train.beta2": (["0", "0.9999"], ["1", "-0.1", "1.1"]),
+    "train.eps": (["1e-300"], ["0", "-1e-8", ".inf"]),
+    "train.grad_clip": (["1e-9", "1e9"], ["0", "-1", ".inf"]),
+    "train.ema_rate": (["0", "0.9999"], ["1", "-0.1", "2"]),
+    "train.loss": (["sum", "mean"], ["l1", "null"]),
+    "train.noise": (["host", "device"], ["cpu", "null"]),
+    "train.log_every": (["1"], ["0", "-1", "0.5"]),
+    "train.checkpoint_every": (["1"], ["0", "-1", "0.5"]),
+    "train.keep_checkpoints": (["1"], ["0", "-1", "0.5"]),
+    "train.grid_every": (["0", "1"], ["-1", "0.5"]),
+    "seed": (["0", "9223372036854775807"], ["-1", "9223372036854775808", "1.0", "null", "x"]),
+}
+
+
+def test_every_key_has_its_range_tested() -> None:
+    assert RANGES.keys() == flatten(Config()).keys()
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_every_range(key: str) -> None:
+    taken, outside = RANGES[key]
+    section, _, name = key.rpartition(".")
+    for value in taken:
+        given_value = flatten(load_config("tiny", [f"{key}={value}"]))[key]
+        expected = yaml.safe_load(value)
+        assert given_value == (float(expected) if isinstance(given_value, float) else expected)
+    for value in outside:
+        message = refused(f"{key}={value}")
+        assert message.startswith(f"tiny: {section}") and name in message
+
+
+def test_a_size_must_halve_once_for_each_level() -> None:
+    assert load_config("tiny", ["data.image_size=28", "model.ch_mult=[1, 1, 1]"])
+    message = refused("data.image_size=28", "model.ch_mult=[1, 1, 1, 1]")
+    assert "28 cannot be halved 3 times" in message and "multiple of 8" in message
+
+
+def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("train: {lr: 5e-4}\nseed: 7\n")
+    config = load_config(str(tmp_path / "own"))
+    default = flatten(Config())
+    changed = {key: value for key, value in flatten(config).items() if default[key] != value}
+    assert changed == {"train.lr": 5e-4, "seed": 7}
+
+
+def test_every_preset_is_a_config() -> None:
+    assert preset_names() == ["fashion_mnist", "mnist", "tiny"]
+    for name in preset_names():
+        config = load_config(name)
+        assert validate(parse_tree(to_yaml(config), name), name) == config
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_the_identity_is_of_all_but_durations(key: str) -> None:
+    base = ["data.image_size=32", "model.ch_mult=[1, 1]"]
+    config = load_config("mnist", base)
+    others = (load_config("mnist", [*base, f"{key}={value}"]) for value in RANGES[key][0])
+    changed = next(other for other in others if other != config)
+    assert (changed.identity() == config.identity()) == (key in DURATION_KEYS)
+
+
+def test_the_identity_does_not_depend_on_the_order_of_the_keys() -> None:
+    tree = load_config("tiny").model_dump(mode="json")
+    backwards = dict(reversed(list(tree.items())))
+    assert validate(backwards, "x").identity() == load_config("tiny").identity()
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 1  # type: ignore[misc]
