@@ -96,3 +96,21 @@ def test_what_is_missing_extra_or_misshapen_is_named(weights: Weights, data: st.
 def test_weights_of_another_width_name_both_shapes(weights: Weights) -> None:
     with pytest.raises(UserError, match=r"'temb.dense.0.weight' is \(128, 32\).*\(256, 64\)"):
         check_weights(plan_of("tiny", "model.ch=64"), weights, "file")
+
+
+# The identity of weights
+
+
+def test_the_identity_is_of_names_shapes_and_bytes() -> None:
+    weights = {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 3), np.float32)}
+    identity = weights_sha256(weights)
+    assert weights_sha256(dict(reversed(weights.items()))) == identity
+    assert weights_sha256({**weights, "a": np.arange(12, dtype=np.float32)[::2] / 2}) == identity
+    changed: list[Weights] = [
+        {"a": weights["a"], "c": weights["b"]},
+        {**weights, "b": weights["b"].T.copy()},
+        {**weights, "b": -weights["b"]},
+        {**weights, "a": np.nextafter(weights["a"], np.float32(9))},
+        {"a": weights["a"]},
+    ]
+    assert len({identity, *map(weights_sha256, changed)}) == 1 + len(changed)

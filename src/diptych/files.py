@@ -105,7 +105,9 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
                 f"or replace it with --overwrite"
             )
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        raise UserError(f"{existing}: is a file; give a folder")
+    if not os.access(existing, os.W_OK):
         raise UserError(f"{existing}: no permission to write; choose another folder")
 
 
