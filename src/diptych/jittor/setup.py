@@ -20,6 +20,7 @@ import threading
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from diptych.errors import MachineError, UserError
 from diptych.jittor import coldstart, cuda, onednn, quiet
@@ -223,7 +224,7 @@ def _import() -> ModuleType:
     return jittor
 
 
-def _end_pool(utils: ModuleType) -> None:
+def _end_pool(utils: Any) -> None:
     """End the seven compiler processes that Jittor's import leaves behind.
 
     They serve its import alone, would live as long as this process, and where a signal reaches
