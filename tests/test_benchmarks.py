@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
 from conftest import PANELS, REQUIRED, available
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +117,6 @@ def test_order_is_reversed_every_round(benchmarks: Any) -> None:
 
 def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
     """A machine that slows down tenfold midway leaves the ratio exact; a tie is no verdict."""
-    import numpy as np
-
     drift = np.array([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
     found = benchmarks.results.median(1.25 * drift / drift)
     assert found == pytest.approx({"median": 1.25, "low": 1.25, "high": 1.25})
@@ -128,10 +128,9 @@ def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "mnist", "cifar10-size"])
-def test_every_weight_has_a_name_in_diffusers(benchmarks: Any, name: str) -> None:
-    """Names stay distinct, and the sizes are those that the README states."""
+def test_sizes_have_the_parameters_that_the_readme_states(benchmarks: Any, name: str) -> None:
     from diptych.blueprint import make_plan, parameter_table
 
     table = parameter_table(make_plan(benchmarks.sizes.size(name).config))
-    count = sum(int(__import__("numpy").prod(each.shape)) for each in table.values())
+    count = sum(int(np.prod(each.shape)) for each in table.values())
     assert count == {"tiny": 701_345, "mnist": 1_112_801, "cifar10-size": 35_746_307}[name]

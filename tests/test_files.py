@@ -209,9 +209,12 @@ def test_a_folder_with_files_is_refused_unless_asked_for(
 
 def test_checking_changes_nothing_and_claiming_does(tmp_path: Path) -> None:
     new, full = tmp_path / "a" / "new", holding(tmp_path / "full")
+    with pytest.raises(UserError, match="would delete them all"):
+        claim_folder(full, overwrite=True)
+    (full / "manifest.json").write_text("{}")  # now it is one of ours
     check_folder(new)
     check_folder(full, overwrite=True)
-    assert names(tmp_path) == ["full", "full/kept.json"]
+    assert names(tmp_path) == ["full", "full/kept.json", "full/manifest.json"]
     claim_folder(new)
     claim_folder(full, overwrite=True)
     assert names(tmp_path) == ["a", "a/new", "full"]

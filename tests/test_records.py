@@ -162,7 +162,7 @@ def test_a_journal_torn_anywhere_is_read_and_continued(torn: Path, data: st.Data
 def test_a_line_torn_in_the_middle_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{json.dumps(row(1))}\n{{"step": 2, "lo\n{json.dumps(row(3))}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not a JSON object"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not a row of a journal"):
         read_rows(path)
     assert read_rows(tmp_path / "none.jsonl") == []
 

@@ -19,7 +19,6 @@ from diptych.blueprint import (
 from diptych.checkpoint import weights_sha256
 from diptych.config import load_config
 from diptych.errors import UserError
-from properties import given, settings, st
 
 
 def plan_of(preset: str = "tiny", *changes: str) -> Plan:
@@ -70,10 +69,12 @@ def test_whole_weights_pass(weights: Weights) -> None:
     check_weights(plan_of(), dict(reversed(weights.items())), "file")
 
 
-@given(data=st.data())
-@settings(max_examples=30)
-def test_what_is_missing_extra_or_misshapen_is_named(weights: Weights, data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(weights)))
+def test_what_is_missing_extra_or_misshapen_is_named(weights: Weights) -> None:
+    for name in list(weights)[::5]:
+        every_fault_is_named(weights, name)
+
+
+def every_fault_is_named(weights: Weights, name: str) -> None:
     without = {key: array for key, array in weights.items() if key != name}
     shape = weights[name].shape
     turned = np.zeros((*shape, 1), np.float32)

@@ -217,9 +217,9 @@ class Model:
         Raises:
             UserError: settings out of range, or `x_T` of another shape.
         """
-        if num < 1 or batch < 1 or seed < 0:
+        if num < 1 or batch < 1 or not 0 <= seed < 2**63:
             raise UserError(
-                f"sample: num and batch must be 1 or more, seed 0 or more "
+                f"sample: num and batch must be 1 or more, seed 0 .. 2**63 - 1 "
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps

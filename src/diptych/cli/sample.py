@@ -20,7 +20,13 @@ from diptych.errors import UserError
 @click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Keys all noise.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Keys all noise.",
+)
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
