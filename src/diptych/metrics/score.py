@@ -25,7 +25,7 @@ from diptych.errors import UserError
 LEAST_FOR_INTERVAL = 3
 LEVEL = 0.95
 # Metrics of which less is better; of the others more is.
-DISTANCES = ("fid", "sfid", "kid", "frechet", "spatial-frechet")
+DISTANCES = ("fid", "sfid", "kid", "frechet")
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _sentence(a: Score, b: Score, low: float, high: float) -> str:
     if low <= 0 <= high:
         return f"{start}, which includes 0: no difference is shown."
     word = "higher" if low > 0 else "lower"
-    less_is_better = a.metric.partition("-")[2] in DISTANCES or a.metric in DISTANCES
+    less_is_better = a.metric.rpartition("-")[2] in DISTANCES
     better = "better" if (low < 0) == less_is_better else "worse"
     return f"{start}, which leaves out 0: B is {word}, that is {better}, with these weights."
 
