@@ -15,6 +15,7 @@ import click
 from diptych._version import __version__
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
+from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
 from diptych.cli.train import train
@@ -62,5 +63,5 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare):
+for verb in (doctor, demo, train, sample, compare, evaluate, stats):
     cli.add_command(verb)
