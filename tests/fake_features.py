@@ -23,7 +23,7 @@ class Fake:
         self.name, self.dims = name, dims
         self.backend, self.device, self.sha256 = "torch", "cpu", f"fake-{name}-{seed}"
         self.random = np.random.RandomState(seed)
-        size = 3 * 299 * 299 if name == "inception" else 28 * 28
+        size = 3 * 23 * 23 if name == "inception" else 28 * 28
         self.weights = self.random.standard_normal((size, dims)).astype(np.float32) / size**0.5
         self.head = self.random.standard_normal((dims, 10)).astype(np.float32)
         self.calls = 0
@@ -32,10 +32,12 @@ class Fake:
         size, channels = (299, 3) if self.name == "inception" else (28, 1)
         assert images.dtype == np.float32 and images.shape[1:] == (channels, size, size)
         self.calls += 1
-        # One row at a time: a matrix product rounds differently for another number of rows.
-        pool = np.stack([np.tanh(image.reshape(-1) @ self.weights) for image in images])
+        step = 13 if self.name == "inception" else 1
+        seen = images[:, :, ::step, ::step].reshape(len(images), -1)
+        # Not a matrix product: that rounds differently for another number of rows.
+        pool = np.tanh(np.einsum("nd,dk->nk", seen, self.weights))
         spatial = pool[:, ::2] + 1 if self.name == "inception" else None
-        return Rows(pool, np.stack([row @ self.head for row in pool]), spatial)
+        return Rows(pool, np.einsum("nd,dk->nk", pool, self.head), spatial)
 
 
 def open_fake(name: str = "inception", backend: str = "torch", device: str = "auto", weights=None):
