@@ -257,3 +257,12 @@ def test_classifiers_take_digits_only():
         protocol_for("mnist", "clean-fid")
     with pytest.raises(UserError, match="did you mean 'pytorch-fid'"):
         protocol_for("inception", "pytorchfid")
+
+
+def test_the_packaged_images_serve_as_mnist_test_without_a_download(monkeypatch, tmp_path):
+    from diptych import data
+
+    monkeypatch.setattr(data, "find", lambda *_: None)
+    images = open_images("mnist:test")
+    assert (images.name, images.split, images.count) == ("mnist", "test", 10000)
+    assert images.identify() == open_images("mnist-10k:train").identify()

@@ -40,7 +40,7 @@ def compare(
       diptych compare torch-score.json jittor-score.json
       diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
     """
-    if run_a.is_file() and run_b.is_file():
+    if ".json" in (run_a.suffix, run_b.suffix):
         from diptych.metrics.comparison import compare_scores
 
         if samples or unmatched:

@@ -107,9 +107,12 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
 
 
 def _dataset(name: str, split: str, data_dir: Path | None) -> Images:
-    from diptych.data import load_dataset
+    from diptych.data import find, load_dataset
 
-    data = load_dataset(name, split, data_dir=data_dir)
+    # MNIST's test images travel with the package under another name: no download is needed.
+    packaged = (name, split) == ("mnist", "test") and find(name, split, data_dir) is None
+    source = ("mnist-10k", "train") if packaged else (name, split)
+    data = load_dataset(*source, data_dir=data_dir)
     pixels = data.images.transpose(0, 2, 3, 1)
     return Images(name, len(pixels), lambda: iter(pixels), lambda: data.sha256, split)
 
