@@ -15,8 +15,10 @@ import click
 from diptych._version import __version__
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
+from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
+from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import MachineError, UserError
 
@@ -62,5 +64,5 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare):
+for verb in (doctor, demo, train, sample, compare, evaluate, stats, sweep):
     cli.add_command(verb)

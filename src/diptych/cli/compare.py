@@ -1,4 +1,4 @@
-"""`diptych compare`."""
+"""`diptych compare`: two runs, or two files of scores."""
 
 from __future__ import annotations
 
@@ -7,31 +7,51 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.errors import UserError
 
 
 @click.command()
 @click.argument("run_a", type=FOLDER)
 @click.argument("run_b", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The folder of the report.")
+@click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")
 @click.option("--samples", type=FOLDER, nargs=2, help="A sample folder of each run.")
 @click.option("--unmatched", is_flag=True, help="Runs that do not share their random draws.")
+@click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
 @OVERWRITE
 @JSON
 def compare(
     run_a: Path,
     run_b: Path,
-    out: Path,
+    out: Path | None,
     samples: tuple[Path, Path] | None,
     unmatched: bool,
+    across: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare two runs step by step: losses, times, memory; figures and a page.
 
+    Two JSON files of `diptych evaluate` are compared score by score: a difference is put into
+    words only through its interval, and unlike protocols are refused.
+
     \b
-    Example:
+    Examples:
       diptych compare runs/torch runs/jittor --out report
+      diptych compare torch-score.json jittor-score.json
+      diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
     """
+    if ".json" in (run_a.suffix, run_b.suffix):
+        from diptych.metrics.comparison import compare_scores
+
+        if samples or unmatched:
+            raise UserError("--samples and --unmatched are for runs; these are files of scores")
+        found = compare_scores(run_a, run_b, across, out, overwrite=overwrite)
+        show(found, as_json, "\n".join(each["text"] for each in found["differences"]))
+        return
+    if across:
+        raise UserError("--across is for files of scores; these are runs")
+    if out is None:
+        raise UserError("where to? Give the report's folder with --out")
     from diptych.report.compare import compare_runs
 
     result = compare_runs(

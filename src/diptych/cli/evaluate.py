@@ -1,0 +1,218 @@
+"""`diptych evaluate` and `diptych stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.errors import UserError
+
+Command = Callable[..., Any]
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several click decorators as one, in the order in which help lists them."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+MEASURE = options(
+    click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
+    click.option("--metrics", default="fid", show_default=True, help="fid,kid,is,prdc,sfid"),
+    click.option(
+        "--features", default="inception", show_default=True,
+        help="inception, mnist or fashion_mnist.",
+    ),
+    click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
+    click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),
+    click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
+    click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
+)  # fmt: skip
+DRAWING = options(
+    click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm."),
+    click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all]"),
+    click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
+    click.option("--spacing", default="uniform", show_default=True),
+    click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1]."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat."),
+    click.option("--sample-batch", type=int, default=64, show_default=True),
+    click.option("--raw", is_flag=True, help="The weights as trained, not their moving average."),
+    click.option("--samples-out", type=FOLDER, help="Where a run's samples go.  [RUN/samples]"),
+)
+
+
+def measure_settings(
+    metrics: str,
+    features: str,
+    protocol: str | None,
+    num: int | None,
+    repeats: int,
+    batch: int,
+    data: Path | None,
+    no_cache: bool,
+    quiet: bool,
+) -> Any:
+    """The `Settings` that the options of MEASURE ask for; checked before anything is done."""
+    from diptych.metrics.protocol import protocol_for
+    from diptych.metrics.reference import cache_folder
+    from diptych.metrics.sets import Settings
+
+    protocol_for(check_features(features), protocol)
+    return Settings(
+        metrics=tuple(part.strip() for part in metrics.split(",") if part.strip()),
+        features=features,
+        protocol=protocol,
+        num=num,
+        repeats=repeats,
+        batch=batch,
+        cache=None if no_cache else cache_folder(),
+        data_dir=data,
+        progress=not quiet,
+    )
+
+
+def check_features(name: str) -> str:
+    """Refuse an unknown feature network before anything is done."""
+    from diptych.errors import nearest
+
+    known = ["inception", "mnist", "fashion_mnist"]
+    if name not in known:
+        raise UserError(f"feature network '{name}' is not known{nearest(name, known)}")
+    return name
+
+
+def open_network(name: str, backend: str, device: str, weights: Path | None) -> Any:
+    """The feature network on a panel."""
+    from diptych import features as networks
+
+    return networks.open_extractor(name, backend, device, weights)
+
+
+@click.command()
+@click.argument("samples", nargs=-1, required=True)
+@MEASURE
+@click.option("--num", type=int, help="Images of each sample set.  [default: all]")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Independent sample sets.")
+@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@DRAWING
+@BACKEND
+@DEVICE
+@click.option("--out", type=FOLDER, help="Write the scores to this JSON file too.")
+@OVERWRITE
+@QUIET
+@JSON
+def evaluate(samples: tuple[str, ...], **options: Any) -> None:
+    """Score SAMPLES against a reference: distances with their protocol and interval.
+
+    SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, or a run, which is
+    sampled first. Several are independent repeats of one model.
+
+    \b
+    Examples:
+      diptych evaluate digits --reference mnist:test --features mnist
+      diptych evaluate runs/mnist --num 10000 --repeats 3 --reference mnist:test --metrics fid,kid
+      diptych evaluate a.npz --reference cifar.npz --protocol clean-fid --out score.json
+    """
+    from diptych.files import write_json
+    from diptych.metrics.evaluate import evaluate as run
+    from diptych.metrics.table import render
+
+    picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
+    rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
+    settings = measure_settings(**picked, **rest)
+    out = options["out"]
+    check_json_file(out, options["overwrite"])
+    sources, settings = drawn(samples, settings, options)
+    extractor = open_network(
+        options["features"], options["backend"], options["device"], options["weights"]
+    )
+    result = run(sources, options["reference"], settings, extractor)
+    if out is not None:
+        write_json(out, result)
+    show(result, options["as_json"], render(result))
+
+
+def check_json_file(out: Path | None, overwrite: bool) -> None:
+    """Refuse a result file that stands in the way, before the work."""
+    if out is not None and out.exists() and not overwrite:
+        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
+
+
+def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The sample sets, and the settings for them; a run is sampled first."""
+    from dataclasses import replace
+
+    from diptych.metrics.drawn import Drawing, draw, is_model
+
+    models = [source for source in samples if is_model(source)]
+    if not models:
+        return samples, settings
+    if len(samples) > 1:
+        raise UserError(f"{models[0]}: give one run alone; its repeats come from --repeats")
+    keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "raw")
+    drawing = Drawing(**{key: options[key] for key in keys}, batch=options["sample_batch"])
+    if settings.num is None:
+        raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
+    folders = draw(
+        models[0], drawing, settings.num, settings.repeats, options["backend"], options["device"],
+        folder=options["samples_out"], progress=settings.progress,
+    )  # fmt: skip
+    return folders, replace(settings, repeats=1)
+
+
+@click.command()
+@click.argument("images")
+@click.option("--out", type=FOLDER, required=True, help="A .npz or .safetensors file.")
+@click.option(
+    "--features", default="inception", show_default=True, help="inception, mnist, fashion_mnist."
+)
+@click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid.")
+@click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
+@click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")
+@click.option("--num", type=int, help="Take the first so many.  [default: all]")
+@click.option("--first", type=int, default=0, show_default=True, help="Begin with this image.")
+@click.option("--add", multiple=True, type=FOLDER, help="Statistics of other shards, to add.")
+@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@BACKEND
+@DEVICE
+@OVERWRITE
+@QUIET
+@JSON
+def stats(images: str, **options: Any) -> None:
+    """Statistics of IMAGES' features (n, sum, outer sum; also mu and sigma) in a file.
+
+    Shards add up exactly: the sums of parts are the sums of the whole, to the bit.
+
+    \b
+    Examples:
+      diptych stats mnist:test --features mnist --out mnist.npz
+      diptych stats pictures/ --protocol clean-fid --out pictures.safetensors
+      diptych stats part2/ --add part1.npz --out whole.npz
+    """
+    from diptych.metrics.protocol import protocol_for
+    from diptych.metrics.shards import write_statistics
+    from diptych.metrics.statistics_file import check_suffix
+
+    out = options["out"]
+    check_suffix(out)
+    check_json_file(out, options["overwrite"])
+    protocol = protocol_for(check_features(options["features"]), options["protocol"])
+    extractor = open_network(
+        options["features"], options["backend"], options["device"], options["weights"]
+    )
+    facts = write_statistics(
+        images, out, extractor, protocol, first=options["first"], num=options["num"],
+        add=options["add"], batch=options["batch"], data_dir=options["data"],
+        progress=not options["quiet"],
+    )  # fmt: skip
+    text = f"{out}: {facts['n']} images, {facts['dims']} dimensions, {facts['sha256'][:12]}"
+    show(facts, options["as_json"], text)

@@ -1,0 +1,110 @@
+"""`diptych sweep`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import click
+
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
+from diptych.cli.evaluate import MEASURE, measure_settings, open_network
+from diptych.errors import MachineError, UserError
+
+
+@click.command()
+@click.argument("source")
+@click.option("--steps", default="10,20,50,100", show_default=True, help="Network calls.")
+@click.option("--eta", default="0", show_default=True, help="DDIM's noise.")
+@click.option("--num", type=int, required=True, help="Images of a cell, in each repeat.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
+@MEASURE
+@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option("--spacing", default="uniform", show_default=True)
+@click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
+@click.option("--sample-batch", type=int, default=64, show_default=True)
+@click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
+@click.option("--samples-out", type=FOLDER, help="Where the samples go.  [RUN/samples]")
+@click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
+@DEVICE
+@click.option("--out", type=FOLDER, required=True, help="The folder of the tables.")
+@RESUME
+@OVERWRITE
+@QUIET
+@JSON
+def sweep(source: str, **options: Any) -> None:
+    """Seconds an image and scores of SOURCE over steps and eta, in one panel or both.
+
+    SOURCE is a run, a checkpoint or zoo:NAME. Every cell is kept when it is whole; --resume goes on
+    with the missing ones.
+
+    \b
+    Examples:
+      diptych sweep runs/mnist --num 2000 --features mnist --reference mnist:test --out sweep
+      diptych sweep zoo:mnist-torch --steps 10,50 --eta 0,0.5,1 --num 1000 --backend both --out s
+    """
+    from diptych.files import claim_folder
+    from diptych.metrics import sweep as sweeps
+    from diptych.metrics import sweep_output
+
+    request = sweep_request(source, options)
+    out, backend = options["out"], options["backend"]
+    if backend not in (*sweeps.PANELS, "both"):
+        raise UserError(f"backend '{backend}' is not known; use torch, jittor or both")
+    claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
+    if backend == "both":
+        for panel in sweeps.PANELS:
+            run_in_process_of_its_own(panel)
+    else:
+        samples_out = options["samples_out"]
+        if samples_out is None and source.startswith("zoo:"):
+            samples_out = out / "samples"
+        sweeps.run_panel(
+            request, out, backend, options["device"],
+            lambda: open_network(options["features"], backend, options["device"],
+                                 options["weights"]),
+            samples_out=samples_out, note=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
+    cells = sweeps.read_cells(out)
+    content = sweep_output.write_all(cells, out)
+    text = f"{sweep_output.render(cells)}\n\ntables and figures: {out}"
+    show(content, options["as_json"], text)
+
+
+def sweep_request(source: str, options: dict[str, Any]) -> Any:
+    """The `Sweep` that the options ask for."""
+    from diptych.metrics.drawn import Drawing
+    from diptych.metrics.sweep import Sweep
+
+    picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
+    rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
+    settings = measure_settings(**picked, **rest)
+    if options["reference"] is None and settings.metrics != ("is",):
+        raise UserError("against what? Give --reference, for example mnist:test")
+    keys = ("spacing", "clip", "seed", "raw")
+    drawing = Drawing(**{key: options[key] for key in keys}, batch=options["sample_batch"])
+    steps = tuple(int(n) for n in numbers("steps", options["steps"], whole=True))
+    etas = tuple(numbers("eta", options["eta"], whole=False))
+    return Sweep(source, steps, etas, drawing, settings, options["reference"])
+
+
+def numbers(name: str, text: str, whole: bool) -> list[float]:
+    """The numbers of a list such as 10,20,50."""
+    try:
+        return [int(part) if whole else float(part) for part in text.split(",")]
+    except ValueError as error:
+        kind = "whole numbers" if whole else "numbers"
+        raise UserError(f"--{name} {text}: give {kind} with commas, as in 10,20") from error
+
+
+def run_in_process_of_its_own(panel: str) -> None:
+    """This very command for one panel: PyTorch and Jittor cannot share a process."""
+    words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--json", "--resume")]
+    command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
+    code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    if code == 2:
+        raise UserError(f"the sweep stopped in the {panel} panel; see above")
+    if code:
+        raise MachineError(f"the sweep stopped in the {panel} panel (exit code {code}); see above")

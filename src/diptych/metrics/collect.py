@@ -1,0 +1,132 @@
+"""Images through a network, once: what the chosen metrics need is kept, the rest is dropped.
+
+Statistics are kept for the even and the odd positions apart: their exact sum is the whole, and they
+are the halves of the split-half estimate. Features themselves (N x 2,048 x 4 bytes for Inception)
+are kept only for metrics that look at single images, or where there are too few images for a
+regular covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from diptych.errors import UserError
+from diptych.metrics.images import Images
+from diptych.metrics.protocol import Protocol
+from diptych.metrics.seam import Extractor
+from diptych.metrics.statistics import Floats, Statistics
+
+BATCH = 64
+METRICS = ("fid", "kid", "is", "prdc", "sfid")
+KINDS = ("pool", "spatial", "logits")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which statistics, and which single rows, are kept.
+
+    Attributes:
+        statistics: of "pool" and "spatial".
+        rows: of "pool" and "logits", as arrays.
+    """
+
+    statistics: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+
+
+def needs(metrics: Sequence[str], samples: bool) -> Needs:
+    """What `metrics` need of the samples or, else, of the reference."""
+    statistics = [kind for metric, kind in (("fid", "pool"), ("sfid", "spatial"))
+                  if metric in metrics]  # fmt: skip
+    rows = ["pool"] if {"kid", "prdc"} & set(metrics) else []
+    return Needs(tuple(statistics), (*rows, *(["logits"] if samples and "is" in metrics else [])))
+
+
+@dataclass
+class Collected:
+    """What was kept of N images.
+
+    Attributes:
+        num: N.
+        halves: statistics of even and odd positions, by kind.
+        rows: features in the images' order, by kind.
+        classes: how many images each class was the likeliest for, and `confident`: how many
+            with a probability above 0.9; of the small classifiers only.
+    """
+
+    num: int
+    halves: dict[str, tuple[Statistics, Statistics]]
+    rows: dict[str, Floats]
+    classes: npt.NDArray[np.int64] | None = None
+    confident: int = 0
+
+    def statistics(self, kind: str) -> Statistics:
+        """Of all images."""
+        even, odd = self.halves[kind]
+        return even + odd
+
+
+def collect(
+    images: Images,
+    extractor: Extractor,
+    protocol: Protocol,
+    wanted: Needs,
+    *,
+    first: int = 0,
+    num: int | None = None,
+    batch: int = BATCH,
+    progress: bool = True,
+    title: str = "features",
+) -> Collected:
+    """Features of `num` images from `first` on.
+
+    Raises:
+        UserError: too few or damaged images, or features that the network does not have.
+    """
+    num = images.count - first if num is None else num
+    found = Collected(num, {}, {})
+    with tqdm(total=num, unit="image", desc=title, disable=not progress) as bar:
+        for positions, pixels in images.batches(batch, first, num):
+            features = protocol.features(extractor, pixels)
+            by_kind = {kind: getattr(features, kind) for kind in KINDS}
+            for kind in wanted.statistics:
+                _add_halves(found, kind, _present(by_kind, kind, extractor), positions)
+            small = num <= 2 * extractor.dims and "pool" in wanted.statistics
+            for kind in dict.fromkeys((*wanted.rows, *(["pool"] if small else []))):
+                rows = by_kind[kind]
+                kept = found.rows.setdefault(kind, np.empty((num, rows.shape[1]), np.float32))
+                kept[positions] = rows
+            if protocol.resize is None:
+                _count_classes(found, by_kind["logits"])
+            bar.update(len(positions))
+    return found
+
+
+def _present(by_kind: dict[str, Any], kind: str, extractor: Extractor) -> Floats:
+    rows: Floats | None = by_kind[kind]
+    if rows is None:
+        raise UserError(f"sfid needs --features inception; {extractor.name} has no such features")
+    return rows
+
+
+def _add_halves(
+    found: Collected, kind: str, rows: Floats, positions: npt.NDArray[np.int64]
+) -> None:
+    if kind not in found.halves:
+        found.halves[kind] = (Statistics(rows.shape[1]), Statistics(rows.shape[1]))
+    for half, statistics in enumerate(found.halves[kind]):
+        statistics.add(rows[positions % 2 == half])
+
+
+def _count_classes(found: Collected, logits: Floats) -> None:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probability = shifted.max(axis=1) / shifted.sum(axis=1)
+    counts = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]).astype(np.int64)
+    found.classes = counts if found.classes is None else found.classes + counts
+    found.confident += int(np.count_nonzero(probability > 0.9))

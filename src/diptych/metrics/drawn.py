@@ -1,0 +1,91 @@
+"""A run in place of samples: it is sampled first, into a folder below the run, and resumably.
+
+The folder's name holds all that the images depend on, so that another number, panel or checkpoint
+goes to another folder, and the same request finds its images drawn already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diptych.errors import UserError
+from diptych.sample import Request, default_folder, sample_to
+from diptych.sampler import make_sampler
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats."""
+
+    solver: str = "ddim"
+    steps: int | None = None
+    eta: float | None = None
+    spacing: str = "uniform"
+    clip: bool = False
+    seed: int = 0
+    batch: int = 64
+    raw: bool = False
+
+
+def is_model(source: str) -> bool:
+    """Whether `source` names weights (a run, a checkpoint, zoo:NAME) and not images."""
+    from diptych.metrics.images import _is_sample_folder
+
+    if source.startswith("zoo:"):
+        return True
+    path = Path(source)
+    return path.is_dir() and not _is_sample_folder(path) and (path / "config.yaml").is_file()
+
+
+def draw(
+    source: str,
+    drawing: Drawing,
+    num: int,
+    repeats: int,
+    backend: str,
+    device: str,
+    *,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Sample a model `repeats` times, `num` images each; gives the sample folders.
+
+    Args:
+        source: a run, a checkpoint or zoo:NAME.
+        folder: where the sample folders go; needed for zoo:NAME, else RUN/samples.
+
+    Raises:
+        UserError: as `diptych sample`.
+    """
+    from diptych.model import find_weights, load
+
+    if folder is None and source.startswith("zoo:"):
+        raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
+    found = find_weights(source, None, drawing.raw)
+    timesteps = found.config.diffusion.timesteps
+    sampler = make_sampler(
+        drawing.solver, drawing.steps, drawing.eta, drawing.spacing, drawing.clip, timesteps
+    )
+    sha = found.facts()["weights_sha256"][:8]
+    first = Request(sampler, num, drawing.seed, drawing.batch)
+    requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]
+    outs = []
+    for request in requests:
+        out = default_folder(Path(source), request)
+        name = f"{out.name}-n{num}-{found.kind}-{backend}-{sha}"
+        outs.append((folder or out.parent) / name)
+    if all(_complete(out) for out in outs):
+        return outs  # no need for the framework's slow start
+    model = load(source, backend, device=device, raw=drawing.raw)
+    for request, out in zip(requests, outs, strict=True):
+        if not _complete(out):
+            sample_to(model, request, out, resume=True, progress=progress)
+    return outs
+
+
+def _complete(out: Path) -> bool:
+    from diptych.files import read_json
+
+    manifest = out / "manifest.json"
+    return manifest.is_file() and bool(read_json(manifest).get("complete"))

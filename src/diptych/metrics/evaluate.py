@@ -1,0 +1,158 @@
+"""`diptych evaluate`: sample sets against a reference, by the metrics and the protocol asked for.
+
+    samples, reference -> features -> fid, kid, is, precision/recall/density/coverage, sfid
+
+All that a score depends on besides the weights and the seed stands in its protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.metrics.collect import Collected, collect, needs
+from diptych.metrics.measure import Context, measure, score_name
+from diptych.metrics.protocol import protocol_for
+from diptych.metrics.reference import check_made_alike, open_reference
+from diptych.metrics.score import Score, combine
+from diptych.metrics.seam import Extractor
+from diptych.metrics.sets import SAMPLER, SampleSet, Settings, sample_sets
+from diptych.metrics.statistics import Statistics
+
+SCHEMA = 1
+KIND = "diptych scores"
+
+
+def evaluate(
+    sources: Sequence[str | Path],
+    reference: str | None,
+    settings: Settings,
+    extractor: Extractor,
+) -> dict[str, Any]:
+    """Scores of one model's sample sets.
+
+    Args:
+        sources: independent sample sets of one model (folders, npz files, saved statistics),
+            or one source, which `settings.repeats` cuts into sets.
+        reference: see `open_reference`; not needed for IS alone.
+        settings: metrics and protocol.
+        extractor: the feature network.
+
+    Returns:
+        Plain JSON values: `scores` (see `Score.to_json`), `classes`, `seconds`.
+
+    Raises:
+        UserError: anything missing, damaged, too few or unlike.
+    """
+    began = time.perf_counter()
+    protocol = protocol_for(settings.features, settings.protocol)
+    metrics = tuple(dict.fromkeys(settings.metrics))
+    if "sfid" in metrics and settings.features != "inception":
+        raise UserError(f"sfid needs --features inception; {settings.features} has no such layer")
+    if reference is None and set(metrics) != {"is"}:
+        raise UserError("against what? Give --reference, for example mnist:test")
+    sets = sample_sets(sources, settings)
+    real = None
+    if set(metrics) != {"is"} and reference is not None:
+        real = open_reference(
+            reference, extractor, protocol, needs(metrics, samples=False), batch=settings.batch,
+            progress=settings.progress, cache=settings.cache, data_dir=settings.data_dir,
+        )  # fmt: skip
+    context = Context(settings, metrics, protocol, extractor, real)
+    per_set = [score_set(context, one, i, len(sets)) for i, one in enumerate(sets)]
+    names = per_set[0].scores.keys()
+    scores = [combine(name, [one.scores[name] for one in per_set]) for name in names]
+    seconds = time.perf_counter() - began
+    return {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "scores": [score.to_json() for score in scores],
+        "classes": _classes([one.collected for one in per_set]),
+        "seconds": seconds,
+    }
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One set's scores by name, and what was collected of it."""
+
+    scores: dict[str, Score]
+    collected: Collected
+
+
+def score_set(context: Context, one: SampleSet, index: int, total: int) -> Scored:
+    """All metrics of one sample set."""
+    settings = context.settings
+    title = "samples" if total == 1 else f"samples {index + 1}/{total}"
+    if one.images is None:
+        collected = _from_stored(context, one)
+    else:
+        collected = collect(
+            one.images, context.extractor, context.protocol, needs(context.metrics, samples=True),
+            first=one.first, num=one.num, batch=settings.batch, progress=settings.progress,
+            title=title,
+        )  # fmt: skip
+    common = _common_protocol(context, one)
+    subject = {
+        "samples": None if one.path is None else one.path.resolve().name,
+        **{key: one.manifest.get(key) for key in ("weights_sha256", "backend", "device", "seed")},
+        "extractor_backend": context.extractor.backend,
+    }
+    found: dict[str, Score] = {}
+    for metric in context.metrics:
+        for name, (value, extra) in measure(context, collected, metric).items():
+            settings_of = extra.pop("settings", {})
+            full = score_name(settings.features, name)
+            found[full] = Score(full, value, common | settings_of, subject=subject, **extra)
+    return Scored(found, collected)
+
+
+def _from_stored(context: Context, one: SampleSet) -> Collected:
+    """Saved statistics in place of samples: good for the Frechet distance only."""
+    assert one.stored is not None and one.path is not None
+    if set(context.metrics) != {"fid"} or one.stored.statistics is None:
+        what = "serve --metrics fid only" if one.stored.statistics else "of another tool lack N"
+        raise UserError(f"{one.path}: as samples, statistics {what}; give the images")
+    check_made_alike(one.path, one.stored.protocol, context.extractor, context.protocol)
+    empty = Statistics(one.stored.statistics.dims)
+    return Collected(one.num, {"pool": (one.stored.statistics, empty)}, {})
+
+
+def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
+    """All that two comparable scores have in common; a plain folder has no sampler card."""
+    manifest = one.manifest
+    made = {"protocol": context.protocol.name} | context.protocol.facts()
+    made.pop("name")
+    found = made | {
+        "extractor": context.extractor.name,
+        "extractor_sha256": context.extractor.sha256,
+        "num": one.num,
+        "weights": manifest.get("weights"),
+        **{f"sampler.{key}": manifest.get(key) for key in SAMPLER},
+        "sampler.timesteps": _short_hash(manifest.get("timesteps")),
+    }
+    return found | (context.reference.facts if context.reference else {})
+
+
+def _short_hash(timesteps: list[int] | None) -> str | None:
+    if timesteps is None:
+        return None
+    return hashlib.sha256(str(timesteps).encode()).hexdigest()[:12]
+
+
+def _classes(collected: Sequence[Collected]) -> dict[str, Any] | None:
+    """Shares of each class and of confident answers over all sets; of classifiers only."""
+    counts = [one.classes for one in collected if one.classes is not None]
+    if not counts:
+        return None
+    total = sum(one.num for one in collected)
+    share = np.sum(counts, axis=0) / total
+    confident = sum(one.confident for one in collected) / total
+    return {"histogram": share.tolist(), "confident": confident, "images": total}

@@ -1,0 +1,168 @@
+"""The reference of a score: features of real images, kept for the next time, or saved statistics.
+
+The features of a data set's split never change for given weights and protocol, and on a CPU they
+take most of an evaluation's time: they are kept in the user's cache, under a name made of all that
+they depend on. Of folders and files nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.files import atomic_path, sha256_of
+from diptych.metrics.collect import BATCH, Needs, collect
+from diptych.metrics.images import open_images
+from diptych.metrics.protocol import Protocol
+from diptych.metrics.seam import Extractor
+from diptych.metrics.statistics import Floats, Moments, Statistics
+from diptych.metrics.statistics_file import is_statistics, load
+
+ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the samples are compared with.
+
+    Attributes:
+        facts: `reference.*` fields of a protocol.
+        moments: by kind, "pool" and "spatial".
+        rows: features by kind, where there are images behind it.
+    """
+
+    facts: dict[str, Any]
+    moments: dict[str, Moments]
+    rows: dict[str, Floats]
+
+
+def open_reference(
+    source: str,
+    extractor: Extractor,
+    protocol: Protocol,
+    wanted: Needs,
+    *,
+    batch: int = BATCH,
+    progress: bool = True,
+    cache: Path | None = None,
+    data_dir: Path | None = None,
+) -> Reference:
+    """The reference that `source` names: images (see `open_images`) or a file of statistics.
+
+    Args:
+        source: a data set's split, a folder, an npz of images, or statistics.
+        cache: the folder of kept features; None: keep nothing.
+
+    Raises:
+        UserError: not there, made by another protocol, or without what `wanted` asks for.
+    """
+    path = Path(source)
+    if is_statistics(path):
+        return _from_statistics(path, extractor, protocol, wanted)
+    images = open_images(source, data_dir)
+    facts = {
+        "reference.name": images.name,
+        "reference.split": images.split,
+        "reference.count": images.count,
+        "reference.sha256": images.identify(),
+    }
+    kinds = tuple(dict.fromkeys((*wanted.statistics, *wanted.rows)))
+    kept = _kept(cache, facts, extractor, protocol) if images.split else None
+    rows = _read_kept(kept, kinds)
+    if rows is None:
+        # sFID's features come as rows too here: the cache holds rows alone.
+        rows = collect(
+            images, extractor, protocol, Needs((), kinds),
+            batch=batch, progress=progress, title=f"reference {images.name}",
+        ).rows  # fmt: skip
+        _keep(kept, rows)
+    moments = {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
+    return Reference(facts, moments, rows)
+
+
+def _moments(rows: Floats) -> Moments:
+    found = Statistics(rows.shape[1])
+    for first in range(0, len(rows), ROWS):
+        found.add(rows[first : first + ROWS])
+    return found.moments()
+
+
+def _from_statistics(
+    path: Path, extractor: Extractor, protocol: Protocol, wanted: Needs
+) -> Reference:
+    if wanted.rows or wanted.statistics != ("pool",):
+        raise UserError(
+            f"{path}: statistics hold no single features, so they serve --metrics fid and is "
+            f"only; give the images for the others"
+        )
+    stored = load(path)
+    check_made_alike(path, stored.protocol, extractor, protocol)
+    if stored.moments.mean.size != extractor.dims:
+        raise UserError(
+            f"{path}: has {stored.moments.mean.size} dimensions, {extractor.name} has "
+            f"{extractor.dims}; compute the statistics with it: diptych stats"
+        )
+    # Of our own files the images behind them are known; else the file itself is the reference.
+    facts = {
+        "reference.name": stored.protocol.get("images.name", path.name),
+        "reference.split": stored.protocol.get("images.split"),
+        "reference.count": stored.moments.n,
+        "reference.sha256": stored.protocol.get("images.sha256") or sha256_of(path),
+    }
+    return Reference(facts, {"pool": protocol.rounded(stored.moments)}, {})
+
+
+def check_made_alike(
+    path: Path, stored: dict[str, Any], extractor: Extractor, protocol: Protocol
+) -> None:
+    """Refuse statistics of another protocol, naming the field.
+
+    Raises:
+        UserError: a field that differs.
+    """
+    now = {"extractor": extractor.name, "extractor_sha256": extractor.sha256, **protocol.facts()}
+    for key, value in now.items():
+        if stored and stored.get(key) != value:
+            raise UserError(
+                f"{path}: was made with {key}={stored.get(key)}, this evaluation has {value}; "
+                f"compute it again (diptych stats) or evaluate with that"
+            )
+
+
+def _kept(
+    cache: Path | None, facts: dict[str, Any], extractor: Extractor, protocol: Protocol
+) -> Path | None:
+    if cache is None:
+        return None
+    all_of_it = [facts, extractor.sha256, extractor.backend, extractor.device, protocol.facts()]
+    key = hashlib.sha256(json.dumps(all_of_it, sort_keys=True).encode()).hexdigest()[:16]
+    return cache / f"{facts['reference.name']}-{facts['reference.split']}-{extractor.name}-{key}"
+
+
+def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floats] | None:
+    """Features from the cache, memory-mapped; None where any is missing or damaged."""
+    if kept is None:
+        return None
+    try:
+        return {kind: np.load(f"{kept}-{kind}.npy", mmap_mode="r") for kind in kinds}
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _keep(kept: Path | None, rows: dict[str, Floats]) -> None:
+    for kind, values in rows.items() if kept is not None else ():
+        with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+
+
+def cache_folder() -> Path:
+    """Where the features of data sets are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("diptych")) / "features"

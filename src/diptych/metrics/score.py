@@ -1,0 +1,204 @@
+"""A score is a number with its protocol and its interval, and is compared with its like only.
+
+    interval = mean +- t * sd / sqrt(R)         R >= 3 independent sample sets, Student's t, 95 %
+    split-half estimate = 2 F_n - mean(F_n/2)   removes the part of a Frechet distance that is
+                                                proportional to 1/n
+
+The bootstrap over images is not used: with 5,000 images and 2,048 dimensions its interval excludes
+the very estimate. The interval speaks of the sampler's randomness with these weights; another
+training with another seed moves a score by more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+
+LEAST_FOR_INTERVAL = 3
+LEVEL = 0.95
+# Metrics of which less is better; of the others more is.
+DISTANCES = ("fid", "sfid", "kid", "frechet")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one model's samples.
+
+    Attributes:
+        metric: its name, such as "fid" or "mnist-frechet".
+        value: the number; the mean over `repeats` where there are any.
+        protocol: all that must be equal for two scores to be comparable, flat, JSON values.
+        repeats: the value of each independent sample set.
+        std: spread within one set, over subsets (KID) or parts (IS); None for other metrics.
+        split_half: the split-half estimate, mean over `repeats`; None where it does not apply.
+    """
+
+    metric: str
+    value: float
+    protocol: Mapping[str, Any]
+    repeats: tuple[float, ...] = ()
+    std: float | None = None
+    split_half: float | None = None
+    subject: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def protocol_id(self) -> str:
+        """Twelve hexadecimal digits that name the protocol."""
+        return protocol_id(self.protocol)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the value, or None with fewer than three repeats."""
+        if len(self.repeats) < LEAST_FOR_INTERVAL:
+            return None
+        half = _t(len(self.repeats) - 1) * _error(self.repeats)
+        return self.value - half, self.value + half
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, with the id and the interval."""
+        found = asdict(self) | {"protocol": dict(self.protocol), "subject": dict(self.subject)}
+        found["repeats"] = list(self.repeats)
+        found["protocol_id"] = self.protocol_id
+        found["interval"] = None if self.interval is None else list(self.interval)
+        return found
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Score:
+        """The score that `to_json` wrote.
+
+        Raises:
+            UserError: fields missing, or a protocol that does not fit its id.
+        """
+        names = ("metric", "value", "protocol", "repeats", "std", "split_half", "subject")
+        missing = [name for name in names if name not in value]
+        if missing:
+            raise UserError(f"a score lacks '{missing[0]}'; expected what `diptych evaluate` wrote")
+        parts = {name: value[name] for name in names} | {"repeats": tuple(value["repeats"])}
+        score = Score(**parts)
+        if value.get("protocol_id") != score.protocol_id:
+            raise UserError(
+                f"the score '{score.metric}' has protocol id {value.get('protocol_id')}, its "
+                f"protocol gives {score.protocol_id}; the file was changed by hand"
+            )
+        return score
+
+
+def combine(metric: str, sets: Sequence[Score]) -> Score:
+    """The score of R independent sample sets: the mean, and each set's value."""
+    first = sets[0]
+    halves = [s.split_half for s in sets if s.split_half is not None]
+    stds = [s.std for s in sets if s.std is not None]
+    return Score(
+        metric,
+        float(np.mean([s.value for s in sets])),
+        first.protocol,
+        tuple(s.value for s in sets) if len(sets) > 1 else (),
+        float(np.mean(stds)) if stds else None,
+        float(np.mean(halves)) if len(halves) == len(sets) else None,
+        first.subject,
+    )
+
+
+def protocol_id(protocol: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the protocol's sha256."""
+    text = json.dumps(protocol, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def split_half(whole: float, halves: Iterable[float]) -> float:
+    """2 F_n - mean(F_n/2): without the bias that falls as 1/n."""
+    return 2.0 * whole - float(np.mean(list(halves)))
+
+
+def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
+    """Refuse two scores that do not mean the same.
+
+    Args:
+        a, b: the scores.
+        across: protocol fields that are meant to differ, such as "sampler.steps".
+
+    Raises:
+        UserError: another metric, or another protocol, with the first field that differs.
+    """
+    if a.metric != b.metric:
+        raise UserError(f"{a.metric} and {b.metric} are different metrics; nothing to compare")
+    for key in sorted({*a.protocol, *b.protocol}):
+        one, other = a.protocol.get(key), b.protocol.get(key)
+        if one != other and key not in across:
+            raise UserError(
+                f"{a.metric}: the protocols {a.protocol_id} and {b.protocol_id} differ in "
+                f"'{key}': {_short(one)} and {_short(other)}; evaluate both alike, or say that "
+                f"this is what you compare: --across {key}"
+            )
+
+
+def difference(a: Score, b: Score, across: Sequence[str] = ()) -> dict[str, Any]:
+    """b - a with its 95 % interval (Welch), and a sentence that claims no more than that.
+
+    Raises:
+        UserError: as `check_alike`.
+    """
+    check_alike(a, b, across)
+    gap = b.value - a.value
+    found: dict[str, Any] = {"metric": a.metric, "a": a.value, "b": b.value, "difference": gap}
+    found |= {"interval": None, "across": [k for k in across if _differ(a, b, k)]}
+    if min(len(a.repeats), len(b.repeats)) < LEAST_FOR_INTERVAL:
+        return found | {
+            "text": f"{a.metric}: {a.value:.4g} and {b.value:.4g}. There are fewer than "
+            f"{LEAST_FOR_INTERVAL} independent sample sets of each, so there is no interval and "
+            f"nothing can be said of the difference; evaluate with --repeats 3 or more."
+        }
+    error = math.hypot(_error(a.repeats), _error(b.repeats))
+    half = _t(_welch(a.repeats, b.repeats)) * error
+    low, high = gap - half, gap + half
+    found["interval"] = [low, high]
+    return found | {"text": _sentence(a, b, low, high)}
+
+
+def _differ(a: Score, b: Score, key: str) -> bool:
+    return bool(a.protocol.get(key) != b.protocol.get(key))
+
+
+def _sentence(a: Score, b: Score, low: float, high: float) -> str:
+    start = (
+        f"{a.metric}: {a.value:.4g} (A, {len(a.repeats)} sets) and {b.value:.4g} "
+        f"(B, {len(b.repeats)} sets); B - A is {b.value - a.value:+.3g}, "
+        f"95 % interval {low:+.3g} to {high:+.3g}"
+    )
+    if low <= 0 <= high:
+        return f"{start}, which includes 0: no difference is shown."
+    word = "higher" if low > 0 else "lower"
+    less_is_better = a.metric.rpartition("-")[2] in DISTANCES
+    better = "better" if (low < 0) == less_is_better else "worse"
+    return f"{start}, which leaves out 0: B is {word}, that is {better}, with these weights."
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _t(degrees: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> float:
+    """Welch's and Satterthwaite's degrees of freedom."""
+    p, q = _error(a) ** 2, _error(b) ** 2
+    if p + q == 0.0:
+        return float(len(a) + len(b) - 2)
+    return (p + q) ** 2 / (p * p / (len(a) - 1) + q * q / (len(b) - 1))

@@ -1,0 +1,46 @@
+"""What the metrics ask of a feature network; `diptych.features` fulfils it in either panel."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Features(Protocol):
+    """What a network says of N images.
+
+    Attributes:
+        pool: (N, dims) float32.
+        logits: (N, K) float32, before softmax.
+        spatial: (N, 2023) float32, sFID's features; None where the network has none.
+    """
+
+    @property
+    def pool(self) -> Float32: ...
+
+    @property
+    def logits(self) -> Float32: ...
+
+    @property
+    def spatial(self) -> Float32 | None: ...
+
+
+class Extractor(Protocol):
+    """A feature network on one panel; `sha256`, of its weights, is its identity in protocols.
+
+    It may also have `resized(images, matrix_h, matrix_w, scale, shift)`, which resizes uint8
+    images (N, H, W, C) on its own device; it is used where it is there.
+    """
+
+    name: str
+    backend: str
+    device: str
+    dims: int
+    sha256: str
+
+    def __call__(self, images: Float32) -> Features:
+        """The features of images (N, C, H, W) float32, prepared by a `Protocol`."""

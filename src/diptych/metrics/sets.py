@@ -1,0 +1,117 @@
+"""What is evaluated: the settings, and the sample sets that the sources hold.
+
+Repeats are independent draws of one model with one sampler; anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError, nearest
+from diptych.metrics.collect import BATCH, METRICS
+from diptych.metrics.images import Images, open_images
+from diptych.metrics.statistics_file import Stored, is_statistics, load
+
+SAMPLER = ("solver", "steps", "eta", "spacing", "sigma_type", "clip", "last_timestep")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured and how.
+
+    Attributes:
+        metrics: of METRICS.
+        features: "inception", "mnist" or "fashion_mnist".
+        protocol: a tool's name for inception; None: the default.
+        num: images of each sample set; None: all.
+        repeats: a single source is cut into so many sets.
+        batch: images at once.
+        cache: where a data set's features are kept; None: nowhere.
+    """
+
+    metrics: tuple[str, ...] = ("fid",)
+    features: str = "inception"
+    protocol: str | None = None
+    num: int | None = None
+    repeats: int = 1
+    batch: int = BATCH
+    cache: Path | None = None
+    data_dir: Path | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise UserError(f"metric '{metric}' is not known{nearest(metric, list(METRICS))}")
+        for name in ("repeats", "batch", "num"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}; it must be 1 or more")
+        if not self.metrics:
+            raise UserError(f"no metric was asked for; known: {', '.join(METRICS)}")
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """One set of samples: images from `first` on, or saved statistics."""
+
+    images: Images | None
+    first: int
+    num: int
+    stored: Stored | None = None
+    path: Path | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+def sample_sets(sources: Sequence[str | Path], settings: Settings) -> list[SampleSet]:
+    """The sets that the sources hold, all of one size.
+
+    Raises:
+        UserError: too few images, sets of unlike sizes, or statistics to be cut.
+    """
+    if len(sources) > 1 and settings.repeats > 1:
+        raise UserError("several sources are repeats already; leave --repeats out")
+    made = []
+    for source in sources:
+        path = Path(source)
+        if is_statistics(path):
+            if settings.repeats > 1 or settings.num is not None:
+                raise UserError(f"{path}: statistics cannot be cut; leave out --num and --repeats")
+            stored = load(path)
+            made.append(SampleSet(None, 0, stored.moments.n or 0, stored, path))
+            continue
+        images = open_images(source, settings.data_dir)
+        num = images.count // settings.repeats if settings.num is None else settings.num
+        if num < 1 or num * settings.repeats > images.count:
+            raise UserError(
+                f"{source}: holds {images.count} images, {settings.repeats} x {max(num, 1)} are "
+                f"needed; sample more, or lower --num or --repeats"
+            )
+        parts = [SampleSet(images, i * num, num, None, path, images.manifest)
+                 for i in range(settings.repeats)]  # fmt: skip
+        made += parts
+    sizes = {one.num for one in made}
+    if len(sizes) > 1:
+        raise UserError(f"the sample sets hold {sorted(sizes)} images; give one --num for all")
+    _check_one_model(made)
+    return made
+
+
+def _check_one_model(sets: Sequence[SampleSet]) -> None:
+    """Repeats are of one model and one sampler, and no two are the same draw."""
+    first, *others = (one.manifest for one in sets)
+    for other in others:
+        for key in (*SAMPLER, "timesteps", "weights_sha256", "backend"):
+            if first.get(key) != other.get(key):
+                raise UserError(
+                    f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "
+                    f"they are no repeats of each other: evaluate them apart"
+                )
+    draws = [(one.path, one.first) for one in sets]
+    draws += [(None, one.manifest["seed"]) for one in sets
+              if "seed" in one.manifest and one.first == 0]  # fmt: skip
+    if len(set(draws)) < len(draws):
+        raise UserError("two sample sets are the same draw (same folder or seed); give each once")

@@ -1,0 +1,89 @@
+"""`diptych stats`: statistics of a set of images, or of a shard of it, in a file.
+
+Shards computed apart, on other machines or days, add up to the statistics of the whole, to the bit,
+if one network and protocol made them; anything else is refused, naming the field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.files import sha256_of
+from diptych.metrics.collect import BATCH, Needs, collect
+from diptych.metrics.images import open_images
+from diptych.metrics.protocol import Protocol
+from diptych.metrics.reference import check_made_alike
+from diptych.metrics.seam import Extractor
+from diptych.metrics.statistics_file import Stored, load, save
+
+
+def write_statistics(
+    source: str,
+    out: Path,
+    extractor: Extractor,
+    protocol: Protocol,
+    *,
+    first: int = 0,
+    num: int | None = None,
+    add: Sequence[Path] = (),
+    batch: int = BATCH,
+    data_dir: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write the statistics of `num` images of `source` from `first` on; gives facts of the file.
+
+    Args:
+        source: images, as `open_images` takes them.
+        out: .npz or .safetensors.
+        add: statistics of other shards, added to these.
+
+    Raises:
+        UserError: images missing or damaged, or shards that were made otherwise.
+    """
+    images = open_images(source, data_dir)
+    if first < 0 or (num is not None and num < 1):
+        raise UserError(f"--first {first} and --num {num}: give 0 or more, and 1 or more")
+    shards = [_shard(path, extractor, protocol) for path in add]
+    found = collect(
+        images, extractor, protocol, Needs(("pool",)),
+        first=first, num=num, batch=batch, progress=progress, title=images.name,
+    )  # fmt: skip
+    total = found.statistics("pool")
+    whole = found.num == images.count
+    own = images.identify() if whole else f"{images.identify()}[{first}:{first + found.num}]"
+    parts = [own]
+    for shard in shards:
+        assert shard.statistics is not None
+        total = total + shard.statistics
+        parts.append(str(shard.protocol["images.sha256"]))
+    facts = {
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        **protocol.facts(),
+        "images.name": images.name,
+        "images.split": images.split if whole and not add else None,
+        "images.sha256": own if len(parts) == 1 else _joined(parts),
+    }
+    save(out, total, facts)
+    return {"out": str(out), "n": total.n, "dims": total.dims, "sha256": sha256_of(out), **facts}
+
+
+def _shard(path: Path, extractor: Extractor, protocol: Protocol) -> Stored:
+    stored = load(path)
+    if stored.statistics is None:
+        raise UserError(f"{path}: holds mu and sigma only, without N; such files cannot be added")
+    check_made_alike(path, stored.protocol, extractor, protocol)
+    if stored.statistics.dims != extractor.dims:
+        raise UserError(
+            f"{path}: has {stored.statistics.dims} dimensions, the others {extractor.dims}"
+        )
+    return stored
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """One identity for a sum of shards, whatever their order."""
+    return hashlib.sha256("+".join(sorted(parts)).encode()).hexdigest()

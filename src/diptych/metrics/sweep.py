@@ -1,0 +1,161 @@
+"""`diptych sweep`: one model, many samplers; seconds an image and scores, cell by cell.
+
+    OUT/cells/torch-50-eta0.json   one cell: panel, steps, eta; written when it is whole
+    OUT/sweep.json .csv .md        the table of all cells that are there
+    OUT/METRIC.png                 score against network calls
+
+A cell that is there is not computed again, so an interrupted sweep goes on where it was; cells of
+another request (other weights, number, metrics, ...) are refused, naming what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.files import read_json, write_json
+from diptych.metrics.drawn import Drawing, draw
+from diptych.metrics.evaluate import evaluate
+from diptych.metrics.seam import Extractor
+from diptych.metrics.sets import Settings
+
+PANELS = ("torch", "jittor")
+OpenNetwork = Callable[[], Extractor]
+DrawSets = Callable[..., list[Path]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is swept over, and what stays the same.
+
+    Attributes:
+        source: a run, a checkpoint or zoo:NAME.
+        steps, etas: every pair is a cell, in each panel.
+        drawing: the rest of the sampler.
+        settings: metrics; `num` images and `repeats` sample sets a cell.
+    """
+
+    source: str
+    steps: tuple[int, ...]
+    etas: tuple[float, ...]
+    drawing: Drawing
+    settings: Settings
+    reference: str | None
+
+    def __post_init__(self) -> None:
+        if self.settings.num is None:
+            raise UserError("how many images a cell? Give --num")
+        for name, values in (("steps", self.steps), ("eta", self.etas)):
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"--{name}: give one or more different values, as in 10,20,50")
+
+    def request(self, weights_sha256: str) -> dict[str, Any]:
+        """What a cell depends on besides its panel, steps and eta."""
+        s, d = self.settings, self.drawing
+        return {
+            "weights_sha256": weights_sha256,
+            "weights": "raw" if d.raw else "ema",
+            "num": s.num,
+            "repeats": s.repeats,
+            "seed": d.seed,
+            "sample_batch": d.batch,
+            "solver": d.solver,
+            "spacing": d.spacing,
+            "clip": d.clip,
+            "metrics": list(s.metrics),
+            "features": s.features,
+            "protocol": s.protocol,
+            "reference": self.reference,
+        }
+
+
+def cell_path(out: Path, backend: str, steps: int, eta: float) -> Path:
+    """The file of one cell."""
+    return out / "cells" / f"{backend}-{steps}-eta{eta:g}.json"
+
+
+def run_panel(
+    sweep: Sweep,
+    out: Path,
+    backend: str,
+    device: str,
+    open_network: OpenNetwork,
+    *,
+    samples_out: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    draw_sets: DrawSets = draw,
+) -> None:
+    """Compute the missing cells of one panel, in this process.
+
+    Args:
+        open_network: opens the feature network; called only if a cell is missing.
+        samples_out: where samples go; None: below the run.
+        note: told of each cell as it begins.
+
+    Raises:
+        UserError: as sampling and evaluation, or cells of another request.
+    """
+    from diptych.model import find_weights
+
+    found = find_weights(sweep.source, None, sweep.drawing.raw)
+    request = sweep.request(found.facts()["weights_sha256"])
+    pairs = [(steps, eta) for eta in sweep.etas for steps in sweep.steps]
+    missing = [pair for pair in pairs if not _there(cell_path(out, backend, *pair), request)]
+    extractor = open_network() if missing else None
+    for i, (steps, eta) in enumerate(missing):
+        assert extractor is not None
+        note(f"{backend}, {steps} steps, eta {eta:g}: cell {i + 1} of {len(missing)}")
+        folders = draw_sets(
+            sweep.source, replace(sweep.drawing, steps=steps, eta=eta), sweep.settings.num or 0,
+            sweep.settings.repeats, backend, device, folder=samples_out,
+            progress=sweep.settings.progress,
+        )  # fmt: skip
+        result = evaluate(folders, sweep.reference, replace(sweep.settings, repeats=1), extractor)
+        cell = {"backend": backend, "steps": steps, "eta": eta, "request": request}
+        write_json(cell_path(out, backend, steps, eta), cell | _cost(folders) | result)
+
+
+def _there(path: Path, request: dict[str, Any]) -> bool:
+    """Whether the cell was computed, by the same request."""
+    if not path.is_file():
+        return False
+    before = read_json(path).get("request", {})
+    for key, value in request.items():
+        if before.get(key) != value:
+            raise UserError(
+                f"{path}: was computed with {key}={before.get(key)}, not {value}; go on with the "
+                f"sweep's own settings, choose another --out, or replace it with --overwrite"
+            )
+    return True
+
+
+def _cost(folders: Sequence[Path]) -> dict[str, Any]:
+    """Seconds an image, over all sets, and network calls an image; from the manifests."""
+    cards = [read_json(folder / "manifest.json") for folder in folders]
+    images = sum(card["images_timed"] for card in cards)
+    seconds = sum(card["seconds"] for card in cards)
+    return {
+        "seconds_per_image": seconds / images if images else None,
+        "network_calls": cards[0]["network_calls"],
+        "device": cards[0]["device"],
+    }
+
+
+def read_cells(out: Path) -> list[dict[str, Any]]:
+    """All cells that are there, by panel (PyTorch first), eta and steps.
+
+    Raises:
+        UserError: none, or cells of different requests.
+    """
+    cells = [read_json(path) for path in sorted((out / "cells").glob("*.json"))]
+    if not cells:
+        raise UserError(f"{out}: holds no cells; run diptych sweep first")
+    first = cells[0]["request"]
+    for cell in cells:
+        for key, value in cell["request"].items():
+            if first.get(key) != value:
+                raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
+    return sorted(cells, key=lambda c: (PANELS.index(c["backend"]), c["eta"], c["steps"]))

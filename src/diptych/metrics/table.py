@@ -1,0 +1,87 @@
+"""Scores as text: for the terminal, as Markdown, as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Sequence[str]
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The result of `evaluate` for people."""
+    scores = result["scores"]
+    rows = [
+        [
+            score["metric"],
+            number(score["value"]),
+            interval(score["interval"]),
+            number(score["split_half"]),
+            number(score["std"]),
+            score["protocol_id"],
+        ]
+        for score in scores
+    ]
+    head = ["metric", "value", "95 % interval", "split-half", "std within", "protocol id"]
+    lines = [aligned(head, rows), "", *_facts(scores[0])]
+    if any(score["interval"] is None for score in scores):
+        lines.append("no interval: it takes 3 or more independent sample sets (--repeats 3)")
+    if result.get("classes"):
+        lines.append(_classes(result["classes"]))
+    return "\n".join(lines)
+
+
+def _facts(score: Mapping[str, Any]) -> list[str]:
+    p = score["protocol"]
+    sets = max(1, len(score["repeats"]))
+    reference = "none"
+    if "reference.name" in p:
+        split = f":{p['reference.split']}" if p["reference.split"] else ""
+        count = "unknown number of" if p["reference.count"] is None else p["reference.count"]
+        reference = f"{p['reference.name']}{split} ({count} images)"
+    sampler = "unknown sampler"
+    if p.get("sampler.solver"):
+        sampler = (
+            f"{p['sampler.solver']}, {p['sampler.steps']} steps, eta {p['sampler.eta']:g}, "
+            f"{p['weights']} weights"
+        )
+    return [
+        f"samples    {p['num']} images x {sets} ({sampler})",
+        f"reference  {reference}",
+        f"features   {p['extractor']} {p['extractor_sha256'][:12]}, protocol {p['protocol']}",
+    ]
+
+
+def _classes(classes: Mapping[str, Any]) -> str:
+    shares = " ".join(f"{100 * share:.1f}" for share in classes["histogram"])
+    return f"classes    {shares} %; {100 * classes['confident']:.1f} % with probability above 0.9"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A score's number, or a dash."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """An interval, or a dash."""
+    return "-" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
+def aligned(head: Row, rows: Sequence[Row]) -> str:
+    """A table for the terminal: the first column to the left, the others to the right."""
+    table = [list(head), *map(list, rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    lines = []
+    for row in table:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def markdown(head: Row, rows: Sequence[Row]) -> str:
+    """A table for a README."""
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows)) + "\n"

@@ -1,0 +1,148 @@
+"""Sweeps: cell by cell, resumable, unlike cells refused; runs in place of samples."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import work
+from diptych.errors import UserError
+from diptych.metrics import sweep as sweeps
+from diptych.metrics import sweep_output
+from diptych.metrics.drawn import Drawing, draw, is_model
+from diptych.metrics.sets import Settings
+from fake_features import Fake, open_fake
+from test_cli import call
+
+
+@pytest.fixture(scope="module")
+def trained(panels, tmp_path_factory):
+    """A short 28-pixel run of the PyTorch panel."""
+    run = tmp_path_factory.mktemp("run") / "torch"
+    config = work.small("train.steps=1", "data.image_size=28", "model.attn_resolutions=[14]")
+    panels["torch"].call(work.run, "torch", config, run)
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def reference(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "real.npz", images=pixels)
+    return str(tmp_path / "real.npz")
+
+
+def asked(run, reference, **changes):
+    settings = Settings(("fid", "prdc"), "mnist", num=8, repeats=3, progress=False)
+    made = {"steps": (2, 3), "etas": (0.0, 1.0), "drawing": Drawing(batch=8),
+            "settings": settings, "reference": reference} | changes  # fmt: skip
+    return sweeps.Sweep(str(run), **made)
+
+
+def swept(sweep, out, stop_after=None):
+    """Run the torch panel's cells in this process's stead: in the panel's own."""
+    count = iter(range(1000))
+
+    def note(text):
+        if stop_after is not None and next(count) == stop_after:
+            raise KeyboardInterrupt("planted")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        sweeps.run_panel(sweep, out, "torch", "cpu", lambda: Fake("mnist"), note=note)
+    return sorted(path.name for path in (out / "cells").glob("*.json"))
+
+
+def test_an_interrupted_sweep_goes_on_and_gives_the_same_table(panels, run, reference, tmp_path):
+    call_panel = panels["torch"].call
+    sweep = asked(run, reference)
+    first = call_panel(swept, sweep, tmp_path / "broken", 2)
+    assert len(first) == 2
+    stamps = {name: (tmp_path / "broken/cells" / name).stat().st_mtime_ns for name in first}
+    assert len(call_panel(swept, sweep, tmp_path / "broken")) == 4
+    for name, stamp in stamps.items():
+        assert (tmp_path / "broken/cells" / name).stat().st_mtime_ns == stamp
+    call_panel(swept, sweep, tmp_path / "whole")
+    tables = []
+    for folder in ("broken", "whole"):
+        cells = sweeps.read_cells(tmp_path / folder)
+        tables.append([[c["steps"], c["eta"], [s["value"] for s in c["scores"]]] for c in cells])
+        assert [(c["eta"], c["steps"]) for c in cells] == [(0, 2), (0, 3), (1, 2), (1, 3)]
+    assert tables[0] == tables[1]
+
+
+def test_cells_of_another_request_are_refused_by_field(panels, run, reference, tmp_path):
+    out = tmp_path / "out"
+    small = asked(run, reference, steps=(2,), etas=(0.0,))
+    panels["torch"].call(swept, small, out)
+    other = asked(run, reference, steps=(2,), etas=(0.0,), drawing=Drawing(batch=8, seed=9))
+    with pytest.raises(UserError, match="seed=0, not 9"):
+        panels["torch"].call(swept, other, out)
+
+
+def test_tables_and_figures_say_the_same(panels, run, reference, tmp_path):
+    out = tmp_path / "out"
+    panels["torch"].call(swept, asked(run, reference), out)
+    content = sweep_output.write_all(sweeps.read_cells(out), out)
+    assert json.loads((out / "sweep.json").read_text()) == content
+    with (out / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    values = [row["mnist-frechet"] for row in content["cells"]]
+    assert [float(row["mnist-frechet"]) for row in rows] == values
+    text = (out / "sweep.md").read_text()
+    assert len(text.splitlines()) == 2 + 4 and f"{values[0]:.4g}" in text
+    assert f"{values[3]:.4g}" in sweep_output.render(sweeps.read_cells(out))
+    for name in ("mnist-frechet", "mnist-recall"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert all(row["seconds_per_image"] > 0 for row in content["cells"])
+    assert content["cells"][0]["mnist-frechet_low"] < values[0]
+
+
+def test_a_run_is_sampled_once_and_found_again(panels, run):
+    assert is_model(str(run)) and not is_model(str(run / "samples")) and is_model("zoo:x")
+    drawing = Drawing(steps=2, batch=4)
+    arguments = (str(run), drawing, 5, 2, "torch", "cpu")
+    folders = panels["torch"].call(draw, *arguments, progress=False)
+    assert len({folder.name for folder in folders}) == 2
+    before = (folders[0] / "00000.png").stat().st_mtime_ns
+    assert panels["torch"].call(draw, *arguments, progress=False) == folders
+    assert (folders[0] / "00000.png").stat().st_mtime_ns == before
+    (folders[1] / "00003.png").unlink()
+    manifest = json.loads((folders[1] / "manifest.json").read_text())
+    (folders[1] / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    panels["torch"].call(draw, *arguments, progress=False)
+    assert (folders[1] / "00003.png").is_file()
+    assert (
+        panels["torch"].call(draw, str(run), drawing, 6, 1, "torch", "cpu", progress=False)
+        != (folders[:1])
+    )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--steps", "ten"], "--steps ten"),
+        (["--steps", "10,10"], "different values"),
+        (["--backend", "tensorflow"], "torch, jittor or both"),
+        (["--metrics", "fud"], "metric 'fud'"),
+        (["--num", "0"], "1 or more"),
+    ],
+)
+def test_bad_sweeps_are_one_line(monkeypatch, capsys, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("diptych.cli.evaluate")
+    monkeypatch.setattr(module, "open_network", open_fake)
+    base = ["sweep", "nowhere", "--num", "4", "--features", "mnist", "--reference", "mnist:test"]
+    code, out, err = call(monkeypatch, capsys, *base, *words, "--out", "out", "--quiet")
+    assert code == 2 and message in err and out == ""
+    assert len(err.strip().splitlines()) == 1
