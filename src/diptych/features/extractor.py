@@ -1,7 +1,7 @@
 """A feature network on one panel, as the metrics use it: images in, features out.
 
     inception      float32 (N, 3, 299, 299), about [-1, 1]   -> pool 2048, logits 1008, spatial 2023
-    mnist          float32 (N, 1, 28, 28) in [-1, 1]         -> pool 96, logits 10
+    mnist          float32 (N, 1, 28, 28) in [0, 1]          -> pool 96, logits 10
     fashion_mnist  the same
 
 Images go to the device in batches of one size whatever the caller's, so that memory is bounded and
@@ -25,8 +25,8 @@ from diptych.errors import UserError, nearest
 from diptych.features import classifier_plan, inception_plan
 from diptych.features.weights_file import classifier_weights, inception_weights
 
-NAMES = ("inception", "mnist", "fashion_mnist")
-BATCHES = {"inception": 32, "mnist": 256, "fashion_mnist": 256}
+NAMES = ("inception", *classifier_plan.SHIPPED)
+BATCHES = {"inception": 32}  # a classifier takes 256
 
 Floats = npt.NDArray[np.float32]
 
@@ -136,7 +136,7 @@ class Network:
     def _batches(self, images: npt.NDArray[Any], run: Callable[[Any], Any]) -> Features:
         if len(images) == 0:
             raise ValueError(f"{self.name}: no images")
-        size = BATCHES[self.name]
+        size = BATCHES.get(self.name, 256)
         parts = [self._read(run(images[i : i + size])) for i in range(0, len(images), size)]
         pool, logits, spatial = zip(*parts, strict=True)
         joined = None if spatial[0] is None else np.concatenate(spatial)

@@ -16,14 +16,14 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 
 
 class Classifier:
-    """(B, 1, 28, 28) in [-1, 1] -> features (B, 96), logits (B, 10), nothing."""
+    """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), nothing."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]], device: str) -> None:
         self.arrays = {name: put(array, device) for name, array in arrays.items()}
 
     @jt.no_grad()
     def __call__(self, x: jt.Var) -> Outputs:
-        x = place(x)
+        x = place(x * 2 - 1)
         for conv in CONVS:
             weight, bias = self.arrays[f"{conv.name}.weight"], self.arrays[f"{conv.name}.bias"]
             x = conv_relu(x, conv, weight, bias)

@@ -138,9 +138,11 @@ def avg_pool_inside(x: Var) -> Var:
 def _pool(x: Var, stride: int, pad: int, mean: bool) -> Var:
     check(x.ndim == 4 and min(x.shape[1:3]) >= 3, f"pool: input {tuple(x.shape)}")
     if not native():
-        op = "mean" if mean else "maximum"
-        pool = jt.nn.Pool(3, stride, pad, count_include_pad=False, op=op)
-        return pool(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+        pool = jt.nn.Pool(3, stride, pad, op="mean" if mean else "maximum")
+        planes = x.transpose(0, 3, 1, 2)
+        # Jittor's mean counts the padding whatever `count_include_pad` says: undone by division.
+        y = pool(planes) / pool(jt.ones_like(planes)) if mean else pool(planes)
+        return y.transpose(0, 2, 3, 1)
     size = [(n + 2 * pad - 3) // stride + 1 for n in x.shape[1:3]]
     header = f"#define MEAN {int(mean)}\n" + HEADER
     return code([[x.shape[0], *size, x.shape[3]]], [x], POOL, header, stride=stride, pad=pad)[0]
