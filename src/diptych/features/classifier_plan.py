@@ -36,4 +36,7 @@ class Shipped:
 
 SHIPPED: dict[str, Shipped] = {
     "mnist": Shipped("24ce76410294f2ef28c2bbfdaa25b7ab5b58348fd2e7708f8586bdba7c8439cb", 0.9962),
+    "fashion_mnist": Shipped(
+        "c90f9bf56f78461b24ba80d3c6eb928f4dbc3dec5fdaa2f476f8f35273312167", 0.9234
+    ),
 }
