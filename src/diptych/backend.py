@@ -100,6 +100,9 @@ class Backend(Protocol):
     def network(self, plan: Plan, weights: Weights) -> Any:
         """A network for prediction only, with exactly these weights."""
 
+    def feature_network(self, name: str, arrays: Weights) -> Any:
+        """A network of `diptych.features` by name, with these folded arrays."""
+
     def predict(self, network: Any, x: Any, embedding: Any) -> Any:
         """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients."""
 

@@ -44,6 +44,10 @@ _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
 _LAYERS = ("Conv2d", "GroupNorm", "Linear")
+_FEATURE_FUNCTIONS = (
+    "place", "place_weight", "resize", "conv_relu", "max_pool", "avg_pool", "join", "pixel_mean",
+    "corner", "dense",
+)  # fmt: skip
 _FUNCTIONS = ("silu", "attention", "upsample", "avg_pool", "concat", "add", "dropout")
 
 INTENDED: tuple[Intended, ...] = (
@@ -62,6 +66,8 @@ INTENDED: tuple[Intended, ...] = (
     Intended("backend.py", "TorchBackend.synchronize", "only Jittor puts work off", (2, 1)),
     Intended("backend.py", "TorchBackend.memory_mb", _CUDA, (1, 1)),
     Intended("backend.py", "TorchBackend.describe", _CUDA, (1, 1)),
+    Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
+    *(Intended("feature_layers.py", name, _OPERATOR) for name in _FEATURE_FUNCTIONS),
     Intended("layers.py", "imports", _KERNELS, (1, 1)),
     *(Intended("layers.py", f"{name}.forward", _OPERATOR) for name in _LAYERS),
     *(Intended("layers.py", name, _OPERATOR) for name in _FUNCTIONS),

@@ -13,7 +13,7 @@ import gzip
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
 _PIECE = 1 << 16
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """What a mirror gave, or did not give, in a few words; the next one is tried."""
 
 
@@ -40,9 +40,9 @@ def fetch(known: Source, split: str, online: bool = True) -> Located:
     if not online:
         raise UserError(_refusal(known, split, "downloading is switched off"))
     try:
-        with _turn(folder):
+        with turn(folder):
             paths = [_fetch_file(known, file, folder) for file in known.splits[split]]
-    except _Unusable as error:
+    except Unusable as error:
         raise UserError(_refusal(known, split, f"it could not be downloaded ({error})")) from None
     except OSError as error:
         raise MachineError(
@@ -60,41 +60,48 @@ def _fetch_file(known: Source, file: File, folder: Path) -> Path:
         # What an earlier try left may be of another file: then one more, from the beginning.
         for _ in range(2 if part.exists() else 1):
             try:
-                return _retrieve(f"{mirror}{file.name}.gz", file, folder, part)
-            except _Unusable as error:
+                return retrieve(f"{mirror}{file.name}.gz", file, folder, part, _unpack)
+            except Unusable as error:
                 refusal = f"{mirror}: {error}"
             if part.exists():
                 break
         refusals.append(refusal)
-    raise _Unusable("; ".join(refusals) or "no mirror is known")
+    raise Unusable("; ".join(refusals) or "no mirror is known")
 
 
-def _retrieve(url: str, file: File, folder: Path, part: Path) -> Path:
+def retrieve(
+    url: str, file: File, folder: Path, part: Path, unpack: Callable[[Path, Path], object]
+) -> Path:
+    """`url` as `folder / file.name`, its hash checked; `unpack(part, output)` makes it of a part.
+
+    Raises:
+        Unusable: the mirror does not serve it, or serves something else.
+    """
     import pooch
     import requests
 
     def download(url: str, output: str, _: Any) -> None:
         print(f"downloading {url}", file=sys.stderr)
-        _continue(url, part)
-        _unpack(part, Path(output))
+        go_on(url, part)
+        unpack(part, Path(output))
 
     pooch.get_logger().setLevel("WARNING")
     try:
         pooch.retrieve(url, f"sha256:{file.sha256}", file.name, folder, downloader=download)
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else "error"
-        raise _Unusable(f"HTTP {code}") from None
+        raise Unusable(f"HTTP {code}") from None
     except requests.Timeout:
-        raise _Unusable("no answer in time") from None
+        raise Unusable("no answer in time") from None
     except requests.RequestException as error:  # also an OSError: to be caught before those
         what = "connection broken" if part.exists() else "no connection"
-        raise _Unusable(f"{what}, {type(error).__name__}") from None
+        raise Unusable(f"{what}, {type(error).__name__}") from None
     except ValueError:  # pooch's word for another hash
-        raise _Unusable("the sha256 of the content is not the published one") from None
+        raise Unusable("the sha256 of the content is not the published one") from None
     return folder / file.name
 
 
-def _continue(url: str, part: Path) -> None:
+def go_on(url: str, part: Path) -> None:
     """Fetch the rest of `url` behind what `part` already holds, or all of it."""
     import requests
     from tqdm import tqdm
@@ -129,13 +136,13 @@ def _unpack(part: Path, output: Path) -> None:
         content = gzip.decompress(part.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
         part.unlink()
-        raise _Unusable("it sent something else than a gzip file") from None
+        raise Unusable("it sent something else than a gzip file") from None
     output.write_bytes(content)  # a full disk leaves the part file for the next try
     part.unlink()
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
+def turn(folder: Path) -> Iterator[None]:
     """One process at a time downloads into `folder`; the next one finds the files there."""
     folder.mkdir(parents=True, exist_ok=True)
     try:

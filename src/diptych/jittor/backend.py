@@ -17,6 +17,8 @@ setup.load()  # before anything that imports jittor: it sets what must be set fi
 import jittor as jt  # noqa: E402
 
 from diptych.jittor.arrays import build, put, read  # noqa: E402
+from diptych.jittor.classifier import Classifier  # noqa: E402
+from diptych.jittor.inception import Inception  # noqa: E402
 from diptych.jittor.learner import Learner  # noqa: E402
 from diptych.jittor.unet import UNet  # noqa: E402
 
@@ -58,6 +60,9 @@ class JittorBackend:
     def network(self, plan: Plan, weights: Weights) -> UNet:
         # Not `eval()`: it would stop the gradients of every weight for good.
         return build(plan, weights, self.device)
+
+    def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
+        return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
     def predict(self, network: UNet, x: jt.Var, embedding: jt.Var) -> jt.Var:
         with jt.no_grad():

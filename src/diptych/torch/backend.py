@@ -12,6 +12,8 @@ from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
 from diptych.errors import UserError
 from diptych.torch.arrays import build, put, read
+from diptych.torch.classifier import Classifier
+from diptych.torch.inception import Inception
 from diptych.torch.learner import Learner
 from diptych.torch.unet import UNet
 
@@ -52,6 +54,9 @@ class TorchBackend:
 
     def network(self, plan: Plan, weights: Weights) -> UNet:
         return build(plan, weights, self.device).eval()
+
+    def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
+        return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
     def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():

@@ -1,0 +1,12 @@
+"""Feature networks, native in either panel: InceptionV3 (FID variant), and small classifiers.
+
+    open_extractor("inception", "jittor")(images).pool        (N, 2048)
+
+Loads no framework until a network is opened.
+"""
+
+from __future__ import annotations
+
+from diptych.features.extractor import NAMES, Extractor, Features, open_extractor
+
+__all__ = ["NAMES", "Extractor", "Features", "open_extractor"]

@@ -1,0 +1,172 @@
+"""A feature network on one panel, as the metrics use it: images in, features out.
+
+    inception      float32 (N, 3, 299, 299), about [-1, 1]   -> pool 2048, logits 1008, spatial 2023
+    mnist          float32 (N, 1, 28, 28) in [0, 1]          -> pool 96, logits 10
+    fashion_mnist  the same
+
+Images go to the device in batches of one size whatever the caller's, so that memory is bounded and
+a feature depends on its image and not on its neighbours but for the last batch's rounding.
+Inception's logits leave the last bias out (the Inception Score of the 2015 graph); a classifier's
+have it, so that softmax of them are its probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import backend as backends
+from diptych.errors import UserError, nearest
+from diptych.features import classifier_plan, inception_plan
+from diptych.features.weights_file import classifier_weights, inception_weights
+
+NAMES = ("inception", *classifier_plan.SHIPPED)
+BATCHES = {"inception": 32}  # a classifier takes 256
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network says of N images.
+
+    Attributes:
+        pool: the features, (N, dims) float32.
+        logits: (N, K) float32, before softmax.
+        spatial: (N, 2023) float32, sFID's features; None where the network has none.
+    """
+
+    pool: Floats
+    logits: Floats
+    spatial: Floats | None
+
+
+class Extractor(Protocol):
+    """One panel's network, built by `open_extractor`."""
+
+    name: str
+    backend: str
+    device: str
+    dims: int
+    sha256: str
+
+    def __call__(self, images: Floats) -> Features:
+        """The features of preprocessed images, float32 (N, C, H, W)."""
+
+    def resized(
+        self,
+        images: npt.NDArray[np.uint8],
+        matrix_h: npt.NDArray[np.floating[Any]],
+        matrix_w: npt.NDArray[np.floating[Any]],
+        scale: float,
+        shift: float,
+        *,
+        limits: tuple[float, float] = (-1e9, 1e9),
+    ) -> Features:
+        """The features of uint8 images, resized on the device; see `Network.resized`."""
+
+
+class Network:
+    """See `Extractor`; `sha256` is of the weights file, the extractor's identity in protocols."""
+
+    def __init__(
+        self, name: str, panel: backends.Backend, network: Any, sha256: str, dims: int
+    ) -> None:
+        self.name, self.backend, self.device = name, panel.name, panel.device
+        self.dims, self.sha256 = dims, sha256
+        self._panel, self._network = panel, network
+
+    def __call__(self, images: Floats) -> Features:
+        """The features of preprocessed images; ranges and sizes as in the module's table.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        size, channels = (299, 3) if self.name == "inception" else (28, 1)
+        wanted = (channels, size, size)
+        if images.ndim != 4 or images.shape[1:] != wanted or images.dtype != np.float32:
+            raise ValueError(
+                f"{self.name}: images are {images.dtype} {images.shape}, expected float32 "
+                f"(N, {channels}, {size}, {size})"
+            )
+        return self._batches(images, lambda part: self._network(self._panel.array(part)))
+
+    def resized(
+        self,
+        images: npt.NDArray[np.uint8],
+        matrix_h: npt.NDArray[np.floating[Any]],
+        matrix_w: npt.NDArray[np.floating[Any]],
+        scale: float,
+        shift: float,
+        *,
+        limits: tuple[float, float] = (-1e9, 1e9),
+    ) -> Features:
+        """The features of clip(W_h x W_w^T) * scale + shift, for Inception only.
+
+        Args:
+            images: uint8 (N, H, W, C); C = 1 is repeated to three channels.
+            matrix_h, matrix_w: (299, H) and (299, W), used in float32.
+            scale, shift: onto Inception's range.
+            limits: to which the resized pixels are clipped before scaling.
+
+        Raises:
+            ValueError: another network, shape or type.
+        """
+        if self.name != "inception":
+            raise ValueError(f"{self.name}: takes 28x28 images as they are; only inception resizes")
+        fits = images.ndim == 4 and images.dtype == np.uint8 and images.shape[3] in (1, 3)
+        height, width = images.shape[1:3] if fits else (0, 0)
+        if not fits or (matrix_h.shape, matrix_w.shape) != ((299, height), (299, width)):
+            raise ValueError(
+                f"inception: images {images.dtype} {images.shape} with matrices {matrix_h.shape}, "
+                f"{matrix_w.shape}; expected uint8 (N, H, W, 1 or 3), (299, H), (299, W)"
+            )
+        put = self._panel.array
+        rows, columns = (put(np.asarray(m, np.float32)) for m in (matrix_h, matrix_w))
+        numbers = float(scale), float(shift), (float(limits[0]), float(limits[1]))
+        return self._batches(
+            images, lambda part: self._network.resized(put(part), rows, columns, *numbers)
+        )
+
+    def _batches(self, images: npt.NDArray[Any], run: Callable[[Any], Any]) -> Features:
+        if len(images) == 0:
+            raise ValueError(f"{self.name}: no images")
+        size = BATCHES.get(self.name, 256)
+        parts = [self._read(run(images[i : i + size])) for i in range(0, len(images), size)]
+        pool, logits, spatial = zip(*parts, strict=True)
+        joined = None if spatial[0] is None else np.concatenate(spatial)
+        return Features(np.concatenate(pool), np.concatenate(logits), joined)
+
+    def _read(self, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(None if x is None else self._panel.numpy(x) for x in outputs)
+
+
+def open_extractor(
+    name: str, backend: str = "torch", device: str = "auto", weights: Path | None = None
+) -> Extractor:
+    """A feature network, ready to run.
+
+    Args:
+        name: "inception", "mnist" or "fashion_mnist".
+        backend: "torch" or "jittor"; the other must not be loaded in this process.
+        device: as in `diptych.backend.load`.
+        weights: a file with other weights than the published or shipped ones: for inception in
+            the published layout (.pth or .safetensors), else as `train_classifier` writes them.
+
+    Raises:
+        UserError: unknown name, backend or device; weights missing, damaged or of another network.
+        MachineError: weights that the machine does not let us read or store.
+    """
+    if name not in NAMES:
+        raise UserError(f"no feature network is called '{name}'{nearest(name, list(NAMES))}")
+    if name == "inception":
+        found, dims = inception_weights(weights), inception_plan.DIMS
+    else:
+        found, dims = classifier_weights(name, weights), classifier_plan.DIMS
+    panel = backends.load(backend, device)
+    return Network(name, panel, panel.feature_network(name, found.arrays), found.sha256, dims)

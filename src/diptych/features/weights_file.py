@@ -1,0 +1,162 @@
+"""Where a feature network's weights come from: a file given, the package, the cache, a download.
+
+    file -> sha256 of its bytes (the extractor's identity) -> arrays, checked by name and shape
+
+The published Inception file is looked for in Diptych's cache and where pytorch-fid and
+torch-fidelity keep it, and downloaded once if it is in neither; such a file must have the
+published hash. A file given by the user may hold any weights in the published layout: what it is
+shows in its hash, which every score carries. Nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from diptych.data.download import Unusable, retrieve, turn
+from diptych.data.sources import File
+from diptych.errors import MachineError, UserError
+from diptych.features import classifier_plan, inception_plan
+from diptych.features.plan import Arrays, misfit, shapes
+from diptych.files import machine_faults, sha256_of
+from diptych.interop import load_weights
+
+PUBLISHED = File(
+    "pt_inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+MIRRORS = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/" + PUBLISHED.name,
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A network's arrays, norms folded, and the sha256 of the file that they come from."""
+
+    arrays: Arrays
+    sha256: str
+
+
+def inception_weights(given: Path | None) -> WeightsFile:
+    """The arrays of `inception_plan`, from a file in the published layout.
+
+    Raises:
+        UserError: no such file, another layout, or no file here and no way to download it.
+        MachineError: it cannot be read or stored.
+    """
+    path = published_file() if given is None else _existing(given)
+    with machine_faults(f"reading {path}"):
+        digest = sha256_of(path)
+    return WeightsFile(inception_plan.folded(load_weights(path).weights, path), digest)
+
+
+def classifier_weights(name: str, given: Path | None) -> WeightsFile:
+    """The arrays of `classifier_plan`; those in the package must have their pinned hash.
+
+    Raises:
+        UserError: no such file, arrays of another network, or a damaged installation.
+    """
+    path = shipped_file(name) if given is None else _existing(given)
+    with machine_faults(f"reading {path}"):
+        digest = sha256_of(path)
+    pinned = classifier_plan.SHIPPED[name].sha256
+    if given is None and digest != pinned:
+        raise UserError(
+            f"{path}: its sha256 is {digest[:12]}..., expected {pinned[:12]}...: the package is "
+            "damaged; install it again"
+        )
+    plan = shapes(classifier_plan.CONVS, classifier_plan.CLASSES, classifier_plan.DIMS)
+    arrays = load_weights(path).weights
+    fault = misfit(arrays, plan)
+    if fault is not None:
+        raise UserError(
+            f"{path}: is no classifier of 28x28 images: {fault}. Give a file that "
+            "`python -m diptych.features.train_classifier` wrote"
+        )
+    return WeightsFile(arrays, digest)
+
+
+def shipped_file(name: str) -> Path:
+    """The weights of `mnist` or `fashion_mnist` in the package."""
+    return Path(str(resources.files("diptych.features") / "weights" / f"{name}.safetensors"))
+
+
+def published_file() -> Path:
+    """The published Inception file on this machine, downloaded if it is not there.
+
+    Raises:
+        UserError: a copy with another hash, or it could not be downloaded; says what to put where.
+        MachineError: the cache cannot be written.
+    """
+    folder = cache_folder()
+    for path in [folder / PUBLISHED.name, *_other_places()]:
+        if os.path.isfile(path):
+            return _checked(path)
+    try:
+        with turn(folder):
+            return _download(folder, MIRRORS)
+    except Unusable as error:
+        raise UserError(
+            f"the Inception weights are not on this machine and could not be downloaded ({error})."
+            f" Put {PUBLISHED.name} (95 MB, from {MIRRORS[0]}) into {folder}, or name the file "
+            "as weights"
+        ) from None
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
+
+
+def cache_folder() -> Path:
+    """Where the download is put."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("diptych")) / "features"
+
+
+def _other_places() -> list[Path]:
+    """Where pytorch-fid and torch-fidelity keep the same file."""
+    home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
+    folder = Path(home) / "hub" / "checkpoints"
+    return [folder / url.rpartition("/")[2] for url in MIRRORS]
+
+
+def _download(folder: Path, mirrors: Sequence[str]) -> Path:
+    part, refusals = folder / f"{PUBLISHED.name}.part", []
+    for url in mirrors:
+        # What an earlier try left may be of another file: then one more, from the beginning.
+        for _ in range(2 if part.exists() else 1):
+            try:
+                return retrieve(url, PUBLISHED, folder, part, os.replace)
+            except Unusable as error:
+                refusal = f"{url.split('/')[2]}: {error}"
+            if part.exists():
+                break
+        refusals.append(refusal)
+    raise Unusable("; ".join(refusals))
+
+
+def _checked(path: Path) -> Path:
+    with machine_faults(f"reading {path}"):
+        digest = sha256_of(path)
+    if digest != PUBLISHED.sha256:
+        raise UserError(
+            f"{path}: its sha256 is {digest[:12]}..., the published file's is "
+            f"{PUBLISHED.sha256[:12]}.... Remove it and it is fetched anew, or name it as weights "
+            "if other weights are meant"
+        )
+    return path
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path).expanduser()
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such weights file")
+    return path
