@@ -1,0 +1,239 @@
+"""Traces judged: is each panel as close to the float64 reference as floating point allows?
+
+    error(P) <= k * floor(P),     floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
+
+Q is the other panel: `error(Q)` its distance from the reference, `noise(Q)` its largest change
+after one rounding of its input. So a faulty panel never widens its own gate. On growing rungs
+(steps of training, of a chain) the floor of a step is the largest up to it. NumPy alone; no
+framework is loaded.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.align import measures
+from diptych.align.measures import Array, Distances
+from diptych.align.rungs import LADDER
+from diptych.align.tolerances import Gate, tolerances
+from diptych.align.trace import Rung
+
+PASS, FAIL, ABSENT = "pass", "fail", "not available"
+NOT_COMPARED = "in/*"
+POOLED = ("loss", "update")
+# Which distances decide, by the tensor's name; the first pattern that fits counts.
+KINDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "gradients": [("total norm", ("max",)), ("*", ("max", "angle"))],
+    "lockstep": [("loss/*", ("max",)), ("norm/*", ("max",)), ("*", ("mean", "p99.9"))],
+    "solver": [("coefficients/*", ("bits",)), ("pixels/*", ("pixels",)), ("*", ("max",))],
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tensor of one panel, by its worst measure."""
+
+    name: str
+    panel: str
+    measure: str
+    error: float
+    floor: float
+    gate: float
+    text: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """error / gate: more than 1 fails."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.gate if self.gate else float("inf")
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.text) or not self.ratio <= 1
+
+
+@dataclass
+class Verdict:
+    """One rung judged: all findings, in the order of computation."""
+
+    rung: str
+    verdict: str
+    gate: Gate
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+    apart: float = 0.0  # the panels' largest distance from each other
+
+    @property
+    def first_failure(self) -> Finding | None:
+        return next((f for f in self.findings if f.failed), None)
+
+    @property
+    def worst(self) -> Finding | None:
+        """The finding nearest to its gate, or furthest beyond; a named fault before all."""
+        return max(self.findings, key=lambda f: (bool(f.text), f.ratio), default=None)
+
+    def distance(self, panel: str) -> float:
+        """The panel's largest distance from the reference, over tensors."""
+        found = [f.error for f in self.findings if f.panel == panel and np.isfinite(f.error)]
+        return max(found, default=0.0)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """A panel's passes over one rung: the clean one, and the nudged ones."""
+
+    clean: Rung
+    nudged: Sequence[Rung] = ()
+
+
+def judge(
+    name: str, truth: Rung, panels: Mapping[str, Passes], only: str | None = None
+) -> Verdict:
+    """One rung's verdict on all panels, or on one of them."""
+    gate = tolerances().rungs[name]
+    verdict = Verdict(name, PASS, gate, seconds=sum(p.clean.seconds for p in panels.values()))
+    for panel, passes in panels.items():
+        if only not in (None, panel):
+            continue
+        others = {q: p for q, p in panels.items() if q != panel} or {panel: passes}
+        verdict.findings += _findings(name, truth, panel, passes.clean, others)
+    order = {tensor: i for i, tensor in enumerate(truth.names)}
+    verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
+    if any(f.failed for f in verdict.findings):
+        verdict.verdict = FAIL
+    if only is None:
+        verdict.apart = _apart(name, [p.clean for p in panels.values()], truth)
+    return verdict
+
+
+def _findings(
+    name: str, truth: Rung, panel: str, got: Rung, others: Mapping[str, Passes]
+) -> list[Finding]:
+    found = _fact_findings(truth, panel, got)
+    exact = LADDER[name].gate == "exact"
+    grown: dict[tuple[str, str], float] = {}
+    pool = pooled(truth, others) if name in POOLED else {}
+    for tensor, b in truth.arrays.items():
+        if fnmatch.fnmatch(tensor, NOT_COMPARED):
+            continue
+        a = got.arrays.get(tensor)
+        if a is None or a.shape != b.shape:
+            found.append(_misfit(tensor, panel, a, b))
+            continue
+        kinds = ("bits",) if exact else kinds_of(name, tensor)
+        least = least_scale(name, tensor, truth)
+        floors = {} if kinds == ("bits",) else floor_of(tensor, kinds, b, others, least)
+        if LADDER[name].gate == "growth":
+            for kind in floors:
+                key = (tensor.rpartition("/")[0], kind)
+                grown[key] = floors[kind] = max(floors[kind], grown.get(key, 0.0))
+        floors = {kind: max(floor, pool.get(kind, 0.0)) for kind, floor in floors.items()}
+        found.append(_worst(name, tensor, panel, measures.distances(kinds, a, b, least), floors))
+    extra = [t for t in got.arrays if t not in truth.arrays and name != "layers"]
+    found += [Finding(t, panel, "", np.inf, 0, 0, "is not in the reference") for t in extra]
+    return found
+
+
+def _worst(
+    name: str, tensor: str, panel: str, errors: Distances, floors: Distances
+) -> Finding:
+    k = tolerances().rungs[name].k
+    each = [
+        Finding(tensor, panel, kind, error, floors.get(kind, 0.0), k * floors.get(kind, 0.0))
+        for kind, error in errors.items()
+    ]
+    return max(each, key=lambda f: f.ratio)
+
+
+def _fact_findings(truth: Rung, panel: str, got: Rung) -> list[Finding]:
+    found = []
+    for key, value in truth.facts.items():
+        other = got.facts.get(key, "nothing")
+        same = other == value
+        text = "" if same else f"is {other}, expected {value}"
+        found.append(Finding(key, panel, "equal", 0.0 if same else 1.0, 0.0, 0.0, text))
+    return found
+
+
+def _misfit(tensor: str, panel: str, a: Array | None, b: Array) -> Finding:
+    text = "is missing" if a is None else f"has shape {a.shape}, expected {b.shape}"
+    return Finding(tensor, panel, "shape", float("inf"), 0.0, 0.0, text)
+
+
+def kinds_of(rung: str, tensor: str) -> tuple[str, ...]:
+    """The measures that decide about a tensor."""
+    table = KINDS.get(rung, [("*", ("max",))])
+    return next(kinds for pattern, kinds in table if fnmatch.fnmatch(tensor, pattern))
+
+
+def least_scale(rung: str, tensor: str, truth: Rung) -> float:
+    """The smallest scale that a tensor's error is taken relative to: of what a gradient of zero
+    leaves, only rounding is to be seen."""
+    share, arrays = tolerances().least_gradient, truth.arrays
+    if rung == "gradients" and "total norm" in arrays:
+        return share * float(arrays["total norm"])
+    if rung == "lockstep" and tensor.startswith("adam_") and "norm/0001" in arrays:
+        size = share * float(arrays["norm/0001"])
+        return size * size if tensor.startswith("adam_v/") else size
+    return 0.0
+
+
+def pooled(truth: Rung, others: Mapping[str, Passes]) -> Distances:
+    """The largest floor over a rung: of single numbers, one may be right by luck."""
+    floors = [floor_of(t, ("max",), b, others, 0.0) for t, b in truth.arrays.items()]
+    return {"max": max((floor["max"] for floor in floors), default=0.0)}
+
+
+def floor_of(
+    tensor: str, kinds: tuple[str, ...], b: Array, others: Mapping[str, Passes], least: float
+) -> Distances:
+    """What the other panels' sound arithmetic is away from the truth, by measure."""
+    t = tolerances()
+    rounding = 1.0 / b.size if kinds == ("pixels",) else t.rounding
+    floors = dict.fromkeys(kinds, rounding)
+    for passes in others.values():
+        clean = passes.clean.arrays.get(tensor)
+        if clean is None or clean.shape != b.shape:
+            continue
+        errors = measures.distances(kinds, clean, b, least)
+        noise = dict.fromkeys(kinds, rounding)
+        for nudged in passes.nudged:
+            moved = nudged.arrays.get(tensor)
+            if moved is not None and moved.shape == clean.shape:
+                change = measures.distances(kinds, moved, clean, least)
+                noise = {k: max(noise[k], change[k]) for k in kinds}
+        for k in kinds:
+            floors[k] = max(floors[k], noise[k], min(errors[k], t.cap * noise[k]))
+    return floors
+
+
+def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:
+    """The largest distance between the first two panels, for the page."""
+    if len(clean) < 2 or LADDER[name].gate == "exact":
+        return 0.0
+    a, b = clean[0].arrays, clean[1].arrays
+    both = [t for t in truth.arrays if t in a and t in b and a[t].shape == b[t].shape]
+    found = [
+        max(
+            measures.distances(
+                kinds_of(name, t), a[t], b[t], least_scale(name, t, truth)
+            ).values()
+        )
+        for t in both
+    ]
+    return max((x for x in found if np.isfinite(x)), default=0.0)
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON values; what is infinite is null."""
+    numbers = {"error": finding.error, "floor": finding.floor, "gate": finding.gate}
+    kept = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
+    words = {"tensor": finding.name, "panel": finding.panel, "measure": finding.measure}
+    text = {"text": finding.text} if finding.text else {}
+    return {**words, **kept, "failed": finding.failed, **text}
