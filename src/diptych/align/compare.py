@@ -25,7 +25,9 @@ from diptych.align.trace import Rung
 
 PASS, FAIL, ABSENT = "pass", "fail", "not available"
 NOT_COMPARED = "in/*"
-POOLED = ("loss", "update")
+POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's
+NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are no sequence of steps
+AHEAD = 2
 # Which distances decide, by the tensor's name; the first pattern that fits counts.
 KINDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "gradients": [("total norm", ("max",)), ("*", ("max", "angle"))],
@@ -92,17 +94,32 @@ class Passes:
     nudged: Sequence[Rung] = ()
 
 
+def gate_kind(name: str) -> str:
+    """How a rung is judged; one that the ladder does not know is judged by a floor."""
+    return LADDER[name].gate if name in LADDER else "floor"
+
+
+def gate_of(name: str) -> Gate:
+    """A rung's tolerance."""
+    rungs = tolerances().rungs
+    return rungs.get(name, rungs["trace"])
+
+
 def judge(
-    name: str, truth: Rung, panels: Mapping[str, Passes], only: str | None = None
+    name: str,
+    truth: Rung,
+    panels: Mapping[str, Passes],
+    only: str | None = None,
+    gate: str | None = None,
 ) -> Verdict:
-    """One rung's verdict on all panels, or on one of them."""
-    gate = tolerances().rungs[name]
-    verdict = Verdict(name, PASS, gate, seconds=sum(p.clean.seconds for p in panels.values()))
+    """One rung's verdict on all panels, or on one of them; by its own gate, or another's."""
+    chosen = gate_of(gate or name)
+    verdict = Verdict(name, PASS, chosen, seconds=sum(p.clean.seconds for p in panels.values()))
     for panel, passes in panels.items():
         if only not in (None, panel):
             continue
-        others = {q: p for q, p in panels.items() if q != panel} or {panel: passes}
-        verdict.findings += _findings(name, truth, panel, passes.clean, others)
+        others = {q: p for q, p in panels.items() if q != panel}
+        verdict.findings += _findings(name, truth, panel, passes.clean, others, chosen.k)
     order = {tensor: i for i, tensor in enumerate(truth.names)}
     verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
     if any(f.failed for f in verdict.findings):
@@ -113,12 +130,11 @@ def judge(
 
 
 def _findings(
-    name: str, truth: Rung, panel: str, got: Rung, others: Mapping[str, Passes]
+    name: str, truth: Rung, panel: str, got: Rung, others: Mapping[str, Passes], k: float
 ) -> list[Finding]:
     found = _fact_findings(truth, panel, got)
-    exact = LADDER[name].gate == "exact"
-    grown: dict[tuple[str, str], float] = {}
-    pool = pooled(truth, others) if name in POOLED else {}
+    exact = gate_kind(name) == "exact"
+    floors = {} if exact else floors_of(name, truth, others)
     for tensor, b in truth.arrays.items():
         if fnmatch.fnmatch(tensor, NOT_COMPARED):
             continue
@@ -127,23 +143,44 @@ def _findings(
             found.append(_misfit(tensor, panel, a, b))
             continue
         kinds = ("bits",) if exact else kinds_of(name, tensor)
-        least = least_scale(name, tensor, truth)
-        floors = {} if kinds == ("bits",) else floor_of(tensor, kinds, b, others, least)
-        if LADDER[name].gate == "growth":
-            for kind in floors:
-                key = (tensor.rpartition("/")[0], kind)
-                grown[key] = floors[kind] = max(floors[kind], grown.get(key, 0.0))
-        floors = {kind: max(floor, pool.get(kind, 0.0)) for kind, floor in floors.items()}
-        found.append(_worst(name, tensor, panel, measures.distances(kinds, a, b, least), floors))
+        errors = measures.distances(kinds, a, b, least_scale(name, tensor, truth))
+        found.append(_worst(k, tensor, panel, errors, floors.get(tensor, {})))
     extra = [t for t in got.arrays if t not in truth.arrays and name != "layers"]
     found += [Finding(t, panel, "", np.inf, 0, 0, "is not in the reference") for t in extra]
     return found
 
 
-def _worst(
-    name: str, tensor: str, panel: str, errors: Distances, floors: Distances
-) -> Finding:
-    k = tolerances().rungs[name].k
+def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str, Distances]:
+    """The floor of each tensor of a rung, by measure; nothing for what must be equal."""
+    found: dict[str, Distances] = {}
+    for tensor, b in truth.arrays.items():
+        kinds = kinds_of(name, tensor)
+        if kinds != ("bits",) and not fnmatch.fnmatch(tensor, NOT_COMPARED):
+            least = least_scale(name, tensor, truth)
+            found[tensor] = floor_of(tensor, kinds, b, others, least)
+    if name in POOLED:
+        most = max((floor["max"] for floor in found.values()), default=0.0)
+        return {tensor: {"max": most} for tensor in found}
+    if gate_kind(name) == "growth":
+        groups: dict[str, list[str]] = {}
+        for tensor in found:
+            groups.setdefault(tensor.rpartition("/")[0], []).append(tensor)
+        for tensors in groups.values():
+            if tensors[0].rpartition("/")[0] not in NOT_STEPS:
+                _grow(found, tensors)
+    return found
+
+
+def _grow(floors: dict[str, Distances], tensors: Sequence[str]) -> None:
+    """Each step's floor becomes the largest up to it, and of the next steps, AHEAD of them: one
+    number alone may be right by luck."""
+    for kind in floors[tensors[0]]:
+        row = [floors[t][kind] for t in tensors]
+        for i, tensor in enumerate(tensors):
+            floors[tensor][kind] = max(row[: i + 1 + AHEAD])
+
+
+def _worst(k: float, tensor: str, panel: str, errors: Distances, floors: Distances) -> Finding:
     each = [
         Finding(tensor, panel, kind, error, floors.get(kind, 0.0), k * floors.get(kind, 0.0))
         for kind, error in errors.items()
@@ -184,12 +221,6 @@ def least_scale(rung: str, tensor: str, truth: Rung) -> float:
     return 0.0
 
 
-def pooled(truth: Rung, others: Mapping[str, Passes]) -> Distances:
-    """The largest floor over a rung: of single numbers, one may be right by luck."""
-    floors = [floor_of(t, ("max",), b, others, 0.0) for t, b in truth.arrays.items()]
-    return {"max": max((floor["max"] for floor in floors), default=0.0)}
-
-
 def floor_of(
     tensor: str, kinds: tuple[str, ...], b: Array, others: Mapping[str, Passes], least: float
 ) -> Distances:
@@ -215,16 +246,12 @@ def floor_of(
 
 def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:
     """The largest distance between the first two panels, for the page."""
-    if len(clean) < 2 or LADDER[name].gate == "exact":
+    if len(clean) < 2 or gate_kind(name) == "exact":
         return 0.0
     a, b = clean[0].arrays, clean[1].arrays
     both = [t for t in truth.arrays if t in a and t in b and a[t].shape == b[t].shape]
     found = [
-        max(
-            measures.distances(
-                kinds_of(name, t), a[t], b[t], least_scale(name, t, truth)
-            ).values()
-        )
+        max(measures.distances(kinds_of(name, t), a[t], b[t], least_scale(name, t, truth)).values())
         for t in both
     ]
     return max((x for x in found if np.isfinite(x)), default=0.0)

@@ -57,9 +57,7 @@ def find_images(settings: Config) -> tuple[npt.NDArray[np.uint8], str]:
     """The config's images, or keyed synthetic ones of their shape, and where they are from."""
     data = settings.data
     try:
-        found = load_dataset(
-            data.source, data.split, image_size=data.image_size, download=False
-        )
+        found = load_dataset(data.source, data.split, image_size=data.image_size, download=False)
     except UserError:
         shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
         drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)

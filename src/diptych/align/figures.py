@@ -83,7 +83,9 @@ def envelope(curves: Mapping[str, Any], theme: Theme) -> Figure:
     for panel in panels:
         apart = np.maximum(np.abs(np.array(curves[panel][0]) - truth) / truth, LEAST)
         ax.plot(x, apart, marker="o", **line(theme, colour(theme, panel), False))
-        ends.append((float(apart[-1]), f"{NAMES.get(panel, panel)}\nfrom truth", colour(theme, panel)))
+        ends.append(
+            (float(apart[-1]), f"{NAMES.get(panel, panel)}\nfrom truth", colour(theme, panel))
+        )
     name_ends(ax, theme, ends)
     return figure
 
@@ -117,5 +119,3 @@ def folded(values: Any, most: int = 256) -> Any:
             edges = np.linspace(0, size, most, endpoint=False).astype(int)
             rows = np.maximum.reduceat(rows, edges, axis=axis)
     return rows
-
-

@@ -101,9 +101,13 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
     began = time.perf_counter()
     rungs = [name for name in request.rungs if available(name)]
     chosen = mutations.choose(request.mutate)
-    missing = sorted({m.rung for m in chosen} - set(rungs) - {n for n in LADDER if not available(n)})
+    missing = sorted(
+        {m.rung for m in chosen} - set(rungs) - {n for n in LADDER if not available(n)}
+    )
     if missing:
-        raise UserError(f"--rungs leaves out '{missing[0]}', where a planted fault must fail; add it")
+        raise UserError(
+            f"--rungs leaves out '{missing[0]}', where a planted fault must fail; add it"
+        )
     folder = keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -162,7 +166,9 @@ def _trace(
             jobs = [job(panel, 0, rungs)]
             jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             if panel == into:
-                jobs += [job(panel, m.name, _upto(rungs, m.rung)) for m in chosen if m.rung in rungs]
+                jobs += [
+                    job(panel, m.name, _upto(rungs, m.rung)) for m in chosen if m.rung in rungs
+                ]
             found |= {(panel, _key(j)): j["out"] for j in jobs}
             running.append(Subject(spec(panel, first["out"]), jobs, folder, say))
         for each in running:
@@ -196,9 +202,7 @@ def passes_of(traces: Traces, panel: str, name: str) -> Passes:
     return Passes(traces[panel, 0].rung(name), rows)
 
 
-def _judge(
-    name: str, traces: Traces, panels: Sequence[str]
-) -> tuple[Verdict, dict[str, Any]]:
+def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, dict[str, Any]]:
     """A rung's verdict, and the arrays that its figures need."""
     truth = truth_of(traces, name)
     passes = {panel: passes_of(traces, panel, name) for panel in panels}

@@ -31,7 +31,7 @@ def distances(kinds: tuple[str, ...], a: Array, b: Array, least: float = 0.0) ->
     if a.shape != b.shape:
         return {kind: float("inf") for kind in kinds}
     if a.size == 0:
-        return {kind: 0.0 for kind in kinds}
+        return dict.fromkeys(kinds, 0.0)
     if kinds in (("bits",), ("pixels",)):
         return {kinds[0]: float(np.mean(_unequal(a, b)))}
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)

@@ -166,6 +166,8 @@ def _method(result: dict[str, Any]) -> dict[str, Any]:
         "is what is allowed over what was found: 1 or more passes.",
     ]
     if result["data"] == "synthetic":
-        lines.append("The preset's images are not on this machine: synthetic ones took their place.")
+        lines.append(
+            "The preset's images are not on this machine: synthetic ones took their place."
+        )
     return {"key": "method", "title": "How it is judged", "sentences": lines, "figures": [],
             "tables": []}  # fmt: skip

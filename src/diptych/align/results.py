@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.align.compare import ABSENT, FAIL, PASS, Verdict, as_json
+from diptych.align.compare import ABSENT, FAIL, PASS, Verdict, as_json, gate_kind
 from diptych.align.ladder import Climb
 from diptych.align.rungs import LADDER
 from diptych.report.wording import significant
@@ -27,15 +27,19 @@ def content(climb: Climb) -> dict[str, Any]:
         "environment": {name: about["environment"] for name, about in climb.about.items()},
         "passed": climb.passed,
         "first_failure": _first(climb),
-        "rungs": [_rung(v, list(request.backends), v.rung in survivors) for v in climb.verdicts],
+        "rungs": [
+            rung_content(v, list(request.backends), v.rung in survivors) for v in climb.verdicts
+        ],
         "mutations": climb.mutants,
         "seconds": climb.seconds,
         "conclusion": conclusion(climb),
     }
 
 
-def _rung(verdict: Verdict, panels: list[str], survived: bool) -> dict[str, Any]:
-    step, gate, worst = LADDER[verdict.rung], verdict.gate, verdict.worst
+def rung_content(verdict: Verdict, panels: list[str], survived: bool) -> dict[str, Any]:
+    """One rung's entry in align.json."""
+    claim = LADDER[verdict.rung].claim if verdict.rung in LADDER else "traced arrays agree"
+    gate, worst = verdict.gate, verdict.worst
     numbers: dict[str, Any] = {"error": None, "floor": None, "margin": None, "worst": None}
     if worst is not None:
         row = as_json(worst)
@@ -44,10 +48,10 @@ def _rung(verdict: Verdict, panels: list[str], survived: bool) -> dict[str, Any]
     first = verdict.first_failure
     return {
         "rung": verdict.rung,
-        "claim": step.claim,
+        "claim": claim,
         "verdict": FAIL if survived else verdict.verdict,
         "mutation_survived": survived,
-        "gate": step.gate,
+        "gate": gate_kind(verdict.rung),
         "k": gate.k,
         "k_reason": gate.reason,
         "k_date": gate.date,
@@ -104,9 +108,7 @@ def conclusion(climb: Climb) -> str:
     if lost:
         m = lost[0]
         instead = f"caught by '{m['caught_by']}' instead" if m["caught_by"] else "nothing caught it"
-        return (
-            f"first failure: rung '{m['rung']}', the planted fault '{m['name']}' survived: {instead}"
-        )
+        return f"first failure: rung '{m['rung']}', the planted fault '{m['name']}' survived: {instead}"
     climbed = [v for v in climb.verdicts if v.verdict == PASS]
     absent = [v.rung for v in climb.verdicts if v.verdict == ABSENT]
     rest = f"; not available: {', '.join(absent)}" if absent else ""
@@ -142,15 +144,7 @@ HEAD = ("rung", "verdict", "error", "floor", "margin", "worst tensor")
 
 def table(climb: Climb) -> str:
     """The terminal's table, and one of the planted faults where there are any."""
-    rows = [HEAD]
-    for rung in content(climb)["rungs"]:
-        worst = rung["worst"] or {}
-        name = f"{worst['tensor']} ({worst['panel']})" if worst and rung["error"] != 0 else ""
-        rows.append(
-            (rung["rung"], rung["verdict"], _number(rung["error"]), _number(rung["floor"]),
-             _margin(rung["margin"]), name)
-        )  # fmt: skip
-    text = _columns(rows)
+    text = rung_table(content(climb)["rungs"])
     if climb.mutants:
         faults = [("planted fault", "into", "must fail", "caught by", "tensor", "")]
         faults += [
@@ -162,11 +156,20 @@ def table(climb: Climb) -> str:
     return text
 
 
+def rung_table(rungs: list[dict[str, Any]]) -> str:
+    """One line a rung."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for rung in rungs:
+        worst = rung["worst"] or {}
+        name = f"{worst['tensor']} ({worst['panel']})" if worst and rung["error"] != 0 else ""
+        rows.append(
+            (rung["rung"], rung["verdict"], _number(rung["error"]), _number(rung["floor"]),
+             _number(rung["margin"]), name)
+        )  # fmt: skip
+    return _columns(rows)
+
+
 def _number(value: float | None) -> str:
-    return "" if value is None else significant(value)
-
-
-def _margin(value: float | None) -> str:
     return "" if value is None else significant(value)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from diptych.align.desk import Desk, Spec, spec_from
 from diptych.align.panels import Panel
 from diptych.align.rungs import LADDER
+from diptych.align.rungs import port as port_rungs
 from diptych.align.trace import Tracer
 from diptych.errors import MachineError, UserError
 
@@ -48,7 +49,7 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
             stack.enter_context(planted(fault, panel))
         tracer = stack.enter_context(Tracer(Path(job["out"]), panel.name, **about))
         try:
-            desk = Desk(panel, spec, tracer, job["nudge"])
+            desk = desk_for(panel, spec, tracer, job["nudge"])
             tracer.about["data"] = desk.data_from
             for name in job["rungs"]:
                 climb(desk, name, fault)
@@ -60,12 +61,22 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
     say(done=job["out"])
 
 
+def desk_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Desk:
+    """The desk of a panel, or of a user's port."""
+    if spec.port.get("target"):
+        return port_rungs.PortDesk(panel, spec, tracer, nudge)
+    return Desk(panel, spec, tracer, nudge)
+
+
 def climb(desk: Desk, name: str, fault: str | None) -> None:
     """Trace one rung."""
     began = time.perf_counter()
     desk.rung = name
     desk.tracer.begin(name)
-    LADDER[name].trace(desk)
+    if desk.spec.port:
+        port_rungs.TRACES[name](desk)
+    else:
+        LADDER[name].trace(desk)
     desk.panel.backend.synchronize()
     seconds = time.perf_counter() - began
     desk.tracer.timed(seconds)

@@ -2,8 +2,8 @@
 
 Verbs import what they need when they run, so that `diptych --help` is quick and loads no framework.
 stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fault, 2 the user's,
-3 an alignment that fails,
-130 and 143 after Ctrl-C and SIGTERM.
+3 an alignment
+that fails, 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations

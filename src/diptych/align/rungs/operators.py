@@ -43,7 +43,7 @@ CASES: dict[str, Case] = {
     "norm, offset": Case("GroupNorm", {"x": PICTURE}, (C,), offset=30.0),
     "linear": Case("Linear", {"x": (8, 32)}, (32, 128)),
     "silu": Case("silu", {"x": (8, 128)}, scale=4.0),
-    "attention": Case("attention", {name: PICTURE for name in "qkv"}, scale=1.5),
+    "attention": Case("attention", dict.fromkeys("qkv", PICTURE), scale=1.5),
     "upsample": Case("upsample", {"x": (B, C, 4, 4)}),
     "avg_pool": Case("avg_pool", {"x": PICTURE}),
     "concat": Case("concat", {"a": PICTURE, "b": (B, 32, 8, 8)}),

@@ -26,19 +26,7 @@ NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-5, "max_norm": 1.0
 
 def trace_loss(desk: Desk) -> None:
     """The batch's loss, each image's, one timestep's at a time, the sum over pixels, dropout."""
-    learner = desk.learner()
-    batch = desk.moved_batch(desk.batches().batch(1))
-    desk.add("batch", value(desk, learner, batch))
-    for i in range(len(batch.x0)):
-        desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
-    source, last = desk.batches(), desk.config.diffusion.timesteps - 1
-    for t in (0, last // 8, last):
-        many = np.full(len(batch.x0), t)
-        at_t = dataclasses.replace(
-            batch, t=many, alpha=source.alpha[many], sigma=source.sigma[many],
-            embedding=source.embedding[many],
-        )  # fmt: skip
-        desk.add(f"t={t}", value(desk, learner, at_t))
+    batch = trace_plain_loss(desk)
     other = "mean" if desk.config.train.loss == "sum" else "sum"
     settings = desk.settings(train__loss=other)
     desk.add(f"{other} over pixels", value(desk, desk.learner(settings), batch))
@@ -46,6 +34,24 @@ def trace_loss(desk: Desk) -> None:
     dropped = desk.settings(model__dropout=DROPOUT, train__noise="host", **size)
     with_masks = desk.moved_batch(desk.batches(dropped).batch(1))
     desk.add("with dropout", value(desk, desk.learner(dropped), with_masks))
+
+
+def trace_plain_loss(desk: Desk) -> Batch:
+    """The batch's loss, each image's, and one timestep's at a time; gives the batch."""
+    learner, source = desk.learner(), desk.batches()
+    batch = desk.moved_batch(source.batch(1))
+    desk.add("batch", value(desk, learner, batch))
+    for i in range(len(batch.x0)):
+        desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
+    last = desk.config.diffusion.timesteps - 1
+    for t in (0, last // 8, last):
+        many = np.full(len(batch.x0), t)
+        at_t = dataclasses.replace(
+            batch, t=many, alpha=source.alpha[many], sigma=source.sigma[many],
+            embedding=source.embedding[many],
+        )  # fmt: skip
+        desk.add(f"t={t}", value(desk, learner, at_t))
+    return batch
 
 
 def value(desk: Desk, learner: Any, batch: Batch) -> Array:
