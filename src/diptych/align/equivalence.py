@@ -44,8 +44,7 @@ def paired_tost(a: Sequence[float], b: Sequence[float], margin: float) -> dict[s
     if not math.isfinite(mean):
         raise UserError("a loss is not a positive number; the runs cannot be compared")
     half = float(stats.t.ppf(1 - LEVEL, n - 1)) * error
-    p = max(_tail((mean - limit) / error if error else -np.inf * (limit - abs(mean)), n),
-            _tail((-limit - mean) / error if error else -np.inf * (limit - abs(mean)), n))  # fmt: skip
+    p = max(_tail(mean - limit, error, n), _tail(-limit - mean, error, n))
     return {
         "ratio": math.exp(mean),
         "low": math.exp(mean - half),
@@ -58,5 +57,8 @@ def paired_tost(a: Sequence[float], b: Sequence[float], margin: float) -> dict[s
     }
 
 
-def _tail(t: float, n: int) -> float:
-    return float(stats.t.cdf(t, n - 1))
+def _tail(distance: float, error: float, n: int) -> float:
+    """The chance of a mean so far below the limit, were the truth the limit."""
+    if error == 0:
+        return 0.0 if distance < 0 else 1.0
+    return float(stats.t.cdf(distance / error, n - 1))

@@ -219,7 +219,7 @@ ROWS = (
     ("attention_scale", "operators", "attention is scaled by C^-0.25", attention_scale),
     ("swapped_norms", "layers", "a block's two norms are swapped", swapped_norms),
     ("keys_for_values", "layers", "attention takes keys for values", keys_for_values),
-    ("antithetic_off", "loss", "the batch's second half repeats timesteps, in place of mirroring them",
+    ("antithetic_off", "loss", "a batch's second half repeats timesteps, unmirrored",
      antithetic_off),
     ("loss_denominator", "loss", "the batch's mean is taken over n - 1", loss_denominator),
     ("dropout_ignored", "loss", "dropout's masks are not applied", dropout_ignored),

@@ -1,4 +1,4 @@
-"""`diptych align`: three subjects climb the rungs, a comparer judges, faults are planted and caught.
+"""`diptych align`: subjects climb the rungs, a comparer judges, planted faults are caught.
 
     reference (float64)   one pass; its layers' inputs feed the panels
     each panel            a clean pass, passes with nudged inputs, a pass for each planted fault
@@ -18,8 +18,9 @@ from typing import Any
 
 from diptych import blueprint
 from diptych.align import compare, mutations
-from diptych.align.compare import ABSENT, FAIL, PASS, Passes, Verdict
+from diptych.align.compare import ABSENT, FAIL, PASS, Verdict
 from diptych.align.desk import Spec, find_images
+from diptych.align.floors import Passes, gate_of
 from diptych.align.panels import REFERENCE
 from diptych.align.processes import Say, subjects
 from diptych.align.rungs import LADDER, available
@@ -115,7 +116,7 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         verdicts, kept = [], {}
         for name in request.rungs:
             if name not in rungs:
-                gate = compare.tolerances().rungs[name]
+                gate = gate_of(name)
                 verdicts.append(Verdict(name, ABSENT, gate))
                 continue
             verdict, arrays = _judge(name, traces, request.backends)

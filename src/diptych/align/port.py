@@ -18,8 +18,9 @@ from typing import Any
 
 from diptych import blueprint
 from diptych.align import compare, results
-from diptych.align.compare import FAIL, Finding, Passes, Verdict
+from diptych.align.compare import FAIL, Finding, Verdict
 from diptych.align.desk import Spec, find_images
+from diptych.align.floors import Passes, gate_of
 from diptych.align.names import matched, read_names, translate
 from diptych.align.panels import REFERENCE
 from diptych.align.processes import Say, Subject, subjects
@@ -205,7 +206,7 @@ def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
     if name != "layers":
         panels = {PORT: Passes(got), "panel": Passes(own[0], own[1:])}
         return compare.judge(name, right, panels, only=PORT)
-    verdict = Verdict(name, compare.PASS, compare.gate_of(name), seconds=got.seconds)
+    verdict = Verdict(name, compare.PASS, gate_of(name), seconds=got.seconds)
     for tensor in got.arrays:
         verdict.findings.append(_nearest(name, tensor, right, got, own))
     if any(f.failed for f in verdict.findings):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.align.compare import ABSENT, FAIL, PASS, Verdict, as_json, gate_kind
+from diptych.align.compare import ABSENT, FAIL, PASS, Verdict, as_json
+from diptych.align.floors import gate_kind
 from diptych.align.ladder import Climb
 from diptych.align.rungs import LADDER
 from diptych.report.wording import significant
@@ -107,8 +108,9 @@ def conclusion(climb: Climb) -> str:
     lost = [m for m in climb.mutants if m["verdict"] == FAIL]
     if lost:
         m = lost[0]
-        instead = f"caught by '{m['caught_by']}' instead" if m["caught_by"] else "nothing caught it"
-        return f"first failure: rung '{m['rung']}', the planted fault '{m['name']}' survived: {instead}"
+        by = m["caught_by"]
+        instead = f"'{by}' failed before it" if by else "nothing caught it"
+        return f"first failure: rung '{m['rung']}', planted '{m['name']}' survived: {instead}"
     climbed = [v for v in climb.verdicts if v.verdict == PASS]
     absent = [v.rung for v in climb.verdicts if v.verdict == ABSENT]
     rest = f"; not available: {', '.join(absent)}" if absent else ""
@@ -134,8 +136,8 @@ def describe(verdict: Verdict) -> str:
     if first.measure == "bits":
         return f"tensor '{first.name}' of {first.panel}: {first.error:.1%} of its values differ"
     return (
-        f"tensor '{first.name}' of {first.panel}: {first.measure} error {significant(first.error)}, "
-        f"allowed {significant(first.gate)}"
+        f"tensor '{first.name}' of {first.panel}: {first.measure} error "
+        f"{significant(first.error)}, allowed {significant(first.gate)}"
     )
 
 
