@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 from typing import Any
 
 import numpy as np
 
 from diptych import config, sampler, schedule
-from diptych import train as training
 from diptych.align.rungs import metric
 from diptych.data import batches as data_batches
 
@@ -65,11 +65,15 @@ def schedule_shifted(_: Any, patch: Any) -> None:
 
 
 def warm_up_ignored(_: Any, patch: Any) -> None:
-    patch.set(training, "learning_rate", lambda base, warmup_steps, step: base)
+    patch.set(
+        importlib.import_module("diptych.train"),
+        "learning_rate",
+        lambda base, warmup_steps, step: base,
+    )
 
 
 def spacing_mistaken(_: Any, patch: Any) -> None:
-    original = sampler.make_spacing
+    original = patch.original(sampler, "make_spacing")
 
     def make(name: str, steps: int, timesteps: int) -> Any:
         return original("quad" if name == "uniform" else name, steps, timesteps)
@@ -82,7 +86,7 @@ def last_alpha(_: Any, patch: Any) -> None:
 
 
 def noise_reused(_: Any, patch: Any) -> None:
-    original = sampler.normal_per_image
+    original = patch.original(sampler, "normal_per_image")
     patch.set(
         sampler,
         "normal_per_image",

@@ -113,7 +113,8 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         traces = _trace(request, rungs, chosen, folder.resolve(), say)
-        verdicts, kept = [], {}
+        verdicts: list[Verdict] = []
+        kept: dict[str, Any] = {}
         for name in request.rungs:
             if name not in rungs:
                 gate = gate_of(name)

@@ -27,6 +27,10 @@ class Patch:
         self.undo.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
+    def original(self, owner: Any, name: str) -> Any:
+        """What stands there now, also a name that a module has from elsewhere."""
+        return getattr(owner, name)
+
     def restore(self) -> None:
         """All as it was."""
         for owner, name, value in reversed(self.undo):

@@ -113,7 +113,12 @@ def _figures(verdict: Verdict, climb: Climb) -> Iterator[dict[str, Any]]:
         drawn.append(("Difference of the losses", lambda t: figures.envelope(curves, t)))
     worst = climb.kept.get(f"worst/{verdict.rung}")
     if worst is not None and worst[0].error > 0 and worst[1].size > 1:
-        drawn.append(("Error within the worst tensor", lambda t: figures.heat_map(*worst, t)))
+        drawn.append(
+            (
+                "Error within the worst tensor",
+                lambda t: figures.heat_map(worst[0], worst[1], worst[2], t),
+            )
+        )
     with drawing.settings():
         for alt, draw in drawn:
             light, dark = (_data_uri(drawing.png(draw(t))) for t in (drawing.LIGHT, drawing.DARK))

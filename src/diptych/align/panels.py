@@ -51,7 +51,7 @@ class Panel:
 
     def read(self, values: Any) -> Array:
         """A device array on the host."""
-        return self.backend.numpy(values)
+        return np.asarray(self.backend.numpy(values))
 
     def parameter(self, values: Array) -> Any:
         """A host array that a layer takes as its weight, and that has a gradient."""

@@ -130,7 +130,7 @@ class Residual(nn.Module):
         if mask is not None:
             h = dropout(h, mask, self.rate)
         shortcut = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
-        return shortcut + self.conv2(h)
+        return add(shortcut, self.conv2(h))
 
 
 class Attention(nn.Module):
@@ -143,7 +143,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        return x + self.proj_out(attention(self.q(h), self.k(h), self.v(h)))
+        return add(x, self.proj_out(attention(self.q(h), self.k(h), self.v(h))))
 
 
 class Resample(nn.Module):
@@ -211,21 +211,26 @@ class UNet(nn.Module):
         h = self.conv_in(x)
         skips = [h]
         for level in self.down:
-            for i, block in enumerate(level.block):
+            for i, block in enumerate(_parts(level, "block")):
                 h = block(h, temb, left.pop(0) if left else None)
-                h = level.attn[i](h) if len(level.attn) else h
+                h = _parts(level, "attn")[i](h) if _parts(level, "attn") else h
                 skips.append(h)
             if hasattr(level, "downsample"):
-                h = level.downsample(h)
+                h = _parts(level, "downsample")(h)
                 skips.append(h)
         h = self.mid.attn_1(self.mid.block_1(h, temb, left.pop(0) if left else None))
         h = self.mid.block_2(h, temb, left.pop(0) if left else None)
         for level in list(self.up)[::-1]:
-            for i, block in enumerate(level.block):
+            for i, block in enumerate(_parts(level, "block")):
                 h = block(concat(h, skips.pop()), temb, left.pop(0) if left else None)
-                h = level.attn[i](h) if len(level.attn) else h
-            h = level.upsample(h) if hasattr(level, "upsample") else h
+                h = _parts(level, "attn")[i](h) if _parts(level, "attn") else h
+            h = _parts(level, "upsample")(h) if hasattr(level, "upsample") else h
         return self.conv_out(self.norm_out(h))
+
+
+def _parts(level: nn.Module, name: str) -> Any:
+    """A level's own module or list of modules."""
+    return getattr(level, name)
 
 
 def double(values: npt.NDArray[Any]) -> Tensor:

@@ -84,7 +84,7 @@ class Learner:
         square = (eps - self.network(x_t, double(batch.embedding), masks)) ** 2
         per_image = square.flatten(1)
         each = per_image.mean(1) if self.train.loss == "mean" else per_image.sum(1)
-        return each.mean()
+        return torch.mean(each)
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         loss = self.loss(batch)
@@ -96,8 +96,9 @@ class Learner:
         self.count += 1
         t = self.train
         params = {name: p.detach().numpy() for name, p in self.raw.items()}  # shares its memory
+        ema, m, v = self.groups
         norm = adam(
-            params, gradients, *self.groups[1:], self.groups[0], lr=lr, beta1=t.beta1,
+            params, gradients, m, v, ema, lr=lr, beta1=t.beta1,
             beta2=t.beta2, eps=t.eps, step=self.count, max_norm=t.grad_clip or math.inf,
             ema_rate=t.ema_rate,
         )  # fmt: skip

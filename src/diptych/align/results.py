@@ -148,7 +148,9 @@ def table(climb: Climb) -> str:
     """The terminal's table, and one of the planted faults where there are any."""
     text = rung_table(content(climb)["rungs"])
     if climb.mutants:
-        faults = [("planted fault", "into", "must fail", "caught by", "tensor", "")]
+        faults: list[tuple[str, ...]] = [
+            ("planted fault", "into", "must fail", "caught by", "tensor", "")
+        ]
         faults += [
             (m["name"], m["panel"], m["rung"], m["caught_by"] or m["verdict"], m["tensor"] or "",
              "" if m["verdict"] != FAIL else "SURVIVED")

@@ -38,9 +38,8 @@ def trace_data(desk: Desk) -> None:
     desk.note("images from", desk.data_from)
     source = desk.batches(desk.config)
     desk.note("steps in an epoch", source.steps_per_epoch)
-    for step in (*range(1, FIRST + 1), source.steps_per_epoch):
-        if step > FIRST or step <= source.steps_per_epoch:
-            _add_batch(desk, f"step {step}", source.batch(step))
+    for step in sorted({*range(1, FIRST + 1), source.steps_per_epoch}):
+        _add_batch(desk, f"step {step}", source.batch(step))
     probe = desk.settings(
         data__channels=3, data__random_flip=True, train__batch_size=4, train__noise="host"
     )

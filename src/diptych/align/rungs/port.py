@@ -73,7 +73,7 @@ class PortLearner:
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         desk, loss = self.desk, self.loss(batch)
-        found = desk.panel.gradients(loss, list(desk.own.values()), np.float32(1))
+        found = desk.panel.gradients(loss, list(desk.own.values()), np.array(1, dtype=np.float32))
         return 0.0, dict(zip(desk.own, found, strict=True))
 
     def state(self) -> State:

