@@ -170,7 +170,7 @@ def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
 
 
 def test_every_preset_is_a_config() -> None:
-    assert preset_names() == ["fashion_mnist", "mnist", "tiny"]
+    assert preset_names() == ["cifar10", "fashion_mnist", "mnist", "tiny"]
     for name in preset_names():
         config = load_config(name)
         assert validate(parse_tree(to_yaml(config), name), name) == config

@@ -2,7 +2,8 @@
 
 Verbs import what they need when they run, so that `diptych --help` is quick and loads no framework.
 stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fault, 2 the user's,
-130 and 143 after Ctrl-C and SIGTERM.
+3 an alignment that
+fails, 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from diptych._version import __version__
+from diptych.cli.align import align
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
 from diptych.cli.evaluate import evaluate, stats
@@ -64,5 +66,5 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare, evaluate, stats, sweep):
+for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep):
     cli.add_command(verb)

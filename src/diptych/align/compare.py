@@ -1,0 +1,173 @@
+"""Traces judged: is each panel as close to the float64 reference as floating point allows?
+
+    error(P) <= k * floor(P),     floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
+
+Q is the other panel: `error(Q)` its distance from the reference, `noise(Q)` its largest change
+after one rounding of its input (see `floors`). So a faulty panel never widens its own gate. NumPy
+alone; no framework is loaded.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.align import measures
+from diptych.align.floors import (
+    NOT_COMPARED,
+    Passes,
+    floors_of,
+    gate_kind,
+    gate_of,
+    kinds_of,
+    least_scale,
+)
+from diptych.align.measures import Array, Distances
+from diptych.align.tolerances import Gate
+from diptych.align.trace import Rung
+
+PASS, FAIL, ABSENT = "pass", "fail", "not available"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tensor of one panel, by its worst measure."""
+
+    name: str
+    panel: str
+    measure: str
+    error: float
+    floor: float
+    gate: float
+    text: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """error / gate: more than 1 fails."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.gate if self.gate else float("inf")
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.text) or not self.ratio <= 1
+
+
+@dataclass
+class Verdict:
+    """One rung judged: all findings, in the order of computation."""
+
+    rung: str
+    verdict: str
+    gate: Gate
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+    apart: float = 0.0  # the panels' largest distance from each other
+
+    @property
+    def first_failure(self) -> Finding | None:
+        return next((f for f in self.findings if f.failed), None)
+
+    @property
+    def worst(self) -> Finding | None:
+        """The finding nearest to its gate, or furthest beyond; a named fault before all."""
+        return max(self.findings, key=lambda f: (bool(f.text), f.ratio), default=None)
+
+    def distance(self, panel: str) -> float:
+        """The panel's largest distance from the reference, over tensors."""
+        found = [f.error for f in self.findings if f.panel == panel and np.isfinite(f.error)]
+        return max(found, default=0.0)
+
+
+def judge(
+    name: str,
+    truth: Rung,
+    panels: Mapping[str, Passes],
+    only: str | None = None,
+    gate: str | None = None,
+) -> Verdict:
+    """One rung's verdict on all panels, or on one of them; by its own gate, or another's."""
+    chosen = gate_of(gate or name)
+    verdict = Verdict(name, PASS, chosen, seconds=sum(p.clean.seconds for p in panels.values()))
+    for panel, passes in panels.items():
+        if only not in (None, panel):
+            continue
+        others = {q: p for q, p in panels.items() if q != panel}
+        verdict.findings += _findings(name, truth, panel, passes.clean, others, chosen.k)
+    order = {tensor: i for i, tensor in enumerate(truth.names)}
+    verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
+    if any(f.failed for f in verdict.findings):
+        verdict.verdict = FAIL
+    if only is None:
+        verdict.apart = _apart(name, [p.clean for p in panels.values()], truth)
+    return verdict
+
+
+def _findings(
+    name: str, truth: Rung, panel: str, got: Rung, others: Mapping[str, Passes], k: float
+) -> list[Finding]:
+    found = _fact_findings(truth, panel, got)
+    exact = gate_kind(name) == "exact"
+    floors = {} if exact else floors_of(name, truth, others)
+    for tensor, b in truth.arrays.items():
+        if fnmatch.fnmatch(tensor, NOT_COMPARED):
+            continue
+        a = got.arrays.get(tensor)
+        if a is None or a.shape != b.shape:
+            found.append(_misfit(tensor, panel, a, b))
+            continue
+        kinds = ("bits",) if exact else kinds_of(name, tensor)
+        errors = measures.distances(kinds, a, b, least_scale(name, tensor, truth))
+        found.append(_worst(k, tensor, panel, errors, floors.get(tensor, {})))
+    extra = [t for t in got.arrays if t not in truth.arrays and name != "layers"]
+    found += [Finding(t, panel, "", np.inf, 0, 0, "is not in the reference") for t in extra]
+    return found
+
+
+def _worst(k: float, tensor: str, panel: str, errors: Distances, floors: Distances) -> Finding:
+    each = [
+        Finding(tensor, panel, kind, error, floors.get(kind, 0.0), k * floors.get(kind, 0.0))
+        for kind, error in errors.items()
+    ]
+    return max(each, key=lambda f: f.ratio)
+
+
+def _fact_findings(truth: Rung, panel: str, got: Rung) -> list[Finding]:
+    found = []
+    for key, value in truth.facts.items():
+        other = got.facts.get(key, "nothing")
+        same = other == value
+        text = "" if same else f"is {other}, expected {value}"
+        found.append(Finding(key, panel, "equal", 0.0 if same else 1.0, 0.0, 0.0, text))
+    return found
+
+
+def _misfit(tensor: str, panel: str, a: Array | None, b: Array) -> Finding:
+    text = "is missing" if a is None else f"has shape {a.shape}, expected {b.shape}"
+    return Finding(tensor, panel, "shape", float("inf"), 0.0, 0.0, text)
+
+
+def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:
+    """The largest distance between the first two panels, for the page."""
+    if len(clean) < 2 or gate_kind(name) == "exact":
+        return 0.0
+    a, b = clean[0].arrays, clean[1].arrays
+    both = [t for t in truth.arrays if t in a and t in b and a[t].shape == b[t].shape]
+    found = [
+        max(measures.distances(kinds_of(name, t), a[t], b[t], least_scale(name, t, truth)).values())
+        for t in both
+    ]
+    return max((x for x in found if np.isfinite(x)), default=0.0)
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON values; what is infinite is null."""
+    numbers = {"error": finding.error, "floor": finding.floor, "gate": finding.gate}
+    kept = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
+    words = {"tensor": finding.name, "panel": finding.panel, "measure": finding.measure}
+    text = {"text": finding.text} if finding.text else {}
+    return {**words, **kept, "failed": finding.failed, **text}

@@ -1,0 +1,145 @@
+"""What every rung works with: the config, its data, its weights, and where to note what it finds.
+
+Weights are the fresh ones with every constant moved: norms of weight 1 and bias 0 would hide a
+swap of two of them. `nudge` k > 0 moves each value of an input to a neighbouring float32, at
+random, so that a panel's reaction to one rounding can be measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import blueprint, config, noise
+from diptych.align.panels import Panel
+from diptych.align.trace import Tracer, read_trace
+from diptych.backend import Batch
+from diptych.blueprint import Plan, Weights
+from diptych.config import Config
+from diptych.data import batches as data_batches
+from diptych.data import load_dataset
+from diptych.errors import UserError
+
+Array = npt.NDArray[Any]
+SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1
+SYNTHETIC = 256  # images that stand in for data that is not on this machine
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a subject computes; JSON, so that it crosses to another process."""
+
+    panel: str
+    config: dict[str, Any]
+    rungs: tuple[str, ...]
+    steps: int = 10
+    batch: int = 8
+    device: str = "cpu"
+    feed: str | None = None  # the reference's trace, whose inputs each layer is fed with
+    port: dict[str, Any] = field(default_factory=dict)
+
+    def tree(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dataclasses.asdict(self)
+
+
+def spec_from(tree: dict[str, Any]) -> Spec:
+    """The inverse of `Spec.tree`."""
+    return Spec(**{**tree, "rungs": tuple(tree["rungs"])})
+
+
+def find_images(settings: Config) -> tuple[npt.NDArray[np.uint8], str]:
+    """The config's images, or keyed synthetic ones of their shape, and where they are from."""
+    data = settings.data
+    try:
+        found = load_dataset(data.source, data.split, image_size=data.image_size, download=False)
+    except UserError:
+        shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
+        drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)
+        return drawn.astype(np.uint8), "synthetic"
+    return found.images, found.name
+
+
+class Desk:
+    """One pass of one subject: made anew for each, so that a planted fault reaches everything."""
+
+    def __init__(self, panel: Panel, spec: Spec, tracer: Tracer, nudge: int = 0) -> None:
+        self.panel, self.spec, self.tracer, self.nudge = panel, spec, tracer, nudge
+        self.config: Config = config.validate(spec.config, "the ladder's config")
+        self.plan: Plan = blueprint.make_plan(self.config)
+        self.images, self.data_from = find_images(self.config)
+        self.weights = worked_weights(self.plan, self.config.seed)
+        self.rung = ""
+
+    def add(self, name: str, values: Any) -> None:
+        """Note an array (of the host or the device) in the open rung."""
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+        self.tracer.add(self.rung, name, array)
+
+    def note(self, name: str, value: Any) -> None:
+        """Note a JSON value in the open rung."""
+        self.tracer.fact(self.rung, name, value)
+
+    def settings(self, **changes: Any) -> Config:
+        """The config with other values of `model.dropout` and the like: section__key=value."""
+        tree = self.config.model_dump(mode="json")
+        for key, value in changes.items():
+            section, _, name = key.partition("__")
+            tree[section][name] = value
+        return config.validate(tree, "the ladder's config")
+
+    def batches(self, settings: Config | None = None) -> data_batches.Batches:
+        """Training batches of the ladder's size, of the config or of a changed one."""
+        chosen = settings or self.settings(train__batch_size=self.spec.batch)
+        return data_batches.Batches(chosen, blueprint.make_plan(chosen), self.images)
+
+    def learner(self, settings: Config | None = None) -> Any:
+        """A learner with the ladder's weights."""
+        chosen = settings or self.config
+        plan = blueprint.make_plan(chosen)
+        return self.panel.backend.learner(plan, self.weights, chosen.train, chosen.seed)
+
+    def moved(self, values: Array, key: str) -> Array:
+        """The values, each moved to a neighbouring float32 where this pass is nudged."""
+        if not self.nudge or values.dtype != np.float32:
+            return values
+        ways = noise.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
+        way = np.where(ways.random(values.shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
+        return np.nextafter(values, way.astype(np.float32))
+
+    def moved_batch(self, batch: Batch) -> Batch:
+        """The batch with its images moved."""
+        return dataclasses.replace(batch, x0=self.moved(batch.x0, f"batch {batch.step}"))
+
+    def normal(self, key: str, shape: tuple[int, ...], scale: float = 1.0) -> Array:
+        """Keyed normal numbers, moved where this pass is nudged."""
+        drawn = noise.normal(self.config.seed, "initial_noise", shape, (1 << 22) + _number(key))
+        return self.moved(drawn * np.float32(scale), key)
+
+    def feed(self, rung: str) -> dict[str, Array]:
+        """The inputs that the reference recorded in a rung, by name."""
+        if self.spec.feed is None:
+            return {}
+        trace = read_trace(Path(self.spec.feed))
+        return trace.rung(rung, lambda name: name.startswith("in/")).arrays
+
+
+def _number(key: str) -> int:
+    import zlib
+
+    return zlib.crc32(key.encode())
+
+
+def worked_weights(plan: Plan, seed: int) -> Weights:
+    """Fresh weights whose constants are spread: a pure function of (plan, seed), float32."""
+    weights = blueprint.initial_weights(plan, seed)
+    for index, (name, array) in enumerate(weights.items()):
+        if name.endswith(".bias") or "norm" in name.split(".")[-2]:
+            draws = noise.stream(seed, "weights", index, 1).standard_normal(array.shape)
+            weights[name] = (array + SPREAD * draws).astype(np.float32)
+    return weights

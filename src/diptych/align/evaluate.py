@@ -1,0 +1,83 @@
+"""Losses of finished runs per bin of timesteps: `python -m diptych.align.evaluate SPEC.json OUT`.
+
+    loss(bin) = mean of (eps - network(alpha x0 + sigma eps, t))**2 over images and t in the bin
+
+Each panel evaluates its own runs, on the same images, timesteps and noise, all keyed by EVAL_SEED:
+so the losses differ only in the weights (and in rounding).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych import backend as backends
+from diptych import checkpoint, noise
+from diptych.align.desk import find_images
+from diptych.backend import Backend
+from diptych.blueprint import Plan, Weights, make_plan, time_embedding
+from diptych.config import Config, load_config
+from diptych.data.batches import to_float
+from diptych.errors import MachineError, UserError
+from diptych.files import write_json
+from diptych.schedule import make_schedule
+
+EVAL_SEED = 20_000_003
+IMAGES = 64  # in each bin
+
+
+def run(path: Path, out: Path) -> None:
+    """Evaluate the runs of a spec file, {backend, device, bins, runs}."""
+    spec = json.loads(path.read_text("utf-8"))
+    backend = backends.load(spec["backend"], spec["device"])
+    found = {}
+    for name in spec["runs"]:
+        config = load_config(str(Path(name) / "config.yaml"))
+        plan = make_plan(config)
+        weights = checkpoint.load_weights(checkpoint.latest(Path(name)), "ema", plan)
+        found[name] = bin_losses(backend, config, plan, weights, spec["bins"])
+    write_json(out, found)
+
+
+def bin_losses(
+    backend: Backend, config: Config, plan: Plan, weights: Weights, bins: int
+) -> list[float]:
+    """The loss in each bin of equally many timesteps."""
+    images, _ = find_images(config)
+    tables = make_schedule(config.diffusion)
+    network = backend.network(plan, weights)
+    edges = np.linspace(0, tables.timesteps, bins + 1)
+    found = []
+    for k in range(bins):
+        chosen = noise.stream(EVAL_SEED, "order", k).permutation(len(images))[:IMAGES]
+        x0 = to_float(images[chosen])
+        t = np.linspace(edges[k], edges[k + 1], len(x0), endpoint=False).astype(np.int64)
+        eps = noise.normal(EVAL_SEED, "training_noise", x0.shape, k)
+        alpha, sigma = (
+            table[t].astype(np.float32)[:, None, None, None]
+            for table in (tables.alpha, tables.sigma)
+        )
+        embedding = backend.array(time_embedding(t, plan.ch))
+        predicted: Any = backend.numpy(
+            backend.predict(network, backend.array(alpha * x0 + sigma * eps), embedding)
+        )
+        found.append(float(np.mean((predicted.astype(np.float64) - eps) ** 2)))
+    return found
+
+
+def main() -> int:
+    """The process; its exit code."""
+    try:
+        run(Path(sys.argv[1]), Path(sys.argv[2]))
+    except (UserError, MachineError) as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

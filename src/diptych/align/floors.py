@@ -1,0 +1,121 @@
+"""What sound arithmetic is away from the truth: the floor of each tensor, and its measures.
+
+    floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
+
+Q is the other panel: `error(Q)` its distance from the reference, `noise(Q)` its largest change
+after one rounding of its input. On growing rungs (steps of training, of a chain) the floor of a
+step is the largest up to it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from diptych.align import measures
+from diptych.align.measures import Array, Distances
+from diptych.align.rungs import LADDER
+from diptych.align.tolerances import Gate, tolerances
+from diptych.align.trace import Rung
+
+NOT_COMPARED = "in/*"
+POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's
+NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are no sequence of steps
+AHEAD = 2
+# Which distances decide, by the tensor's name; the first pattern that fits counts.
+KINDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "gradients": [("total norm", ("max",)), ("*", ("max", "angle"))],
+    "lockstep": [("loss/*", ("max",)), ("norm/*", ("max",)), ("*", ("mean", "p99.9"))],
+    "solver": [("coefficients/*", ("bits",)), ("pixels/*", ("pixels",)), ("*", ("max",))],
+}
+
+
+@dataclass(frozen=True)
+class Passes:
+    """A panel's passes over one rung: the clean one, and the nudged ones."""
+
+    clean: Rung
+    nudged: Sequence[Rung] = ()
+
+
+def gate_kind(name: str) -> str:
+    """How a rung is judged; one that the ladder does not know is judged by a floor."""
+    return LADDER[name].gate if name in LADDER else "floor"
+
+
+def gate_of(name: str) -> Gate:
+    """A rung's tolerance."""
+    rungs = tolerances().rungs
+    return rungs.get(name, rungs["trace"])
+
+
+def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str, Distances]:
+    """The floor of each tensor of a rung, by measure; nothing for what must be equal."""
+    found: dict[str, Distances] = {}
+    for tensor, b in truth.arrays.items():
+        kinds = kinds_of(name, tensor)
+        if kinds != ("bits",) and not fnmatch.fnmatch(tensor, NOT_COMPARED):
+            least = least_scale(name, tensor, truth)
+            found[tensor] = floor_of(tensor, kinds, b, others, least)
+    if name in POOLED:
+        most = max((floor["max"] for floor in found.values()), default=0.0)
+        return {tensor: {"max": most} for tensor in found}
+    if gate_kind(name) == "growth":
+        groups: dict[str, list[str]] = {}
+        for tensor in found:
+            groups.setdefault(tensor.rpartition("/")[0], []).append(tensor)
+        for tensors in groups.values():
+            if tensors[0].rpartition("/")[0] not in NOT_STEPS:
+                _grow(found, tensors)
+    return found
+
+
+def _grow(floors: dict[str, Distances], tensors: Sequence[str]) -> None:
+    """Each step's floor becomes the largest up to it, and of the next steps, AHEAD of them: one
+    number alone may be right by luck."""
+    for kind in floors[tensors[0]]:
+        row = [floors[t][kind] for t in tensors]
+        for i, tensor in enumerate(tensors):
+            floors[tensor][kind] = max(row[: i + 1 + AHEAD])
+
+
+def kinds_of(rung: str, tensor: str) -> tuple[str, ...]:
+    """The measures that decide about a tensor."""
+    table = KINDS.get(rung, [("*", ("max",))])
+    return next(kinds for pattern, kinds in table if fnmatch.fnmatch(tensor, pattern))
+
+
+def least_scale(rung: str, tensor: str, truth: Rung) -> float:
+    """The smallest scale that a tensor's error is taken relative to: of what a gradient of zero
+    leaves, only rounding is to be seen."""
+    share, arrays = tolerances().least_gradient, truth.arrays
+    if rung == "gradients" and "total norm" in arrays:
+        return share * float(arrays["total norm"])
+    if rung == "lockstep" and tensor.startswith("adam_") and "norm/0001" in arrays:
+        size = share * float(arrays["norm/0001"])
+        return size * size if tensor.startswith("adam_v/") else size
+    return 0.0
+
+
+def floor_of(
+    tensor: str, kinds: tuple[str, ...], b: Array, others: Mapping[str, Passes], least: float
+) -> Distances:
+    """What the other panels' sound arithmetic is away from the truth, by measure."""
+    t = tolerances()
+    rounding = 1.0 / b.size if kinds == ("pixels",) else t.rounding
+    floors = dict.fromkeys(kinds, rounding)
+    for passes in others.values():
+        clean = passes.clean.arrays.get(tensor)
+        if clean is None or clean.shape != b.shape:
+            continue
+        errors = measures.distances(kinds, clean, b, least)
+        noise = dict.fromkeys(kinds, rounding)
+        for nudged in passes.nudged:
+            moved = nudged.arrays.get(tensor)
+            if moved is not None and moved.shape == clean.shape:
+                change = measures.distances(kinds, moved, clean, least)
+                noise = {k: max(noise[k], change[k]) for k in kinds}
+        for k in kinds:
+            floors[k] = max(floors[k], noise[k], min(errors[k], t.cap * noise[k]))
+    return floors

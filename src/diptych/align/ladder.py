@@ -1,0 +1,252 @@
+"""`diptych align`: subjects climb the rungs, a comparer judges, planted faults are caught.
+
+    reference (float64)   one pass; its layers' inputs feed the panels
+    each panel            a clean pass, passes with nudged inputs, a pass for each planted fault
+
+A fault is caught if its rung fails and no earlier one does; one that survives makes its rung fail.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diptych import blueprint
+from diptych.align import compare, mutations
+from diptych.align.compare import ABSENT, FAIL, PASS, Verdict
+from diptych.align.desk import Spec, find_images
+from diptych.align.floors import Passes, gate_of
+from diptych.align.panels import REFERENCE
+from diptych.align.processes import Say, subjects
+from diptych.align.rungs import LADDER, available
+from diptych.align.trace import Rung, Trace, read_trace
+from diptych.backend import BACKENDS
+from diptych.config import Config
+from diptych.errors import UserError, nearest
+
+LARGE = 5_000_000  # parameters from which on a batch of 2 and one nudge must do
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to climb."""
+
+    name: str
+    config: Config
+    backends: tuple[str, ...] = BACKENDS
+    rungs: tuple[str, ...] = tuple(LADDER)
+    steps: int = 10
+    batch: int | None = None
+    device: str = "cpu"
+    mutate: tuple[str, ...] = ()
+    into: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.backends:
+            if name not in BACKENDS:
+                raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
+        if len(set(self.backends)) != len(BACKENDS):
+            raise UserError(
+                f"--backends {','.join(self.backends)}: each panel is measured by the other; "
+                f"give both, torch,jittor"
+            )
+        if self.into is not None and self.into not in self.backends:
+            raise UserError(f"--into {self.into}: plant into one of {', '.join(self.backends)}")
+        if self.steps < 1 or (self.batch is not None and self.batch < 2):
+            raise UserError("--steps must be 1 or more, --batch 2 or more")
+
+
+@dataclass
+class Climb:
+    """What a climb found."""
+
+    request: Request
+    verdicts: list[Verdict]
+    mutants: list[dict[str, Any]]
+    about: dict[str, Any]
+    seconds: float
+    kept: dict[str, Any] = field(default_factory=dict)  # arrays for the page's figures
+
+    @property
+    def first_failure(self) -> Verdict | None:
+        return next((v for v in self.verdicts if v.verdict == FAIL), None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no rung failed and no planted fault survived."""
+        return self.first_failure is None and all(m["verdict"] != FAIL for m in self.mutants)
+
+
+def batch_of(request: Request) -> tuple[int, int]:
+    """(images in a batch, nudged passes): small networks get 4 and 2."""
+    table = blueprint.parameter_table(blueprint.make_plan(request.config))
+    count = sum(int(_size(p.shape)) for p in table.values())
+    small = count < LARGE
+    return request.batch or (4 if small else 2), 2 if small else 1
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
+    """Climb the ladder. Traces are in a temporary folder, or in `keep` where given."""
+    began = time.perf_counter()
+    rungs = [name for name in request.rungs if available(name)]
+    chosen = mutations.choose(request.mutate)
+    missing = sorted(
+        {m.rung for m in chosen} - set(rungs) - {n for n in LADDER if not available(n)}
+    )
+    if missing:
+        raise UserError(
+            f"--rungs leaves out '{missing[0]}', where a planted fault must fail; add it"
+        )
+    folder = keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        traces = _trace(request, rungs, chosen, folder.resolve(), say)
+        verdicts: list[Verdict] = []
+        kept: dict[str, Any] = {}
+        for name in request.rungs:
+            if name not in rungs:
+                gate = gate_of(name)
+                verdicts.append(Verdict(name, ABSENT, gate))
+                continue
+            verdict, arrays = _judge(name, traces, request.backends)
+            verdicts.append(verdict)
+            kept |= arrays
+        into = request.into or request.backends[-1]
+        mutants = [_caught(m, traces, into, rungs, request.backends) for m in chosen]
+        about = {p: traces[p, 0].about for p in (REFERENCE, *request.backends)}
+    finally:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return Climb(request, verdicts, mutants, about, time.perf_counter() - began, kept)
+
+
+Traces = dict[tuple[str, Any], Trace]
+
+
+def _trace(
+    request: Request, rungs: list[str], chosen: list[mutations.Mutation], folder: Path, say: Say
+) -> Traces:
+    """Run all subjects; gives their traces by (panel, nudge or mutation)."""
+    batch, nudges = batch_of(request)
+    find_images(request.config)  # its errors belong to the user, before any process starts
+    tree = request.config.model_dump(mode="json")
+    early = [name for name in rungs if name in ("config", "data", "weights", "schedule", "layers")]
+    late = [name for name in rungs if name not in early]
+
+    def job(panel: str, key: Any, names: list[str]) -> dict[str, Any]:
+        nudge = key if isinstance(key, int) else 0
+        fault = None if isinstance(key, int) else key
+        return {"out": str(folder / f"{panel}-{key}"), "nudge": nudge, "mutation": fault,
+                "rungs": names}  # fmt: skip
+
+    def spec(panel: str, feed: str | None) -> Spec:
+        return Spec(panel, tree, tuple(rungs), request.steps, batch, request.device, feed)
+
+    first = job(REFERENCE, 0, early)
+    found: dict[tuple[str, Any], str] = {(REFERENCE, 0): first["out"]}
+    with subjects() as running:
+        from diptych.align.processes import Subject
+
+        rest = job(REFERENCE, 1, late) | {"nudge": 0}
+        found[REFERENCE, 1] = rest["out"]
+        running.append(Subject(spec(REFERENCE, None), [first, rest], folder, say))
+        running[0].wait(first["out"])
+        into = request.into or request.backends[-1]
+        for panel in request.backends:
+            jobs = [job(panel, 0, rungs)]
+            jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
+            if panel == into:
+                jobs += [
+                    job(panel, m.name, _upto(rungs, m.rung)) for m in chosen if m.rung in rungs
+                ]
+            found |= {(panel, _key(j)): j["out"] for j in jobs}
+            running.append(Subject(spec(panel, first["out"]), jobs, folder, say))
+        for each in running:
+            each.wait()
+        return {key: read_trace(Path(out)) for key, out in found.items()}
+
+
+def _key(job: dict[str, Any]) -> Any:
+    return job["mutation"] or job["nudge"]
+
+
+def _nudged(rungs: list[str]) -> list[str]:
+    return [name for name in rungs if LADDER[name].nudged]
+
+
+def _upto(rungs: list[str], last: str) -> list[str]:
+    order = list(LADDER)
+    return [name for name in rungs if order.index(name) <= order.index(last)]
+
+
+def truth_of(traces: Traces, name: str) -> Rung:
+    """A rung of the reference, from whichever of its two passes has it."""
+    whole = traces[REFERENCE, 0]
+    return (whole if name in whole.listed else traces[REFERENCE, 1]).rung(name)
+
+
+def passes_of(traces: Traces, panel: str, name: str) -> Passes:
+    """A panel's clean and nudged passes over a rung."""
+    nudged = [k for p, k in traces if p == panel and isinstance(k, int) and k > 0]
+    rows = [traces[panel, k].rung(name) for k in sorted(nudged) if LADDER[name].nudged]
+    return Passes(traces[panel, 0].rung(name), rows)
+
+
+def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, dict[str, Any]]:
+    """A rung's verdict, and the arrays that its figures need."""
+    truth = truth_of(traces, name)
+    passes = {panel: passes_of(traces, panel, name) for panel in panels}
+    verdict = compare.judge(name, truth, passes)
+    kept: dict[str, Any] = {}
+    worst = verdict.worst
+    if worst is not None and worst.name in truth.arrays:
+        got = passes[worst.panel].clean.arrays.get(worst.name)
+        if got is not None and got.shape == truth.arrays[worst.name].shape:
+            kept[f"worst/{name}"] = (worst, got, truth.arrays[worst.name])
+    if name == "lockstep":
+        kept["curves"] = {"truth": _losses(truth)} | {
+            panel: [_losses(p.clean), *map(_losses, p.nudged)] for panel, p in passes.items()
+        }
+    return verdict, kept
+
+
+def _losses(rung: Rung) -> list[float]:
+    return [float(a) for n, a in rung.arrays.items() if n.startswith("loss/")]
+
+
+def _caught(
+    mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str],
+    panels: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Whether a planted fault failed at its rung, and at no earlier one."""
+    facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
+    facts |= {"panel": into}
+    if mutation.rung not in rungs:
+        return facts | {"verdict": ABSENT, "caught_by": None, "tensor": None}
+    trace = traces[into, mutation.name]
+    other = next(p for p in panels if p != into)
+    for name in _upto(rungs, mutation.rung):
+        got = trace.rung(name) if name in trace.listed else Rung()
+        passes = {into: Passes(got), other: passes_of(traces, other, name)}
+        found = compare.judge(name, truth_of(traces, name), passes, only=into).first_failure
+        if found is not None:
+            right = name == mutation.rung
+            return facts | {"verdict": PASS if right else FAIL, "caught_by": name,
+                            "tensor": found.name, **_numbers(found)}  # fmt: skip
+    return facts | {"verdict": FAIL, "caught_by": None, "tensor": None}
+
+
+def _numbers(finding: compare.Finding) -> dict[str, Any]:
+    return {k: v for k, v in compare.as_json(finding).items() if k in ("error", "floor", "gate")}

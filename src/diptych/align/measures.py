@@ -1,0 +1,63 @@
+"""How far two arrays are apart, each way as one number; NumPy alone.
+
+    max      largest |a - b| over the largest |b|
+    angle    length of a/|a| - b/|b|: for small ones sqrt(2 (1 - cosine)), without its cancellation
+    mean     mean |a - b| over the largest |b|            p99.9   likewise, the 99.9th percentile
+    pixels   share of unequal values                      bits    share of unequal bytes' values
+
+`max` decides where every value counts. After Adam it cannot: a weight whose true gradient is zero
+moves by +-lr for rounding's sake, in any framework; there mean and p99.9 are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Distances = dict[str, float]
+
+
+def distances(kinds: tuple[str, ...], a: Array, b: Array, least: float = 0.0) -> Distances:
+    """Each kind of distance of `a` from the truth `b`; infinite where `a` is not finite.
+
+    Args:
+        kinds: keys of the table above.
+        a, b: arrays of one shape.
+        least: the smallest scale that `max` is taken relative to.
+    """
+    if a.shape != b.shape:
+        return {kind: float("inf") for kind in kinds}
+    if a.size == 0:
+        return dict.fromkeys(kinds, 0.0)
+    if kinds in (("bits",), ("pixels",)):
+        return {kinds[0]: float(np.mean(_unequal(a, b)))}
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    if not np.isfinite(wide_a).all():
+        return {kind: float("inf") for kind in kinds}
+    apart = np.abs(wide_a - wide_b)
+    scale = max(float(np.abs(wide_b).max()), least, 1e-300)
+    found = {"max": lambda: float(apart.max()) / scale, "mean": lambda: float(apart.mean()) / scale,
+             "p99.9": lambda: float(np.quantile(apart, 0.999)) / scale,
+             "angle": lambda: _angle(wide_a, wide_b, least)}  # fmt: skip
+    return {kind: found[kind]() for kind in kinds}
+
+
+def _angle(a: Array, b: Array, least: float) -> float:
+    length_a, length_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if max(length_a, length_b) <= least:
+        return 0.0
+    if min(length_a, length_b) == 0:
+        return 1.0
+    return float(np.linalg.norm(a / length_a - b / length_b))
+
+
+def _unequal(a: Array, b: Array) -> Array:
+    if a.dtype != b.dtype:
+        return np.ones(a.shape, dtype=bool)
+    if a.dtype.kind != "f":
+        return np.asarray(a != b)
+    whole = {4: np.uint32, 8: np.uint64, 2: np.uint16}[a.dtype.itemsize]
+    return np.asarray(np.ascontiguousarray(a).view(whole) != np.ascontiguousarray(b).view(whole))

@@ -1,0 +1,105 @@
+"""Names of one network in another's words: a map of parameters, and the modules that follow.
+
+A map is a JSON or YAML file {reference's name: port's name}, of whole parameters or of the
+beginnings of names up to a dot; the longest one that fits counts. What it leaves out keeps its
+name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from diptych.errors import UserError, nearest
+
+Shape = tuple[int, ...]
+
+
+def read_names(path: Path | None) -> dict[str, str]:
+    """A name map from a file; empty where there is none.
+
+    Raises:
+        UserError: it cannot be read, or is no mapping of names.
+    """
+    if path is None:
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path}: the name map cannot be read ({line})") from error
+    good = isinstance(tree, dict) and all(
+        isinstance(k, str) and isinstance(v, str) for k, v in tree.items()
+    )
+    if not good:
+        raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
+    return dict(tree)
+
+
+def translate(name: str, names: Mapping[str, str]) -> str:
+    """The port's name of one parameter of the reference."""
+    if name in names:
+        return names[name]
+    parts = name.split(".")
+    for i in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:i])
+        if head in names:
+            return ".".join([*filter(None, [names[head]]), *parts[i:]])
+    return name
+
+
+def matched(
+    wanted: Mapping[str, Shape], found: Mapping[str, Shape], names: Mapping[str, str], where: str
+) -> dict[str, str]:
+    """Reference's name -> port's name for every parameter, one to one.
+
+    Raises:
+        UserError: a parameter is missing on either side, has another shape, or is named twice.
+    """
+    pairs = {name: translate(name, names) for name in wanted}
+    for name, theirs in pairs.items():
+        called = f"'{name}'" if name == theirs else f"'{theirs}' (the reference's '{name}')"
+        if theirs not in found:
+            raise UserError(
+                f"{where}: weight {called} is missing{nearest(theirs, list(found)[:2000])}; "
+                f"rename it, or give a name map with --names"
+            )
+        if found[theirs] != wanted[name]:
+            raise UserError(
+                f"{where}: weight {called} is {found[theirs]}, the reference's is {wanted[name]}"
+            )
+    taken = list(pairs.values())
+    twice = (
+        [name for name in taken if taken.count(name) > 1] if len(set(taken)) < len(taken) else []
+    )
+    if twice:
+        raise UserError(f"{where}: the name map gives '{twice[0]}' to two weights")
+    extra = [name for name in found if name not in set(taken)]
+    if extra:
+        raise UserError(
+            f"{where}: weight '{extra[0]}' is not in the reference; map it with --names, or drop it"
+        )
+    return pairs
+
+
+def module_paths(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Reference's module path -> port's, as far as the names of parameters determine it."""
+    level = {a: b for a, b in (_parents(x, y) for x, y in pairs.items()) if a and b}
+    paths = dict(level)
+    while level:
+        above: dict[str, set[str]] = {}
+        for a, b in level.items():
+            parent_a, parent_b = _parents(a, b)
+            if parent_a:
+                above.setdefault(parent_a, set()).add(parent_b)
+        level = {a: next(iter(bs)) for a, bs in above.items() if len(bs) == 1 and "" not in bs}
+        level = {a: b for a, b in level.items() if a not in paths}
+        paths |= level
+    used = list(paths.values())
+    return {a: b for a, b in paths.items() if used.count(b) == 1}
+
+
+def _parents(a: str, b: str) -> tuple[str, str]:
+    return a.rpartition(".")[0], b.rpartition(".")[0]

@@ -1,0 +1,116 @@
+"""One implementation as the ladder sees it: its layers, its learner, and a way to watch it.
+
+Three are known: the panels `torch` and `jittor`, and `reference`. Each is alone in its process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import backend as backends
+
+Array = npt.NDArray[Any]
+Seen = Callable[[str, Sequence[Any], Any], None]
+"""Called after each module's forward with its path, its arguments and its output."""
+
+REFERENCE = "reference"
+
+
+class Panel:
+    """A panel's parts by the names that all three share."""
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        self.name = name
+        if name == REFERENCE:
+            self.backend = importlib.import_module(
+                "diptych.align.reference_backend"
+            ).ReferenceBackend()
+            self.layers: ModuleType = importlib.import_module("diptych.align.reference")
+        else:
+            self.backend = backends.load(name, device)
+            self.layers = self.part("layers")
+
+    def part(self, module: str) -> ModuleType:
+        """A module of the panel's package, such as `optim`."""
+        return importlib.import_module(f"diptych.{self.name}.{module}")
+
+    @property
+    def is_jittor(self) -> bool:
+        return self.name == "jittor"
+
+    def put(self, values: Array) -> Any:
+        """A host array on the device, outside any graph."""
+        return self.backend.array(values)
+
+    def read(self, values: Any) -> Array:
+        """A device array on the host."""
+        return np.asarray(self.backend.numpy(values))
+
+    def parameter(self, values: Array) -> Any:
+        """A host array that a layer takes as its weight, and that has a gradient."""
+        if self.is_jittor:
+            import jittor
+
+            return jittor.array(np.ascontiguousarray(values))
+        import torch
+
+        return torch.nn.Parameter(self.backend.array(values).clone())
+
+    def leaf(self, values: Array) -> Any:
+        """A host array as an input that has a gradient."""
+        value = self.parameter(values)
+        return value if self.is_jittor else value.detach().requires_grad_(True)
+
+    def gradients(self, y: Any, wanted: Sequence[Any], g: Array) -> list[Array]:
+        """d sum(y g) / d wanted, on the host."""
+        if self.is_jittor:
+            import jittor
+
+            found = jittor.grad((y * self.put(g)).sum(), list(wanted))
+        else:
+            import torch
+
+            found = torch.autograd.grad((y * self.put(g)).sum(), list(wanted))
+        return [self.read(each) for each in found]
+
+    @contextmanager
+    def no_grad(self) -> Iterator[None]:
+        """Without a graph."""
+        framework = importlib.import_module("jittor" if self.is_jittor else "torch")
+        with framework.no_grad():
+            yield
+
+    def modules(self, network: Any) -> dict[str, Any]:
+        """The network's modules by path; the network itself is ''."""
+        return dict(network.named_modules())
+
+    @contextmanager
+    def watch(self, network: Any, seen: Seen) -> Iterator[None]:
+        """Call `seen` after each module inside the block; containers that nothing calls are
+        never seen."""
+        call = "execute" if self.is_jittor else "forward"
+        watched = [module for path, module in self.modules(network).items() if path]
+        try:
+            for path, module in self.modules(network).items():
+                if path:
+                    setattr(module, call, _watched(getattr(module, call), path, seen))
+            yield
+        finally:
+            for module in watched:
+                module.__dict__.pop(call, None)
+
+
+def _watched(call: Callable[..., Any], path: str, seen: Seen) -> Callable[..., Any]:
+    def observed(*arguments: Any, **named: Any) -> Any:
+        result = call(*arguments, **named)
+        seen(path, [*arguments, *named.values()], result)
+        return result
+
+    return observed

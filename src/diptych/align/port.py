@@ -1,0 +1,226 @@
+"""`diptych align --subject`: a user's network, checkpoint or trace against a reference.
+
+network      [torch:|jittor:]package.module:function   against   torch:PRESET or jittor:PRESET
+checkpoint   a run, a checkpoint or a file of weights  against   another one: bit by bit
+trace        a folder that `diptych.align.trace.Tracer` wrote, against another one
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych import blueprint
+from diptych.align import compare, results
+from diptych.align.compare import FAIL, Finding, Verdict
+from diptych.align.desk import Spec, find_images
+from diptych.align.floors import Passes, gate_of
+from diptych.align.names import matched, read_names, translate
+from diptych.align.panels import REFERENCE
+from diptych.align.processes import Say, Subject, subjects
+from diptych.align.rungs.port import PLAIN
+from diptych.align.trace import Rung, Trace, read_trace
+from diptych.backend import BACKENDS
+from diptych.config import load_config
+from diptych.errors import UserError, nearest
+
+RUNGS = ("weights", "layers", "loss", "gradients")
+PORT = "port"
+Result = tuple[dict[str, Any], str]
+
+
+def compare_port(
+    subject: str, reference: str, names: Path | None, takes: str, batch: int,
+    overrides: Sequence[str], say: Say, keep: Path | None,
+) -> Result:  # fmt: skip
+    """Compare by the kind of the two; gives the result and the terminal's table.
+
+    Raises:
+        UserError: the two are of different kinds, or one of them cannot be used.
+    """
+    began = time.perf_counter()
+    mapped = read_names(names)
+    kinds = [kind_of(text) for text in (subject, reference)]
+    if "trace" in kinds:
+        verdicts = _traces(subject, reference, kinds, mapped)
+    elif "weights" in kinds:
+        verdicts = _checkpoints(subject, reference, kinds, mapped)
+    else:
+        verdicts = _network(subject, reference, mapped, takes, batch, overrides, say, keep)
+    return _result(verdicts, subject, reference, time.perf_counter() - began)
+
+
+def kind_of(text: str) -> str:
+    """`trace`, `weights` or `network`."""
+    path = Path(text)
+    if (path / "trace.json").is_file():
+        return "trace"
+    if path.exists() or text.startswith("zoo:"):
+        return "weights"
+    if ":" not in text:
+        raise UserError(
+            f"'{text}' is not there; give package.module:function, a checkpoint or a trace folder"
+        )
+    return "network"
+
+
+def _result(verdicts: list[Verdict], subject: str, reference: str, seconds: float) -> Result:
+    rungs = [results.rung_content(v, [PORT], False) for v in verdicts]
+    failed = next((v for v in verdicts if v.verdict == FAIL), None)
+    text = (
+        f"first failure: rung '{failed.rung}', {results.describe(failed)}"
+        if failed
+        else f"all {len(verdicts)} rungs pass"
+    )
+    first = failed.first_failure if failed else None
+    content: dict[str, Any] = {
+        "schema": results.SCHEMA, "kind": "align-port", "preset": reference, "subject": subject,
+        "reference": reference, "backends": [PORT, reference.partition(":")[0]], "data": "",
+        "passed": failed is None, "rungs": rungs, "mutations": [], "seconds": seconds,
+        "first_failure": {"rung": failed.rung, **compare.as_json(first)} if failed and first
+        else None, "conclusion": text,
+    }  # fmt: skip
+    return content, results.rung_table(rungs)
+
+
+def _traces(subject: str, reference: str, kinds: list[str], names: dict[str, str]) -> list[Verdict]:
+    if kinds != ["trace", "trace"]:
+        other = subject if kinds[1] == "trace" else reference
+        raise UserError(f"'{other}' is no trace folder; compare a trace with a trace")
+    ours, theirs = read_trace(Path(reference)), read_trace(Path(subject))
+    verdicts = []
+    for name in ours.listed:
+        got = _renamed(theirs.rung(name), ours.rung(name), names)
+        verdicts.append(compare.judge(name, ours.rung(name), {PORT: Passes(got)}, gate="trace"))
+    if not verdicts:
+        raise UserError(f"{reference}: the trace holds no rung; trace something first")
+    return verdicts
+
+
+def _renamed(got: Rung, truth: Rung, names: dict[str, str]) -> Rung:
+    arrays = dict(got.arrays)
+    for name in truth.arrays:
+        theirs = translate(name, names)
+        if theirs != name and theirs in arrays:
+            arrays[name] = arrays.pop(theirs)
+    return Rung(arrays, got.facts, got.seconds)
+
+
+def _checkpoints(
+    subject: str, reference: str, kinds: list[str], names: dict[str, str]
+) -> list[Verdict]:
+    if kinds != ["weights", "weights"]:
+        raise UserError(
+            "a checkpoint is compared with a checkpoint; give both --subject and --reference so"
+        )
+    ours, theirs = (weights_of(text) for text in (reference, subject))
+    wanted = {name: array.shape for name, array in ours.items()}
+    pairs = matched(wanted, {n: a.shape for n, a in theirs.items()}, names, subject)
+    got = Rung({name: theirs[pairs[name]] for name in ours})
+    return [compare.judge("weights", Rung(dict(ours)), {PORT: Passes(got)})]
+
+
+def weights_of(text: str) -> dict[str, Any]:
+    """The weights of a run, a checkpoint or a file."""
+    if Path(text).is_file():
+        from diptych.interop import load_weights
+
+        return dict(load_weights(Path(text)).weights)
+    from diptych.model import find_weights
+
+    return dict(find_weights(text).weights)
+
+
+def framework_of(target: str) -> tuple[str, str]:
+    """(framework, package.module:function): as prefixed, or by what the module imports."""
+    head, _, rest = target.partition(":")
+    if head in BACKENDS and ":" in rest:
+        return head, rest
+    try:
+        found = importlib.util.find_spec(head)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin:
+        raise UserError(
+            f"--subject {target}: module '{head}' is not found; run from the folder that holds "
+            f"it, or set PYTHONPATH"
+        )
+    text = Path(found.origin).read_text("utf-8", errors="replace")
+    return ("jittor" if re.search(r"^\s*(import|from)\s+jittor", text, re.M) else "torch"), target
+
+
+def _network(
+    subject: str, reference: str, names: dict[str, str], takes: str, batch: int,
+    overrides: Sequence[str], say: Say, keep: Path | None,
+) -> list[Verdict]:  # fmt: skip
+    panel, _, preset = reference.partition(":")
+    if panel not in BACKENDS:
+        raise UserError(
+            f"--reference {reference}: '{panel}' is no panel{nearest(panel, list(BACKENDS))}; "
+            f"for example torch:cifar10"
+        )
+    framework, target = framework_of(subject)
+    config = load_config(preset, [*overrides, "model.dropout=0.0", "train.noise=host"])
+    find_images(config)
+    blueprint.make_plan(config)
+    folder = (keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def spec(name: str, port: dict[str, Any], feed: str | None) -> Spec:
+        return Spec(name, config.model_dump(mode="json"), RUNGS, 1, batch, "cpu", feed, port)
+
+    def job(out: str, nudge: int = 0) -> dict[str, Any]:
+        return {"out": str(folder / out), "nudge": nudge, "mutation": None, "rungs": list(RUNGS)}
+
+    try:
+        with subjects() as running:
+            truth = job(REFERENCE)
+            running.append(Subject(spec(REFERENCE, {"role": "ours"}, None), [truth], folder, say))
+            running[0].wait()
+            ours, theirs = [job("panel-0"), job("panel-1", 1), job("panel-2", 2)], job(PORT)
+            port = {"role": PORT, "target": target, "takes": takes, "names": names}
+            (folder / "panel").mkdir(exist_ok=True)
+            running.append(
+                Subject(spec(panel, {"role": "ours"}, truth["out"]), ours, folder / "panel", say)
+            )
+            running.append(Subject(spec(framework, port, truth["out"]), [theirs], folder, say))
+            for each in reversed(running):
+                each.wait()
+        rows = [read_trace(Path(j["out"])) for j in (truth, theirs, *ours)]
+        return [_judged(name, *rows) for name in RUNGS]
+    finally:
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
+    """A rung of the port, against the truth and with the panel's floor."""
+    right, got = truth.rung(name), port.rung(name)
+    own = [trace.rung(name) for trace in ours]
+    if name != "layers":
+        panels = {PORT: Passes(got), "panel": Passes(own[0], own[1:])}
+        return compare.judge(name, right, panels, only=PORT)
+    verdict = Verdict(name, compare.PASS, gate_of(name), seconds=got.seconds)
+    for tensor in got.arrays:
+        verdict.findings.append(_nearest(name, tensor, right, got, own))
+    if any(f.failed for f in verdict.findings):
+        verdict.verdict = FAIL
+    return verdict
+
+
+def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) -> Finding:
+    """The finding on a layer, by whichever of the reference's two outputs it is nearer to."""
+    found = []
+    for chosen in dict.fromkeys((tensor, tensor.removesuffix(PLAIN), tensor + PLAIN)):
+        if chosen in right.arrays:
+            cut = [Rung({tensor: rung.arrays[chosen]}) for rung in (right, *own)]
+            passes = {PORT: Passes(Rung({tensor: got.arrays[tensor]})),
+                      "panel": Passes(cut[1], cut[2:])}  # fmt: skip
+            found += compare.judge(name, cut[0], passes, only=PORT).findings
+    return min(found, key=lambda f: (bool(f.text), f.ratio))

@@ -1,0 +1,125 @@
+"""Subjects as child processes: started with their jobs, followed line by line, ended with us.
+
+PyTorch and Jittor cannot share a process, and a fault planted into one must not reach another.
+Each child takes half of the machine's cores, so that two run side by side without spinning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diptych.align.desk import Spec
+from diptych.errors import MachineError, UserError
+from diptych.files import write_json
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class Subject:
+    """One child process and what it has said."""
+
+    def __init__(self, spec: Spec, jobs: Sequence[dict[str, Any]], folder: Path, say: Say) -> None:
+        self.name = spec.panel
+        path = folder / f"{spec.panel}.json"
+        write_json(path, {"spec": spec.tree(), "jobs": list(jobs)})
+        environment = dict(os.environ)
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        environment.setdefault("OMP_WAIT_POLICY", "passive")
+        self.log = folder / f"{spec.panel}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "diptych.align.subject", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+        self.done: dict[str, threading.Event] = {job["out"]: threading.Event() for job in jobs}
+        self.error: dict[str, Any] | None = None
+        self.say = say
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # something that a framework or a port printed
+            if not isinstance(said, dict):
+                continue
+            if "done" in said:
+                self.done[said["done"]].set()
+            elif "error" in said:
+                self.error = said
+            else:
+                self.say(said)
+        self.process.wait()
+        for event in self.done.values():
+            event.set()
+
+    def wait(self, out: str | None = None) -> None:
+        """Until one job (or all) is done.
+
+        Raises:
+            UserError: the subject refused its task or raised; its own line.
+            MachineError: it was ended from outside.
+        """
+        if out is None:
+            self.reader.join()
+        else:
+            self.done[out].wait()
+        if self.process.poll() in (None, 0) and self.error is None:
+            return
+        self._fail()
+
+    def _fail(self) -> None:
+        said = self.error or {}
+        if said.get("kind") in ("UserError", "raised"):
+            raise UserError(f"{self.name}: {said['error']}{self._where(said)}")
+        if said:
+            raise MachineError(f"{self.name}: {said['error']}")
+        text = self.log.read_text(errors="replace").strip().splitlines()
+        last = text[-1][:300] if text else "it said nothing"
+        raise MachineError(
+            f"{self.name}: its process ended with code {self.process.poll()} ({last}); out of "
+            f"memory? Try a smaller --batch"
+        )
+
+    def _where(self, said: dict[str, Any]) -> str:
+        """The last line of a traceback that is of the user's own code, if it raised."""
+        if said.get("kind") != "raised":
+            return ""
+        lines = [x.strip() for x in self.log.read_text(errors="replace").splitlines()]
+        files = [line for line in lines if line.startswith('File "')]
+        return f" (at {files[-1]})" if files else ""
+
+    def stop(self) -> None:
+        """End the child, if it still runs."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+
+@contextmanager
+def subjects() -> Iterator[list[Subject]]:
+    """A list to put subjects in; all are ended with the block."""
+    running: list[Subject] = []
+    try:
+        yield running
+    finally:
+        for each in running:
+            each.stop()

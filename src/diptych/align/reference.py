@@ -1,0 +1,239 @@
+"""The third implementation: the network, its loss and its update in float64, written plainly.
+
+    GroupNorm  (x - mean) / sqrt(var + 1e-6) * w + b over 32 groups      silu  x / (1 + exp(-x))
+    attention  softmax(q^T k / sqrt(C)) applied to v                      loss  mean of (eps - f)**2
+    Adam       as in `diptych.torch.optim`, from the formula and not from a fused kernel
+
+PyTorch on the CPU supplies convolution and differentiation; nothing of either panel's own code is
+used, so that a fault in a panel is not in what the panel is measured against. Names of modules
+and of weights are the panels'. It is slow, and nothing trains with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diptych.blueprint import Block, Plan, Stage
+
+
+class Conv2d(nn.Module):
+    """The sum over a window, of a picture padded with zeros; weight (O, I, k, k)."""
+
+    def __init__(
+        self, in_ch: int, out_ch: int, kernel: int, stride: int = 1, pad: tuple[int, int] = (1, 1)
+    ) -> None:
+        super().__init__()
+        self.stride, self.pad = stride, pad
+        self.weight = nn.Parameter(torch.zeros(out_ch, in_ch, kernel, kernel, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(out_ch, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, last = self.pad
+        padded = F.pad(x, (first, last, first, last))
+        return F.conv2d(padded, self.weight, self.bias, stride=self.stride)
+
+
+class GroupNorm(nn.Module):
+    """32 groups, eps 1e-6; of x + shift, and then silu, where asked."""
+
+    def __init__(self, ch: int, silu: bool = False) -> None:
+        super().__init__()
+        self.silu = silu
+        self.weight = nn.Parameter(torch.ones(ch, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(ch, dtype=torch.float64))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The norm alone."""
+        groups = x.reshape(len(x), 32, -1)
+        centred = groups - groups.mean(dim=2, keepdim=True)
+        scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + 1e-6)
+        return scaled.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        y = self.plain(x if shift is None else x + shift[:, :, None, None])
+        return silu(y) if self.silu else y
+
+
+class Linear(nn.Module):
+    """x w^T + b, weight (out, in)."""
+
+    def __init__(self, in_ch: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_ch, in_ch, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(out_ch, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T + self.bias
+
+
+def silu(x: Tensor) -> Tensor:
+    """x / (1 + exp(-x))."""
+    return x * torch.sigmoid(x)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each pixel's mean of v, weighted by softmax of q . k / sqrt(C); all (B, C, H, W)."""
+    channels = q.shape[1]
+    flat = [x.reshape(len(x), channels, -1) for x in (q, k, v)]
+    scores = torch.einsum("bci,bcj->bij", flat[0], flat[1]) / channels**0.5
+    return torch.einsum("bij,bcj->bci", scores.softmax(dim=2), flat[2]).reshape(q.shape)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Each pixel four times."""
+    return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+def avg_pool(x: Tensor) -> Tensor:
+    """Means of 2x2 pixels."""
+    return x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).mean(dim=(3, 5))
+
+
+def concat(a: Tensor, b: Tensor) -> Tensor:
+    """a, then b, along the channels."""
+    return torch.cat([a, b], dim=1)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """The sum."""
+    return a + b
+
+
+def dropout(x: Tensor, mask: Tensor, rate: float) -> Tensor:
+    """Kept values, scaled so that their mean stays."""
+    return torch.where(mask.bool(), x / (1 - rate), torch.zeros_like(x))
+
+
+class Residual(nn.Module):
+    """x + conv2(drop(norm2(conv1(norm1(x)) + dense(temb)))), x widened where it must be."""
+
+    def __init__(self, block: Block, plan: Plan) -> None:
+        super().__init__()
+        self.rate = plan.dropout
+        self.norm1 = GroupNorm(block.in_ch, silu=True)
+        self.conv1 = Conv2d(block.in_ch, block.out_ch, 3)
+        self.temb_proj = Linear(4 * plan.ch, block.out_ch)
+        self.norm2 = GroupNorm(block.out_ch, silu=True)
+        self.conv2 = Conv2d(block.out_ch, block.out_ch, 3)
+        if block.in_ch != block.out_ch:
+            self.nin_shortcut = Conv2d(block.in_ch, block.out_ch, 1, pad=(0, 0))
+
+    def forward(self, x: Tensor, temb: Tensor, mask: Tensor | None) -> Tensor:
+        h = self.norm2(self.conv1(self.norm1(x)), self.temb_proj(temb))
+        if mask is not None:
+            h = dropout(h, mask, self.rate)
+        shortcut = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
+        return add(shortcut, self.conv2(h))
+
+
+class Attention(nn.Module):
+    """x + projection of attention over norm(x)."""
+
+    def __init__(self, ch: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(ch)
+        self.q, self.k, self.v, self.proj_out = (Conv2d(ch, ch, 1, 1, (0, 0)) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        return add(x, self.proj_out(attention(self.q(h), self.k(h), self.v(h))))
+
+
+class Resample(nn.Module):
+    """Half or twice the size."""
+
+    def __init__(self, ch: int, with_conv: bool, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        if with_conv:
+            self.conv = Conv2d(ch, ch, 3) if up else Conv2d(ch, ch, 3, 2, (0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = upsample(x) if self.up else x
+        return self.conv(x) if hasattr(self, "conv") else x if self.up else avg_pool(x)
+
+
+class Time(nn.Module):
+    """silu(dense_1(silu(dense_0(embedding))))."""
+
+    def __init__(self, ch: int) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return silu(self.dense[1](silu(self.dense[0](embedding))))
+
+
+class Level(nn.Module):
+    """One resolution: holds the modules; `UNet` calls them."""
+
+    def __init__(self, plan: Plan, stage: Stage, up: bool) -> None:
+        super().__init__()
+        self.block = nn.ModuleList([Residual(block, plan) for block in stage.blocks])
+        self.attn = nn.ModuleList([Attention(b.out_ch) for b in stage.blocks if b.attention])
+        if stage.resample:
+            resample = Resample(stage.out_ch, plan.resamp_with_conv, up)
+            self.add_module("upsample" if up else "downsample", resample)
+
+
+class Middle(nn.Module):
+    """The lowest resolution: holds the modules; `UNet` calls them."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.block_1 = Residual(plan.mid[0], plan)
+        self.attn_1 = Attention(plan.mid[0].out_ch)
+        self.block_2 = Residual(plan.mid[1], plan)
+
+
+class UNet(nn.Module):
+    """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.temb = Time(plan.ch)
+        self.conv_in = Conv2d(plan.channels, plan.ch, 3)
+        self.down = nn.ModuleList([Level(plan, stage, up=False) for stage in plan.down])
+        self.mid = Middle(plan)
+        self.up = nn.ModuleList([Level(plan, stage, up=True) for stage in reversed(plan.up)])
+        self.norm_out = GroupNorm(plan.out_ch, silu=True)
+        self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+
+    def forward(self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None) -> Any:
+        temb, left = self.temb(embedding), list(masks or [])
+        h = self.conv_in(x)
+        skips = [h]
+        for level in self.down:
+            for i, block in enumerate(_parts(level, "block")):
+                h = block(h, temb, left.pop(0) if left else None)
+                h = _parts(level, "attn")[i](h) if _parts(level, "attn") else h
+                skips.append(h)
+            if hasattr(level, "downsample"):
+                h = _parts(level, "downsample")(h)
+                skips.append(h)
+        h = self.mid.attn_1(self.mid.block_1(h, temb, left.pop(0) if left else None))
+        h = self.mid.block_2(h, temb, left.pop(0) if left else None)
+        for level in list(self.up)[::-1]:
+            for i, block in enumerate(_parts(level, "block")):
+                h = block(concat(h, skips.pop()), temb, left.pop(0) if left else None)
+                h = _parts(level, "attn")[i](h) if _parts(level, "attn") else h
+            h = _parts(level, "upsample")(h) if hasattr(level, "upsample") else h
+        return self.conv_out(self.norm_out(h))
+
+
+def _parts(level: nn.Module, name: str) -> Any:
+    """A level's own module or list of modules."""
+    return getattr(level, name)
+
+
+def double(values: npt.NDArray[Any]) -> Tensor:
+    """A host array as a tensor; floats as float64."""
+    array = np.ascontiguousarray(values)
+    return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else array)

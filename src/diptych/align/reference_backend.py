@@ -1,0 +1,130 @@
+"""The float64 reference as a backend: what rungs ask of a panel, they can ask of it.
+
+Its learner is the formula of `diptych.torch.optim` in NumPy-like steps, one array after another.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diptych.align.reference import UNet, double
+from diptych.backend import Batch, State
+from diptych.blueprint import Plan, Weights
+from diptych.config import TrainConfig
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class ReferenceBackend:
+    """See `diptych.backend.Backend`; floats are float64."""
+
+    name = "reference"
+    device = "cpu"
+
+    def array(self, values: npt.NDArray[Any]) -> torch.Tensor:
+        return double(values)
+
+    def numpy(self, values: torch.Tensor) -> npt.NDArray[Any]:
+        return np.array(values.detach().numpy(), order="C")
+
+    def scalar(self, value: torch.Tensor) -> float:
+        return float(value)
+
+    def network(self, plan: Plan, weights: Weights) -> UNet:
+        network = UNet(plan)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(double(weights[name]))
+        return network
+
+    def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return network(x, embedding)  # type: ignore[no-any-return]
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        return Learner(self.network(plan, weights), train)
+
+    def clip(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(-1, 1)
+
+    def submit(self, x: torch.Tensor) -> None:
+        """Nothing waits."""
+
+    def synchronize(self) -> None:
+        """Nothing waits."""
+
+    def memory_mb(self) -> float:
+        return 0.0
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": self.name, "device": self.device, "framework_version": torch.__version__}
+
+
+class Learner:
+    """See `diptych.backend.Learner`."""
+
+    def __init__(self, network: UNet, train: TrainConfig) -> None:
+        self.network, self.train, self.count = network, train, 0
+        self.raw = dict(network.named_parameters())
+        self.groups: list[Arrays] = [
+            {name: p.detach().numpy().copy() for name, p in self.raw.items()},
+            {name: np.zeros(p.shape) for name, p in self.raw.items()},
+            {name: np.zeros(p.shape) for name, p in self.raw.items()},
+        ]
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        x0, eps = double(batch.x0), double(batch.eps)  # type: ignore[arg-type]
+        x_t = double(batch.alpha) * x0 + double(batch.sigma) * eps
+        masks = None if batch.masks is None else [double(mask) for mask in batch.masks]
+        square = (eps - self.network(x_t, double(batch.embedding), masks)) ** 2
+        per_image = square.flatten(1)
+        each = per_image.mean(1) if self.train.loss == "mean" else per_image.sum(1)
+        return torch.mean(each)
+
+    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
+        loss = self.loss(batch)
+        found = torch.autograd.grad(loss, list(self.raw.values()))
+        return float(loss), dict(zip(self.raw, (g.numpy() for g in found), strict=True))
+
+    def step(self, batch: Batch, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gradients = self.gradients(batch)
+        self.count += 1
+        t = self.train
+        params = {name: p.detach().numpy() for name, p in self.raw.items()}  # shares its memory
+        ema, m, v = self.groups
+        norm = adam(
+            params, gradients, m, v, ema, lr=lr, beta1=t.beta1,
+            beta2=t.beta2, eps=t.eps, step=self.count, max_norm=t.grad_clip or math.inf,
+            ema_rate=t.ema_rate,
+        )  # fmt: skip
+        return torch.tensor(loss), torch.tensor(norm)
+
+    def state(self) -> State:
+        raw = {name: p.detach().numpy().copy() for name, p in self.raw.items()}
+        copies = [{name: a.copy() for name, a in group.items()} for group in self.groups]
+        return State(self.count, raw, *copies)
+
+    def restore(self, state: State) -> None:
+        raise NotImplementedError("the reference never resumes")
+
+
+def adam(
+    params: Arrays, grads: Arrays, m: Arrays, v: Arrays, ema: Arrays, *, lr: float, beta1: float,
+    beta2: float, eps: float, step: int, max_norm: float, ema_rate: float,
+) -> float:  # fmt: skip
+    """Update all in place in float64; gives the norm before clipping. See `diptych.torch.optim`."""
+    norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads.values()))
+    clip = min(1.0, max_norm / (norm + 1e-6))
+    for name, p in params.items():
+        g = grads[name] * clip
+        m[name][...] = beta1 * m[name] + (1 - beta1) * g
+        v[name][...] = beta2 * v[name] + (1 - beta2) * g * g
+        m_hat, v_hat = m[name] / (1 - beta1**step), v[name] / (1 - beta2**step)
+        p[...] -= lr * m_hat / (np.sqrt(v_hat) + eps)
+        ema[name][...] = ema_rate * ema[name] + (1 - ema_rate) * p
+    return norm

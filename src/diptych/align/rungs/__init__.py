@@ -1,0 +1,80 @@
+"""The rungs in their order: what each claims, and by which gate it is judged.
+
+A later rung rests on the earlier ones: with other weights no gradient can agree. So the first
+failing rung is the one to look at.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from diptych.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung: its claim, its gate, and the function that traces it."""
+
+    name: str
+    claim: str
+    gate: Literal["exact", "floor", "growth"]
+    home: str  # module:function below this package
+    nudged: bool = True  # whether a second, nudged pass measures its floor
+
+    def trace(self, desk: Any) -> None:
+        """Run it on a desk."""
+        module, _, function = self.home.partition(":")
+        getattr(importlib.import_module(f"{__name__}.{module}"), function)(desk)
+
+
+LADDER: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step("config", "every setting is the same", "exact", "exact:trace_config", False),
+        Step("data", "pixels, flips, order, timesteps and noise are the same bits", "exact",
+             "exact:trace_data", False),
+        Step("weights", "weights have the same names, shapes and bits, in and out", "exact",
+             "exact:trace_weights", False),
+        Step("schedule", "the noise schedule's tables are the same bits", "exact",
+             "exact:trace_schedule", False),
+        Step("operators", "each operator agrees, forward and backward", "floor",
+             "operators:trace_operators"),
+        Step("layers", "each layer agrees, alone and in the network", "floor",
+             "layers:trace_layers"),
+        Step("loss", "the loss agrees, for each image and timestep", "floor",
+             "training:trace_loss"),
+        Step("gradients", "each weight's gradient agrees, in size and direction", "floor",
+             "training:trace_gradients"),
+        Step("update", "one update agrees: clipping, Adam, warm-up, moving average", "floor",
+             "training:trace_update"),
+        Step("lockstep", "training stays together, step by step", "growth",
+             "training:trace_lockstep"),
+        Step("solver", "sampling agrees, from coefficients to pixels", "growth",
+             "solver:trace_solver"),
+        Step("metric", "features, statistics and scores agree", "floor", "metric:trace_metric"),
+    )
+}  # fmt: skip
+
+
+def choose(names: Sequence[str]) -> tuple[str, ...]:
+    """The named rungs in the ladder's order; all where none is named.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    for name in names:
+        if name not in LADDER:
+            raise UserError(f"rung '{name}' is not known{nearest(name, list(LADDER))}")
+    return tuple(name for name in LADDER if not names or name in names)
+
+
+def available(name: str) -> bool:
+    """Whether the rung can be climbed in this version."""
+    if name != "metric":
+        return True
+    from diptych.align.rungs import metric
+
+    return metric.available()

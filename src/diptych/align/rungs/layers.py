@@ -1,0 +1,95 @@
+"""The network layer by layer, in two modes.
+
+    free/PATH   the output of a module in one forward pass: holds all error up to there
+    fed/PATH    its output when it is given the reference's own inputs: holds its error alone
+    faint/PATH  the same for inputs a hundredth as large, where a norm's eps shows
+
+A module that is wrong by itself fails in `fed`; where only `free` fails, the modules are right and
+are put together wrongly. A module is fed if all that it takes are arrays. Masks are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych import blueprint
+from diptych.align.desk import Array, Desk
+from diptych.align.panels import REFERENCE
+
+FAINT = np.float32(0.01)
+LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")
+
+
+def trace_layers(desk: Desk) -> None:
+    """Free-running activations, then each module on the reference's inputs."""
+    panel = desk.panel
+    network = panel.backend.network(desk.plan, desk.weights)
+    calls: dict[str, list[Any]] = {}
+
+    def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
+        if is_array(result):
+            desk.add(f"free/{path}", panel.read(result))
+            calls.setdefault(path, list(arguments))
+
+    x, embedding = inputs(desk)
+    with panel.watch(network, seen), panel.no_grad():
+        output = network(panel.put(x), panel.put(embedding))
+    desk.add("free/output", panel.read(output))
+    fed = {path: a for path, a in calls.items() if all(x is None or is_array(x) for x in a)}
+    given = recorded(desk, fed) if panel.name == REFERENCE else desk.feed("layers")
+    feed(desk, network, given)
+
+
+def inputs(desk: Desk) -> tuple[Array, Array]:
+    """Noisy images at timesteps over the whole range, and the embeddings of these."""
+    batch = desk.spec.batch
+    last = desk.config.diffusion.timesteps - 1
+    t = np.linspace(0, last, batch).astype(np.int64)
+    x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
+    return x, blueprint.time_embedding(t, desk.plan.ch)
+
+
+def recorded(desk: Desk, calls: dict[str, list[Any]]) -> dict[str, Array]:
+    """The reference's inputs of each module, rounded to float32, noted as `in/PATH/i`."""
+    found = {}
+    for path, arguments in calls.items():
+        for i, value in enumerate(arguments):
+            if value is not None:
+                found[f"in/{path}/{i}"] = desk.panel.read(value).astype(np.float32)
+    for name, array in found.items():
+        desk.add(name, array)
+    return found
+
+
+def feed(desk: Desk, network: Any, given: dict[str, Array]) -> None:
+    """Run each module by itself on the given inputs."""
+    modules = desk.panel.modules(network)
+    grouped: dict[str, dict[int, Array]] = {}
+    for name, array in given.items():
+        path, _, i = name.removeprefix("in/").rpartition("/")
+        grouped.setdefault(path, {})[int(i)] = array
+    for path, arguments in grouped.items():
+        if path in modules:
+            desk.add(f"fed/{path}", call(desk, modules[path], path, arguments))
+            if path.rpartition(".")[2].startswith(LEAVES):
+                faint = {i: FAINT * a for i, a in arguments.items()}
+                desk.add(f"faint/{path}", call(desk, modules[path], path, faint))
+
+
+def call(desk: Desk, module: Any, path: str, arguments: dict[int, Array]) -> Array:
+    """One module's output on host arrays; a mask that was not there is None."""
+    row: list[Any] = [None] * (max(arguments) + 1)
+    for i, array in arguments.items():
+        row[i] = desk.panel.put(desk.moved(array, f"{path}/{i}"))
+    if hasattr(module, "conv2") and len(row) == 2:
+        row.append(None)  # a residual block without its mask
+    with desk.panel.no_grad():
+        return desk.panel.read(module(*row))
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is a device array."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -1,0 +1,241 @@
+"""A user's own network on the rungs: weights, layers, loss, gradients.
+
+A port may cut its layers elsewhere: a norm before or after swish, the time shift within it or
+before it. So the reference notes of each norm both its outputs, `PATH` as our panels have it and
+`PATH~plain` (the norm alone, on the shifted input); a port has to meet one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych import blueprint
+from diptych.align import names as namemap
+from diptych.align.desk import Array, Desk
+from diptych.align.panels import REFERENCE
+from diptych.align.rungs import layers, training
+from diptych.backend import Batch, State
+from diptych.errors import UserError
+
+PLAIN = "~plain"
+
+
+class PortDesk(Desk):
+    """A desk at which the user's network sits, with the reference's weights in it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        port = self.spec.port
+        self.network = build(port["target"], self.config)
+        own = dict(self.network.named_parameters())
+        table = blueprint.parameter_table(self.plan)
+        shapes = {name: tuple(array.shape) for name, array in own.items()}
+        wanted = {name: parameter.shape for name, parameter in table.items()}
+        self.names = namemap.matched(wanted, shapes, port["names"], port["target"])
+        self.own = {name: own[theirs] for name, theirs in self.names.items()}
+        assign = self.panel.part("arrays").assign
+        for name, array in self.own.items():
+            assign(array, self.weights[name])
+        self.paths = namemap.module_paths(self.names)
+        self.takes = port["takes"]
+        if self.takes == "auto":
+            self.takes = second_argument(self.network, self.panel.is_jittor)
+
+    def predict(self, x: Any, batch_t: Array) -> Any:
+        """The port's output, with the graph that it builds."""
+        embedding = blueprint.time_embedding(batch_t, self.plan.ch)
+        second = embedding if self.takes == "embedding" else batch_t.astype(np.int64)
+        return self.network(x, self.panel.put(second))
+
+    def learner(self, settings: Any = None) -> Any:
+        return PortLearner(self)
+
+
+class PortLearner:
+    """Loss and gradients of a port; see `diptych.backend.Learner`."""
+
+    def __init__(self, desk: PortDesk) -> None:
+        self.desk = desk
+
+    def loss(self, batch: Batch) -> Any:
+        put = self.desk.panel.put
+        assert batch.eps is not None
+        eps = put(batch.eps)
+        x_t = put(batch.alpha) * put(batch.x0) + put(batch.sigma) * eps
+        error = eps - self.desk.predict(x_t, batch.t)
+        pixels = batch.x0[0].size if self.desk.config.train.loss == "mean" else 1
+        return (error * error).sum() / (len(batch.x0) * pixels)
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        desk, loss = self.desk, self.loss(batch)
+        found = desk.panel.gradients(loss, list(desk.own.values()), np.array(1, dtype=np.float32))
+        return 0.0, dict(zip(desk.own, found, strict=True))
+
+    def state(self) -> State:
+        raw = {name: self.desk.panel.read(array) for name, array in self.desk.own.items()}
+        return State(0, raw, raw, raw, raw)
+
+
+def build(target: str, config: Any) -> Any:
+    """The network that `package.module:function` gives; it may take the config.
+
+    Raises:
+        UserError: the module or function is not there, or it gives no network.
+    """
+    module_name, _, function_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--subject {target}: module '{error.name}' is not found; run from the folder that "
+            f"holds it, or set PYTHONPATH"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f"--subject {target}: {module_name} has no function '{function_name}'")
+    network = function(config) if inspect.signature(function).parameters else function()
+    if not hasattr(network, "named_parameters"):
+        kind = type(network).__name__
+        raise UserError(f"--subject {target}: gave a {kind}, expected a network with parameters")
+    if hasattr(network, "eval") and not type(network).__module__.startswith("jittor"):
+        import sys
+
+        if "torch" in sys.modules:  # Jittor's eval() would end the gradients
+            network.eval()
+    return network
+
+
+def second_argument(network: Any, is_jittor: bool) -> str:
+    """Whether the network takes timesteps or their embedding, by its argument's name."""
+    call = network.execute if is_jittor else network.forward
+    given = list(inspect.signature(call).parameters)
+    return "embedding" if len(given) > 1 and "emb" in given[1] else "t"
+
+
+def trace_weights(desk: Desk) -> None:
+    """All weights after they were loaded, read back."""
+    raw = desk.learner().state().raw
+    for name in blueprint.parameter_table(desk.plan):
+        desk.add(name, raw[name].astype(np.float32))
+
+
+def trace_layers(desk: Desk) -> None:
+    """Free-running and fed outputs of every layer that both sides have."""
+    if isinstance(desk, PortDesk):
+        _trace_port(desk)
+    else:
+        _trace_ours(desk)
+
+
+def _trace_ours(desk: Desk) -> None:
+    panel = desk.panel
+    network = panel.backend.network(desk.plan, desk.weights)
+    x, embedding = layers.inputs(desk)
+    calls: dict[str, list[Any]] = {}
+
+    def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
+        if not layers.is_array(result) or path == "temb":
+            return
+        desk.add(f"free/{path}", panel.read(result))
+        if all(a is None or layers.is_array(a) for a in arguments):
+            calls[path] = [a for a in arguments if a is not None]
+
+    with panel.watch(network, seen), panel.no_grad():
+        output = network(panel.put(x), panel.put(embedding))
+    desk.add("free/output", panel.read(output))
+    modules = panel.modules(network)
+    with panel.no_grad():
+        for path in [p for p, m in modules.items() if hasattr(m, "silu") and p in calls]:
+            given = [panel.read(a) for a in calls[path]]
+            shifted = given[0] if len(given) == 1 else given[0] + given[1][:, :, None, None]
+            calls[path + PLAIN] = [panel.put(shifted)]
+            desk.add(f"free/{path}{PLAIN}", _plain(panel, modules[path], calls[path + PLAIN]))
+    _feed_ours(desk, modules, calls)
+
+
+def _feed_ours(desk: Desk, modules: Mapping[str, Any], calls: dict[str, list[Any]]) -> None:
+    panel = desk.panel
+    if panel.name == REFERENCE:
+        given = {
+            f"in/{path}/{i}": panel.read(a).astype(np.float32)
+            for path, arguments in calls.items()
+            for i, a in enumerate(arguments)
+            if not hasattr(modules[path.removesuffix(PLAIN)], "conv2")
+        }
+        for name, array in given.items():
+            desk.add(name, array)
+    else:
+        given = desk.feed("layers")
+    for path, arrays in grouped(given).items():
+        moved = [panel.put(desk.moved(a, f"{path}/{i}")) for i, a in enumerate(arrays)]
+        module = modules[path.removesuffix(PLAIN)]
+        with panel.no_grad():
+            if path.endswith(PLAIN):
+                desk.add(f"fed/{path}", _plain(panel, module, moved))
+            else:
+                desk.add(f"fed/{path}", panel.read(module(*moved)))
+
+
+def _plain(panel: Any, module: Any, arguments: Sequence[Any]) -> Array:
+    """A norm's output before its swish."""
+    silu, module.silu = module.silu, False
+    try:
+        return np.asarray(panel.read(module(*arguments)))
+    finally:
+        module.silu = silu
+
+
+def grouped(given: Mapping[str, Array]) -> dict[str, list[Array]]:
+    """`in/PATH/i` arrays as PATH -> [array, ...]."""
+    found: dict[str, list[Array]] = {}
+    for name, array in given.items():
+        found.setdefault(name.removeprefix("in/").rpartition("/")[0], []).append(array)
+    return found
+
+
+def _trace_port(desk: PortDesk) -> None:
+    panel = desk.panel
+    ours = {theirs: path for path, theirs in desk.paths.items()}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+
+    def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
+        if path in ours and layers.is_array(result) and ours[path] not in shapes:
+            desk.add(f"free/{ours[path]}", panel.read(result))
+            arrays = [a for a in arguments if layers.is_array(a)]
+            whole = len(arrays) == len([a for a in arguments if a is not None])
+            shapes[ours[path]] = [tuple(a.shape) for a in arrays] if whole else []
+
+    x, _ = layers.inputs(desk)
+    last = desk.config.diffusion.timesteps - 1
+    t = np.linspace(0, last, len(x)).astype(np.int64)
+    with panel.watch(desk.network, seen), panel.no_grad():
+        output = desk.predict(panel.put(x), t)
+    if tuple(output.shape) != x.shape:
+        raise UserError(f"the port gives {tuple(output.shape)} for images of {x.shape}")
+    desk.add("free/output", panel.read(output))
+    modules, given = panel.modules(desk.network), grouped(desk.feed("layers"))
+    for path, taken in shapes.items():
+        for name in (path, path + PLAIN):
+            arrays = given.get(name, [])
+            if arrays and [a.shape for a in arrays] == taken:
+                with panel.no_grad():
+                    y = modules[desk.paths[path]](*[panel.put(a) for a in arrays])
+                desk.add(f"fed/{name}", panel.read(y))
+
+
+def trace_loss(desk: Desk) -> None:
+    """The batch's loss, each image's, one timestep's at a time."""
+    training.trace_plain_loss(desk)
+
+
+TRACES: dict[str, Callable[[Any], None]] = {
+    "weights": trace_weights,
+    "layers": trace_layers,
+    "loss": trace_loss,
+    "gradients": training.trace_gradients,
+}

@@ -1,0 +1,64 @@
+"""Sampling: the levels and coefficients exactly, one step, and whole chains to pixels.
+
+Chains of DDIM (eta 0) and of eta 1, whose noise is the keyed one, run with the ladder's weights.
+Error grows along a chain by the solver's own law; what is allowed at a step is what a panel's own
+chain has moved by then after one rounding of its start.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from diptych import noise, sampler, schedule
+from diptych.align.desk import Desk
+from diptych.data.batches import to_uint8
+from diptych.solvers import Ddim
+
+STEPS = 10
+CHAINS = {"ddim": ("ddim", 0.0, "uniform"), "quad": ("ddim", 0.0, "quad"), "eta": ("ddim", 1.0, "uniform")}  # noqa: E501 # fmt: skip
+
+
+def trace_solver(desk: Desk) -> None:
+    """Coefficients first, then the chains."""
+    tables = schedule.make_schedule(desk.config.diffusion)
+    steps = min(STEPS, tables.timesteps)
+    chosen = {
+        name: sampler.make_sampler(solver, steps, eta, spacing, timesteps=tables.timesteps)
+        for name, (solver, eta, spacing) in CHAINS.items()
+    }
+    for name, each in chosen.items():
+        desk.add(f"coefficients/{name}", coefficients(each, tables))
+    count = min(8, desk.spec.batch)
+    weights = desk.weights
+    network = desk.panel.backend.network(desk.plan, weights)
+    engine = sampler.Engine(desk.panel.backend, network, desk.plan, tables)
+    start = noise.normal_per_image(desk.config.seed, "initial_noise", range(count), engine.shape)
+    for name, each in chosen.items():
+
+        def observe(k: int, level: Any, x: Any, name: str = name) -> None:
+            desk.add(f"{name}/x {k:03d}", desk.panel.read(x))
+
+        x_T = desk.moved(start, name)
+        drawn = engine.draw(each, range(count), desk.config.seed, x_T, observe)
+        desk.add(f"pixels/{name}", to_uint8(drawn.astype(np.float32)))
+
+
+def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> np.ndarray:  # type: ignore[type-arg]
+    """(steps, 6): t, t', the update's factors of x, eps and noise, and sigma'; float64.
+
+    The factors are read off the solver itself: it is a linear combination, so it is tried on
+    numbers.
+    """
+    solver = Ddim(each.eta)
+    levels = [tables.level(t) for t in each.timesteps(tables)] + [vars(sampler)["CLEAN"]]
+    found = []
+    for now, after in pairwise(levels):
+        tried = []
+        for x, eps, z in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
+            given = solver.step(x, lambda _x, _level, eps=eps: eps, now, after, z)  # type: ignore[misc]
+            tried.append(float(given))
+        found.append([now.t, after.t, *tried, after.sigma])
+    return np.array(found)

@@ -1,0 +1,149 @@
+"""Training taken apart: loss, gradients, one update on given gradients, and steps in lockstep.
+
+The update is tried by itself, on arrays that are the same everywhere: a fault in it cannot hide
+behind the network, and one in the network cannot reach it. In lockstep both panels meet the same
+batches, and what they may differ by is what one panel differs by from itself after one rounding
+of its first input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+import numpy as np
+
+from diptych.align.desk import Array, Desk
+from diptych.align.panels import REFERENCE
+from diptych.backend import Batch
+
+# By its full name: the package's attribute `train` is the function.
+training: Any = importlib.import_module("diptych.train")
+
+DROPOUT = 0.25
+SIZES: dict[str, tuple[int, ...]] = {"a": (32, 16, 3, 3), "b": (64,), "c": (40, 24)}
+UPDATES = {"step 1, clipped": (1, 3.0), "step 7, clipped": (7, 1.0), "step 7, small": (7, 1e-4)}
+NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-5, "max_norm": 1.0, "ema_rate": 0.9}
+
+
+def trace_loss(desk: Desk) -> None:
+    """The batch's loss, each image's, one timestep's at a time, the sum over pixels, dropout."""
+    batch = trace_plain_loss(desk)
+    other = "mean" if desk.config.train.loss == "sum" else "sum"
+    settings = desk.settings(train__loss=other)
+    desk.add(f"{other} over pixels", value(desk, desk.learner(settings), batch))
+    size = {"train__batch_size": desk.spec.batch}
+    dropped = desk.settings(model__dropout=DROPOUT, train__noise="host", **size)
+    with_masks = desk.moved_batch(desk.batches(dropped).batch(1))
+    desk.add("with dropout", value(desk, desk.learner(dropped), with_masks))
+
+
+def trace_plain_loss(desk: Desk) -> Batch:
+    """The batch's loss, each image's, and one timestep's at a time; gives the batch."""
+    learner, source = desk.learner(), desk.batches()
+    batch = desk.moved_batch(source.batch(1))
+    desk.add("batch", value(desk, learner, batch))
+    for i in range(len(batch.x0)):
+        desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
+    last = desk.config.diffusion.timesteps - 1
+    for t in (0, last // 8, last):
+        many = np.full(len(batch.x0), t)
+        at_t = dataclasses.replace(
+            batch, t=many, alpha=source.alpha[many], sigma=source.sigma[many],
+            embedding=source.embedding[many],
+        )  # fmt: skip
+        desk.add(f"t={t}", value(desk, learner, at_t))
+    return batch
+
+
+def value(desk: Desk, learner: Any, batch: Batch) -> Array:
+    """A batch's loss, one number."""
+    return desk.panel.read(learner.loss(batch)).reshape(()).astype(np.float64)
+
+
+def rows(batch: Batch, part: slice) -> Batch:
+    """Some rows of a batch."""
+    arrays = ("x0", "t", "alpha", "sigma", "embedding", "eps")
+    cut: dict[str, Any] = {
+        name: None if (a := getattr(batch, name)) is None else a[part] for name in arrays
+    }
+    masks = None if batch.masks is None else tuple(mask[part] for mask in batch.masks)
+    return dataclasses.replace(batch, **cut, masks=masks)
+
+
+def trace_gradients(desk: Desk) -> None:
+    """The gradient of each weight in the first batch, and the norm of all together."""
+    _, found = desk.learner().gradients(desk.moved_batch(desk.batches().batch(1)))
+    total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in found.values()))
+    desk.add("total norm", np.float64(total))
+    for name, gradient in found.items():
+        desk.add(name, gradient)
+
+
+def trace_update(desk: Desk) -> None:
+    """Clipping's norm, both moments, weights and moving average after one step; the warm-up."""
+    for name, (step, size) in UPDATES.items():
+        for key, array in one_update(desk, name, step, size).items():
+            desk.add(f"{name}/{key}", array)
+    rates = [training.learning_rate(1e-3, 8, step) for step in range(1, 12)]
+    rates += [training.learning_rate(1e-3, 0, 1)]
+    desk.add("warm-up", np.array(rates))
+
+
+def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array]:
+    """`adam_step` on keyed arrays; changes of the weights and of their average, not these."""
+    keys = ("p", "g", "m", "v", "e")
+    given = {k: {n: desk.normal(f"{name}/{k}/{n}", s) for n, s in SIZES.items()} for k in keys}
+    given["g"] = {n: a * np.float32(size) for n, a in given["g"].items()}
+    for k in ("p", "e"):  # small, so that the change that they undergo is not lost in their digits
+        given[k] = {n: a * np.float32(1e-3) for n, a in given[k].items()}
+    for k in ("m", "v"):  # as after some steps; at the first there are none
+        given[k] = {n: a * np.float32(size * (step > 1)) for n, a in given[k].items()}
+    given["v"] = {n: a * a for n, a in given["v"].items()}
+    before = {k: {n: a.astype(np.float64) for n, a in given[k].items()} for k in keys}
+    if desk.panel.name == REFERENCE:
+        from diptych.align.reference_backend import adam
+
+        given_all: Any = [before[k] for k in keys]
+        numbers: Any = NUMBERS
+        norm: Any = adam(*given_all, step=step, **numbers)
+        after = before
+    else:
+        norm, after = on_device(desk, given, step)
+    result: dict[str, Array] = {"norm": np.array(norm, dtype=np.float64)}
+    for k in ("m", "v", "p", "e"):
+        for n in SIZES:
+            change = after[k][n].astype(np.float64)
+            result[f"{k}.{n}"] = change - given[k][n] if k in "pe" else change
+    return result
+
+
+def on_device(desk: Desk, given: dict[str, dict[str, Array]], step: int) -> tuple[float, Any]:
+    """The panel's own `adam_step`: the norm, and its arrays afterwards."""
+    panel = desk.panel
+    groups = {k: [panel.put(a.copy()) for a in arrays.values()] for k, arrays in given.items()}
+    norm = panel.part("optim").adam_step(*groups.values(), step=step, **NUMBERS)
+    after = {
+        k: {n: panel.read(a) for n, a in zip(SIZES, arrays, strict=True)}
+        for k, arrays in groups.items()
+    }
+    return panel.backend.scalar(norm), after
+
+
+def trace_lockstep(desk: Desk) -> None:
+    """Losses and gradient norms of the first steps; then weights, average and moments."""
+    settings = desk.settings(train__batch_size=desk.spec.batch, train__noise="host")
+    learner, source = desk.learner(settings), desk.batches(settings)
+    scalar, t = desk.panel.backend.scalar, settings.train
+    for step in range(1, desk.spec.steps + 1):
+        batch = source.batch(step)
+        batch = desk.moved_batch(batch) if step == 1 else batch
+        lr = training.learning_rate(t.lr, t.warmup_steps, step)
+        loss, norm = learner.step(batch, lr)
+        desk.add(f"loss/{step:04d}", np.float64(scalar(loss)))
+        desk.add(f"norm/{step:04d}", np.float64(scalar(norm)))
+    state = learner.state()
+    for group in ("raw", "ema", "adam_m", "adam_v"):
+        for name, array in getattr(state, group).items():
+            desk.add(f"{group}/{name}", array.astype(np.float32))

@@ -1,0 +1,102 @@
+"""One implementation's process: `python -m diptych.align.subject SPEC.json`.
+
+SPEC.json holds a `spec` (see `desk.Spec`) and `jobs`, each {out, nudge, mutation, rungs}. Every job
+leaves a trace folder; its progress goes to stdout, one JSON line a rung. A job that raises ends
+the process with one line and exit code 2: what it had finished stays.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from diptych.align.desk import Desk, Spec, spec_from
+from diptych.align.panels import Panel
+from diptych.align.rungs import LADDER
+from diptych.align.rungs import port as port_rungs
+from diptych.align.trace import Tracer
+from diptych.errors import MachineError, UserError
+
+
+def say(**facts: Any) -> None:
+    """One line of progress."""
+    print(json.dumps(facts), flush=True)
+
+
+def run(path: Path) -> None:
+    """All jobs of a spec file."""
+    asked = json.loads(path.read_text("utf-8"))
+    spec = spec_from(asked["spec"])
+    panel = Panel(spec.panel, spec.device)
+    for job in asked["jobs"]:
+        run_job(panel, spec, job)
+
+
+def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
+    """One pass: rungs traced into a folder, with a fault planted or none."""
+    fault = job.get("mutation")
+    about = {"panel": panel.name, "nudge": job["nudge"], "mutation": fault}
+    about |= {"environment": panel.backend.describe(), "data": ""}
+    with ExitStack() as stack:
+        if fault:
+            from diptych.align.mutations import planted
+
+            stack.enter_context(planted(fault, panel))
+        tracer = stack.enter_context(Tracer(Path(job["out"]), panel.name, **about))
+        try:
+            desk = desk_for(panel, spec, tracer, job["nudge"])
+            tracer.about["data"] = desk.data_from
+            for name in job["rungs"]:
+                climb(desk, name, fault)
+        except Exception as error:
+            if not fault:
+                raise
+            # A planted fault that stops the panel is caught too: its rung's tensors are missing.
+            tracer.about["raised"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    say(done=job["out"])
+
+
+def desk_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Desk:
+    """The desk of a panel, or of a user's port."""
+    if spec.port.get("target"):
+        return port_rungs.PortDesk(panel, spec, tracer, nudge)
+    return Desk(panel, spec, tracer, nudge)
+
+
+def climb(desk: Desk, name: str, fault: str | None) -> None:
+    """Trace one rung."""
+    began = time.perf_counter()
+    desk.rung = name
+    desk.tracer.begin(name)
+    if desk.spec.port:
+        port_rungs.TRACES[name](desk)
+    else:
+        LADDER[name].trace(desk)
+    desk.panel.backend.synchronize()
+    seconds = time.perf_counter() - began
+    desk.tracer.timed(seconds)
+    say(rung=name, panel=desk.panel.name, nudge=desk.nudge, mutation=fault, seconds=seconds)
+
+
+def main() -> int:
+    """The process; its exit code."""
+    try:
+        run(Path(sys.argv[1]))
+    except (UserError, MachineError) as error:
+        say(error=str(error), kind=type(error).__name__)
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split())[:300] or "no message"
+        say(error=f"{type(error).__name__}: {text}", kind="raised")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""`diptych align` and `diptych align train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.errors import UserError
+
+
+class Align(click.Group):
+    """`align train ...` is a verb of its own; everything else climbs the ladder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["ladder", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Align, context_settings={"help_option_names": ["-h", "--help"]})
+def align() -> None:
+    """Show that two implementations agree, or name the first place where they do not."""
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _say(quiet: bool) -> Any:
+    def say(said: dict[str, Any]) -> None:
+        if quiet or "rung" not in said:
+            return
+        what = f" with {said['mutation']}" if said["mutation"] else ""
+        what += ", nudged" if said["nudge"] else ""
+        line = f"{said['panel']:9} {said['rung']}{what}: {said['seconds']:.1f} s"
+        print(line, file=sys.stderr, flush=True)
+
+    return say
+
+
+@align.command(name="ladder")
+@click.argument("preset", required=False)
+@click.option("--backends", default="torch,jittor", show_default=True, help="The two panels.")
+@click.option("--rungs", help="Only these, separated by commas.")
+@click.option("--steps", type=int, default=10, show_default=True, help="Steps in lockstep.")
+@click.option("--batch", type=int, help="Images in a batch.  [default: 4; 2 for large networks]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--mutate", help="Plant these faults (or all), and show that they are caught.")
+@click.option("--into", help="The panel that faults are planted into.  [default: the last]")
+@click.option("--list", "listing", is_flag=True, help="List rungs and faults, and leave.")
+@click.option("--subject", help="Your port: [torch:|jittor:]package.module:function; or weights; "
+              "or a trace folder.")  # fmt: skip
+@click.option("--reference", help="What it is measured by: torch:PRESET, weights, or a trace.")
+@click.option("--names", type=FOLDER, help="JSON or YAML: the reference's names to the port's.")
+@click.option("--time", "takes", type=click.Choice(["auto", "t", "embedding"]), default="auto",
+              show_default=True, help="What the port takes beside the images.")  # fmt: skip
+@click.option("--out", type=FOLDER, help="The folder of align.json and the page.")
+@click.option("--keep-traces", is_flag=True, help="Keep the traces, in OUT/traces.")
+@DEVICE
+@OVERWRITE
+@QUIET
+@JSON
+def ladder(preset: str | None, **options: Any) -> None:
+    """Climb the ladder of checks with PRESET (a preset or a YAML file).
+
+    Exit code 0: every rung passes. 3: one fails; the last line names it and its first tensor.
+    `diptych align train --help`: free training and its equivalence test.
+
+    \b
+    Examples:
+      diptych align tiny --out aligned
+      diptych align mnist --rungs operators,layers --json
+      diptych align tiny --mutate all
+      diptych align --subject mypkg.mymodel:build --reference torch:cifar10 --names map.yaml
+      diptych align --subject traces/mine --reference traces/theirs
+    """
+    if options["listing"]:
+        click.echo(_listing())
+    elif options["subject"] or options["reference"]:
+        _port(preset, options)
+    elif preset is None:
+        raise UserError("which preset? For example: diptych align tiny --out aligned")
+    else:
+        _ladder(preset, options)
+
+
+def _ladder(preset: str, options: dict[str, Any]) -> None:
+    from diptych.align import mutations, results
+    from diptych.align.ladder import Request, climb
+    from diptych.align.rungs import choose
+    from diptych.config import load_config
+
+    mutate = _split(options["mutate"])
+    mutations.choose(mutate)
+    device = "cpu" if options["device"] == "auto" else options["device"]
+    request = Request(
+        preset, load_config(preset, list(options["overrides"])), _split(options["backends"]),
+        choose(_split(options["rungs"])), options["steps"], options["batch"], device, mutate,
+        options["into"],
+    )  # fmt: skip
+    out, keep = _claim(options)
+    found = climb(request, _say(options["quiet"]), keep)
+    result = results.content(found)
+    if out is not None:
+        from diptych.align.page import write
+
+        write(out, result, found)
+    _end(result, results.table(found), options["as_json"])
+
+
+def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
+    """The output folder, made ready, and the one for traces."""
+    from diptych.files import claim_folder
+
+    out = options["out"]
+    if out is None:
+        if options["keep_traces"]:
+            raise UserError("--keep-traces: where to? Give a folder with --out")
+        return None, None
+    claim_folder(out, overwrite=options["overwrite"])
+    return out, out / "traces" if options["keep_traces"] else None
+
+
+def _port(preset: str | None, options: dict[str, Any]) -> None:
+    from diptych.align import port
+
+    if not (options["subject"] and options["reference"]):
+        raise UserError("--subject and --reference go together; give both")
+    if preset is not None:
+        raise UserError(f"'{preset}': name the preset in --reference, such as torch:{preset}")
+    for name in ("mutate", "into", "rungs"):
+        if options[name]:
+            raise UserError(f"--{name} is for the two panels, not for --subject; leave it out")
+    out, keep = _claim(options)
+    result, text = port.compare_port(
+        options["subject"], options["reference"], options["names"], options["takes"],
+        options["batch"] or 2, list(options["overrides"]), _say(options["quiet"]), keep,
+    )  # fmt: skip
+    if out is not None:
+        from diptych.align.page import write
+
+        write(out, result, None)
+    _end(result, text, options["as_json"])
+
+
+def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
+    """Table or JSON on stdout, the verdict as the last line, and the exit code."""
+    show(result, as_json, f"{text}\n\n{result['conclusion']}")
+    if as_json:
+        print(result["conclusion"], file=sys.stderr)
+    if not result["passed"]:
+        sys.exit(3)
+
+
+def _listing() -> str:
+    from diptych.align.mutations import MUTATIONS
+    from diptych.align.rungs import LADDER
+
+    lines = [f"{s.name:10} {s.gate:6} {s.claim}" for s in LADDER.values()]
+    lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in MUTATIONS.values())]
+    return "\n".join(lines)
+
+
+@align.command(name="train")
+@click.argument("preset")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each panel.")
+@click.option("--steps", type=int, required=True, help="Steps of each run.")
+@click.option("--margin", type=float, default=0.05, show_default=True,
+              help="Relative difference of the loss that counts as none.")  # fmt: skip
+@click.option("--bins", type=int, default=10, show_default=True, help="Bins of timesteps.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--out", type=FOLDER, required=True, help="The folder of the runs and the result.")
+@DEVICE
+@OVERWRITE
+@QUIET
+@JSON
+def train(preset: str, **options: Any) -> None:
+    """Train both panels freely from several seeds, and test their losses for equivalence.
+
+    Exit code 0: equivalent within the margin. 3: not shown.
+
+    \b
+    Example:
+      diptych align train tiny --seeds 3 --steps 600 --out free
+    """
+    from diptych.align import free
+    from diptych.config import load_config
+
+    config = load_config(preset, list(options["overrides"]))
+    request = free.Request(preset, config, options["seeds"], options["steps"], options["margin"],
+                           options["bins"], options["device"])  # fmt: skip
+    result = free.compare_training(
+        request, options["out"], overwrite=options["overwrite"], quiet=options["quiet"]
+    )
+    _end(result, free.table(result), options["as_json"])

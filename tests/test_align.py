@@ -1,0 +1,131 @@
+"""The ladder itself, both panels in their processes: sound panels pass, faults of any kind fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diptych
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.jittor]
+
+PACKAGE = Path(diptych.__file__).parent
+EXAMPLES = PACKAGE.parents[1] / "docs" / "examples"
+
+
+def align(*words, package=PACKAGE, cwd=None):
+    """`diptych align ...` in a process of its own, with a package at any place."""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    return subprocess.run(
+        [sys.executable, "-m", "diptych", "align", *map(str, words)],
+        capture_output=True, text=True, env=environment, cwd=cwd,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(both_installed, tmp_path_factory):
+    out = tmp_path_factory.mktemp("align") / "tiny"
+    # One fault of each side; `diptych align tiny --mutate all` plants every one.
+    faults = "last_batch_dropped,swapped_norms,detached,adam_eps_inside,learning_rate,last_alpha"
+    return align("tiny", "--json", "--mutate", faults, "--out", out), out
+
+
+@pytest.fixture(scope="module")
+def both_installed():
+    from conftest import available
+
+    if not (available("torch") and available("jittor")):
+        pytest.skip("both panels are needed")
+
+
+def test_tiny_climbs_the_ladder(tiny):
+    done, out = tiny
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert json.loads((out / "align.json").read_text()) == result
+    verdicts = {rung["rung"]: rung["verdict"] for rung in result["rungs"]}
+    metric = verdicts.pop("metric")
+    assert metric in ("pass", "not available")
+    assert set(verdicts.values()) == {"pass"} and len(verdicts) == 11
+    for rung in result["rungs"]:
+        if rung["verdict"] == "pass" and rung["gate"] != "exact":
+            assert rung["distance"]["torch"] > 0 and rung["distance"]["jittor"] > 0
+            assert rung["margin"] > 1
+    assert "rungs pass" in done.stderr.splitlines()[-1]
+
+
+def test_planted_faults_fail_at_their_rung_and_not_before(tiny):
+    mutants = json.loads(tiny[0].stdout)["mutations"]
+    assert len(mutants) == 6
+    for mutant in mutants:
+        assert mutant["caught_by"] == mutant["rung"], mutant
+
+
+def test_the_page_holds_every_rung(tiny):
+    page = (tiny[1] / "index.html").read_text()
+    for rung in ("config", "layers", "lockstep", "solver"):
+        assert f'id="{rung}"' in page
+    assert page.count("<figure>") >= 8 and "swapped_norms" in page
+
+
+# Faults that are in no table: (panel's file, what stands there, what is put there, rung, layer).
+OWN = {
+    "torch, attention without its residual": (
+        "torch/unet.py", "return add(x, self.proj_out(", "return add(0 * x, self.proj_out(",
+        "layers", "down.1.attn.0",
+    ),
+    "jittor, time added twice": (
+        "jittor/unet.py", "h = self.norm2(h, self.temb_proj(temb))",
+        "h = self.norm2(h, 2 * self.temb_proj(temb))", "layers", "down.0.block.0",
+    ),
+    "torch, dropout's scale": (
+        "torch/layers.py", "(1 / (1 - rate))", "(1 - rate)", "operators", "dropout/y",
+    ),
+    "jittor, second moment": (
+        "jittor/optim.py", "(1 - beta2**step) ** 0.5", "(1 - beta2**step)", "update", "p.a",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file, right, wrong, rung, name", OWN.values(), ids=OWN.keys())
+def test_a_fault_in_a_copy_of_a_panel_is_named(
+    both_installed, tmp_path, file, right, wrong, rung, name
+):
+    copy = tmp_path / "src" / "diptych"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / file).read_text()
+    assert text.count(right) == 1
+    (copy / file).write_text(text.replace(right, wrong))
+    done = align("tiny", "--rungs", "operators,layers,update", "--quiet", package=copy)
+    assert done.returncode == 3, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert f"rung '{rung}'" in last and name in last and file.split("/")[0] in last
+
+
+@pytest.mark.parametrize("function, code", [("build", 3), ("build_fixed", 0)])
+def test_the_worked_example(both_installed, function, code):
+    done = align(
+        "--subject", f"small_port:{function}", "--reference", "torch:tiny", "--names",
+        "small_port.yaml", "--json", "--quiet", cwd=EXAMPLES,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert [rung["rung"] for rung in result["rungs"]] == ["weights", "layers", "loss", "gradients"]
+    if code:
+        assert result["first_failure"]["rung"] == "layers"
+        assert result["first_failure"]["tensor"].endswith("down.0.downsample.conv")
+
+
+def test_a_port_that_raises_gives_one_line(both_installed, tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "import torch\n\ndef build():\n    raise RuntimeError('no such layer')\n"
+    )
+    done = align("--subject", "broken:build", "--reference", "torch:tiny", "--quiet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no such layer" in done.stderr and done.stderr.count("\n") == 1
