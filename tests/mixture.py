@@ -1,0 +1,96 @@
+"""A mixture of two Gaussians, on which denoiser and trajectory are known in closed form.
+
+x0 ~ sum_i w_i N(m_i, s_i^2)   =>   x_t ~ sum_i w_i N(alpha m_i, v_i),  v_i = alpha^2 s_i^2 + sigma^2
+E[eps | x_t] = sigma sum_i p_i(x_t) (x_t - alpha m_i) / v_i,  p_i the share of part i in the density
+
+In one dimension the probability flow carries quantiles to quantiles, F_t(x_t) = const, so the exact
+trajectory needs no solver: the distribution function is evaluated at one level and inverted at
+another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from diptych.schedule import Level
+from diptych.solvers import Solver, solve
+
+W, M, S = np.array([0.3, 0.7]), np.array([-0.7, 0.5]), np.array([0.25, 0.4])
+STARTS = np.array([-1.7, -0.6, 0.2, 1.1, 2.1])
+HIGH, LOW = math.log(6.0), math.log(0.08)  # log (sigma / alpha) at the ends
+
+Array = npt.NDArray[Any]
+
+
+def at(log_ratio: float, t: int = 0) -> Level:
+    """The level of a given log(sigma / alpha); alpha^2 + sigma^2 = 1."""
+    ratio = math.exp(log_ratio)
+    alpha = 1.0 / math.sqrt(1.0 + ratio * ratio)
+    return Level(t, alpha, ratio * alpha)
+
+
+def denoise(x: Array, level: Level) -> Array:
+    """The exact expectation of the noise, elementwise."""
+    variance = (level.alpha * S) ** 2 + level.sigma**2
+    off = np.asarray(x)[..., None] - level.alpha * M
+    logs = np.log(W) - 0.5 * np.log(variance) - 0.5 * off**2 / variance
+    share = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    share /= share.sum(axis=-1, keepdims=True)
+    eps: Array = level.sigma * (share * off / variance).sum(axis=-1)
+    return eps
+
+
+def distribution(x: float, level: Level) -> float:
+    """F_t(x)."""
+    scale = np.sqrt((level.alpha * S) ** 2 + level.sigma**2)
+    return float((W * norm.cdf((x - level.alpha * M) / scale)).sum())
+
+
+def exact(starts: Array, now: Level, after: Level) -> Array:
+    """Where the probability flow carries points."""
+    quantiles = [distribution(float(x), now) for x in starts]
+    return np.array(
+        [brentq(lambda y, q=q: distribution(y, after) - q, -9, 9, xtol=1e-15) for q in quantiles]
+    )
+
+
+def by_log_snr(steps: int) -> list[Level]:
+    """Equal steps of lambda; the first one is split, to start multistep solvers from a short one.
+
+    A start of lower order costs its local error once; from a first step of h^(3/2) it stays below
+    the error of the rest.
+    """
+    h = (HIGH - LOW) / steps
+    grid = [HIGH, HIGH - h**1.5, *np.linspace(HIGH - h, LOW, steps)]
+    return [at(float(g)) for g in grid]
+
+
+def by_ratio(steps: int) -> list[Level]:
+    """Equal steps of sigma / alpha; t counts down in twos, so that each step has a middle."""
+    grid = np.linspace(math.exp(HIGH), math.exp(LOW), steps + 1)
+    return [at(math.log(g), 2 * (steps - k)) for k, g in enumerate(grid)]
+
+
+def by_ratio_between(steps: int, t: int) -> Level:
+    """The level of any t of `by_ratio`, also of an odd one."""
+    high, low = math.exp(HIGH), math.exp(LOW)
+    return at(math.log(low + (high - low) * t / (2 * steps)), t)
+
+
+def error(solver: Solver, levels: Sequence[Level]) -> float:
+    """The largest distance from the exact end, over the five starts."""
+    ends = solve(solver, denoise, STARTS, levels)
+    return float(np.abs(ends - exact(STARTS, levels[0], levels[-1])).max())
+
+
+def orders(errors: Sequence[float]) -> list[float]:
+    """Observed orders of convergence where each error has twice the steps of the one before."""
+    return [math.log2(a / b) for a, b in pairwise(errors)]
