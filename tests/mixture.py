@@ -62,33 +62,50 @@ def exact(starts: Array, now: Level, after: Level) -> Array:
     )
 
 
-def by_log_snr(steps: int) -> list[Level]:
-    """Equal steps of lambda; the first one is split, to start multistep solvers from a short one.
+def by_log_snr(steps: int, beyond: int = 0) -> list[Level]:
+    """Equal steps of lambda, and some beyond the end; the first one is split, to start multistep solvers from a short one.
 
     A start of lower order costs its local error once; from a first step of h^(3/2) it stays below
     the error of the rest.
     """
     h = (HIGH - LOW) / steps
-    grid = [HIGH, HIGH - h**1.5, *np.linspace(HIGH - h, LOW, steps)]
+    grid = [HIGH, HIGH - h**1.5, *(HIGH - h * np.arange(1, steps + 1 + beyond))]
     return [at(float(g)) for g in grid]
 
 
 def by_ratio(steps: int) -> list[Level]:
-    """Equal steps of sigma / alpha; t counts down in twos, so that each step has a middle."""
-    grid = np.linspace(math.exp(HIGH), math.exp(LOW), steps + 1)
-    return [at(math.log(g), 2 * (steps - k)) for k, g in enumerate(grid)]
+    """Equal steps of sigma / alpha from 1 on, where the curve bends, so that the start counts.
+
+    t counts down in twos, so that each step has a middle.
+    """
+    return [by_ratio_at(steps, 2 * (steps - k)) for k in range(steps + 1)]
 
 
-def by_ratio_between(steps: int, t: int) -> Level:
+def by_ratio_at(steps: int, t: int) -> Level:
     """The level of any t of `by_ratio`, also of an odd one."""
-    high, low = math.exp(HIGH), math.exp(LOW)
-    return at(math.log(low + (high - low) * t / (2 * steps)), t)
+    low = math.exp(LOW)
+    return at(math.log(low + (1.0 - low) * t / (2 * steps)), t)
 
 
-def error(solver: Solver, levels: Sequence[Level]) -> float:
-    """The largest distance from the exact end, over the five starts."""
-    ends = solve(solver, denoise, STARTS, levels)
-    return float(np.abs(ends - exact(STARTS, levels[0], levels[-1])).max())
+def by_time(steps: int) -> list[Level]:
+    """Equal steps of the time of a linear schedule: alpha^2 = exp(-0.1 t - 10 t^2), t to 0.05."""
+    times = np.linspace(0.6, 0.05, steps + 1)
+    return [at(0.5 * math.log(math.expm1(0.1 * t + 10.0 * t * t))) for t in times]
+
+
+def error(solver: Solver, levels: Sequence[Level], beyond: int = 0) -> float:
+    """The largest distance from the exact point, over the five starts.
+
+    Args:
+        solver: the update rule.
+        levels: from noisy to clean.
+        beyond: how many of the levels come after the one that is looked at; a solver that ends on
+            steps of lower order takes them there.
+    """
+    seen: dict[int, Array] = {}
+    wanted = len(levels) - 1 - beyond
+    solve(solver, denoise, STARTS, levels, observe=lambda k, _, x: seen.update({k + 1: x}))
+    return float(np.abs(seen[wanted] - exact(STARTS, levels[0], levels[wanted])).max())
 
 
 def orders(errors: Sequence[float]) -> list[float]:
