@@ -7,13 +7,13 @@ roundings, a scheduler's module is given a `torch` and a `numpy` whose float32 i
 from __future__ import annotations
 
 import importlib
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from toy import toy_eps
+from toy import NETWORKS
 
 MODULES = {
     "DDIMScheduler": "scheduling_ddim",
@@ -44,7 +44,9 @@ def module_of(name: str, wide: bool, noises: list[Any]) -> Iterator[Any]:
     import torch
 
     module: Any = importlib.import_module(f"diffusers.schedulers.{MODULES[name]}")
-    kept = {key: getattr(module, key) for key in ("torch", "np", "randn_tensor") if hasattr(module, key)}
+    kept = {
+        key: getattr(module, key) for key in ("torch", "np", "randn_tensor") if hasattr(module, key)
+    }
     queue = iter(noises)
     if wide:
         module.torch, module.np = Wide(torch), Wide(np)
@@ -64,6 +66,7 @@ def trajectory(
     settings: dict[str, Any],
     noises: list[Any] | None = None,
     step_settings: dict[str, Any] | None = None,
+    network: str = "mild",
 ) -> dict[str, Any]:
     """x after each network call, and the timesteps of the calls.
 
@@ -74,9 +77,11 @@ def trajectory(
         settings: of the scheduler; the tables are the linear ones of 1,000 timesteps.
         noises: what it draws, one a step.
         step_settings: given to every `step`.
+        network: of `toy.NETWORKS`.
     """
     import torch
 
+    predict = NETWORKS[network]
     wide = x.dtype == np.float64
     with module_of(name, wide, noises or []) as module:
         scheduler = getattr(module, name)(beta_start=1e-4, beta_end=0.02, **settings)
@@ -89,7 +94,7 @@ def trajectory(
         seen, asked = [], []
         for t in scheduler.timesteps:
             given = scheduler.scale_model_input(image, t) if name in SCALED else image
-            eps = torch.from_numpy(toy_eps(given.numpy(), float(t))).to(image.dtype)
+            eps = torch.from_numpy(predict(given.numpy(), float(t))).to(image.dtype)
             image = scheduler.step(eps, t, image, **(step_settings or {})).prev_sample
             seen.append(image.numpy().copy())
             asked.append(int(t))

@@ -1,7 +1,8 @@
 """A mixture of two Gaussians, on which denoiser and trajectory are known in closed form.
 
-x0 ~ sum_i w_i N(m_i, s_i^2)   =>   x_t ~ sum_i w_i N(alpha m_i, v_i),  v_i = alpha^2 s_i^2 + sigma^2
-E[eps | x_t] = sigma sum_i p_i(x_t) (x_t - alpha m_i) / v_i,  p_i the share of part i in the density
+x0 ~ sum_i w_i N(m_i, s_i^2)   =>   x_t ~ sum_i w_i N(alpha m_i, v_i)
+v_i = alpha^2 s_i^2 + sigma^2
+E[eps | x_t] = sigma sum_i p_i(x_t) (x_t - alpha m_i) / v_i,  p_i part i's share of the density
 
 In one dimension the probability flow carries quantiles to quantiles, F_t(x_t) = const, so the exact
 trajectory needs no solver: the distribution function is evaluated at one level and inverted at
@@ -63,9 +64,9 @@ def exact(starts: Array, now: Level, after: Level) -> Array:
 
 
 def by_log_snr(steps: int, beyond: int = 0) -> list[Level]:
-    """Equal steps of lambda, and some beyond the end; the first one is split, to start multistep solvers from a short one.
+    """Equal steps of lambda, and some beyond the end; the first of them is split in two.
 
-    A start of lower order costs its local error once; from a first step of h^(3/2) it stays below
+    A multistep solver starts on the short one. A start of lower order costs its local error once; from a first step of h^(3/2) it stays below
     the error of the rest.
     """
     h = (HIGH - LOW) / steps

@@ -12,3 +12,11 @@ def toy_eps(x: Any, t: float) -> Any:
     share = np.asarray(0.35 + 0.6 * t / 1000.0, dtype=x.dtype)
     bend = np.asarray(0.25, dtype=x.dtype) * np.tanh(np.asarray(1.7, dtype=x.dtype) * x)
     return share * x + bend - np.asarray(0.05, dtype=x.dtype)
+
+
+def bold_eps(x: Any, t: float) -> Any:
+    """One whose implied images go far beyond [-1, 1], so that limits matter."""
+    return toy_eps(x, t) - np.asarray(0.9, dtype=x.dtype) * x
+
+
+NETWORKS = {"mild": toy_eps, "bold": bold_eps}

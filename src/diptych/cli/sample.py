@@ -9,15 +9,21 @@ import click
 from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
 from diptych.errors import UserError
 
+# As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
+_SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
+_SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
+
 
 @click.command()
 @click.argument("source")
 @BACKEND
-@click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm.")
-@click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all timesteps]")
+@click.option("--solver", default="ddim", show_default=True, help=_SOLVERS)
+@click.option("--steps", type=int, help="Solver steps.  [default: 50; ddpm: all timesteps]")
+@click.option("--order", type=int, help="2 or 3, for dpmpp and unipc.  [default: 2]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
-@click.option("--spacing", default="uniform", show_default=True, help="uniform, quad or trailing.")
+@click.option("--spacing", default="uniform", show_default=True, help=_SPACINGS)
 @click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
+@click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Keys all noise.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
@@ -35,9 +41,11 @@ def sample(
     backend: str,
     solver: str,
     steps: int | None,
+    order: int | None,
     eta: float | None,
     spacing: str,
     clip: bool,
+    threshold: float | None,
     num: int,
     seed: int,
     batch: int,
@@ -56,6 +64,7 @@ def sample(
     \b
     Examples:
       diptych sample zoo:mnist-torch --out digits
+      diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
@@ -68,7 +77,9 @@ def sample(
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
-    sampler = make_sampler(solver, steps, eta, spacing, clip, found.config.diffusion.timesteps)
+    sampler = make_sampler(
+        solver, steps, eta, spacing, clip, found.config.diffusion.timesteps, order, threshold
+    )
     request = Request(sampler, num, seed, batch)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
