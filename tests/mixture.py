@@ -66,8 +66,8 @@ def exact(starts: Array, now: Level, after: Level) -> Array:
 def by_log_snr(steps: int, beyond: int = 0) -> list[Level]:
     """Equal steps of lambda, and some beyond the end; the first of them is split in two.
 
-    A multistep solver starts on the short one. A start of lower order costs its local error once; from a first step of h^(3/2) it stays below
-    the error of the rest.
+    A multistep solver starts on the short one. A start of lower order costs its local error once;
+    from a first step of h^(3/2) it stays below the error of the rest.
     """
     h = (HIGH - LOW) / steps
     grid = [HIGH, HIGH - h**1.5, *(HIGH - h * np.arange(1, steps + 1 + beyond))]
