@@ -16,6 +16,7 @@ from diptych.errors import UserError
 from diptych.schedule import CLEAN, SCHEDULES, SPACINGS, Level, make_schedule, make_spacing
 from diptych.solvers import Ddim
 from properties import given, settings, st
+from published import official_step
 
 STEPS = (40, 80, 160, 320)
 
@@ -125,14 +126,6 @@ def test_the_last_step_of_ddpm_is_the_mean_alone() -> None:
     assert Ddim(1.0).noise_scale(table.level(0), CLEAN) == 0
     ours = one_step(Ddim(1.0), x, eps, table.level(0), CLEAN, noise)
     np.testing.assert_allclose(ours, x0, rtol=1e-12)
-
-
-def official_step(x: Any, eps: Any, bar: float, bar_next: float, eta: float, noise: Any) -> Any:
-    """One turn of the official `generalized_steps`, in its own notation."""
-    x0 = (x - eps * (1 - bar) ** 0.5) / bar**0.5
-    c1 = eta * ((1 - bar / bar_next) * (1 - bar_next) / (1 - bar)) ** 0.5
-    c2 = ((1 - bar_next) - c1**2) ** 0.5
-    return bar_next**0.5 * x0 + c1 * noise + c2 * eps
 
 
 @given(

@@ -196,20 +196,24 @@ class Model:
         *,
         clip: bool = False,
         batch: int = 64,
+        order: int | None = None,
+        threshold: float | None = None,
     ) -> npt.NDArray[Any]:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.
 
         Args:
             num: how many, 1 or more.
-            solver: `ddim`, or `ddpm` (eta 1, all timesteps unless `steps` is given).
-            steps: network calls; 50 for ddim where not given.
+            solver: a name of `diptych.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`.
+            steps: solver steps; where not given 50, or all timesteps for the ddpm family.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
-            spacing: `uniform`, `quad` or `trailing`.
+            spacing: a name of `diptych.spacing`, such as `uniform` or `logsnr`.
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.
             as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
             clip: clip each predicted image to [-1, 1].
             batch: images computed at once.
+            order: 2 or 3, for `dpmpp` and `unipc`.
+            threshold: dynamic thresholding at this quantile, in place of `clip`.
 
         Returns:
             uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
@@ -223,7 +227,7 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
-        sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps)
+        sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps, order, threshold)
         if x_T is not None:
             x_T = np.asarray(x_T, dtype=np.float32)
             self._check_images(x_T, num)

@@ -53,10 +53,10 @@ class Request:
 def default_folder(run: Path, request: Request) -> Path:
     """Where a run's samples go if no folder is given."""
     s = request.sampler
-    clip = "-clip" if s.clip else ""
-    return (
-        run / "samples" / f"{s.solver}-{s.steps}-{s.spacing}-eta{s.eta:g}{clip}-seed{request.seed}"
-    )
+    order = f"-order{s.order}" if s.order else ""
+    limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
+    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}-seed{request.seed}"
+    return run / "samples" / name
 
 
 def sample_to(
@@ -124,6 +124,8 @@ IDENTITY = (
     "timesteps",
     "eta",
     "clip",
+    "order",
+    "threshold",
     "seed",
     "batch",
     "num",
@@ -150,9 +152,9 @@ def _path(out: Path, image: int) -> Path:
 
 @contextmanager
 def _bar(model: Model, request: Request, progress: bool) -> Iterator[tqdm[Any]]:
-    calls = -(-request.num // min(request.batch, request.num)) * request.sampler.steps
+    steps = -(-request.num // min(request.batch, request.num)) * request.sampler.steps
     name = f"{model.engine.backend.name} {request.sampler.solver}"
-    with tqdm(total=calls, unit="call", desc=name, disable=not progress) as bar:
+    with tqdm(total=steps, unit="step", desc=name, disable=not progress) as bar:
         yield bar
 
 

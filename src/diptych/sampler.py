@@ -1,17 +1,15 @@
-"""The one sampling loop, for any solver, any panel and any array type.
-
-    x = x_T;   for (now, after) in the levels from noisy to clean:   x = solver.step(...)
+"""Settings of a sampler, checked, and the engine that draws images with them on a panel.
 
 Image i is a function of (weights, sampler, seed, i): its first noise and the noise of its k-th step
 are streams of their own, keyed by (seed, i, k). The batch that computes it changes at most how the
-kernels round.
+kernels round. The loop itself is `diptych.solvers.solve`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +18,13 @@ from diptych.backend import Backend
 from diptych.blueprint import Plan, time_embedding
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
-from diptych.process import eps_from_x0, x0_from_eps
-from diptych.schedule import CLEAN, Level, Schedule, make_spacing
-from diptych.solvers import Ddim
+from diptych.schedule import CLEAN, Level, Schedule
+from diptych.solvers import Solver, dynamic_threshold, limited, solve
+from diptych.solvers.kinds import KINDS, Kind
+from diptych.spacing import REPEATING, check_spacing, choose_timesteps
 
-SOLVERS = ("ddpm", "ddim")
-DDIM_STEPS = 50  # where not given; ddpm takes every timestep
+SOLVERS = tuple(KINDS)
+DEFAULT_STEPS = 50  # where not given; the ddpm family takes every timestep
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,26 @@ class Sampler:
     eta: float = 0.0
     spacing: str = "uniform"
     clip: bool = False
+    order: int | None = None
+    threshold: float | None = None
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """The chosen timesteps in the order of sampling, from noisy to clean."""
-        return make_spacing(self.spacing, self.steps, schedule.timesteps)[::-1]
+        return choose_timesteps(self.spacing, self.steps, schedule)[::-1]
+
+    def make(self, schedule: Schedule) -> Solver:
+        """The update rule."""
+        return KINDS[self.solver].make(self.eta, self.order or 0, schedule)
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
         """All that determines the sampler, for manifests: equal cards draw equal images."""
+        noise = KINDS[self.solver].noise
         return {
             **asdict(self),
             "timesteps": self.timesteps(schedule),
             "last_timestep": CLEAN.t,
-            "sigma_type": "posterior" if self.eta else "none",
-            "network_calls": self.steps,
+            "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
+            "network_calls": self.make(schedule).calls(self.steps),
         }
 
 
@@ -60,26 +66,84 @@ def make_sampler(
     spacing: str = "uniform",
     clip: bool = False,
     timesteps: int = 1000,
+    order: int | None = None,
+    threshold: float | None = None,
 ) -> Sampler:
-    """A checked sampler. `ddpm` is `ddim` with eta 1, by default over all timesteps.
+    """A checked sampler; the solvers are those of `diptych.solvers.kinds`.
+
+    Args:
+        solver: its name.
+        steps: solver steps; 50 where not given, all timesteps for the ddpm family.
+        eta: DDIM's noise; only for `ddim`.
+        spacing: which timesteps are visited.
+        clip: clip each implied image to [-1, 1].
+        timesteps: T of the schedule.
+        order: of the solvers that have a choice; 2 where not given.
+        threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
 
     Raises:
-        UserError: an unknown solver or spacing, steps outside 1 .. T, eta below 0, or ddpm with an
-            eta other than 1.
+        UserError: an unknown solver or spacing, a spacing or an order that the solver cannot use,
+            steps outside 1 .. T or too few for the order, eta below 0 or for a solver without.
     """
-    if solver not in SOLVERS:
+    if solver not in KINDS:
         raise UserError(f"solver '{solver}' is not known{nearest(solver, list(SOLVERS))}")
-    if solver == "ddpm" and eta not in (None, 1.0):
-        raise UserError(f"solver 'ddpm' has eta 1, not {eta}; use --solver ddim with --eta {eta}")
-    chosen_eta = (1.0 if solver == "ddpm" else 0.0) if eta is None else float(eta)
-    if not (np.isfinite(chosen_eta) and chosen_eta >= 0):
-        raise UserError(f"eta is {chosen_eta}; it must be 0 or more")
-    default = timesteps if solver == "ddpm" else min(timesteps, DDIM_STEPS)
+    kind = KINDS[solver]
+    default = timesteps if kind.all_timesteps else min(timesteps, DEFAULT_STEPS)
     count = default if steps is None else steps
-    make_spacing(spacing, count, timesteps)
-    return Sampler(solver, count, chosen_eta, spacing, clip)
+    check_spacing(spacing, count, timesteps)
+    _check_fit(solver, kind, spacing)
+    chosen_order = _checked_order(solver, kind, order, count)
+    if threshold is not None and not 0 < threshold <= 1:
+        raise UserError(f"threshold is {threshold}; it is a quantile, above 0 and up to 1")
+    if threshold is not None and (clip or kind.clips):
+        raise UserError("clip and threshold both limit the predicted image; choose one")
+    clip = clip or kind.clips
+    chosen_eta = _checked_eta(solver, kind, eta)
+    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold)
 
 
+def _checked_eta(solver: str, kind: Kind, eta: float | None) -> float:
+    fixed = {"eta": None, "none": 0.0}.get(kind.noise, 1.0)
+    if fixed is not None and eta not in (None, fixed):
+        raise UserError(
+            f"solver '{solver}' has eta {fixed:g}, not {eta}; use --solver ddim with --eta {eta}"
+        )
+    chosen = float(eta if eta is not None else fixed or 0.0)
+    if not (np.isfinite(chosen) and chosen >= 0):
+        raise UserError(f"eta is {chosen}; it must be 0 or more")
+    return chosen
+
+
+def _checked_order(solver: str, kind: Kind, order: int | None, steps: int) -> int | None:
+    if order is not None and order not in kind.orders:
+        can = " or ".join(map(str, kind.orders)) or "no choice of order"
+        raise UserError(f"solver '{solver}' has {can}, not order {order}; leave out or change it")
+    chosen = order if order is not None or not kind.orders else kind.orders[0]
+    least = max(kind.least, chosen or 1)
+    if steps < least:
+        of_order = f" of order {chosen}" if chosen else ""
+        raise UserError(
+            f"solver '{solver}'{of_order} needs {least} steps or more, not {steps}; "
+            f"give more, or use ddim"
+        )
+    return chosen
+
+
+def _check_fit(solver: str, kind: Kind, spacing: str) -> None:
+    if kind.spacings is not None and spacing not in kind.spacings:
+        raise UserError(
+            f"solver '{solver}' needs steps of equal length, which spacing '{spacing}' does not "
+            f"give; use {' or '.join(kind.spacings)}"
+        )
+    if spacing in REPEATING and not kind.repeats:
+        fit = ", ".join(name for name, other in KINDS.items() if other.repeats)
+        raise UserError(
+            f"spacing '{spacing}' visits timesteps twice, which solver '{solver}' cannot; "
+            f"use quad, or one of {fit}"
+        )
+
+
+Denoise = Callable[[Any, Level], Any]
 Observer = Callable[[int, Level, Any], None]
 """Called after each step with (k, the level reached, the images there)."""
 
@@ -121,22 +185,31 @@ class Engine:
             observe: sees every step.
         """
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
-        x = self.backend.array(start)
-        solver = Ddim(sampler.eta)
-        predict = self.clipped if sampler.clip else self.denoise
         levels = [self.schedule.level(t) for t in sampler.timesteps(self.schedule)] + [CLEAN]
-        for k, (now, after) in enumerate(pairwise(levels)):
-            noise = None
-            if solver.noise_scale(now, after) > 0:
-                host = normal_per_image(seed, "solver_noise", images, self.shape, k)
-                noise = self.backend.array(host)
-            x = solver.step(x, predict, now, after, noise)
+
+        def noise(k: int) -> Any:
+            host = normal_per_image(seed, "solver_noise", images, self.shape, k)
+            return self.backend.array(host)
+
+        def reached(k: int, level: Level, x: Any) -> None:
             self.backend.submit(x)
             if observe is not None:
-                observe(k, after, x)
+                observe(k, level, x)
+
+        solver, denoise = sampler.make(self.schedule), self.denoiser(sampler)
+        x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
         return self.backend.numpy(x)
+
+    def denoiser(self, sampler: Sampler) -> Denoise:
+        """Predicted noise with the sampler's limit on the image that it implies."""
+        if sampler.threshold is not None:
+            return limited(self.denoise, partial(self.thresholded, quantile=sampler.threshold))
+        return self.clipped if sampler.clip else self.denoise
 
     def clipped(self, x: Any, level: Level) -> Any:
         """Predicted noise after the image that it implies was clipped to [-1, 1]."""
-        x0 = self.backend.clip(x0_from_eps(x, self.denoise(x, level), level))
-        return eps_from_x0(x, x0, level)
+        return limited(self.denoise, self.backend.clip)(x, level)
+
+    def thresholded(self, x0: Any, quantile: float) -> Any:
+        """Images after dynamic thresholding, on the host: both panels get the same bits."""
+        return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))

@@ -10,15 +10,21 @@ import click
 from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
 from diptych.errors import UserError
 
+# As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
+_SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
+_SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
+
 
 @click.command()
 @click.argument("source")
 @BACKEND
-@click.option("--solver", help="ddim or ddpm.  [default: ddim]")
-@click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all timesteps]")
+@click.option("--solver", help=f"{_SOLVERS}  [default: ddim]")
+@click.option("--steps", type=int, help="Solver steps.  [default: 50; ddpm: all timesteps]")
+@click.option("--order", type=int, help="2 or 3, for dpmpp and unipc.  [default: 2]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
-@click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
+@click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
+@click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
 @click.option(
     "--seed",
@@ -42,9 +48,11 @@ def sample(
     backend: str,
     solver: str | None,
     steps: int | None,
+    order: int | None,
     eta: float | None,
     spacing: str | None,
     clip: bool | None,
+    threshold: float | None,
     num: int,
     seed: int,
     batch: int,
@@ -66,6 +74,7 @@ def sample(
     \b
     Examples:
       diptych sample zoo:mnist-torch --out digits
+      diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
@@ -78,7 +87,8 @@ def sample(
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
-    options = {"solver": solver, "steps": steps, "eta": eta, "spacing": spacing, "clip": clip}
+    options = {"solver": solver, "steps": steps, "order": order, "eta": eta}
+    options |= {"spacing": spacing, "clip": clip, "threshold": threshold}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if not given and found.sampler:
         given = found.sampler

@@ -21,7 +21,19 @@ from diptych.report.records import Run
 Pixels = npt.NDArray[np.uint8]
 
 # What determines image i besides the weights.
-CARD = ("solver", "steps", "eta", "spacing", "timesteps", "sigma_type", "clip", "weights", "seed")
+CARD = (
+    "solver",
+    "steps",
+    "order",
+    "eta",
+    "spacing",
+    "timesteps",
+    "sigma_type",
+    "clip",
+    "threshold",
+    "weights",
+    "seed",
+)
 SIDE = 8
 # How to go on where the cards or the images do not match.
 WITHOUT = "Sample both with the same settings, or leave out --samples"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from diptych.errors import UserError
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.solver import Memory, require_image, with_noise
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Ddim:
     """The DDIM update; `eta` >= 0 scales the noise added at each step."""
 
     eta: float = 0.0
+
+    def calls(self, steps: int) -> int:
+        """One network call a step."""
+        return steps
 
     def noise_scale(self, now: Level, after: Level) -> float:
         """s, the standard deviation of the noise that the step from `now` to `after` adds."""
@@ -38,36 +43,26 @@ class Ddim:
         denoise: Callable[[A, Level], A],
         now: Level,
         after: Level,
-        noise: A | None,
+        noise: A | None = None,
+        memory: Memory | None = None,
     ) -> A:
-        """Images at level `after` from images at level `now`.
-
-        Args:
-            x: images at `now`, (B, C, H, W).
-            denoise: predicts eps from images and their level: one network call.
-            now, after: this level and the next one; `after` may be the clean image.
-            noise: standard normal, shaped as x; may be None where `noise_scale` is 0.
+        """Images at level `after` from images at level `now`; as `Solver.step`.
 
         Raises:
             UserError: where no image remains at `now` (alpha 0), or eta asks for more noise
                 than the level holds.
         """
-        if now.alpha == 0.0:
-            raise UserError(
-                f"at t={now.t} the schedule leaves nothing of the image, and DDIM divides by it; "
-                f"use another schedule, or a spacing that starts lower"
-            )
+        require_image(now)
         s = self.noise_scale(now, after)
-        remainder = after.sigma**2 - s**2
-        if remainder < -1e-12:
+        if after.sigma**2 - s**2 < -1e-12:
             raise UserError(
                 f"eta={self.eta} asks for more noise than remains at t={after.t}; use 1 or less"
             )
-        scale = after.alpha / now.alpha
-        eps = denoise(x, now)
-        mixed = scale * x + (math.sqrt(max(0.0, remainder)) - scale * now.sigma) * eps
-        if s == 0.0:
-            return mixed  # type: ignore[no-any-return]
-        if noise is None:
-            raise ValueError(f"the step from t={now.t} adds noise (scale {s:g}), but none is given")
-        return mixed + s * noise  # type: ignore[no-any-return]
+        return with_noise(mean(x, denoise(x, now), now, after, s), s, noise, now)
+
+
+def mean(x: A, eps: A, now: Level, after: Level, s: float) -> A:
+    """alpha' x0 + sqrt(sigma'^2 - s^2) eps: the step without its noise."""
+    scale = after.alpha / now.alpha
+    kept = math.sqrt(max(0.0, after.sigma**2 - s**2))
+    return scale * x + (kept - scale * now.sigma) * eps  # type: ignore[no-any-return]

@@ -1,0 +1,144 @@
+"""What a solver is, and the one loop that drives every solver on arrays of any framework.
+
+    x = x_T;   for (now, after) in the levels from noisy to clean:   x = solver.step(...)
+
+A step is a linear combination of images, predictions and noise: `array + array` and
+`float * array` are all that is asked of an array, and every coefficient is a Python float
+computed in float64. What a multistep solver remembers is passed to it, not kept in it.
+
+All solvers follow the same curve where no noise is added, the probability flow of the process:
+
+    d(x / alpha) = eps d(sigma / alpha)        Song et al. 2021, arXiv:2010.02502, equation 14
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+from diptych.errors import UserError
+from diptych.process import A
+from diptych.schedule import Level
+
+
+@dataclass
+class Memory:
+    """What is remembered of one trajectory; the loop makes one and gives it to every step.
+
+    Attributes:
+        left: steps that are still to do, this one included.
+        past: (level, prediction) of earlier steps, the newest last; no more than the order needs.
+        start: UniPC's corrected images, at the level of the newest prediction.
+        order: the order of UniPC's last prediction.
+        few: the whole trajectory has fewer than 15 steps.
+    """
+
+    left: int
+    past: list[tuple[Level, Any]] = field(default_factory=list)
+    start: Any = None
+    order: int = 0
+    few: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.few = self.left < 15
+
+    def remember(self, level: Level, prediction: Any, keep: int) -> None:
+        """Add a prediction and forget all but the `keep` newest."""
+        self.past = [*self.past, (level, prediction)][-keep:]
+
+
+class Solver(Protocol):
+    """One update rule."""
+
+    def calls(self, steps: int) -> int:
+        """Network calls that a whole trajectory of `steps` steps takes."""
+
+    def noise_scale(self, now: Level, after: Level) -> float:
+        """The standard deviation of the noise that the step from `now` to `after` adds."""
+
+    def step(
+        self,
+        x: A,
+        denoise: Callable[[A, Level], A],
+        now: Level,
+        after: Level,
+        noise: A | None = None,
+        memory: Memory | None = None,
+    ) -> A:
+        """Images at level `after` from images at level `now`.
+
+        Args:
+            x: images at `now`, (B, C, H, W).
+            denoise: predicts eps from images and their level: one network call.
+            now, after: this level and the next one; `after` may be the clean image.
+            noise: standard normal, shaped as x; may be None where `noise_scale` is 0.
+            memory: of this trajectory; without one, the step is the first of its kind.
+
+        Raises:
+            UserError: where no image remains at `now` (alpha 0).
+        """
+
+
+def solve(
+    solver: Solver,
+    denoise: Callable[[A, Level], A],
+    x: A,
+    levels: Sequence[Level],
+    noise: Callable[[int], A] | None = None,
+    observe: Callable[[int, Level, A], None] | None = None,
+) -> A:
+    """Images at the last level from images at the first.
+
+    Args:
+        solver: the update rule.
+        denoise: predicts eps, shaped as x, from images and their level.
+        x: images at the first level: standard normal noise where that is the noisiest.
+        levels: from noisy to clean; the last is `diptych.schedule.CLEAN` for whole images.
+        noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
+        observe: called after each step with (k, the level reached, the images there).
+    """
+    memory = Memory(len(levels) - 1)
+    for k, (now, after) in enumerate(pairwise(levels)):
+        needed = noise is not None and solver.noise_scale(now, after) > 0
+        drawn = noise(k) if noise is not None and needed else None
+        x = solver.step(x, denoise, now, after, drawn, memory)
+        memory.left -= 1
+        if observe is not None:
+            observe(k, after, x)
+    return x
+
+
+def flow(x: A, eps: A, now: Level, after: Level) -> A:
+    """The straight move along the probability flow: (alpha' / alpha) x + (...) eps.
+
+    It is exact where eps does not change on the way. (DDIM at eta 0, equation 13.)
+    """
+    require_image(now)
+    scale = after.alpha / now.alpha
+    return scale * x + (after.sigma - scale * now.sigma) * eps  # type: ignore[no-any-return]
+
+
+def half_log_snr(level: Level) -> float:
+    """lambda = log(alpha / sigma); infinite for the clean image."""
+    return math.log(level.alpha / level.sigma) if level.sigma > 0 else math.inf
+
+
+def require_image(now: Level) -> None:
+    """Raises UserError where a step divides by an alpha of 0."""
+    if now.alpha == 0.0:
+        raise UserError(
+            f"at t={now.t} the schedule leaves nothing of the image, and the solver divides by it; "
+            f"use another schedule, or a spacing that starts lower"
+        )
+
+
+def with_noise(mean: A, scale: float, noise: A | None, now: Level) -> A:
+    """mean + scale * noise. Raises ValueError where noise is needed and none is given."""
+    if scale == 0.0:
+        return mean
+    if noise is None:
+        raise ValueError(f"the step from t={now.t} adds noise (scale {scale:g}), but none is given")
+    return mean + scale * noise  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""Which timesteps are visited: the spacings by timestep, by noise level, and the official one.
+
+    uniform, quad, trailing     by the timestep alone (`diptych.schedule.make_spacing`)
+    logsnr                      equal steps of lambda = log(alpha / sigma)
+    karras                      equal steps of (sigma / alpha)^(1/7)
+    official-quad               the official code's `quad` with the timesteps it visits twice
+
+`logsnr` and `karras` go from the noisiest level of the table to the cleanest. They are defined on
+levels between timesteps; the nearest timesteps are taken, all different, so that a network is only
+asked what it was trained on. Sources: Lu et al. 2022, arXiv:2206.00927, section 3.3; Karras et al.
+2022, arXiv:2206.00364, equation 5, rho 7.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from diptych.errors import UserError, nearest
+from diptych.schedule import SPACINGS, Float64, Schedule, make_spacing
+
+BY_LEVEL = ("logsnr", "karras")
+REPEATING = ("official-quad",)
+ALL_SPACINGS = (*SPACINGS, *BY_LEVEL, *REPEATING)
+RHO = 7.0
+
+
+def check_spacing(name: str, steps: int, timesteps: int) -> None:
+    """Raises UserError: an unknown name, S < 1, or S > T."""
+    if name not in ALL_SPACINGS:
+        raise UserError(f"spacing '{name}' is not known{nearest(name, list(ALL_SPACINGS))}")
+    make_spacing("uniform", steps, timesteps)
+
+
+def choose_timesteps(name: str, steps: int, schedule: Schedule) -> list[int]:
+    """Exactly `steps` timesteps in ascending order, each in 0 .. T-1.
+
+    They are all different but for `official-quad`.
+
+    Raises:
+        UserError: an unknown name, S < 1, S > T, or more steps than the table has levels at which
+            something of the image is left.
+    """
+    check_spacing(name, steps, schedule.timesteps)
+    if name in SPACINGS:
+        return make_spacing(name, steps, schedule.timesteps)
+    if name == "official-quad":
+        roots = np.linspace(0.0, math.sqrt(schedule.timesteps * 0.8), steps)
+        return [min(int(t), schedule.timesteps - 1) for t in (roots**2).tolist()]
+    return _nearest_levels(name, steps, schedule)
+
+
+def _nearest_levels(name: str, steps: int, schedule: Schedule) -> list[int]:
+    usable = int(np.count_nonzero(schedule.alpha > 0))
+    if steps > usable:
+        raise UserError(
+            f"spacing '{name}' needs levels with something of the image left: this schedule has "
+            f"{usable}, {steps} steps are asked for"
+        )
+    logs = np.log(schedule.sigma[:usable] / schedule.alpha[:usable])
+    ramp = np.linspace(0.0, 1.0, steps)
+    if name == "logsnr":
+        wanted = logs[-1] + ramp * (logs[0] - logs[-1])
+    else:
+        high, low = math.exp(logs[-1] / RHO), math.exp(logs[0] / RHO)
+        wanted = RHO * np.log(high + ramp * (low - high))
+    return _distinct(np.interp(wanted[::-1], logs, np.arange(usable)), usable)
+
+
+def _distinct(wanted: Float64, usable: int) -> list[int]:
+    """The nearest timesteps, ascending; one that is taken gives way to the next free one."""
+    chosen: list[int] = []
+    for i, t in enumerate(np.rint(wanted).astype(int).tolist()):
+        lowest = chosen[-1] + 1 if chosen else 0
+        chosen.append(min(max(t, lowest), usable - len(wanted) + i))
+    return chosen

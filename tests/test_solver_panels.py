@@ -1,0 +1,58 @@
+"""Solvers on the arrays of both panels, and the documented example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import solver_work
+from conftest import Panel
+from diptych.config import DiffusionConfig
+from diptych.schedule import CLEAN, make_schedule
+from diptych.solvers import (
+    Ddim,
+    Ddpm,
+    DpmSolverPP,
+    DpmSolverPPSde,
+    Heun,
+    Plms,
+    UniPC,
+    solve,
+)
+
+
+def test_the_example_has_ten_lines_and_runs_on_numpy() -> None:
+    lines = [line for line in solver_work.example().splitlines() if line.strip()]
+    assert len(lines) <= 10
+    images = solver_work.run_example("numpy")
+    assert images.dtype == np.float32 and np.abs(images).max() < 10
+
+
+def test_the_example_gives_the_same_images_on_a_panel(panel: Panel) -> None:
+    images = panel.call(solver_work.run_example, panel.name)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images, solver_work.run_example("numpy"), rtol=2e-5, atol=2e-5)
+
+
+def test_every_rule_gives_the_same_images_on_a_panel(panel: Panel) -> None:
+    table = make_schedule(DiffusionConfig())
+    levels = [table.level(t) for t in (999, 799, 599, 399, 199)] + [CLEAN]
+    solvers: list[Any] = [
+        Ddim(0.5), Ddpm("large"), DpmSolverPP(3), DpmSolverPPSde(), Heun(), Plms(), UniPC(3)
+    ]  # fmt: skip
+
+    def noise(k: int) -> Any:
+        return np.random.default_rng(k).standard_normal((2, 1, 4, 4), np.float32)
+
+    for solver, theirs in zip(
+        solvers, panel.call(solver_work.run_solvers, panel.name, solvers, levels), strict=True
+    ):
+        ours = solve(
+            solver,
+            lambda x, level: solver_work.network(x, level.t),
+            solver_work.first_noise(),
+            levels,
+            noise,
+        )
+        np.testing.assert_allclose(theirs, ours, rtol=5e-5, atol=5e-5, err_msg=repr(solver))
