@@ -68,8 +68,7 @@ def sample(
 ) -> None:
     """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
 
-    Without any of --solver, --steps, --eta, --spacing and --clip, a zoo model is sampled as its
-    manifest recommends.
+    Without any option of the sampler, a zoo model is sampled as its manifest recommends.
 
     \b
     Examples:
