@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from diptych.errors import UserError
-from diptych.metrics import Statistics
 from diptych.metrics.evaluate import evaluate
 from diptych.metrics.protocol import NATIVE, PROTOCOLS
 from diptych.metrics.score import Score, combine, difference, split_half
 from diptych.metrics.sets import Settings
-from diptych.metrics.shards import write_statistics
-from diptych.metrics.statistics_file import is_statistics, load, save
-from fake_features import Fake, open_fake
-from test_cli import call
-
-ALL = ("fid", "kid", "is", "prdc", "sfid")
-QUICK = {"progress": False}
-
-
-def digits(seed, num, brightness=1.0):
-    """Blurred blobs, (N, 28, 28, 1) uint8."""
-    random = np.random.RandomState(seed)
-    y, x = np.mgrid[:28, :28]
-    centre = random.uniform(8, 20, (num, 2, 1, 1))
-    width = random.uniform(3, 6, (num, 1, 1))
-    distance = (x - centre[:, 0]) ** 2 + (y - centre[:, 1]) ** 2
-    blobs = 255 * brightness * np.exp(-distance / (2 * width**2))
-    return blobs.astype(np.uint8)[..., None]
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """real.npz, and sample folders a0 .. a2 and b0 .. b2 with manifests."""
-    root = tmp_path_factory.mktemp("sets")
-    np.savez(root / "real.npz", images=digits(0, 60))
-    for model, brightness in (("a", 0.9), ("b", 0.5)):
-        for seed in range(3):
-            folder = root / f"{model}{seed}"
-            folder.mkdir()
-            for i, image in enumerate(digits(10 * ord(model) + seed, 40, brightness)):
-                Image.fromarray(image[..., 0]).save(folder / f"{i:05d}.png")
-            card = {"solver": "ddim", "steps": 10, "eta": 0.0, "spacing": "uniform",
-                    "sigma_type": "none", "clip": False, "last_timestep": -1,
-                    "timesteps": [900, 0], "weights": "ema", "weights_sha256": f"sha-{model}",
-                    "backend": "torch", "device": "cpu", "seed": seed, "num": 40,
-                    "complete": True}  # fmt: skip
-            (folder / "manifest.json").write_text(json.dumps(card))
-    return root
-
-
-def sets(places, model):
-    return [places / f"{model}{seed}" for seed in range(3)]
-
-
-def scores(sources, places, extractor=None, **settings):
-    chosen = Settings(**{"features": "mnist", **QUICK, **settings})
-    extractor = extractor or Fake(chosen.features)
-    found = evaluate(sources, str(places / "real.npz"), chosen, extractor)
-    return {score["metric"]: Score.from_json(score) for score in found["scores"]}, found
+from fake_features import Fake
+from metric_sets import ALL, QUICK, make_places, scores, sets  # noqa: F401
 
 
 def test_every_metric_bears_its_network_name(places):
@@ -222,7 +172,7 @@ def test_one_source_is_cut_into_disjoint_sets(places):
 
 def test_a_data_set_reference_is_kept_and_used_again(places, tmp_path):
     network = Fake("mnist")
-    settings = Settings(("fid", "prdc"), "mnist", cache=tmp_path, batch=2500, progress=False)
+    settings = Settings(("fid", "kid"), "mnist", cache=tmp_path, batch=2500, progress=False)
     first = evaluate([places / "a0"], "mnist-10k:train", settings, network)
     calls = network.calls
     second = evaluate([places / "a0"], "mnist-10k:train", settings, network)
@@ -234,128 +184,3 @@ def test_a_data_set_reference_is_kept_and_used_again(places, tmp_path):
         evaluate([places / "a0"], "mnist-10k:train", settings, network)["scores"]
         == (first["scores"])
     )
-
-
-# Statistics files --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_uneven_shards_add_up_to_the_whole_to_the_bit(places, tmp_path, suffix):
-    network = Fake("mnist")
-    paths = [tmp_path / f"{name}{suffix}" for name in ("p", "q", "r", "whole")]
-    source = str(places / "real.npz")
-    quiet = {"progress": False}
-    write_statistics(source, paths[0], network, NATIVE, first=0, num=7, **quiet)
-    write_statistics(source, paths[1], network, NATIVE, first=7, num=30, batch=4, **quiet)
-    write_statistics(source, paths[2], network, NATIVE, first=37, add=paths[:2], **quiet)
-    write_statistics(source, paths[3], network, NATIVE, batch=13, **quiet)
-    summed, whole = load(paths[2]), load(paths[3])
-    assert summed.statistics == whole.statistics and summed.moments.n == 60
-    assert summed.moments.cov.tobytes() == whole.moments.cov.tobytes()
-    assert is_statistics(paths[0]) and not is_statistics(places / "real.npz")
-
-
-def test_statistics_serve_as_reference_and_as_samples(places, tmp_path):
-    network = Fake("mnist")
-    real, own = tmp_path / "real.npz", tmp_path / "own.npz"
-    write_statistics(str(places / "real.npz"), real, network, NATIVE, progress=False)
-    write_statistics(str(places / "a0"), own, network, NATIVE, progress=False)
-    settings = Settings(("fid",), "mnist", progress=False)
-    direct, _ = scores([places / "a0"], places)
-    by_file = evaluate([places / "a0"], str(real), settings, network)["scores"][0]
-    both = evaluate([own], str(real), settings, network)["scores"][0]
-    value = direct["mnist-frechet"].value
-    assert by_file["value"] == pytest.approx(value) and both["value"] == pytest.approx(value)
-    assert by_file["protocol_id"] == direct["mnist-frechet"].protocol_id
-    with pytest.raises(UserError, match="no single features"):
-        evaluate([places / "a0"], str(real), Settings(("kid",), "mnist", **QUICK), network)
-    with pytest.raises(UserError, match="extractor_sha256"):
-        evaluate([places / "a0"], str(real), settings, Fake("mnist", seed=3))
-
-
-def test_statistics_of_other_tools_are_taken(places, tmp_path):
-    rows = np.random.RandomState(0).standard_normal((50, 12))
-    np.savez(tmp_path / "other.npz", mu=rows.mean(0), sigma=np.cov(rows.T))
-    settings = Settings(("fid",), "mnist", progress=False)
-    found = evaluate([places / "a0"], str(tmp_path / "other.npz"), settings, Fake("mnist"))
-    assert found["scores"][0]["protocol"]["reference.count"] is None
-
-
-def test_other_tools_read_ours(tmp_path):
-    one = Statistics(4)
-    one.add(np.random.RandomState(0).standard_normal((9, 4)).astype(np.float32))
-    save(tmp_path / "s.npz", one, {})
-    with np.load(tmp_path / "s.npz") as file:
-        assert file["mu"].shape == (4,) and file["sigma"].shape == (4, 4)
-    (tmp_path / "s.npz").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"s\.npz"):
-        load(tmp_path / "s.npz")
-
-
-# Commands ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fake_network(monkeypatch):
-    # The package's attribute of that name is the command, not the module.
-    verbs = importlib.import_module("diptych.cli.evaluate")
-    monkeypatch.setattr(verbs, "open_network", open_fake)
-
-
-def test_evaluate_and_compare_on_the_command_line(
-    monkeypatch, capsys, fake_network, places, tmp_path
-):
-    common = ["--reference", places / "real.npz", "--features", "mnist", "--metrics", "fid,prdc",
-              "--quiet"]  # fmt: skip
-    for model in "ab":
-        out = tmp_path / f"{model}.json"
-        code, stdout, err = call(
-            monkeypatch, capsys, "evaluate", *sets(places, model), *common, "--out", out
-        )
-        assert code == 0, err
-        assert "mnist-frechet" in stdout and "protocol id" in stdout
-    words = ["compare", tmp_path / "a.json", tmp_path / "b.json"]
-    code, stdout, err = call(monkeypatch, capsys, *words)
-    assert code == 0 and "leaves out 0" in stdout.splitlines()[0], err
-    code, stdout, _ = call(monkeypatch, capsys, *words, "--json")
-    assert code == 0 and json.loads(stdout)["differences"][0]["metric"] == "mnist-frechet"
-    common[-2] = "fid"
-    call(monkeypatch, capsys, "evaluate", *sets(places, "b"), *common, "--num", "30", "--out",
-         tmp_path / "c.json")  # fmt: skip
-    code, _, err = call(monkeypatch, capsys, "compare", tmp_path / "a.json", tmp_path / "c.json")
-    assert code == 2 and "'num'" in err and len(err.strip().splitlines()) == 1
-
-
-def test_stats_on_the_command_line(monkeypatch, capsys, fake_network, places, tmp_path):
-    out = tmp_path / "s.npz"
-    words = ["stats", places / "real.npz", "--features", "mnist", "--quiet", "--out", out]
-    code, stdout, err = call(monkeypatch, capsys, *words, "--json")
-    assert code == 0 and json.loads(stdout)["n"] == 60, err
-    code, _, err = call(monkeypatch, capsys, *words)
-    assert code == 2 and "--overwrite" in err
-
-
-BAD = {
-    "nothing there": (["evaluate", "nowhere", "--reference", "REAL"], "not found"),
-    "no reference": (["evaluate", "REAL"], "against what"),
-    "no such network": (["evaluate", "REAL", "--features", "vgg"], "feature network 'vgg'"),
-    "no such protocol": (["evaluate", "REAL", "--protocol", "cleanfid"], "clean-fid"),
-    "no such metric": (["evaluate", "REAL", "--metrics", "fid,fud"], "metric 'fud'"),
-    "stats suffix": (["stats", "REAL", "--out", "a.txt"], ".safetensors"),
-    "zoo without a place": (
-        ["evaluate", "zoo:x", "--num", "3", "--reference", "REAL"],
-        "--samples-out",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_commands_are_one_line(monkeypatch, capsys, fake_network, places, tmp_path, case):
-    monkeypatch.chdir(tmp_path)
-    words, message = BAD[case]
-    real = places / "real.npz"
-    code, out, err = call(
-        monkeypatch, capsys, *[real if word == "REAL" else word for word in words], "--quiet"
-    )
-    assert code == 2 and message in err and out == ""
-    assert len(err.strip().splitlines()) == 1

@@ -13,10 +13,10 @@ import pytest
 
 import work
 from diptych.errors import UserError
-from diptych.metrics import sweep as sweeps
-from diptych.metrics import sweep_output
-from diptych.metrics.drawn import Drawing, draw, is_model
 from diptych.metrics.sets import Settings
+from diptych.sweep import cells as sweeps
+from diptych.sweep import output as sweep_output
+from diptych.sweep.drawn import Drawing, draw, is_model
 from fake_features import Fake, open_fake
 from test_cli import call
 

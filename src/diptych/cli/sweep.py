@@ -46,8 +46,8 @@ def sweep(source: str, **options: Any) -> None:
       diptych sweep zoo:mnist-torch --steps 10,50 --eta 0,0.5,1 --num 1000 --backend both --out s
     """
     from diptych.files import claim_folder
-    from diptych.metrics import sweep as sweeps
-    from diptych.metrics import sweep_output
+    from diptych.sweep import cells as sweeps
+    from diptych.sweep import output
 
     request = sweep_request(source, options)
     out, backend = options["out"], options["backend"]
@@ -68,15 +68,15 @@ def sweep(source: str, **options: Any) -> None:
             samples_out=samples_out, note=lambda text: click.echo(text, err=True),
         )  # fmt: skip
     cells = sweeps.read_cells(out)
-    content = sweep_output.write_all(cells, out)
-    text = f"{sweep_output.render(cells)}\n\ntables and figures: {out}"
+    content = output.write_all(cells, out)
+    text = f"{output.render(cells)}\n\ntables and figures: {out}"
     show(content, options["as_json"], text)
 
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
-    from diptych.metrics.drawn import Drawing
-    from diptych.metrics.sweep import Sweep
+    from diptych.sweep.cells import Sweep
+    from diptych.sweep.drawn import Drawing
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}

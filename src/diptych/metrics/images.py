@@ -91,7 +91,7 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
     """
     path = Path(source)
     if path.is_dir():
-        return _sample_folder(path) if _is_sample_folder(path) else _folder(path)
+        return _sample_folder(path) if is_sample_folder(path) else _folder(path)
     if path.is_file():
         if path.suffix not in (".npz", ".npy"):
             raise UserError(f"{path}: not a folder, .npz or .npy; give one of these")
@@ -117,7 +117,8 @@ def _dataset(name: str, split: str, data_dir: Path | None) -> Images:
     return Images(name, len(pixels), lambda: iter(pixels), lambda: data.sha256, split)
 
 
-def _is_sample_folder(path: Path) -> bool:
+def is_sample_folder(path: Path) -> bool:
+    """Whether `diptych sample` made this folder."""
     manifest = path / "manifest.json"
     return manifest.is_file() and "solver" in read_json(manifest)
 

@@ -72,7 +72,8 @@ class Protocol:
         resized = getattr(extractor, "resized", None)
         if resized is None:
             return extractor(self.prepare(images))
-        rows, columns = (matrix(self.resize, n) for n in images.shape[1:3])
+        # Copies: the cached matrices are read-only, which PyTorch warns of.
+        rows, columns = (matrix(self.resize, n).copy() for n in images.shape[1:3])
         limits = {"limits": (0.0, 255.0)} if self.clip else {}
         found: Features = resized(images, rows, columns, self.scale, self.shift, **limits)
         return found

@@ -17,10 +17,10 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
-from diptych.metrics.drawn import Drawing, draw
 from diptych.metrics.evaluate import evaluate
 from diptych.metrics.seam import Extractor
 from diptych.metrics.sets import Settings
+from diptych.sweep.drawn import Drawing, draw
 
 PANELS = ("torch", "jittor")
 OpenNetwork = Callable[[], Extractor]

@@ -30,12 +30,12 @@ class Drawing:
 
 def is_model(source: str) -> bool:
     """Whether `source` names weights (a run, a checkpoint, zoo:NAME) and not images."""
-    from diptych.metrics.images import _is_sample_folder
+    from diptych.metrics.images import is_sample_folder
 
     if source.startswith("zoo:"):
         return True
     path = Path(source)
-    return path.is_dir() and not _is_sample_folder(path) and (path / "config.yaml").is_file()
+    return path.is_dir() and not is_sample_folder(path) and (path / "config.yaml").is_file()
 
 
 def draw(

@@ -12,8 +12,8 @@ from diptych.files import atomic_path, write_json, write_text
 from diptych.metrics.table import aligned, interval, markdown, number
 
 Cell = dict[str, Any]
-COLOURS = {"torch": "torch", "jittor": "jittor"}
 MARKERS = "osD^v<>P"
+STYLES = ("-", "--", ":", "-.")
 
 
 def metrics_of(cells: Sequence[Cell]) -> list[str]:
@@ -90,6 +90,7 @@ def figure(cells: Sequence[Cell], metric: str) -> bytes:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ends = [_line(ax, theme, cells, metric, key) for key in _lines(cells)]
+        ax.margins(x=0.05)
         drawing.plain_numbers(ax)
         drawing.name_ends(ax, theme, ends)
         return drawing.png(page)
@@ -105,16 +106,21 @@ def _lines(cells: Sequence[Cell]) -> list[tuple[str, float, int]]:
 def _line(
     ax: Any, theme: Any, cells: Sequence[Cell], metric: str, key: tuple[str, float, int]
 ) -> tuple[float, str, str]:
+    from diptych.report import drawing
+
     backend, eta, which = key
-    colour = getattr(theme, COLOURS[backend])
+    colour = getattr(theme, backend)
     own = [cell for cell in cells if (cell["backend"], cell["eta"]) == (backend, eta)]
     own.sort(key=lambda cell: cell["network_calls"])
     scores = [next(s for s in cell["scores"] if s["metric"] == metric) for cell in own]
     x = [cell["network_calls"] for cell in own]
     y = [score["value"] for score in scores]
-    style = ("-", "--", ":", "-.")[which % 4]
-    ax.plot(x, y, style, color=colour, marker=MARKERS[which % len(MARKERS)], markersize=4)
+    # Where both panels are there, PyTorch's line is wide and pale and Jittor's lies upon it.
+    under = backend == "torch" and any(cell["backend"] == "jittor" for cell in cells)
+    style = drawing.line(theme, colour, under) | {"linestyle": STYLES[which % len(STYLES)]}
+    style |= {"solid_capstyle": "butt", "zorder": 2 if under else 3}
+    ax.plot(x, y, marker=MARKERS[which % len(MARKERS)], **style)
     for at, score in zip(x, scores, strict=True):
         if score["interval"]:
-            ax.plot([at, at], score["interval"], color=colour, linewidth=1.0)
+            ax.plot([at, at], score["interval"], color=style["color"], linewidth=1.0)
     return y[-1], f"{backend}, eta {eta:g}", colour
