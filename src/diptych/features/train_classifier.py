@@ -59,7 +59,7 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe(epochs=12, flip=False, rotate=10, shift=2, zoom=0.1, erase=0),
-    "fashion_mnist": Recipe(epochs=12, flip=True, rotate=4, shift=1, zoom=0.05, erase=6),
+    "fashion_mnist": Recipe(epochs=8, flip=True, rotate=4, shift=1, zoom=0.05, erase=6),
 }
 
 
