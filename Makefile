@@ -20,7 +20,7 @@ DEMO_FLAGS ?=
 PINNED := pyproject.toml constraints.txt
 IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
-.PHONY: help demo test check format prepare clean
+.PHONY: help demo test check format prepare bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,7 @@ check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m diptych.align.mirror
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
@@ -42,6 +43,10 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 
 prepare: $(VENV)/.installed-all ## compile Jittor for this machine (once, about 4 minutes)
 	$(BIN)/diptych doctor --prepare
+
+bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, in turns
+	$(BIN)/python -m benchmarks.training --out benchmarks/results/training-mnist
+	$(BIN)/python -m benchmarks.sampling --out benchmarks/results/sampling-mnist
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Property tests: the same examples in every run, and no deadline, since the machine may be busy."""
+"""Property tests: the same examples in every run, and no deadline on a busy machine."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ BAD = {
     "unknown preset": (["train", "mnits", "--out", "OUT"], "did you mean 'mnist'"),
     "missing config": (["train", "nothing.yaml", "--out", "OUT"], "nothing.yaml"),
     "unknown key": ([*TRAIN, "--set", "train.lrr=1"], "did you mean 'lr'"),
+    "key twice": (["train", "twice.yaml", "--out", "OUT"], "'lr' stands twice"),
     "unknown section": ([*TRAIN, "--set", "trian.lr=1"], "did you mean 'train'"),
     "no value": ([*TRAIN, "--set", "train.lr"], "section.key=value"),
     "bad value": ([*TRAIN, "--set", "train.lr=fast"], "train.lr"),
@@ -67,6 +68,7 @@ BAD = {
 @pytest.mark.parametrize("words, message", BAD.values(), ids=BAD)
 def test_bad_input_is_one_line_and_code_2(monkeypatch, capsys, tmp_path, words, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "twice.yaml").write_text("train: {lr: 1e-4, lr: 1e-3}")
     out = tmp_path / "out"
     code, stdout, stderr = call(
         monkeypatch, capsys, *[out if word == "OUT" else word for word in words]
@@ -91,6 +93,13 @@ def test_a_folder_with_something_in_it_is_left_alone(monkeypatch, capsys, tmp_pa
     code, _, stderr = call(monkeypatch, capsys, "train", "tiny", "--out", tmp_path)
     assert code == 2 and "--resume" in stderr and "--overwrite" in stderr
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_overwrite_spares_what_is_not_ours(monkeypatch, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    code, _, stderr = call(monkeypatch, capsys, "train", "tiny", "--out", tmp_path, "--overwrite")
+    assert code == 2 and "would delete them all" in stderr
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_a_file_in_place_of_the_folder(monkeypatch, capsys, tmp_path):

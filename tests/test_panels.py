@@ -100,3 +100,32 @@ def test_memory_is_flat_over_a_run(panel):
     assert megabytes[-20:].mean() - megabytes[40:60].mean() < 20
     live = [row[1] for row in found]
     assert max(live[40:]) <= max(live[20:40])
+
+
+OFFICIAL_YML = """
+data: {dataset: CIFAR10, image_size: 32, channels: 3, logit_transform: false,
+  uniform_dequantization: false, gaussian_dequantization: false, random_flip: true,
+  rescaled: true, num_workers: 4}
+model: {type: simple, in_channels: 3, out_ch: 3, ch: 64, ch_mult: [1, 2, 2], num_res_blocks: 2,
+  attn_resolutions: [16, ], dropout: 0.1, var_type: fixedlarge, ema_rate: 0.9999, ema: true,
+  resamp_with_conv: true}
+diffusion: {beta_schedule: linear, beta_start: 0.0001, beta_end: 0.02,
+  num_diffusion_timesteps: 1000}
+training: {batch_size: 128, n_epochs: 10000, n_iters: 5000000, snapshot_freq: 5000,
+  validation_freq: 2000}
+sampling: {batch_size: 64, last_only: true}
+optim: {weight_decay: 0.000, optimizer: Adam, lr: 0.0002, beta1: 0.9, amsgrad: false,
+  eps: 0.00000001, grad_clip: 1.0}
+"""
+
+
+def test_an_official_checkpoint_loads_as_it_is(panel, panels, tmp_path):
+    """A .ckpt and an official .yml, no conversion: the official network's output."""
+    config = CONFIGS["wide"]
+    (tmp_path / "cifar10.yml").write_text(OFFICIAL_YML)
+    panels["torch"].call(work.save_official, config, 3, tmp_path / "ema.ckpt")
+    x, t = work.noise_images(config, 4), np.array([0, 1, 500, 999])
+    ours = panel.call(
+        work.predict_file, panel.name, tmp_path / "ema.ckpt", tmp_path / "cifar10.yml", x, t
+    )
+    assert np.abs(ours - np.load(GOLDEN)["wide.forward"]).max() < 1e-5

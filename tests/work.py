@@ -134,3 +134,18 @@ def noise_images(config: Config, count: int, seed: int = 5) -> Any:
     """Images of pure noise for the config's network."""
     size = config.data.image_size
     return noise.normal(seed, "initial_noise", (count, config.data.channels, size, size))
+
+
+def save_official(config: Config, seed: int, path: Path) -> None:
+    """Fresh weights as the official code saves them: a plain state dict (PyTorch's process)."""
+    import torch
+
+    weights = initial_weights(make_plan(config), seed)
+    torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, path)
+
+
+def predict_file(name: str, path: Path, config: Path, x: Any, t: Any) -> Any:
+    """What a user does with an official checkpoint and its yml."""
+    import diptych
+
+    return diptych.load(path, backend=name, config=config, device="cpu").predict(x, t)

@@ -59,8 +59,10 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
     with atomic_path(path) as folder:
         folder.mkdir()
         for group in GROUPS:
+            # safetensors writes an array's memory as it lies: another order would scramble it.
+            arrays = {n: np.ascontiguousarray(a) for n, a in getattr(state, group).items()}
             # Not `save_file`: it would hide the system's error, such as a full disk.
-            (folder / f"{group}.safetensors").write_bytes(to_bytes(getattr(state, group)))
+            (folder / f"{group}.safetensors").write_bytes(to_bytes(arrays))
         files = [f"{group}.safetensors" for group in GROUPS]
         hashes = {name: sha256_of(folder / name) for name in files}
         manifest = {"schema": 1, "step": state.step, **facts, "files": hashes}
@@ -89,7 +91,8 @@ def load_weights(path: Path, group: str, plan: Plan) -> Weights:
     """One group of a checkpoint (`raw` or `ema`), checked against its manifest and the plan."""
     manifest = read_json(path / "manifest.json")
     file = path / f"{group}.safetensors"
-    expected = manifest.get("files", {}).get(file.name)
+    files = manifest.get("files")
+    expected = files.get(file.name) if isinstance(files, dict) else None
     if not file.is_file():
         raise UserError(f"{file}: is missing; the checkpoint is not whole")
     if expected != sha256_of(file):

@@ -104,9 +104,21 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
                 f"{path}: the folder is not empty; go on with --resume, "
                 f"or replace it with --overwrite"
             )
+        foreign = overwrite and path.is_dir() and not any((path / m).exists() for m in MARKS)
+        if foreign and any(path.iterdir()):
+            raise UserError(
+                f"{path}: holds files that are not Diptych's; --overwrite would delete them all. "
+                f"Choose another folder"
+            )
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        raise UserError(f"{existing}: is a file; give a folder")
+    if not os.access(existing, os.W_OK):
         raise UserError(f"{existing}: no permission to write; choose another folder")
+
+
+# What a folder of ours holds: only such a one is ever replaced whole.
+MARKS = ("config.yaml", "manifest.json", "demo.json")
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -116,3 +128,5 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
         if overwrite and path.is_dir():
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
+        for left in path.rglob(".*.tmp"):  # by a process that was killed while it wrote
+            shutil.rmtree(left) if left.is_dir() else left.unlink()

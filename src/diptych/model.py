@@ -16,6 +16,7 @@ from diptych.blueprint import Weights, check_weights, make_plan, time_embedding
 from diptych.config import Config, load_config
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError, nearest
+from diptych.files import read_json
 from diptych.noise import Float32
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
@@ -29,6 +30,7 @@ class Source:
     config: Config
     weights: Weights
     kind: str  # "ema", "raw", or "file" where the file does not say
+    sampler: dict[str, Any] | None = None  # what a zoo model's manifest recommends
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the weights."""
@@ -82,7 +84,9 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
             )
         config = load_config(str(own))
     kind = "raw" if raw else "ema"
-    return Source(folder, config, checkpoint.load_weights(folder, kind, make_plan(config)), kind)
+    weights = checkpoint.load_weights(folder, kind, make_plan(config))
+    recommended = read_json(folder / "manifest.json").get("sampler")
+    return Source(folder, config, weights, kind, recommended)
 
 
 def _zoo(source: str) -> Path:
@@ -213,9 +217,9 @@ class Model:
         Raises:
             UserError: settings out of range, or `x_T` of another shape.
         """
-        if num < 1 or batch < 1 or seed < 0:
+        if num < 1 or batch < 1 or not 0 <= seed < 2**63:
             raise UserError(
-                f"sample: num and batch must be 1 or more, seed 0 or more "
+                f"sample: num and batch must be 1 or more, seed 0 .. 2**63 - 1 "
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps

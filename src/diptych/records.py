@@ -113,10 +113,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+                row = json.loads(line)
+                rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             if number < len(lines):
-                raise UserError(f"{path}, line {number}: not a JSON object") from error
+                raise UserError(f"{path}, line {number}: not a row of a journal") from error
     return rows
 
 

@@ -25,7 +25,7 @@ from diptych.schedule import CLEAN, Level, Schedule, make_spacing
 from diptych.solvers import Ddim
 
 SOLVERS = ("ddpm", "ddim")
-DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50}
+DDIM_STEPS = 50  # where not given; ddpm takes every timestep
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def make_sampler(
     chosen_eta = (1.0 if solver == "ddpm" else 0.0) if eta is None else float(eta)
     if not (np.isfinite(chosen_eta) and chosen_eta >= 0):
         raise UserError(f"eta is {chosen_eta}; it must be 0 or more")
-    count = min(timesteps, DEFAULT_STEPS[solver]) if steps is None else steps
+    default = timesteps if solver == "ddpm" else min(timesteps, DDIM_STEPS)
+    count = default if steps is None else steps
     make_spacing(spacing, count, timesteps)
     return Sampler(solver, count, chosen_eta, spacing, clip)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
+        self.owner = os.getpid()
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -31,6 +33,8 @@ class Signals:
         return self
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a compiler process forked while we are in charge
+            os._exit(128 + number)
         if self.received:
             raise KeyboardInterrupt
         self.received = number

@@ -57,7 +57,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("arrays.py", "build", f"{_DEVICE}; only PyTorch has channels_last", (3, 1)),
     Intended("arrays.py", "draw_noise", "each framework has its own generator", (2, 2)),
     Intended("arrays.py", "draw_masks", "each framework has its own generator", (2, 2)),
-    Intended("backend.py", "imports", "Jittor is prepared before it is imported", (1, 1)),
+    Intended("backend.py", "imports", "Jittor is prepared before it is imported", (0, 1)),
     Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
     Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (7, 6)),
     Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),

@@ -22,7 +22,7 @@ DOTTED = {
     "torch.autograd.grad": "torch.grad",
     "torch.inference_mode": "torch.no_grad",  # both only leave the graph out
 }
-TEXTS = {"jittor": "torch", "Jittor": "PyTorch"}
+TEXTS = {"jt.Var": "torch.Tensor", "jittor": "torch", "Jittor": "PyTorch"}
 WRAPPER = "nn.Parameter"  # Jittor takes any array of a module as a parameter
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,13 +14,19 @@ from diptych.errors import UserError
 @click.command()
 @click.argument("source")
 @BACKEND
-@click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm.")
+@click.option("--solver", help="ddim or ddpm.  [default: ddim]")
 @click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all timesteps]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
-@click.option("--spacing", default="uniform", show_default=True, help="uniform, quad or trailing.")
-@click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
+@click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
+@click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Keys all noise.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Keys all noise.",
+)
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
@@ -33,11 +40,11 @@ from diptych.errors import UserError
 def sample(
     source: str,
     backend: str,
-    solver: str,
+    solver: str | None,
     steps: int | None,
     eta: float | None,
-    spacing: str,
-    clip: bool,
+    spacing: str | None,
+    clip: bool | None,
     num: int,
     seed: int,
     batch: int,
@@ -52,6 +59,9 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
+
+    Without any of --solver, --steps, --eta, --spacing and --clip, a zoo model is sampled as its
+    manifest recommends.
 
     \b
     Examples:
@@ -68,7 +78,13 @@ def sample(
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
-    sampler = make_sampler(solver, steps, eta, spacing, clip, found.config.diffusion.timesteps)
+    options = {"solver": solver, "steps": steps, "eta": eta, "spacing": spacing, "clip": clip}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if not given and found.sampler:
+        given = found.sampler
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        click.echo(f"sampling as this model recommends: {words}", err=True)
+    sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     request = Request(sampler, num, seed, batch)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():

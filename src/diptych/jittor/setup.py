@@ -20,6 +20,7 @@ import threading
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from diptych.errors import MachineError, UserError
 from diptych.jittor import coldstart, cuda, onednn, quiet
@@ -219,4 +220,19 @@ def _import() -> ModuleType:
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # its own leave at once: no checkpoint on Ctrl-C
             signal.signal(number, handler or signal.SIG_DFL)
+    _end_pool(jittor_utils)
     return jittor
+
+
+def _end_pool(utils: Any) -> None:
+    """End the seven compiler processes that Jittor's import leaves behind.
+
+    They serve its import alone, would live as long as this process, and where a signal reaches
+    them first, leaving would wait for them for ever. Jittor starts new ones where it needs them.
+    """
+    import atexit
+
+    if utils.pool_size:
+        utils.pool_cleanup()
+        atexit.unregister(utils.pool_cleanup)
+        utils.pool_size = 0

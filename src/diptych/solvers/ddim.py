@@ -66,5 +66,8 @@ class Ddim:
         scale = after.alpha / now.alpha
         eps = denoise(x, now)
         mixed = scale * x + (math.sqrt(max(0.0, remainder)) - scale * now.sigma) * eps
-        noised: A = mixed if noise is None or s == 0.0 else mixed + s * noise
-        return noised
+        if s == 0.0:
+            return mixed  # type: ignore[no-any-return]
+        if noise is None:
+            raise ValueError(f"the step from t={now.t} adds noise (scale {s:g}), but none is given")
+        return mixed + s * noise  # type: ignore[no-any-return]

@@ -1,0 +1,147 @@
+"""Rounds of turns: one process a contender, one contender at a time, the order reversed each round.
+
+    round 0: A B C    round 1: C B A    round 2: A B C ...
+
+Contenders are compared within a round only, minutes after one another and not hours: a machine's
+speed drifts, and a drift that is slow against a round cancels in the ratio. The first rounds are
+dropped: they compile kernels, fill caches and grow the heap.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from benchmarks import contenders
+from benchmarks.contenders import Job, Loaded, Turn
+from benchmarks.sizes import Amount, Size
+from diptych._version import __version__
+from diptych.errors import MachineError, UserError
+from diptych.jittor.setup import cpu_model
+from diptych.noise import Float32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: `amount` of a task at a size, after `warmup` rounds that are dropped."""
+
+    task: str
+    size: Size
+    amount: Amount
+    warmup: int
+    contenders: tuple[str, ...]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished plan, by contender: turns[round], without the warm-up."""
+
+    plan: Plan
+    loaded: dict[str, Loaded]
+    turns: dict[str, list[Turn]]
+    answers: dict[str, Float32]
+    load_before: float
+    load_after: float
+
+
+class Process:
+    """A contender in a process of its own, which only ever loads one framework."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """The function's result from the contender's process."""
+        try:
+            return self.pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise MachineError(
+                f"{self.job.contender}: its process died (out of memory?); try a smaller --batch"
+            ) from error
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def run(plan: Plan) -> Outcome:
+    """Run a plan; progress goes to stderr."""
+    config = plan.size.config
+    train = config.train.model_copy(update={"batch_size": plan.amount.batch})
+    config = config.model_copy(update={"train": train})
+    with _environment(plan.threads), ExitStack() as stack:
+        processes = {}
+        for name in plan.contenders:
+            job = Job(name, plan.task, config, plan.amount.steps, plan.device)
+            processes[name] = Process(job)
+            stack.callback(processes[name].close)
+        before = psutil.getloadavg()[0]
+        loaded = {n: p.call(contenders.start, p.job) for n, p in processes.items()}
+        turns = _turns(plan, processes)
+        after = psutil.getloadavg()[0]
+        answers = {n: p.call(contenders.finish) for n, p in processes.items()}
+    return Outcome(plan, loaded, turns, answers, before, after)
+
+
+def _turns(plan: Plan, processes: dict[str, Process]) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in processes}
+    with tqdm(order(plan), desc=f"{plan.task} {plan.size.name}", unit="turn") as bar:
+        for k, name in bar:
+            turns[name].append(processes[name].call(contenders.turn, k))
+    return {name: each[plan.warmup :] for name, each in turns.items()}
+
+
+def order(plan: Plan) -> list[tuple[int, str]]:
+    """(round, contender) in the order in which the turns are taken, warm-up included."""
+    rounds = range(plan.warmup + plan.amount.rounds)
+    return [(k, name) for k in rounds for name in plan.contenders[:: -1 if k % 2 else 1]]
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """What every contender's OpenMP reads when it loads: children inherit it."""
+    wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on besides the plan."""
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "diptych": __version__,
+    }
+
+
+def check(names: Sequence[str]) -> tuple[str, ...]:
+    """The contenders asked for, each once. Raises UserError for one that is not known."""
+    for name in names:
+        if name not in contenders.CONTENDERS:
+            raise UserError(
+                f"contender '{name}' is not known; known: {', '.join(contenders.CONTENDERS)}"
+            )
+    return tuple(dict.fromkeys(names))

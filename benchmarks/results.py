@@ -1,0 +1,120 @@
+"""From turns to numbers: medians, paired ratios with a bootstrap interval, verdicts on the bars.
+
+    seconds of a contender  = median over rounds of (turn / steps)
+    ratio a / b             = median over rounds k of (turn_a[k] / turn_b[k])
+
+The interval is the 2.5 % and 97.5 % quantile of that median over 5,000 resamples of the rounds.
+It speaks of this machine in these minutes, not of other machines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.driver import Outcome, machine
+
+DRAWS = 5000
+LEAST_FOR_INTERVAL = 4
+
+# (task, a, b): the ratio of times a / b must be at least, or at most, this.
+BARS = {
+    ("training", "diffusers", "torch"): ("least", 1.1),
+    ("sampling", "diffusers", "torch"): ("least", 1.0),
+    ("training", "jittor", "torch"): ("most", 1.5),
+    ("sampling", "jittor", "torch"): ("most", 1.5),
+}
+PAIRS = (("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor"))
+
+Floats = npt.NDArray[np.float64]
+
+
+def median(values: Floats) -> dict[str, float | None]:
+    """The median of the rounds and its bootstrap interval, None with fewer than 4 rounds."""
+    found: dict[str, float | None] = {"median": float(np.median(values)), "low": None, "high": None}
+    if len(values) >= LEAST_FOR_INTERVAL:
+        generator = np.random.Generator(np.random.Philox(key=0))
+        index = generator.integers(0, len(values), size=(DRAWS, len(values)))
+        low, high = np.quantile(np.median(values[index], axis=1), (0.025, 0.975))
+        found |= {"low": float(low), "high": float(high)}
+    return found
+
+
+def verdict(kind: str, bar: float, ratio: dict[str, float | None]) -> str:
+    """`met` or `missed`; `undecided` where the interval holds the bar, or where there is none."""
+    low, high = ratio["low"], ratio["high"]
+    if low is None or high is None or low < bar < high:
+        return "undecided"
+    above = low >= bar
+    return "met" if above == (kind == "least") else "missed"
+
+
+def digest(outcome: Outcome) -> dict[str, Any]:
+    """All numbers of an outcome, as JSON values."""
+    plan = outcome.plan
+    seconds = {
+        name: np.array([turn.seconds for turn in turns]) / plan.amount.steps
+        for name, turns in outcome.turns.items()
+    }
+    return {
+        "task": plan.task,
+        "size": plan.size.name,
+        "network": plan.size.describe(),
+        "device": plan.device,
+        "threads": plan.threads,
+        "batch": plan.amount.batch,
+        "steps": plan.amount.steps,
+        "rounds": plan.amount.rounds,
+        "warmup_rounds": plan.warmup,
+        "wait_policy": "passive",
+        "machine": machine(),
+        "load_before": outcome.load_before,
+        "load_after": outcome.load_after,
+        "contenders": {name: _contender(outcome, name, seconds[name]) for name in seconds},
+        "ratios": [_ratio(plan.task, a, b, seconds) for a, b in PAIRS if {a, b} <= set(seconds)],
+        "agreement": agreement(outcome),
+    }
+
+
+def _contender(outcome: Outcome, name: str, seconds: Floats) -> dict[str, Any]:
+    turns, loaded = outcome.turns[name], outcome.loaded[name]
+    plan = outcome.plan
+    per_image = (1 if plan.task == "training" else plan.amount.steps) / plan.amount.batch
+    step = median(seconds)
+    return {
+        "parameters": loaded.parameters,
+        "facts": loaded.facts,
+        "seconds_per_step": step,
+        "seconds_per_image": (step["median"] or 0.0) * per_image,
+        "memory_mb": {
+            "loaded": loaded.memory.now,
+            "steady": float(np.median([turn.memory.now for turn in turns])),
+            "peak": max(turn.memory.peak for turn in turns),
+            "growth": turns[-1].memory.now - turns[0].memory.now,
+        },
+        "rounds": [float(each) for each in seconds],
+    }
+
+
+def _ratio(task: str, a: str, b: str, seconds: dict[str, Floats]) -> dict[str, Any]:
+    found: dict[str, Any] = {"a": a, "b": b, **median(seconds[a] / seconds[b])}
+    if (task, a, b) in BARS:
+        kind, bar = BARS[task, a, b]
+        found |= {"bar": f"at {kind} {bar}", "verdict": verdict(kind, bar, found)}
+    return found
+
+
+def agreement(outcome: Outcome) -> dict[str, float]:
+    """Largest difference of each contender's answer from the first one's, relative to its largest.
+
+    In training the answer is a fresh network's prediction, in sampling the images drawn: contenders
+    that agree to rounding have computed the same function as often.
+    """
+    names = list(outcome.answers)
+    first = outcome.answers[names[0]]
+    return {
+        name: float(np.abs(outcome.answers[name] - first).max() / np.abs(first).max())
+        for name in names[1:]
+    }

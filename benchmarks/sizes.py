@@ -1,0 +1,82 @@
+"""The sizes that are timed: a config, its images, and how much of it makes a fair measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.config import Config, load_config
+from diptych.data import load_dataset
+from diptych.errors import UserError, nearest
+
+RANDOM_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is timed: `rounds` rounds, in which each contender does `steps` steps."""
+
+    batch: int
+    rounds: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """One network and one batch size, for every contender alike."""
+
+    name: str
+    config: Config
+    training: Amount
+    sampling: Amount
+
+    def describe(self) -> str:
+        """The network in one line."""
+        data, model = self.config.data, self.config.model
+        return (
+            f"{data.image_size}x{data.image_size}x{data.channels}, {model.ch} channels "
+            f"x {list(model.ch_mult)}, {model.num_res_blocks} block(s) a level, "
+            f"attention at {list(model.attn_resolutions)}, dropout {model.dropout:g}"
+        )
+
+
+# The official DDIM network for CIFAR-10. The step's cost does not depend on what the pixels show.
+_CIFAR10 = (
+    "data.image_size=32",
+    "data.channels=3",
+    "model.ch=128",
+    "model.ch_mult=[1, 2, 2, 2]",
+    "model.num_res_blocks=2",
+    "model.attn_resolutions=[16]",
+    "model.dropout=0.1",
+    "train.lr=0.0002",
+    "train.warmup_steps=0",
+    "train.ema_rate=0.9999",
+)
+
+# name -> preset, what changes in it, and the amounts of a few minutes on two cores.
+_SIZES = {
+    "tiny": ("tiny", (), Amount(64, 20, 10), Amount(64, 20, 10)),
+    "mnist": ("mnist", (), Amount(64, 12, 4), Amount(64, 12, 5)),
+    "cifar10-size": ("mnist", _CIFAR10, Amount(4, 6, 2), Amount(4, 6, 3)),
+}
+NAMES = tuple(_SIZES)
+
+
+def size(name: str) -> Size:
+    """The size of a name. Raises UserError where there is none."""
+    if name not in _SIZES:
+        raise UserError(f"size '{name}' is not known{nearest(name, list(NAMES))}")
+    preset, changes, training, sampling = _SIZES[name]
+    return Size(name, load_config(preset, list(changes)), training, sampling)
+
+
+def images(config: Config) -> npt.NDArray[np.uint8]:
+    """Images to train on, (N, C, H, W): the packaged digits, or random pixels where in colour."""
+    data = config.data
+    if data.channels == 1:
+        return load_dataset("mnist-10k", image_size=data.image_size).images
+    shape = (RANDOM_IMAGES, data.channels, data.image_size, data.image_size)
+    return np.random.Generator(np.random.Philox(key=0)).integers(0, 256, shape, dtype=np.uint8)

@@ -1,0 +1,54 @@
+"""Put a checkpoint's EMA weights into the package's zoo.
+
+    python docs/zoo.py RUN NAME            the run's newest checkpoint becomes zoo:NAME
+
+The manifest holds what the run's records say, and how the model is best sampled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from diptych import checkpoint
+from diptych.blueprint import make_plan
+from diptych.config import load_config, to_yaml
+from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
+from diptych.records import read_rows
+
+ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "zoo"
+# Ancestral steps correct what a short training gets wrong at high noise (docs/log.md).
+SAMPLER = {"solver": "ddim", "steps": 100, "eta": 1.0, "clip": True}
+
+
+def main() -> None:
+    """Copy the weights and write the manifest."""
+    run, name = Path(sys.argv[1]), sys.argv[2]
+    newest = checkpoint.latest(run)
+    config = load_config(str(run / "config.yaml"))
+    environment = read_json(run / "environment.json")
+    step = int(read_json(newest / "manifest.json")["step"])
+    losses = [row["loss"] for row in read_rows(run / "metrics.jsonl")[:step][-500:]]
+    weights = checkpoint.load_weights(newest, "ema", make_plan(config))
+    with atomic_path(ZOO / name) as folder:
+        folder.mkdir()
+        shutil.copyfile(newest / "ema.safetensors", folder / "ema.safetensors")
+        write_text(folder / "config.yaml", to_yaml(config))
+        keys = ("backend", "framework_version", "diptych", "python", "numpy", "dataset_sha256")
+        manifest = {
+            "schema": 1,
+            "step": step,
+            "config_identity": config.identity(),
+            **{key: environment[key] for key in keys},
+            "mean_loss_of_last_500_steps": sum(losses) / len(losses),
+            "weights_sha256": checkpoint.weights_sha256(weights),
+            "files": {"ema.safetensors": sha256_of(folder / "ema.safetensors")},
+            "sampler": SAMPLER,
+        }
+        write_json(folder / "manifest.json", manifest)
+    print(f"zoo:{name}: step {step}, {sum(w.size for w in weights.values()):,} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Gaussian data, on which the best denoiser and its whole trajectory are known.
+
+x0 ~ N(0, S^2)    =>    x_t ~ N(0, v_t),   v_t = alpha^2 S^2 + sigma^2
+E[eps | x_t] = sigma / v_t * x_t,      and without noise x_t / sqrt(v_t) never changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from diptych.config import DiffusionConfig
+from diptych.schedule import CLEAN, Level, make_schedule, make_spacing
+
+S = 0.5
+# Fine enough that 320 steps still are a subset, and as noisy at the end as the published 1,000.
+SCHEDULE = make_schedule(
+    DiffusionConfig(timesteps=16_000, beta_start=1e-4 / 16, beta_end=0.02 / 16)
+)
+
+
+def variance(level: Level) -> float:
+    """v_t."""
+    return level.alpha**2 * S**2 + level.sigma**2
+
+
+def denoise(x: Any, level: Level) -> Any:
+    """The exact expectation of the noise."""
+    return (level.sigma / variance(level)) * x
+
+
+def levels(steps: int, spacing: str = "trailing") -> list[Level]:
+    """From noisy to clean; `trailing` starts at the same level whatever `steps` is."""
+    chosen = make_spacing(spacing, steps, SCHEDULE.timesteps)[::-1]
+    return [SCHEDULE.level(t) for t in chosen] + [CLEAN]
+
+
+def trajectory_error(solver: Any, steps: int) -> float:
+    """How far the solver ends from the exact end, relative, without noise."""
+    path = levels(steps)
+    x: Any = np.array([1.0])
+    for now, after in pairwise(path):
+        x = solver.step(x, denoise, now, after, None)
+    exact = math.sqrt(variance(path[-1]) / variance(path[0]))
+    return abs(float(x[0]) / exact - 1)
+
+
+def orders(errors: Sequence[float]) -> list[float]:
+    """Observed orders of convergence where each error has twice the steps of the one before."""
+    return [math.log2(a / b) for a, b in pairwise(errors)]

@@ -1,0 +1,155 @@
+"""Which module of the package may import which, read from the sources without running them.
+
+    cli -> (train, sample, align, report, ...) -> model, sampler -> solvers, data -> core
+
+A module may import from the layers before its own, and from its own package. The two panels import
+the core alone, are loaded by `backend.load` alone, and never import each other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "diptych"
+CORE: list[set[str]] = [
+    {"_version", "errors"},
+    {"config", "noise", "files"},
+    {"schedule", "blueprint", "pictures"},
+    {"process", "backend"},
+]
+LAYERS: list[set[str]] = [
+    *CORE,
+    {"solvers", "data", "checkpoint", "interop", "metrics", "environment", "signals"},
+    {"sampler", "records"},
+    {"model"},
+    {"train", "sample"},
+    {"report", "align", "studio", "machine", "demo"},
+    {"doctor"},
+    {"cli"},
+    {"", "__main__"},  # the package itself: its public names
+]
+PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}
+# Parts of the Jittor panel that prepare it and load no framework; `doctor` asks them too.
+PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}
+MAY_PREPARE = {"doctor", "machine", "cli"}
+MAY_IMPORT_BY_NAME = {"", "backend"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: of `target` in dotted form, in which file and line, and whether at the top."""
+
+    path: Path
+    line: int
+    target: str
+    at_top: bool
+
+
+def module_of(path: Path, package: Path) -> str:
+    """`solvers.ddim` for a file of the package, "" for the package itself."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports_of(path: Path, modules: frozenset[str]) -> list[Import]:
+    """All imports of a file, those inside functions too; not those for type checkers only."""
+    read = _read(path.read_text("utf-8"), modules)
+    return [Import(path, line, target, at_top) for line, target, at_top in read]
+
+
+@cache
+def _read(source: str, modules: frozenset[str]) -> list[tuple[int, str, bool]]:
+    tree = ast.parse(source)
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    top = set(tree.body)
+    return [
+        (getattr(node, "lineno", 0), target, node in top)
+        for node in ast.walk(tree)
+        if node not in hidden
+        for target in _targets(node, modules)
+    ]
+
+
+def _targets(node: ast.AST, modules: frozenset[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = "." * node.level + (node.module or "")
+        for alias in node.names:
+            full = f"{base}.{alias.name}"
+            yield full if full.removeprefix(f"{PACKAGE}.") in modules else base
+    elif isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
+        named = node.args[0] if node.args else None
+        yield str(named.value) if isinstance(named, ast.Constant) else "?"
+
+
+def _last_name(node: ast.AST) -> str:
+    return str(getattr(node, "attr", getattr(node, "id", "")))
+
+
+def faults(package: Path) -> list[str]:
+    """Every import that goes the wrong way, as `file:line: what`; empty where all is well."""
+    paths = {module_of(path, package): path for path in sorted(package.rglob("*.py"))}
+    ranks = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+    modules = frozenset(paths)
+    found: list[str] = []
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        head = module.partition(".")[0]
+        if head not in ranks and head not in PANELS:
+            found.append(f"{path}: '{head}' stands in no layer; give it one")
+            continue
+        graph[module] = set()
+        for each in imports_of(path, modules):
+            fault = _fault(module, head, each.target, ranks)
+            if fault:
+                found.append(f"{path}:{each.line}: {fault}")
+            elif each.at_top and each.target.startswith(f"{PACKAGE}."):
+                graph[module].add(each.target.removeprefix(f"{PACKAGE}."))
+    return found + _cycles(graph)
+
+
+def _fault(module: str, head: str, target: str, ranks: dict[str, int]) -> str:
+    root, _, rest = target.partition(".")
+    if target == "?":
+        return "" if head in MAY_IMPORT_BY_NAME else "imports by a name made at run time"
+    if root == "":
+        return f"relative import {target}"
+    for panel, frameworks in PANELS.items():
+        if root in frameworks and head != panel:
+            return f"imports {target} outside the panel {panel}/"
+    if root != PACKAGE:
+        return ""
+    other, _, part = rest.partition(".")
+    if other == head or not rest:
+        return ""
+    if other in PANELS:
+        prepares = other == "jittor" and part in PREPARING and head in MAY_PREPARE
+        return "" if prepares else f"imports {target}; only backend.load may"
+    if head in PANELS:
+        return "" if any(other in layer for layer in CORE) else f"a panel imports {target}"
+    return "" if ranks[other] < ranks[head] else f"imports {target}, which is not below it"
+
+
+def _cycles(graph: dict[str, set[str]]) -> list[str]:
+    """One text for each module that imports itself through others, at the top of the files."""
+    found = []
+    for start in graph:
+        seen: set[str] = set()
+        ahead = set(graph[start])
+        while ahead:
+            module = ahead.pop()
+            seen.add(module)
+            ahead |= graph.get(module, set()) - seen
+        if start in seen:
+            found.append(f"{start} imports itself through {', '.join(sorted(seen & set(graph)))}")
+    return found

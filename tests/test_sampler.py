@@ -1,0 +1,189 @@
+"""The sampling loop on NumPy arrays: image i is keyed, and the noise has the right variance."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gaussian
+from diptych.backend import Backend
+from diptych.blueprint import make_plan, time_embedding
+from diptych.config import load_config
+from diptych.errors import UserError
+from diptych.sampler import Engine, Sampler, make_sampler
+from diptych.schedule import CLEAN, Level, make_schedule
+from diptych.solvers import Ddim
+
+Float32 = npt.NDArray[np.float32]
+CONFIG = load_config("tiny")
+
+
+class NumpyBackend:
+    """Just what the loop asks of a panel; `network` is a function of (x, embedding)."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.submitted = 0
+
+    def array(self, values: Float32) -> Float32:
+        assert values.dtype == np.float32
+        return values.copy()
+
+    def numpy(self, values: Float32) -> Float32:
+        return values
+
+    def predict(self, network: Any, x: Float32, embedding: Float32) -> Float32:
+        assert x.dtype == np.float32 and embedding.shape == (1, CONFIG.model.ch)
+        self.calls += 1
+        return cast(Float32, network(x, embedding))
+
+    def clip(self, x: Float32) -> Float32:
+        return x.clip(-1, 1)
+
+    def submit(self, x: Float32) -> None:
+        self.submitted += 1
+
+
+def a_network(x: Float32, embedding: Float32) -> Float32:
+    """Some smooth function of image and time, each row on its own."""
+    out: Float32 = np.tanh(x) * embedding[0, 0] + np.float32(0.3) * embedding[0, 20]
+    return out
+
+
+def engine(network: Any = a_network) -> tuple[Engine, NumpyBackend]:
+    backend = NumpyBackend()
+    schedule = make_schedule(CONFIG.diffusion)
+    return Engine(cast(Backend, backend), network, make_plan(CONFIG), schedule), backend
+
+
+@pytest.mark.parametrize(
+    "sampler", [Sampler(steps=7), Sampler(steps=7, eta=0.8), Sampler("ddpm", 9, 1)]
+)
+@pytest.mark.parametrize("clip", [False, True])
+def test_an_image_depends_on_its_index_alone(sampler: Sampler, clip: bool) -> None:
+    sampler = make_sampler(sampler.solver, sampler.steps, sampler.eta, clip=clip)
+    whole = engine()[0].draw(sampler, range(6), seed=3)
+    assert whole.dtype == np.float32 and whole.shape == (6, 1, 14, 14)
+    for images in ([4], [5, 0, 4], [2, 3]):
+        assert np.array_equal(engine()[0].draw(sampler, images, seed=3), whole[images])
+    other = engine()[0].draw(sampler, range(6), seed=4)
+    assert all(not np.array_equal(a, b) for a in whole for b in other)
+
+
+def test_the_first_noise_can_be_given() -> None:
+    drawn = engine()[0]
+    x = np.random.default_rng(0).standard_normal((2, 1, 14, 14)).astype(np.float32)
+    kept, sampler = x.copy(), make_sampler(steps=5)
+    one = drawn.draw(sampler, [0, 1], x_T=x)
+    assert np.array_equal(one, drawn.draw(sampler, [7, 9], seed=5, x_T=x)), (
+        "no other noise at eta 0"
+    )
+    assert np.array_equal(x, kept)
+
+
+def test_the_loop_walks_the_levels_it_names() -> None:
+    drawn, backend = engine()
+    sampler, seen = make_sampler(steps=5, spacing="trailing"), list[tuple[int, int]]()
+    drawn.draw(sampler, [0], observe=lambda k, level, x: seen.append((k, level.t)))
+    card = sampler.card(drawn.schedule)
+    assert card["timesteps"] == [999, 799, 599, 399, 199]
+    assert seen == [(0, 799), (1, 599), (2, 399), (3, 199), (4, CLEAN.t)]
+    assert backend.calls == backend.submitted == card["network_calls"] == 5
+
+
+def test_the_network_is_told_this_timestep() -> None:
+    asked: list[int] = []
+    table = time_embedding(np.arange(1000), CONFIG.model.ch)
+
+    def network(x: Float32, embedding: Float32) -> Float32:
+        asked.append(int(np.abs(table - embedding).sum(axis=1).argmin()))
+        return x
+
+    drawn, _ = engine(network)
+    sampler = make_sampler(steps=4)
+    drawn.draw(sampler, [0])
+    assert asked == sampler.timesteps(drawn.schedule) == [750, 500, 250, 0]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_on_gaussian_data_the_images_have_the_variance_that_the_steps_imply(eta: float) -> None:
+    """Noise reused from one step to the next, or wrongly scaled, would show in the variance."""
+    sampler = make_sampler("ddim", 20, eta)
+    schedule = make_schedule(CONFIG.diffusion)
+    levels = [schedule.level(t) for t in sampler.timesteps(schedule)]
+    asked = iter(levels)
+    drawn, _ = engine(lambda x, _: gaussian.denoise(x, next(asked)))
+    images = drawn.draw(sampler, range(200))
+    spread = 1.0
+    for now, after in pairwise([*levels, CLEAN]):
+        gain = Ddim(eta).step(np.ones(1), gaussian.denoise, now, after, np.zeros(1))
+        spread = float(gain[0]) ** 2 * spread + Ddim(eta).noise_scale(now, after) ** 2
+    assert abs(images.var() / spread - 1) < 4 * (2 / images.size) ** 0.5
+    assert abs(images.mean()) < 4 * (spread / images.size) ** 0.5
+
+
+def test_clipping_bounds_the_image_and_changes_nothing_else() -> None:
+    def bold(x: Float32, embedding: Float32) -> Float32:
+        return np.float32(-2) * x
+
+    free, clipped = (
+        engine(bold)[0].draw(make_sampler(steps=5, clip=clip), range(3)) for clip in (False, True)
+    )
+    assert np.abs(free).max() > 2 and np.abs(clipped).max() <= 1 + 1e-6
+    level = Level(5, 0.8, 0.6)
+    x = np.random.default_rng(0).standard_normal((1, 1, 14, 14)).astype(np.float32)
+    mild = engine(lambda x, _: x)[0]  # implies 0.5 x, mostly inside [-1, 1]
+    inside = np.abs(0.5 * x) < 1
+    np.testing.assert_allclose(mild.clipped(x, level)[inside], x[inside], rtol=1e-5, atol=1e-6)
+
+
+# Settings
+
+
+def test_defaults() -> None:
+    assert make_sampler() == Sampler("ddim", 50, 0.0, "uniform", False)
+    assert make_sampler("ddpm") == Sampler("ddpm", 1000, 1.0, "uniform", False)
+    assert make_sampler("ddpm", timesteps=200).steps == 200
+    assert make_sampler("ddim", timesteps=20).steps == 20
+    assert make_sampler("ddpm", 10, 1.0).eta == 1.0
+
+
+def test_ddpm_visits_every_timestep_of_a_long_schedule_too() -> None:
+    assert make_sampler("ddpm", timesteps=4000).steps == 4000
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"solver": "dpm"}, "solver 'dpm' is not known; did you mean 'ddpm'"),
+        ({"solver": "ddpm", "eta": 0.5}, "'ddpm' has eta 1, not 0.5; use --solver ddim"),
+        ({"eta": -0.1}, "eta is -0.1; it must be 0 or more"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"eta": float("inf")}, "eta is inf"),
+        ({"steps": 0}, "0 steps cannot be taken"),
+        ({"steps": 1001}, "1001 steps cannot be taken from 1000 timesteps"),
+        ({"spacing": "square"}, "spacing 'square' is not known"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_sampler(**settings)
+
+
+def test_cards_differ_where_the_images_do() -> None:
+    schedule = make_schedule(CONFIG.diffusion)
+    variants = [
+        make_sampler(),
+        make_sampler(steps=49),
+        make_sampler(eta=0.5),
+        make_sampler(spacing="quad"),
+        make_sampler(clip=True),
+        make_sampler("ddpm"),
+    ]
+    cards = [repr(sampler.card(schedule)) for sampler in variants]
+    assert len(set(cards)) == len(cards)
+    assert make_sampler().card(schedule) == make_sampler(steps=50, eta=0.0).card(schedule)
