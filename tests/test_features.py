@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diptych.data import find, load_dataset
-from diptych.features.classifier_plan import SHIPPED
+from diptych.feature_plans.classifier import SHIPPED
 from feature_work import (
     accuracy,
     extract,
