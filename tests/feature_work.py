@@ -7,8 +7,9 @@ import importlib
 import numpy as np
 
 from diptych import features
-from diptych.features import inception_plan, weights_file
-from diptych.features.plan import fold
+from diptych.feature_plans import inception as inception_plan
+from diptych.feature_plans.conv import fold
+from diptych.features import weights_file
 
 OPEN = {}  # a network is built once in each process
 

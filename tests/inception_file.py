@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.features.inception_plan import published_shapes
+from diptych.feature_plans.inception import published_shapes
 
 SEED = 2015
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from diptych import backend as backends
 from diptych.errors import UserError, nearest
-from diptych.features import classifier_plan, inception_plan
+from diptych.feature_plans import classifier as classifier_plan
+from diptych.feature_plans import inception as inception_plan
 from diptych.features.weights_file import classifier_weights, inception_weights
 
 NAMES = ("inception", *classifier_plan.SHIPPED)

@@ -27,8 +27,8 @@ from torch.optim import swa_utils
 
 from diptych._version import __version__
 from diptych.data import Dataset, load_dataset
-from diptych.features.classifier_plan import CLASSES, CONVS, DIMS
-from diptych.features.plan import Arrays, fold
+from diptych.feature_plans.classifier import CLASSES, CONVS, DIMS
+from diptych.feature_plans.conv import Arrays, fold
 from diptych.files import atomic_path, sha256_of, write_json
 
 EPS = 1e-5
@@ -59,7 +59,7 @@ class Recipe:
 
 RECIPES = {
     "mnist": Recipe(epochs=12, flip=False, rotate=10, shift=2, zoom=0.1, erase=0),
-    "fashion_mnist": Recipe(epochs=12, flip=True, rotate=4, shift=1, zoom=0.05, erase=6),
+    "fashion_mnist": Recipe(epochs=8, flip=True, rotate=4, shift=1, zoom=0.05, erase=6),
 }
 
 
@@ -167,7 +167,7 @@ def accuracy(net: Net, data: Dataset) -> float:
 def manifest(data: Dataset, test: Dataset, recipe: Recipe, score: float) -> dict[str, Any]:
     """What the weights are and how to make them again."""
     return {
-        "network": "diptych.features.classifier_plan",
+        "network": "diptych.feature_plans.classifier",
         "source": data.name,
         "test_accuracy": score,
         "train_images": len(data.images),

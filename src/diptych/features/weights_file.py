@@ -19,8 +19,9 @@ from pathlib import Path
 from diptych.data.download import Unusable, retrieve, turn
 from diptych.data.sources import File
 from diptych.errors import MachineError, UserError
-from diptych.features import classifier_plan, inception_plan
-from diptych.features.plan import Arrays, misfit, shapes
+from diptych.feature_plans import classifier as classifier_plan
+from diptych.feature_plans import inception as inception_plan
+from diptych.feature_plans.conv import Arrays, misfit, shapes
 from diptych.files import machine_faults, sha256_of
 from diptych.interop import load_weights
 

@@ -8,7 +8,7 @@ import jittor as jt
 import numpy as np
 import numpy.typing as npt
 
-from diptych.features.classifier_plan import CONVS
+from diptych.feature_plans.classifier import CONVS
 from diptych.jittor.arrays import put
 from diptych.jittor.feature_layers import conv_relu, dense, pixel_mean, place
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import jittor as jt
 
-from diptych.features.plan import Conv
+from diptych.feature_plans.conv import Conv
 from diptych.jittor import kernels
 from diptych.jittor.kernels import inference
 

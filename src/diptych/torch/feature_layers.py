@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from diptych.features.plan import Conv
+from diptych.feature_plans.conv import Conv
 
 
 def place(x: torch.Tensor) -> torch.Tensor:
