@@ -82,7 +82,7 @@ OWN = {
     ),
     "jittor, time added twice": (
         "jittor/unet.py", "h = self.norm2(h, self.temb_proj(temb))",
-        "h = self.norm2(h, 2 * self.temb_proj(temb))", "layers", "down.0.block.0",
+        "h = self.norm2(h, 2 * self.temb_proj(temb))", "layers", "down.1.block.0",  # with one channel in a group, as above, a norm undoes any shift
     ),
     "torch, dropout's scale": (
         "torch/layers.py", "(1 / (1 - rate))", "(1 - rate)", "operators", "dropout/y",
