@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from diptych import cli
-from diptych.align import mutations
+from diptych.align import free, mutations
 from diptych.align.equivalence import paired_tost
 from diptych.align.names import matched, module_paths, read_names, translate
 from diptych.align.rungs import LADDER, choose
 from diptych.align.trace import Tracer
+from diptych.config import load_config
 from diptych.errors import UserError
 
 WANTED = {"conv_in.weight": (4, 1), "down.0.block.0.norm1.weight": (4,), "down.0.block.0.norm1.bias": (4,)}  # noqa: E501 # fmt: skip
@@ -84,6 +85,19 @@ def test_the_equivalence_test_keeps_its_level():
 def test_the_equivalence_test_refuses(a, b, margin):
     with pytest.raises(UserError):
         paired_tost(a, b, margin)
+
+
+@pytest.mark.parametrize("factor, passed", [(1.001, True), (1.08, False)])
+def test_the_sentence_of_free_training_follows_from_the_test(factor, passed):
+    request = free.Request("tiny", load_config("tiny"), 3, 100, 0.05, 2)
+    torch = [[0.30, 0.10], [0.31, 0.11], [0.29, 0.12]]
+    wobble = (1.0, 1.002, 0.999)
+    jittor = [[x * factor * w for x in row] for row, w in zip(torch, wobble, strict=True)]
+    result = free.conclude(request, {"torch": torch, "jittor": jittor})
+    assert result["passed"] is passed
+    assert ("is not shown" in result["conclusion"]) is not passed
+    assert "the margin set beforehand" in result["conclusion"]
+    assert len(result["per_bin"]) == 2 and "bin 2/2" in free.table(result)
 
 
 def test_the_table_of_mutations_covers_every_rung():

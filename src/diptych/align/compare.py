@@ -98,7 +98,9 @@ def judge(
             continue
         others = {q: p for q, p in panels.items() if q != panel}
         verdict.findings += _findings(name, truth, panel, passes.clean, others, chosen.k)
-    order = {tensor: i for i, tensor in enumerate(truth.names)}
+    # A checkpoint's hash differs because a weight does: the weight is what to name.
+    names = [*truth.arrays, *truth.facts] if name == "weights" else truth.names
+    order = {tensor: i for i, tensor in enumerate(names)}
     verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
     if any(f.failed for f in verdict.findings):
         verdict.verdict = FAIL

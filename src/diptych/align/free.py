@@ -138,8 +138,9 @@ def conclude(request: Request, losses: dict[str, list[list[float]]]) -> dict[str
 def sentence(test: dict[str, Any], request: Request) -> str:
     """What the test allows to be said."""
     numbers = (
-        f"Jittor's loss is {test['ratio']:.4f} times PyTorch's after {request.steps:,} steps, "
-        f"90 % interval {test['low']:.4f} to {test['high']:.4f}, {test['seeds']} seeds"
+        f"Jittor's loss differs from PyTorch's by {_percent(test['ratio'])} after "
+        f"{request.steps:,} steps, 90 % interval {_percent(test['low'])} to "
+        f"{_percent(test['high'])}, {test['seeds']} seeds"
     )
     within = f"{100 * request.margin:g} %, the margin set beforehand"
     if test["equivalent"]:
@@ -147,16 +148,20 @@ def sentence(test: dict[str, Any], request: Request) -> str:
     return f"equivalence within {within}, is not shown: {numbers} (p = {significant(test['p'])})"
 
 
+def _percent(ratio: float) -> str:
+    """A ratio as a signed difference: +0.31 %."""
+    return f"{'+' if ratio > 1 else ''}{significant(100 * (ratio - 1))} %"
+
+
 def table(result: dict[str, Any]) -> str:
     """Losses and ratios by bin, for the terminal."""
-    lines = [f"{'timesteps':>12}  {'PyTorch':>9}  {'Jittor':>9}  ratio (90 % interval)"]
+    lines = [f"{'timesteps':>12}  {'PyTorch':>9}  {'Jittor':>9}  difference (90 % interval)"]
     means = {panel: np.array(result["losses"][panel]).mean(axis=0) for panel in BACKENDS}
     count = result["bins"]
     for k, test in enumerate(result["per_bin"]):
         values = "  ".join(f"{means[panel][k]:9.5f}" for panel in BACKENDS)
         span = f"bin {k + 1}/{count}"
-        lines.append(
-            f"{span:>12}  {values}  {test['ratio']:.4f} ({test['low']:.4f} to {test['high']:.4f})"
-        )
+        interval = f"{_percent(test['low'])} to {_percent(test['high'])}"
+        lines.append(f"{span:>12}  {values}  {_percent(test['ratio'])} ({interval})")
     sds = ", ".join(f"{NAMES[p]} {sd:.1%}" for p, sd in result["seed_sd"].items())
     return "\n".join([*lines, f"spread of one panel's losses over seeds: {sds}"])
