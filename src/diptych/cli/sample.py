@@ -31,6 +31,9 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
 @click.option("--npz", is_flag=True, help="Also all images in one images.npz (uint8, NHWC).")
+@click.option("--gif", is_flag=True, help="Also a GIF of the first grid, step by step.")
+@click.option("--show", "shown", help="The GIF of x_t or predicted x0.  [default: x_t]")
+@click.option("--frames", type=int, help="Frames of the GIF.  [default: all steps]")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -53,6 +56,9 @@ def sample(
     raw: bool,
     config: str | None,
     npz: bool,
+    gif: bool,
+    shown: str | None,
+    frames: int | None,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -72,6 +78,7 @@ def sample(
     from diptych.files import check_folder
     from diptych.interop import read_config
     from diptych.model import find_weights, load
+    from diptych.movie import Movie
     from diptych.sample import Request, default_folder, sample_to
     from diptych.sampler import make_sampler
 
@@ -80,7 +87,10 @@ def sample(
     sampler = make_sampler(
         solver, steps, eta, spacing, clip, found.config.diffusion.timesteps, order, threshold
     )
-    request = Request(sampler, num, seed, batch)
+    if not gif and (shown is not None or frames is not None):
+        raise UserError("--show and --frames are of the GIF; add --gif")
+    movie = Movie(shown or "x_t", frames) if gif else None
+    request = Request(sampler, num, seed, batch, movie)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
