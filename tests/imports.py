@@ -23,10 +23,11 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"solvers", "data", "checkpoint", "interop", "metrics", "environment", "signals"},
+    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
     {"sampler", "records", "features"},
     {"model"},
     {"train", "sample"},
+    {"metrics"},
     {"report", "align", "studio", "machine", "demo"},
     {"doctor"},
     {"cli"},

@@ -123,7 +123,9 @@ def test_a_device_that_is_not_there(tmp_path, backend):
         "train", "tiny", "--out", tmp_path / "out", "--backend", backend, "--device", "cuda:7"
     )
     assert done.returncode == 2 and "cuda" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+    # Where another process compiles kernels, Jittor's import waits and says so first.
+    said = [line for line in done.stderr.splitlines() if "waiting for another" not in line]
+    assert len(said) == 1 and not (tmp_path / "out").exists()
 
 
 def test_data_that_is_damaged(monkeypatch, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from diptych.backend import Backend
 from diptych.blueprint import make_plan, time_embedding
 from diptych.config import load_config
 from diptych.errors import UserError
+from diptych.noise import normal_per_image
 from diptych.sampler import Engine, Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim
@@ -72,6 +74,32 @@ def test_an_image_depends_on_its_index_alone(sampler: Sampler, clip: bool) -> No
         assert np.array_equal(engine()[0].draw(sampler, images, seed=3), whole[images])
     other = engine()[0].draw(sampler, range(6), seed=4)
     assert all(not np.array_equal(a, b) for a in whole for b in other)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("name, eta", [("ddim", 0.0), ("ddim", 0.7), ("ddpm", 1.0)])
+def test_ddim_and_ddpm_give_the_bits_of_the_first_release(
+    name: str, eta: float, clip: bool
+) -> None:
+    """The loop as it was before there were other solvers, operation by operation."""
+    drawn, _ = engine()
+    sampler = make_sampler(name, 9, eta, clip=clip)
+    table, shape = drawn.schedule, drawn.shape
+    path = [table.level(t) for t in sampler.timesteps(table)] + [CLEAN]
+    x = normal_per_image(5, "initial_noise", [0, 1], shape)
+    for k, (now, after) in enumerate(pairwise(path)):
+        ratio = now.alpha / after.alpha
+        s = eta * after.sigma / now.sigma * math.sqrt(max(0.0, 1.0 - ratio * ratio))
+        eps = a_network(x, time_embedding([now.t], CONFIG.model.ch))
+        if clip:
+            x0 = ((1.0 / now.alpha) * x + (-now.sigma / now.alpha) * eps).clip(-1, 1)
+            eps = (1.0 / now.sigma) * x + (-now.alpha / now.sigma) * x0
+        scale = after.alpha / now.alpha
+        kept = math.sqrt(max(0.0, after.sigma**2 - s**2))
+        x = scale * x + (kept - scale * now.sigma) * eps
+        if s > 0:
+            x = x + s * normal_per_image(5, "solver_noise", [0, 1], shape, k)
+    assert np.array_equal(drawn.draw(sampler, [0, 1], seed=5), x)
 
 
 def test_the_first_noise_can_be_given() -> None:

@@ -3,6 +3,7 @@
     OUT/00000.png ...    the images; `images.npz` (uint8, NHWC) besides where asked for
     OUT/grid.png         the first 64
     OUT/progress.png     denoising seen: a row an image, a column a moment, noise on the left
+    OUT/trajectory.gif   the first grid at every step or at some, where asked for
     OUT/manifest.json    weights, sampler card, seed, versions, seconds
 
 The manifest is begun before the first image and completed after the last, so an interrupted
@@ -27,9 +28,10 @@ from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
+from diptych.movie import Movie, record
 from diptych.noise import Float32
-from diptych.pictures import grid, read_png, save_png
-from diptych.sampler import Sampler
+from diptych.pictures import Pixels, grid, read_png, save_png
+from diptych.sampler import Observer, Sampler
 from diptych.schedule import Level
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
@@ -43,6 +45,7 @@ class Request:
     num: int
     seed: int = 0
     batch: int = 64
+    movie: Movie | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
@@ -84,7 +87,8 @@ def sample_to(
     with _bar(model, request, progress) as bar:
         for images in batches_of(request.num, min(request.batch, request.num)):
             wanted = [i for i in images if i < request.num]
-            if not all(_path(out, i).exists() for i in wanted):
+            expected = [_path(out, i) for i in wanted] + [_movie_path(request, out, images)]
+            if not all(path is None or path.exists() for path in expected):
                 _draw_batch(model, request, out, images, wanted, bar)
                 drawn += len(wanted)
             bar.update(0)
@@ -163,17 +167,44 @@ def _draw_batch(
 ) -> None:
     moments = _Moments(model, request.sampler) if images[0] == 0 else None
 
-    def observe(k: int, level: Level, x: Any) -> None:
-        bar.update()
-        if moments is not None:
-            moments.see(k, x)
+    with _filmed(model, request, out, images) as (film, predicted):
 
-    drawn = model.engine.draw(request.sampler, images, request.seed, observe=observe)
+        def observe(k: int, level: Level, x: Any) -> None:
+            bar.update()
+            if moments is not None:
+                moments.see(k, x)
+            if film is not None:
+                film(k, level, x)
+
+        drawn = model.engine.draw(
+            request.sampler, images, request.seed, observe=observe, predicted=predicted
+        )
     if moments is not None:
         save_png(out / "progress.png", moments.picture(), scale=2)
     pixels = to_uint8(drawn)
     for row, image in enumerate(wanted):
         save_png(_path(out, image), pixels[row])
+
+
+def _movie_path(request: Request, out: Path, images: list[int]) -> Path | None:
+    return out / "trajectory.gif" if request.movie is not None and images[0] == 0 else None
+
+
+@contextmanager
+def _filmed(
+    model: Model, request: Request, out: Path, images: list[int]
+) -> Iterator[tuple[Observer | None, Observer | None]]:
+    """What shows x_t, and what shows the predicted x0, to the GIF of the first batch, if any."""
+    path = _movie_path(request, out, images)
+    if path is None or request.movie is None:
+        yield None, None
+        return
+
+    def picture(x: Any) -> Pixels:
+        return grid(to_uint8(model.engine.backend.numpy(x[: min(64, request.num)])), columns=8)
+
+    with record(path, request.movie, request.sampler.steps, picture) as film:
+        yield (film, None) if request.movie.show == "x_t" else (None, film)
 
 
 class _Moments:

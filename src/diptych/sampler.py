@@ -18,6 +18,7 @@ from diptych.backend import Backend
 from diptych.blueprint import Plan, time_embedding
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
+from diptych.process import x0_from_eps
 from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import Solver, dynamic_threshold, limited, solve
 from diptych.solvers.kinds import KINDS, Kind
@@ -174,6 +175,7 @@ class Engine:
         seed: int = 0,
         x_T: Float32 | None = None,
         observe: Observer | None = None,
+        predicted: Observer | None = None,
     ) -> Float32:
         """Images by index, (len(images), C, H, W) float32 as the solver left them, unclipped.
 
@@ -183,6 +185,7 @@ class Engine:
             seed: keys all noise.
             x_T: the first noise, in place of the keyed one.
             observe: sees every step.
+            predicted: sees, after every step, the image that its last prediction implies.
         """
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
         levels = [self.schedule.level(t) for t in sampler.timesteps(self.schedule)] + [CLEAN]
@@ -197,6 +200,8 @@ class Engine:
                 observe(k, level, x)
 
         solver, denoise = sampler.make(self.schedule), self.denoiser(sampler)
+        if predicted is not None:
+            denoise, observe = _watched(denoise, predicted, observe)
         x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
         return self.backend.numpy(x)
 
@@ -213,3 +218,22 @@ class Engine:
     def thresholded(self, x0: Any, quantile: float) -> Any:
         """Images after dynamic thresholding, on the host: both panels get the same bits."""
         return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))
+
+
+def _watched(
+    denoise: Denoise, predicted: Observer, observe: Observer | None
+) -> tuple[Denoise, Observer]:
+    """A `denoise` whose last answer is shown, as an image, after each step."""
+    last: list[Any] = [None]
+
+    def watched(x: Any, level: Level) -> Any:
+        eps = denoise(x, level)
+        last[0] = (x, eps, level)
+        return eps
+
+    def both(k: int, level: Level, x: Any) -> None:
+        if observe is not None:
+            observe(k, level, x)
+        predicted(k, level, x0_from_eps(*last[0]))
+
+    return watched, both

@@ -38,6 +38,9 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
 @click.option("--npz", is_flag=True, help="Also all images in one images.npz (uint8, NHWC).")
+@click.option("--gif", is_flag=True, help="Also a GIF of the first grid, step by step.")
+@click.option("--show", "shown", help="The GIF of x_t or predicted x0.  [default: x_t]")
+@click.option("--frames", type=int, help="Frames of the GIF.  [default: all steps]")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -60,6 +63,9 @@ def sample(
     raw: bool,
     config: str | None,
     npz: bool,
+    gif: bool,
+    shown: str | None,
+    frames: int | None,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -81,20 +87,18 @@ def sample(
     from diptych.files import check_folder
     from diptych.interop import read_config
     from diptych.model import find_weights, load
+    from diptych.movie import Movie
     from diptych.sample import Request, default_folder, sample_to
-    from diptych.sampler import make_sampler
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = {"solver": solver, "steps": steps, "order": order, "eta": eta}
     options |= {"spacing": spacing, "clip": clip, "threshold": threshold}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if not given and found.sampler:
-        given = found.sampler
-        words = ", ".join(f"{name} {value}" for name, value in given.items())
-        click.echo(f"sampling as this model recommends: {words}", err=True)
-    sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
-    request = Request(sampler, num, seed, batch)
+    sampler = choose_sampler(found, options)
+    if not gif and (shown is not None or frames is not None):
+        raise UserError("--show and --frames are of the GIF; add --gif")
+    movie = Movie(shown or "x_t", frames) if gif else None
+    request = Request(sampler, num, seed, batch, movie)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
@@ -109,3 +113,15 @@ def sample(
         f"{manifest['seconds_per_image']:.3f} s an image"
     )
     show({"out": str(out), **manifest}, as_json, text)
+
+
+def choose_sampler(found: Any, options: dict[str, Any]) -> Any:
+    """The sampler of the options given; with none, what the model's manifest recommends."""
+    from diptych.sampler import make_sampler
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given and found.sampler:
+        given = found.sampler
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        click.echo(f"sampling as this model recommends: {words}", err=True)
+    return make_sampler(**given, timesteps=found.config.diffusion.timesteps)
