@@ -25,11 +25,10 @@ LAYERS: list[set[str]] = [
     *CORE,
     {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
     {"sampler", "records", "features"},
-    {"model"},
+    {"model", "metrics", "movie"},
     {"train", "sample"},
-    {"metrics"},
-    {"report", "align", "studio", "machine", "demo"},
-    {"doctor"},
+    {"report", "studio", "machine", "demo"},
+    {"align", "sweep", "doctor"},
     {"cli"},
     {"", "__main__"},  # the package itself: its public names
 ]
@@ -39,7 +38,11 @@ PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}
 MAY_PREPARE = {"doctor", "machine", "cli"}
 # Scripts of the PyTorch panel: they made what is shipped, and nothing imports them.
 SCRIPTS = {"features.train_classifier"}
-MAY_IMPORT_BY_NAME = {"", "backend"}
+# The ladder's parts that run in a subject's own process, where its framework is loaded already.
+SUBJECTS = {
+    f"align.{name}" for name in ("faults_panel", "panels", "reference", "reference_backend")
+}
+MAY_IMPORT_BY_NAME = {"", "backend", "align"}  # the ladder also loads a user's own module
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def _fault(module: str, head: str, target: str, ranks: dict[str, int]) -> str:
     if root == "":
         return f"relative import {target}"
     for panel, frameworks in PANELS.items():
-        if root in frameworks and head != panel and (panel != "torch" or module not in SCRIPTS):
+        excused = module in SUBJECTS or (panel == "torch" and module in SCRIPTS)
+        if root in frameworks and head != panel and not excused:
             return f"imports {target} outside the panel {panel}/"
     if root != PACKAGE:
         return ""
