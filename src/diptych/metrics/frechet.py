@@ -11,10 +11,10 @@ factors.) A factor is chosen by what is known of a side:
     3. else: its eigenvectors, without eigenvalues below lambda_max * d * eps, which are noise
 
 So nothing is ever added to a diagonal, no complex number appears, and a singular covariance is
-no special case. `scipy.linalg.sqrtm` of the product, which other tools call, takes some thirty
-times as long at 2,048 dimensions and is off by the root of its rounding where S is singular.
-NumPy's routines and not SciPy's: on a busy machine of two cores SciPy's BLAS took up to ten times as
-long, because its threads wait for each other.
+no special case. `scipy.linalg.sqrtm` of the product, which other tools call, takes several times
+as long (`benchmarks/metrics.py`) and is off by the root of its rounding where S is singular.
+NumPy's routines and not SciPy's: on a busy machine of two cores SciPy's BLAS took up to ten times
+as long, because its threads wait for each other.
 """
 
 from __future__ import annotations
