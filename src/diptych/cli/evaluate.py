@@ -38,11 +38,13 @@ MEASURE = options(
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
 DRAWING = options(
-    click.option("--solver", default="ddim", show_default=True, help="ddim or ddpm."),
+    click.option("--solver", help="ddim or ddpm.  [default: as the model recommends, or ddim]"),
     click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all]"),
     click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
-    click.option("--spacing", default="uniform", show_default=True),
-    click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1]."),
+    click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]"),
+    click.option(
+        "--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1]."
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat."),
     click.option("--sample-batch", type=int, default=64, show_default=True),
     click.option("--raw", is_flag=True, help="The weights as trained, not their moving average."),

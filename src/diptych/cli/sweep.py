@@ -21,8 +21,8 @@ from diptych.errors import MachineError, UserError
 @click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--spacing", default="uniform", show_default=True)
-@click.option("--clip", is_flag=True, help="Clip each predicted image to [-1, 1].")
+@click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
+@click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
 @click.option("--sample-batch", type=int, default=64, show_default=True)
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")

@@ -11,14 +11,15 @@ factors.) A factor is chosen by what is known of a side:
     3. else: its eigenvectors, without eigenvalues below lambda_max * d * eps, which are noise
 
 So nothing is ever added to a diagonal, no complex number appears, and a singular covariance is
-no special case. `scipy.linalg.sqrtm` of the product, which other tools call, takes some thirty
-times as long at 2,048 dimensions and is off by the root of its rounding where S is singular.
+no special case. `scipy.linalg.sqrtm` of the product, which other tools call, takes several times
+as long (`benchmarks/metrics.py`) and is off by the root of its rounding where S is singular.
+NumPy's routines and not SciPy's: on a busy machine of two cores SciPy's BLAS took up to ten times
+as long, because its threads wait for each other.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 from scipy.linalg import lapack
 
 from diptych.errors import UserError
@@ -65,8 +66,7 @@ def trace_of_root(f1: Float64, f2: Float64) -> float:
     """Tr (S1 S2)**(1/2) from factors (r1, d) and (r2, d) with F^T F = S."""
     if not (len(f1) and len(f2)):
         return 0.0
-    product = f1 @ f2.T
-    return float(np.sum(linalg.svdvals(product, overwrite_a=True, check_finite=False)))
+    return float(np.sum(np.linalg.svd(f1 @ f2.T, compute_uv=False)))
 
 
 def factor(side: Moments, features: Floats | None = None) -> Float64:
@@ -85,17 +85,18 @@ def factor(side: Moments, features: Floats | None = None) -> Float64:
 
 def _cholesky(cov: Float64) -> Float64 | None:
     """The upper factor, or None where the matrix is not safely positive definite."""
-    upper, failed = lapack.dpotrf(cov, lower=0, clean=1)
-    if failed:
+    try:
+        upper = np.linalg.cholesky(cov).T
+    except np.linalg.LinAlgError:
         return None
     norm = float(np.abs(cov).sum(axis=0).max())
-    reciprocal, _ = lapack.dpocon(upper, norm)
+    reciprocal, _ = lapack.dpocon(np.asfortranarray(upper), norm)
     safe = reciprocal > len(cov) * np.finfo(np.float64).eps
     return np.ascontiguousarray(upper) if safe else None
 
 
 def _from_eigenvectors(cov: Float64) -> Float64:
-    values, vectors = linalg.eigh(cov, check_finite=False)
+    values, vectors = np.linalg.eigh(cov)
     least = max(values[-1], 0.0) * len(cov) * np.finfo(np.float64).eps
     kept = values > least
     rows: Float64 = np.sqrt(values[kept])[:, None] * vectors[:, kept].T

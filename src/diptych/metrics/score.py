@@ -130,7 +130,7 @@ def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
     """
     if a.metric != b.metric:
         raise UserError(f"{a.metric} and {b.metric} are different metrics; nothing to compare")
-    for key in sorted({*a.protocol, *b.protocol}):
+    for key in dict.fromkeys((*a.protocol, *b.protocol)):  # "protocol" itself comes first
         one, other = a.protocol.get(key), b.protocol.get(key)
         if one != other and key not in across:
             raise UserError(

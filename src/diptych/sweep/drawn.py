@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from diptych.errors import UserError
 from diptych.sample import Request, default_folder, sample_to
@@ -16,13 +17,16 @@ from diptych.sampler import make_sampler
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats."""
+    """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
-    solver: str = "ddim"
+    Where none of the first five is given, a model that recommends a sampler is sampled with that.
+    """
+
+    solver: str | None = None
     steps: int | None = None
     eta: float | None = None
-    spacing: str = "uniform"
-    clip: bool = False
+    spacing: str | None = None
+    clip: bool | None = None
     seed: int = 0
     batch: int = 64
     raw: bool = False
@@ -63,10 +67,11 @@ def draw(
     if folder is None and source.startswith("zoo:"):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
-    timesteps = found.config.diffusion.timesteps
-    sampler = make_sampler(
-        drawing.solver, drawing.steps, drawing.eta, drawing.spacing, drawing.clip, timesteps
-    )
+    keys = ("solver", "steps", "eta", "spacing", "clip")
+    given: dict[str, Any] = {key: getattr(drawing, key) for key in keys}
+    given = {key: value for key, value in given.items() if value is not None}
+    given = given or getattr(found, "sampler", None) or {}
+    sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]
