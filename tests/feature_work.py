@@ -137,3 +137,16 @@ def save_pth(path, arrays):
     import torch
 
     torch.save({name: torch.tensor(array) for name, array in arrays.items()}, path)
+
+
+def trained(count):
+    """A classifier's folded arrays after one epoch on a few images."""
+    from dataclasses import replace
+
+    from diptych.data import load_dataset
+    from diptych.features import train_classifier as training
+
+    data = load_dataset("mnist-10k")
+    data = replace(data, images=data.images[:count], labels=data.labels[:count])
+    recipe = replace(training.RECIPES["fashion_mnist"], epochs=1)
+    return training.train(data, data, recipe).folded()

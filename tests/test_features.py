@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from diptych.data import find, load_dataset
-from diptych.feature_plans.classifier import SHIPPED
+from diptych.feature_plans.classifier import CLASSES, CONVS, DIMS, SHIPPED
+from diptych.feature_plans.conv import misfit, shapes
 from feature_work import (
     accuracy,
     extract,
@@ -16,6 +17,7 @@ from feature_work import (
     extract_with_fault,
     operators_apart,
     refusal,
+    trained,
 )
 from inception_file import images, preprocessed, write
 
@@ -112,6 +114,14 @@ def test_shipped_classifiers_are_as_good_as_they_say(panel, name, least, monkeyp
     # An image on the border between two digits may fall either way by rounding.
     assert score == pytest.approx(SHIPPED[name].accuracy, abs=2e-4)
     assert score >= least
+
+
+@pytest.mark.torch
+def test_training_a_classifier_repeats_itself(panels):
+    """What is shipped can be made again: the same bits from one seed on one machine."""
+    one, other = (panels["torch"].call(trained, 640) for _ in range(2))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert misfit(one, shapes(CONVS, CLASSES, DIMS)) is None
 
 
 MISFITS = {
