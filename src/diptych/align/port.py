@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych import blueprint
 from diptych.align import compare, results
 from diptych.align.compare import FAIL, Finding, Verdict
 from diptych.align.desk import Spec, find_images
@@ -170,7 +169,6 @@ def _network(
     framework, target = framework_of(subject)
     config = load_config(preset, [*overrides, "model.dropout=0.0", "train.noise=host"])
     find_images(config)
-    blueprint.make_plan(config)
     folder = (keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
 
