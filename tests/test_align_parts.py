@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from diptych import cli
 from diptych.align import free, mutations
@@ -14,6 +15,7 @@ from diptych.align.equivalence import paired_tost
 from diptych.align.names import matched, module_paths, read_names, translate
 from diptych.align.rungs import LADDER, choose
 from diptych.align.trace import Tracer
+from diptych.blueprint import initial_weights, make_plan
 from diptych.config import load_config
 from diptych.errors import UserError
 
@@ -197,3 +199,20 @@ def test_a_trace_without_a_tensor_names_it(monkeypatch, capsys, tmp_path):
 def test_listing(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "align", "--list")
     assert code == 0 and "swapped_norms" in out and "lockstep" in out
+
+
+def test_two_checkpoints_are_compared_bit_by_bit(monkeypatch, capsys, tmp_path):
+    weights = initial_weights(make_plan(load_config("tiny")), 0)
+    save_file(weights, tmp_path / "a.safetensors")
+    name = "mid.attn_1.q.weight"
+    bent = {**weights, name: weights[name] + np.float32(1e-6)}
+    save_file(bent, tmp_path / "bent.safetensors")
+    save_file({k: w for k, w in bent.items() if k != name}, tmp_path / "less.safetensors")
+    found = {}
+    for other in ("a", "bent", "less"):
+        paths = [tmp_path / f"{x}.safetensors" for x in (other, "a")]
+        words = ["align", "--subject", paths[0], "--reference", paths[1]]
+        found[other] = call(monkeypatch, capsys, *words)
+    assert found["a"][0] == 0
+    assert found["bent"][0] == 3 and name in found["bent"][1].splitlines()[-1]
+    assert found["less"][0] == 2 and f"'{name}' is missing" in found["less"][2]

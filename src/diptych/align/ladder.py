@@ -8,6 +8,7 @@ A fault is caught if its rung fails and no earlier one does; one that survives m
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -22,7 +23,7 @@ from diptych.align.compare import ABSENT, FAIL, PASS, Verdict
 from diptych.align.desk import Spec, find_images
 from diptych.align.floors import Passes, gate_of
 from diptych.align.panels import REFERENCE
-from diptych.align.processes import Say, subjects
+from diptych.align.processes import Say, Subject, subjects
 from diptych.align.rungs import LADDER, available
 from diptych.align.trace import Rung, Trace, read_trace
 from diptych.backend import BACKENDS
@@ -85,16 +86,9 @@ class Climb:
 def batch_of(request: Request) -> tuple[int, int]:
     """(images in a batch, nudged passes): small networks get 4 and 2."""
     table = blueprint.parameter_table(blueprint.make_plan(request.config))
-    count = sum(int(_size(p.shape)) for p in table.values())
+    count = sum(math.prod(p.shape) for p in table.values())
     small = count < LARGE
     return request.batch or (4 if small else 2), 2 if small else 1
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
@@ -157,8 +151,6 @@ def _trace(
     first = job(REFERENCE, 0, early)
     found: dict[tuple[str, Any], str] = {(REFERENCE, 0): first["out"]}
     with subjects() as running:
-        from diptych.align.processes import Subject
-
         rest = job(REFERENCE, 1, late) | {"nudge": 0}
         found[REFERENCE, 1] = rest["out"]
         running.append(Subject(spec(REFERENCE, None), [first, rest], folder, say))

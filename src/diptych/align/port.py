@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych import blueprint
 from diptych.align import compare, results
 from diptych.align.compare import FAIL, Finding, Verdict
 from diptych.align.desk import Spec, find_images
@@ -77,6 +76,8 @@ def _result(verdicts: list[Verdict], subject: str, reference: str, seconds: floa
         f"first failure: rung '{failed.rung}', {results.describe(failed)}"
         if failed
         else f"all {len(verdicts)} rungs pass"
+        if len(verdicts) > 1
+        else f"the rung '{verdicts[0].rung}' passes"
     )
     first = failed.first_failure if failed else None
     content: dict[str, Any] = {
@@ -168,7 +169,6 @@ def _network(
     framework, target = framework_of(subject)
     config = load_config(preset, [*overrides, "model.dropout=0.0", "train.noise=host"])
     find_images(config)
-    blueprint.make_plan(config)
     folder = (keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -208,14 +208,15 @@ def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
         return compare.judge(name, right, panels, only=PORT)
     verdict = Verdict(name, compare.PASS, gate_of(name), seconds=got.seconds)
     for tensor in got.arrays:
-        verdict.findings.append(_nearest(name, tensor, right, got, own))
+        verdict.findings += _nearest(name, tensor, right, got, own)
     if any(f.failed for f in verdict.findings):
         verdict.verdict = FAIL
     return verdict
 
 
-def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) -> Finding:
-    """The finding on a layer, by whichever of the reference's two outputs it is nearer to."""
+def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) -> list[Finding]:
+    """The finding on a layer, by whichever of the reference's two outputs it is nearer to; none
+    where the reference has no such layer."""
     found = []
     for chosen in dict.fromkeys((tensor, tensor.removesuffix(PLAIN), tensor + PLAIN)):
         if chosen in right.arrays:
@@ -223,4 +224,4 @@ def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) ->
             passes = {PORT: Passes(Rung({tensor: got.arrays[tensor]})),
                       "panel": Passes(cut[1], cut[2:])}  # fmt: skip
             found += compare.judge(name, cut[0], passes, only=PORT).findings
-    return min(found, key=lambda f: (bool(f.text), f.ratio))
+    return sorted(found, key=lambda f: (bool(f.text), f.ratio))[:1]

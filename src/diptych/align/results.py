@@ -134,7 +134,8 @@ def describe(verdict: Verdict) -> str:
     if first.text:
         return f"tensor '{first.name}' of {first.panel} {first.text}"
     if first.measure == "bits":
-        return f"tensor '{first.name}' of {first.panel}: {first.error:.1%} of its values differ"
+        share = significant(100 * first.error)
+        return f"tensor '{first.name}' of {first.panel}: {share} % of its values differ"
     return (
         f"tensor '{first.name}' of {first.panel}: {first.measure} error "
         f"{significant(first.error)}, allowed {significant(first.gate)}"
