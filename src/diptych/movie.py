@@ -2,7 +2,7 @@
 
 One palette serves the whole file, fixed beforehand, so that a frame can be written before the next
 is known: all 256 greys (exact), or for colour 6 x 7 x 6 levels of red, green and blue. A colour
-frame is a table look-up; its largest error is 26 of 255 (21 in green), its mean about 11.
+frame is a table look-up; its largest error is 25 of 255 (21 in green), its mean 12.
 """
 
 from __future__ import annotations
