@@ -74,12 +74,12 @@ def warm_up_ignored(_: Any, patch: Any) -> None:
 
 
 def spacing_mistaken(_: Any, patch: Any) -> None:
-    original = patch.original(sampler, "make_spacing")
+    original = patch.original(sampler, "choose_timesteps")
 
-    def make(name: str, steps: int, timesteps: int) -> Any:
-        return original("quad" if name == "uniform" else name, steps, timesteps)
+    def choose(name: str, steps: int, tables: Any) -> Any:
+        return original("quad" if name == "uniform" else name, steps, tables)
 
-    patch.set(sampler, "make_spacing", make)
+    patch.set(sampler, "choose_timesteps", choose)
 
 
 def last_alpha(_: Any, patch: Any) -> None:
