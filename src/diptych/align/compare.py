@@ -30,7 +30,7 @@ from diptych.align.measures import Array, Distances
 from diptych.align.tolerances import Gate
 from diptych.align.trace import Rung
 
-PASS, FAIL, ABSENT = "pass", "fail", "not available"
+PASS, FAIL = "pass", "fail"
 
 
 @dataclass(frozen=True)

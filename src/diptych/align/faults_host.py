@@ -12,6 +12,7 @@ import numpy as np
 from diptych import config, sampler, schedule
 from diptych.align.rungs import metric
 from diptych.data import batches as data_batches
+from diptych.metrics import resize as resizing
 
 
 def hyper_parameter(_: Any, patch: Any) -> None:
@@ -73,12 +74,12 @@ def warm_up_ignored(_: Any, patch: Any) -> None:
 
 
 def spacing_mistaken(_: Any, patch: Any) -> None:
-    original = patch.original(sampler, "make_spacing")
+    original = patch.original(sampler, "choose_timesteps")
 
-    def make(name: str, steps: int, timesteps: int) -> Any:
-        return original("quad" if name == "uniform" else name, steps, timesteps)
+    def choose(name: str, steps: int, tables: Any) -> Any:
+        return original("quad" if name == "uniform" else name, steps, tables)
 
-    patch.set(sampler, "make_spacing", make)
+    patch.set(sampler, "choose_timesteps", choose)
 
 
 def last_alpha(_: Any, patch: Any) -> None:
@@ -97,17 +98,22 @@ def noise_reused(_: Any, patch: Any) -> None:
 def jpeg(_: Any, patch: Any) -> None:
     original = metric.images
 
-    def images(seed: int) -> Any:
+    def images(seed: int, which: int) -> Any:
         from PIL import Image
 
         found = []
-        for picture in original(seed):
+        for picture in original(seed, which):
             buffer = io.BytesIO()
             Image.fromarray(picture).save(buffer, format="JPEG", quality=75)
             found.append(np.asarray(Image.open(buffer)))
         return np.stack(found)
 
     patch.set(metric, "images", images)
+
+
+def resize_mistaken(_: Any, patch: Any) -> None:
+    original = resizing.resize
+    patch.set(resizing, "resize", lambda images, _, size: original(images, "tf1-bilinear", size))
 
 
 ROWS = (
@@ -125,4 +131,6 @@ ROWS = (
     ("noise_reused", "solver", "every step of a stochastic chain adds the same noise",
      noise_reused),
     ("jpeg", "metric", "images reach the metric through JPEG", jpeg),
+    ("resize", "metric", "images are resized from their corners, as TensorFlow 1 does",
+     resize_mistaken),
 )  # fmt: skip

@@ -19,12 +19,12 @@ from typing import Any
 
 from diptych import blueprint
 from diptych.align import compare, mutations
-from diptych.align.compare import ABSENT, FAIL, PASS, Verdict
+from diptych.align.compare import FAIL, PASS, Verdict
 from diptych.align.desk import Spec, find_images
-from diptych.align.floors import Passes, gate_of
+from diptych.align.floors import Passes
 from diptych.align.panels import REFERENCE
 from diptych.align.processes import Say, Subject, subjects
-from diptych.align.rungs import LADDER, available
+from diptych.align.rungs import LADDER
 from diptych.align.trace import Rung, Trace, read_trace
 from diptych.backend import BACKENDS
 from diptych.config import Config
@@ -94,11 +94,9 @@ def batch_of(request: Request) -> tuple[int, int]:
 def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
     """Climb the ladder. Traces are in a temporary folder, or in `keep` where given."""
     began = time.perf_counter()
-    rungs = [name for name in request.rungs if available(name)]
+    rungs = list(request.rungs)
     chosen = mutations.choose(request.mutate)
-    missing = sorted(
-        {m.rung for m in chosen} - set(rungs) - {n for n in LADDER if not available(n)}
-    )
+    missing = sorted({m.rung for m in chosen} - set(rungs))
     if missing:
         raise UserError(
             f"--rungs leaves out '{missing[0]}', where a planted fault must fail; add it"
@@ -109,11 +107,7 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         traces = _trace(request, rungs, chosen, folder.resolve(), say)
         verdicts: list[Verdict] = []
         kept: dict[str, Any] = {}
-        for name in request.rungs:
-            if name not in rungs:
-                gate = gate_of(name)
-                verdicts.append(Verdict(name, ABSENT, gate))
-                continue
+        for name in rungs:
             verdict, arrays = _judge(name, traces, request.backends)
             verdicts.append(verdict)
             kept |= arrays
@@ -160,9 +154,7 @@ def _trace(
             jobs = [job(panel, 0, rungs)]
             jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             if panel == into:
-                jobs += [
-                    job(panel, m.name, _upto(rungs, m.rung)) for m in chosen if m.rung in rungs
-                ]
+                jobs += [job(panel, m.name, _upto(rungs, m.rung)) for m in chosen]
             found |= {(panel, _key(j)): j["out"] for j in jobs}
             running.append(Subject(spec(panel, first["out"]), jobs, folder, say))
         for each in running:
@@ -225,8 +217,6 @@ def _caught(
     """Whether a planted fault failed at its rung, and at no earlier one."""
     facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
     facts |= {"panel": into}
-    if mutation.rung not in rungs:
-        return facts | {"verdict": ABSENT, "caught_by": None, "tensor": None}
     trace = traces[into, mutation.name]
     other = next(p for p in panels if p != into)
     for name in _upto(rungs, mutation.rung):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.align.compare import ABSENT, FAIL, PASS, Verdict, as_json
+from diptych.align.compare import FAIL, PASS, Verdict, as_json
 from diptych.align.floors import gate_kind
 from diptych.align.ladder import Climb
 from diptych.align.rungs import LADDER
@@ -112,11 +112,9 @@ def conclusion(climb: Climb) -> str:
         instead = f"'{by}' failed before it" if by else "nothing caught it"
         return f"first failure: rung '{m['rung']}', planted '{m['name']}' survived: {instead}"
     climbed = [v for v in climb.verdicts if v.verdict == PASS]
-    absent = [v.rung for v in climb.verdicts if v.verdict == ABSENT]
-    rest = f"; not available: {', '.join(absent)}" if absent else ""
     killed = sum(m["verdict"] == PASS for m in climb.mutants)
     planted = f"; {killed} of {killed} planted faults caught" if killed else ""
-    return f"all {len(climbed)} rungs pass{planted}{rest}"
+    return f"all {len(climbed)} rungs pass{planted}"
 
 
 def describe(verdict: Verdict) -> str:

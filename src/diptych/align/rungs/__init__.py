@@ -69,12 +69,3 @@ def choose(names: Sequence[str]) -> tuple[str, ...]:
         if name not in LADDER:
             raise UserError(f"rung '{name}' is not known{nearest(name, list(LADDER))}")
     return tuple(name for name in LADDER if not names or name in names)
-
-
-def available(name: str) -> bool:
-    """Whether the rung can be climbed in this version."""
-    if name != "metric":
-        return True
-    from diptych.align.rungs import metric
-
-    return metric.available()

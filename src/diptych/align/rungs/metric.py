@@ -1,45 +1,96 @@
-"""The metric rung: the same images through each panel's own features, statistics and distances.
+"""The metric rung: the same images through each panel's features, statistics and distances.
 
-It is there once `diptych.metrics` offers
+    own, other        64 keyed MNIST digits, tinted, uint8 (42, 42, 3); and negatives of others
+    pixels            28x28 grey: separable bilinear matrices, the mean of the channels, / 255
+    pool, logits      of the shipped MNIST classifier, in the panel
+    mean, covariance  of the features; Frechet and kernel distance; the logits' Inception Score
 
-    trace_for_alignment(backend_name, device, images) -> dict[str, numpy.ndarray]
-
-`images` are (N, H, W, 3) uint8; the arrays are compared by name against the PyTorch panel's, whose
-float64 pass (`backend_name` "reference") gives the truth. Until then the rung is 'not available':
-no pass, and no failure.
+The classifier takes one size, so images of any preset come to it by this rule. It stands for
+Inception, whose weights may not be on the machine and whose pass takes longer than a ladder. The
+reference does all of it by itself in float64: `align/reference_metric.py`.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diptych import noise
+from diptych.align import reference_metric
 from diptych.align.desk import Desk
+from diptych.align.panels import REFERENCE
+from diptych.data import load_dataset
+from diptych.feature_plans.classifier import SIZE
+from diptych.features import Extractor, open_extractor
+from diptych.features.weights_file import classifier_weights
+from diptych.metrics import frechet_distance, inception_score, kernel_distance, resize
+from diptych.metrics.protocol import NATIVE
+from diptych.metrics.statistics import Statistics
 
 Pixels = npt.NDArray[np.uint8]
-IMAGES = (16, 32, 32, 3)
+CLASSIFIER, RESIZE = "mnist", "bilinear"
+SETS = ("own", "other")
+COUNT, LARGER = 64, 42  # 42 / 28 = 3 / 2: neighbours' weights are exact in float32
+SUBSETS, SUBSET_SIZE, SPLITS = 4, 32, 4
 
 
-def available() -> bool:
-    """Whether the metrics can be traced."""
-    if importlib.util.find_spec("diptych.metrics") is None:
-        return False
-    return hasattr(importlib.import_module("diptych.metrics"), "trace_for_alignment")
+def images(seed: int, which: int) -> Pixels:
+    """Set 0, or 1 (negatives): (COUNT, LARGER, LARGER, 3), each digit in a colour of its own."""
+    digits = load_dataset("mnist-10k", "train", image_size=SIZE, download=False).images
+    draws = noise.stream(seed, "initial_noise", 1 << 23)
+    chosen = digits[draws.permutation(len(digits))[which * COUNT : (which + 1) * COUNT], 0]
+    tints = draws.uniform(0.4, 1.0, (len(SETS), COUNT, 1, 1, 3))[which]
+    edge = (LARGER - SIZE) // 2
+    framed = np.pad(chosen, ((0, 0), (edge, edge), (edge, edge)))
+    tinted = (framed[..., None] * tints).round().astype(np.uint8)
+    return np.asarray(255 - tinted if which else tinted)
 
 
-def images(seed: int) -> Pixels:
-    """Keyed smooth colour images, IMAGES, uint8."""
-    coarse = noise.stream(seed, "initial_noise", 1 << 23).integers(0, 256, (IMAGES[0], 4, 4, 3))
-    return coarse.repeat(8, axis=1).repeat(8, axis=2).astype(np.uint8)
+def prepare(shown: Pixels) -> npt.NDArray[np.float32]:
+    """Colour images as the classifier's input (N, 1, 28, 28), in 0..1."""
+    grey = resize.resize(shown, RESIZE, SIZE).mean(axis=1, keepdims=True, dtype=np.float32)
+    return np.asarray(grey * np.float32(NATIVE.scale))
 
 
 def trace_metric(desk: Desk) -> None:
-    """Whatever the metrics give for keyed images."""
-    trace = importlib.import_module("diptych.metrics").trace_for_alignment
-    given = trace(desk.panel.name, desk.spec.device, images(desk.config.seed))
-    for name, array in given.items():
+    """Pixels, features, moments and scores: the panel's, or the reference's own."""
+    weights = classifier_weights(CLASSIFIER, None)
+    desk.note("classifier", weights.sha256)
+    desk.note("images", f"{LARGER}x{LARGER} colour, to {SIZE}x{SIZE} grey, {RESIZE}")
+    sets = [images(desk.config.seed, which) for which in range(len(SETS))]
+    if desk.panel.name == REFERENCE:
+        found = reference_metric.trace(weights.arrays, sets)
+    else:
+        pixels = [
+            desk.moved(prepare(shown), f"metric {name}")
+            for name, shown in zip(SETS, sets, strict=True)
+        ]
+        found = measured(open_extractor(CLASSIFIER, desk.panel.name, desk.spec.device), pixels)
+    for name, array in found:
         desk.add(name, array)
+
+
+def measured(
+    extractor: Extractor, sets: list[npt.NDArray[np.float32]]
+) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """What the shipped metrics make of a panel's features; names as the reference's."""
+    features = [extractor(pixels) for pixels in sets]
+    moments = []
+    for name, pixels, seen in zip(SETS, sets, features, strict=True):
+        statistics = Statistics(extractor.dims)
+        statistics.add(seen.pool)
+        moments.append(statistics.moments())
+        yield f"{name}/pixels", pixels
+        yield f"{name}/pool", seen.pool
+        yield f"{name}/logits", seen.logits
+        yield f"{name}/mean", moments[-1].mean
+        yield f"{name}/covariance", moments[-1].cov
+    (a, b), (first, second) = moments, features
+    yield "frechet", np.array(frechet_distance(a, b, first.pool, second.pool))
+    kernel = kernel_distance(first.pool, second.pool, SUBSETS, SUBSET_SIZE)
+    yield "kernel", np.array([kernel.mean, kernel.std])
+    score = inception_score(first.logits, SPLITS)
+    yield "inception score", np.array([score.mean, score.std])
