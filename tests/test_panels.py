@@ -129,3 +129,13 @@ def test_an_official_checkpoint_loads_as_it_is(panel, panels, tmp_path):
         work.predict_file, panel.name, tmp_path / "ema.ckpt", tmp_path / "cifar10.yml", x, t
     )
     assert np.abs(ours - np.load(GOLDEN)["wide.forward"]).max() < 1e-5
+
+
+def test_a_convolution_of_the_doubled_image_is_doubling_and_convolving(panel):
+    """The PyTorch panel folds both into one transposed convolution."""
+    draw = np.random.default_rng(0).standard_normal
+    x, weight, bias = (draw(s).astype("f4") for s in ((2, 3, 5, 7), (4, 3, 3, 3), (4,)))
+    at_once, apart = panel.call(work.doubled, panel.name, x, weight, bias)
+    assert at_once[0].shape == (2, 4, 10, 14)
+    for a, b in zip(at_once, apart, strict=True):
+        assert np.abs(a - b).max() < 3e-6 * np.abs(b).max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,26 @@ def losses(name: str, config: Config, steps: int, predict_between: bool = False)
             x = backend.array(source.batch(step).x0)
             backend.predict(network, x, backend.array(time_embedding([5], plan.ch)))
     return {"rows": np.array(rows), "state": learner.state()}
+
+
+def doubled(name: str, x: Any, weight: Any, bias: Any) -> list[Any]:
+    """Output and three gradients of a convolution of the doubled image, and of doubling first."""
+    backend = backends.load(name, "cpu")
+    panel = importlib.import_module(f"diptych.{name}.layers")
+    framework = importlib.import_module(name)
+    found = []
+    for at_once in (True, False):
+        conv = panel.Conv2d(weight.shape[1], weight.shape[0], 3)
+        arrays = importlib.import_module(f"diptych.{name}.arrays")
+        arrays.assign(conv.weight, weight)
+        arrays.assign(conv.bias, bias)
+        image = framework.tensor(x, requires_grad=True) if name == "torch" else framework.array(x)
+        y = conv(image, True) if at_once else conv(panel.upsample(image))
+        wanted = [image, conv.weight, conv.bias]
+        loss = (y * y).sum()
+        grad = framework.autograd.grad if name == "torch" else framework.grad
+        found.append([backend.numpy(v) for v in (y, *grad(loss, wanted))])
+    return found
 
 
 def gradients(name: str, config: Config) -> Any:

@@ -95,8 +95,7 @@ class Upsample(nn.Module):  # type: ignore[misc]
             self.conv = Conv2d(ch, ch, 3)
 
     def execute(self, x: jt.Var) -> jt.Var:
-        x = upsample(x)
-        return self.conv(x) if self.with_conv else x
+        return self.conv(x, True) if self.with_conv else upsample(x)
 
 
 class TimeEmbedding(nn.Module):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from diptych.config import TrainConfig
 from diptych.errors import UserError
 from diptych.torch.arrays import build, put, read
 from diptych.torch.classifier import Classifier
+from diptych.torch.heap import keep_freed_memory
 from diptych.torch.inception import Inception
 from diptych.torch.learner import Learner
 from diptych.torch.unet import UNet
@@ -31,6 +32,8 @@ def make(device: str) -> TorchBackend:
                 f"device '{device}' is not there; {torch.cuda.device_count()} GPUs, from cuda:0"
             )
         torch.cuda.set_device(index)
+    else:
+        keep_freed_memory()
     return TorchBackend(device)
 
 

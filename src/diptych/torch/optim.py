@@ -40,6 +40,11 @@ def adam_step(
     Returns:
         The gradients' total norm, one element, on the device.
     """
+    # The fused kernel pairs elements by their place in memory: a gradient must lie as its weight.
+    grads = [
+        g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+        for g, p in zip(grads, params, strict=True)
+    ]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     # The kernel takes the number of this step as one scalar tensor for each parameter.

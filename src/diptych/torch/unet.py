@@ -97,8 +97,7 @@ class Upsample(nn.Module):
             self.conv = Conv2d(ch, ch, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = upsample(x)
-        return self.conv(x) if self.with_conv else x
+        return self.conv(x, True) if self.with_conv else upsample(x)
 
 
 class TimeEmbedding(nn.Module):
