@@ -21,6 +21,7 @@ from diptych.report.compare import compare_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ("grids.png", "loss.png")
+NAMES = {"torch": "PyTorch panel", "jittor": "Jittor panel", "diffusers": "diffusers"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -83,8 +84,8 @@ def speeds() -> list[tuple[str, str]]:
         path = ROOT / "benchmarks" / "results" / f"{task}-mnist.json"
         if not path.is_file():
             continue
-        for ratio in json.loads(path.read_text("utf-8"))["ratios"]:
-            words = f"time of {what}: {ratio['a']} / {ratio['b']}"
+        for ratio in json.loads(path.read_text("utf-8"))["results"][0]["ratios"]:
+            words = f"time of {what}: {NAMES[ratio['a']]} / {NAMES[ratio['b']]}"
             interval = ""
             if ratio["low"] is not None:
                 interval = f" (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f})"
