@@ -12,6 +12,7 @@ folder can be told from a whole one and resumed to the same bytes.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,7 +159,9 @@ def _path(out: Path, image: int) -> Path:
 def _bar(model: Model, request: Request, progress: bool) -> Iterator[tqdm[Any]]:
     steps = -(-request.num // min(request.batch, request.num)) * request.sampler.steps
     name = f"{model.engine.backend.name} {request.sampler.solver}"
-    with tqdm(total=steps, unit="step", desc=name, disable=not progress) as bar:
+    pause = 0.1 if sys.stderr.isatty() else 30.0  # a log wants few lines
+    bar = tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)
+    with bar:
         yield bar
 
 
