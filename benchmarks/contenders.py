@@ -80,9 +80,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Turn:
-    """Seconds that a turn took, and memory after it."""
+    """Seconds that a turn took, processor seconds of all its threads, and memory after it."""
 
     seconds: float
+    cpu_seconds: float
     memory: Memory
 
 
@@ -223,9 +224,10 @@ def start(job: Job) -> Loaded:
 def turn(k: int) -> Turn:
     """The k-th turn, timed."""
     [contender] = _live
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     contender.turn(k)
-    return Turn(time.perf_counter() - began, contender.memory())
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+    return Turn(seconds, cpu_seconds, contender.memory())
 
 
 def finish() -> Float32:

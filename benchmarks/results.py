@@ -87,6 +87,8 @@ def _contender(outcome: Outcome, name: str, seconds: Floats) -> dict[str, Any]:
         "parameters": loaded.parameters,
         "facts": loaded.facts,
         "seconds_per_step": step,
+        "cpu_seconds_per_step": float(np.median([t.cpu_seconds for t in turns]))
+        / plan.amount.steps,
         "seconds_per_image": (step["median"] or 0.0) * per_image,
         "memory_mb": {
             "loaded": loaded.memory.now,

@@ -67,6 +67,7 @@ def check_numbers(result: dict[str, Any], task: str) -> None:
         step, memory = each["seconds_per_step"], each["memory_mb"]
         assert 0 < step["low"] <= step["median"] <= step["high"]
         assert len(each["rounds"]) == 4
+        assert each["cpu_seconds_per_step"] > 0
         assert each["seconds_per_image"] == pytest.approx(step["median"] / 2)
         assert 10 < memory["steady"] <= memory["peak"]
         assert each["facts"]["threads"] == result["threads"] == threads
