@@ -38,7 +38,7 @@ MEASURE = options(
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
 DRAWING = options(
-    click.option("--solver", help="ddim or ddpm.  [default: as the model recommends, or ddim]"),
+    click.option("--solver", help="As in `diptych sample`.  [default: as the model recommends]"),
     click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all]"),
     click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
     click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]"),
