@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diptych.errors import UserError, nearest
+from diptych.yamltext import FAULTS, read_yaml
 
 # What may change when a run is resumed, and what two comparable runs may differ in:
 # none of it reaches the numbers of a step.
@@ -32,6 +32,17 @@ DURATION_KEYS = frozenset(
         "grid_every",
     )
 )
+
+# Keys that came after the first release. At these values a run's numbers, and so its identity, are
+# those that it had without them.
+LATER_KEYS: dict[str, Any] = {
+    "model.num_classes": 0,
+    "diffusion.objective": "eps",
+    "diffusion.zero_terminal_snr": False,
+    "train.label_dropout": 0.1,
+    "train.weighting": "none",
+    "train.min_snr_gamma": 5.0,
+}
 
 
 class _Section(BaseModel):
@@ -57,6 +68,7 @@ class ModelConfig(_Section):
     attn_resolutions: tuple[int, ...] = (7,)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
+    num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
 
     @model_validator(mode="after")
     def _multipliers(self) -> ModelConfig:
@@ -72,6 +84,17 @@ class DiffusionConfig(_Section):
     beta_start: float = Field(1e-4, gt=0.0, lt=1.0)
     beta_end: float = Field(0.02, gt=0.0, lt=1.0)
     timesteps: int = Field(1000, ge=2, le=100_000)
+    objective: Literal["eps", "x0", "v"] = "eps"  # what the network predicts
+    zero_terminal_snr: bool = False  # rescaled so that the last timestep is noise alone
+
+    @model_validator(mode="after")
+    def _last_timestep(self) -> DiffusionConfig:
+        if self.zero_terminal_snr and self.objective == "eps":
+            raise ValueError(
+                "zero_terminal_snr leaves nothing of the image at the last timestep, where the "
+                "noise says nothing of it; use diffusion.objective v or x0"
+            )
+        return self
 
 
 class TrainConfig(_Section):
@@ -89,6 +112,9 @@ class TrainConfig(_Section):
     ema_rate: float = Field(0.999, ge=0.0, lt=1.0)
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
     noise: Literal["host", "device"] = "host"
+    label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without class
+    weighting: Literal["none", "min-snr"] = "none"  # of the loss, by timestep
+    min_snr_gamma: float = Field(5.0, gt=0.0)
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
@@ -114,9 +140,22 @@ class Config(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weighted(self) -> Config:
+        if self.diffusion.zero_terminal_snr and self.train.weighting == "min-snr":
+            raise ValueError(
+                "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight, "
+                "so that it would never be trained; use one of the two"
+            )
+        return self
+
     def identity(self) -> str:
         """Sha256 of all that determines a run's numbers: durations and cadences are left out."""
-        flat = {k: v for k, v in flatten(self).items() if k not in DURATION_KEYS}
+        flat = {
+            key: value
+            for key, value in flatten(self).items()
+            if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
+        }
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 
@@ -173,32 +212,13 @@ def _read(path: Path) -> str:
 def parse_tree(text: str, where: str) -> dict[str, Any]:
     """YAML text as a plain dict. Raises UserError where it is not a mapping."""
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        tree = read_yaml(text)
+    except FAULTS as error:
         line = " ".join(str(error).split())
         raise UserError(f"{where}: not valid YAML: {line}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a mapping with data, model, diffusion, train")
     return tree
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-4` as a string, and takes the last of two equal keys: neither is meant."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                message = f"key '{key}' stands twice"
-                raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -207,8 +227,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not all(parts) or len(parts) > 2:
         raise UserError(f"--set {override}: expected section.key=value, for example train.lr=1e-4")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        value = read_yaml(text)
+    except FAULTS as error:
         raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
     node = tree
     if len(parts) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy.typing as npt
 
 from diptych import backend as backends
 from diptych import checkpoint
-from diptych.blueprint import Weights, check_weights, make_plan, time_embedding
+from diptych.blueprint import Weights, check_weights, make_plan
 from diptych.config import Config, load_config
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.noise import Float32
+from diptych.predictor import check_integers
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
 
@@ -159,29 +161,27 @@ class Model:
             make_schedule(source.config.diffusion),
         )
 
-    def predict(self, x: Float32, t: npt.ArrayLike) -> Float32:
-        """The noise that the network sees in images.
+    def predict(
+        self, x: Float32, t: npt.ArrayLike, classes: npt.ArrayLike | None = None
+    ) -> Float32:
+        """The noise that the network sees in images, whatever it predicts.
 
         Args:
             x: noisy images, (B, C, H, W), float32.
             t: timesteps, (B,) integers in 0 .. T-1.
+            classes: of a network with K classes, (B,) integers in 0 .. K; K, as where not given,
+                is 'no class'.
 
         Returns:
             Predicted noise, (B, C, H, W), float32.
 
         Raises:
-            UserError: another shape, or timesteps out of range.
+            UserError: another shape, timesteps or classes out of range.
         """
         x, t = np.asarray(x, dtype=np.float32), np.asarray(t)
         self._check_images(x, None)
-        if t.shape != (len(x),) or not np.issubdtype(t.dtype, np.integer):
-            raise UserError(f"predict: t must be {len(x)} integers, one for each image")
-        timesteps = self.engine.schedule.timesteps
-        if len(t) and not (t.min() >= 0 and t.max() < timesteps):
-            raise UserError(f"predict: t must be in 0 .. {timesteps - 1}")
-        backend, plan = self.engine.backend, self.engine.plan
-        embedding = backend.array(time_embedding(t, plan.ch))
-        return backend.numpy(backend.predict(self.engine.network, backend.array(x), embedding))
+        check_integers("t", t, len(x), self.engine.schedule.timesteps)
+        return self.engine.predictor.predict(x, t, classes, self.engine.schedule)
 
     def sample(
         self,
@@ -198,6 +198,8 @@ class Model:
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
+        classes: Sequence[int] | None = None,
+        guidance: float | None = None,
     ) -> npt.NDArray[Any]:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.
 
@@ -214,6 +216,8 @@ class Model:
             batch: images computed at once.
             order: 2 or 3, for `dpmpp` and `unipc`.
             threshold: dynamic thresholding at this quantile, in place of `clip`.
+            classes: image i gets `classes[i mod n]`; every class in turn where not given.
+            guidance: 0 draws without class, 1 (where not given) with it, more exaggerates it.
 
         Returns:
             uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
@@ -227,7 +231,10 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
-        sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps, order, threshold)
+        sampler = make_sampler(
+            solver, steps, eta, spacing, clip, timesteps, order, threshold, classes, guidance,
+            num_classes=self.engine.plan.num_classes,
+        )  # fmt: skip
         if x_T is not None:
             x_T = np.asarray(x_T, dtype=np.float32)
             self._check_images(x_T, num)

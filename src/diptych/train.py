@@ -120,7 +120,7 @@ class _Run:
     ) -> None:
         self.config, self.run, self.backend = config, run, backend
         self.plan = make_plan(config)
-        self.batches = Batches(config, self.plan, dataset.images)
+        self.batches = Batches(config, self.plan, dataset.images, dataset.labels)
         steps = config.train.steps or config.train.epochs * self.batches.steps_per_epoch
         self.last = steps
         self.dataset = dataset
@@ -241,13 +241,17 @@ class _Run:
         return self.run / "grids" / f"step-{step:08d}.png"
 
     def draw_grid(self, step: int) -> None:
-        """64 images from the EMA weights, 20 DDIM steps, always from the same noise."""
+        """64 images from the EMA weights, 20 DDIM steps, the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
-        if schedule.alpha[-1] == 0:
-            return  # the deterministic step cannot start where nothing of the image is left
+        ends_in_noise = schedule.alpha[-1] == 0
+        if ends_in_noise and self.plan.objective == "eps":
+            return  # a step cannot start where nothing of the image is left
         engine = Engine(self.backend, network, self.plan, schedule)
-        sampler = make_sampler("ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps)
+        sampler = make_sampler(
+            "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
+            spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
+        )  # fmt: skip
         images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)

@@ -30,7 +30,7 @@ class Dataset:
         name: the source, such as "mnist".
         split: "train" or "test".
         images: (N, C, H, W), uint8, 0..255, read-only.
-        labels: (N,), uint8, 0..9, read-only.
+        labels: (N,), int64, 0..9, read-only; None where the source has none.
         sha256: the identity of the images as they are here, after any resizing.
         origin: where they were found, for people.
     """
@@ -38,7 +38,7 @@ class Dataset:
     name: str
     split: str
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
     sha256: str
     origin: str
 
@@ -80,7 +80,9 @@ def load_dataset(
     _check_identity(known, split, located, full_size)
     small = shrink(images, image_size) if image_size is not None else images
     sha256 = full_size if small is images else _identity(small)
-    return Dataset(known.name, split, small, labels, sha256, located.origin)
+    wide = labels.astype(np.int64)
+    wide.setflags(write=False)
+    return Dataset(known.name, split, small, wide, sha256, located.origin)
 
 
 def _identity(images: NDArray[np.uint8]) -> str:

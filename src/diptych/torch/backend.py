@@ -61,9 +61,18 @@ class TorchBackend:
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
-    def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self,
+        network: UNet,
+        x: torch.Tensor,
+        embedding: torch.Tensor,
+        classes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         with torch.inference_mode():
-            return network(x, embedding)
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.concat([x, x], dim=0)
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         return Learner(plan, weights, train, seed, self.device)

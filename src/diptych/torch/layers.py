@@ -70,6 +70,17 @@ class Linear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
+class Embedding(nn.Module):
+    """A learned vector for each row of the identity: (B, rows) -> (B, out); weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((rows, out_ch)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(x, self.weight)
+
+
 def silu(x: torch.Tensor) -> torch.Tensor:
     """x * sigmoid(x)."""
     return F.silu(x)

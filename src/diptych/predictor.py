@@ -1,0 +1,105 @@
+"""A network's answer as a `denoise`: told the time and the class, guided, and read as eps.
+
+    out = (1 - w) network(x, t, no class) + w network(x, t, class)
+
+w = 0 and w = 1 take one evaluation of each image, any other w two: both in one call, of a batch of
+twice the size. Guiding eps, x0 or v is the same, as each is an affine function of the others with
+coefficients of x and t alone, and the weights of the two answers add up to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.backend import Backend
+from diptych.blueprint import Plan, time_embedding
+from diptych.conditioning import Classes, choose_classes, class_rows, labels_of
+from diptych.errors import UserError
+from diptych.noise import Float32
+from diptych.schedule import Level, Schedule
+from diptych.solvers import from_v, from_x0
+
+Denoise = Callable[[Any, Level], Any]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network on a panel."""
+
+    backend: Backend
+    network: Any
+    plan: Plan
+
+    def denoise(
+        self, classes: Classes | None, guidance: float | None, images: Sequence[int]
+    ) -> Denoise:
+        """Predicted noise of images whose rows have these indices.
+
+        Args:
+            classes: image i gets class i mod n; None of a network without classes.
+            guidance: w; None likewise.
+            images: the images' indices.
+        """
+        rows = self.rows(classes, guidance, images)
+
+        def predict(x: Any, level: Level) -> Any:
+            # All rows share one timestep, so its embedding is one row.
+            embedding = self.backend.array(time_embedding([level.t], self.plan.ch))
+            if rows is None:
+                return self.backend.predict(self.network, x, embedding)
+            if guidance is None or guidance in (0.0, 1.0):
+                return self.backend.predict(self.network, x, embedding, rows)
+            both: Any = self.backend.predict(self.network, self.backend.twice(x), embedding, rows)
+            count = x.shape[0]
+            return (1.0 - guidance) * both[:count] + guidance * both[count:]
+
+        return {"eps": lambda given: given, "x0": from_x0, "v": from_v}[self.plan.objective](
+            predict
+        )
+
+    def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
+        """What a call tells the network of classes: without first, then with; None if nothing."""
+        count = self.plan.num_classes
+        if not count:
+            return None
+        if classes is None or guidance is None:
+            raise ValueError("this network has classes: choose them, see make_sampler")
+        none, given = np.full(len(images), count), labels_of(classes, images)
+        labels = {0.0: none, 1.0: given}.get(guidance, np.concatenate([none, given]))
+        return self.backend.array(class_rows(labels, count))
+
+    def predict(
+        self, x: Float32, t: npt.NDArray[Any], classes: npt.ArrayLike | None, schedule: Schedule
+    ) -> Float32:
+        """Predicted noise of host images, each at a timestep of its own; see `Model.predict`."""
+        count, put = self.plan.num_classes, self.backend.array
+        given = [put(x), put(time_embedding(t, self.plan.ch))]
+        if classes is not None and not count:
+            choose_classes([], None, count)  # refuses
+        if count:
+            labels = np.full(len(x), count) if classes is None else np.asarray(classes)
+            check_integers("classes", labels, len(x), count + 1)
+            given.append(put(class_rows(labels, count)))
+        out = self.backend.numpy(self.backend.predict(self.network, *given))
+        alpha, sigma = (
+            table[t].astype(np.float32)[:, None, None, None]
+            for table in (schedule.alpha, schedule.sigma)
+        )
+        if self.plan.objective == "x0":
+            out = (x - alpha * out) / sigma
+        elif self.plan.objective == "v":
+            out = sigma * x + alpha * out
+        return out
+
+
+def check_integers(name: str, values: npt.NDArray[Any], count: int, end: int) -> None:
+    """Raises UserError where it is not `count` integers in 0 .. end - 1."""
+    if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
+        raise UserError(f"predict: {name} must be {count} integers, one for each image")
+    if count and not (values.min() >= 0 and values.max() < end):
+        raise UserError(f"predict: {name} must be in 0 .. {end - 1}")
