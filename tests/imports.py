@@ -16,14 +16,16 @@ from pathlib import Path
 
 PACKAGE = "diptych"
 CORE: list[set[str]] = [
-    {"_version", "errors"},
+    {"_version", "errors", "yamltext"},
     {"config", "noise", "files"},
-    {"schedule", "blueprint", "pictures", "feature_plans"},
+    {"schedule", "blueprint", "pictures", "feature_plans", "conditioning"},
     {"process", "backend"},
+    {"objective"},
 ]
 LAYERS: list[set[str]] = [
     *CORE,
     {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
+    {"predictor"},
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
     {"train", "sample"},

@@ -26,6 +26,7 @@ from diptych.noise import stream
 
 Weight = npt.NDArray[np.float32]
 Weights = dict[str, Weight]
+_OTHER = "give the config that it was trained with"
 
 
 @dataclass(frozen=True)
@@ -226,15 +227,11 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
             )
         if (shape := tuple(weights[name].shape)) != parameter.shape:
             raise UserError(
-                f"{where}: weight '{name}' is {shape}, this config needs {parameter.shape}; "
-                f"give the config that it was trained with"
+                f"{where}: weight '{name}' is {shape}, this config needs {parameter.shape}; {_OTHER}"
             )
     extra = [name for name in weights if name not in table]
     if extra:
-        raise UserError(
-            f"{where}: weight '{extra[0]}' is not in this config's network; "
-            f"give the config that it was trained with"
-        )
+        raise UserError(f"{where}: weight '{extra[0]}' is not in this config's network; {_OTHER}")
 
 
 def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
@@ -242,8 +239,8 @@ def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
 
         frequency[k] = exp(-k log(10000) / (ch / 2 - 1))
 
-    Each operation is rounded to float32 as in the official code, which computes in float32: at
-    t = 999 a frequency's last bit moves the angle by 6e-5, so roundings are part of the function.
+    Each operation is rounded to float32, as in the official code: at t = 999 a frequency's last
+    bit moves the angle by 6e-5, so roundings are part of the function.
     """
     half = ch // 2
     step = np.float32(math.log(10000) / (half - 1))

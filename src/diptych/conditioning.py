@@ -64,27 +64,27 @@ def check_labels(labels: Labels | None, num_classes: int, source: str) -> None:
         )
 
 
-def parse_classes(text: str) -> Classes | None:
-    """`7`, `0,1,2`, or `all` (None: every class in turn).
+def parse_classes(text: str | None) -> list[int] | str | None:
+    """`7`, `0,1,2` or `all` as on the command line; None where not given.
 
     Raises:
         UserError: anything else.
     """
-    if text.strip() == "all":
-        return None
+    if text is None or text.strip() == "all":
+        return None if text is None else "all"
     try:
-        return tuple(int(part) for part in text.split(","))
+        return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UserError(f"--class {text}: give a class, a list such as 0,1,2, or all") from error
 
 
 def choose_classes(
-    classes: Sequence[int] | None, guidance: float | None, num_classes: int
+    classes: Sequence[int] | str | None, guidance: float | None, num_classes: int
 ) -> tuple[Classes | None, float | None]:
     """Checked classes and guidance; (None, None) for a network without classes.
 
     Args:
-        classes: image i gets `classes[i mod n]`; None: every class in turn.
+        classes: image i gets `classes[i mod n]`; None or "all": every class in turn.
         guidance: w; 1 where not given.
         num_classes: K of the network.
 
@@ -100,7 +100,8 @@ def choose_classes(
                 f"or train one with --set model.num_classes=10"
             )
         return None, None
-    chosen = tuple(range(num_classes)) if classes is None else tuple(int(c) for c in classes)
+    everyone = classes is None or classes == "all"
+    chosen = tuple(range(num_classes)) if everyone else tuple(int(c) for c in classes or ())
     outside = [c for c in chosen if not 0 <= c < num_classes]
     if outside or not chosen:
         wrong = f"class {outside[0]} is not known" if outside else "no class is given"

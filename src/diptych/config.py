@@ -21,17 +21,8 @@ from diptych.yamltext import FAULTS, read_yaml
 
 # What may change when a run is resumed, and what two comparable runs may differ in:
 # none of it reaches the numbers of a step.
-DURATION_KEYS = frozenset(
-    f"train.{key}"
-    for key in (
-        "epochs",
-        "steps",
-        "log_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "grid_every",
-    )
-)
+_DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
+DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 
 # Keys that came after the first release. At these values a run's numbers, and so its identity, are
 # those that it had without them.
@@ -131,17 +122,13 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
-    def _sizes(self) -> Config:
+    def _fit(self) -> Config:
         halvings = len(self.model.ch_mult) - 1
         if self.data.image_size % 2**halvings:
             raise ValueError(
                 f"image_size {self.data.image_size} cannot be halved {halvings} times "
                 f"(ch_mult has {halvings + 1} levels); use a multiple of {2**halvings}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _weighted(self) -> Config:
         if self.diffusion.zero_terminal_snr and self.train.weighting == "min-snr":
             raise ValueError(
                 "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight, "

@@ -164,16 +164,12 @@ class Model:
     def predict(
         self, x: Float32, t: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Float32:
-        """The noise that the network sees in images, whatever it predicts.
+        """The noise that the network sees in images, (B, C, H, W) float32, whatever it predicts.
 
         Args:
             x: noisy images, (B, C, H, W), float32.
             t: timesteps, (B,) integers in 0 .. T-1.
-            classes: of a network with K classes, (B,) integers in 0 .. K; K, as where not given,
-                is 'no class'.
-
-        Returns:
-            Predicted noise, (B, C, H, W), float32.
+            classes: (B,) integers in 0 .. K; K, as where not given, is 'no class'.
 
         Raises:
             UserError: another shape, timesteps or classes out of range.
@@ -198,7 +194,7 @@ class Model:
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
-        classes: Sequence[int] | None = None,
+        classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
     ) -> npt.NDArray[Any]:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.

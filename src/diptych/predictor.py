@@ -21,10 +21,14 @@ from diptych.blueprint import Plan, time_embedding
 from diptych.conditioning import Classes, choose_classes, class_rows, labels_of
 from diptych.errors import UserError
 from diptych.noise import Float32
+from diptych.process import x0_from_eps
 from diptych.schedule import Level, Schedule
-from diptych.solvers import from_v, from_x0
+from diptych.solvers import Denoiser, from_v, from_x0
+from diptych.solvers.wrappers import image_of
 
 Denoise = Callable[[Any, Level], Any]
+Observer = Callable[[int, Level, Any], None]
+"""Called after each step with (k, the level reached, the images there)."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class Predictor:
             count = x.shape[0]
             return (1.0 - guidance) * both[:count] + guidance * both[count:]
 
-        return {"eps": lambda given: given, "x0": from_x0, "v": from_v}[self.plan.objective](
-            predict
-        )
+        if self.plan.objective == "eps":
+            return predict
+        made: Denoise = (from_x0 if self.plan.objective == "x0" else from_v)(predict)
+        return made
 
     def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
         """What a call tells the network of classes: without first, then with; None if nothing."""
@@ -103,3 +108,27 @@ def check_integers(name: str, values: npt.NDArray[Any], count: int, end: int) ->
         raise UserError(f"predict: {name} must be {count} integers, one for each image")
     if count and not (values.min() >= 0 and values.max() < end):
         raise UserError(f"predict: {name} must be in 0 .. {end - 1}")
+
+
+def watched(
+    denoise: Denoise, predicted: Observer, observe: Observer | None
+) -> tuple[Denoise, Observer]:
+    """A `denoise` whose last answer is shown, as an image, after each step."""
+    last: list[Callable[[], Any]] = []
+
+    def eps(x: Any, level: Level) -> Any:
+        found = denoise(x, level)
+        last[:] = [lambda: x0_from_eps(x, found, level)]
+        return found
+
+    def image(x: Any, level: Level) -> Any:
+        found = image_of(denoise, x, level)
+        last[:] = [lambda: found]
+        return found
+
+    def both(k: int, level: Level, x: Any) -> None:
+        if observe is not None:
+            observe(k, level, x)
+        predicted(k, level, last[0]())
+
+    return Denoiser(eps, image), both

@@ -59,7 +59,8 @@ def default_folder(run: Path, request: Request) -> Path:
     s = request.sampler
     order = f"-order{s.order}" if s.order else ""
     limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
-    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}-seed{request.seed}"
+    told = "" if s.classes is None else f"-class{'-'.join(map(str, s.classes))}-w{s.guidance:g}"
+    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
     return run / "samples" / name
 
 
@@ -131,6 +132,8 @@ IDENTITY = (
     "clip",
     "order",
     "threshold",
+    "classes",
+    "guidance",
     "seed",
     "batch",
     "num",
@@ -144,7 +147,7 @@ def _check_same(out: Path, manifest: dict[str, Any], resume: bool) -> None:
         return
     before = read_json(out / "manifest.json")
     for key in IDENTITY:
-        if before.get(key) != manifest[key]:
+        if before.get(key) != manifest.get(key):
             raise UserError(
                 f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
                 f"with its own settings, or choose another --out"

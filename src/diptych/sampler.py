@@ -7,7 +7,7 @@ kernels round. The loop itself is `diptych.solvers.solve`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,13 +19,12 @@ from diptych.blueprint import Plan
 from diptych.conditioning import choose_classes
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
-from diptych.predictor import Denoise, Predictor
-from diptych.process import x0_from_eps
+from diptych.predictor import Denoise, Predictor, watched
+from diptych.predictor import Observer as Observer
 from diptych.schedule import CLEAN, Level, Schedule
-from diptych.solvers import Denoiser, Solver, dynamic_threshold, limited, solve
+from diptych.solvers import Solver, dynamic_threshold, limited, solve
 from diptych.solvers.kinds import KINDS, Kind
 from diptych.solvers.solver import calls_of
-from diptych.solvers.wrappers import image_of
 from diptych.spacing import REPEATING, check_spacing, choose_timesteps
 
 SOLVERS = tuple(KINDS)
@@ -51,8 +50,19 @@ class Sampler:
         return choose_timesteps(self.spacing, self.steps, schedule)[::-1]
 
     def levels(self, schedule: Schedule) -> list[Level]:
-        """The levels from noisy to the clean image."""
-        return [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
+        """The levels from noisy to the clean image.
+
+        Raises:
+            UserError: too few, where the first is noise alone and does not count for the order.
+        """
+        levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
+        least = KINDS[self.solver].least + 1
+        if levels[0].alpha == 0.0 and 1 < self.steps < least and least > 2:
+            raise UserError(
+                f"solver '{self.solver}' needs {least} steps or more where the first level is "
+                f"noise alone, not {self.steps}; give more, or use ddim"
+            )
+        return levels
 
     def make(self, schedule: Schedule) -> Solver:
         """The update rule."""
@@ -87,7 +97,7 @@ def make_sampler(
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int] | str | None = None,
     guidance: float | None = None,
     num_classes: int = 0,
 ) -> Sampler:
@@ -169,10 +179,6 @@ def _check_fit(solver: str, kind: Kind, spacing: str) -> None:
         )
 
 
-Observer = Callable[[int, Level, Any], None]
-"""Called after each step with (k, the level reached, the images there)."""
-
-
 @dataclass(frozen=True)
 class Engine:
     """A network on a panel with its schedule: what the loop needs to draw images."""
@@ -225,7 +231,7 @@ class Engine:
 
         solver, denoise = sampler.make(self.schedule), self.denoiser(sampler, images)
         if predicted is not None:
-            denoise, observe = _watched(denoise, predicted, observe)
+            denoise, observe = watched(denoise, predicted, observe)
         x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
         return self.backend.numpy(x)
 
@@ -239,27 +245,3 @@ class Engine:
     def thresholded(self, x0: Any, quantile: float) -> Any:
         """Images after dynamic thresholding, on the host: both panels get the same bits."""
         return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))
-
-
-def _watched(
-    denoise: Denoise, predicted: Observer, observe: Observer | None
-) -> tuple[Denoise, Observer]:
-    """A `denoise` whose last answer is shown, as an image, after each step."""
-    last: list[Callable[[], Any]] = []
-
-    def eps(x: Any, level: Level) -> Any:
-        found = denoise(x, level)
-        last[:] = [lambda: x0_from_eps(x, found, level)]
-        return found
-
-    def image(x: Any, level: Level) -> Any:
-        found = image_of(denoise, x, level)
-        last[:] = [lambda: found]
-        return found
-
-    def both(k: int, level: Level, x: Any) -> None:
-        if observe is not None:
-            observe(k, level, x)
-        predicted(k, level, last[0]())
-
-    return Denoiser(eps, image), both

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
-from diptych.cli.evaluate import MEASURE, measure_settings, open_network
+from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network, options
 from diptych.errors import MachineError, UserError
 
 
@@ -23,6 +23,7 @@ from diptych.errors import MachineError, UserError
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
 @click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
+@options(*CLASSES)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
 @click.option("--sample-batch", type=int, default=64, show_default=True)
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
@@ -75,6 +76,7 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
+    from diptych.conditioning import parse_classes
     from diptych.sweep.cells import Sweep
     from diptych.sweep.drawn import Drawing
 
@@ -84,7 +86,10 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     if options["reference"] is None and settings.metrics != ("is",):
         raise UserError("against what? Give --reference, for example mnist:test")
     keys = ("spacing", "clip", "seed", "raw")
-    drawing = Drawing(**{key: options[key] for key in keys}, batch=options["sample_batch"])
+    drawing = Drawing(
+        **{key: options[key] for key in keys}, batch=options["sample_batch"],
+        classes=parse_classes(options["classes"]), guidance=options["guidance"],
+    )  # fmt: skip
     steps = tuple(int(n) for n in numbers("steps", options["steps"], whole=True))
     etas = tuple(numbers("eta", options["eta"], whole=False))
     return Sweep(source, steps, etas, drawing, settings, options["reference"])

@@ -65,6 +65,8 @@ class Sweep:
             "solver": d.solver,
             "spacing": d.spacing,
             "clip": d.clip,
+            "classes": d.classes,
+            "guidance": d.guidance,
             "metrics": list(s.metrics),
             "features": s.features,
             "protocol": s.protocol,

@@ -20,6 +20,7 @@ class Drawing:
     """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
     Where none of the first five is given, a model that recommends a sampler is sampled with that.
+    A model with classes draws every class in turn where none is chosen.
     """
 
     solver: str | None = None
@@ -30,6 +31,8 @@ class Drawing:
     seed: int = 0
     batch: int = 64
     raw: bool = False
+    classes: list[int] | str | None = None
+    guidance: float | None = None
 
 
 def is_model(source: str) -> bool:
@@ -70,7 +73,11 @@ def draw(
     keys = ("solver", "steps", "eta", "spacing", "clip")
     given: dict[str, Any] = {key: getattr(drawing, key) for key in keys}
     given = {key: value for key, value in given.items() if value is not None}
-    given = given or getattr(found, "sampler", None) or {}
+    given = given or dict(getattr(found, "sampler", None) or {})
+    for key in ("classes", "guidance"):
+        if getattr(drawing, key) is not None:
+            given[key] = getattr(drawing, key)
+    given["num_classes"] = found.config.model.num_classes
     sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
