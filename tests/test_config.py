@@ -41,9 +41,8 @@ def with_objective(diffusion: dict[str, Any]) -> Any:
     """All that goes with each other: eps says nothing where nothing of the image is left."""
     pairs = [("eps", False), ("x0", False), ("x0", True), ("v", False), ("v", True)]
     keys = ("objective", "zero_terminal_snr")
-    return st.sampled_from(pairs).map(
-        lambda pair: {**diffusion, **dict(zip(keys, pair, strict=True))}
-    )
+    chosen = st.sampled_from(pairs).map(lambda pair: dict(zip(keys, pair, strict=True)))
+    return chosen.map(lambda both: {**diffusion, **both})
 
 
 trees = st.fixed_dictionaries(
@@ -197,7 +196,7 @@ def test_every_preset_is_a_config() -> None:
         assert validate(parse_tree(to_yaml(config), name), name) == config
 
 
-@pytest.mark.parametrize("key", RANGES)
+@pytest.mark.parametrize("key", [key for key in RANGES if key != "diffusion.zero_terminal_snr"])
 def test_the_identity_is_of_all_but_durations(key: str) -> None:
     base = ["data.image_size=32", "model.ch_mult=[1, 1]"]
     config = load_config("mnist", base)

@@ -227,7 +227,8 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
             )
         if (shape := tuple(weights[name].shape)) != parameter.shape:
             raise UserError(
-                f"{where}: weight '{name}' is {shape}, this config needs {parameter.shape}; {_OTHER}"
+                f"{where}: weight '{name}' is {shape}, this config needs "
+                f"{parameter.shape}; {_OTHER}"
             )
     extra = [name for name in weights if name not in table]
     if extra:

@@ -43,16 +43,13 @@ def trace_loss(desk: Desk) -> None:
 def trace_objectives(desk: Desk) -> None:
     """Losses that a config need not have: of a network with classes that predicts v, weighted by
     SNR, and of one that predicts the image."""
-    size: dict[str, Any] = {"train__batch_size": desk.spec.batch, "train__noise": "host"}
     weighting = "none" if desk.config.diffusion.zero_terminal_snr else "min-snr"
-    classes = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
-    chosen = {
-        "with classes, of v": {"diffusion__objective": "v", "train__weighting": weighting}
-        | classes,
-        "of x0": {"diffusion__objective": "x0"},
-    }
+    common: dict[str, Any] = {"train__batch_size": desk.spec.batch, "train__noise": "host"}
+    told: dict[str, Any] = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
+    told |= {"diffusion__objective": "v", "train__weighting": weighting}
+    chosen = {"with classes, of v": told, "of x0": {"diffusion__objective": "x0"}}
     for name, changes in chosen.items():
-        settings = desk.settings(**changes, **size)
+        settings = desk.settings(**common, **changes)
         batch = desk.moved_batch(desk.batches(settings).batch(1))
         desk.add(name, value(desk, desk.learner(settings), batch))
 
