@@ -176,7 +176,7 @@ class Time(nn.Module):
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def forward(self, embedding: Tensor, vector: Tensor | None) -> Tensor:
+    def forward(self, embedding: Tensor, vector: Tensor | None = None) -> Tensor:
         temb: Tensor = self.dense[1](silu(self.dense[0](embedding)))
         return silu(temb if vector is None else temb + vector)
 

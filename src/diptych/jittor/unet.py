@@ -106,7 +106,7 @@ class TimeEmbedding(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def execute(self, embedding: jt.Var, vector: jt.Var | None) -> jt.Var:
+    def execute(self, embedding: jt.Var, vector: jt.Var | None = None) -> jt.Var:
         temb = self.dense[1](silu(self.dense[0](embedding)))
         return silu(temb if vector is None else temb + vector)
 

@@ -108,7 +108,7 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def forward(self, embedding: torch.Tensor, vector: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, embedding: torch.Tensor, vector: torch.Tensor | None = None) -> torch.Tensor:
         temb = self.dense[1](silu(self.dense[0](embedding)))
         return silu(temb if vector is None else temb + vector)
 
