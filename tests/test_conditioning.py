@@ -280,9 +280,9 @@ def test_bad_input_is_one_line(
 def test_a_weights_file_without_the_class_rows_is_refused() -> None:
     from diptych.blueprint import check_weights
 
-    with pytest.raises(UserError, match="'class_embed.weight' is missing"):
+    with pytest.raises(UserError, match=r"'class_embed\.weight' is missing"):
         check_weights(make_plan(TOLD), initial_weights(make_plan(PLAIN), 0), "x")
-    with pytest.raises(UserError, match="'class_embed.weight' is not in this config's network"):
+    with pytest.raises(UserError, match=r"'class_embed\.weight' is not in this config"):
         check_weights(make_plan(PLAIN), initial_weights(make_plan(TOLD), 0), "x")
 
 

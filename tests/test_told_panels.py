@@ -1,4 +1,4 @@
-"""Classes, objectives and guidance in the panels: both agree, with each other and with the words."""
+"""Classes, objectives and guidance in the panels: both agree, and each does what it says."""
 
 from __future__ import annotations
 

@@ -54,10 +54,9 @@ def train_and_draw(name: str, config: Config, run: Path, **options: Any) -> dict
     shorter = config.train.model_copy(update={"steps": steps // 2})
     work.run(name, config.model_copy(update={"train": shorter}), run / "halves")
     work.run(name, config, run / "halves", resume=True)
-    models = [diptych.load(run / part, backend=name, device="cpu") for part in ("whole", "halves")]
-    same = all(
-        np.array_equal(models[0].weights[n], models[1].weights[n]) for n in models[0].weights
-    )
+    models = [diptych.load(run / p, backend=name, device="cpu") for p in ("whole", "halves")]
+    one, other = (model.weights for model in models)
+    same = all(np.array_equal(one[key], other[key]) for key in one)
     images = models[0].sample(4, as_float=True, **options)
     return {"resumed to the same bits": same, "images": images}
 

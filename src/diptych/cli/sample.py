@@ -132,11 +132,13 @@ def choose_sampler(
     from diptych.sampler import make_sampler
 
     given = {name: value for name, value in options.items() if value is not None}
-    if not given and found.sampler:
-        given = found.sampler
-        words = ", ".join(f"{name} {value}" for name, value in given.items())
-        click.echo(f"sampling as this model recommends: {words}", err=True)
+    recommended = not given and bool(found.sampler)
+    given = found.sampler if recommended else given
     told: dict[str, Any] = {"classes": parse_classes(classes), "guidance": guidance}
     told = {name: value for name, value in told.items() if value is not None}
     settings = {"num_classes": found.config.model.num_classes, **given, **told}
-    return make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    sampler = make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    if recommended:
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        click.echo(f"sampling as this model recommends: {words}", err=True)
+    return sampler
