@@ -19,6 +19,7 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
+from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
 from diptych.data.batches import Batches, to_uint8
@@ -81,6 +82,7 @@ def train(
         config.data.source, config.data.split, image_size=config.data.image_size, data_dir=data_dir
     )
     _check_channels(config, dataset)
+    check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
     claim_folder(run, resume=resume, overwrite=overwrite)
     write_text(run / "config.yaml", to_yaml(config))
