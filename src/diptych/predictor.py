@@ -45,9 +45,9 @@ class Predictor:
         """Predicted noise of images whose rows have these indices.
 
         Args:
-            classes: image i gets class i mod n; None of a network without classes.
-            guidance: w; None likewise.
-            images: the images' indices.
+            classes: image i gets class i mod n; None: no class.
+            guidance: w; 1 where it is None.
+            images: the images' indices; needed where there are classes.
         """
         rows = self.rows(classes, guidance, images)
 
@@ -56,7 +56,7 @@ class Predictor:
             embedding = self.backend.array(time_embedding([level.t], self.plan.ch))
             if rows is None:
                 return self.backend.predict(self.network, x, embedding)
-            if guidance is None or guidance in (0.0, 1.0):
+            if classes is None or guidance is None or guidance in (0.0, 1.0):
                 return self.backend.predict(self.network, x, embedding, rows)
             both: Any = self.backend.predict(self.network, self.backend.twice(x), embedding, rows)
             count = x.shape[0]
@@ -68,14 +68,19 @@ class Predictor:
         return made
 
     def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
-        """What a call tells the network of classes: without first, then with; None if nothing."""
+        """What a call tells the network of classes; None of a network that has none.
+
+        One row for all images where no class is told, else a row for each; where both are asked
+        for, first those without and then those with.
+        """
         count = self.plan.num_classes
         if not count:
             return None
-        if classes is None or guidance is None:
-            raise ValueError("this network has classes: choose them, see make_sampler")
-        none, given = np.full(len(images), count), labels_of(classes, images)
-        labels = {0.0: none, 1.0: given}.get(guidance, np.concatenate([none, given]))
+        labels: npt.ArrayLike = [count]
+        if classes is not None and guidance != 0.0:
+            given = labels_of(classes, images)
+            plain = guidance in (None, 1.0)
+            labels = given if plain else np.concatenate([np.full(len(given), count), given])
         return self.backend.array(class_rows(labels, count))
 
     def predict(

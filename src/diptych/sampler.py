@@ -235,7 +235,7 @@ class Engine:
         x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
         return self.backend.numpy(x)
 
-    def denoiser(self, sampler: Sampler, images: Sequence[int]) -> Denoise:
+    def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
         """Predicted noise of these images with the sampler's limit on what they imply."""
         denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
         if sampler.threshold is not None:
