@@ -19,7 +19,7 @@ from diptych.sampler import make_sampler
 class Drawing:
     """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
-    Where none of the first five is given, a model that recommends a sampler is sampled with that.
+    Where no setting of the sampler is given, a model that recommends one is sampled with that.
     """
 
     solver: str | None = None
@@ -27,9 +27,17 @@ class Drawing:
     eta: float | None = None
     spacing: str | None = None
     clip: bool | None = None
+    order: int | None = None
+    threshold: float | None = None
     seed: int = 0
     batch: int = 64
     raw: bool = False
+
+    def sampler(self) -> dict[str, Any]:
+        """The settings of the sampler that are given, as `make_sampler` takes them."""
+        keys = ("solver", "steps", "eta", "spacing", "clip", "order", "threshold")
+        found = {key: getattr(self, key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def is_model(source: str) -> bool:
@@ -67,10 +75,7 @@ def draw(
     if folder is None and source.startswith("zoo:"):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
-    keys = ("solver", "steps", "eta", "spacing", "clip")
-    given: dict[str, Any] = {key: getattr(drawing, key) for key in keys}
-    given = {key: value for key, value in given.items() if value is not None}
-    given = given or getattr(found, "sampler", None) or {}
+    given = drawing.sampler() or getattr(found, "sampler", None) or {}
     sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
