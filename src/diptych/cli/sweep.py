@@ -120,7 +120,7 @@ def run_in_process_of_its_own(panel: str) -> None:
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--json", "--resume")]
     command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
     code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
-    if code == 2:
-        raise UserError(f"the sweep stopped in the {panel} panel; see above")
+    if code in (2, 130):
+        sys.exit(code)  # it has said what was wrong, and once is enough
     if code:
         raise MachineError(f"the sweep stopped in the {panel} panel (exit code {code}); see above")
