@@ -15,7 +15,10 @@ from diptych.metrics.collect import BATCH, METRICS
 from diptych.metrics.images import Images, open_images
 from diptych.metrics.statistics_file import Stored, is_statistics, load
 
-SAMPLER = ("solver", "steps", "eta", "spacing", "sigma_type", "clip", "last_timestep")
+SAMPLER = (
+    "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
+    "last_timestep",
+)  # fmt: skip
 TOLD = ("classes", "guidance")  # of a model with classes only
 
 
