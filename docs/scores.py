@@ -30,7 +30,7 @@ METRICS = "fid,kid,is,prdc"
 MEASURE = ["--reference", "mnist:test", "--features", "mnist", "--metrics"]
 SAMPLERS = {"ddim": ["--solver", "ddim", "--steps", "50", "--eta", "0"],
             "ddpm": ["--solver", "ddpm"]}  # fmt: skip
-SOLVERS = ("ddim", "dpmpp-sde:spacing=logsnr", "dpmpp", "unipc", "dpmpp:order=3", "ddpm", "heun",
+SOLVERS = ("ddim", "dpmpp-sde", "dpmpp", "unipc", "dpmpp:order=3", "ddpm", "heun",
            "plms", "unipc:order=3", "euler", "pndm")  # fmt: skip
 CALLS = "5,8,10,15,20,50"
 SETS = 3

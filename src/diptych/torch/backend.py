@@ -16,6 +16,7 @@ from diptych.torch.classifier import Classifier
 from diptych.torch.heap import keep_freed_memory
 from diptych.torch.inception import Inception
 from diptych.torch.learner import Learner
+from diptych.torch.packed import pack
 from diptych.torch.unet import UNet
 
 
@@ -56,7 +57,8 @@ class TorchBackend:
         return float(read(value))
 
     def network(self, plan: Plan, weights: Weights) -> UNet:
-        return build(plan, weights, self.device).eval()
+        network = build(plan, weights, self.device).eval()
+        return network if self.on_gpu else pack(network, plan.ch)
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
