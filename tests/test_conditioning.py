@@ -12,7 +12,14 @@ import pytest
 from diptych import checkpoint
 from diptych.backend import Backend, State
 from diptych.blueprint import initial_weights, make_plan
-from diptych.conditioning import choose_classes, class_rows, drop_labels, labels_of, parse_classes
+from diptych.conditioning import (
+    choose_classes,
+    class_rows,
+    drop_labels,
+    labels_of,
+    parse_classes,
+    short_name,
+)
 from diptych.config import Config, load_config, to_yaml
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
@@ -201,6 +208,13 @@ def test_the_folder_says_class_and_guidance() -> None:
     assert default_folder(Path("run"), Request(make_sampler(steps=5), 4)).name == (
         "ddim-5-uniform-eta0-seed0"
     )
+
+
+def test_a_folders_name_stays_short() -> None:
+    assert short_name((7,)) == "7" and short_name((0, 1)) == "0-1" and short_name((3, 1)) == "3-1"
+    assert short_name(tuple(range(1000))) == "0to999"
+    long = [short_name(tuple(range(first, 1000))) for first in (1, 2)]
+    assert max(map(len, long)) < 20 and len(set(long)) == 2
 
 
 def test_a_shifted_guidance_would_be_noticed() -> None:

@@ -12,6 +12,7 @@ arXiv:2207.12598, section 3, with w = 1 + (their w).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -115,3 +116,13 @@ def choose_classes(
 def labels_of(classes: Classes, images: Sequence[int]) -> Labels:
     """The class of each image by its index: image i gets class i mod n of the list."""
     return np.asarray([classes[i % len(classes)] for i in images], dtype=np.int64)
+
+
+def short_name(classes: Classes) -> str:
+    """For a folder's name: `7`, `0-1-2`, `0to9`, or a count and a hash where the list is long."""
+    if len(classes) > 2 and classes == tuple(range(len(classes))):
+        return f"0to{len(classes) - 1}"
+    text = "-".join(map(str, classes))
+    if len(text) <= 24:
+        return text
+    return f"{len(classes)}x{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from diptych.conditioning import short_name
 from diptych.config import flatten
 from diptych.data.batches import to_uint8
 from diptych.environment import environment
@@ -59,7 +60,7 @@ def default_folder(run: Path, request: Request) -> Path:
     s = request.sampler
     order = f"-order{s.order}" if s.order else ""
     limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
-    told = "" if s.classes is None else f"-class{'-'.join(map(str, s.classes))}-w{s.guidance:g}"
+    told = "" if s.classes is None else f"-class{short_name(s.classes)}-w{s.guidance:g}"
     name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
     return run / "samples" / name
 
