@@ -23,13 +23,15 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
+    {"spacing", "solvers", "data", "checkpoint", "environment", "signals"},
+    {"interop"},
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
-    {"train", "sample"},
+    {"train", "sample", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
     {"align", "sweep", "doctor"},
     {"cli"},
+    {"ddim"},
     {"", "__main__"},  # the package itself: its public names
 ]
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}

@@ -57,6 +57,7 @@ class ModelConfig(_Section):
     attn_resolutions: tuple[int, ...] = (7,)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
+    norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # GroupNorm's; other libraries have 1e-5
 
     @model_validator(mode="after")
     def _multipliers(self) -> ModelConfig:
@@ -159,7 +160,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
         )
     tree = parse_tree(text, name_or_path)
     for override in overrides or []:
-        _apply(tree, override)
+        apply_override(tree, override)
     return validate(tree, name_or_path)
 
 
@@ -201,7 +202,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` in a config's tree. Raises UserError."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > 2:

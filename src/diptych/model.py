@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from diptych.config import Config, load_config
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
+from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
 from diptych.noise import Float32
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
@@ -48,33 +49,33 @@ def zoo_names() -> list[str]:
 
 
 def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
-    """Weights from a run, a checkpoint folder, `zoo:NAME`, or a file of weights.
+    """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
+    a folder of diffusers.
 
     Args:
         source: where they are. A run gives its newest checkpoint.
-        config: of the network; needed where `source` is a bare file of weights.
+        config: of the network; needed where `source` is a file that does not say it.
         raw: the weights as trained, in place of their moving average.
 
     Raises:
         UserError: not found, damaged, not executable-free, or of another network.
     """
+    if source.startswith("pretrained:"):
+        return _pretrained(source.removeprefix("pretrained:"), config)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
     elif (path / "manifest.json").is_file():
         folder = path
-        own = next(
-            (
-                p / "config.yaml"
-                for p in (path, path.parent.parent)
-                if (p / "config.yaml").is_file()
-            ),
-            path,
-        )
-    elif path.is_file():
+        places = [p / "config.yaml" for p in (path, path.parent.parent)]
+        own = next((place for place in places if place.is_file()), path)
+    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
         return _from_file(path, config, raw)
     elif path.exists():
-        raise UserError(f"{path}: is not a run or a checkpoint (no config.yaml, no manifest.json)")
+        raise UserError(
+            f"{path}: is not a run, a checkpoint or a folder of diffusers (no config.yaml, "
+            "manifest.json, model_index.json or config.json of a UNet2DModel)"
+        )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
     if config is None:
@@ -96,16 +97,22 @@ def _zoo(source: str) -> Path:
     return Path(str(resources.files("diptych") / "zoo" / name))
 
 
-def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
-    from diptych.interop import load_weights
-
+def _pretrained(name: str, config: Config | None) -> Source:
+    """Published weights by name, with the official config that fits; their name says EMA or raw."""
+    model = pretrained.known(name)
     if config is None:
-        raise UserError(f"{path}: a file of weights needs the config of its network; give --config")
-    loaded = load_weights(path, raw=raw)
-    plan = make_plan(config)
-    check_weights(plan, loaded.weights, str(path))
-    kind = "file" if loaded.ema is None else "ema" if loaded.ema else "raw"
-    return Source(path, config, loaded.weights, kind)
+        own = pretrained.official_config(model.config)
+        config = read_config(str(own), for_training=False)
+    found = _from_file(pretrained.fetch(name), config, raw=False)
+    return replace(found, kind="ema" if model.ema else "raw")
+
+
+def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
+    found = read_foreign(path, raw)
+    config = found.fitted(config, path)
+    check_weights(make_plan(config), found.weights, str(path))
+    kind = "file" if found.ema is None else "ema" if found.ema else "raw"
+    return Source(path, config, found.weights, kind, found.sampler)
 
 
 def load(
@@ -119,9 +126,9 @@ def load(
     """A trained model on one panel.
 
     Args:
-        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`, or a file of
-            weights in the official names (.safetensors, .ckpt, .pth, .pkl; nothing in it is
-            executed), which needs `config`.
+        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`,
+            `pretrained:NAME`, a folder of diffusers, or a file of weights (.safetensors, .ckpt,
+            .pth, .pkl; nothing in it is executed), which needs `config` where it says none.
         backend: `torch` or `jittor`.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
@@ -131,8 +138,6 @@ def load(
         UserError: anything missing, damaged or not fitting, in one line.
     """
     if config is not None and not isinstance(config, Config):
-        from diptych.interop import read_config
-
         config = read_config(str(config), for_training=False)
     return Model(find_weights(str(source), config, raw), backends.load(backend, device))
 

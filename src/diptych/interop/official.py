@@ -12,10 +12,11 @@ missing, unknown or beyond us, and are left at our defaults.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.config import Config, load_config, parse_tree, preset_names, validate
+from diptych.config import Config, apply_override, load_config, parse_tree, preset_names, validate
 from diptych.errors import UserError, nearest
 
 Tree = dict[str, Any]
@@ -90,22 +91,30 @@ def is_official(tree: Tree) -> bool:
     return len(present & theirs) > len(present & ours)
 
 
-def read_config(path_or_name: str, *, for_training: bool = True) -> Config:
+def read_config(
+    path_or_name: str, overrides: Sequence[str] = (), *, for_training: bool = True
+) -> Config:
     """A preset by name, or a YAML file of our form or of the official one, told by its keys.
+
+    The overrides are ours, `section.key=value`, for either form.
 
     Raises:
         UserError: as `load_config` and `from_official`.
     """
     name = str(path_or_name)
     if name in preset_names():
-        return load_config(name)
+        return load_config(name, list(overrides))
     try:
         tree = parse_tree(Path(name).read_text("utf-8"), name)
     except (OSError, ValueError):  # not there, not text: `load_config` says so
-        return load_config(name)
+        return load_config(name, list(overrides))
     if is_official(tree):
-        return from_official(tree, name, for_training=for_training)
-    return load_config(name)
+        config = from_official(tree, name, for_training=for_training)
+        changed = config.model_dump(mode="json")
+        for override in overrides:
+            apply_override(changed, override)
+        return validate(changed, name) if overrides else config
+    return load_config(name, list(overrides))
 
 
 def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Config:

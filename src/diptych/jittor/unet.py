@@ -183,6 +183,9 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+        for norm in self.modules():
+            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
+                norm.eps = plan.norm_eps
 
     def execute(
         self,
