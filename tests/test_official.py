@@ -77,6 +77,7 @@ def test_the_official_files_are_read_as_they_are(tmp_path: Path, name: str) -> N
         "attn_resolutions": (16,),
         "dropout": facts["dropout"],
         "resamp_with_conv": True,
+        "norm_eps": 1e-6,
     }
     assert config.diffusion.model_dump() == {
         "schedule": "linear",

@@ -16,6 +16,7 @@ import hashlib
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from diptych import checkpoint
-from diptych.blueprint import make_plan
+from diptych.blueprint import make_plan, parameter_table
 from diptych.config import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
@@ -74,7 +75,8 @@ def convert(
     found = find_weights(source, config, raw)
     if raw and found.kind == "ema":
         raise UserError(f"{source}: holds moving averages alone; leave out --raw")
-    _WRITERS[to](out, found)
+    names = parameter_table(make_plan(found.config))  # the official order, wherever they came from
+    _WRITERS[to](out, replace(found, weights={name: found.weights[name] for name in names}))
     facts = found.facts()
     return {"out": str(out), "to": to, **facts}
 

@@ -50,8 +50,17 @@ def inspect(source: str, raw: bool = False) -> dict[str, Any]:
         weights, config, sampler = ours.weights, ours.config, ours.sampler
     network = infer(weights)
     facts |= _counted(weights) | {"network": network}
-    facts |= {"config": None if config is None else flatten(config)}
+    facts |= {"config": None if config is None else _told(config)}
     return facts | {"fits": fitting(weights) if config is None else [], "sampler": sampler}
+
+
+def _told(config: Config) -> dict[str, Any]:
+    """What a source says of its config; one that names no data says nothing of its training."""
+    flat = flatten(config)
+    if config.data.source != "unknown":
+        return flat
+    keys = ("data.image_size", "data.channels")
+    return {k: v for k, v in flat.items() if k in keys or k.startswith(("model.", "diffusion."))}
 
 
 def _kind(ema: bool | None) -> str:

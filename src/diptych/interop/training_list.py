@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diptych.backend import State
-from diptych.blueprint import Plan, Weights, check_weights, parameter_table
+from diptych.blueprint import Plan, Weights, check_weights, make_plan, parameter_table
 from diptych.config import Config
 from diptych.errors import UserError
 from diptych.interop.pickles import read_pickle_weights
@@ -90,7 +90,7 @@ def _moments(optimizer: object, names: list[str], step: int, path: Path) -> list
 
 def training_list(state: State, config: Config, epoch: int) -> list[Any]:
     """What the official code loads with --resume_training and samples from."""
-    names, train = list(state.raw), config.train
+    names, train = list(parameter_table(make_plan(config))), config.train  # the parameters' order
     moments = {
         i: {
             "step": np.array(state.step, np.float32),
@@ -108,5 +108,5 @@ def training_list(state: State, config: Config, epoch: int) -> list[Any]:
         "params": list(range(len(names))),
     }
     optimizer = {"state": moments, "param_groups": [group]}
-    model = {_PREFIX + name: array for name, array in state.raw.items()}
-    return [model, optimizer, epoch, state.step, dict(state.ema)]
+    model = {_PREFIX + name: state.raw[name] for name in names}
+    return [model, optimizer, epoch, state.step, {name: state.ema[name] for name in names}]
