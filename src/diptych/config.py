@@ -33,6 +33,16 @@ DURATION_KEYS = frozenset(
     )
 )
 
+# Keys that came after the first release. At these values a run's numbers, and so its identity, are
+# those that it had without them.
+LATER_KEYS: dict[str, Any] = {
+    "data.crop": None,
+    "data.rescaled": True,
+    "data.logit_transform": False,
+    "data.dequantization": "none",
+    "model.norm_eps": 1e-6,
+}
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -46,6 +56,23 @@ class DataConfig(_Section):
     image_size: int = Field(28, ge=4, le=1024)
     channels: int = Field(1, ge=1, le=4)
     random_flip: bool = False
+    crop: str | None = None  # a name of `diptych.data.crops`; null: the source's own
+    rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
+    logit_transform: bool = False
+    dequantization: Literal["none", "uniform", "gaussian"] = "none"
+
+    @model_validator(mode="after")
+    def _transforms(self) -> DataConfig:
+        if self.logit_transform and self.rescaled:
+            raise ValueError(
+                "rescaled and logit_transform exclude each other; set data.rescaled=false"
+            )
+        if self.logit_transform and self.dequantization == "gaussian":
+            raise ValueError(
+                "gaussian dequantization leaves [0, 1], where the logit has no value; "
+                "use uniform with logit_transform"
+            )
+        return self
 
 
 class ModelConfig(_Section):
@@ -117,7 +144,11 @@ class Config(_Section):
 
     def identity(self) -> str:
         """Sha256 of all that determines a run's numbers: durations and cadences are left out."""
-        flat = {k: v for k, v in flatten(self).items() if k not in DURATION_KEYS}
+        flat = {
+            key: value
+            for key, value in flatten(self).items()
+            if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
+        }
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 

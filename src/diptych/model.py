@@ -14,7 +14,7 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.blueprint import Weights, check_weights, make_plan, time_embedding
 from diptych.config import Config, load_config
-from diptych.data.batches import to_uint8
+from diptych.data.preprocess import preprocess_of
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
@@ -162,6 +162,7 @@ class Model:
             backend.network(plan, source.weights),
             plan,
             make_schedule(source.config.diffusion),
+            preprocess_of(source.config.data),
         )
 
     def predict(self, x: Float32, t: npt.ArrayLike) -> Float32:
@@ -241,7 +242,7 @@ class Model:
             given = None if x_T is None else x_T[np.minimum(images, num - 1)]
             parts.append(self.engine.draw(sampler, images, seed, given))
         drawn = np.concatenate(parts)[:num]
-        return drawn if as_float else to_uint8(drawn).transpose(0, 2, 3, 1)
+        return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
 
     def _check_images(self, x: Float32, num: int | None) -> None:
         shape = (len(x) if num is None else num, *self.engine.shape)

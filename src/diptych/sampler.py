@@ -16,6 +16,7 @@ import numpy as np
 
 from diptych.backend import Backend
 from diptych.blueprint import Plan, time_embedding
+from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
 from diptych.process import x0_from_eps
@@ -157,6 +158,11 @@ class Engine:
     network: Any
     plan: Plan
     schedule: Schedule
+    preprocess: Preprocess = PLAIN
+
+    def pixels(self, floats: Float32) -> Pixels:
+        """What the network draws as uint8 images of the same shape: the inverse of its data's."""
+        return self.preprocess.pixels(floats)
 
     def denoise(self, x: Any, level: Level) -> Any:
         """Predicted noise; all rows share one timestep, so its embedding is one row."""
@@ -206,7 +212,16 @@ class Engine:
         return self.backend.numpy(x)
 
     def denoiser(self, sampler: Sampler) -> Denoise:
-        """Predicted noise with the sampler's limit on the image that it implies."""
+        """Predicted noise with the sampler's limit on the image that it implies.
+
+        Raises:
+            UserError: a limit for a network whose images are not in [-1, 1].
+        """
+        if not self.preprocess.rescaled and (sampler.clip or sampler.threshold is not None):
+            raise UserError(
+                "this network's images are not in [-1, 1] (data.rescaled is false): clipping and "
+                "thresholds would cut them; use a solver without, such as ddim"
+            )
         if sampler.threshold is not None:
             return limited(self.denoise, partial(self.thresholded, quantile=sampler.threshold))
         return self.clipped if sampler.clip else self.denoise

@@ -21,7 +21,7 @@ from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
-from diptych.data.batches import Batches, to_uint8
+from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
@@ -78,7 +78,12 @@ def train(
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(
-        config.data.source, config.data.split, image_size=config.data.image_size, data_dir=data_dir
+        config.data.source,
+        config.data.split,
+        image_size=config.data.image_size,
+        channels=config.data.channels,
+        crop=config.data.crop,
+        data_dir=data_dir,
     )
     _check_channels(config, dataset)
     backend = backends.load(backend_name, device)
@@ -246,8 +251,9 @@ class _Run:
         schedule = make_schedule(self.config.diffusion)
         if schedule.alpha[-1] == 0:
             return  # the deterministic step cannot start where nothing of the image is left
-        engine = Engine(self.backend, network, self.plan, schedule)
+        preprocess = self.batches.preprocess
+        engine = Engine(self.backend, network, self.plan, schedule, preprocess)
         sampler = make_sampler("ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps)
-        images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
+        images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)

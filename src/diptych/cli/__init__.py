@@ -18,6 +18,7 @@ from diptych.cli.align import align
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
 from diptych.cli.convert import convert, inspect
+from diptych.cli.data import data
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
@@ -67,6 +68,6 @@ def cli() -> None:
     """
 
 
-VERBS = (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, inspect, convert)
-for verb in VERBS:
+VERBS = (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, data)
+for verb in (*VERBS, inspect, convert):
     cli.add_command(verb)

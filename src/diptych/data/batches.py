@@ -17,27 +17,21 @@ from diptych import noise
 from diptych.backend import Batch
 from diptych.blueprint import Plan, time_embedding
 from diptych.config import Config
+from diptych.data.decoded import Images
+from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.schedule import make_schedule
 
-
-def to_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Pixels 0 .. 255 as float32 in [-1, 1]: x / 127.5 - 1."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_uint8(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Floats as pixels: clipped to [-1, 1], scaled by 127.5, rounded to nearest."""
-    pixels = np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5))
-    return np.asarray(pixels, dtype=np.uint8)
+__all__ = ["Batches", "to_float", "to_uint8"]
 
 
 class Batches:
     """All batches of a run; `batch(step)` makes one."""
 
-    def __init__(self, config: Config, plan: Plan, images: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, config: Config, plan: Plan, images: Images) -> None:
         self.config = config
         self.plan = plan
         self.images = images
+        self.preprocess = preprocess_of(config.data)
         self.steps_per_epoch = math.ceil(len(images) / config.train.batch_size)
         schedule = make_schedule(config.diffusion)
         self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
@@ -53,10 +47,8 @@ class Batches:
         """The batch of a 1-based step."""
         seed, size = self.config.seed, self.config.train.batch_size
         epoch, within = divmod(step - 1, self.steps_per_epoch)
-        x0 = to_float(self.images[self.order(epoch)[within * size : (within + 1) * size]])
-        if self.config.data.random_flip:
-            flipped = noise.stream(seed, "flip", step).random(len(x0)) < 0.5
-            x0[flipped] = x0[flipped, ..., ::-1]
+        chosen = self.order(epoch)[within * size : (within + 1) * size]
+        x0 = self.x0(step, chosen)
         t = noise.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
         host = self.config.train.noise == "host"
         return Batch(
@@ -70,6 +62,19 @@ class Batches:
             eps=noise.normal(seed, "training_noise", x0.shape, step) if host else None,
             masks=self.masks(step, len(x0)) if host else None,
         )
+
+    def x0(self, step: int, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The chosen images as the network sees them in a step, (B, C, H, W) in C order.
+
+        The order in memory matters: a framework picks its kernels by it, and they round otherwise.
+        """
+        pixels = np.ascontiguousarray(self.images[chosen])
+        if self.config.data.random_flip:
+            flipped = noise.stream(self.config.seed, "flip", step).random(len(pixels)) < 0.5
+            pixels[flipped] = pixels[flipped, ..., ::-1]
+        if self.preprocess.plain:
+            return to_float(pixels)
+        return self.preprocess.floats(pixels, self.config.seed, step)
 
     def masks(self, step: int, size: int) -> tuple[npt.NDArray[np.uint8], ...] | None:
         """Dropout's keep masks of one step, one for each residual block."""

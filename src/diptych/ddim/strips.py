@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.batches import to_uint8
 from diptych.model import Model
 from diptych.noise import Float32, normal_per_image
 from diptych.pictures import save_png
@@ -39,7 +38,7 @@ def interpolation(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
     ends = normal_per_image(seed, "initial_noise", range(2), model.engine.shape)
     noise = np.stack([slerp(ends[0], ends[1], k / (STOPS - 1)) for k in range(STOPS)])
     drawn = model.engine.draw(sampler, range(STOPS), seed, noise)
-    for k, picture in enumerate(to_uint8(drawn)):
+    for k, picture in enumerate(model.engine.pixels(drawn)):
         save_png(out / f"{k}.png", picture)
     return STOPS
 
@@ -48,7 +47,7 @@ def sequence(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
     """Draw eight images and keep what each step predicts of them; gives how many files."""
 
     def predicted(k: int, level: Level, x0: Any) -> None:
-        for row, picture in enumerate(to_uint8(model.engine.backend.numpy(x0))):
+        for row, picture in enumerate(model.engine.pixels(model.engine.backend.numpy(x0))):
             save_png(out / f"{row}_{k}.png", picture)
 
     model.engine.draw(sampler, range(ROWS), seed, predicted=predicted)

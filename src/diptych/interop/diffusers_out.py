@@ -112,7 +112,7 @@ def scheduler_config(config: Config) -> dict[str, Any]:
 def _check_known(config: Config) -> None:
     """Refuse what the files of diffusers would silently lose."""
     known: dict[str, dict[str, Any]] = {
-        "data": {"rescaled": True, "logit_transform": False},
+        "data": {"rescaled": True, "dequantization": ("none", "gaussian")},
         "model": {"num_classes": (None, 0)},
         "diffusion": {"objective": ("eps", "epsilon"), "zero_terminal_snr": False},
     }

@@ -27,6 +27,8 @@ _HONOURED = {
     "data.image_size": "data.image_size",
     "data.channels": "data.channels",
     "data.random_flip": "data.random_flip",
+    "data.rescaled": "data.rescaled",
+    "data.logit_transform": "data.logit_transform",
     "model.ch": "model.ch",
     "model.ch_mult": "model.ch_mult",
     "model.num_res_blocks": "model.num_res_blocks",
@@ -48,10 +50,6 @@ _HONOURED = {
 }
 # Their key -> (the one value we have, why no other).
 _ONLY: dict[str, tuple[object, str]] = {
-    "data.rescaled": (True, "images are always scaled to [-1, 1]"),
-    "data.logit_transform": (False, "there is no logit transform"),
-    "data.uniform_dequantization": (False, "there is no dequantization noise"),
-    "data.gaussian_dequantization": (False, "there is no dequantization noise"),
     "model.type": ("simple", "there is no other network"),
     "model.ema": (True, "training always keeps an EMA"),
     "optim.optimizer": ("Adam", "there is no other optimizer"),
@@ -68,7 +66,8 @@ _NO_MEANING = frozenset({
     "sampling.last_only",
     "sampling.ckpt_id",  # the checkpoint is chosen by its path
 })  # fmt: skip
-_MATCHED = ("data.dataset", "data.category", "model.in_channels", "model.out_ch")
+_DEQUANTIZATION = ("data.uniform_dequantization", "data.gaussian_dequantization")
+_MATCHED = ("data.dataset", "data.category", "model.in_channels", "model.out_ch", *_DEQUANTIZATION)
 _KNOWN = [*_HONOURED, *_ONLY, *sorted(_NO_MEANING), *_MATCHED]
 _OPTIONAL = _NO_MEANING | {"data.category", "optim.grad_clip"}
 _TRAINING_ONLY = frozenset({
@@ -148,6 +147,7 @@ def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Confi
         if key in flat and (for_training or not _only_trains(key) or _sound(target, flat[key])):
             section, name = target.split(".")
             ours[section][name] = flat[key]
+    ours["data"]["dequantization"] = _dequantization(flat, where, for_training)
     ours["data"].update(source=_source(flat, where, for_training), split="train")
     ours["train"].update(loss="sum", warmup_steps=0, beta2=0.999)
     ours["train"].setdefault("grad_clip", None)
@@ -212,6 +212,21 @@ def _source(flat: Tree, where: str, for_training: bool) -> str:
     if category is not None:
         raise UserError(f"{where}: data.category has a meaning for LSUN only, not {dataset}")
     return source
+
+
+def _dequantization(flat: Tree, where: str, for_training: bool) -> str:
+    """Their two switches as our one. Only the uniform one reaches the pixels of samples."""
+    if not for_training:
+        return "uniform" if flat.get("data.uniform_dequantization") is True else "none"
+    on = []
+    for key in _DEQUANTIZATION:
+        if not isinstance(flat.get(key, False), bool):
+            raise UserError(f"{where}: {key} is {flat[key]!r}; expected true or false")
+        if flat.get(key, False):
+            on.append(key)
+    if len(on) == 2:
+        raise UserError(f"{where}: {on[0]} and {on[1]} are both on; choose one")
+    return on[0].split(".")[1].split("_")[0] if on else "none"
 
 
 def _sound(target: str, value: object) -> bool:
