@@ -61,6 +61,7 @@ trees = st.fixed_dictionaries(
                 "attn_resolutions": st.lists(st.integers(), max_size=4),
                 "dropout": fraction,
                 "resamp_with_conv": st.booleans(),
+                "norm_eps": inside,
             }
         ),
         "diffusion": st.fixed_dictionaries(
@@ -122,6 +123,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "model.attn_resolutions": (["[]", "[7, 14]"], ["7", "[7.5]", "null", "['7']"]),
     "model.dropout": (["0", "0.999", "0.0"], ["1", "-0.1", "1.5", ".nan", "null"]),
     "model.resamp_with_conv": (["true", "false"], ["1", "null"]),
+    "model.norm_eps": (["1e-6", "1e-5"], ["0", "-1e-6", "1", "null"]),
     "diffusion.schedule": (
         ["linear", "quad", "const", "jsd", "sigmoid", "cosine"],
         ["Linear", "square", "null", "1"],
@@ -197,7 +199,9 @@ def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
 
 
 def test_every_preset_is_a_config() -> None:
-    assert preset_names() == ["cifar10", "fashion_mnist", "mnist", "tiny"]
+    assert preset_names() == [
+        "bedroom", "celeba", "church", "cifar10", "fashion_mnist", "mnist", "tiny",
+    ]  # fmt: skip
     for name in preset_names():
         config = load_config(name)
         assert validate(parse_tree(to_yaml(config), name), name) == config
