@@ -12,12 +12,15 @@ import pytest
 import work
 import work_exchange
 from conftest import Panel
+from diptych.backend import State
 from diptych.blueprint import Weights, initial_weights, make_plan
-from diptych.config import Config
+from diptych.config import Config, load_config
 from diptych.convert import convert
 from diptych.inspection import inspect
+from diptych.interop import pretrained, read_config
 from diptych.interop.layouts import layout_of, to_diffusers, to_official
 from diptych.interop.torch_write import write_torch
+from diptych.interop.training_list import training_list
 from diptych.model import find_weights
 
 CONFIG = work.small(
@@ -213,6 +216,48 @@ def test_ddpm_torch_is_read_with_its_ema_and_its_eps(tmp_path: Path, prefix: str
         assert found.kind == ("raw" if raw else "ema")
         assert found.config.model.norm_eps == 1e-5
         equal(found.weights, {n: a * np.float32(factor) for n, a in WEIGHTS.items()})
+
+
+@pytest.mark.torch
+def test_torchs_adam_goes_on_from_our_training_list(panels: Any, tmp_path: Path) -> None:
+    """By the formula: had a moment come to another weight, or the step been lost, it would show."""
+    rng, step, gradient = np.random.default_rng(0), 7, 0.3
+    m, v = (
+        {n: rng.uniform(0.1, 1, a.shape).astype(np.float32) for n, a in WEIGHTS.items()}
+        for _ in range(2)
+    )
+    write_torch(
+        tmp_path / "ckpt.pth", training_list(State(step, WEIGHTS, WEIGHTS, m, v), CONFIG, 2)
+    )
+    call = panels["torch"].call
+    found, settings = call(work_exchange.adam_goes_on, tmp_path / "ckpt.pth", gradient)
+    train = CONFIG.train
+    assert settings == {"lr": train.lr, "betas": (train.beta1, train.beta2), "eps": train.eps}
+    for name, array in WEIGHTS.items():
+        first = train.beta1 * m[name] + (1 - train.beta1) * gradient
+        second = train.beta2 * v[name] + (1 - train.beta2) * gradient**2
+        root = np.sqrt(second / (1 - train.beta2 ** (step + 1))) + train.eps
+        moved = array - train.lr * first / (1 - train.beta1 ** (step + 1)) / root
+        np.testing.assert_allclose(found[f"module.{name}"], moved, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_official_cifar10_network_is_one_function_in_both_panels(
+    both: tuple[Panel, Panel], tmp_path: Path
+) -> None:
+    """All 35.7 million parameters, as a user loads them: an official file and an official yml."""
+    path, config = tmp_path / "model.ckpt", load_config("cifar10")
+    weights = initial_weights(make_plan(config), 0)
+    assert sum(array.size for array in weights.values()) == 35_746_307
+    write_torch(path, dict(weights))
+    yml = read_config(str(pretrained.official_config("cifar10.yml")))
+    convert(str(path), tmp_path / "d", config=yml)
+    x, t = work.noise_images(config, 2), np.array([10, 999])
+    theirs = both[0].call(work_exchange.in_diffusers, tmp_path / "d", x, t)
+    for panel in both:
+        ours = panel.call(work_exchange.predicted, panel.name, str(path), x, t, yml)
+        assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
 def test_safetensors_carry_their_config_and_say_that_they_are_ema(tmp_path: Path) -> None:

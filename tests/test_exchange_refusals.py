@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import pickle
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +44,27 @@ def line(error: Any) -> str:
     return message
 
 
+@functools.cache
+def made_once() -> Path:
+    """Our weights as a diffusers folder, for all tests of a session."""
+    place = Path(tempfile.mkdtemp(prefix="diptych-"))
+    atexit.register(shutil.rmtree, place)
+    write_torch(place / "w.ckpt", dict(WEIGHTS))
+    convert(str(place / "w.ckpt"), place / "made", "diffusers", config=CONFIG)
+    return place
+
+
 def folder(path: Path, network: dict[str, Any], noise: dict[str, Any] | None = None) -> Path:
-    """A diffusers folder with our weights in it under any keys."""
-    convert_to = path / "made"
-    if not convert_to.exists():
-        write_torch(path / "w.ckpt", dict(WEIGHTS))
-        convert(str(path / "w.ckpt"), convert_to, "diffusers", config=CONFIG)
-    (convert_to / "unet" / "config.json").write_text(json.dumps({**GOOGLE, **network}))
-    scheduler = convert_to / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(json.dumps({**GOOGLE_NOISE, **(noise or {})}))
-    return convert_to
+    """That folder under any keys; its weights are links, to be replaced and not written to."""
+    made = path / "made"
+    shutil.copytree(made_once() / "made", made, copy_function=os.link)
+    for file, values in (
+        ("unet/config.json", {**GOOGLE, **network}),
+        ("scheduler/scheduler_config.json", {**GOOGLE_NOISE, **(noise or {})}),
+    ):
+        (made / file).unlink()
+        (made / file).write_text(json.dumps(values))
+    return made
 
 
 @pytest.mark.parametrize(
@@ -136,7 +151,7 @@ def test_weights_of_another_size_or_name_are_refused(tmp_path: Path) -> None:
         find_weights(str(made))
     path = tmp_path / "w.ckpt"
     with pytest.raises(UserError, match="needs the config"):
-        find_weights(str(path))
+        find_weights(str(made_once() / "w.ckpt"))
     extra = {**WEIGHTS, "head.weight": WEIGHTS["conv_in.weight"]}
     write_torch(path, extra)
     with pytest.raises(UserError, match=r"'head\.weight' is not in this config's network"):
@@ -172,9 +187,11 @@ def test_a_hostile_pickle_runs_nothing_on_any_path(tmp_path: Path, where: str) -
 def test_a_truncated_file_is_one_line_on_any_path(tmp_path: Path) -> None:
     made = folder(tmp_path, {})
     weights = made / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    content = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(content[:-100])
     path = tmp_path / "w.ckpt"
-    path.write_bytes(path.read_bytes()[:-100])
+    path.write_bytes((made_once() / "w.ckpt").read_bytes()[:-100])
     for source, config in ((made, None), (path, CONFIG)):
         with pytest.raises(UserError, match="truncated") as error:
             find_weights(str(source), config)

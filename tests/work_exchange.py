@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-import work
 from diptych import backend as backends
 from diptych.blueprint import initial_weights, make_plan
 from diptych.config import Config
-from diptych.convert import convert
-from diptych.interop.training_list import read_training_list
 
 
 def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:
@@ -88,8 +85,8 @@ def jittor_loads(path: Path, config: Config) -> Any:
     return jt.load(str(path)), {name: var.numpy() for name, var in network.state_dict().items()}
 
 
-def adam_after(path: Path, gradient: float) -> dict[str, Any]:
-    """PyTorch's own Adam goes on from an official training list; gives the first weight after."""
+def adam_goes_on(path: Path, gradient: float) -> tuple[Any, dict[str, Any]]:
+    """PyTorch's own Adam takes a step from an official training list: weights, settings."""
     import torch
 
     model, optimizer, _, _, _ = torch.load(path, weights_only=True)
@@ -99,32 +96,8 @@ def adam_after(path: Path, gradient: float) -> dict[str, Any]:
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, gradient)
     adam.step()
-    group = adam.param_groups[0]
-    return {
-        "weights": {n: p.detach().numpy() for n, p in zip(model, parameters, strict=True)},
-        "lr": group["lr"],
-        "betas": group["betas"],
-        "eps": group["eps"],
-    }
-
-
-def exported_training(name: str, run: Path, config: Config, out: Path) -> dict[str, Any]:
-    """A run trained, written as the official list and read again: both states."""
-    from diptych import checkpoint
-
-    work.run(name, config, run)
-    convert(str(run), out, "official-training")
-    before = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
-    return {"before": before, "after": read_training_list(out, make_plan(config))}
-
-
-def resumed(name: str, source: Path, run: Path, config: Config) -> Any:
-    """Imported from an official list and trained on; the state at the end."""
-    from diptych import checkpoint
-
-    convert(str(source), run, "run", config=config)
-    work.run(name, config, run, resume=True)
-    return checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    weights = {n: p.detach().numpy() for n, p in zip(model, parameters, strict=True)}
+    return weights, {key: adam.param_groups[0][key] for key in ("lr", "betas", "eps")}
 
 
 def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:

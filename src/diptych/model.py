@@ -61,7 +61,7 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         UserError: not found, damaged, not executable-free, or of another network.
     """
     if source.startswith("pretrained:"):
-        return _pretrained(source.removeprefix("pretrained:"), config)
+        return _pretrained(source.removeprefix("pretrained:"), config, raw)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
@@ -97,9 +97,12 @@ def _zoo(source: str) -> Path:
     return Path(str(resources.files("diptych") / "zoo" / name))
 
 
-def _pretrained(name: str, config: Config | None) -> Source:
+def _pretrained(name: str, config: Config | None, raw: bool) -> Source:
     """Published weights by name, with the official config that fits; their name says EMA or raw."""
     model = pretrained.known(name)
+    if raw and model.ema:
+        other = name.removeprefix("ema_")
+        raise UserError(f"pretrained:{name}: are moving averages; the raw are pretrained:{other}")
     if config is None:
         own = pretrained.official_config(model.config)
         config = read_config(str(own), for_training=False)
