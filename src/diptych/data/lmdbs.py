@@ -10,6 +10,7 @@ A database that was cut short is refused beforehand: reading past its end would 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ LSUN = "lsun_"
 LSUN_FOLDERS = ("lsun", "LSUN")
 FFHQ_FOLDERS = ("FFHQ", "ffhq")
 _SPLIT_SEED = 2019
+# LMDB refuses to open a database twice in one process.
+_OPEN: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,12 @@ def open_database(path: Path) -> Any:
         raise UserError(
             f"{path}: reading an LMDB database needs the package lmdb: pip install 'diptych[lmdb]'"
         ) from None
+    real = str(path.resolve())
     try:
+        if real in _OPEN:
+            return _OPEN[real]
         database = lmdb.open(
-            str(path), readonly=True, lock=False, readahead=False, max_readers=512, create=False
+            real, readonly=True, lock=False, readahead=False, max_readers=512, create=False
         )
         pages = database.info()["last_pgno"] + 1
         needed = pages * database.stat()["psize"]
@@ -177,6 +183,7 @@ def open_database(path: Path) -> Any:
         raise UserError(
             f"{path}: data.mdb is cut short: {held} bytes, expected {needed}. Fetch it again"
         )
+    _OPEN[real] = database
     return database
 
 

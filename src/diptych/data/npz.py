@@ -31,9 +31,10 @@ def read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] |
         what = "is a folder" if path.exists() else "not found"
         raise UserError(f"{path}: {what}; give an .npz file with an array 'images'")
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file:
+            held = np.load(file, allow_pickle=False)
             if not isinstance(held, np.lib.npyio.NpzFile):
-                raise ValueError("not an archive")
+                raise ValueError("a single array")
             arrays = {name: held[name] for name in held.files}
     except _DAMAGE as error:
         said = " ".join(str(error).split())[:120]

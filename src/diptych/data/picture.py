@@ -82,7 +82,7 @@ def _fault(picture: Image.Image) -> str:
     if picture.mode == "CMYK":
         return "is a CMYK picture; its colours need a profile. Convert it to RGB first"
     raw = str(getattr(picture, "tile", None) or "")
-    if picture.mode.startswith(("I", "F")) or "16" in raw:
+    if picture.mode.startswith(("I", "F")) or ";16" in raw:  # as in RGB;16B
         return f"has more than 8 bits a channel (mode {picture.mode}). Convert it to 8 bits first"
     if picture.mode not in _MODES:
         return f"is in the mode {picture.mode}; expected grey, RGB or a palette. Convert it to RGB"

@@ -75,7 +75,8 @@ class Preprocess:
             return np.float32(2) * u - np.float32(1)
         if not self.logit_transform:
             return u
-        y = LAMBDA + (1 - 2 * LAMBDA) * u.astype(np.float64)
+        exact = u.astype(np.float64) if self.dequantization != "none" else pixels / 255.0
+        y = LAMBDA + (1 - 2 * LAMBDA) * exact
         return np.asarray(np.log(y) - np.log1p(-y), dtype=np.float32)
 
     def _spread(self, pixels: Pixels, seed: int, step: int) -> Float32:
