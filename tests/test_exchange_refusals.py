@@ -27,6 +27,8 @@ from diptych.model import find_weights
 from test_exchange import CONFIG, GOOGLE, GOOGLE_NOISE, WEIGHTS
 from weightfiles import as_zip
 
+LITTLE = work.small("model.ch_mult=[1]", "model.attn_resolutions=[]")
+
 
 class Call:
     """Pickles as a call that makes a file."""
@@ -243,7 +245,8 @@ def planted(fault: str) -> list[Any]:
     """An official training list with one fault."""
     from diptych.backend import State
 
-    tree = training_list(State(5, WEIGHTS, WEIGHTS, WEIGHTS, WEIGHTS), CONFIG, 2)
+    weights = initial_weights(make_plan(LITTLE), 0)
+    tree = training_list(State(5, weights, weights, weights, weights), LITTLE, 2)
     model, optimizer, _, _, ema = tree
     if fault == "no ema":
         return tree[:4]
@@ -285,10 +288,10 @@ def test_a_training_list_is_taken_whole_or_not_at_all(
 ) -> None:
     path = tmp_path / "ckpt.pth"
     write_torch(path, planted(""))
-    assert read_training_list(path, make_plan(CONFIG)).step == 5
+    assert read_training_list(path, make_plan(LITTLE)).step == 5
     write_torch(path, planted(fault))
     with pytest.raises(UserError, match=words) as error:
-        import_training(path, tmp_path / "run", CONFIG)
+        import_training(path, tmp_path / "run", LITTLE)
     line(error)
     assert not (tmp_path / "run").exists()
 
