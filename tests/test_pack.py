@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 
 import photos
 from datafiles import bare_machine  # noqa: F401  (a fixture)
+from diptych.cli import main
 from diptych.data import Decoded, load_dataset, pack
 from diptych.data.pack import Packing, prepare
 from diptych.errors import MachineError, UserError
@@ -27,6 +29,15 @@ def packing(source: str, out: Path, **options: Any) -> Packing:
     data = load_dataset(source, **asked)
     crop = data.images.recipe.crop if isinstance(data.images, Decoded) else "none"
     return Packing(data, out, crop, progress=False, **options)
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Diptych = Callable[..., Done]
 
 
 @pytest.fixture(name="root")
@@ -218,44 +229,57 @@ def test_damaged_packed_files_are_refused(root: Path) -> None:
 # The command line
 
 
-def diptych(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "diptych", "data", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+@pytest.fixture(name="diptych")
+def command_line(root: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Diptych:
+    """`diptych data ...` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["diptych", "data", *map(str, arguments)])
+        monkeypatch.chdir(root.parent)
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
 
 
-def test_the_commands(root: Path) -> None:
+def test_the_commands(root: Path, diptych: Diptych) -> None:
     base = root.parent
     photos.put_celeba(base / "d", 10)
-    found = diptych("list", "--data", base / "d", "--json", cwd=base)
+    found = diptych("list", "--data", base / "d", "--json")
     rows = {row["source"]: row["where"] for row in json.loads(found.stdout)["sources"]}
     assert "img_align_celeba" in rows["celeba"] and rows["ffhq"] == "" == rows["cifar10"]
     asked = ("prepare", "celeba", "--data", base / "d", "--size", 32, "--out", "c.npy")
-    made = diptych(*asked, "--json", cwd=base)
+    made = diptych(*asked, "--json")
     facts = json.loads(made.stdout)
     assert made.returncode == 0 and "celeba" in made.stderr, made.stderr
     assert (facts["shape"], facts["crop"]) == ([8, 32, 32, 3], "celeba")
-    again = diptych(*asked, "--quiet", cwd=base)
+    again = diptych(*asked, "--quiet")
     assert (
         again.returncode == 0 and again.stderr == "" and "data.source=packed:c.npy" in again.stdout
     )
-    info = json.loads(diptych("info", "packed:c.npy", "--json", cwd=base).stdout)
+    info = json.loads(diptych("info", "packed:c.npy", "--json").stdout)
     assert (info["images"], info["height"], info["sha256"]) == (8, 32, facts["sha256"])
-    seen = diptych("verify", "packed:c.npy", "--json", cwd=base)
-    live = diptych("verify", "celeba", "--data", base / "d", "--size", 32, "--json", cwd=base)
+    seen = diptych("verify", "packed:c.npy", "--json")
+    live = diptych("verify", "celeba", "--data", base / "d", "--size", 32, "--json")
     sums = [json.loads(each.stdout)["pixels_sha256"] for each in (seen, live)]
     assert sums == [facts["sha256"]] * 2
     held = bytearray((base / "c.npy").read_bytes())
     held[-5] ^= 1
     (base / "c.npy").write_bytes(held)
-    broken = diptych("verify", "packed:c.npy", cwd=base)
+    broken = diptych("verify", "packed:c.npy")
     assert broken.returncode == 2 and "it was changed or damaged" in broken.stderr
-    shown = diptych("preview", f"folder:{root}", "--size", 16, "--out", "p.png", cwd=base)
+    shown = diptych("preview", f"folder:{root}", "--size", 16, "--out", "p.png")
     assert shown.returncode == 0
     with Image.open(base / "p.png") as grid:
         assert grid.size == (4 * 18 + 2, 3 * 18 + 2)
 
 
-def test_bad_input_at_the_command_line(root: Path) -> None:
+def test_bad_input_at_the_command_line(root: Path, diptych: Diptych) -> None:
     (root / "left/bad.jpg").write_bytes(b"")
     cases = [
         (("verify", f"folder:{root}", "--size", 16), "1 of 11 pictures cannot be used"),
@@ -265,7 +289,7 @@ def test_bad_input_at_the_command_line(root: Path) -> None:
         (("prepar",), "did you mean 'prepare'"),
     ]
     for arguments, fault in cases:
-        done = diptych(*arguments, "--quiet" if arguments[0] == "prepare" else "--json", cwd=root)
+        done = diptych(*arguments, "--quiet" if arguments[0] == "prepare" else "--json")
         assert done.returncode == 2, done.stderr
         assert fault in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert not (root / "x.npy").exists()
+    assert not (root.parent / "x.npy").exists()

@@ -49,8 +49,8 @@ class Rows:
         raise UserError(f"{self.title(index)} holds no picture; leave the row out")
 
     def size(self, index: int) -> int:
-        """Not known without reading: 0."""
-        return 0
+        """How many bytes are encoded: the names are numbers, so the lengths tell copies apart."""
+        return len(self.read(index))
 
 
 def open_huggingface(name: str, split: str) -> Rows:

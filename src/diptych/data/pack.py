@@ -33,7 +33,7 @@ from diptych.errors import UserError
 from diptych.files import atomic_path, machine_faults, read_json, write_json
 from diptych.pictures import grid, save_png
 
-ROWS = 256  # rows between two marks of progress
+ROWS = 1024  # rows between two marks of progress
 TODO, DONE, BAD = 0, 1, 2
 
 
@@ -181,7 +181,7 @@ def _fill(packing: Packing) -> None:
     ):  # fmt: skip
         for first in range(0, len(todo), ROWS):
             part = todo[first : first + ROWS]
-            made = list(pool.map(lambda index: _row(packing, int(index)), part))
+            made = _rows(packing, part, pool)
             for index, row in zip(part.tolist(), made, strict=True):
                 if isinstance(row, bytes):
                     os.pwrite(pixels.fileno(), row, start + index * row_bytes)
@@ -192,7 +192,8 @@ def _fill(packing: Packing) -> None:
             for file in (pixels, bad):
                 file.flush()
                 os.fsync(file.fileno())
-            os.pwrite(marks.fileno(), state.tobytes(), 0)
+            first_row, last_row = int(part[0]), int(part[-1])
+            os.pwrite(marks.fileno(), state[first_row : last_row + 1].tobytes(), first_row)
             bar.update(len(part))
             failed = [row for row in made if not isinstance(row, bytes)]
             if failed and not packing.skip_bad:
@@ -202,12 +203,21 @@ def _fill(packing: Packing) -> None:
                 )
 
 
-def _row(packing: Packing, index: int) -> bytes | UserError:
-    """One picture's bytes (H, W, C), or why there are none."""
-    try:
-        return packing.dataset.images[index].transpose(1, 2, 0).tobytes()
-    except UserError as error:
-        return error
+def _rows(
+    packing: Packing, part: npt.NDArray[np.int64], pool: ThreadPoolExecutor
+) -> list[bytes | UserError]:
+    """Each picture's bytes (H, W, C), or why there are none."""
+    images = packing.dataset.images
+    if not isinstance(images, Decoded):
+        return [row.tobytes() for row in images[part].transpose(0, 2, 3, 1)]
+
+    def one(index: int) -> bytes | UserError:
+        try:
+            return images.one(index).transpose(1, 2, 0).tobytes()
+        except UserError as error:
+            return error
+
+    return list(pool.map(one, part.tolist()))
 
 
 def _finish(packing: Packing) -> dict[str, Any]:

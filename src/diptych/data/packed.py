@@ -5,11 +5,12 @@
 
 Any program that knows .npy can read it. The sha256 is that of `Dataset.sha256` (planes first), so
 that packed and unpacked copies of the same pixels have one identity. An index whose file has
-another length or form is refused; `verify_packed` reads all pixels and compares the sum.
+another length or form is refused; `diptych data verify` reads all pixels and compares.
 """
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +80,16 @@ def read_packed(
             f"{index_path(path)}: {len(labels)} labels for {len(rows)} images. {_AGAIN}"
         )
     classes = None if labels is None else np.array(labels, dtype=np.int64)
+    _read_no_neighbours(rows)
     return rows.transpose(0, 3, 1, 2), classes, index
+
+
+def _read_no_neighbours(rows: npt.NDArray[np.uint8]) -> None:
+    """Tell the system that rows are read in random order.
+
+    Else it reads 128 KiB around each: of a file larger than memory, a batch of 128 rows of 12 KiB
+    took 205 ms so and 4 ms without, measured on one machine with nothing cached.
+    """
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
