@@ -175,6 +175,13 @@ def test_the_calls_are_those_of_the_card(name: str) -> None:
         assert len(asked) == calls_of(sampler.make(ZERO), sampler.levels(ZERO))
 
 
+def test_one_step_from_noise_is_the_predicted_image() -> None:
+    for name in ("ddim", "heun", "euler", "ddpm"):
+        sampler = make_sampler(name, 1, spacing="trailing")
+        x, out = drawn(name, 1, from_x0(lambda x, level: 3 * x))
+        assert np.array_equal(out, 3 * x) and sampler.card(ZERO)["network_calls"] == 1
+
+
 def test_the_first_step_is_ddims_limit() -> None:
     """As from a level with very little of the image left."""
     x = np.random.default_rng(0).standard_normal(50)

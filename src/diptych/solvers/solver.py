@@ -127,7 +127,9 @@ def solve(
 def calls_of(solver: Solver, levels: Sequence[Level]) -> int:
     """Network calls of a whole trajectory over these levels (of a network that can start there)."""
     steps = len(levels) - 1
-    return solver.calls(steps) if levels[0].alpha > 0.0 else 1 + solver.calls(steps - 1)
+    if levels[0].alpha > 0.0:
+        return solver.calls(steps)
+    return 1 + solver.calls(steps - 1) if steps > 1 else 1
 
 
 def out_of_noise(
