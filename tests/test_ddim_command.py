@@ -131,6 +131,8 @@ def test_the_other_ways_to_sample(panels: Any, tmp_path: Path) -> None:
         off = np.abs(fid[f"{k:05d}.png"].astype(int) - between[name])
         assert off.max() <= 1
         assert np.abs(fid[f"{k:05d}.png"].astype(int) - way[last]).max() <= 1
+    unanswered = [word for word in short if word != "--ni"]
+    assert "replace it with --ni" in call(panel, here, *unanswered, "film", "--gif", code=2)
     assert "eta=0.0, not 1.0" in call(
         panel, here, "--sample", "--fid", "--num", "2", "-i", "fid", "--timesteps", "3",
         "--eta", "1", code=2,

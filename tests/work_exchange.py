@@ -111,7 +111,8 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     from diptych.ddim.__main__ import ddim as command
 
     out, err, argv, place = io.StringIO(), io.StringIO(), sys.argv, os.getcwd()
-    sys.argv = ["diptych.ddim", *arguments]
+    stdin = sys.stdin
+    sys.argv, sys.stdin = ["diptych.ddim", *arguments], io.StringIO()  # nobody answers
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -120,6 +121,6 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:
-        sys.argv = argv
+        sys.argv, sys.stdin = argv, stdin
         os.chdir(place)
     return code, out.getvalue(), err.getvalue()

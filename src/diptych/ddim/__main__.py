@@ -16,6 +16,7 @@ import click
 from diptych.cli import cli, main
 from diptych.ddim import translate
 from diptych.ddim.translate import Official, Options
+from diptych.errors import UserError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,9 +123,12 @@ def _claim(folder: Path, ni: bool) -> bool:
     """Whether the folder is to be replaced; asks unless told not to."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
-    if not ni and not click.confirm(f"{folder} already exists. Overwrite?", err=True):
-        click.echo(f"{folder} exists; nothing was done", err=True)
-        raise click.exceptions.Exit(0)
+    try:
+        if not ni and not click.confirm(f"{folder} already exists. Overwrite?", err=True):
+            click.echo(f"{folder} exists; nothing was done", err=True)
+            raise click.exceptions.Exit(0)
+    except click.Abort as error:  # nobody there to answer
+        raise UserError(f"{folder} already exists; replace it with --ni") from error
     return True
 
 
