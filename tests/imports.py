@@ -23,12 +23,15 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
+    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"}
+    | {"sheet", "interpolation"},
+    {"walk"},
     {"sampler", "records", "features"},
-    {"model", "metrics", "movie"},
-    {"train", "sample"},
+    {"inversion", "metrics", "movie", "nearest", "latents"},
+    {"model", "inputs", "trajectory"},
+    {"train", "sample", "starts"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor"},
+    {"align", "sweep", "doctor", "encoding"},
     {"cli"},
     {"", "__main__"},  # the package itself: its public names
 ]

@@ -23,6 +23,7 @@ from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import Solver, dynamic_threshold, limited, solve
 from diptych.solvers.kinds import KINDS, Kind
 from diptych.spacing import REPEATING, check_spacing, choose_timesteps
+from diptych.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 DEFAULT_STEPS = 50  # where not given; the ddpm family takes every timestep
@@ -39,10 +40,20 @@ class Sampler:
     clip: bool = False
     order: int | None = None
     threshold: float | None = None
+    level: int | None = None  # only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """The chosen timesteps in the order of sampling, from noisy to clean."""
-        return choose_timesteps(self.spacing, self.steps, schedule)[::-1]
+        chosen = choose_timesteps(self.spacing, self.steps, schedule)[::-1]
+        return chosen if self.level is None else [t for t in chosen if t <= self.level]
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
+        check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
+        timesteps = self.timesteps(schedule)
+        if timesteps:
+            _checked_order(self.solver, KINDS[self.solver], self.order, len(timesteps))
+            check_noise(self.make(schedule), self.eta, timesteps, schedule)
 
     def make(self, schedule: Schedule) -> Solver:
         """The update rule."""
@@ -50,13 +61,14 @@ class Sampler:
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
         """All that determines the sampler, for manifests: equal cards draw equal images."""
-        noise = KINDS[self.solver].noise
+        self.check(schedule)
+        noise, timesteps = KINDS[self.solver].noise, self.timesteps(schedule)
         return {
             **asdict(self),
-            "timesteps": self.timesteps(schedule),
+            "timesteps": timesteps,
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
-            "network_calls": self.make(schedule).calls(self.steps),
+            "network_calls": self.make(schedule).calls(len(timesteps)) if timesteps else 0,
         }
 
 
@@ -187,6 +199,7 @@ class Engine:
             observe: sees every step.
             predicted: sees, after every step, the image that its last prediction implies.
         """
+        sampler.check(self.schedule)
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
         levels = [self.schedule.level(t) for t in sampler.timesteps(self.schedule)] + [CLEAN]
 

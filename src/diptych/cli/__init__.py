@@ -17,6 +17,7 @@ from diptych._version import __version__
 from diptych.cli.align import align
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
+from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
@@ -66,5 +67,5 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep):
+for verb in (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep):
     cli.add_command(verb)
