@@ -44,14 +44,13 @@ class Sampler:
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """The chosen timesteps in the order of sampling, from noisy to clean."""
-        chosen = choose_timesteps(self.spacing, self.steps, schedule)[::-1]
-        return chosen if self.level is None else [t for t in chosen if t <= self.level]
+        most = schedule.timesteps if self.level is None else self.level
+        return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
         """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
-        timesteps = self.timesteps(schedule)
-        if timesteps:
+        if timesteps := self.timesteps(schedule):
             _checked_order(self.solver, KINDS[self.solver], self.order, len(timesteps))
             check_noise(self.make(schedule), self.eta, timesteps, schedule)
 

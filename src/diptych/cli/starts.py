@@ -34,6 +34,7 @@ class Start:
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
+        self.advised = found.sampler or {}
         plan = make_plan(found.config)
         self.shape = (plan.channels, plan.size, plan.size)
         self.schedule = make_schedule(found.config.diffusion)
@@ -46,8 +47,10 @@ class Start:
         if self.latents is not None and self.latents.card:
             card = self.latents.card
             return {"solver": "ddim", "steps": card.get("steps"), "spacing": card.get("spacing")}
-        plain = self.latents is None and self.given["interpolate"] is None
-        return None if plain else {"solver": "ddim"}
+        if self.latents is None and self.given["interpolate"] is None:
+            return None
+        advised = {key: self.advised.get(key) for key in ("steps", "clip")}
+        return {"solver": "ddim"} | advised  # as the model recommends, but for the noise
 
     def walk(self, sampler: Any) -> Any:
         """The sampler from the start's level on, checked."""
