@@ -26,7 +26,7 @@ from diptych.starts import FromImages, from_latents
 TRAINED: dict[str, Any] = {}
 
 
-def digits(count: int = 4) -> Any:
+def digits(count: int = 2) -> Any:
     """Pictures (N, 1, 28, 28) uint8."""
     return load_dataset("mnist-10k").images[:count]
 

@@ -78,15 +78,15 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         if path.suffix == ".npy":
             return _floats(path, np.load(path, allow_pickle=False)), {}
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as found:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 name = NAME if NAME in found.files else found.files[0]
                 card = json.loads(str(found["card"])) if "card" in found.files else {}
                 return _floats(path, found[name]), card
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
+        with safe_open(path, framework="numpy") as tensors:
+            names = list(tensors.keys())
             name = NAME if NAME in names else names[0]
-            card = json.loads((file.metadata() or {}).get("card", "{}"))
-            return _floats(path, file.get_tensor(name)), card
+            card = json.loads((tensors.metadata() or {}).get("card", "{}"))
+            return _floats(path, tensors.get_tensor(name)), card
     except (
         SafetensorError,
         OSError,
