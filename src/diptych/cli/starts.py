@@ -40,6 +40,11 @@ class Start:
         self.schedule = make_schedule(found.config.diffusion)
         latents = self.given["latents"]
         self.latents = read_latents(latents, self.shape) if latents is not None else None
+        self.count = 64 if num is None else num
+        self.inputs: Any = None
+        self.level: int | None = None
+        if self.given["source_image"] is not None:
+            self._read_images(self.given["source_image"], self.given["level"] or "0.5")
 
     @property
     def sampler(self) -> dict[str, Any] | None:
@@ -54,11 +59,8 @@ class Start:
 
     def walk(self, sampler: Any) -> Any:
         """The sampler from the start's level on, checked."""
-        from diptych.starts import parse_level
-
-        if self.given["source_image"] is not None:
-            level = parse_level(self.given["level"] or "0.5", self.schedule.timesteps)
-            sampler = replace(sampler, level=level)
+        if self.level is not None:
+            sampler = replace(sampler, level=self.level)
         sampler.check(self.schedule)
         return sampler
 
@@ -68,8 +70,10 @@ class Start:
 
         timesteps = sampler.timesteps(self.schedule)
         between = self.given["frames_between"]
-        if self.given["source_image"] is not None:
-            return self._images(timesteps)
+        if self.inputs is not None:
+            first = self.schedule.level(timesteps[0] if timesteps else -1)
+            asked = self.given["level"] or "0.5"
+            return starts.FromImages(self.inputs, self.seed, first, asked), self.count
         if self.given["interpolate"] is not None:
             _refuse_noise(sampler, self.schedule)
             start = self._arcs(timesteps[0], 8 if between is None else between)
@@ -77,18 +81,14 @@ class Start:
         if self.latents is not None:
             start = starts.from_latents(self.latents, timesteps[0], self.num)
             return start, len(start.x)
-        return None, 64 if self.num is None else self.num
+        return None, self.count
 
-    def _images(self, timesteps: list[int]) -> tuple[Any, int]:
+    def _read_images(self, source: str, level: str) -> None:
         from diptych.inputs import read_inputs
-        from diptych.schedule import CLEAN
-        from diptych.starts import FromImages
+        from diptych.starts import parse_level
 
-        num = 64 if self.num is None else self.num
-        source = self.given["source_image"]
-        inputs = read_inputs([source], self.shape, most=num, data_dir=self.data)
-        level = self.schedule.level(timesteps[0]) if timesteps else CLEAN
-        return FromImages(inputs, self.seed, level, self.given["level"] or "0.5"), num
+        self.level = parse_level(level, self.schedule.timesteps)
+        self.inputs = read_inputs([source], self.shape, most=self.count, data_dir=self.data)
 
     def _arcs(self, first: int, between: int) -> Any:
         from diptych import starts
