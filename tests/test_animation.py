@@ -49,7 +49,7 @@ def test_a_webp_holds_every_frame(tmp_path: Path, channels: int) -> None:
             image.seek(k)
             shown = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
             assert image.info["duration"] == 30 + 10 * k
-            assert psnr(np.broadcast_to(picture, shown.shape), shown) > 34
+            assert np.array_equal(np.broadcast_to(picture, shown.shape), shown)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -24,7 +24,7 @@ from diptych.pictures import Pixels
 
 FORMATS = {"gif": gif, "webp": webp, "mp4": mp4}
 SHOWN = ("x_t", "x0", "both")
-BYTES = {"gif": 1.4, "webp": 1.5, "mp4": 1.5}  # of a pixel of pure noise, at most (measured)
+BYTES = {"gif": 1.4, "webp": 1.1, "mp4": 1.1}  # of a pixel (a channel's, but in GIF) of noise
 MANY = 20_000
 """Frames: at the 20 ms below which viewers slow down, nearly seven minutes."""
 
