@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from diptych.encoding import Request, encode_to, errors_of, round_trip
 from diptych.inputs import Inputs, read_inputs
 from diptych.inversion import make_inversion
 from diptych.latents import read_latents
+from diptych.nearest import Nearest, search
 from diptych.sample import Request as SampleRequest
 from diptych.sample import sample_to
 from diptych.sampler import make_sampler
@@ -112,3 +115,24 @@ def from_images(name: str, out: Path, level: int, steps: int, **options: Any) ->
     request = SampleRequest(sampler, 3, batch=3, start=start, **options)
     manifest = sample_to(model, request, out, progress=False)
     return manifest, np.asarray(inputs.pixels)
+
+
+def page_example(name: str) -> tuple[Any, Any]:
+    """The example of docs/editing.md with fewer steps, on a panel: both sets of images."""
+    page = Path(__file__).parents[1] / "docs" / "editing.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    code = code.replace("steps=50", "steps=12")
+    load = 'diptych.load("zoo:mnist-torch")'
+    assert load in code and "steps=12" in code
+    scope: dict[str, Any] = {"trained": trained}
+    exec(code.replace(load, f"trained({name!r})"), scope)
+    return scope["images"], scope["again"]
+
+
+def feature_neighbours(name: str) -> tuple[Any, Any]:
+    """Neighbours of two digits among twenty that hold them, by the classifier's features."""
+    data = load_dataset("mnist-10k")
+    few = replace(data, images=data.images[:20], labels=data.labels[:20])
+    backend = trained(name).engine.backend
+    found = search(Nearest(few, 2, "features"), data.images[[3, 17]], backend)
+    return found.index, found.distance

@@ -7,17 +7,26 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
+from diptych.backend import Backend
+from diptych.blueprint import make_plan
+from diptych.config import load_config
 from diptych.errors import MachineError, UserError
-from diptych.movie import FORMATS, Movie, mp4, record, webp
+from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.movie import mp4 as _mp4_function
 from diptych.movie import record as _record_function
+from diptych.noise import normal_per_image
 from diptych.pictures import Pixels
+from diptych.sampler import Engine, make_sampler
+from diptych.schedule import make_schedule
+from diptych.trajectory import Pictures, watching
+from test_sampler import NumpyBackend
 
 assert callable(_mp4_function) and callable(_record_function)
 MP4 = sys.modules["diptych.movie.mp4"]
@@ -127,6 +136,32 @@ def test_memory_does_not_grow_with_the_frames_of_a_webp(tmp_path: Path) -> None:
         return found
 
     assert peak(40) < 1.2 * peak(4)
+
+
+@pytest.mark.slow
+def test_a_thousand_steps_of_a_colour_grid_take_no_more_memory_than_a_hundred(
+    tmp_path: Path,
+) -> None:
+    """Frames that were kept would be 200 MB; benchmarks/pictures.py measures every format."""
+    config = load_config("tiny", ["data.image_size=32", "data.channels=3"])
+    backend = NumpyBackend()
+    table = make_schedule(config.diffusion)
+    drawer = Engine(cast(Backend, backend), lambda x, _: 0.3 * x, make_plan(config), table)
+    sampler = make_sampler("ddim", 1000)
+    start = normal_per_image(0, "initial_noise", range(64), drawer.shape)
+    marks: list[float] = []
+    asked = Pictures(Movie("x0"), Strip("both"))
+    with watching(drawer, sampler, asked, start, tmp_path, 64) as watch:
+
+        def observe(k: int, level: Any, x: Any) -> None:
+            watch.observe(k, level, x)
+            if k in (100, 999):
+                marks.append(psutil.Process().memory_info().rss / 2**20)
+
+        drawer.draw(sampler, range(64), 0, start, observe=observe, predicted=watch.predicted)
+    assert backend.calls == 1000 and marks[1] - marks[0] < 24
+    with Image.open(tmp_path / "trajectory.gif") as image:
+        assert image.n_frames == 1000 and image.size == (274, 274)
 
 
 def test_both_stand_side_by_side_in_every_format(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def test_python_encodes_bytes_and_floats_alike(panel: Panel) -> None:
     assert off.mean() < 12
 
 
+def test_the_example_of_the_page_comes_back_to_its_images(panel: Panel) -> None:
+    images, again = panel.call(editing_work.page_example, panel.name)
+    assert images.dtype == np.uint8 and images.shape == (4, 28, 28, 1)
+    off = np.abs(images.astype(int) - again).mean()
+    assert off < 0.3 * np.abs(images.astype(int) - np.roll(again, 1, axis=0)).mean()
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("form", ["safetensors", "npz"])
 def test_an_encode_folder_is_whole_and_decodes_to_its_own_images(

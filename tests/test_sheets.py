@@ -189,6 +189,12 @@ def test_neighbours_by_features(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.index[0, 0] == 30 and found.distance[0, 0] == 0.0
 
 
+def test_the_classifiers_of_both_panels_find_an_image_itself(panel: Panel) -> None:
+    index, distance = panel.call(editing_work.feature_neighbours, panel.name)
+    assert index[:, 0].tolist() == [3, 17]
+    assert np.abs(distance[:, 0]).max() < 1e-3 < distance[:, 1].min()
+
+
 def test_a_search_that_cannot_be_made_is_refused() -> None:
     config = work.small("data.source=mnist-10k")
     for settings, message in (

@@ -88,8 +88,8 @@ def curve_steps(text: str | None) -> list[int]:
 
 def _text(manifest: dict[str, Any], out: Path) -> str:
     lines = [
-        f"{manifest['num']} latents in {out}, {manifest['network_calls']} network calls each; "
-        f"mean squared error of the round trip {manifest['mse']:.2e}, pixels 0 to 1"
+        f"{manifest['num']} latents in {out}, {manifest['network_calls']} network calls each "
+        f"on the way up; mean squared error of the round trip {manifest['mse']:.2e}, pixels 0 to 1"
     ]
     for row in manifest.get("curve", []):
         lines.append(f"  {row['steps']:5d} steps  {row['mse']:.2e}")
