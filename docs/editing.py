@@ -3,7 +3,7 @@
     python docs/editing.py [--data FOLDER]        FOLDER holds MNIST's training images
 
 Every picture is what the command shown beside it in the page writes; only the figure of `--from`
-puts three folders side by side. No number is typed by hand.
+puts four folders below each other. The speeds come from benchmarks/results/pictures.json. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from diptych.sheet import save_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"
-BEGIN, END = "<!-- curve:begin -->", "<!-- curve:end -->"
+BENCHMARK = ROOT / "benchmarks" / "results" / "pictures.json"
 STEPS = (10, 20, 50, 100)
 LEVELS = ("0.25", "0.5", "0.75")
 IMAGES = "8"
@@ -95,12 +95,34 @@ def main() -> None:
             shutil.copyfile(folder / "pictures" / f"{kind}.png", target)
         levels(folder)
         text = curves(folder)
+        fill("curve", text)
+    fill("pictures", animations())
+
+
+def animations() -> str:
+    """The benchmark's record as Markdown."""
+    found = json.loads(BENCHMARK.read_text("utf-8"))
+    names = {"pillow": "GIF, Pillow's default", "gif": "GIF", "webp": "WebP", "mp4": "MP4"}
+    head = (
+        "| | CPU ms a frame | time of Pillow / this | PSNR while noisy, at the end | file | grown |"
+    )
+    lines = [head, "|---|---|---|---|---|---|"]
+    for name, row in found["speed"].items():
+        noisy, end = row["psnr_noisy_db"], row["psnr_image_db"]
+        loss = "exact" if noisy == end == 99.0 else f"{noisy:.1f} dB, {end:.1f} dB"
+        more = found["memory"].get(name)
+        tail = f"{more['file_mb']:.1f} MB | {more['growth_mb']:.1f} MB" if more else "|"
+        fast = f"{row['times_as_fast_as_pillow']:.0f}"
+        lines.append(f"| {names[name]} | {row['cpu_ms']:.1f} | {fast} | {loss} | {tail} |")
+    return "\n".join(lines) + "\n"
+
+
+def fill(name: str, text: str) -> None:
+    """Replace what stands between two markers of the page."""
     page = ROOT / "docs" / "editing.md"
-    if page.exists():
-        whole = page.read_text("utf-8")
-        before, after = whole.split(BEGIN)[0], whole.split(END)[1]
-        write_text(page, before + BEGIN + "\n" + text + END + after)
-    print(text)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    whole = page.read_text("utf-8")
+    write_text(page, whole.split(begin)[0] + begin + "\n" + text + end + whole.split(end)[1])
 
 
 if __name__ == "__main__":
