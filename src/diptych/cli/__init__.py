@@ -19,6 +19,7 @@ from diptych.cli.common import fail
 from diptych.cli.compare import compare
 from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
+from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
@@ -68,6 +69,6 @@ def cli() -> None:
     """
 
 
-VERBS = (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, data)
+VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
 for verb in (*VERBS, inspect, convert):
     cli.add_command(verb)
