@@ -23,7 +23,7 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
+    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals", "watch"},
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
     {"train", "sample"},

@@ -30,6 +30,7 @@ from diptych.records import Journal
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
 from diptych.signals import Interrupted, Signals
+from diptych.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def train(
     overwrite: bool = False,
     data_dir: Path | None = None,
     progress: bool = True,
+    resources: bool = True,
 ) -> Result:
     """Train, or go on training, until the config's last step.
 
@@ -69,6 +71,7 @@ def train(
         overwrite: replace what is in the folder.
         data_dir: where to look for the data, before all other places.
         progress: show a bar on stderr.
+        resources: record resources and events beside the metrics (`diptych.watch`).
 
     Raises:
         UserError: bad settings, data or folder, or a loss that is not finite.
@@ -84,7 +87,7 @@ def train(
     backend = backends.load(backend_name, device)
     claim_folder(run, resume=resume, overwrite=overwrite)
     write_text(run / "config.yaml", to_yaml(config))
-    return _Run(config, run, backend, dataset, progress).go()
+    return _Run(config, run, backend, dataset, progress, resources).go()
 
 
 def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
@@ -116,7 +119,13 @@ class _Run:
     """One call of `train`: the state that the steps of the loop share."""
 
     def __init__(
-        self, config: Config, run: Path, backend: Backend, dataset: Dataset, progress: bool
+        self,
+        config: Config,
+        run: Path,
+        backend: Backend,
+        dataset: Dataset,
+        progress: bool,
+        resources: bool,
     ) -> None:
         self.config, self.run, self.backend = config, run, backend
         self.plan = make_plan(config)
@@ -129,6 +138,7 @@ class _Run:
         self.saved = self._restore()
         self._record_start()
         self.journal = Journal(run, self.saved, backend.scalar)
+        self.watch = Watch(run, resources, backend.device, backend.counters)
         self.bar = tqdm(
             total=self.last,
             initial=self.saved,
@@ -178,6 +188,7 @@ class _Run:
             Signals() as signals,
             self.bar,
             self.journal,
+            self.watch,
         ):
             while step < self.last and not signals.received:
                 step += 1
@@ -202,11 +213,13 @@ class _Run:
         synced = due or self.backend.device == "cpu"
         if synced:
             self.backend.synchronize()
+        self.watch.begin()
         began = time.perf_counter()
         lr = learning_rate(settings.lr, settings.warmup_steps, batch.step)
         loss, norm = self.learner.step(batch, lr)
         if synced:
             self.backend.synchronize()
+        compute_s = time.perf_counter() - began
         row = {
             "step": batch.step,
             "epoch": batch.epoch,
@@ -214,19 +227,24 @@ class _Run:
             "lr": lr,
             "grad_norm": norm,
             "data_s": data_s,
-            "compute_s": time.perf_counter() - began,
+            "compute_s": compute_s,
             "synced": synced,
             "memory_mb": self.backend.memory_mb(),
+            **self.watch.end(batch.step, data_s + compute_s),
         }
         self.journal.add(row)
         self.bar.update()
         if due:
-            self.journal.flush()
+            with self.watch.event("flush", batch.step):
+                self.journal.flush()
+            self.watch.count()
             self.bar.set_postfix_str(f"loss {self.journal.last_loss:.4f}")
         if batch.step % settings.checkpoint_every == 0:
-            self.save(batch.step)
+            with self.watch.event("checkpoint", batch.step):
+                self.save(batch.step)
         if settings.grid_every and batch.step % settings.grid_every == 0:
-            self.draw_grid(batch.step)
+            with self.watch.event("grid", batch.step):
+                self.draw_grid(batch.step)
 
     def save(self, step: int) -> None:
         """Rows first, so that a checkpoint never outruns its journal or holds a lost run."""

@@ -20,6 +20,7 @@ from diptych.errors import UserError
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -34,6 +35,7 @@ def train(
     seed: int | None,
     overrides: tuple[str, ...],
     data: Path | None,
+    no_resources: bool,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -63,6 +65,7 @@ def train(
             overwrite=overwrite,
             data_dir=data,
             progress=not quiet,
+            resources=not no_resources,
         )
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)
