@@ -27,19 +27,19 @@ class Probe:
     """Differences of the process's clocks over one step."""
 
     def __init__(self) -> None:
-        self.spent = 0.0  # seconds that the readings themselves took, in all
+        self.spent = 0.0  # processor seconds of the readings themselves, in all
         self.scheduled = (TASKS / str(os.getpid()) / "schedstat").is_file()
         self._before = self._read()
 
     def begin(self) -> None:
         """The step begins now."""
-        began = time.perf_counter()
+        began = time.thread_time()
         self._before = self._read()
-        self.spent += time.perf_counter() - began
+        self.spent += time.thread_time() - began
 
     def end(self) -> dict[str, Any]:
         """The clocks' differences since `begin`; see the module."""
-        began = time.perf_counter()
+        began = time.thread_time()
         (own, children, threads), (own0, children0, threads0) = self._read(), self._before
         row: dict[str, Any] = {
             "ended": time.time(),
@@ -50,7 +50,7 @@ class Probe:
         }
         if self.scheduled:
             row["queue_s"] = queued(threads0, threads)
-        self.spent += time.perf_counter() - began
+        self.spent += time.thread_time() - began
         return row
 
     def _read(self) -> tuple[Any, float, dict[str, tuple[int, int]]]:

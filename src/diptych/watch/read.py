@@ -43,7 +43,7 @@ def cost(run: Path) -> dict[str, float] | None:
     """What the sampling itself cost; None where nothing was sampled.
 
     Returns:
-        own_s: processor seconds of the thread; probe_s: seconds of the per-step readings;
+        own_s: processor seconds of the thread; probe_s: those of the per-step readings;
         seconds: the time covered; share: (own_s + probe_s) / seconds, an upper bound of the
         slow-down, as if the thread had stood in the steps' way all the while.
     """
