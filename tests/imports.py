@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"model", "metrics", "movie"},
     {"train", "sample"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor", "profiling"},
+    {"align", "sweep", "doctor", "profiling", "reproduce"},
     {"cli"},
     {"", "__main__"},  # the package itself: its public names
 ]

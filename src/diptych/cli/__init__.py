@@ -20,6 +20,7 @@ from diptych.cli.compare import compare
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
+from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
@@ -67,5 +68,17 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, profile):
+for verb in (
+    doctor,
+    demo,
+    train,
+    sample,
+    compare,
+    align,
+    evaluate,
+    stats,
+    sweep,
+    profile,
+    reproduce,
+):
     cli.add_command(verb)
