@@ -23,12 +23,23 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals", "watch"},
+    {
+        "spacing",
+        "solvers",
+        "data",
+        "checkpoint",
+        "interop",
+        "environment",
+        "signals",
+        "watch",
+        "tracking",
+    },
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
+    {"observe"},
     {"train", "sample"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor", "profiling", "reproduce"},
+    {"align", "sweep", "doctor", "profiling", "reproduce", "experiments"},
     {"cli"},
     {"", "__main__"},  # the package itself: its public names
 ]

@@ -18,7 +18,7 @@ from diptych.report.outliers import attribute
 from diptych.watch import Watch, cost, gpu, read_events, read_resources
 from diptych.watch.probe import Probe, queued
 from diptych.watch.sampler import ResourceSampler
-from watch_work import disturbed
+from watch_work import disturbed, trained_with_and_without
 from work import small
 
 CONFIG = small("train.steps=24", "train.log_every=4", "train.checkpoint_every=1000")
@@ -166,8 +166,6 @@ def test_sampling_costs_less_than_a_hundredth(tmp_path: Path) -> None:
 
 def test_switched_off_it_writes_and_adds_nothing(panel: Panel, tmp_path: Path) -> None:
     """Losses are the same with and without; the files are there only with."""
-    from watch_work import trained_with_and_without
-
     rows, plain = panel.call(trained_with_and_without, panel.name, CONFIG, tmp_path)
     assert [row["loss"] for row in rows] == [row["loss"] for row in plain]
     assert "ended" in rows[0] and "ended" not in plain[0]

@@ -10,6 +10,8 @@ from typing import Any
 from diptych import backend as backends
 from diptych.config import Config
 from diptych.data.batches import Batches
+from diptych.observe import Observe
+from diptych.records import read_rows
 from diptych.train import train
 
 
@@ -83,9 +85,8 @@ def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
 
 
 def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[Any, Any]:
-    """The journal's rows of a training with its resources recorded, and of one without."""
-    from diptych.records import read_rows
-
-    for word, on in (("on", True), ("off", False)):
-        train(config, folder / word, name, device="cpu", progress=False, resources=on)
-    return tuple(read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))  # type: ignore[return-value]
+    """The journal's rows of a training that is observed in every way, and of one that is not."""
+    for word, observe in (("on", Observe(True, 3)), ("off", Observe(False, 0))):
+        train(config, folder / word, name, device="cpu", progress=False, observe=observe)
+    on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
+    return on, off

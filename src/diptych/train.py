@@ -25,12 +25,12 @@ from diptych.data.batches import Batches, to_uint8
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
+from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
 from diptych.signals import Interrupted, Signals
-from diptych.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def train(
     overwrite: bool = False,
     data_dir: Path | None = None,
     progress: bool = True,
-    resources: bool = True,
+    observe: Observe | None = None,
 ) -> Result:
     """Train, or go on training, until the config's last step.
 
@@ -71,13 +71,15 @@ def train(
         overwrite: replace what is in the folder.
         data_dir: where to look for the data, before all other places.
         progress: show a bar on stderr.
-        resources: record resources and events beside the metrics (`diptych.watch`).
+        observe: what is recorded and shown besides the metrics; None: the usual.
 
     Raises:
         UserError: bad settings, data or folder, or a loss that is not finite.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
     check_folder(run, resume=resume, overwrite=overwrite)
+    observe = observe or Observe()
+    observe.check()
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(
@@ -87,7 +89,7 @@ def train(
     backend = backends.load(backend_name, device)
     claim_folder(run, resume=resume, overwrite=overwrite)
     write_text(run / "config.yaml", to_yaml(config))
-    return _Run(config, run, backend, dataset, progress, resources).go()
+    return _Run(config, run, backend, dataset, progress, observe).go()
 
 
 def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
@@ -125,7 +127,7 @@ class _Run:
         backend: Backend,
         dataset: Dataset,
         progress: bool,
-        resources: bool,
+        observe: Observe,
     ) -> None:
         self.config, self.run, self.backend = config, run, backend
         self.plan = make_plan(config)
@@ -138,7 +140,8 @@ class _Run:
         self.saved = self._restore()
         self._record_start()
         self.journal = Journal(run, self.saved, backend.scalar)
-        self.watch = Watch(run, resources, backend.device, backend.counters)
+        self.observer = Observer(observe, run, backend, config, self.plan)
+        self.observer.follow(self.journal, self.saved)
         self.bar = tqdm(
             total=self.last,
             initial=self.saved,
@@ -188,7 +191,7 @@ class _Run:
             Signals() as signals,
             self.bar,
             self.journal,
-            self.watch,
+            self.observer,
         ):
             while step < self.last and not signals.received:
                 step += 1
@@ -213,7 +216,7 @@ class _Run:
         synced = due or self.backend.device == "cpu"
         if synced:
             self.backend.synchronize()
-        self.watch.begin()
+        self.observer.begin()
         began = time.perf_counter()
         lr = learning_rate(settings.lr, settings.warmup_steps, batch.step)
         loss, norm = self.learner.step(batch, lr)
@@ -230,20 +233,21 @@ class _Run:
             "compute_s": compute_s,
             "synced": synced,
             "memory_mb": self.backend.memory_mb(),
-            **self.watch.end(batch.step, data_s + compute_s),
+            **self.observer.end(batch.step, data_s + compute_s),
         }
         self.journal.add(row)
         self.bar.update()
         if due:
-            with self.watch.event("flush", batch.step):
+            with self.observer.event("flush", batch.step):
                 self.journal.flush()
-            self.watch.count()
+            self.observer.count()
             self.bar.set_postfix_str(f"loss {self.journal.last_loss:.4f}")
+        self.observer.gradients(self.learner, batch)
         if batch.step % settings.checkpoint_every == 0:
-            with self.watch.event("checkpoint", batch.step):
+            with self.observer.event("checkpoint", batch.step):
                 self.save(batch.step)
         if settings.grid_every and batch.step % settings.grid_every == 0:
-            with self.watch.event("grid", batch.step):
+            with self.observer.event("grid", batch.step):
                 self.draw_grid(batch.step)
 
     def save(self, step: int) -> None:

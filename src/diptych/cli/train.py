@@ -21,6 +21,14 @@ from diptych.errors import UserError
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
 @click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
+@click.option(
+    "--histograms",
+    type=click.IntRange(0),
+    default=500,
+    show_default=True,
+    help="TensorBoard: gradients every so many steps, each about a step's time; 0: none.",
+)
+@click.option("--mlflow", metavar="URI", help="Track the run with MLflow too, if installed.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -36,6 +44,8 @@ def train(
     overrides: tuple[str, ...],
     data: Path | None,
     no_resources: bool,
+    histograms: int,
+    mlflow: str | None,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -51,6 +61,7 @@ def train(
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
     """
+    from diptych.observe import Observe
     from diptych.signals import Interrupted
     from diptych.train import train as run_training
 
@@ -65,7 +76,7 @@ def train(
             overwrite=overwrite,
             data_dir=data,
             progress=not quiet,
-            resources=not no_resources,
+            observe=Observe(not no_resources, histograms, mlflow),
         )
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -39,9 +40,7 @@ class Bench:
         self.plan = make_plan(self.config)
         self.backend: Backend = backends.load(name, "cpu")
         self.weights = initial_weights(self.plan, 0)
-        self.learner: Learner = self.backend.learner(
-            self.plan, self.weights, self.config.train, 0
-        )
+        self.learner: Learner = self.backend.learner(self.plan, self.weights, self.config.train, 0)
         images = load_dataset("mnist-10k", image_size=self.config.data.image_size).images
         self.batches = Batches(self.config, self.plan, images)
         self.at = 0
@@ -63,9 +62,7 @@ class Bench:
         row: Row = {"what": what, "wall_s": time.perf_counter() - wall}
         row["cpu_s"] = time.process_time() - cpu
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        row["compiler_s"] = (
-            after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-        )
+        row["compiler_s"] = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
         row["kernels"] = self.backend.counters().get("kernels")
         return row
 
@@ -160,10 +157,11 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
         if variant == "cold" and name == "jittor":
             sys.modules["jittor"].flags.cache_path = folder
         engine, sampler = bench.engine(), make_sampler("ddim", 5)
-        rows = [
-            bench.timed("batch", lambda k=k: engine.draw(sampler, range(32 * k, 32 * k + 32), 0))
-            for k in range(batches)
-        ]
+        rows = []
+        for k in range(batches):
+            images = range(32 * k, 32 * k + 32)
+            draw = partial(engine.draw, sampler, images, 0)
+            rows.append(bench.timed("batch", draw))
     return {"variant": variant, "rows": rows}
 
 

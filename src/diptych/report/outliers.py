@@ -8,8 +8,8 @@
 
 Causes and what speaks for them, each above its own median over the run:
     data          the wait for the batch
-    checkpoint, grid, flush, gc   events that overlap; a flush reads the waiting losses, with the
-                  work that a lazy framework had put off until then
+    checkpoint, grid, flush, histograms, gc   events that overlap; a flush reads the waiting
+                  losses, with the work that a lazy framework had put off until then
     compile       kernels that the process had not loaded before the step
     first step    of a process, where no kernel is counted: allocation and warm-up
     neighbours    a computing thread was ready and had no processor, while other processes took
@@ -35,7 +35,7 @@ from diptych.watch import read_events, read_resources
 HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
 COMPILED_BY_CHILDREN = 0.1
-INTERRUPTIONS = ("checkpoint", "grid", "flush", "gc")
+INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 
 Row = dict[str, Any]
 
