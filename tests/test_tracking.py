@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from diptych.blueprint import make_plan, parameter_table
 from diptych.errors import MachineError, UserError
 from diptych.observe import Observe
 from diptych.tracking import Mlflow, gradient_histograms, histogram, text
+from diptych.watch import read_events
 from watch_work import trained_with_and_without
 from work import small
 
@@ -38,7 +38,7 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert [event.step for event in shown.Histograms("gradients/mid")] == [3, 6]
     blueprint = shown.Tensors("blueprint")[0].tensor_proto.string_val[0].decode()
     assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
-    kinds = [json.loads(line)["kind"] for line in (tmp_path / "on" / "events.jsonl").open()]
+    kinds = [event["kind"] for event in read_events(tmp_path / "on")]
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
 
 
@@ -48,8 +48,8 @@ def test_histograms_hold_every_finite_number() -> None:
     assert (proto.num, proto.min, proto.max, sum(proto.bucket)) == (3, 1.0, 4.0, 3)
     assert (proto.sum, proto.sum_squares, len(proto.bucket)) == (7.0, 21.0, 30)
     assert histogram("x", np.array([np.nan])).histo.num == 1
-    found = gradient_histograms({"down.0.block.0.conv1.weight": np.ones(3), "temb.dense.0.bias":
-                                 np.ones(2), "down.0.block.1.conv1.weight": np.ones(4)})  # fmt: skip
+    gradients = {"down.0.block.0.conv1.weight": np.ones(3), "temb.dense.0.bias": np.ones(2)}
+    found = gradient_histograms({**gradients, "down.0.block.1.conv1.weight": np.ones(4)})
     assert {value.tag: value.histo.num for value in found} == {
         "gradients/down.0": 7, "gradients/temb": 2,
     }  # fmt: skip
@@ -114,7 +114,7 @@ def test_mlflow_follows_a_run_and_its_resumption(
     ]  # fmt: skip
     again = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
     assert again.run_id == "r1" and not any(c[0] == "log_param" for c in again.client.calls)
-    with pytest.raises(UserError, match="no such store$"):
+    with pytest.raises(UserError, match=r"no such store$"):
         Mlflow("bad", tmp_path, CONFIG, "torch")
     (tmp_path / "grids" / "broken.png").touch()
     with pytest.raises(MachineError, match="the run itself is whole"):
