@@ -7,17 +7,18 @@ from typing import Any
 HEAD = """# Three puzzles, tried
 
 Two published reproductions of diffusion models in Jittor beside PyTorch left three observations
-without an explanation. Here each becomes a hypothesis that could fail, and a measurement. Written by
-`python -m diptych.experiments --out docs` from [puzzles.json](puzzles.json), which holds every
+without an explanation. Here each becomes hypotheses that could fail, and measurements. Written
+by `python -m diptych.experiments --out docs` from [puzzles.json](puzzles.json), which holds every
 number.
 
-**All of it was measured on a CPU**, with a network of 14x14 images; the observations were made on GPUs.
-What holds here shows that the mechanism exists, not that it was at work there. Times are processor
-seconds, which a busy machine does not stretch, unless they are said to be by the clock.
+**All of it was measured on a CPU**, with a network for 14x14 images; the observations were made
+with larger ones, on GPUs. What holds here shows that the mechanism exists, not that it was at work
+there. Times are processor seconds, which a busy machine does not stretch, unless they are said to
+be by the clock.
 """
 WORDS = {
     "holds": "The prediction holds on a CPU.",
-    "fails": "The prediction, or the hypothesis as an explanation, fails.",
+    "fails": "The prediction fails: the hypothesis does not explain what was seen.",
     "open": "Open: the measurement does not decide.",
 }
 
