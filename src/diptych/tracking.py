@@ -2,7 +2,7 @@
 
 TensorBoard's events are written without TensorFlow (see `diptych.records`). MLflow is optional:
 
-    pip install mlflow-skinny         diptych train mnist --out RUN --mlflow file:///home/me/mlruns
+    pip install 'diptych[mlflow]'     diptych train mnist --out RUN --mlflow sqlite:///mlflow.db
 
 keeps one MLflow run for the run folder, however often it is resumed (RUN/mlflow.json names it).
 """
@@ -139,9 +139,9 @@ def load_mlflow() -> Any:
         return importlib.import_module("mlflow")
     except ImportError as error:
         raise UserError(
-            "--mlflow: MLflow is not installed; pip install mlflow-skinny, or leave --mlflow out"
+            "--mlflow: MLflow is not installed; pip install 'diptych[mlflow]', or leave --mlflow out"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
