@@ -139,7 +139,7 @@ def load_mlflow() -> Any:
         return importlib.import_module("mlflow")
     except ImportError as error:
         raise UserError(
-            "--mlflow: MLflow is not installed; pip install 'diptych[mlflow]', or leave --mlflow out"
+            "--mlflow: MLflow is not installed; pip install 'diptych[mlflow]', or leave it out"
         ) from error
 
 
