@@ -34,7 +34,7 @@ from diptych.watch import read_events, read_resources
 
 HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
-COMPILED_BY_CHILDREN = 0.1
+COMPILER_S = 0.5
 INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 
 Row = dict[str, Any]
@@ -165,7 +165,7 @@ class _Records:
             e["seconds"] for e in self.events
             if e["kind"] == "compile" and began - 1e-3 <= e["time"] < row["ended"]
         )  # fmt: skip
-        if row.get("children_s", 0.0) < COMPILED_BY_CHILDREN * seconds:
+        if row.get("children_s", 0.0) < COMPILER_S:
             seconds -= queued
         return float(max(0.0, seconds))
 

@@ -27,7 +27,7 @@ QUICK = (
     "data.source=mnist-10k", "data.image_size=28", "data.channels=1", "data.random_flip=false",
     "model.ch=32", "model.ch_mult=[1, 1]", "model.num_res_blocks=1", "model.attn_resolutions=[]",
     "model.dropout=0.0", "train.batch_size=8", "train.warmup_steps=5", "train.loss=mean",
-    "train.checkpoint_every=20", "train.grid_every=0", "train.log_every=5",
+    "train.ema_rate=0.9", "train.checkpoint_every=20", "train.grid_every=0", "train.log_every=5",
 )  # fmt: skip
 DRAWN = ("grid.png", "progress.png", "trajectory.gif", "manifest.json")
 QUICK_RUNGS = "config,data,weights,schedule"
