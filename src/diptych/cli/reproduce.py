@@ -53,7 +53,7 @@ def reproduce(preset: str, **options: Any) -> None:
     out = options["out"] or Path("studies") / preset
     study = run(request, out.resolve(), parallel=options["parallel"])
     lines = [
-        f"{stage['name']:<28}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
+        f"{stage['name']:<32}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
         f"{stage.get('reason', '')}".rstrip()
         for stage in study["stages"]
     ]
