@@ -25,14 +25,14 @@ CORE: list[set[str]] = [
 LAYERS: list[set[str]] = [
     *CORE,
     {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
-    | {"interpolation"},
+    | {"interpolation", "watch", "tracking"},
     {"interop", "predictor", "walk"},
     {"sampler", "records", "features"},
     {"inversion", "metrics", "movie", "nearest", "latents"},
-    {"model", "inputs", "trajectory"},
+    {"model", "inputs", "trajectory", "observe"},
     {"train", "sample", "starts", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor", "encoding"},
+    {"align", "sweep", "doctor", "encoding", "profiling", "reproduce", "experiments"},
     {"cli"},
     {"ddim"},
     {"", "__main__"},  # the package itself: its public names
