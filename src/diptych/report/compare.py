@@ -16,6 +16,7 @@ from diptych.config import flatten
 from diptych.errors import UserError
 from diptych.files import write_json, write_text
 from diptych.report import drawing, figures, figures_time, page, statistics
+from diptych.report.catalogue import Text
 from diptych.report.folder import check_free, new_folder
 from diptych.report.matching import (
     differences,
@@ -65,7 +66,7 @@ def compare_runs(
     reasons = mismatches(a, b)
     if matched and reasons:
         what = f"{run_a} and {run_b} cannot be compared step by step"
-        raise UserError(f"{what}: {reasons[0]}. {GO_ON}")
+        raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
     result = _content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
     drawn = _draw(pair, images, result)
@@ -78,7 +79,7 @@ def compare_runs(
 
 
 def _content(
-    pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[str]
+    pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
 ) -> Content:
     a, b = pair.a, pair.b
     environment = environment_differences(a, b)
@@ -95,10 +96,11 @@ def _content(
         | {"samples": compare_samples(*images, matched=matched) if images else None},
     }
     result["figures"] = [name for name, wanted in _wanted(result).items() if wanted]
+    said = sentences(result)
     result = plain(result)
     result["sentences"] = [
         {"key": s.key, "section": s.section, "text": s.text, "numbers": plain(s.numbers)}
-        for s in sentences(result)
+        for s in said
     ]
     return result
 
@@ -183,7 +185,9 @@ def _draw(
 
 
 def plain(value: Any) -> Any:
-    """The value with every NaN and infinity as None, and tuples as lists: what JSON can hold."""
+    """What JSON can hold: no NaN, no infinity, tuples as lists, texts in English."""
+    if isinstance(value, Text):
+        return value.en
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

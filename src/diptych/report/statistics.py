@@ -36,14 +36,10 @@ def relative_difference(a: Floats, b: Floats) -> Floats:
     return np.divide(gap, scale, out=np.where(np.isnan(scale), np.nan, 0.0), where=scale > 0)
 
 
-def common_steps(a: Run, b: Run) -> tuple[slice, slice] | None:
+def common_steps(a: Run, b: Run) -> tuple[Ints, Ints] | None:
     """Where the steps that both runs recorded stand in each, or None where there is none."""
-    first = max(int(a.step[0]), int(b.step[0]))
-    last = min(int(a.step[-1]), int(b.step[-1]))
-    if first > last:
-        return None
-    start_a, start_b, count = first - int(a.step[0]), first - int(b.step[0]), last - first + 1
-    return slice(start_a, start_a + count), slice(start_b, start_b + count)
+    both, in_a, in_b = np.intersect1d(a.step, b.step, assume_unique=True, return_indices=True)
+    return (in_a, in_b) if both.size else None
 
 
 def difference(a: Run, b: Run) -> Numbers | None:
