@@ -19,6 +19,7 @@ from diptych.cli.common import fail
 from diptych.cli.compare import compare
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
+from diptych.cli.report import report
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
@@ -66,5 +67,5 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep):
+for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, report):
     cli.add_command(verb)

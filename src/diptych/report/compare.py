@@ -68,7 +68,7 @@ def compare_runs(
         what = f"{run_a} and {run_b} cannot be compared step by step"
         raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
-    result = _content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
+    result = pair_content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
     drawn = _draw(pair, images, result)
     with new_folder(out) as build:
         for name, pngs in drawn.items():
@@ -78,9 +78,17 @@ def compare_runs(
     return result
 
 
-def _content(
+def pair_content(
     pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
 ) -> Content:
+    """The content of compare.json: numbers, differences and sentences of two runs.
+
+    Args:
+        pair: the runs and their names.
+        images: a sample folder of each, read.
+        matched: whether single steps are compared.
+        reasons: why not; see `matching.mismatches`.
+    """
     a, b = pair.a, pair.b
     environment = environment_differences(a, b)
     result: Content = {
@@ -96,8 +104,8 @@ def _content(
         | {"samples": compare_samples(*images, matched=matched) if images else None},
     }
     result["figures"] = [name for name, wanted in _wanted(result).items() if wanted]
-    said = sentences(result)
     result = plain(result)
+    said = sentences(result | {"mismatches": reasons})
     result["sentences"] = [
         {"key": s.key, "section": s.section, "text": s.text, "numbers": plain(s.numbers)}
         for s in said

@@ -101,6 +101,7 @@ class Words(string.Formatter):
             "count": lambda x: f"{x:,}",
             "steps": lambda x: f"{x:,} 步" if zh else f"{x:,} step" + "s" * (x != 1),
             "plus": lambda x: ("+" if x > 0 else "") + significant(x, 2),
+            "signed": lambda x: f"{x:+.3g}",
             "names": lambda x: (" 与 " if zh else " and ").join(x),
             "listing": lambda x: ("、" if zh else ", ").join(x),
         }
