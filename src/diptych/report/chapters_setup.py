@@ -10,7 +10,7 @@ from typing import Any
 from diptych.config import flatten
 from diptych.report.blocks import EMPTY, NONE, Block, Code, Table, grid_of
 from diptych.report.catalogue import Text, phrase, same
-from diptych.report.gather import Record
+from diptych.report.gather import Record, weights_named, weights_of
 from diptych.report.matching import INCIDENTAL, flat
 from diptych.report.records import Run
 from diptych.report.subjects import Study
@@ -140,12 +140,16 @@ def testing(study: Study) -> Iterator[Block]:
         if recorded:
             caption = words("caption.sample_recorded", run=label)
             yield Code(caption, recorded, (study.of_record(record, "environment.command"),))
-        caption = words("caption.sample_derived", run=label)
-        yield Code(caption, sample_command(study, record), (study.of_record(record, CARD),))
+        model, known = _model(study, record)
+        caption = words("caption.sample_derived" if known else "caption.sample_like", run=label)
+        command = sample_command(model, record)
+        yield Code(caption, command, (study.of_record(record, CARD),))
     for record in study.found.of("scores")[:MOST_COMMANDS]:
-        caption = words("caption.evaluate_derived", run=study.label_of(record))
+        model, known = _model(study, record)
+        caption = words("caption.evaluate_derived" if known else "caption.evaluate_like",
+                        run=study.label_of(record))  # fmt: skip
         source = study.of_record(record, "scores.metric, scores.protocol, scores.repeats")
-        yield Code(caption, evaluate_command(study, record), (source,))
+        yield Code(caption, evaluate_command(model, record), (source,))
 
 
 CARD = "solver, steps, eta, spacing, order, clip, threshold, seed, num, batch, weights"
@@ -167,11 +171,22 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def sample_command(study: Study, record: Record) -> str:
+def _model(study: Study, record: Record) -> tuple[str, bool]:
+    """The checkpoint whose weights a record names, else the run; and whether they are those."""
+    if record.run is None:
+        return "RUN", False
+    folder = study.folders[record.run]
+    held = weights_of(folder)
+    for sha in sorted(weights_named(record)):
+        if sha in held:
+            return str(folder / held[sha].relative_to(folder)), True
+    return str(folder), False
+
+
+def sample_command(model: str, record: Record) -> str:
     """`diptych sample` for the images of a manifest."""
     card = record.content
-    source = "RUN" if record.run is None else str(study.folders[record.run])
-    found = ["diptych", "sample", source, "--backend", record.backend, *_sampler(card)]
+    found = ["diptych", "sample", model, "--backend", record.backend, *_sampler(card)]
     found += ["--clip"] if card.get("clip") else ["--no-clip"]
     for key in ("seed", "num", "batch"):
         if card.get(key) is not None:
@@ -180,12 +195,11 @@ def sample_command(study: Study, record: Record) -> str:
     return shlex.join([*found, "--out", f"NEW-{record.path.parent.name}"])
 
 
-def evaluate_command(study: Study, record: Record) -> str:
+def evaluate_command(model: str, record: Record) -> str:
     """`diptych evaluate` for the scores of a file."""
     first = record.content["scores"][0]
     protocol, repeats = first.get("protocol", {}), max(1, len(first.get("repeats") or ()))
-    source = "RUN" if record.run is None else str(study.folders[record.run])
-    found = ["diptych", "evaluate", source, "--backend", record.backend or "torch"]
+    found = ["diptych", "evaluate", model, "--backend", record.backend or "torch"]
     if protocol.get("reference.name"):
         split = protocol.get("reference.split")
         found += ["--reference", f"{protocol['reference.name']}" + (f":{split}" if split else "")]

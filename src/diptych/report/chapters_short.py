@@ -22,7 +22,7 @@ VERDICTS = ("unmatched", "matched", "torn.", "run.end.", "run.gaps.", "align.fir
             "difference", "align.ladder", "align.training", "loss.ratio", "loss.end",
             "time.ratio", "time.caveat", "cost.outliers.", "memory.peak.", "samples", "score.")  # fmt: skip
 DETAILS = ("difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
-           "samples.time", "score.seeds", "align.ladder_other")  # fmt: skip
+           "samples.time", "score.seeds")  # fmt: skip
 MOST = 14
 MOST_HASHED = 50_000_000
 

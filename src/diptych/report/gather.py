@@ -74,7 +74,7 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
         search: more folders to look in.
     """
     found, seen = Gathered(), set()
-    hashes = [weights_of(run) for run in runs]
+    hashes = [set(weights_of(run)) for run in runs]
     own = {run.resolve() for run in runs}
     places = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
     places += [(folder, DEPTH_SEARCHED, None) for folder in search]
@@ -104,13 +104,25 @@ def _beside(runs: Sequence[Path]) -> Iterator[Path]:
             yield parent.parent
 
 
-def weights_of(run: Path) -> set[str]:
-    """The sha256 of all weights that a run folder still holds."""
-    found: set[str] = set()
+def weights_of(run: Path) -> dict[str, Path]:
+    """The sha256 of all weights that a run folder still holds, and the checkpoint of each."""
+    found: dict[str, Path] = {}
     for manifest in sorted(run.glob("checkpoints/*/manifest.json")):
         files = (_json(manifest) or {}).get("files", {})
-        found |= {str(sha) for sha in files.values()}
+        found |= {str(sha): manifest.parent for sha in files.values()}
     return found
+
+
+def weights_named(record: Record) -> set[str]:
+    """The sha256 of the weights that a record speaks of."""
+    content = record.content
+    if record.kind == "scores":
+        found = {score.get("subject", {}).get("weights_sha256") for score in content["scores"]}
+    elif record.kind == "sweep":
+        found = {content.get("request", {}).get("weights_sha256")}
+    else:
+        found = {content.get("weights_sha256")}
+    return {str(sha) for sha in found if sha}
 
 
 def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
@@ -163,7 +175,7 @@ def _claim(
     if record.kind in ("ladder", "training", "profile", "batches"):
         found.records.append(record)  # of a panel or of a pair, not of one run
         return
-    shas = _shas(record)
+    shas = weights_named(record)
     for i, known in enumerate(hashes):
         drawn = {r.content.get("weights_sha256") for r in found.of("samples", i)}
         if shas & (known | drawn):
@@ -174,17 +186,6 @@ def _claim(
             found.records.append(Record(record.kind, record.path, record.content, i, "name"))
             return
     found.foreign.append(record.path)
-
-
-def _shas(record: Record) -> set[str]:
-    content = record.content
-    if record.kind == "scores":
-        found = {score.get("subject", {}).get("weights_sha256") for score in content["scores"]}
-    elif record.kind == "sweep":
-        found = {content.get("request", {}).get("weights_sha256")}
-    else:
-        found = {content.get("weights_sha256")}
-    return {str(sha) for sha in found if sha}
 
 
 def _named(record: Record, name: str) -> bool:

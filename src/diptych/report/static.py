@@ -10,15 +10,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from diptych.report import drawing
 from diptych.report.blocks import Plot, Trace
 from diptych.report.drawing import LIGHT, Theme
 
 # The parts of a step; (light, dark), as the page has them too.
-PARTS = (("#7a828c", "#99a2ad"), ("#b98ac9", "#c9a3d6"), ("#0b62a8", "#62b0f2"),
-         ("#c9501c", "#f08a5d"), ("#00735a", "#45c19d"), ("#9a7b00", "#d6ba55"))  # fmt: skip
+PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),
+         ("#9a7b00", "#d6ba55"), ("#a92c64", "#f394bb"), ("#3d4650", "#d0d6dc"))  # fmt: skip
 Colours = dict[str, str]
 
 
@@ -47,7 +54,7 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]]) -> bytes:
         elif plot.from_zero:
             ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
         drawing.plain_numbers(ax)
-        _x_numbers(ax, plot)
+        _log_numbers(ax, plot)
         drawing.name_ends(ax, theme, ends)
         return drawing.png(page)
 
@@ -115,22 +122,21 @@ def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]
     return ends
 
 
-def _x_numbers(ax: Axes, plot: Plot) -> None:
-    """On a log axis of few values those values, else round numbers."""
-    if not plot.log_x:
-        return
-    values = sorted({x for trace in plot.traces for x in trace.x if not isinstance(x, str)})
-    show = FuncFormatter(lambda value, _: f"{value:,.6g}")
-    if len(values) <= 8:
-        ax.xaxis.set_major_locator(FixedLocator(values))
+def _log_numbers(ax: Axes, plot: Plot) -> None:
+    """On a log axis the values themselves where they are few, else 1, 2 and 5, or powers of 10."""
+    show = FuncFormatter(lambda value, _: f"{value:,.6g}".replace("e-0", "e-"))
+    if plot.log_x:
+        values = sorted({x for trace in plot.traces for x in trace.x if not isinstance(x, str)})
+        few = len(values) <= 8
+        if few:
+            ax.margins(x=0.06)
+        ax.xaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.margins(x=0.06)
-    ax.xaxis.set_major_formatter(show)
-    if len(values) > 8:
-        low, high = np.log10(values[0]), np.log10(values[-1])
-        ticks = 10 ** np.linspace(low, high, 5)
-        ax.xaxis.set_major_locator(FixedLocator([float(f"{t:.2g}") for t in ticks]))
-        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(show)
+    low, high = ax.get_ylim()
+    if plot.log_y and high > 1000 * low:
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(show)
 
 
 def _floats(values: Sequence[float | None]) -> Any:

@@ -88,7 +88,7 @@ class Words(string.Formatter):
             return value.within(self.language)
         if format_spec in ("ratio", "range"):
             return self._interval(value, format_spec)
-        if format_spec.startswith("sig"):
+        if format_spec.startswith("sig") and format_spec[3:].isdigit():
             return significant(value, int(format_spec[3:]))
         if format_spec == "share":
             percent = significant(100.0 * value, 2 if value < 0.0995 else 3)

@@ -42,8 +42,8 @@
   function axis(title, log) {
     return {
       title: { text: title, standoff: 8 }, type: log ? "log" : undefined, gridcolor: colour("line"),
-      linecolor: colour("line"), zeroline: false, automargin: true, exponentformat: "power", nticks: log ? 6 : undefined,
-      dtick: undefined, tickfont: { color: colour("soft") },
+      linecolor: colour("line"), zeroline: false, automargin: true, separatethousands: true, nticks: log ? 7 : undefined,
+      tickformat: log ? "~g" : undefined, hoverformat: ",.4~g", tickfont: { color: colour("soft") },
     };
   }
 
@@ -75,7 +75,8 @@
       const figure = figures[place.dataset.figure];
       const width = place.parentElement.clientWidth;
       if (!width) continue;
-      Plotly.react(place, traces(figure), layout(figure, width), config);
+      Plotly.purge(place); // drawn anew: bars that are only updated keep scales of the old ones
+      Plotly.newPlot(place, traces(figure), layout(figure, width), config);
       place.parentElement.classList.add("drawn");
     }
   }
@@ -106,6 +107,12 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => { if (innerWidth !== last) { last = innerWidth; draw(); } }, 150);
   });
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const each of opened) each.open = true;
+  });
+  addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
   last = innerWidth;
   draw();
 })();
