@@ -11,6 +11,7 @@ from diptych.files import read_json
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, Table, grid_of
 from diptych.report.catalogue import phrase, same
+from diptych.report.chapters_setup import told
 from diptych.report.pairing import Compared
 from diptych.report.resources import attribution, column, rows_of
 from diptych.report.subjects import Study
@@ -227,8 +228,8 @@ def _sampled(study: Study) -> Iterator[Table]:
     cards = [read_json(record.path) for record in records]
     keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
             "network_calls")  # fmt: skip
-    rows = [(same(key.replace("_", " ")), [None if card.get(key) is None else str(card[key])
-                                           for card in cards]) for key in keys]  # fmt: skip
+    rows = [(same(key.replace("_", " ")), [told(card.get(key)) for card in cards])
+            for key in keys]  # fmt: skip
     spent = [card.get("seconds_per_image") for card in cards]
     rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))
     names = [f"{study.label_of(record)}: {record.path.parent.name}" for record in records]

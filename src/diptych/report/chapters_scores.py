@@ -100,7 +100,7 @@ def _table(study: Study, measured: Sequence[Measured]) -> Table:
         against = f"{p['reference.name']}{split}" if p.get("reference.name") else "\N{EN DASH}"
         rows.append([
             same(score.metric), same(study.label_of(record)), same(number(score.value)),
-            same(interval(score.interval)) if score.interval else NONE,
+            _range(interval(score.interval)) if score.interval else NONE,
             same(f"{max(1, len(score.repeats))} x {p.get('num')}"), same(against),
             same(score.protocol_id),
         ])  # fmt: skip
@@ -173,6 +173,10 @@ def _sweep_table(
     return Table(caption, head, rows, (source,))
 
 
+def _range(text: str) -> Text:
+    return Text(text, text.replace(" to ", " 至 "))
+
+
 def _number(value: Any, digits: int = 4) -> Text:
     return same(significant(value, digits)) if isinstance(value, (int, float)) else NONE
 
@@ -181,7 +185,7 @@ def _with_interval(cell: dict[str, Any], metric: str) -> Text:
     value, low, high = (cell.get(key) for key in (metric, f"{metric}_low", f"{metric}_high"))
     if low is None or high is None or value is None:
         return _number(value)
-    return same(f"{number(value)} ({interval((low, high))})")
+    return _range(f"{number(value)} ({interval((low, high))})")
 
 
 def _sweep_figure(

@@ -91,8 +91,7 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
                 unclaimed.append(record)
     for record in sorted(unclaimed, key=lambda r: r.kind != "samples"):  # scores go by samples
         _claim(record, runs, hashes, found)
-    order = {kind: i for i, kind in enumerate(("samples", *KINDS.values()))}
-    found.records.sort(key=lambda r: (order[r.kind], -1 if r.run is None else r.run, str(r.path)))
+    found.records.sort(key=lambda r: str(r.path))
     return found
 
 

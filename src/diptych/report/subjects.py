@@ -110,15 +110,25 @@ def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) 
             raise UserError(f"{folder}: no such folder to search")
     runs = [read_run(folder, strict=False) for folder in folders]
     _check_common(folders, runs)
+    found = gather(folders, search)
+    panels = [run.backend for run in runs]
+    found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
     return Study(
         out=out,
         folders=tuple(folders),
         runs=tuple(runs),
         labels=tuple(_labels(runs)),
         pairings=tuple(_pairings(runs)),
-        found=gather(folders, search),
+        found=found,
         colours=tuple(_colours([run.backend for run in runs])),
     )
+
+
+def _rank(record: Record, panels: Sequence[str]) -> tuple[str, int]:
+    """Records of a kind in the order of the runs, or of the panels as they ran."""
+    if record.run is not None:
+        return record.kind, record.run
+    return record.kind, panels.index(record.backend) if record.backend in panels else MOST_RUNS
 
 
 def _check_common(folders: Sequence[Path], runs: Sequence[Run]) -> None:

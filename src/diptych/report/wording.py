@@ -121,7 +121,7 @@ class Words(string.Formatter):
         return f"{low:.{decimals}f}{between}{high:.{decimals}f}"
 
 
-def fill(template: Text, **numbers: Any) -> Text:
+def fill(template: Text, /, **numbers: Any) -> Text:
     """The template with its numbers, in both languages; `numbers` hold only what it names."""
     for form in (template.en, template.zh):
         named = {n.split("[")[0] for _, n, _, _ in string.Formatter().parse(form) if n}
@@ -130,12 +130,12 @@ def fill(template: Text, **numbers: Any) -> Text:
                   for language in ("en", "zh")))  # fmt: skip
 
 
-def words(template: str, **numbers: Any) -> Text:
+def words(template: str, /, **numbers: Any) -> Text:
     """The catalogue's template of this key, with its numbers."""
     return fill(phrase(template), **numbers)
 
 
-def say(key: str, section: str, template: str, **numbers: Any) -> Sentence:
+def say(key: str, section: str, template: str, /, **numbers: Any) -> Sentence:
     """The sentence that the catalogue's `template` and `numbers` make."""
     return Sentence(key, section, words(template, **numbers), numbers)
 

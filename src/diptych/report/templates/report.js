@@ -39,8 +39,22 @@
     return found;
   }
 
-  function axis(title, log) {
+  // 1, 2, 5, 10 ... or, over many decades, powers of ten alone; the few values themselves.
+  function ticks(values) {
+    const known = [...new Set(values.filter((v) => typeof v === "number" && v > 0))].sort((a, b) => a - b);
+    if (known.length <= 8) return known;
+    const [low, high] = [known[0], known[known.length - 1]];
+    const found = [];
+    for (let k = Math.floor(Math.log10(low)); k <= Math.ceil(Math.log10(high)); k++) {
+      for (const m of high / low > 2000 ? [1] : [1, 2, 5]) found.push(Number(`${m}e${k}`));
+    }
+    return found.filter((v) => v >= low / 1.3 && v <= high * 1.3);
+  }
+
+  function axis(title, log, values) {
+    const marked = log ? ticks(values) : [];
     return {
+      ...(marked.length > 1 && { tickmode: "array", tickvals: marked }),
       title: { text: title, standoff: 8 }, type: log ? "log" : undefined, gridcolor: colour("line"),
       linecolor: colour("line"), zeroline: false, automargin: true, separatethousands: true, nticks: log ? 7 : undefined,
       tickformat: log ? "~g" : undefined, hoverformat: ",.4~g", tickfont: { color: colour("soft") },
@@ -48,10 +62,12 @@
   }
 
   function layout(figure, width) {
-    const x = axis(say(figure.x), figure.log_x);
-    const y = axis(say(figure.y), figure.log_y);
+    const xs = figure.traces.flatMap((trace) => trace.x);
+    const x = axis(say(figure.x), figure.log_x, xs);
+    const y = axis(say(figure.y), figure.log_y, figure.traces.flatMap((t) => [...t.y, ...(t.low ?? []), ...(t.high ?? [])]));
     x.showgrid = false;
-    if (figure.texts) x.type = "category";
+    if (figure.texts) Object.assign(x, { type: "category", range: [-0.6, new Set(xs).size - 0.4] });
+    else if (!figure.log_x && new Set(xs).size <= 20 && xs.every(Number.isInteger)) x.tickmode = "array", x.tickvals = [...new Set(xs)];
     if (figure.y_range) y.range = figure.y_range;
     else if (figure.from_zero) y.rangemode = "tozero";
     const names = figure.traces.map((trace) => say(trace.label).length);
@@ -78,6 +94,17 @@
       Plotly.purge(place); // drawn anew: bars that are only updated keep scales of the old ones
       Plotly.newPlot(place, traces(figure), layout(figure, width), config);
       place.parentElement.classList.add("drawn");
+      place.on("plotly_relayout", (change) => zoomed(place, change));
+    }
+  }
+
+  // Marks chosen for the whole figure are too few within a part of it.
+  function zoomed(place, change) {
+    for (const name of ["xaxis", "yaxis"]) {
+      if (place.layout[name].tickvals && (`${name}.range[0]` in change || change[`${name}.autorange`])) {
+        const mode = `${name}.range[0]` in change ? "auto" : "array";
+        if (place.layout[name].tickmode !== mode) Plotly.relayout(place, { [`${name}.tickmode`]: mode });
+      }
     }
   }
 
