@@ -229,4 +229,3 @@ def _own_every(study: Study) -> Iterator[Table]:
             caption = words("caption.every_one", a=study.labels[i], stride=STRIDE)
             head = [phrase("column.step"), same("loss")]
             yield Table(caption, head, rows, study.metrics("step, loss", i), long=True)
-

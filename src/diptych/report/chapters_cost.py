@@ -236,5 +236,3 @@ def _sampled(study: Study) -> Iterator[Table]:
     sources = tuple(study.of_record(record, "seconds_per_image, " + ", ".join(keys))
                     for record in records)  # fmt: skip
     yield grid_of(phrase("caption.sampled"), names, rows, sources)
-
-

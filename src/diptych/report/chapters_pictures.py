@@ -29,7 +29,7 @@ from diptych.report.samples import (
     open_samples,
 )
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, cite, say, words
+from diptych.report.wording import Sentence, Source, cite, say, words
 
 MOST_FOLDERS = 8
 MOST_GIF_BYTES = 1_200_000
@@ -81,9 +81,10 @@ def _alike(opened: Opened) -> Iterator[tuple[tuple[Record, Samples], tuple[Recor
     for j, second in enumerate(opened):
         for first in opened[:j]:
             apart = (first[0].run, first[0].backend) != (second[0].run, second[0].backend)
-            if apart and not compare_samples(first[1], second[1], matched=False)[
-                "card_differences"
-            ]:
+            if (
+                apart
+                and not compare_samples(first[1], second[1], matched=False)["card_differences"]
+            ):
                 yield first, second
                 break
 
@@ -93,7 +94,8 @@ def _grids(
     opened: Opened,
     alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
 ) -> Iterator[Gallery]:
-    found, sources = [], []
+    found: list[Picture] = []
+    sources: list[Source] = []
     for record, samples in opened:
         label = study.label_of(record)
         n = min(SIDE * SIDE, len(samples.images))
@@ -126,7 +128,9 @@ def _progress(
     opened: Opened,
     alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
 ) -> Iterator[Gallery]:
-    found, sources, read = [], [], {}
+    found: list[Picture] = []
+    sources: list[Source] = []
+    read: dict[Path, Pixels] = {}
     for record, samples in opened:
         path = samples.folder / "progress.png"
         pixels = _pixels(path)
@@ -148,7 +152,9 @@ def _progress(
 
 
 def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
-    found, sources, left = [], [], MOST_GIF_BYTES
+    found: list[Picture] = []
+    sources: list[Source] = []
+    left = MOST_GIF_BYTES
     for record, samples in opened:
         for path in sorted(samples.folder.glob("*.gif")):
             size, label = path.stat().st_size, study.label_of(record)
@@ -169,7 +175,8 @@ def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
 
 
 def _training_grids(study: Study) -> Iterator[Gallery]:
-    found, sources = [], []
+    found: list[Picture] = []
+    sources: list[Source] = []
     for i, folder in enumerate(study.folders):
         paths = sorted((folder / "grids").glob("step-*.png"))
         if not paths or _pixels(paths[-1]) is None:

@@ -20,6 +20,7 @@ SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform
          "threads", "device", "device_name")  # fmt: skip
 DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256", "dataset_origin")
 MOST_COMMANDS = 12
+LOAD = "from diptych.data import load_dataset; print(load_dataset({name!r}, {split!r}).sha256)"
 
 
 def told(value: Any) -> str | None:
@@ -77,12 +78,10 @@ def data(study: Study) -> Iterator[Block]:
     yield grid_of(phrase("caption.data"), study.labels, rows, tuple(sources))
     wanted = dict.fromkeys((r.config.data.source, r.config.data.split) for r in study.runs)
     lines = [
-        "python -c " + shlex.quote(
-            f"from diptych.data import load_dataset; print(load_dataset({name!r}, {split!r}).sha256)"
-        )
+        f"python -c {shlex.quote(LOAD.format(name=name, split=split))}"
         for name, split in wanted
         if not Path(name).exists()
-    ]  # fmt: skip
+    ]
     if lines:
         files = tuple(study.source(i, "config.yaml", "data.source, data.split")
                       for i in _each(study))  # fmt: skip

@@ -18,11 +18,15 @@ from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, say, seconds, significant, words
 
 # Which sentences stand at the top too, by the beginning of their keys, in this order.
-VERDICTS = ("unmatched", "matched", "torn.", "run.end.", "run.gaps.", "align.first",
-            "difference", "align.ladder", "align.training", "loss.ratio", "loss.end",
-            "time.ratio", "time.caveat", "cost.outliers.", "memory.peak.", "samples", "score.")  # fmt: skip
-DETAILS = ("difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
-           "samples.time", "score.seeds")  # fmt: skip
+VERDICTS = (
+    "unmatched", "matched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
+    "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
+    "cost.outliers.", "memory.peak.", "samples", "score.",
+)  # fmt: skip
+DETAILS = (
+    "difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
+    "samples.time", "score.seeds",
+)  # fmt: skip
 MOST = 14
 MOST_HASHED = 50_000_000
 
@@ -145,4 +149,3 @@ def unique(sentences: Sequence[Block]) -> list[Block]:
             seen.add(block.words)
         found.append(block)
     return found
-

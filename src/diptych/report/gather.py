@@ -73,10 +73,11 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
         runs: run folders that exist.
         search: more folders to look in.
     """
-    found, seen = Gathered(), set()
+    found = Gathered()
+    seen: set[Path] = set()
     hashes = [set(weights_of(run)) for run in runs]
     own = {run.resolve() for run in runs}
-    places = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
+    places: list[tuple[Path, int, int | None]] = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
     places += [(folder, DEPTH_SEARCHED, None) for folder in search]
     places += [(folder, DEPTH_BESIDE, None) for folder in dict.fromkeys(_beside(runs))]
     unclaimed: list[Record] = []

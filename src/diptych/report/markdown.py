@@ -13,9 +13,7 @@ from diptych.report.wording import Sentence, Source
 FILES = {"en": "report.md", "zh": "report.zh.md"}
 
 
-def write(
-    folder: Path, title: Text, sections: Sequence[Section], order: Mapping[str, int]
-) -> None:
+def write(folder: Path, title: Text, sections: Sequence[Section], order: Mapping[str, int]) -> None:
     """report.md, report.zh.md and every figure and picture of them."""
     for section in sections:
         for block in section.blocks:

@@ -140,8 +140,9 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
         epoch=epochs,
         synced=np.array([row["synced"] for row in rows], dtype=np.bool_),
         torn=torn,
-        gaps=tuple((int(steps[i]) + 1, int(steps[i + 1]) - 1)
-                   for i in np.flatnonzero(np.diff(steps) != 1)),
+        gaps=tuple(
+            (int(steps[i]) + 1, int(steps[i + 1]) - 1) for i in np.flatnonzero(np.diff(steps) != 1)
+        ),
         repeated=total - len(rows),
         **{key: np.array([row[key] for row in rows], dtype=np.float64) for key in OPTIONAL},
     )

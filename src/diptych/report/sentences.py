@@ -1,8 +1,8 @@
 """Every sentence of a comparison, computed from its numbers.
 
-Which template of the catalogue is used depends on the numbers too, so that no claim stands in the text that they
-do not carry: a run is called slower, or a loss higher, only where the 95 % interval of their
-ratio leaves out 1; otherwise the sentence says that no difference is shown.
+Which template of the catalogue is used depends on the numbers too, so that no claim stands in the
+text that they do not carry: a run is called slower, or a loss higher, only where the 95 % interval
+of their ratio leaves out 1; otherwise the sentence says that no difference is shown.
 """
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:
             excess=first["excess_s"],
             share=first["excess_s"] / slow["excess_s"],
             first=FIRST_STEPS,
-            resumes=words("time.first_resumes", n=starts)
-            if starts > 1
-            else phrase("term.nothing"),
+            resumes=words("time.first_resumes", n=starts) if starts > 1 else phrase("term.nothing"),
         )
 
 

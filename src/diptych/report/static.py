@@ -59,9 +59,7 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]]) -> bytes:
         return drawing.png(page)
 
 
-def _draw(
-    ax: Axes, theme: Theme, plot: Plot, colours: Colours
-) -> list[tuple[float, str, str]]:
+def _draw(ax: Axes, theme: Theme, plot: Plot, colours: Colours) -> list[tuple[float, str, str]]:
     if any(trace.kind == "bars" for trace in plot.traces):
         return _bars(ax, plot, colours)
     categories = [x for trace in plot.traces for x in trace.x if isinstance(x, str)]
@@ -89,7 +87,7 @@ def _line(ax: Axes, trace: Trace, x: Any, y: Any, colour: str, order: int) -> No
         else:
             ax.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     style = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}[trace.dash]
-    marker = "o" if trace.kind == "points" or x.size <= 60 and x.size != 2 else ""
+    marker = "o" if trace.kind == "points" or (x.size <= 60 and x.size != 2) else ""
     ax.plot(x, y, color=colour, linestyle=style, linewidth=1.5, marker=marker, markersize=3.8,
             zorder=order)  # fmt: skip
 
