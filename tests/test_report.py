@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -110,6 +111,14 @@ def test_the_whole_study(tmp_path: Path) -> None:
     assert table(content, "Parts of a training step")["backward"][0] == "200 ms (62 %)"
     assert said(content, "cost.batches.jittor")[0]["numbers"]["first"] == 40.0
     assert "not those of the runs" in said(content, "align.ladder_other")[0]["en"]
+
+
+def test_the_bundle_is_the_published_one() -> None:
+    """Unchanged, and the file beside it says which."""
+    folder = Path(report_module.__file__).parent / "assets"
+    sha256 = hashlib.sha256((folder / "plotly-basic.min.js").read_bytes()).hexdigest()
+    assert sha256 in (folder / "README.md").read_text()
+    assert "MIT" in (folder / "plotly.LICENSE").read_text()
 
 
 def test_markdown_in_both_languages_with_its_pictures(tmp_path: Path, undrawn: None) -> None:

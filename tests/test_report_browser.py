@@ -98,7 +98,9 @@ def test_language_is_switched_in_text_and_figures(browser: Any, page_file: Path)
         assert page.locator("html").get_attribute("lang") == "zh-CN"
         assert page.locator("h2", has_text="性能 log").is_visible()
         assert not page.get_by_text("Performance log", exact=True).first.is_visible()
-        assert "单步秒数" in page.locator('.plot[data-figure="step-time-distribution"]').inner_text()
+        assert (
+            "单步秒数" in page.locator('.plot[data-figure="step-time-distribution"]').inner_text()
+        )
         assert "实验报告" in page.title()
         page.reload()
         assert page.locator("html").get_attribute("data-lang") == "zh"  # it is remembered
