@@ -245,6 +245,26 @@ def test_a_long_run_is_thinned_and_keeps_its_peak(tmp_path: Path, undrawn: None)
     assert "median of 9 steps at a time; band: least to most of them" in page
 
 
+def test_odd_runs_are_drawn_too(tmp_path: Path) -> None:
+    """One step; nothing synchronised, no memory; no loss that is a number; a bare environment."""
+
+    def bare(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"synced": False, "memory_mb": None}
+
+    def lost(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"loss": None}
+
+    one = make_run(tmp_path / "one", "torch", make_rows(1))
+    dull = make_run(tmp_path / "dull", "torch", make_rows(30, change=bare), seed=1)
+    blank = make_run(tmp_path / "blank", "jittor", make_rows(30, change=lost))
+    (blank / "environment.json").write_text('{"backend": "jittor"}')
+    content = report_runs([one, dull, blank], tmp_path / "out", markdown_too=True)
+    assert "so it has no step times" in said(content, "time.none.dull")[0]["en"]
+    assert said(content, "loss.not_finite.blank", "losses")
+    for run in (one, dull, blank):
+        report_runs([run], tmp_path / f"out-{run.name}")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

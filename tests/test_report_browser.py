@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def test_it_can_be_used_by_keyboard_and_by_ear(browser: Any, page_file: Path) ->
         page = shown.drawn().page
         levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
         assert levels[0] == 1 and levels.count(1) == 1
-        assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b - a <= 1 for a, b in pairwise(levels))
         assert page.locator("main").count() == 1
         assert page.evaluate("[...document.images].every(image => image.alt.length > 10)")
         assert page.evaluate(

@@ -124,10 +124,14 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
     rungs = content.get("rungs") or []
     source = study.of_record(record, "rungs, mutations, passed, first_failure, config_identity")
     planted = content.get("mutations") or []
-    if content.get("passed"):
+    passed = sum(rung.get("verdict") == "pass" for rung in rungs)
+    if content.get("passed") and not planted:
+        said = say("align.ladder", "alignment", "align.ladder_unplanted", rungs=len(rungs),
+                   passed=passed)  # fmt: skip
+    elif content.get("passed"):
+        caught = sum(m.get("verdict") == "pass" for m in planted)
         said = say("align.ladder", "alignment", "align.ladder_pass", rungs=len(rungs),
-                   caught=sum(m.get("verdict") == "pass" for m in planted),
-                   planted=len(planted))  # fmt: skip
+                   passed=passed, caught=caught, planted=len(planted))  # fmt: skip
     else:
         failed = (content.get("first_failure") or {}).get("rung")
         failed = failed or next((r["rung"] for r in rungs if r.get("verdict") == "fail"), "?")

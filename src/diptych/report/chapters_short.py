@@ -21,13 +21,14 @@ from diptych.report.wording import Sentence, Source, say, seconds, significant, 
 VERDICTS = (
     "unmatched", "matched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
-    "cost.outliers.", "memory.peak.", "samples", "score.",
+    "cost.outliers.", "memory.peak.", "pictures.weights",
+    "samples", "score.",
 )  # fmt: skip
 DETAILS = (
     "difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
     "samples.time", "score.seeds",
 )  # fmt: skip
-MOST = 14
+MOST = 16
 MOST_HASHED = 50_000_000
 
 

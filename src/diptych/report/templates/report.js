@@ -57,7 +57,7 @@
       ...(marked.length > 1 && { tickmode: "array", tickvals: marked }),
       title: { text: title, standoff: 8 }, type: log ? "log" : undefined, gridcolor: colour("line"),
       linecolor: colour("line"), zeroline: false, automargin: true, separatethousands: true, nticks: log ? 7 : undefined,
-      tickformat: log ? "~g" : undefined, hoverformat: ",.4~g", tickfont: { color: colour("soft") },
+      tickformat: log ? "~g" : ",", hoverformat: ",.4~g", tickfont: { color: colour("soft") },
     };
   }
 
