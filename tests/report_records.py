@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
+from diptych.checkpoint import weights_sha256
 from diptych.metrics.score import Score, combine
 from synthetic_runs import make_rows, make_run, make_samples
 
-WEIGHTS = {"torch": "a" * 64, "jittor": "b" * 64}
+ARRAYS = {panel: {"w": np.full(3, i, np.float32)} for i, panel in enumerate(("torch", "jittor"))}
+WEIGHTS = {panel: weights_sha256(arrays) for panel, arrays in ARRAYS.items()}
 
 
 def write(path: Path, content: Any) -> Path:
@@ -21,10 +25,12 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def hold_weights(run: Path, sha256: str, step: int = 100) -> None:
-    """A checkpoint's manifest, which says which weights the run holds."""
+def hold_weights(run: Path, panel: str, step: int = 100) -> Path:
+    """A checkpoint with the weights of WEIGHTS[panel]."""
     folder = run / "checkpoints" / f"step-{step:08d}"
-    write(folder / "manifest.json", {"step": step, "files": {"ema.safetensors": sha256}})
+    folder.mkdir(parents=True)
+    save_file(ARRAYS[panel], folder / "ema.safetensors")
+    return folder
 
 
 def make_scores(
@@ -112,7 +118,7 @@ def whole_study(folder: Path, steps: int = 450) -> list[Path]:
                          compile_s=60.0 if other else 0.0)  # fmt: skip
         run = make_run(folder / "runs" / f"{panel}-seed0", panel, rows,
                        environment={"dataset_images": 12800, "dataset": "mnist"})  # fmt: skip
-        hold_weights(run, WEIGHTS[panel])
+        hold_weights(run, panel)
         watch(run)
         samples = make_samples(
             run / "samples" / "ddim-50", panel, flipped=9 * other,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
@@ -80,7 +81,7 @@ def _is_sentence_key(key: str) -> bool:
     return key in {"align.ladder", "run.end"} or key.endswith(".")
 
 
-def test_the_whole_study(tmp_path: Path) -> None:
+def test_the_whole_study(tmp_path: Path, undrawn: None) -> None:
     """Everything that may lie in and beside two runs is found, and every number has a record."""
     runs = whole_study(tmp_path)
     out = tmp_path / "report"
@@ -110,6 +111,10 @@ def test_the_whole_study(tmp_path: Path) -> None:
     assert table(content, "Seconds per batch")["1"] == ["1.20", "40.0"]
     assert table(content, "Parts of a training step")["backward"][0] == "200 ms (62 %)"
     assert said(content, "cost.batches.jittor")[0]["numbers"]["first"] == 40.0
+    page = (out / "index.html").read_text("utf-8")
+    checkpoint = hold_weights(runs[0], "torch", step=200).parent / "step-00000100"
+    assert f"diptych sample {checkpoint} --backend torch --solver ddim --steps 50" in page
+    assert "the run no longer holds" not in page
     assert "not those of the runs" in said(content, "align.ladder_other")[0]["en"]
 
 
@@ -197,7 +202,7 @@ def test_nothing_is_better_without_an_interval(tmp_path: Path, undrawn: None) ->
     """One set each, and unlike protocols: no verdict, and the reason."""
     runs = [make_run(tmp_path / p, p, make_rows(20)) for p in ("torch", "jittor")]
     for run, panel in zip(runs, ("torch", "jittor"), strict=True):
-        hold_weights(run, {"torch": "a" * 64, "jittor": "b" * 64}[panel])
+        hold_weights(run, panel)
     make_scores(tmp_path / "one.json", "torch", {"fid": [3.0], "kid": [1.0, 1.1, 0.9]})
     make_scores(tmp_path / "two.json", "jittor", {"fid": [9.0]})
     make_scores(tmp_path / "three.json", "jittor", {"kid": [5.0, 5.1, 4.9]}, num=100)
@@ -224,11 +229,14 @@ def test_records_of_other_runs_are_left_out_and_counted(tmp_path: Path, undrawn:
     make_samples(tmp_path / "strange", "torch", card={"weights_sha256": "c" * 64})
     named = make_samples(tmp_path / "named", "torch",
                          card={"weights_from": "a", "weights_sha256": "d" * 64})  # fmt: skip
+    by_command = {"environment": {"command": ["diptych", "sample", "runs/a/checkpoints/step-3"]},
+                  "weights_from": "step-3", "weights_sha256": "e" * 64}  # fmt: skip
+    told = make_samples(tmp_path / "told", "torch", card=by_command)
     (tmp_path / "broken.json").write_text("{")
     content = report_runs([run], tmp_path / "out")
     assert content["records_left_out"] == 1
     shown = {r["file"] for s in said(content, "pictures.weights") for r in s["records"]}
-    assert shown == {f"../{named.name}/manifest.json"}
+    assert shown == {f"../{each.name}/manifest.json" for each in (named, told)}
     assert "the run no longer holds those weights" in (tmp_path / "out/index.html").read_text()
 
 
@@ -261,8 +269,10 @@ def test_odd_runs_are_drawn_too(tmp_path: Path) -> None:
     content = report_runs([one, dull, blank], tmp_path / "out", markdown_too=True)
     assert "so it has no step times" in said(content, "time.none.dull")[0]["en"]
     assert said(content, "loss.not_finite.blank", "losses")
-    for run in (one, dull, blank):
+    for run in (one, blank):
         report_runs([run], tmp_path / f"out-{run.name}")
+    with Image.open(tmp_path / "out" / "loss.png") as image:
+        assert image.width == 1344 and len(set(image.convert("L").getdata())) > 20
 
 
 @pytest.mark.parametrize(

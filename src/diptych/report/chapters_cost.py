@@ -222,7 +222,7 @@ def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
 
 
 def _sampled(study: Study) -> Iterator[Table]:
-    records = study.found.of("samples")[:6]
+    records = study.found.pictures()[:6]
     if not records:
         return
     cards = [read_json(record.path) for record in records]

@@ -39,15 +39,15 @@ Opened = list[tuple[Record, Samples]]
 def pictures(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
     """Everything that was drawn, and how far the panels' images are apart."""
     opened: Opened = []
-    records = study.found.of("samples")
-    for record in records[:MOST_FOLDERS]:
+    records = study.found.pictures()[:MOST_FOLDERS]
+    for record in records:
         try:
             opened.append((record, open_samples(record.path.parent, most=SIDE * SIDE)))
         except UserError:
             path, why = record.path.parent.name, phrase("pictures.incomplete")
             yield say(f"pictures.left.{path}", "pictures", "pictures.left", path=path, reason=why)
-    if len(records) > MOST_FOLDERS:
-        n = len(records) - MOST_FOLDERS
+    if len(study.found.of("samples")) > len(records):
+        n = len(study.found.of("samples")) - len(records)
         yield say("pictures.more", "pictures", "pictures.more", n=n)
     yield from _whose(study, opened)
     alike = list(_alike(opened))

@@ -132,7 +132,7 @@ def planned(run: Run) -> int | None:
 
 def testing(study: Study) -> Iterator[Block]:
     """The commands that sampled and that measured: as recorded, and as the records give them."""
-    for record in study.found.of("samples")[:MOST_COMMANDS]:
+    for record in study.found.pictures()[:MOST_COMMANDS]:
         label = study.label_of(record)
         about = record.content.get("environment") or {}
         recorded = recorded_command(about.get("command"), "sample")

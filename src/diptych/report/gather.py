@@ -2,7 +2,8 @@
 
     in the run folder          belongs to the run
     beside it, or in --search  belongs to the run whose weights it names (by sha256 among the run's
-                               checkpoints, else by the run's name); what belongs to none is left
+                               checkpoints, else by the run's name, which the record or
+                               its command gives); what belongs to none is left
                                out and counted
 
 A record is known by what stands in it (`kind`), not by its name. Other runs that lie beside are
@@ -15,8 +16,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from diptych.checkpoint import all_checkpoints, read_safetensors, weights_sha256
+from diptych.errors import UserError
 
 KINDS = {
     "diptych scores": "scores",
@@ -30,6 +35,7 @@ SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
 MOST_BYTES = 20_000_000
 MOST_FOLDERS = 2000
+MOST_SHOWN = 2  # sample folders of a run
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,15 @@ class Gathered:
         """The records of a kind, of one run where given."""
         return [r for r in self.records if r.kind == kind and run in (None, r.run)]
 
+    def pictures(self) -> list[Record]:
+        """Some sample folders of each run, in turns; first those with a GIF, and not deep down."""
+        ranked: list[tuple[int, int, Record]] = []
+        for run in dict.fromkeys(r.run for r in self.of("samples")):
+            own = [r for r in self.of("samples") if r.run == run]
+            own.sort(key=lambda r: (not any(r.path.parent.glob("*.gif")), len(r.path.parts)))
+            ranked += [(i, run or 0, r) for i, r in enumerate(own[:MOST_SHOWN])]
+        return [r for *_, r in sorted(ranked, key=lambda entry: entry[:2])]
+
 
 def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
     """The records of these run folders.
@@ -75,7 +90,6 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
     """
     found = Gathered()
     seen: set[Path] = set()
-    hashes = [set(weights_of(run)) for run in runs]
     own = {run.resolve() for run in runs}
     places: list[tuple[Path, int, int | None]] = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
     places += [(folder, DEPTH_SEARCHED, None) for folder in search]
@@ -91,7 +105,7 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
             else:
                 unclaimed.append(record)
     for record in sorted(unclaimed, key=lambda r: r.kind != "samples"):  # scores go by samples
-        _claim(record, runs, hashes, found)
+        _claim(record, runs, found)
     found.records.sort(key=lambda r: str(r.path))
     return found
 
@@ -105,12 +119,24 @@ def _beside(runs: Sequence[Path]) -> Iterator[Path]:
 
 
 def weights_of(run: Path) -> dict[str, Path]:
-    """The sha256 of all weights that a run folder still holds, and the checkpoint of each."""
+    """The identity of all weights that a run folder still holds, and the checkpoint of each."""
     found: dict[str, Path] = {}
-    for manifest in sorted(run.glob("checkpoints/*/manifest.json")):
-        files = (_json(manifest) or {}).get("files", {})
-        found |= {str(sha): manifest.parent for sha in files.values()}
+    for checkpoint in all_checkpoints(run):
+        for group in ("ema", "raw"):
+            file = checkpoint / f"{group}.safetensors"
+            if file.is_file():
+                identity = _identity(file.resolve(), file.stat().st_mtime_ns)
+                found |= {identity: checkpoint} if identity else {}
     return found
+
+
+@cache
+def _identity(file: Path, _changed: int) -> str | None:
+    """The sha256 by which manifests and scores name weights; None for a damaged file."""
+    try:
+        return weights_sha256(read_safetensors(file))
+    except UserError:
+        return None
 
 
 def weights_named(record: Record) -> set[str]:
@@ -168,17 +194,15 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _claim(
-    record: Record, runs: Sequence[Path], hashes: Sequence[set[str]], found: Gathered
-) -> None:
+def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
     """Give the record to the run it belongs to, or count it as foreign."""
     if record.kind in ("ladder", "training", "profile", "batches"):
         found.records.append(record)  # of a panel or of a pair, not of one run
         return
     shas = weights_named(record)
-    for i, known in enumerate(hashes):
+    for i, run in enumerate(runs):
         drawn = {r.content.get("weights_sha256") for r in found.of("samples", i)}
-        if shas & (known | drawn):
+        if shas & (set(weights_of(run)) | drawn):
             found.records.append(Record(record.kind, record.path, record.content, i, "weights"))
             return
     for i, run in enumerate(runs):
@@ -190,8 +214,15 @@ def _claim(
 
 def _named(record: Record, name: str) -> bool:
     if record.kind == "samples":
-        return bool(record.content.get("weights_from") == name)
+        command = (record.content.get("environment") or {}).get("command") or []
+        runs = {_run_of(Path(str(word))).name for word in command[2:]}
+        return record.content.get("weights_from") == name or name in runs
     return record.path.stem == name or record.path.stem.startswith(f"{name}-")
+
+
+def _run_of(place: Path) -> Path:
+    """The run folder of a checkpoint's path; any other path as it is."""
+    return place.parent.parent if place.parent.name == "checkpoints" else place
 
 
 def _same_panel(record: Record, run: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import UserError
 from diptych.report.records import Floats
 
 
@@ -46,5 +47,8 @@ def attribution(run: Path) -> dict[str, Any] | None:
     """The causes of the slow steps, as `diptych.report.outliers` finds them in the records."""
     if importlib.util.find_spec("diptych.report.outliers") is None:
         return None
-    found: dict[str, Any] = import_module("diptych.report.outliers").attribute(run)
+    try:
+        found: dict[str, Any] = import_module("diptych.report.outliers").attribute(run)
+    except UserError:
+        return None  # no timed step, or rows that say too little
     return found
