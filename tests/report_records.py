@@ -1,4 +1,4 @@
-"""What may lie beside runs: scores, sweeps, ladders, profiles, timings, as their commands write."""
+"""What may lie beside runs, as their commands write it, and how a report's content is looked at."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
 from diptych.checkpoint import weights_sha256
 from diptych.metrics.score import Score, combine
-from synthetic_runs import make_rows, make_run, make_samples
+from diptych.report import static
+from synthetic_runs import PNG, make_rows, make_run, make_samples
 
 ARRAYS = {panel: {"w": np.full(3, i, np.float32)} for i, panel in enumerate(("torch", "jittor"))}
 WEIGHTS = {panel: weights_sha256(arrays) for panel, arrays in ARRAYS.items()}
@@ -135,3 +137,23 @@ def whole_study(folder: Path, steps: int = 450) -> list[Path]:
     make_sweep(folder / "sweep")
     make_ladder(folder / "align" / "align.json")
     return runs
+
+
+def said(content: dict[str, Any], key: str, section: str | None = None) -> list[dict[str, Any]]:
+    """The sentences whose key begins so."""
+    return [s for part in content["sections"] if section in (None, part["key"])
+            for s in part["sentences"] if s["key"].startswith(key)]  # fmt: skip
+
+
+def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
+    """The rows of the table of this caption, by their first cell."""
+    found = [t for part in content["sections"] for t in part["tables"]
+             if t["caption"]["en"].startswith(caption)]  # fmt: skip
+    assert len(found) == 1, caption
+    return {row[0]: row[1:] for row in found[0]["rows"]}
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PNGs: for tests of numbers and words."""
+    monkeypatch.setattr(static, "png_of", lambda plot, runs: PNG)
