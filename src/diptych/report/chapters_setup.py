@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform
          "threads", "device", "device_name")  # fmt: skip
 DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256", "dataset_origin")
 MOST_COMMANDS = 12
-LOAD = "from diptych.data import load_dataset; print(load_dataset({name!r}, {split!r}).sha256)"
+LOAD = "from diptych.data import load_dataset; print(load_dataset({}, {}).sha256)"
 
 
 def told(value: Any) -> str | None:
@@ -78,7 +79,7 @@ def data(study: Study) -> Iterator[Block]:
     yield grid_of(phrase("caption.data"), study.labels, rows, tuple(sources))
     wanted = dict.fromkeys((r.config.data.source, r.config.data.split) for r in study.runs)
     lines = [
-        f"python -c {shlex.quote(LOAD.format(name=name, split=split))}"
+        f"python -c {shlex.quote(LOAD.format(json.dumps(name), json.dumps(split)))}"
         for name, split in wanted
         if not Path(name).exists()
     ]
