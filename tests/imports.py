@@ -16,20 +16,23 @@ from pathlib import Path
 
 PACKAGE = "diptych"
 CORE: list[set[str]] = [
-    {"_version", "errors"},
+    {"_version", "errors", "yamltext"},
     {"config", "noise", "files"},
-    {"schedule", "blueprint", "pictures", "feature_plans"},
+    {"schedule", "blueprint", "pictures", "feature_plans", "conditioning"},
     {"process", "backend"},
+    {"objective"},
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
+    {"spacing", "solvers", "data", "checkpoint", "environment", "signals"},
+    {"interop", "predictor"},
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
-    {"train", "sample"},
+    {"train", "sample", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
     {"align", "sweep", "doctor"},
     {"cli"},
+    {"ddim"},
     {"", "__main__"},  # the package itself: its public names
 ]
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}

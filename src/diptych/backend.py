@@ -42,6 +42,9 @@ class Batch:
         eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
         masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
             where the rate is 0.
+        labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
+        classes: their rows of the identity, (B, K + 1) float32; None likewise.
+        weight: of each image's loss, (B, 1, 1, 1) float32; None where all weigh 1.
     """
 
     step: int
@@ -53,6 +56,9 @@ class Batch:
     embedding: npt.NDArray[np.float32]
     eps: npt.NDArray[np.float32] | None
     masks: tuple[npt.NDArray[np.uint8], ...] | None
+    labels: npt.NDArray[np.int64] | None = None
+    classes: npt.NDArray[np.float32] | None = None
+    weight: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,12 @@ class Backend(Protocol):
     def feature_network(self, name: str, arrays: Weights) -> Any:
         """A network of `diptych.features` by name, with these folded arrays."""
 
-    def predict(self, network: Any, x: Any, embedding: Any) -> Any:
-        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients."""
+    def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
+        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a
+        network with K classes also (B or 1, K + 1), see `diptych.conditioning`."""
+
+    def twice(self, x: Any) -> Any:
+        """The rows of an array, and then all of them again."""
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         """A learner that starts from these weights, with an EMA equal to them."""

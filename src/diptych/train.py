@@ -19,9 +19,10 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
+from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
-from diptych.data.batches import Batches, to_uint8
+from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
@@ -78,9 +79,15 @@ def train(
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(
-        config.data.source, config.data.split, image_size=config.data.image_size, data_dir=data_dir
+        config.data.source,
+        config.data.split,
+        image_size=config.data.image_size,
+        channels=config.data.channels,
+        crop=config.data.crop,
+        data_dir=data_dir,
     )
     _check_channels(config, dataset)
+    check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
     claim_folder(run, resume=resume, overwrite=overwrite)
     write_text(run / "config.yaml", to_yaml(config))
@@ -120,7 +127,7 @@ class _Run:
     ) -> None:
         self.config, self.run, self.backend = config, run, backend
         self.plan = make_plan(config)
-        self.batches = Batches(config, self.plan, dataset.images)
+        self.batches = Batches(config, self.plan, dataset.images, dataset.labels)
         steps = config.train.steps or config.train.epochs * self.batches.steps_per_epoch
         self.last = steps
         self.dataset = dataset
@@ -241,13 +248,17 @@ class _Run:
         return self.run / "grids" / f"step-{step:08d}.png"
 
     def draw_grid(self, step: int) -> None:
-        """64 images from the EMA weights, 20 DDIM steps, always from the same noise."""
+        """64 images from the EMA weights, 20 DDIM steps, the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
-        if schedule.alpha[-1] == 0:
-            return  # the deterministic step cannot start where nothing of the image is left
-        engine = Engine(self.backend, network, self.plan, schedule)
-        sampler = make_sampler("ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps)
-        images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
+        ends_in_noise = schedule.alpha[-1] == 0
+        if ends_in_noise and self.plan.objective == "eps":
+            return  # a step cannot start where nothing of the image is left
+        engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
+        sampler = make_sampler(
+            "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
+            spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
+        )  # fmt: skip
+        images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)

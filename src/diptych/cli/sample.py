@@ -25,6 +25,8 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
+@click.option("--class", "classes", help="7, a list 0,1,2 (by turns) or all.  [default: all]")
+@click.option("--guidance", type=float, help="Of the class: 0 none, 1 plain, 2 strong.")
 @click.option("--num", type=int, default=64, show_default=True, help="How many images.")
 @click.option(
     "--seed",
@@ -56,6 +58,8 @@ def sample(
     spacing: str | None,
     clip: bool | None,
     threshold: float | None,
+    classes: str | None,
+    guidance: float | None,
     num: int,
     seed: int,
     batch: int,
@@ -72,7 +76,8 @@ def sample(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
+    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, pretrained:NAME, a file of weights,
+    or a folder of diffusers.
 
     Without any option of the sampler, a zoo model is sampled as its manifest recommends.
 
@@ -82,6 +87,7 @@ def sample(
       diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
+      diptych sample runs/conditional --class 7 --guidance 2 --out sevens
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
     """
     from diptych.files import check_folder
@@ -94,7 +100,7 @@ def sample(
     found = find_weights(source, settings, raw)
     options = {"solver": solver, "steps": steps, "order": order, "eta": eta}
     options |= {"spacing": spacing, "clip": clip, "threshold": threshold}
-    sampler = choose_sampler(found, options)
+    sampler = choose_sampler(found, options, classes, guidance)
     if not gif and (shown is not None or frames is not None):
         raise UserError("--show and --frames are of the GIF; add --gif")
     movie = Movie(shown or "x_t", frames) if gif else None
@@ -109,19 +115,31 @@ def sample(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
     )
     text = (
-        f"{num} images in {out}, {manifest['network_calls']} network calls each, "
+        f"{num} images in {out}, {manifest['network_calls']} network calls each{_twice(sampler)}, "
         f"{manifest['seconds_per_image']:.3f} s an image"
     )
     show({"out": str(out), **manifest}, as_json, text)
 
 
-def choose_sampler(found: Any, options: dict[str, Any]) -> Any:
+def _twice(sampler: Any) -> str:
+    return " of two evaluations (guidance)" if sampler.guided else ""
+
+
+def choose_sampler(
+    found: Any, options: dict[str, Any], classes: str | None = None, guidance: float | None = None
+) -> Any:
     """The sampler of the options given; with none, what the model's manifest recommends."""
+    from diptych.conditioning import parse_classes
     from diptych.sampler import make_sampler
 
     given = {name: value for name, value in options.items() if value is not None}
-    if not given and found.sampler:
-        given = found.sampler
+    recommended = not given and bool(found.sampler)
+    given = found.sampler if recommended else given
+    told: dict[str, Any] = {"classes": parse_classes(classes), "guidance": guidance}
+    told = {name: value for name, value in told.items() if value is not None}
+    settings = {"num_classes": found.config.model.num_classes, **given, **told}
+    sampler = make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    if recommended:
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         click.echo(f"sampling as this model recommends: {words}", err=True)
-    return make_sampler(**given, timesteps=found.config.diffusion.timesteps)
+    return sampler

@@ -64,9 +64,14 @@ class JittorBackend:
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
-    def predict(self, network: UNet, x: jt.Var, embedding: jt.Var) -> jt.Var:
+    def predict(
+        self, network: UNet, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
+    ) -> jt.Var:
         with jt.no_grad():
-            return network(x, embedding)
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: jt.Var) -> jt.Var:
+        return jt.concat([x, x], dim=0)
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         return Learner(plan, weights, train, seed, self.device)
