@@ -73,6 +73,9 @@ def test_numbers_are_those_of_the_records(tmp_path: Path) -> None:
     assert step["median"] == pytest.approx(np.median(time))
     assert step["max"] == pytest.approx(max(time))
     assert said(content, "short.none", "short")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "diptych data info mnist --split train --size 28 --channels 1" in page
+    assert f"diptych train {run}/config.yaml --backend jittor --out NEW-run" in page
     assert table(content, "Losses")["first step"] == [f"{rows[0]['loss']:.4g}"]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from diptych.config import flatten
@@ -21,7 +19,7 @@ SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform
          "threads", "device", "device_name")  # fmt: skip
 DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256", "dataset_origin")
 MOST_COMMANDS = 12
-LOAD = "from diptych.data import load_dataset; print(load_dataset({}, {}).sha256)"
+PREPROCESSING = ("crop", "random_flip", "rescaled", "logit_transform", "dequantization")
 
 
 def told(value: Any) -> str | None:
@@ -72,21 +70,28 @@ def data(study: Study) -> Iterator[Block]:
     sizes = [f"{r.config.data.image_size} x {r.config.data.image_size} x {r.config.data.channels}"
              for r in study.runs]  # fmt: skip
     rows.append((phrase("row.image_size"), sizes))
-    rows.append((phrase("row.random_flip"), [told(r.config.data.random_flip) for r in study.runs]))
+    rows += [
+        (phrase(f"row.{key}"), [told(getattr(r.config.data, key)) for r in study.runs])
+        for key in PREPROCESSING
+    ]
     rows.append((phrase("row.steps_per_epoch"), [told(r.steps_per_epoch) for r in study.runs]))
     sources = [study.source(i, "environment.json", ", ".join(DATA)) for i in _each(study)]
     sources += [study.source(i, "config.yaml", "data, train.batch_size") for i in _each(study)]
     yield grid_of(phrase("caption.data"), study.labels, rows, tuple(sources))
-    wanted = dict.fromkeys((r.config.data.source, r.config.data.split) for r in study.runs)
-    lines = [
-        f"python -c {shlex.quote(LOAD.format(json.dumps(name), json.dumps(split)))}"
-        for name, split in wanted
-        if not Path(name).exists()
-    ]
-    if lines:
-        files = tuple(study.source(i, "config.yaml", "data.source, data.split")
-                      for i in _each(study))  # fmt: skip
-        yield Code(phrase("caption.data_command"), "\n".join(lines), files)
+    lines = list(dict.fromkeys(data_command(run) for run in study.runs))
+    files = tuple(
+        study.source(i, "config.yaml", "data.source, data.split, data.image_size, data.channels")
+        for i in _each(study)
+    )
+    yield Code(phrase("caption.data_command"), "\n".join(lines), files)
+
+
+def data_command(run: Run) -> str:
+    """`diptych data info` for what a run read; it shows the sha256 that its record has."""
+    asked = run.config.data
+    found = ["diptych", "data", "info", asked.source, "--split", asked.split]
+    found += ["--size", str(asked.image_size), "--channels", str(asked.channels)]
+    return shlex.join(found + (["--crop", asked.crop] if asked.crop else []))
 
 
 def training(study: Study) -> Iterator[Block]:
@@ -188,7 +193,9 @@ def sample_command(model: str, record: Record) -> str:
     card = record.content
     found = ["diptych", "sample", model, "--backend", record.backend, *_sampler(card)]
     found += ["--clip"] if card.get("clip") else ["--no-clip"]
-    for key in ("seed", "num", "batch"):
+    if card.get("classes"):
+        found += ["--class", ",".join(map(str, card["classes"]))]
+    for key in ("guidance", "seed", "num", "batch"):
         if card.get(key) is not None:
             found += [f"--{key}", str(card[key])]
     found += ["--raw"] if card.get("weights") == "raw" else []
