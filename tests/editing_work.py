@@ -52,9 +52,9 @@ def misordered_trip(name: str, steps: int) -> Any:
     model, sampler = trained(name), make_sampler("ddim", steps)
     engine = model.engine
     levels = [CLEAN, *(engine.schedule.level(t) for t in sampler.timesteps(engine.schedule))]
-    x = invert(engine.denoise, engine.backend.array(to_float(digits())), levels)
+    x = invert(engine.denoiser(sampler), engine.backend.array(to_float(digits())), levels)
     back = model.sample(len(digits()), steps=steps, x_T=engine.backend.numpy(x), as_float=True)
-    return errors_of(digits(), back)
+    return errors_of(model, digits(), back)
 
 
 def python_trip(name: str, steps: int) -> tuple[Any, Any, Any]:

@@ -28,8 +28,8 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from diptych.conditioning import short_name
 from diptych.config import flatten
-from diptych.data.batches import to_uint8
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
@@ -83,7 +83,8 @@ def default_folder(run: Path, request: Request) -> Path:
     s = request.sampler
     order = f"-order{s.order}" if s.order else ""
     limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
-    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}-seed{request.seed}"
+    told = "" if s.classes is None else f"-class{short_name(s.classes)}-w{s.guidance:g}"
+    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes: another start, another folder
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -165,6 +166,8 @@ IDENTITY = (
     "clip",
     "order",
     "threshold",
+    "classes",
+    "guidance",
     "level",
     "start",
     "seed",
@@ -180,7 +183,7 @@ def _check_same(out: Path, manifest: dict[str, Any], resume: bool) -> None:
         return
     before = read_json(out / "manifest.json")
     for key in IDENTITY:
-        if before.get(key) != manifest[key]:
+        if before.get(key) != manifest.get(key):
             raise UserError(
                 f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
                 f"with its own settings, or choose another --out"
@@ -226,7 +229,7 @@ def _draw_batch(
             bar.update()
 
         drawn = engine.draw(sampler, images, seed, x, observe=step)
-    pixels = to_uint8(drawn)
+    pixels = engine.pixels(drawn)
     for row, image in enumerate(wanted):
         save_png(_path(out, image), pixels[row])
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.batches import to_float
+from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.errors import UserError
 from diptych.inputs import Inputs
 from diptych.interpolation import path
@@ -51,11 +51,12 @@ class FromImages:
     seed: int
     level: Level
     asked: str
+    preprocess: Preprocess = PLAIN
 
     def rows(self, images: Sequence[int]) -> Float32:
         """Noisy images of the level: image i is made of input i modulo their number."""
         pixels = self.inputs.pixels[np.asarray(images) % len(self.inputs.pixels)]
-        x0 = to_float(pixels)
+        x0 = self.preprocess.still(pixels)
         if self.level.sigma == 0.0:
             return x0
         return add_noise(

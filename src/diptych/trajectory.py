@@ -6,7 +6,7 @@ and moments that they need.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.batches import to_uint8
 from diptych.errors import UserError
 from diptych.movie import Movie, Strip, StripRecorder, record
 from diptych.noise import Float32
@@ -62,6 +61,7 @@ class Watch:
         self, engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, film: Any
     ) -> None:
         self.read, self.film, self.asked = engine.backend.numpy, film, asked
+        self.pixels = engine.pixels
         timesteps = sampler.timesteps(engine.schedule)
         self.moments = _Moments(len(timesteps))
         self.strip = StripRecorder(asked.strip, timesteps) if asked.strip is not None else None
@@ -90,10 +90,10 @@ class Watch:
     def save(self, out: Path, num: int) -> None:
         """Write the pictures that are complete only now."""
         if self.moments.columns:
-            save_png(out / "progress.png", self.moments.picture(), scale=2)
+            save_png(out / "progress.png", self.moments.picture(self.pixels), scale=2)
         if self.strip is not None:
             rows = min(num, len(self.strip.x_t[0]))
-            self.strip.save(out / STRIP, to_uint8, [str(i) for i in range(rows)])
+            self.strip.save(out / STRIP, self.pixels, [str(i) for i in range(rows)])
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def watching(
     """A `Watch` for one batch, its files written when the block ends well."""
 
     def picture(x: Any) -> Pixels:
-        return grid(to_uint8(engine.backend.numpy(x[: min(SHOWN, num)])), columns=COLUMNS)
+        return grid(engine.pixels(engine.backend.numpy(x[: min(SHOWN, num)])), columns=COLUMNS)
 
     if asked.movie is None:
         watch = Watch(engine, sampler, asked, start, None)
@@ -128,6 +128,6 @@ class _Moments:
         if k in self.steps:
             self.columns.append(read(x[:PROGRESS_ROWS]))
 
-    def picture(self) -> Pixels:
-        rows = np.stack([to_uint8(column) for column in self.columns], axis=1)
+    def picture(self, pixels: Callable[[Float32], Pixels]) -> Pixels:
+        rows = np.stack([pixels(column) for column in self.columns], axis=1)
         return grid(rows.reshape(-1, *rows.shape[2:]), columns=len(self.columns))

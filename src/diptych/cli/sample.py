@@ -27,6 +27,8 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
+@click.option("--class", "classes", help="7, a list 0,1,2 (by turns) or all.  [default: all]")
+@click.option("--guidance", type=float, help="Of the class: 0 none, 1 plain, 2 strong.")
 @click.option("--num", type=int, help="How many images.  [default: 64; of --latents: all]")
 @click.option(
     "--seed",
@@ -57,6 +59,8 @@ def sample(
     spacing: str | None,
     clip: bool | None,
     threshold: float | None,
+    classes: str | None,
+    guidance: float | None,
     num: int | None,
     seed: int,
     batch: int,
@@ -71,7 +75,8 @@ def sample(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
+    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, pretrained:NAME, a file of weights,
+    or a folder of diffusers.
 
     Without any option of the sampler, a zoo model is sampled as its manifest recommends.
 
@@ -81,6 +86,7 @@ def sample(
       diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
+      diptych sample runs/conditional --class 7 --guidance 2 --out sevens
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
       diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
@@ -97,7 +103,7 @@ def sample(
     options |= {"spacing": spacing, "clip": clip, "threshold": threshold}
     pictures = chosen_pictures(given, found.config)
     start = Start(given, found, seed, num)
-    sampler = start.walk(choose_sampler(found, options, start.sampler))
+    sampler = start.walk(choose_sampler(found, options, classes, guidance, start.sampler))
     begin, num = start.make(sampler)
     request = Request(sampler, num, seed, batch, start=begin, **pictures)
     if out is None:
@@ -110,26 +116,40 @@ def sample(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
     )
     text = (
-        f"{num} images in {out}, {manifest['network_calls']} network calls each, "
+        f"{num} images in {out}, {manifest['network_calls']} network calls each{_twice(sampler)}, "
         f"{manifest['seconds_per_image']:.3f} s an image"
     )
     show({"out": str(out), **manifest}, as_json, text)
 
 
+def _twice(sampler: Any) -> str:
+    return " of two evaluations (guidance)" if sampler.guided else ""
+
+
 def choose_sampler(
-    found: Any, options: dict[str, Any], instead: dict[str, Any] | None = None
+    found: Any,
+    options: dict[str, Any],
+    classes: str | None = None,
+    guidance: float | None = None,
+    instead: dict[str, Any] | None = None,
 ) -> Any:
     """The sampler of the options given; with none, what the model's manifest recommends.
 
     `instead` stands in place of the recommendation and fills in what the options leave open.
     """
+    from diptych.conditioning import parse_classes
     from diptych.sampler import make_sampler
 
     given = {name: value for name, value in options.items() if value is not None}
+    recommended = instead is None and not given and bool(found.sampler)
+    given = found.sampler if recommended else given
     if instead is not None:
         given = {k: v for k, v in instead.items() if v is not None} | given
-    elif not given and found.sampler:
-        given = found.sampler
+    told: dict[str, Any] = {"classes": parse_classes(classes), "guidance": guidance}
+    told = {name: value for name, value in told.items() if value is not None}
+    settings = {"num_classes": found.config.model.num_classes, **given, **told}
+    sampler = make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    if recommended:
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         click.echo(f"sampling as this model recommends: {words}", err=True)
-    return make_sampler(**given, timesteps=found.config.diffusion.timesteps)
+    return sampler

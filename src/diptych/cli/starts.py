@@ -28,6 +28,7 @@ class Start:
 
     def __init__(self, given: dict[str, Any], found: Any, seed: int, num: int | None) -> None:
         from diptych.blueprint import make_plan
+        from diptych.data.preprocess import preprocess_of
         from diptych.latents import read_latents
         from diptych.schedule import make_schedule
 
@@ -35,9 +36,12 @@ class Start:
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
         self.advised = found.sampler or {}
+        # Images are encoded without a class, and so decoded.
+        self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
         self.shape = (plan.channels, plan.size, plan.size)
         self.schedule = make_schedule(found.config.diffusion)
+        self.preprocess = preprocess_of(found.config.data)
         latents = self.given["latents"]
         self.latents = read_latents(latents, self.shape) if latents is not None else None
         self.count = 64 if num is None else num
@@ -51,7 +55,8 @@ class Start:
         """What the sampler is where the options leave it open; None: as for any sample."""
         if self.latents is not None and self.latents.card:
             card = self.latents.card
-            return {"solver": "ddim", "steps": card.get("steps"), "spacing": card.get("spacing")}
+            found = {"solver": "ddim", "steps": card.get("steps"), "spacing": card.get("spacing")}
+            return found | self.silent
         if self.latents is None and self.given["interpolate"] is None:
             return None
         advised = {key: self.advised.get(key) for key in ("steps", "clip")}
@@ -73,7 +78,8 @@ class Start:
         if self.inputs is not None:
             first = self.schedule.level(timesteps[0] if timesteps else -1)
             asked = self.given["level"] or "0.5"
-            return starts.FromImages(self.inputs, self.seed, first, asked), self.count
+            noised = starts.FromImages(self.inputs, self.seed, first, asked, self.preprocess)
+            return noised, self.count
         if self.given["interpolate"] is not None:
             _refuse_noise(sampler, self.schedule)
             start = self._arcs(timesteps[0], 8 if between is None else between)

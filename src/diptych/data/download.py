@@ -9,6 +9,7 @@ cache means a whole, right file. Two processes that start together take turns th
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import struct
 import sys
@@ -44,11 +45,6 @@ def fetch(known: Source, split: str, online: bool = True) -> Located:
             paths = [_fetch_file(known, file, folder) for file in known.splits[split]]
     except Unusable as error:
         raise UserError(_refusal(known, split, f"it could not be downloaded ({error})")) from None
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
-            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
-        ) from None
     return Located(paths[0], paths[1], f"{folder} (downloaded)")
 
 
@@ -143,18 +139,23 @@ def _unpack(part: Path, output: Path) -> None:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """One process at a time downloads into `folder`; the next one finds the files there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One process at a time downloads into `folder`; the next one finds the files there.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
     try:
-        import fcntl
-    except ImportError:  # Windows: two at once may fetch twice, and the hash still guards
-        yield
-        return
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in folder.glob("tmp*"):  # pooch's temporary names; whoever made them was killed
-            left.unlink()
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in folder.glob("tmp*"):  # pooch's names; whoever made them was killed
+                left.unlink()
+            yield
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
 
 
 def _refusal(known: Source, split: str, why: str) -> str:
@@ -164,3 +165,31 @@ def _refusal(known: Source, split: str, why: str) -> str:
         f"{known.name} ({split}) is not on this machine and {why}. Put {names} into "
         f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hint}"
     )
+
+
+def fetch_whole(
+    name: str, base: str, file_name: str, sha256: str, folder: Path, online: bool = True
+) -> Path:
+    """Download one published file, as it is, into `folder`; its sum is checked.
+
+    Raises:
+        UserError: `online` is False or it could not be had; says what to put where.
+        MachineError: the folder cannot be written.
+    """
+    why = "downloading is switched off"
+    try:
+        if online:
+            with turn(folder):
+                part = folder / f"{file_name}.part"
+                target = File(file_name, sha256)
+                return retrieve(base + file_name, target, folder, part, _as_it_is)
+    except Unusable as error:
+        why = f"it could not be downloaded ({base}{file_name}: {error})"
+    raise UserError(
+        f"{name} is not on this machine and {why}. Put {file_name} into {folder}, or into "
+        f"DATA/{name} and pass --data DATA."
+    )
+
+
+def _as_it_is(part: Path, output: Path) -> None:
+    part.replace(output)

@@ -133,8 +133,8 @@ def _write(model: Model, request: Request, out: Path, parts: Sequence[Path]) -> 
         with np.load(path) as part:
             found.append((part["latents"], part["back"]))
     latents, back = (np.concatenate(tables)[: len(pixels)] for tables in zip(*found, strict=True))
-    error = errors_of(pixels, back)
-    shown = to_uint8(back)
+    error = errors_of(model, pixels, back)
+    shown = model.engine.pixels(back)
     for i, image in enumerate(shown):
         save_png(out / f"{i:05d}.png", image)
     card = request.inversion.card(model.engine.schedule)

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from diptych.data.batches import to_float
 from diptych.errors import UserError
 from diptych.inputs import Inputs
 from diptych.inversion import Inversion, encode
@@ -70,9 +69,9 @@ class RoundTrip:
     error: Float64
 
 
-def errors_of(original: Pixels, back: Float32) -> Float64:
-    """The error of each image, (N,); `back` is in [-1, 1] but for what is clipped."""
-    pixels = (np.clip(back, -1, 1).astype(np.float64) + 1) / 2
+def errors_of(model: Model, original: Pixels, back: Float32) -> Float64:
+    """The error of each image, (N,); `back` is as the network draws, and clipped."""
+    pixels = model.engine.preprocess.unit(back)
     return np.asarray(((pixels - original / 255.0) ** 2).mean(axis=(1, 2, 3)))
 
 
@@ -80,9 +79,9 @@ def round_trip(
     model: Model, inversion: Inversion, pixels: Pixels, observe: Observer | None = None
 ) -> RoundTrip:
     """Latents of one batch (B, C, H, W) and what they decode to."""
-    latents = encode(model.engine, inversion, to_float(pixels), observe)
+    latents = encode(model.engine, inversion, model.engine.floats(pixels), observe)
     back = model.engine.draw(inversion.sampler, range(len(pixels)), 0, latents, observe=observe)
-    return RoundTrip(latents, back, errors_of(pixels, back))
+    return RoundTrip(latents, back, errors_of(model, pixels, back))
 
 
 @contextmanager

@@ -38,12 +38,12 @@ class GroupNorm(nn.Module):  # type: ignore[misc]
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu = silu
+        self.silu, self.eps = silu, EPS
         self.weight = jt.ones((ch,))
         self.bias = jt.zeros((ch,))
 
     def execute(self, x: jt.Var, shift: jt.Var | None = None) -> jt.Var:
-        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, EPS, self.silu)
+        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, self.eps, self.silu)
 
 
 class Linear(nn.Module):  # type: ignore[misc]
@@ -56,6 +56,17 @@ class Linear(nn.Module):  # type: ignore[misc]
 
     def execute(self, x: jt.Var) -> jt.Var:
         return kernels.linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Module):  # type: ignore[misc]
+    """A learned vector for each row of the identity: (B, rows) -> (B, out); weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = jt.zeros((rows, out_ch))
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        return jt.matmul(x, self.weight)
 
 
 def silu(x: jt.Var) -> jt.Var:

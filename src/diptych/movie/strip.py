@@ -63,7 +63,7 @@ class StripRecorder:
         if k in self.moments:
             self.x0[k] = read(x0[: self.rows])
 
-    def save(self, path: Path, to_uint8: Any, names: Sequence[str]) -> None:
+    def save(self, path: Path, pixels: Any, names: Sequence[str]) -> None:
         """Write the strip as a PNG with its timesteps above and `names` beside the rows."""
         end = len(self.timesteps)
         self.x0[end] = self.x_t[end]
@@ -73,7 +73,7 @@ class StripRecorder:
         left: list[str] = []
         for row, name in enumerate(names[: self.rows]):
             for label, table in tables[self.strip.show]:
-                blocks.append(np.stack([to_uint8(table[k][row]) for k in self.moments]))
+                blocks.append(np.stack([pixels(table[k][row]) for k in self.moments]))
                 left.append(f"{name}  {label}" if self.strip.show == "both" else name)
         top = [f"t={self.timesteps[k]}" if k < end else "image" for k in self.moments]
         save_sheet(path, np.stack(blocks), top=top, left=left)

@@ -16,11 +16,12 @@ from diptych.solvers.plms import Plms
 from diptych.solvers.pndm import Pndm
 from diptych.solvers.solver import Memory, Solver, solve
 from diptych.solvers.unipc import UniPC
-from diptych.solvers.wrappers import dynamic_threshold, from_v, from_x0, limited
+from diptych.solvers.wrappers import Denoiser, dynamic_threshold, from_v, from_x0, limited
 
 __all__ = [
     "Ddim",
     "Ddpm",
+    "Denoiser",
     "DpmSolverPP",
     "DpmSolverPPSde",
     "Euler",

@@ -14,12 +14,15 @@ from diptych.errors import UserError
 from diptych.sample import Request, default_folder, sample_to
 from diptych.sampler import make_sampler
 
+_NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
+
 
 @dataclass(frozen=True)
 class Drawing:
     """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
-    Where none of the first five is given, a model that recommends a sampler is sampled with that.
+    Where no setting of the sampler is given, a model that recommends one is sampled with that.
+    A model with classes draws every class in turn where none is chosen.
     """
 
     solver: str | None = None
@@ -27,19 +30,32 @@ class Drawing:
     eta: float | None = None
     spacing: str | None = None
     clip: bool | None = None
+    order: int | None = None
+    threshold: float | None = None
     seed: int = 0
     batch: int = 64
     raw: bool = False
+    classes: list[int] | str | None = None
+    guidance: float | None = None
+
+    def sampler(self) -> dict[str, Any]:
+        """The settings of the sampler that are given, as `make_sampler` takes them."""
+        keys = ("solver", "steps", "eta", "spacing", "clip", "order", "threshold")
+        found = {key: getattr(self, key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def is_model(source: str) -> bool:
-    """Whether `source` names weights (a run, a checkpoint, zoo:NAME) and not images."""
+    """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
+    from diptych.interop import is_diffusers
     from diptych.metrics.images import is_sample_folder
 
-    if source.startswith("zoo:"):
+    if source.startswith(_NAMED):
         return True
     path = Path(source)
-    return path.is_dir() and not is_sample_folder(path) and (path / "config.yaml").is_file()
+    if not path.is_dir() or is_sample_folder(path):
+        return False
+    return (path / "config.yaml").is_file() or is_diffusers(path)
 
 
 def draw(
@@ -56,21 +72,22 @@ def draw(
     """Sample a model `repeats` times, `num` images each; gives the sample folders.
 
     Args:
-        source: a run, a checkpoint or zoo:NAME.
-        folder: where the sample folders go; needed for zoo:NAME, else RUN/samples.
+        source: a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers.
+        folder: where the sample folders go; needed for a NAME, else RUN/samples.
 
     Raises:
         UserError: as `diptych sample`.
     """
     from diptych.model import find_weights, load
 
-    if folder is None and source.startswith("zoo:"):
+    if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
-    keys = ("solver", "steps", "eta", "spacing", "clip")
-    given: dict[str, Any] = {key: getattr(drawing, key) for key in keys}
-    given = {key: value for key, value in given.items() if value is not None}
-    given = given or getattr(found, "sampler", None) or {}
+    given = dict(drawing.sampler() or getattr(found, "sampler", None) or {})
+    for key in ("classes", "guidance"):
+        if getattr(drawing, key) is not None:
+            given[key] = getattr(drawing, key)
+    given["num_classes"] = found.config.model.num_classes
     sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
