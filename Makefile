@@ -44,9 +44,10 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 prepare: $(VENV)/.installed-all ## compile Jittor for this machine (once, about 4 minutes)
 	$(BIN)/diptych doctor --prepare
 
-bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, in turns
+bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, and loading against torch, in turns
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training-mnist
 	$(BIN)/python -m benchmarks.sampling --out benchmarks/results/sampling-mnist
+	$(BIN)/python -m benchmarks.data --out benchmarks/results/data
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,14 +24,15 @@ CORE: list[set[str]] = [
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "interop", "environment", "signals"},
-    {"predictor"},
+    {"spacing", "solvers", "data", "checkpoint", "environment", "signals"},
+    {"interop", "predictor"},
     {"sampler", "records", "features"},
     {"model", "metrics", "movie"},
-    {"train", "sample"},
+    {"train", "sample", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
     {"align", "sweep", "doctor"},
     {"cli"},
+    {"ddim"},
     {"", "__main__"},  # the package itself: its public names
 ]
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}

@@ -135,3 +135,18 @@ def test_sizes_have_the_parameters_that_the_readme_states(benchmarks: Any, name:
     table = parameter_table(make_plan(benchmarks.sizes.size(name).config))
     count = sum(int(np.prod(each.shape)) for each in table.values())
     assert count == {"tiny": 701_345, "mnist": 1_112_801, "cifar10-size": 35_746_307}[name]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_loading_gives_a_table_of_every_set(tmp_path: Path, benchmarks: Any) -> None:
+    if not available("torch"):
+        pytest.skip("torch is not installed")
+    done = run("data", "--pictures", "cifar", "--rounds", "2", "--batches", "2", "--out",
+               str(tmp_path / "data"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data.md").read_text() == done.stdout
+    found = json.loads((tmp_path / "data.json").read_text())["results"][0]
+    assert set(found["seconds"]) == {"loader 0", "loader 2", "loader 4", "ours"}
+    assert all(len(each) == 2 and min(each) > 0 for each in found["seconds"].values())
+    assert set(found["ratios"]) == {"loader 0", "loader 2", "loader 4"}

@@ -21,6 +21,9 @@ from diptych.config import (
 from diptych.errors import UserError
 from properties import given, st
 
+# Of the preset `mnist` before any key was added; changed on purpose only.
+MNIST_IDENTITY = "e5551d4beaea97653f814a836f979c1a6fb7f6d8a4a9cba499fff3a12caf846f"
+
 
 def refused(*changes: str, preset: str = "tiny") -> str:
     """The one line with which a change of a preset is refused."""
@@ -54,6 +57,10 @@ trees = st.fixed_dictionaries(
                 "image_size": st.integers(1, 8).map(lambda n: n * 128),
                 "channels": st.integers(1, 4),
                 "random_flip": st.booleans(),
+                "crop": st.none() | st.sampled_from(["center", "celeba"]),
+                "rescaled": st.just(True),
+                "logit_transform": st.just(False),
+                "dequantization": st.sampled_from(["none", "uniform", "gaussian"]),
             }
         ),
         "model": st.fixed_dictionaries(
@@ -65,6 +72,7 @@ trees = st.fixed_dictionaries(
                 "dropout": fraction,
                 "resamp_with_conv": st.booleans(),
                 "num_classes": st.integers(0, 10_000),
+                "norm_eps": inside,
             }
         ),
         "diffusion": st.fixed_dictionaries(
@@ -119,6 +127,10 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "data.image_size": (["4", "1024"], ["2", "1026", "0", "-14", "14.0", "'14'", "null", "true"]),
     "data.channels": (["1", "4"], ["0", "5", "-1", "1.0"]),
     "data.random_flip": (["true", "false"], ["1", "0", "null", "'true'"]),
+    "data.crop": (["null", "center"], ["3", "[a]"]),
+    "data.rescaled": (["true", "false"], ["1", "null", "'true'"]),
+    "data.logit_transform": (["false"], ["1", "null", "true"]),  # true: see the next test
+    "data.dequantization": (["none", "uniform", "gaussian"], ["null", "0", "Uniform"]),
     "model.ch": (["32", "1024"], ["0", "31", "33", "48", "1056", "-32", "32.0"]),
     "model.ch_mult": (["[1]", "[7, 1]"], ["[]", "[0]", "[1, -1]", "[1.5]", "2", "null"]),
     "model.num_res_blocks": (["1", "8"], ["0", "9", "1.5"]),
@@ -126,6 +138,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "model.dropout": (["0", "0.999", "0.0"], ["1", "-0.1", "1.5", ".nan", "null"]),
     "model.resamp_with_conv": (["true", "false"], ["1", "null"]),
     "model.num_classes": (["0", "10000"], ["-1", "10001", "10.0", "null"]),
+    "model.norm_eps": (["1e-6", "1e-5"], ["0", "-1e-6", "1", "null"]),
     "diffusion.schedule": (
         ["linear", "quad", "const", "jsd", "sigmoid", "cosine"],
         ["Linear", "square", "null", "1"],
@@ -175,6 +188,22 @@ def test_every_range(key: str) -> None:
         assert message.startswith(f"tiny: {section}") and name in message
 
 
+def test_transforms_that_exclude_each_other_are_refused() -> None:
+    """The official code takes rescaled on the way in and the logit on the way out."""
+    logit = ["data.rescaled=false", "data.logit_transform=true"]
+    assert load_config("tiny", logit).data.logit_transform
+    assert load_config("tiny", [*logit, "data.dequantization=uniform"])
+    assert "exclude each other" in refused("data.logit_transform=true")
+    assert "no value" in refused(*logit, "data.dequantization=gaussian")
+
+
+def test_keys_that_came_later_leave_the_identity_of_earlier_runs() -> None:
+    """What the preset's identity was before there were such keys."""
+    plain = load_config("mnist")
+    assert plain.identity() == MNIST_IDENTITY
+    assert load_config("mnist", ["data.dequantization=uniform"]).identity() != plain.identity()
+
+
 def test_a_size_must_halve_once_for_each_level() -> None:
     assert load_config("tiny", ["data.image_size=28", "model.ch_mult=[1, 1, 1]"])
     message = refused("data.image_size=28", "model.ch_mult=[1, 1, 1, 1]")
@@ -190,13 +219,18 @@ def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
 
 
 def test_every_preset_is_a_config() -> None:
-    assert preset_names() == ["cifar10", "fashion_mnist", "mnist", "mnist_conditional", "tiny"]
+    assert preset_names() == [
+        "bedroom", "celeba", "church", "cifar10", "fashion_mnist", "mnist", "mnist_conditional",
+        "tiny",
+    ]  # fmt: skip
     for name in preset_names():
         config = load_config(name)
         assert validate(parse_tree(to_yaml(config), name), name) == config
 
 
-@pytest.mark.parametrize("key", [key for key in RANGES if key != "diffusion.zero_terminal_snr"])
+@pytest.mark.parametrize(
+    "key", sorted(RANGES.keys() - {"data.logit_transform", "diffusion.zero_terminal_snr"})
+)
 def test_the_identity_is_of_all_but_durations(key: str) -> None:
     base = ["data.image_size=32", "model.ch_mult=[1, 1]"]
     config = load_config("mnist", base)

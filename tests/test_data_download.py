@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import photos
 from datafiles import NAMES, bare_machine, idx  # noqa: F401  (a fixture)
-from diptych.data import SOURCES, download, find, load_dataset
+from diptych.data import SOURCES, cifar10, download, find, load_dataset
 from diptych.data.sources import File
 from diptych.errors import MachineError, UserError
 
@@ -198,3 +199,44 @@ def test_a_cache_that_cannot_be_made_is_the_machines_fault(server, cache):
     cache.parent.write_text("a file in the place of the folder")
     with pytest.raises(MachineError, match="cannot be stored"):
         load_dataset("mnist")
+
+
+@pytest.fixture
+def archive(server, monkeypatch, bare) -> bytes:
+    """A small CIFAR-10 archive on the server, which the table is made to expect."""
+    folder = photos.put_cifar10(bare / "made", packed=True, sums=False)
+    whole = (folder / cifar10.PYTHON.archive).read_bytes()
+    sums = {cifar10.PYTHON.archive: hashlib.md5(whole).hexdigest()}
+    form = replace(
+        cifar10.PYTHON, length=len(whole), sha256=hashlib.sha256(whole).hexdigest(), sums=sums
+    )
+    monkeypatch.setattr(cifar10, "PYTHON", form)
+    monkeypatch.setattr(cifar10, "FORMS", (form, cifar10.BINARY))
+    monkeypatch.setattr(cifar10, "URL", f"{server.url}/kriz/")
+    server.files[form.archive] = whole
+    return whole
+
+
+def test_cifar10_is_fetched_once_and_kept(server, archive, bare):
+    data = load_dataset("cifar10")
+    place = bare / "XDG_CACHE_HOME" / "diptych" / "data" / "cifar10"
+    assert len(data.images) == 40 and data.origin == f"{place} (downloaded)"
+    assert stored(place) == {cifar10.PYTHON.archive}
+    again = load_dataset("cifar10", "test", download=False)
+    assert len(again.images) == 8 and len(server.asked) == 1
+
+
+def test_an_interrupted_archive_goes_on_and_a_wrong_one_never_gets_the_name(server, archive, bare):
+    place = bare / "XDG_CACHE_HOME" / "diptych" / "data" / "cifar10"
+    server.cut = 70_000  # a piece is 65,536
+    with pytest.raises(UserError, match=r"connection broken.*Put cifar-10-python\.tar\.gz into"):
+        load_dataset("cifar10")
+    kept = (place / f"{cifar10.PYTHON.archive}.part").stat().st_size
+    assert 0 < kept <= 70_000
+    assert len(load_dataset("cifar10").images) == 40
+    assert server.asked[1][1] == f"bytes={kept}-"
+    (place / cifar10.PYTHON.archive).unlink()
+    server.files[cifar10.PYTHON.archive] = archive[:-1] + b"x"
+    with pytest.raises(UserError, match="the sha256 of the content is not the published one"):
+        load_dataset("cifar10")
+    assert cifar10.PYTHON.archive not in stored(place)

@@ -89,6 +89,7 @@ def test_purposes_keep_their_numbers() -> None:
         "initial_noise": 6,
         "solver_noise": 7,
         "weights": 8,
+        "dequantization": 10,
     }
 
 

@@ -77,6 +77,7 @@ def test_the_official_files_are_read_as_they_are(tmp_path: Path, name: str) -> N
         "attn_resolutions": (16,),
         "dropout": facts["dropout"],
         "resamp_with_conv": True,
+        "norm_eps": 1e-6,
     }
     assert config.diffusion.model_dump() == {
         "schedule": "linear",
@@ -100,8 +101,8 @@ def test_data_sets_have_our_names() -> None:
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("data.logit_transform", True),
-        ("data.rescaled", False),
+        ("data.logit_transform", True),  # beside rescaled
+        ("data.rescaled", "yes"),
         ("model.type", "bayesian"),
         ("model.in_channels", 1),
         ("model.out_ch", 6),
@@ -133,8 +134,8 @@ def test_what_changes_the_images_is_refused_by_name(
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("data.uniform_dequantization", True),
-        ("data.gaussian_dequantization", True),
+        ("data.uniform_dequantization", 1),
+        ("data.gaussian_dequantization", "on"),
         ("data.dataset", "IMAGENET"),
         ("data.category", "bedroom"),
         ("data.random_flip", 3),
@@ -165,6 +166,25 @@ def test_what_only_training_needs_is_refused_there_and_left_when_sampling(
     kept = {"ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv"}
     assert config.model.model_dump(include=kept) == plain.model.model_dump(include=kept)
     assert config.diffusion == plain.diffusion
+
+
+def test_the_transforms_are_honoured() -> None:
+    plain = from_official(official("cifar10"), "x").data
+    assert (plain.rescaled, plain.logit_transform, plain.dequantization) == (True, False, "none")
+    for kind in ("uniform", "gaussian"):
+        tree = changed(f"data.{kind}_dequantization", True)
+        assert from_official(tree, "x").data.dequantization == kind
+    # Samples need what decides on their pixels, which gaussian noise does not.
+    assert from_official(tree, "x", for_training=False).data.dequantization == "none"
+    tree = changed("data.uniform_dequantization", True)
+    assert from_official(tree, "x", for_training=False).data.dequantization == "uniform"
+    tree["data"]["gaussian_dequantization"] = True
+    with pytest.raises(UserError, match="are both on"):
+        from_official(tree, "x")
+    tree = changed("data.logit_transform", True)
+    tree["data"]["rescaled"] = False
+    logit = from_official(tree, "x").data
+    assert (logit.rescaled, logit.logit_transform) == (False, True)
 
 
 NO_KEY_NEEDED = {"num_workers", "var_type", "n_iters", "validation_freq", "grad_clip"}

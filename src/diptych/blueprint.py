@@ -27,6 +27,7 @@ from diptych.noise import stream
 Weight = npt.NDArray[np.float32]
 Weights = dict[str, Weight]
 _OTHER = "give the config that it was trained with"
+NORM_EPS = 1e-6  # GroupNorm's in the official network
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Plan:
     up: tuple[Stage, ...]  # in the order of computation: the lowest resolution first
     num_classes: int = 0  # 0: no class embedding
     objective: str = "eps"  # what it predicts: eps, x0 or v
+    norm_eps: float | None = None  # GroupNorm's; None for the official one
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -112,7 +114,7 @@ def make_plan(config: Config) -> Plan:
     return Plan(
         config.data.channels, config.data.image_size, model.ch, model.dropout,
         model.resamp_with_conv, tuple(down), mid, tuple(up), model.num_classes,
-        config.diffusion.objective,
+        config.diffusion.objective, None if model.norm_eps == NORM_EPS else model.norm_eps,
     )  # fmt: skip
 
 
@@ -188,8 +190,7 @@ def _norm(name: str, ch: int) -> Iterator[tuple[str, Parameter]]:
 
 
 def _dense(name: str, in_ch: int, out_ch: int) -> Iterator[tuple[str, Parameter]]:
-    # PyTorch's default for linear and convolution layers, which the official code relies on:
-    # weight and bias uniform in +-1 / sqrt(fan_in).
+    # PyTorch's default, which the official code relies on: uniform in +-1 / sqrt(fan_in).
     yield f"{name}.weight", Parameter((out_ch, in_ch), 1 / math.sqrt(in_ch))
     yield f"{name}.bias", Parameter((out_ch,), 1 / math.sqrt(in_ch))
 

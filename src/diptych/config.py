@@ -27,7 +27,12 @@ DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 # Keys that came after the first release. At these values a run's numbers, and so its identity, are
 # those that it had without them.
 LATER_KEYS: dict[str, Any] = {
+    "data.crop": None,
+    "data.rescaled": True,
+    "data.logit_transform": False,
+    "data.dequantization": "none",
     "model.num_classes": 0,
+    "model.norm_eps": 1e-6,
     "diffusion.objective": "eps",
     "diffusion.zero_terminal_snr": False,
     "train.label_dropout": 0.1,
@@ -48,6 +53,23 @@ class DataConfig(_Section):
     image_size: int = Field(28, ge=4, le=1024)
     channels: int = Field(1, ge=1, le=4)
     random_flip: bool = False
+    crop: str | None = None  # a name of `diptych.data.crops`; null: the source's own
+    rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
+    logit_transform: bool = False
+    dequantization: Literal["none", "uniform", "gaussian"] = "none"
+
+    @model_validator(mode="after")
+    def _transforms(self) -> DataConfig:
+        if self.logit_transform and self.rescaled:
+            raise ValueError(
+                "rescaled and logit_transform exclude each other; set data.rescaled=false"
+            )
+        if self.logit_transform and self.dequantization == "gaussian":
+            raise ValueError(
+                "gaussian dequantization leaves [0, 1], where the logit has no value; "
+                "use uniform with logit_transform"
+            )
+        return self
 
 
 class ModelConfig(_Section):
@@ -60,6 +82,7 @@ class ModelConfig(_Section):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
     num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
+    norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # GroupNorm's; other libraries have 1e-5
 
     @model_validator(mode="after")
     def _multipliers(self) -> ModelConfig:
@@ -185,7 +208,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
         )
     tree = parse_tree(text, name_or_path)
     for override in overrides or []:
-        _apply(tree, override)
+        apply_override(tree, override)
     return validate(tree, name_or_path)
 
 
@@ -208,7 +231,8 @@ def parse_tree(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` in a config's tree. Raises UserError."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.blueprint import Weights, check_weights, make_plan
 from diptych.config import Config, load_config
-from diptych.data.batches import to_uint8
+from diptych.data.preprocess import preprocess_of
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
+from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
 from diptych.noise import Float32
 from diptych.predictor import check_integers
 from diptych.sampler import Engine, make_sampler
@@ -50,33 +51,33 @@ def zoo_names() -> list[str]:
 
 
 def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
-    """Weights from a run, a checkpoint folder, `zoo:NAME`, or a file of weights.
+    """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
+    a folder of diffusers.
 
     Args:
         source: where they are. A run gives its newest checkpoint.
-        config: of the network; needed where `source` is a bare file of weights.
+        config: of the network; needed where `source` is a file that does not say it.
         raw: the weights as trained, in place of their moving average.
 
     Raises:
         UserError: not found, damaged, not executable-free, or of another network.
     """
+    if source.startswith("pretrained:"):
+        return _pretrained(source.removeprefix("pretrained:"), config, raw)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
     elif (path / "manifest.json").is_file():
         folder = path
-        own = next(
-            (
-                p / "config.yaml"
-                for p in (path, path.parent.parent)
-                if (p / "config.yaml").is_file()
-            ),
-            path,
-        )
-    elif path.is_file():
+        places = [p / "config.yaml" for p in (path, path.parent.parent)]
+        own = next((place for place in places if place.is_file()), path)
+    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
         return _from_file(path, config, raw)
     elif path.exists():
-        raise UserError(f"{path}: is not a run or a checkpoint (no config.yaml, no manifest.json)")
+        raise UserError(
+            f"{path}: is not a run, a checkpoint or a folder of diffusers (no config.yaml, "
+            "manifest.json, model_index.json or config.json of a UNet2DModel)"
+        )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
     if config is None:
@@ -98,16 +99,25 @@ def _zoo(source: str) -> Path:
     return Path(str(resources.files("diptych") / "zoo" / name))
 
 
-def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
-    from diptych.interop import load_weights
-
+def _pretrained(name: str, config: Config | None, raw: bool) -> Source:
+    """Published weights by name, with the official config that fits; their name says EMA or raw."""
+    model = pretrained.known(name)
+    if raw and model.ema:
+        other = name.removeprefix("ema_")
+        raise UserError(f"pretrained:{name}: are moving averages; the raw are pretrained:{other}")
     if config is None:
-        raise UserError(f"{path}: a file of weights needs the config of its network; give --config")
-    loaded = load_weights(path, raw=raw)
-    plan = make_plan(config)
-    check_weights(plan, loaded.weights, str(path))
-    kind = "file" if loaded.ema is None else "ema" if loaded.ema else "raw"
-    return Source(path, config, loaded.weights, kind)
+        own = pretrained.official_config(model.config)
+        config = read_config(str(own), for_training=False)
+    found = _from_file(pretrained.fetch(name), config, raw=False)
+    return replace(found, kind="ema" if model.ema else "raw")
+
+
+def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
+    found = read_foreign(path, raw)
+    config = found.fitted(config, path)
+    check_weights(make_plan(config), found.weights, str(path))
+    kind = "file" if found.ema is None else "ema" if found.ema else "raw"
+    return Source(path, config, found.weights, kind, found.sampler)
 
 
 def load(
@@ -121,9 +131,9 @@ def load(
     """A trained model on one panel.
 
     Args:
-        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`, or a file of
-            weights in the official names (.safetensors, .ckpt, .pth, .pkl; nothing in it is
-            executed), which needs `config`.
+        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`,
+            `pretrained:NAME`, a folder of diffusers, or a file of weights (.safetensors, .ckpt,
+            .pth, .pkl; nothing in it is executed), which needs `config` where it says none.
         backend: `torch` or `jittor`.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
@@ -133,8 +143,6 @@ def load(
         UserError: anything missing, damaged or not fitting, in one line.
     """
     if config is not None and not isinstance(config, Config):
-        from diptych.interop import read_config
-
         config = read_config(str(config), for_training=False)
     return Model(find_weights(str(source), config, raw), backends.load(backend, device))
 
@@ -159,6 +167,7 @@ class Model:
             backend.network(plan, source.weights),
             plan,
             make_schedule(source.config.diffusion),
+            preprocess_of(source.config.data),
         )
 
     def predict(
@@ -239,7 +248,7 @@ class Model:
             given = None if x_T is None else x_T[np.minimum(images, num - 1)]
             parts.append(self.engine.draw(sampler, images, seed, given))
         drawn = np.concatenate(parts)[:num]
-        return drawn if as_float else to_uint8(drawn).transpose(0, 2, 3, 1)
+        return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
 
     def _check_images(self, x: Float32, num: int | None) -> None:
         shape = (len(x) if num is None else num, *self.engine.shape)

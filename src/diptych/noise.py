@@ -28,6 +28,7 @@ PURPOSES = {
     "initial_noise": 6,
     "solver_noise": 7,
     "weights": 8,
+    "dequantization": 10,
     "label_dropout": 20,
 }
 

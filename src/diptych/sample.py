@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from diptych.conditioning import short_name
 from diptych.config import flatten
-from diptych.data.batches import to_uint8
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
@@ -188,7 +187,7 @@ def _draw_batch(
         )
     if moments is not None:
         save_png(out / "progress.png", moments.picture(), scale=2)
-    pixels = to_uint8(drawn)
+    pixels = model.engine.pixels(drawn)
     for row, image in enumerate(wanted):
         save_png(_path(out, image), pixels[row])
 
@@ -208,7 +207,8 @@ def _filmed(
         return
 
     def picture(x: Any) -> Pixels:
-        return grid(to_uint8(model.engine.backend.numpy(x[: min(64, request.num)])), columns=8)
+        shown = model.engine.backend.numpy(x[: min(64, request.num)])
+        return grid(model.engine.pixels(shown), columns=8)
 
     with record(path, request.movie, request.sampler.steps, picture) as film:
         yield (film, None) if request.movie.show == "x_t" else (None, film)
@@ -228,7 +228,7 @@ class _Moments:
             self.columns.append(self.model.engine.backend.numpy(x[:PROGRESS_ROWS]))
 
     def picture(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        rows = np.stack([to_uint8(column) for column in self.columns], axis=1)
+        rows = np.stack([self.model.engine.pixels(column) for column in self.columns], axis=1)
         return grid(rows.reshape(-1, *rows.shape[2:]), columns=len(self.columns))
 
 

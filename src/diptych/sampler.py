@@ -17,6 +17,7 @@ import numpy as np
 from diptych.backend import Backend
 from diptych.blueprint import Plan
 from diptych.conditioning import choose_classes
+from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
 from diptych.predictor import Denoise, Predictor, watched
@@ -187,6 +188,11 @@ class Engine:
     network: Any
     plan: Plan
     schedule: Schedule
+    preprocess: Preprocess = PLAIN
+
+    def pixels(self, floats: Float32) -> Pixels:
+        """What the network draws as uint8 images of the same shape: the inverse of its data's."""
+        return self.preprocess.pixels(floats)
 
     @property
     def predictor(self) -> Predictor:
@@ -236,7 +242,16 @@ class Engine:
         return self.backend.numpy(x)
 
     def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
-        """Predicted noise of these images with the sampler's limit on what they imply."""
+        """Predicted noise of these images with the sampler's limit on what they imply.
+
+        Raises:
+            UserError: a limit for a network whose images are not in [-1, 1].
+        """
+        if not self.preprocess.rescaled and (sampler.clip or sampler.threshold is not None):
+            raise UserError(
+                "this network's images are not in [-1, 1] (data.rescaled is false): clipping and "
+                "thresholds would cut them; use a solver without, such as ddim"
+            )
         denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
         if sampler.threshold is not None:
             return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))

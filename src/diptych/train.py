@@ -22,7 +22,7 @@ from diptych.blueprint import initial_weights, make_plan
 from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
-from diptych.data.batches import Batches, to_uint8
+from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
@@ -79,7 +79,12 @@ def train(
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(
-        config.data.source, config.data.split, image_size=config.data.image_size, data_dir=data_dir
+        config.data.source,
+        config.data.split,
+        image_size=config.data.image_size,
+        channels=config.data.channels,
+        crop=config.data.crop,
+        data_dir=data_dir,
     )
     _check_channels(config, dataset)
     check_labels(dataset.labels, config.model.num_classes, dataset.name)
@@ -249,11 +254,11 @@ class _Run:
         ends_in_noise = schedule.alpha[-1] == 0
         if ends_in_noise and self.plan.objective == "eps":
             return  # a step cannot start where nothing of the image is left
-        engine = Engine(self.backend, network, self.plan, schedule)
+        engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
         sampler = make_sampler(
             "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
             spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
         )  # fmt: skip
-        images = to_uint8(engine.draw(sampler, range(64), self.config.seed))
+        images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)

@@ -22,8 +22,8 @@ from diptych.backend import Batch
 from diptych.blueprint import Plan, Weights
 from diptych.conditioning import Labels
 from diptych.config import Config
+from diptych.data import Images, load_dataset
 from diptych.data import batches as data_batches
-from diptych.data import load_dataset
 from diptych.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -54,17 +54,24 @@ def spec_from(tree: dict[str, Any]) -> Spec:
     return Spec(**{**tree, "rungs": tuple(tree["rungs"])})
 
 
-def find_images(settings: Config) -> tuple[npt.NDArray[np.uint8], str]:
+def find_images(settings: Config) -> tuple[Images, str]:
     """The config's images, or keyed synthetic ones of their shape, and where they are from."""
     images, _, origin = find_data(settings)
     return images, origin
 
 
-def find_data(settings: Config) -> tuple[npt.NDArray[np.uint8], Labels | None, str]:
+def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
     """Images, their labels where the source has any, and where they are from."""
     data = settings.data
     try:
-        found = load_dataset(data.source, data.split, image_size=data.image_size, download=False)
+        found = load_dataset(
+            data.source,
+            data.split,
+            image_size=data.image_size,
+            channels=data.channels,
+            crop=data.crop,
+            download=False,
+        )
     except UserError:
         shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
         drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)

@@ -24,7 +24,7 @@ from diptych.backend import Backend
 from diptych.blueprint import Plan, Weights, make_plan, time_embedding
 from diptych.conditioning import class_rows
 from diptych.config import Config, load_config
-from diptych.data.batches import to_float
+from diptych.data.preprocess import preprocess_of
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
 from diptych.objective import target
@@ -58,7 +58,8 @@ def bin_losses(
     found = []
     for k in range(bins):
         chosen = noise.stream(EVAL_SEED, "order", k).permutation(len(images))[:IMAGES]
-        x0 = to_float(images[chosen])
+        pixels = np.ascontiguousarray(images[chosen])
+        x0 = preprocess_of(config.data).floats(pixels, EVAL_SEED, k)
         t = np.linspace(edges[k], edges[k + 1], len(x0), endpoint=False).astype(np.int64)
         eps = noise.normal(EVAL_SEED, "training_noise", x0.shape, k)
         alpha, sigma = (

@@ -43,7 +43,7 @@ class GroupNorm(nn.Module):
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu = silu
+        self.silu, self.eps = silu, 1e-6
         self.weight = nn.Parameter(torch.ones(ch, dtype=torch.float64))
         self.bias = nn.Parameter(torch.zeros(ch, dtype=torch.float64))
 
@@ -51,7 +51,7 @@ class GroupNorm(nn.Module):
         """The norm alone."""
         groups = x.reshape(len(x), 32, -1)
         centred = groups - groups.mean(dim=2, keepdim=True)
-        scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + 1e-6)
+        scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + self.eps)
         return scaled.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
@@ -217,6 +217,9 @@ class UNet(nn.Module):
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
         if plan.num_classes:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
+        for norm in self.modules():
+            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
+                norm.eps = plan.norm_eps
 
     def forward(
         self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None,

@@ -17,6 +17,8 @@ from diptych._version import __version__
 from diptych.cli.align import align
 from diptych.cli.common import fail
 from diptych.cli.compare import compare
+from diptych.cli.convert import convert, inspect
+from diptych.cli.data import data
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.sample import sample
@@ -25,10 +27,10 @@ from diptych.cli.train import train
 from diptych.errors import MachineError, UserError
 
 
-def main() -> None:
-    """Run the command line and leave with its exit code."""
+def main(command: click.Command | None = None, name: str = "diptych") -> None:
+    """Run a command line, by default this one, and leave with its exit code."""
     try:
-        cli(prog_name="diptych", standalone_mode=False)
+        (command or cli)(prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         fail(error.format_message(), 2)
     except click.exceptions.Exit as error:
@@ -66,5 +68,6 @@ def cli() -> None:
     """
 
 
-for verb in (doctor, demo, train, sample, compare, align, evaluate, stats, sweep):
+VERBS = (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, data)
+for verb in (*VERBS, inspect, convert):
     cli.add_command(verb)

@@ -76,7 +76,8 @@ def sample(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, or a file of weights.
+    """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, pretrained:NAME, a file of weights,
+    or a folder of diffusers.
 
     Without any option of the sampler, a zoo model is sampled as its manifest recommends.
 

@@ -40,7 +40,7 @@ def train(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train PRESET (a preset's name or a YAML file) into a run folder.
+    """Train PRESET (a preset's name, or a YAML file of ours or of the official DDIM code).
 
     \b
     Examples:
@@ -86,7 +86,7 @@ def train_config(
     resume: bool,
 ) -> Any:
     """The config that a call of `train` asks for."""
-    from diptych.config import load_config
+    from diptych.interop import read_config
 
     if steps is not None and epochs is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")
@@ -98,4 +98,4 @@ def train_config(
     changes += [] if steps is None else [f"train.steps={steps}"]
     changes += [] if epochs is None else [f"train.epochs={epochs}", "train.steps=null"]
     changes += [] if seed is None else [f"seed={seed}"]
-    return load_config(preset, changes)
+    return read_config(preset, changes)

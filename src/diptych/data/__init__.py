@@ -1,8 +1,9 @@
-"""Data: known sources found or downloaded, read from IDX files, and made smaller."""
+"""Data: known sources found or downloaded, read, cropped and made smaller."""
 
 from __future__ import annotations
 
 from diptych.data.dataset import Dataset, load_dataset
+from diptych.data.decoded import Decoded, Images
 from diptych.data.idx import read_idx
 from diptych.data.prefetch import Prefetch
 from diptych.data.resize import shrink
@@ -11,6 +12,8 @@ from diptych.data.sources import SOURCES, Located, Source, find
 __all__ = [
     "SOURCES",
     "Dataset",
+    "Decoded",
+    "Images",
     "Located",
     "Prefetch",
     "Source",

@@ -18,36 +18,26 @@ from diptych.backend import Batch
 from diptych.blueprint import Plan, time_embedding
 from diptych.conditioning import Labels, check_labels, class_rows, drop_labels
 from diptych.config import Config
+from diptych.data.decoded import Images
+from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.objective import min_snr_weights
 from diptych.schedule import make_schedule
 
-
-def to_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Pixels 0 .. 255 as float32 in [-1, 1]: x / 127.5 - 1."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_uint8(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Floats as pixels: clipped to [-1, 1], scaled by 127.5, rounded to nearest."""
-    pixels = np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5))
-    return np.asarray(pixels, dtype=np.uint8)
+__all__ = ["Batches", "to_float", "to_uint8"]
 
 
 class Batches:
     """All batches of a run; `batch(step)` makes one."""
 
     def __init__(
-        self,
-        config: Config,
-        plan: Plan,
-        images: npt.NDArray[np.uint8],
-        labels: Labels | None = None,
+        self, config: Config, plan: Plan, images: Images, labels: Labels | None = None
     ) -> None:
         """Of (N, C, H, W) images and their (N,) labels, which a plan with classes needs."""
         check_labels(labels, plan.num_classes, config.data.source)
         self.config = config
         self.plan = plan
         self.images = images
+        self.preprocess = preprocess_of(config.data)
         self.all_labels = labels if plan.num_classes else None
         self.steps_per_epoch = math.ceil(len(images) / config.train.batch_size)
         schedule = make_schedule(config.diffusion)
@@ -69,10 +59,7 @@ class Batches:
         seed, size = self.config.seed, self.config.train.batch_size
         epoch, within = divmod(step - 1, self.steps_per_epoch)
         chosen = self.order(epoch)[within * size : (within + 1) * size]
-        x0 = to_float(self.images[chosen])
-        if self.config.data.random_flip:
-            flipped = noise.stream(seed, "flip", step).random(len(x0)) < 0.5
-            x0[flipped] = x0[flipped, ..., ::-1]
+        x0 = self.x0(step, chosen)
         t = noise.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
         host = self.config.train.noise == "host"
         labels = self.labels(step, chosen)
@@ -97,6 +84,19 @@ class Batches:
             return None
         rate, seed = self.config.train.label_dropout, self.config.seed
         return drop_labels(self.all_labels[chosen], self.plan.num_classes, rate, seed, step)
+
+    def x0(self, step: int, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The chosen images as the network sees them in a step, (B, C, H, W) in C order.
+
+        The order in memory matters: a framework picks its kernels by it, and they round otherwise.
+        """
+        pixels = np.ascontiguousarray(self.images[chosen])
+        if self.config.data.random_flip:
+            flipped = noise.stream(self.config.seed, "flip", step).random(len(pixels)) < 0.5
+            pixels[flipped] = pixels[flipped, ..., ::-1]
+        if self.preprocess.plain:
+            return to_float(pixels)
+        return self.preprocess.floats(pixels, self.config.seed, step)
 
     def masks(self, step: int, size: int) -> tuple[npt.NDArray[np.uint8], ...] | None:
         """Dropout's keep masks of one step, one for each residual block."""

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.data.decoded import CHUNK, Decoded, Images
 from diptych.data.idx import read_idx
+from diptych.data.known import NAMED, OWN, Asked, is_known, open_known
 from diptych.data.resize import shrink
 from diptych.data.sources import SOURCES, Located, Source, find, lookup
-from diptych.errors import UserError
+from diptych.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,17 @@ class Dataset:
     Attributes:
         name: the source, such as "mnist".
         split: "train" or "test".
-        images: (N, C, H, W), uint8, 0..255, read-only.
+        images: (N, C, H, W), uint8, 0..255, read-only: in memory, mapped from a packed file, or
+            decoded when they are asked for.
         labels: (N,), int64, 0..9, read-only; None where the source has none.
-        sha256: the identity of the images as they are here, after any resizing.
+        sha256: the identity of the images as they are here, after any resizing; of encoded ones
+            their names, lengths and recipe stand in for the pixels.
         origin: where they were found, for people.
     """
 
     name: str
     split: str
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64] | None
     sha256: str
     origin: str
@@ -48,6 +52,8 @@ def load_dataset(
     split: str = "train",
     *,
     image_size: int | None = None,
+    channels: int | None = None,
+    crop: str | None = None,
     data_dir: Path | None = None,
     download: bool = True,
 ) -> Dataset:
@@ -55,40 +61,78 @@ def load_dataset(
 
     Args:
         source: "mnist" (60,000 and 10,000 images), "fashion_mnist" (likewise) or "mnist-10k"
-            (in the package; its "train" is MNIST's 10,000 test images).
+            (in the package; its "train" is MNIST's 10,000 test images); or one of those of
+            `diptych.data.known`: "cifar10", "celeba", "lsun_bedroom", "folder:PATH" ...
         split: "train" or "test".
         image_size: height and width in pixels, a divisor of the native 28; None: native.
+        channels: 1 or 3 for pictures that are decoded; the others have their own.
+        crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
         data_dir: read from this folder and nowhere else.
         download: whether to fetch what is not on this machine.
 
     Raises:
         UserError: unknown source or split; files missing, damaged or of another data set; a size
-            that 28 is not a multiple of; no way to download.
+            that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
         MachineError: files that the machine does not let us read or write.
     """
+    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download)
+    if is_known(source):
+        return _known(asked)
+    if source not in SOURCES:
+        hint = nearest(
+            source, [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
+        )
+        raise UserError(f"no data set is called '{source}'{hint}")
     known = lookup(source, split)
-    located = find(source, split, data_dir)
+    if crop not in (None, "none"):
+        raise UserError(f"{source} is not cropped; leave data.crop={crop} out")
+    return _from_idx(known, asked)
+
+
+def _from_idx(known: Source, asked: Asked) -> Dataset:
+    """MNIST and its like."""
+    split, image_size = asked.split, asked.image_size
+    located = find(asked.source, split, asked.data_dir)
     if located is None:
         from diptych.data.download import fetch
 
-        located = fetch(known, split, online=download)
+        located = fetch(known, split, online=asked.download)
     images = read_idx(located.images, ndim=3)
     labels = read_idx(located.labels, ndim=1)
     _check(known, located, images, labels)
     images = images[:, None]
-    full_size = _identity(images)
+    full_size = identity(images)
     _check_identity(known, split, located, full_size)
     small = shrink(images, image_size) if image_size is not None else images
-    sha256 = full_size if small is images else _identity(small)
+    sha256 = full_size if small is images else identity(small)
     wide = labels.astype(np.int64)
     wide.setflags(write=False)
     return Dataset(known.name, split, small, wide, sha256, located.origin)
 
 
-def _identity(images: NDArray[np.uint8]) -> str:
+def _known(asked: Asked) -> Dataset:
+    """A data set of `diptych.data.known`."""
+    found = open_known(asked)
+    images = found.images
+    if not isinstance(images, Decoded):
+        if asked.image_size is not None:
+            images = shrink(images, asked.image_size)
+        images.setflags(write=False)
+    if found.labels is not None:
+        found.labels.setflags(write=False)
+    whole = images is found.images and found.sha256 is not None
+    sha256 = str(found.sha256) if whole else identity(images)
+    return Dataset(asked.source, asked.split, images, found.labels, sha256, found.origin)
+
+
+def identity(images: Images) -> str:
+    """What `Dataset.sha256` is; read in parts, so that a mapped file need not fit into memory."""
+    if isinstance(images, Decoded):
+        return images.identity()
     header = "uint8 " + " ".join(str(size) for size in images.shape) + "\n"
     digest = hashlib.sha256(header.encode())
-    digest.update(np.ascontiguousarray(images).data)
+    for first in range(0, len(images), CHUNK):
+        digest.update(np.ascontiguousarray(images[first : first + CHUNK]).data)
     return digest.hexdigest()
 
 

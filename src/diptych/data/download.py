@@ -164,3 +164,36 @@ def _refusal(known: Source, split: str, why: str) -> str:
         f"{known.name} ({split}) is not on this machine and {why}. Put {names} into "
         f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hint}"
     )
+
+
+def fetch_whole(
+    name: str, base: str, file_name: str, sha256: str, folder: Path, online: bool = True
+) -> Path:
+    """Download one published file, as it is, into `folder`; its sum is checked.
+
+    Raises:
+        UserError: `online` is False or it could not be had; says what to put where.
+        MachineError: the folder cannot be written.
+    """
+    why = "downloading is switched off"
+    try:
+        if online:
+            with turn(folder):
+                part = folder / f"{file_name}.part"
+                target = File(file_name, sha256)
+                return retrieve(base + file_name, target, folder, part, _as_it_is)
+    except Unusable as error:
+        why = f"it could not be downloaded ({base}{file_name}: {error})"
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
+    raise UserError(
+        f"{name} is not on this machine and {why}. Put {file_name} into {folder}, or into "
+        f"DATA/{name} and pass --data DATA."
+    )
+
+
+def _as_it_is(part: Path, output: Path) -> None:
+    part.replace(output)

@@ -205,15 +205,7 @@ def _packaged(known: Source, split: str) -> Located:
 
 def _in_named(known: Source, split: str, root: Path, named_by: str) -> Located:
     """The files below a folder that the user named, or a UserError: no other copy is used."""
-    root = Path(root).expanduser()
-    if not os.path.isdir(root):
-        what = "is not a folder" if os.path.exists(root) else "does not exist"
-        raise UserError(
-            f"{named_by} {root}: {what}; expected a folder with {known.name} in it. Correct the "
-            "path, or leave it out: the usual places are searched then, and a download follows."
-        )
-    if not os.access(root, os.R_OK | os.X_OK):
-        raise MachineError(f"{named_by} {root}: may not be read. Check the folder's permissions.")
+    root = checked_root(known.name, root, named_by)
     for folder in (*known.folders, "."):
         found = _pair(known, split, root / folder)
         if found is not None:
@@ -223,6 +215,20 @@ def _in_named(known: Source, split: str, root: Path, named_by: str) -> Located:
         f"{named_by} {root}: holds no {known.name} ({split}); expected {wanted} in "
         f"{root / known.folders[0]} or in {root} itself. Put them there, or leave {named_by} out."
     )
+
+
+def checked_root(name: str, root: Path, named_by: str) -> Path:
+    """A folder that the user named for a data set. Raises UserError or MachineError."""
+    root = Path(root).expanduser()
+    if not os.path.isdir(root):
+        what = "is not a folder" if os.path.exists(root) else "does not exist"
+        raise UserError(
+            f"{named_by} {root}: {what}; expected a folder with {name} in it. Correct the "
+            "path, or leave it out: the usual places are searched then, and a download follows."
+        )
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise MachineError(f"{named_by} {root}: may not be read. Check the folder's permissions.")
+    return root
 
 
 def _pair(known: Source, split: str, folder: Path) -> tuple[Path, Path] | None:

@@ -125,7 +125,7 @@ def train(data: Dataset, test: Dataset, recipe: Recipe) -> Net:
     draw = torch.Generator().manual_seed(recipe.seed)
     net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert data.labels is not None  # MNIST and its like have them
-    images, labels = to_floats(data.images), torch.from_numpy(data.labels.copy())
+    images, labels = to_floats(data.images[:]), torch.from_numpy(data.labels.copy())
     mean = swa_utils.get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
     average = swa_utils.AveragedModel(net, multi_avg_fn=mean, use_buffers=True)
     module = cast(Net, average.module)
@@ -161,7 +161,7 @@ def to_floats(images: npt.NDArray[np.uint8]) -> torch.Tensor:
 def accuracy(net: Net, data: Dataset) -> float:
     """The share of images whose largest logit is their label's."""
     net.eval()
-    found = [net(to_floats(part)).argmax(1) for part in np.array_split(data.images, 20)]
+    found = [net(to_floats(part)).argmax(1) for part in np.array_split(data.images[:], 20)]
     return float((torch.cat(found).numpy() == data.labels).mean())
 
 

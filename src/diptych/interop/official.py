@@ -12,10 +12,11 @@ missing, unknown or beyond us, and are left at our defaults.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.config import Config, load_config, parse_tree, preset_names, validate
+from diptych.config import Config, apply_override, load_config, parse_tree, preset_names, validate
 from diptych.errors import UserError, nearest
 
 Tree = dict[str, Any]
@@ -26,6 +27,8 @@ _HONOURED = {
     "data.image_size": "data.image_size",
     "data.channels": "data.channels",
     "data.random_flip": "data.random_flip",
+    "data.rescaled": "data.rescaled",
+    "data.logit_transform": "data.logit_transform",
     "model.ch": "model.ch",
     "model.ch_mult": "model.ch_mult",
     "model.num_res_blocks": "model.num_res_blocks",
@@ -47,10 +50,6 @@ _HONOURED = {
 }
 # Their key -> (the one value we have, why no other).
 _ONLY: dict[str, tuple[object, str]] = {
-    "data.rescaled": (True, "images are always scaled to [-1, 1]"),
-    "data.logit_transform": (False, "there is no logit transform"),
-    "data.uniform_dequantization": (False, "there is no dequantization noise"),
-    "data.gaussian_dequantization": (False, "there is no dequantization noise"),
     "model.type": ("simple", "there is no other network"),
     "model.ema": (True, "training always keeps an EMA"),
     "optim.optimizer": ("Adam", "there is no other optimizer"),
@@ -67,7 +66,8 @@ _NO_MEANING = frozenset({
     "sampling.last_only",
     "sampling.ckpt_id",  # the checkpoint is chosen by its path
 })  # fmt: skip
-_MATCHED = ("data.dataset", "data.category", "model.in_channels", "model.out_ch")
+_DEQUANTIZATION = ("data.uniform_dequantization", "data.gaussian_dequantization")
+_MATCHED = ("data.dataset", "data.category", "model.in_channels", "model.out_ch", *_DEQUANTIZATION)
 _KNOWN = [*_HONOURED, *_ONLY, *sorted(_NO_MEANING), *_MATCHED]
 _OPTIONAL = _NO_MEANING | {"data.category", "optim.grad_clip"}
 _TRAINING_ONLY = frozenset({
@@ -90,22 +90,30 @@ def is_official(tree: Tree) -> bool:
     return len(present & theirs) > len(present & ours)
 
 
-def read_config(path_or_name: str, *, for_training: bool = True) -> Config:
+def read_config(
+    path_or_name: str, overrides: Sequence[str] = (), *, for_training: bool = True
+) -> Config:
     """A preset by name, or a YAML file of our form or of the official one, told by its keys.
+
+    The overrides are ours, `section.key=value`, for either form.
 
     Raises:
         UserError: as `load_config` and `from_official`.
     """
     name = str(path_or_name)
     if name in preset_names():
-        return load_config(name)
+        return load_config(name, list(overrides))
     try:
         tree = parse_tree(Path(name).read_text("utf-8"), name)
     except (OSError, ValueError):  # not there, not text: `load_config` says so
-        return load_config(name)
+        return load_config(name, list(overrides))
     if is_official(tree):
-        return from_official(tree, name, for_training=for_training)
-    return load_config(name)
+        config = from_official(tree, name, for_training=for_training)
+        changed = config.model_dump(mode="json")
+        for override in overrides:
+            apply_override(changed, override)
+        return validate(changed, name) if overrides else config
+    return load_config(name, list(overrides))
 
 
 def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Config:
@@ -139,6 +147,7 @@ def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Confi
         if key in flat and (for_training or not _only_trains(key) or _sound(target, flat[key])):
             section, name = target.split(".")
             ours[section][name] = flat[key]
+    ours["data"]["dequantization"] = _dequantization(flat, where, for_training)
     ours["data"].update(source=_source(flat, where, for_training), split="train")
     ours["train"].update(loss="sum", warmup_steps=0, beta2=0.999)
     ours["train"].setdefault("grad_clip", None)
@@ -203,6 +212,21 @@ def _source(flat: Tree, where: str, for_training: bool) -> str:
     if category is not None:
         raise UserError(f"{where}: data.category has a meaning for LSUN only, not {dataset}")
     return source
+
+
+def _dequantization(flat: Tree, where: str, for_training: bool) -> str:
+    """Their two switches as our one. Only the uniform one reaches the pixels of samples."""
+    if not for_training:
+        return "uniform" if flat.get("data.uniform_dequantization") is True else "none"
+    on = []
+    for key in _DEQUANTIZATION:
+        if not isinstance(flat.get(key, False), bool):
+            raise UserError(f"{where}: {key} is {flat[key]!r}; expected true or false")
+        if flat.get(key, False):
+            on.append(key)
+    if len(on) == 2:
+        raise UserError(f"{where}: {on[0]} and {on[1]} are both on; choose one")
+    return on[0].split(".")[1].split("_")[0] if on else "none"
 
 
 def _sound(target: str, value: object) -> bool:

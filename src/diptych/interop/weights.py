@@ -68,7 +68,7 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
         MachineError: the file cannot be read.
     """
     path = Path(path)
-    if guarded(path, _is_safetensors):
+    if guarded(path, is_safetensors):
         form = "safetensors"
         tree: object = guarded(path, _safetensors)
     else:
@@ -105,6 +105,9 @@ def _unwrap(
     tree: dict[Any, Any], raw: bool, path: Path
 ) -> tuple[str, dict[str, Array], bool | None]:
     inner = {key: value for key, value in tree.items() if _is_state_dict(value)}
+    # ddpm-torch's EMA: {"decay": .., "shadow": name -> tensor, "num_updates": ..}
+    shadows = {k: v["shadow"] for k, v in tree.items() if isinstance(v, dict) and "shadow" in v}
+    inner |= {key: value for key, value in shadows.items() if _is_state_dict(value)}
     raws = [key for key in inner if key in _RAW_NAMES]
     emas = [key for key in inner if key in _EMA_NAMES]
     if len(inner) == 1:
@@ -156,7 +159,7 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
     return weights
 
 
-def _is_safetensors(file: IO[bytes], size: int) -> bool:
+def is_safetensors(file: IO[bytes], size: int) -> bool:
     """A header length of 8 bytes, then JSON; no pickle and no zip file begins like that."""
     start = file.read(9)
     length = int.from_bytes(start[:8], "little")

@@ -38,12 +38,12 @@ class GroupNorm(nn.Module):  # type: ignore[misc]
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu = silu
+        self.silu, self.eps = silu, EPS
         self.weight = jt.ones((ch,))
         self.bias = jt.zeros((ch,))
 
     def execute(self, x: jt.Var, shift: jt.Var | None = None) -> jt.Var:
-        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, EPS, self.silu)
+        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, self.eps, self.silu)
 
 
 class Linear(nn.Module):  # type: ignore[misc]

@@ -113,8 +113,11 @@ def _dataset(name: str, split: str, data_dir: Path | None) -> Images:
     packaged = (name, split) == ("mnist", "test") and find(name, split, data_dir) is None
     source = ("mnist-10k", "train") if packaged else (name, split)
     data = load_dataset(*source, data_dir=data_dir)
-    pixels = data.images.transpose(0, 2, 3, 1)
-    return Images(name, len(pixels), lambda: iter(pixels), lambda: data.sha256, split)
+
+    def rows() -> Iterator[Pixels]:
+        return (image.transpose(1, 2, 0) for image in data.images)
+
+    return Images(name, len(data.images), rows, lambda: data.sha256, split)
 
 
 def is_sample_folder(path: Path) -> bool:

@@ -14,6 +14,8 @@ from diptych.errors import UserError
 from diptych.sample import Request, default_folder, sample_to
 from diptych.sampler import make_sampler
 
+_NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -44,13 +46,16 @@ class Drawing:
 
 
 def is_model(source: str) -> bool:
-    """Whether `source` names weights (a run, a checkpoint, zoo:NAME) and not images."""
+    """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
+    from diptych.interop import is_diffusers
     from diptych.metrics.images import is_sample_folder
 
-    if source.startswith("zoo:"):
+    if source.startswith(_NAMED):
         return True
     path = Path(source)
-    return path.is_dir() and not is_sample_folder(path) and (path / "config.yaml").is_file()
+    if not path.is_dir() or is_sample_folder(path):
+        return False
+    return (path / "config.yaml").is_file() or is_diffusers(path)
 
 
 def draw(
@@ -67,15 +72,15 @@ def draw(
     """Sample a model `repeats` times, `num` images each; gives the sample folders.
 
     Args:
-        source: a run, a checkpoint or zoo:NAME.
-        folder: where the sample folders go; needed for zoo:NAME, else RUN/samples.
+        source: a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers.
+        folder: where the sample folders go; needed for a NAME, else RUN/samples.
 
     Raises:
         UserError: as `diptych sample`.
     """
     from diptych.model import find_weights, load
 
-    if folder is None and source.startswith("zoo:"):
+    if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
     given = dict(drawing.sampler() or getattr(found, "sampler", None) or {})

@@ -53,14 +53,14 @@ class GroupNorm(nn.Module):
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu = silu
+        self.silu, self.eps = silu, EPS
         self.weight = nn.Parameter(torch.ones((ch,)))
         self.bias = nn.Parameter(torch.zeros((ch,)))
 
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
         if shift is not None:
             x = x + shift[:, :, None, None]
-        x = F.group_norm(x, GROUPS, self.weight, self.bias, EPS)
+        x = F.group_norm(x, GROUPS, self.weight, self.bias, self.eps)
         return F.silu(x) if self.silu else x
 
 

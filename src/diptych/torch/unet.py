@@ -195,6 +195,9 @@ class UNet(nn.Module):
         self.conditional = plan.num_classes > 0
         if self.conditional:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
+        for norm in self.modules():
+            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
+                norm.eps = plan.norm_eps
 
     def forward(
         self,

@@ -1,0 +1,81 @@
+"""`diptych inspect` and `diptych convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.errors import UserError
+
+CONFIG = click.option("--config", help="Preset or YAML (ours or official), where SOURCE says none.")
+RAW = click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
+
+
+@click.command()
+@click.argument("source")
+@RAW
+@JSON
+def inspect(source: str, raw: bool, as_json: bool) -> None:
+    """Tell what SOURCE is: a file of weights, a folder of diffusers, a run, pretrained:NAME.
+
+    Nothing in a file is executed.
+
+    \b
+    Examples:
+      diptych inspect ckpt.pth
+      diptych inspect ddpm-cifar10-32 --json
+    """
+    from diptych.inspection import inspect as look
+    from diptych.inspection import render
+
+    facts = look(source, raw)
+    show(facts, as_json, render(facts))
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=FOLDER)
+@click.option(
+    "--to",
+    help="official, official-training, jittor, diffusers, safetensors or run.  [by OUT's suffix]",
+)
+@click.option("--ema", is_flag=True, help="The moving average, where there are both: the default.")
+@RAW
+@CONFIG
+@click.option("--seed", type=int, help="Of the run that --to run makes.")
+@OVERWRITE
+@JSON
+def convert(
+    source: str,
+    out: Path,
+    to: str | None,
+    ema: bool,
+    raw: bool,
+    config: str | None,
+    seed: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write the weights of SOURCE to OUT in another form; not a bit of them changes.
+
+    \b
+    Examples:
+      diptych convert runs/mnist mnist.safetensors
+      diptych convert runs/cifar10 ddpm-cifar10 --to diffusers
+      diptych convert model-790000.ckpt cifar10.pkl --config cifar10
+      diptych convert exp/logs/cifar/ckpt.pth runs/cifar --to run --config cifar10.yml
+    """
+    from diptych.convert import convert as write
+    from diptych.interop import read_config
+
+    if ema and raw:
+        raise UserError("--ema and --raw exclude each other; choose one")
+    if seed is not None and to != "run":
+        raise UserError("--seed is of a run; add --to run")
+    changes = [] if seed is None else [f"seed={seed}"]
+    settings = read_config(config, changes, for_training=to == "run") if config else None
+    facts = write(source, out, to, config=settings, raw=raw, overwrite=overwrite)
+    kind = {"ema": " (moving average)", "raw": " (as trained)"}.get(facts.get("weights", ""), "")
+    show(facts, as_json, f"{facts['to']}{kind}: {facts['out']}")

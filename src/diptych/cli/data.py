@@ -1,0 +1,192 @@
+"""`diptych data`: what there is, what it holds, and packing it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from diptych.data import Dataset
+
+DATA = click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+SPLIT = click.option("--split", default="train", show_default=True, help="train or test.")
+SIZE = click.option("--size", type=int, help="Height and width in pixels.")
+CHANNELS = click.option(
+    "--channels", type=int, default=3, show_default=True, help="3, or 1 for grey."
+)
+CROP = click.option(
+    "--crop",
+    help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
+    "where not given, the source's own.",
+)
+
+
+class _Verbs(click.Group):
+    """Names the nearest verb where one is misspelt."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            hint = nearest(args[0], list(self.commands))
+            raise UserError(f"verb 'data {args[0]}' is not known{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs)
+def data() -> None:
+    """Find, look at, check and pack data sets.
+
+    \b
+    Examples:
+      diptych data list                                  what there is, and where it is here
+      diptych data info cifar10 --json
+      diptych data prepare celeba --size 64 --out celeba64.npy
+      diptych data prepare folder:photos --size 64 --crop center --skip-bad --out photos.npy
+      diptych data verify packed:photos.npy
+      diptych train cifar10 --set data.source=packed:photos.npy --out runs/photos
+    """
+
+
+@data.command("list")
+@DATA
+@JSON
+def list_(data: Path | None, as_json: bool) -> None:
+    """Every source, and where it is on this machine."""
+    from diptych.data.inspect import list_sources
+
+    rows = list_sources(data)
+    lines = [f"{row['source']:<14} {row['what']}" for row in rows]
+    for k, row in enumerate(rows):
+        lines[k] += f"\n{'':<14}   {row['where']}" if row["where"] else ""
+    show({"sources": rows}, as_json, "\n".join(lines))
+
+
+@data.command()
+@click.argument("source")
+@SPLIT
+@SIZE
+@CROP
+@CHANNELS
+@DATA
+@JSON
+def info(source: str, as_json: bool, **asked: Any) -> None:
+    """What SOURCE holds: images, size, classes, sha256."""
+    from diptych.data.inspect import describe
+
+    facts = describe(_load(source, **asked))
+    show(facts, as_json, _table(facts))
+
+
+@data.command()
+@click.argument("source")
+@SPLIT
+@SIZE
+@CROP
+@CHANNELS
+@DATA
+@JSON
+def verify(source: str, as_json: bool, **asked: Any) -> None:
+    """Read every image of SOURCE; exit code 2 where one cannot be used."""
+    from diptych.data.inspect import verify as read_all
+
+    found = _load(source, **asked)
+    path = Path(found.origin) if source.partition(":")[0] == "packed" else None
+    facts = read_all(found, path)
+    text = f"{facts['images']} images, sha256 of the pixels {facts['pixels_sha256']}"
+    show(facts, as_json, "\n".join(facts["bad"]) if facts["bad"] else text)
+    if facts["bad"]:
+        raise UserError(
+            f"{source}: {len(facts['bad'])} of {facts['images']} pictures cannot be used; repair "
+            "them, or leave them out with diptych data prepare --skip-bad"
+        )
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", type=FOLDER, required=True, help="The PNG file to write.")
+@click.option("--num", type=click.IntRange(1, 1024), default=64, show_default=True)
+@SPLIT
+@SIZE
+@CROP
+@CHANNELS
+@DATA
+@JSON
+def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> None:
+    """A grid of images spread over SOURCE, as training sees them."""
+    import numpy as np
+
+    from diptych.pictures import grid, save_png
+
+    images = _load(source, **asked).images
+    spread = np.linspace(0, len(images) - 1, min(num, len(images))).astype(np.int64)
+    save_png(out, grid(np.ascontiguousarray(images[spread])))
+    show({"out": str(out), "images": len(spread)}, as_json, f"{len(spread)} images: {out}")
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", type=FOLDER, required=True, help="The file to write, such as faces.npy.")
+@SPLIT
+@SIZE
+@CROP
+@CHANNELS
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Threads that decode.")
+@DATA
+@OVERWRITE
+@QUIET
+@JSON
+def prepare(
+    source: str,
+    out: Path,
+    skip_bad: bool,
+    workers: int | None,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Pack SOURCE once into a memory-mapped file, with index and preview.
+
+    \b
+    Killed or stopped, the same command goes on where it was. Examples:
+      diptych data prepare celeba --size 64 --out celeba64.npy
+      diptych data prepare lsun_bedroom --data DATA --size 256 --out bedroom256.npy
+      diptych data prepare folder:photos --size 64 --crop center --out photos.npy --skip-bad
+    """
+    from diptych.data.decoded import Decoded
+    from diptych.data.pack import prepare as pack
+    from diptych.data.packing import Packing
+
+    found = _load(source, **asked)
+    crop = found.images.recipe.crop if isinstance(found.images, Decoded) else "none"
+    index = pack(Packing(found, out, crop, skip_bad, workers, not quiet), overwrite)
+    facts = {key: value for key, value in index.items() if key not in ("names", "labels")}
+    count, height, width, channels = index["shape"]
+    left_out = f", {len(index['skipped'])} left out" if index["skipped"] else ""
+    text = f"{count} images of {height}x{width}x{channels}{left_out}: {out}\n"
+    text += f"train on it with --set data.source=packed:{out}"
+    show({"out": str(out), **facts}, as_json, text)
+
+
+def _load(
+    source: str,
+    split: str,
+    size: int | None,
+    crop: str | None,
+    channels: int,
+    data: Path | None,
+) -> Dataset:
+    from diptych.data import load_dataset
+
+    if size is not None and not 4 <= size <= 1024:
+        raise UserError(f"--size {size}: expected 4 to 1024")
+    return load_dataset(source, split, image_size=size, channels=channels, crop=crop, data_dir=data)
+
+
+def _table(facts: dict[str, Any]) -> str:
+    return "\n".join(f"{key:<10} {value}" for key, value in facts.items() if value is not None)

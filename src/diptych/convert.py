@@ -1,0 +1,178 @@
+"""Checkpoints of every form known: the same weights in another form.
+
+    official            a plain state dict, torch.load reads it with weights_only=True
+    official-training   [model, optimizer, epoch, step, ema] of a run: the official code resumes it
+    jittor              name -> array, jt.load reads it
+    diffusers           a pipeline folder
+    safetensors         with the config in its header: nothing else is needed to sample from it
+    run                 a run folder from an official training list, to go on with
+
+No conversion changes a number: there and back gives the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as to_bytes
+
+from diptych import checkpoint
+from diptych.blueprint import make_plan, parameter_table
+from diptych.config import Config, load_config, to_yaml
+from diptych.errors import UserError, nearest
+from diptych.files import atomic_path, check_folder, claim_folder, write_text
+from diptych.interop import is_diffusers
+from diptych.interop.diffusers_out import network_config, scheduler_config, write_folder
+from diptych.interop.foreign import CONFIG_KEY, EMA_KEY
+from diptych.interop.torch_write import write_torch
+from diptych.interop.training_list import read_training_list, training_list
+from diptych.model import Source, find_weights
+from diptych.records import read_rows
+
+JITTOR_END = b"HCAJSLHD"
+SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
+            ".pth": "official", ".pt": "official", "": "diffusers"}  # fmt: skip
+
+
+def convert(
+    source: str,
+    out: Path,
+    to: str | None = None,
+    *,
+    config: Config | None = None,
+    raw: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the weights of `source` in another form; gives what was written.
+
+    Args:
+        source: as `diptych.model.find_weights` takes it; for `official-training` a run, for `run`
+            an official training list.
+        out: the file or folder.
+        to: a name above; told by the suffix of `out` where not given.
+        config: of the network, where `source` does not say it.
+        raw: the weights as trained, in place of their moving average.
+        overwrite: replace a file, or a folder that this program wrote.
+
+    Raises:
+        UserError: an unknown form, something in the way, or a source that cannot take that form.
+        MachineError: the disk is full, or the like.
+    """
+    to = _target(out, to)
+    if to == "run":
+        return import_training(Path(source), out, config, overwrite)
+    _check_free(out, to, overwrite)
+    if to == "official-training":
+        step = export_training(Path(source), out)
+        return {"out": str(out), "to": to, "step": step}
+    found = find_weights(source, config, raw)
+    if raw and found.kind == "ema":
+        raise UserError(f"{source}: holds moving averages alone; leave out --raw")
+    names = parameter_table(make_plan(found.config))  # the official order, wherever they came from
+    _WRITERS[to](out, replace(found, weights={name: found.weights[name] for name in names}))
+    facts = found.facts()
+    return {"out": str(out), "to": to, **facts}
+
+
+def _target(out: Path, to: str | None) -> str:
+    known = [*_WRITERS, "official-training", "run"]
+    if to is None:
+        to = SUFFIXES.get(out.suffix.lower())
+        if to is None:
+            raise UserError(f"{out}: into which form? Give --to: {', '.join(known)}")
+    if to not in known:
+        raise UserError(f"form '{to}' is not known{nearest(to, known)}")
+    return to
+
+
+def _check_free(out: Path, to: str, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{out}: exists; choose another place, or replace it with --overwrite")
+    if out.is_dir() and not (to == "diffusers" and is_diffusers(out)):
+        raise UserError(f"{out}: is a folder, and not one of diffusers; choose another place")
+    if out.is_file() and to == "diffusers":
+        raise UserError(f"{out}: is a file; diffusers needs a folder")
+
+
+def _write_official(out: Path, found: Source) -> None:
+    write_torch(out, dict(found.weights))
+
+
+def _write_jittor(out: Path, found: Source) -> None:
+    arrays = {name: np.ascontiguousarray(array) for name, array in found.weights.items()}
+    content = pickle.dumps(arrays, 4)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(content + hashlib.sha1(content).digest() + JITTOR_END)
+
+
+def _write_safetensors(out: Path, found: Source) -> None:
+    metadata = {CONFIG_KEY: found.config.model_dump_json(), "format": "pt"}
+    if found.kind in ("ema", "raw"):
+        metadata[EMA_KEY] = "true" if found.kind == "ema" else "false"
+    arrays = {name: np.ascontiguousarray(array) for name, array in found.weights.items()}
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(to_bytes(arrays, metadata=metadata))
+
+
+def _write_diffusers(out: Path, found: Source) -> None:
+    network_config(found.config), scheduler_config(found.config)  # refuse before anything is gone
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        write_folder(temporary, found.config, found.weights)
+        if out.is_dir():
+            shutil.rmtree(out)
+
+
+_WRITERS: dict[str, Callable[[Path, Source], None]] = {
+    "official": _write_official,
+    "jittor": _write_jittor,
+    "diffusers": _write_diffusers,
+    "safetensors": _write_safetensors,
+}
+
+
+def export_training(run: Path, out: Path) -> int:
+    """The newest checkpoint of a run as the official training list; gives its step.
+
+    Raises:
+        UserError: not a run, or it has no checkpoint.
+    """
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: is not a run, and only one has what training goes on from")
+    config = load_config(str(run / "config.yaml"))
+    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] == state.step]
+    epoch = rows[-1].get("epoch", 0) if rows else 0
+    write_torch(out, training_list(state, config, epoch))
+    return state.step
+
+
+def import_training(
+    source: Path, run: Path, config: Config | None, overwrite: bool = False
+) -> dict[str, Any]:
+    """A run folder that goes on from an official training list.
+
+    Raises:
+        UserError: no config, another kind of file or network, or a folder that is not free.
+    """
+    if config is None:
+        raise UserError(f"{source}: a run needs its config; give the training's yml with --config")
+    if not overwrite and any((run / name).exists() for name in ("config.yaml", "checkpoints")):
+        raise UserError(f"{run}: holds a run already; choose another folder, or give --overwrite")
+    if overwrite:
+        check_folder(run, overwrite=True)
+    state = read_training_list(source, make_plan(config))
+    claim_folder(run, resume=not overwrite, overwrite=overwrite)  # other files there stay
+    facts = {"config_identity": config.identity(), "imported_from": source.name}
+    folder = checkpoint.save(run, state, facts, config.train.keep_checkpoints)
+    write_text(run / "config.yaml", to_yaml(config))
+    return {"out": str(run), "to": "run", "step": state.step, "checkpoint": str(folder)}

@@ -1,0 +1,129 @@
+"""CelebA: the aligned pictures of 178x218, as files or in their zip, with the official split.
+
+    celeba/img_align_celeba/000001.jpg ...  or  celeba/img_align_celeba.zip
+    celeba/list_eval_partition.txt          lines `000001.jpg 0`: 0 train, 1 validation, 2 test
+
+The official DDIM code trains on the 162,770 pictures of `train`, cropped as `crops` calls celeba.
+The authors permit downloads for research from their own page only, so there is none here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.data.decoded import Items
+from diptych.data.folder import Files
+from diptych.data.places import cache_folder, locate, read_file
+from diptych.errors import UserError
+
+NAME = "celeba"
+FOLDERS = ("celeba/celeba", "celeba", "CelebA")
+PICTURES, ARCHIVE, SPLITS = "img_align_celeba", "img_align_celeba.zip", "list_eval_partition.txt"
+_NUMBER = {"train": "0", "test": "2"}
+WANTED = f"{PICTURES}/ (or {ARCHIVE}) and {SPLITS}"
+
+
+@dataclass(frozen=True)
+class Zipped:
+    """Pictures as members of a zip archive; reading is safe from several threads."""
+
+    path: Path
+    archive: zipfile.ZipFile = field(repr=False)
+    names: list[str] = field(repr=False)
+    prefix: str
+    origin: str
+    crop: str = NAME
+    labels: npt.NDArray[np.int64] | None = None
+
+    def title(self, index: int) -> str:
+        """The archive and the member."""
+        return f"{self.path}: {self.prefix}{self.names[index]}"
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one member."""
+        try:
+            return self.archive.read(self.prefix + self.names[index])
+        except KeyError:
+            raise UserError(f"{self.title(index)} is not in the archive. Fetch it again") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise UserError(f"{self.title(index)} is damaged ({error}). Fetch it again") from None
+
+    def size(self, index: int) -> int:
+        """How many bytes the member has."""
+        try:
+            return self.archive.getinfo(self.prefix + self.names[index]).file_size
+        except KeyError:
+            return 0
+
+
+def open_celeba(split: str, data_dir: Path | None = None) -> Items:
+    """The pictures of a split.
+
+    Raises:
+        UserError: not there (says what to put where), or a damaged list or archive.
+    """
+
+    def probe(folder: Path, origin: str) -> Items | None:
+        pictures, archive = folder / PICTURES, folder / ARCHIVE
+        if not pictures.is_dir() and not archive.is_file():
+            return None
+        names = _names(folder / SPLITS, split)
+        if pictures.is_dir():
+            inner = pictures / PICTURES  # some archives unpack to one folder more
+            pictures = inner if inner.is_dir() else pictures
+            present = {path.name for path in pictures.iterdir()}
+            _complete(pictures, names, present)
+            return Files(pictures, names, origin, NAME)
+        return _zipped(archive, names, origin)
+
+    found = locate(NAME, FOLDERS, WANTED, data_dir, probe)
+    if found is None:
+        raise UserError(
+            f"celeba is not on this machine, and its authors permit no download by others. Put "
+            f"{WANTED} into {cache_folder(NAME)}, or into DATA/celeba and pass --data DATA"
+        )
+    return found
+
+
+def _names(path: Path, split: str) -> list[str]:
+    """The names that the list gives to the split."""
+    if not path.is_file():
+        raise UserError(f"{path}: not found; put CelebA's list of splits beside its pictures")
+    names = []
+    for line, text in enumerate(read_file(path).decode("utf-8", "replace").splitlines(), 1):
+        parts = text.split()
+        if not parts:
+            continue
+        if len(parts) != 2 or parts[1] not in ("0", "1", "2") or "/" in parts[0]:
+            raise UserError(f"{path}: line {line} is '{text[:40]}', expected a name and 0, 1 or 2")
+        if parts[1] == _NUMBER[split]:
+            names.append(parts[0])
+    if not names:
+        raise UserError(f"{path}: names no picture of the split '{split}'")
+    return names
+
+
+def _complete(where: Path, names: list[str], present: set[str]) -> None:
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise UserError(
+            f"{where}: {len(missing)} of {len(names)} pictures of the split are missing, "
+            f"the first is {missing[0]}. Unpack or fetch the data again"
+        )
+
+
+def _zipped(path: Path, names: list[str], origin: str) -> Zipped:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UserError(f"{path}: is cut short or not a zip ({error}). Fetch it again") from None
+    members = archive.namelist()
+    prefix = f"{PICTURES}/" if any(name.startswith(f"{PICTURES}/") for name in members) else ""
+    _complete(path, [prefix + name for name in names], set(members))
+    return Zipped(path, archive, names, prefix, origin)

@@ -1,0 +1,95 @@
+"""Pictures of a Hugging Face data set: parquet files, an image folder, or a name on their hub.
+
+    hf:PATH      a folder with parquet files (split told by their names), or an image folder
+    hf:NAME      a data set that their library finds, in its cache or on the hub
+
+Reading needs the package `datasets` (diptych[hf]). The first column of pictures is taken, encoded
+as it was stored, and the first column of class labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table with one column of encoded pictures."""
+
+    table: Any = field(repr=False)
+    column: str
+    origin: str
+    labels: npt.NDArray[np.int64] | None = field(repr=False)
+    crop: str = "center"
+
+    @property
+    def names(self) -> list[str]:
+        """The rows' numbers."""
+        return [str(row) for row in range(len(self.table))]
+
+    def title(self, index: int) -> str:
+        """The data set and the row."""
+        return f"{self.origin}: row {index}"
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of one row, or of the file that it names."""
+        held = self.table[int(index)][self.column]
+        data, path = (held or {}).get("bytes"), (held or {}).get("path")
+        if data is not None:
+            return bytes(data)
+        if path and Path(path).is_file():
+            return Path(path).read_bytes()
+        raise UserError(f"{self.title(index)} holds no picture; leave the row out")
+
+    def size(self, index: int) -> int:
+        """How many bytes are encoded: the names are numbers, so the lengths tell copies apart."""
+        return len(self.read(index))
+
+
+def open_huggingface(name: str, split: str) -> Rows:
+    """The pictures of one split.
+
+    Raises:
+        UserError: `datasets` is not installed, or finds no pictures there.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            f"hf:{name}: needs the package datasets: pip install 'diptych[hf]'"
+        ) from None
+    try:
+        table = _load(datasets, Path(name), name, split)
+        columns = dict(table.features)
+        pictures = [key for key, kind in columns.items() if isinstance(kind, datasets.Image)]
+        if not pictures or not len(table):
+            raise ValueError(f"no column of pictures among {', '.join(columns) or 'none'}")
+        classes = [key for key, kind in columns.items() if isinstance(kind, datasets.ClassLabel)]
+        labels = np.array(table[classes[0]], dtype=np.int64) if classes else None
+        table = table.cast_column(pictures[0], datasets.Image(decode=False))
+    except Exception as error:  # their library raises dozens of kinds, and those of others
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"hf:{name}: cannot be read ({type(error).__name__}: {said})") from None
+    return Rows(table, pictures[0], f"hf:{name} ({split})", labels)
+
+
+def _load(datasets: Any, path: Path, name: str, split: str) -> Any:
+    """A split by their library; files of a folder are told apart by the split in their names."""
+    if not path.is_dir():
+        return datasets.load_dataset(name, split=split)
+    parquet = sorted(str(file) for file in path.rglob("*.parquet"))
+    if not parquet:
+        return datasets.load_dataset("imagefolder", data_dir=str(path), split=split)
+    chosen = [file for file in parquet if split in Path(file).name]
+    if not chosen and split == "train":
+        chosen = [file for file in parquet if "test" not in Path(file).name]
+    if not chosen:
+        raise ValueError(f"no parquet file has '{split}' in its name")
+    return datasets.load_dataset("parquet", data_files={split: chosen}, split=split)

@@ -1,0 +1,142 @@
+"""What is known of a source: where it is, what it holds, whether every image of it can be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.data import celeba, cifar10, lmdbs
+from diptych.data.dataset import Dataset, identity
+from diptych.data.decoded import CHUNK, Decoded
+from diptych.data.packed import read_index
+from diptych.data.places import locate
+from diptych.data.sources import SOURCES, find
+from diptych.errors import MachineError, UserError
+
+KINDS = {
+    "cifar10": "60,000 photographs, 32x32, 10 classes; downloads",
+    "celeba": "202,599 faces, 178x218; official crop to 64x64",
+    "lsun_CATEGORY": "LSUN as LMDB, such as lsun_bedroom, lsun_church_outdoor",
+    "ffhq": "70,000 faces, LMDB of the official code or a folder",
+    "folder:PATH": "any folder of JPEG, PNG, WebP, with its sub-folders",
+    "npz:PATH": "uint8 images in an .npz file",
+    "packed:PATH": "what diptych data prepare made",
+    "hf:PATH": "Hugging Face parquet files, image folder or name",
+}
+_IDX = {
+    "mnist": "70,000 digits, 28x28; downloads",
+    "fashion_mnist": "70,000 pieces of clothing, 28x28; downloads",
+    "mnist-10k": "10,000 digits, 28x28; in the package",
+}
+
+
+def list_sources(data_dir: Path | None = None) -> list[dict[str, str]]:
+    """Every source with what it is and where it is on this machine ("" where it is not)."""
+    rows = []
+    for name, what in {**_IDX, **KINDS}.items():
+        try:
+            where = _where(name, data_dir)
+        except (UserError, MachineError):
+            where = ""
+        rows.append({"source": name, "what": what, "where": where})
+    return rows
+
+
+def _where(name: str, data_dir: Path | None) -> str:
+    if name in SOURCES:
+        found = find(name, "train", None if name == "mnist-10k" else data_dir)
+        return found.origin if found else ""
+    if name == "cifar10":
+        archive = cifar10.find_cifar10("train", data_dir)
+        return archive.origin if archive else ""
+    tests = {
+        "celeba": (celeba.FOLDERS, (celeba.PICTURES, celeba.ARCHIVE)),
+        "lsun_CATEGORY": (lmdbs.LSUN_FOLDERS, ("*_train_lmdb",)),
+        "ffhq": (lmdbs.FFHQ_FOLDERS, ("data.mdb",)),
+    }
+    if name not in tests:
+        return ""
+    folders, patterns = tests[name]
+
+    def probe(folder: Path, origin: str) -> str | None:
+        held = [path.name for pattern in patterns for path in sorted(folder.glob(pattern))]
+        return f"{origin}: {', '.join(held)}" if held else None
+
+    return locate(name, folders, " or ".join(patterns), data_dir, probe) or ""
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What a data set is, without reading all of its pixels."""
+    count, channels, height, width = dataset.images.shape
+    labels = dataset.labels
+    lazy = dataset.images if isinstance(dataset.images, Decoded) else None
+    return {
+        "source": dataset.name,
+        "split": dataset.split,
+        "images": count,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "form": "decoded on demand" if lazy else "array",
+        "crop": lazy.recipe.crop if lazy else None,
+        "classes": None if labels is None else np.bincount(labels).tolist(),
+        "megabytes": round(count * channels * height * width / 1e6, 1),
+        "sha256": dataset.sha256,
+        "origin": dataset.origin,
+    }
+
+
+def verify(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
+    """Read every image; gives the pixels' sha256 and the pictures that cannot be used.
+
+    Args:
+        dataset: what to read.
+        path: of the packed file, whose index holds the sum to compare with.
+
+    Raises:
+        UserError: the pixels of a packed file are not those that were packed.
+    """
+    images = dataset.images
+    if isinstance(images, Decoded):
+        return _verify_decoded(images)
+    # Mapped anew: `read_packed` tells the system to expect random order.
+    rows = images if path is None else np.load(path, mmap_mode="r").transpose(0, 3, 1, 2)
+    sha256 = identity(rows)
+    if path is not None and sha256 != read_index(path)["sha256"]:
+        raise UserError(
+            f"{path}: the pixels have the sha256 {sha256}, its index says "
+            f"{read_index(path)['sha256']}: it was changed or damaged. Pack it again"
+        )
+    return {"images": len(images), "bad": [], "pixels_sha256": sha256}
+
+
+def _verify_decoded(images: Decoded) -> dict[str, Any]:
+    digest = hashlib.sha256(("uint8 " + " ".join(map(str, images.shape)) + "\n").encode())
+    bad: list[str] = []
+    for row in _rows(images):
+        if isinstance(row, UserError):
+            bad.append(str(row))
+        else:
+            digest.update(row)
+    return {
+        "images": len(images),
+        "bad": bad,
+        "pixels_sha256": None if bad else digest.hexdigest(),
+    }
+
+
+def _rows(images: Decoded) -> Iterator[bytes | UserError]:
+    def read(index: int) -> bytes | UserError:
+        try:
+            return images.one(index).tobytes()
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(images.workers, "diptych-verify") as pool:
+        for first in range(0, len(images), CHUNK):
+            yield from pool.map(read, range(first, min(first + CHUNK, len(images))))

@@ -1,0 +1,204 @@
+"""LSUN and FFHQ as LMDB databases, in the layouts that the official DDIM code reads.
+
+    LSUN   lsun/CATEGORY_train_lmdb, CATEGORY_val_lmdb:   every record is one picture, in key order
+    FFHQ   FFHQ/: `length` and RESOLUTION-00000 ...;      90 % train and 10 % test, as
+           numpy.random.RandomState(2019) shuffles the indices
+
+FFHQ may be a folder of pictures as well. Reading needs the package `lmdb` (diptych[lmdb]).
+A database that was cut short is refused beforehand: reading past its end would end the process.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.data.decoded import Items
+from diptych.data.folder import Files, find_pictures
+from diptych.data.places import cache_folder, locate
+from diptych.errors import MachineError, UserError
+
+LSUN = "lsun_"
+LSUN_FOLDERS = ("lsun", "LSUN")
+FFHQ_FOLDERS = ("FFHQ", "ffhq")
+_SPLIT_SEED = 2019
+# LMDB refuses to open a database twice in one process.
+_OPEN: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Records:
+    """Pictures as records of one database."""
+
+    path: Path
+    database: Any = field(repr=False)
+    keys: list[bytes] = field(repr=False)
+    origin: str
+    crop: str
+    labels: npt.NDArray[np.int64] | None = None
+    numbered: bool = False  # keys that say nothing of the pictures: their lengths tell copies apart
+
+    @property
+    def names(self) -> list[str]:
+        """The keys as text."""
+        return [key.decode("utf-8", "backslashreplace") for key in self.keys]
+
+    def title(self, index: int) -> str:
+        """The database and the key."""
+        return f"{self.path}: record {self.keys[index].decode('utf-8', 'backslashreplace')}"
+
+    def read(self, index: int) -> bytes:
+        """The record's bytes."""
+        with self.database.begin(buffers=False) as transaction:
+            value = transaction.get(self.keys[index])
+        if value is None:
+            raise UserError(f"{self.title(index)} is missing. Make the database again")
+        return bytes(value)
+
+    def size(self, index: int) -> int:
+        """How many bytes a numbered record has; else 0, because reading costs and the key tells."""
+        if not self.numbered:
+            return 0
+        with self.database.begin(buffers=True) as transaction:
+            return len(transaction.get(self.keys[index]) or b"")
+
+
+def is_lsun(source: str) -> bool:
+    """Whether a source is a category of LSUN, such as lsun_bedroom."""
+    return source.startswith(LSUN) and len(source) > len(LSUN)
+
+
+def open_lsun(source: str, split: str, data_dir: Path | None = None) -> Records:
+    """The pictures of one category of LSUN.
+
+    Raises:
+        UserError: not there (says what to put where), damaged, or `lmdb` is not installed.
+    """
+    category = source.removeprefix(LSUN)
+    name = f"{category}_{'train' if split == 'train' else 'val'}_lmdb"
+
+    def probe(folder: Path, origin: str) -> Records | None:
+        path = folder if folder.name == name else folder / name
+        if not (path / "data.mdb").is_file():
+            return None
+        database = open_database(path)
+        keys = _read(path, database, lambda t: list(t.cursor().iternext(values=False)))
+        if not keys:
+            raise UserError(f"{path}: the database holds no records; fetch it again")
+        return Records(path, database, keys, origin, "center")
+
+    found = locate(source, LSUN_FOLDERS, name, data_dir, probe)
+    if found is None:
+        raise UserError(
+            f"{source} is not on this machine. Fetch {name}.zip with LSUN's own script and unpack "
+            f"{name} into {cache_folder(source)}, or into DATA/lsun and pass --data DATA"
+        )
+    return found
+
+
+def open_ffhq(split: str, size: int | None, data_dir: Path | None = None) -> Items:
+    """FFHQ from the official code's database at the wanted resolution, or from a folder.
+
+    Raises:
+        UserError: not there, damaged, a record missing, or no such resolution in the database.
+    """
+
+    def probe(folder: Path, origin: str) -> Items | None:
+        if (folder / "data.mdb").is_file():
+            return _ffhq_records(folder, split, size, origin)
+        if folder.name.lower() != "ffhq" and data_dir is None:
+            return None  # any folder of pictures would do otherwise
+        names = find_pictures(folder)
+        chosen = _ffhq_split(len(names), split)
+        return Files(folder, [names[i] for i in chosen], origin) if names else None
+
+    wanted = "the database of the official code (data.mdb) or the pictures"
+    found = locate("ffhq", FFHQ_FOLDERS, wanted, data_dir, probe)
+    if found is None:
+        raise UserError(
+            f"ffhq is not on this machine, and its licence asks for a download by hand. Put "
+            f"{wanted} into {cache_folder('ffhq')}, or into DATA/FFHQ and pass --data DATA"
+        )
+    return found
+
+
+def _ffhq_split(count: int, split: str) -> list[int]:
+    indices = list(range(count))
+    np.random.RandomState(_SPLIT_SEED).shuffle(indices)
+    cut = int(count * 0.9)
+    return indices[:cut] if split == "train" else indices[cut:]
+
+
+def _ffhq_records(path: Path, split: str, size: int | None, origin: str) -> Records:
+    database = open_database(path)
+    length = _read(path, database, lambda t: t.get(b"length"))
+    if length is None or not bytes(length).isdigit():
+        raise UserError(f"{path}: the record 'length' is missing; make the database again")
+    keys = _read(path, database, lambda t: set(t.cursor().iternext(values=False)))
+    sizes = sorted({int(key.split(b"-")[0]) for key in keys if key[:1].isdigit() and b"-" in key})
+    wanted = size if size is not None else max(sizes, default=0)
+    if wanted not in sizes:
+        raise UserError(
+            f"{path}: holds no pictures of {wanted}x{wanted}, but of {sizes}; set data.image_size"
+        )
+    named = [f"{wanted}-{index:05d}".encode() for index in range(int(length))]
+    missing = [key for key in named if key not in keys]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of {len(named)} records are missing, the first is "
+            f"{missing[0].decode()}. Make the database again"
+        )
+    chosen = _ffhq_split(len(named), split)
+    keyed = [named[i] for i in chosen]
+    return Records(path, database, keyed, origin, "center", numbered=True)
+
+
+def open_database(path: Path) -> Any:
+    """A database for reading, without locks, from several threads.
+
+    Raises:
+        UserError: `lmdb` is not installed; not a database, or one cut short.
+    """
+    try:
+        import lmdb
+    except ImportError:
+        raise UserError(
+            f"{path}: reading an LMDB database needs the package lmdb: pip install 'diptych[lmdb]'"
+        ) from None
+    real = str(path.resolve())
+    try:
+        if real in _OPEN:
+            return _OPEN[real]
+        database = lmdb.open(
+            real, readonly=True, lock=False, readahead=False, max_readers=512, create=False
+        )
+        pages = database.info()["last_pgno"] + 1
+        needed = pages * database.stat()["psize"]
+    except lmdb.Error as error:
+        raise UserError(f"{path}: is not a sound LMDB database ({error}). Fetch it again") from None
+    held = (path / "data.mdb").stat().st_size
+    if held < needed:
+        database.close()
+        raise UserError(
+            f"{path}: data.mdb is cut short: {held} bytes, expected {needed}. Fetch it again"
+        )
+    _OPEN[real] = database
+    return database
+
+
+def _read(path: Path, database: Any, what: Callable[[Any], Any]) -> Any:
+    import lmdb
+
+    try:
+        with database.begin() as transaction:
+            return what(transaction)
+    except lmdb.Error as error:
+        raise UserError(f"{path}: the database is damaged ({error}). Fetch it again") from None
+    except MemoryError:
+        raise MachineError(f"{path}: too many records for this machine's memory") from None

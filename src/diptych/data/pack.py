@@ -1,0 +1,215 @@
+"""Packing a source once: decoded, cropped, and written row by row into one file.
+
+    .FILE.partial/   pixels (the .npy in the making), state (a byte a picture), bad, settings
+    FILE.png         a grid of 64 of them         FILE.json   the index       FILE   comes last
+
+A row's byte in `state` is written after the row, so a packing that was killed goes on behind what
+it had, and what comes out is the same bytes as from one that was not. A picture that cannot be used
+stops the packing and is named; with `skip_bad` it is left out and stands in the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.data.decoded import Decoded, default_workers
+from diptych.data.packed import index_path, read_index
+from diptych.data.packing import BAD, DONE, TODO, Packing, header
+from diptych.errors import UserError
+from diptych.files import atomic_path, machine_faults, read_json, write_json
+from diptych.pictures import grid, save_png
+
+ROWS = 1024  # rows between two marks of progress
+
+
+def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
+    """Pack, or go on packing; gives the index. A file that is there from the same data is kept.
+
+    Raises:
+        UserError: something else is there; a picture that cannot be used (without `skip_bad`); no
+            picture is left; another process is packing the same file.
+        MachineError: a full disk; what is packed so far is kept.
+    """
+    out = packing.out
+    if out.is_file() and not overwrite:
+        there = read_index(out) if index_path(out).is_file() else {}
+        if {key: there.get(key) for key in packing.settings()} == packing.settings():
+            return there
+        raise UserError(f"{out}: is there already, from other data; replace it with --overwrite")
+    with machine_faults(f"packing into {out}"), _turn(packing.folder):
+        _begin(packing)
+        _fill(packing)
+        return _finish(packing)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One process at a time packs a file."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another process is packing this file; wait for it"
+            ) from None
+        yield
+
+
+def _begin(packing: Packing) -> None:
+    """An empty packing, unless the same one was begun before."""
+    folder, count = packing.folder, packing.shape[0]
+    kept = folder / "settings.json"
+    pixels, state = folder / "pixels", folder / "state"
+    whole = packing.start + int(np.prod(packing.shape))
+    lengths = packing.sizes()
+    if kept.is_file() and read_json(kept) == packing.begun():
+        found = [path.stat().st_size if path.is_file() else 0 for path in (pixels, state)]
+        if found == [whole, count]:
+            marks = np.frombuffer(state.read_bytes(), np.uint8).copy()
+            marks[np.load(folder / "sizes.npy") != lengths] = TODO
+            state.write_bytes(marks.tobytes())
+            np.save(folder / "sizes.npy", lengths)
+            return
+    for path in (kept, folder / "bad"):
+        path.unlink(missing_ok=True)
+    with pixels.open("wb") as file:
+        file.write(header(packing.shape))
+        file.truncate(whole)
+    state.write_bytes(bytes([TODO]) * count)
+    np.save(folder / "sizes.npy", lengths)
+    write_json(kept, packing.begun())
+
+
+def _fill(packing: Packing) -> None:
+    """Every row that is not there yet, in parts; a part's mark follows its rows."""
+    from tqdm import tqdm
+
+    folder, (count, *sides) = packing.folder, packing.shape
+    state = np.frombuffer((folder / "state").read_bytes(), np.uint8).copy()
+    if not packing.skip_bad:
+        state[state == BAD] = TODO  # they may have been repaired since
+    todo = np.flatnonzero(state == TODO)
+    row_bytes, start = int(np.prod(sides)), packing.start
+    workers = packing.workers or default_workers()
+    with (
+        (folder / "pixels").open("r+b") as pixels,
+        (folder / "state").open("r+b") as marks,
+        (folder / "bad").open("a") as bad,
+        ThreadPoolExecutor(workers, "diptych-pack") as pool,
+        tqdm(total=count, initial=count - len(todo), unit="image", desc=packing.dataset.name,
+             disable=not packing.progress, mininterval=0.5 if sys.stderr.isatty() else 30) as bar,
+    ):  # fmt: skip
+        for first in range(0, len(todo), ROWS):
+            part = todo[first : first + ROWS]
+            made = _rows(packing, part, pool)
+            for index, row in zip(part.tolist(), made, strict=True):
+                if isinstance(row, bytes):
+                    os.pwrite(pixels.fileno(), row, start + index * row_bytes)
+                    state[index] = DONE
+                elif packing.skip_bad:
+                    bad.write(json.dumps({"index": index, "reason": str(row)}) + "\n")
+                    state[index] = BAD
+            for file in (pixels, bad):
+                file.flush()
+                os.fsync(file.fileno())
+            first_row, last_row = int(part[0]), int(part[-1])
+            os.pwrite(marks.fileno(), state[first_row : last_row + 1].tobytes(), first_row)
+            bar.update(len(part))
+            if not packing.skip_bad:
+                _refuse(made)
+
+
+def _refuse(made: list[bytes | UserError]) -> None:
+    failed = [row for row in made if not isinstance(row, bytes)]
+    if failed:
+        raise UserError(
+            f"{failed[0]} (or leave such pictures out with --skip-bad; what is packed so far is "
+            "kept)"
+        )
+
+
+def _rows(
+    packing: Packing, part: npt.NDArray[np.int64], pool: ThreadPoolExecutor
+) -> list[bytes | UserError]:
+    """Each picture's bytes (H, W, C), or why there are none."""
+    images = packing.dataset.images
+    if not isinstance(images, Decoded):
+        return [row.tobytes() for row in images[part].transpose(0, 2, 3, 1)]
+
+    def one(index: int) -> bytes | UserError:
+        try:
+            return images.one(index).transpose(1, 2, 0).tobytes()
+        except UserError as error:
+            return error
+
+    return list(pool.map(one, part.tolist()))
+
+
+def _finish(packing: Packing) -> dict[str, Any]:
+    """The index, the grid, and last the file under its name."""
+    folder, out = packing.folder, packing.out
+    state = np.frombuffer((folder / "state").read_bytes(), np.uint8)
+    good = np.flatnonzero(state == DONE)
+    if not len(good):
+        raise UserError(f"{out}: no picture is left to pack; all {len(state)} cannot be used")
+    rows = np.load(folder / "pixels", mmap_mode="r")
+    index = _index(packing, good, rows)
+    final = folder / "pixels"
+    if len(good) < len(rows):
+        final = folder / "chosen"
+        with atomic_path(final) as temporary, temporary.open("wb") as file:
+            file.write(header((len(good), *packing.shape[1:])))
+            for first in range(0, len(good), ROWS):
+                file.write(rows[good[first : first + ROWS]].tobytes())
+    spread = np.linspace(0, len(good) - 1, min(64, len(good))).astype(np.int64)
+    shown = np.ascontiguousarray(rows[good[spread]].transpose(0, 3, 1, 2))
+    save_png(out.with_name(f"{out.name}.png"), grid(shown))
+    write_json(index_path(out), index)
+    del rows
+    os.replace(final, out)
+    shutil.rmtree(folder)
+    return index
+
+
+def _index(
+    packing: Packing, good: npt.NDArray[np.int64], rows: npt.NDArray[np.uint8]
+) -> dict[str, Any]:
+    data, names = packing.dataset, packing.names()
+    count, height, width, channels = len(good), *packing.shape[1:]
+    digest = hashlib.sha256(f"uint8 {count} {channels} {height} {width}\n".encode())
+    for first in range(0, count, ROWS):
+        part = rows[good[first : first + ROWS]].transpose(0, 3, 1, 2)
+        digest.update(np.ascontiguousarray(part).data)
+    chosen = set(good.tolist())
+    labels = None if data.labels is None else [int(k) for k in data.labels[good]]
+    return {
+        **packing.settings(),
+        "origin": data.origin,
+        "shape": [count, height, width, channels],
+        "sha256": digest.hexdigest(),
+        "skipped": [row for row in _bad(packing, names) if row["index"] not in chosen],
+        "labels": labels,
+        "names": [names[k] for k in good.tolist()],
+    }
+
+
+def _bad(packing: Packing, names: list[str]) -> list[dict[str, Any]]:
+    """The pictures that were left out, each once, with its name and the reason."""
+    lines = (packing.folder / "bad").read_text("utf-8").splitlines()
+    held = {row["index"]: row for row in map(json.loads, lines)}
+    return [{**held[k], "name": names[k]} for k in sorted(held)]

@@ -1,0 +1,95 @@
+"""Packed data: all pictures of a source, cropped once, in one file that is mapped and not read.
+
+    FILE         a .npy file: uint8, (N, H, W, C), row after row
+    FILE.json    the index: source, split, crop, names, labels, what was skipped, the pixels' sha256
+
+Any program that knows .npy can read it. The sha256 is that of `Dataset.sha256` (planes first), so
+that packed and unpacked copies of the same pixels have one identity. An index whose file has
+another length or form is refused; `diptych data verify` reads all pixels and compares.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.errors import MachineError, UserError
+from diptych.files import read_json
+
+FORMAT = "diptych-packed-1"
+_AGAIN = "Pack it again with diptych data prepare"
+
+
+def index_path(path: Path) -> Path:
+    """Where the index of a packed file is."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """The index of a packed file.
+
+    Raises:
+        UserError: no such file, no index, or one of another form.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.exists() else "not found"
+        raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
+    index = read_json(index_path(path))
+    sound = (
+        index.get("format") == FORMAT
+        and isinstance(index.get("shape"), list)
+        and isinstance(index.get("names"), list)
+        and isinstance(index.get("sha256"), str)
+        and len(index["shape"]) == 4
+        and len(index["names"]) == index["shape"][0]
+    )
+    if not sound:
+        raise UserError(f"{index_path(path)}: is not the index of a packed file. {_AGAIN}")
+    return index
+
+
+def read_packed(
+    path: Path,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None, dict[str, Any]]:
+    """A packed file as images (N, C, H, W), mapped; labels (N,) or None; and its index.
+
+    Raises:
+        UserError: missing, cut short, or not fitting its index.
+        MachineError: the file may not be read.
+    """
+    index = read_index(path)
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except PermissionError:
+        raise MachineError(f"{path}: may not be read. Check the file's permissions.") from None
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: is cut short or damaged ({said}). {_AGAIN}") from None
+    if rows.dtype != np.uint8 or list(rows.shape) != index["shape"]:
+        raise UserError(
+            f"{path}: holds {rows.dtype} {rows.shape}, its index says uint8 "
+            f"{tuple(index['shape'])}. {_AGAIN}"
+        )
+    labels = index.get("labels")
+    if labels is not None and len(labels) != len(rows):
+        raise UserError(
+            f"{index_path(path)}: {len(labels)} labels for {len(rows)} images. {_AGAIN}"
+        )
+    classes = None if labels is None else np.array(labels, dtype=np.int64)
+    _read_no_neighbours(rows)
+    return rows.transpose(0, 3, 1, 2), classes, index
+
+
+def _read_no_neighbours(rows: npt.NDArray[np.uint8]) -> None:
+    """Tell the system that rows are read in random order.
+
+    Else it reads 128 KiB around each: of a file larger than memory, a batch of 128 rows of 12 KiB
+    took 205 ms so and 4 ms without, measured on one machine with nothing cached.
+    """
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)

@@ -1,0 +1,116 @@
+"""From pixels to what the network sees, and back: the official DDIM transforms with their inverses.
+
+    u = p / 255, or (p + r) / 256 with uniform dequantization, then + 0.01 n with the gaussian one
+    x = 2 u - 1  (rescaled),   log y - log(1 - y) with y = lam + (1 - 2 lam) u  (logit),   or u
+
+    p = round(255 u), or floor(256 u) with uniform dequantization, cut to 0 .. 255
+
+p is a pixel 0 .. 255, r uniform in (0, 1), n standard normal, lam = 1e-6. Source: `data_transform`
+of ermongroup/ddim. It differs from there in two points, both of them in the way back: the inverse
+of the logit takes lam out again (at most 1e-6 of the range), and after uniform dequantization a
+pixel is the interval of 1/256 in which u lies, so that p comes back exactly, where the official
+code rounds 255 u and may be one level off. r is drawn as an odd multiple of 2**-16, so that
+float32 holds p + r exactly. The noise is keyed by (seed, step): a batch stays a function of its
+step, and both panels see the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych import noise
+from diptych.config import DataConfig
+
+Pixels = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+LAMBDA = 1e-6
+GAUSSIAN = np.float32(0.01)
+_SATURATED = 40.0  # beyond it a sigmoid is 0 or 1 in float64 up to 1e-17; its exp must not overflow
+
+
+def to_float(images: Pixels) -> Float32:
+    """Pixels 0 .. 255 as float32 in [-1, 1]: x / 127.5 - 1."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_uint8(images: Float32) -> Pixels:
+    """Floats as pixels: clipped to [-1, 1], scaled by 127.5, rounded to nearest."""
+    pixels = np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5))
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pixels become the network's numbers; the defaults are 2 p / 255 - 1."""
+
+    rescaled: bool = True
+    logit_transform: bool = False
+    dequantization: str = "none"
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is `to_float`, without noise."""
+        return self.rescaled and self.dequantization == "none"
+
+    def floats(self, pixels: Pixels, seed: int, step: int) -> Float32:
+        """What the network sees of a batch.
+
+        Args:
+            pixels: (B, C, H, W), uint8.
+            seed: the run's seed; with the step it keys the dequantization noise.
+            step: the step that the batch belongs to.
+
+        Returns:
+            float32 of the same shape: in [-1, 1] where rescaled, of any size after the logit, else
+            in [0, 1]; gaussian noise reaches beyond.
+        """
+        if self.plain:
+            return to_float(pixels)
+        u = self._spread(pixels, seed, step)
+        if self.rescaled:
+            return np.float32(2) * u - np.float32(1)
+        if not self.logit_transform:
+            return u
+        exact = u.astype(np.float64) if self.dequantization != "none" else pixels / 255.0
+        y = LAMBDA + (1 - 2 * LAMBDA) * exact
+        return np.asarray(np.log(y) - np.log1p(-y), dtype=np.float32)
+
+    def _spread(self, pixels: Pixels, seed: int, step: int) -> Float32:
+        """Pixels in [0, 1], with the dequantization noise."""
+        floats = pixels.astype(np.float32)
+        if self.dequantization == "uniform":
+            draws = noise.stream(seed, "dequantization", step)
+            odd = 2 * draws.integers(0, 1 << 15, pixels.shape, dtype=np.uint16) + 1
+            return (floats + odd.astype(np.float32) / np.float32(65536)) / np.float32(256)
+        floats /= np.float32(255)
+        if self.dequantization == "gaussian":
+            floats += GAUSSIAN * noise.normal(seed, "dequantization", pixels.shape, step)
+        return floats
+
+    def pixels(self, floats: Float32) -> Pixels:
+        """The way back for samples: uint8 of the same shape; `pixels(floats(p)) == p`.
+
+        Gaussian noise cannot be taken out again: its pixels are the nearest ones.
+        """
+        if self.rescaled and self.dequantization != "uniform":
+            return to_uint8(floats)
+        u = floats.astype(np.float64)
+        if self.rescaled:
+            u = (u + 1) / 2
+        elif self.logit_transform:
+            sigmoid = 1 / (1 + np.exp(-np.clip(u, -_SATURATED, _SATURATED)))
+            u = (sigmoid - LAMBDA) / (1 - 2 * LAMBDA)
+        levels = np.floor(256 * u) if self.dequantization == "uniform" else np.rint(255 * u)
+        return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+
+
+PLAIN = Preprocess()
+
+
+def preprocess_of(data: DataConfig) -> Preprocess:
+    """The one that a config asks for."""
+    return Preprocess(data.rescaled, data.logit_transform, data.dequantization)

@@ -1,0 +1,132 @@
+"""What a checkpoint is: its form, network, config as far as it can be told, EMA or raw, hash.
+
+names and shapes -> ch, ch_mult, blocks a level, levels with attention, channels
+image size, noise and training are not in weights: they come from a config beside or inside,
+or are left open, with the presets and official configs that would fit
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from diptych import checkpoint
+from diptych.blueprint import Weights, make_plan, parameter_table
+from diptych.config import Config, flatten, load_config, preset_names
+from diptych.errors import UserError
+from diptych.interop import is_diffusers, load_weights, read_foreign
+from diptych.interop.layouts import layout_of
+from diptych.model import find_weights
+
+
+def inspect(source: str, raw: bool = False) -> dict[str, Any]:
+    """Facts of a run, a checkpoint, a file of weights or a folder of diffusers, for JSON.
+
+    Args:
+        source: as `diptych.model.find_weights` takes it.
+        raw: look at the raw weights where there are both.
+
+    Raises:
+        UserError: not found, damaged, hostile, or of no form known.
+    """
+    path = Path(source)
+    facts: dict[str, Any] = {"source": source}
+    if path.is_file() and layout_of(load_weights(path, raw=raw).weights) is None:
+        loaded = load_weights(path, raw=raw)
+        facts |= {"what": loaded.kind, "layout": None, "weights": _kind(loaded.ema)}
+        return facts | _counted(loaded.weights) | {"network": None, "config": None, "fits": []}
+    if path.is_file() or (path.is_dir() and is_diffusers(path)):
+        found = read_foreign(path, raw)
+        facts |= {"what": found.kind, "layout": found.layout, "weights": _kind(found.ema)}
+        weights, config, sampler = found.weights, found.config, found.sampler
+    else:
+        ours = find_weights(source, None, raw)
+        what = "run" if (path / "config.yaml").is_file() else source.partition(":")[0]
+        facts |= {"what": what if ":" in source or what == "run" else "checkpoint"}
+        facts |= {"layout": "official", "weights": ours.kind}
+        if (path / "config.yaml").is_file() and ours.path != path:
+            facts["checkpoints"] = [p.name for p in checkpoint.all_checkpoints(path)]
+        weights, config, sampler = ours.weights, ours.config, ours.sampler
+    network = infer(weights)
+    facts |= _counted(weights) | {"network": network}
+    facts |= {"config": None if config is None else _told(config)}
+    return facts | {"fits": fitting(weights) if config is None else [], "sampler": sampler}
+
+
+def _told(config: Config) -> dict[str, Any]:
+    """What a source says of its config; one that names no data says nothing of its training."""
+    flat = flatten(config)
+    if config.data.source != "unknown":
+        return flat
+    keys = ("data.image_size", "data.channels")
+    return {k: v for k, v in flat.items() if k in keys or k.startswith(("model.", "diffusion."))}
+
+
+def _kind(ema: bool | None) -> str:
+    return "not said" if ema is None else "ema" if ema else "raw"
+
+
+def _counted(weights: Weights) -> dict[str, Any]:
+    return {
+        "arrays": len(weights),
+        "parameters": sum(array.size for array in weights.values()),
+        "weights_sha256": checkpoint.weights_sha256(weights),
+    }
+
+
+def infer(weights: Weights) -> dict[str, Any]:
+    """The sizes of an official network, from the names and shapes of its weights.
+
+    Raises:
+        UserError: they are not the whole of one.
+    """
+    try:
+        ch, channels = weights["conv_in.weight"].shape[:2]
+        levels = _numbers(weights, r"down\.(\d+)\.block\.")
+        blocks = _numbers(weights, r"down\.0\.block\.(\d+)\.")
+        widths = [weights[f"down.{i}.block.0.conv1.weight"].shape[0] for i in levels]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the weights are not whole: {error} is missing") from error
+    return {
+        "channels": channels,
+        "ch": ch,
+        "ch_mult": [width // ch for width in widths],
+        "num_res_blocks": len(blocks),
+        "attention_levels": _numbers(weights, r"down\.(\d+)\.attn\."),
+        "resamp_with_conv": "down.0.downsample.conv.weight" in weights or len(levels) == 1,
+    }
+
+
+def _numbers(weights: Weights, pattern: str) -> list[int]:
+    return sorted({int(match[1]) for name in weights if (match := re.match(pattern, name))})
+
+
+def fitting(weights: Weights) -> list[str]:
+    """The presets whose network has exactly these weights."""
+    shapes = {name: tuple(array.shape) for name, array in weights.items()}
+
+    def fits(config: Config) -> bool:
+        table = parameter_table(make_plan(config))
+        return {name: parameter.shape for name, parameter in table.items()} == shapes
+
+    return [name for name in preset_names() if fits(load_config(name))]
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The same for people: one fact a line."""
+    lines = [f"{facts['source']}: {facts['what']}"]
+    for key in ("layout", "weights", "parameters", "arrays", "weights_sha256"):
+        value = facts[key]
+        lines.append(f"  {key:15} {f'{value:,}' if isinstance(value, int) else value}")
+    for key in ("checkpoints", "sampler", "fits"):
+        if facts.get(key):
+            value = facts[key]
+            items = [f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else value
+            lines.append(f"  {key:15} {', '.join(map(str, items))}")
+    for key in ("network", "config"):
+        for name, value in (facts[key] or {}).items():
+            lines.append(f"  {key + '.' + name:32} {value}")
+    if facts["config"] is None and facts["network"]:
+        lines.append("  image size, noise and training are not in this file; give a --config")
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""Weights of any form known here, with all that the file or folder says of them.
+
+    file or diffusers folder -> layout (official, diffusers, ddpm-torch) -> weights by official name
+                             -> config and sampler, where something says them
+
+safetensors that we write carry their config (`diptych.config`) and whether they are EMA weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from diptych.blueprint import Weights
+from diptych.config import Config, validate
+from diptych.errors import UserError
+from diptych.interop import diffusers_in
+from diptych.interop.layouts import DDPM_TORCH, to_official
+from diptych.interop.pickles import guarded
+from diptych.interop.stream import Fault
+from diptych.interop.weights import is_safetensors, load_weights
+
+CONFIG_KEY, EMA_KEY = "diptych.config", "diptych.ema"
+_NORM_EPS = 1e-5  # ddpm-torch leaves GroupNorm's eps at PyTorch's default
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What was found.
+
+    Attributes:
+        kind: the form and content, for people: "torch-zip/state-dict", "diffusers DDPMPipeline".
+        layout: whose names the weights had.
+        weights: by official name, float32.
+        ema: True for EMA weights, False for raw ones, None where nothing says it.
+        config: of the network, where something says it.
+        sampler: what a scheduler or a manifest recommends.
+    """
+
+    kind: str
+    layout: str
+    weights: Weights
+    ema: bool | None
+    config: Config | None = None
+    sampler: dict[str, Any] | None = None
+
+    def fitted(self, config: Config | None, path: Path) -> Config:
+        """The config to use: the one given, with what this layout's network has besides.
+
+        Raises:
+            UserError: none is given and the file says none.
+        """
+        if config is None:
+            config = self.config
+        if config is None:
+            raise UserError(
+                f"{path}: a file of weights needs the config of its network; give --config"
+            )
+        if self.layout == DDPM_TORCH:
+            model = config.model.model_copy(update={"norm_eps": _NORM_EPS})
+            config = config.model_copy(update={"model": model})
+        return config
+
+
+def read_foreign(path: Path, raw: bool = False) -> Foreign:
+    """The weights in a file, or in a folder of diffusers; nothing of it is executed.
+
+    Args:
+        path: the file or folder; its name does not matter.
+        raw: the raw weights where the file holds raw and EMA weights.
+
+    Raises:
+        UserError: unknown, damaged, hostile, or of another kind of network.
+        MachineError: it cannot be read.
+    """
+    if path.is_dir():
+        folder = diffusers_in.read_folder(path)
+        found = read_foreign(folder.weights, raw)
+        return replace(found, kind=folder.kind, config=folder.config, sampler=folder.sampler)
+    metadata = _metadata(path)
+    loaded = load_weights(path, raw=raw)
+    layout, weights = to_official(loaded.weights, path)
+    ema = {"true": True, "false": False}.get(metadata.get(EMA_KEY, ""), loaded.ema)
+    return Foreign(loaded.kind, layout, weights, ema, _config(metadata, path))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; nothing for other files."""
+
+    def read(file: IO[bytes], size: int) -> dict[str, str]:
+        if not is_safetensors(file, size):
+            return {}
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, size)))
+        except (ValueError, RecursionError) as error:
+            raise Fault("damaged or truncated safetensors; fetch it again") from error
+        found = header.get("__metadata__") if isinstance(header, dict) else None
+        items = found.items() if isinstance(found, dict) else ()
+        return {key: value for key, value in items if isinstance(value, str)}
+
+    return guarded(path, read)
+
+
+def _config(metadata: dict[str, str], path: Path) -> Config | None:
+    if CONFIG_KEY not in metadata:
+        return None
+    try:
+        tree = json.loads(metadata[CONFIG_KEY])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its config is damaged; convert the weights again") from error
+    return validate(tree, str(path)) if isinstance(tree, dict) else None

@@ -1,0 +1,170 @@
+"""The published DDPM weights that the official DDIM code samples from, by name.
+
+    pretrained:ema_cifar10, pretrained:cifar10, pretrained:ema_lsun_bedroom, ...
+
+Ho et al. trained them; E. Patrick converted them to PyTorch (pesser/pytorch_diffusion) and hosts
+the files. They came without a licence of their own: what one may do with them is between the user
+and their authors, and Diptych neither holds nor passes them on.
+
+    place looked at -> md5 as published -> read by the restricted reader; nothing is executed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from diptych.data.download import Unusable, go_on, turn
+from diptych.errors import MachineError, UserError, nearest
+from diptych.files import machine_faults
+
+HOST = "https://heibox.uni-heidelberg.de/f"
+LICENCE = (
+    "weights by Ho et al. 2020, converted by pesser/pytorch_diffusion; published without a licence"
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One published file."""
+
+    name: str
+    key: str  # of its address
+    md5: str
+    place: str  # where the official code keeps it, below its cache
+    config: str  # the official config that fits
+
+    @property
+    def url(self) -> str:
+        """Where it is served."""
+        return f"{HOST}/{self.key}/?dl=1"
+
+    @property
+    def ema(self) -> bool:
+        """Whether these are moving averages."""
+        return self.name.startswith("ema_")
+
+
+def _both(
+    data: str, step: int, config: str, raw: tuple[str, str], ema: tuple[str, str]
+) -> list[Pretrained]:
+    return [
+        Pretrained(
+            f"{prefix}{data}", key, md5, f"{prefix}diffusion_{data}_model/model-{step}.ckpt", config
+        )
+        for prefix, (key, md5) in (("", raw), ("ema_", ema))
+    ]
+
+
+PRETRAINED = {
+    known.name: known
+    for known in (
+        *_both("cifar10", 790000, "cifar10.yml",
+               ("869980b53bf5416c8a28", "82ed3067fd1002f5cf4c339fb80c4669"),
+               ("2e4f01e2d9ee49bab1d5", "1fa350b952534ae442b1d5235cce5cd3")),
+        *_both("lsun_bedroom", 2388000, "bedroom.yml",
+               ("f179d4f21ebc4d43bbfe", "f70280ac0e08b8e696f42cb8e948ff1c"),
+               ("b95206528f384185889b", "1921fa46b66a3665e450e42f36c2720f")),
+        *_both("lsun_cat", 1761000, "bedroom.yml",
+               ("fac870bd988348eab88e", "bbee0e7c3d7abfb6e2539eaf2fb9987b"),
+               ("0701aac3aa69457bbe34", "646f23f4821f2459b8bafc57fd824558")),
+        *_both("lsun_church", 4432000, "church.yml",
+               ("2711a6f712e34b06b9d8", "eb619b8a5ab95ef80f94ce8a5488dae3"),
+               ("44ccb50ef3c6436db52e", "fdc68a23938c2397caba4a260bc2445f")),
+    )
+}  # fmt: skip
+
+
+def known(name: str) -> Pretrained:
+    """The entry of a name. Raises UserError."""
+    if name not in PRETRAINED:
+        raise UserError(f"pretrained model '{name}' is not known{nearest(name, list(PRETRAINED))}")
+    return PRETRAINED[name]
+
+
+def fetch(name: str, online: bool = True) -> Path:
+    """The file of a pretrained model on this machine, downloaded if it is nowhere.
+
+    Raises:
+        UserError: an unknown name, a copy with another md5, or it could not be downloaded; says
+            which file to put where.
+        MachineError: the cache cannot be written.
+    """
+    model = known(name)
+    folder = cache_folder()
+    for path in [folder / f"{name}.ckpt", *_official_places(model)]:
+        if path.is_file():
+            return _checked(path, model)
+    try:
+        if not online:
+            raise Unusable("downloading is switched off")
+        with turn(folder):
+            return _download(model, folder)
+    except Unusable as error:
+        raise UserError(
+            f"pretrained:{name} is not on this machine and could not be downloaded ({error}). "
+            f"Put the file from {model.url} into {folder} as {name}.ckpt (md5 {model.md5})"
+        ) from None
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
+
+
+def cache_folder() -> Path:
+    """Where a download is put."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("diptych")) / "pretrained"
+
+
+def _official_places(model: Pretrained) -> list[Path]:
+    """Where the official code keeps the same file."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return [Path(root) / "diffusion_models_converted" / model.place]
+
+
+def _download(model: Pretrained, folder: Path) -> Path:
+    import pooch
+    import requests
+
+    part = folder / f"{model.name}.ckpt.part"
+
+    def download(url: str, output: str, _: object) -> None:
+        print(f"downloading {url}\n{LICENCE}", file=sys.stderr)
+        go_on(url, part)
+        os.replace(part, output)
+
+    pooch.get_logger().setLevel("WARNING")
+    name, known_hash = f"{model.name}.ckpt", f"md5:{model.md5}"
+    try:
+        return Path(pooch.retrieve(model.url, known_hash, name, folder, downloader=download))
+    except requests.RequestException as error:  # also an OSError
+        raise Unusable(f"no connection, {type(error).__name__}") from None
+    except ValueError:  # pooch's word for another hash
+        raise Unusable("the md5 of the content is not the published one") from None
+
+
+def _checked(path: Path, model: Pretrained) -> Path:
+    digest = hashlib.md5(usedforsecurity=False)
+    with machine_faults(f"reading {path}"), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != model.md5:
+        raise UserError(
+            f"{path}: its md5 is {digest.hexdigest()[:12]}..., the published file's is "
+            f"{model.md5[:12]}.... Remove it and it is fetched anew; other weights are named by "
+            "their path"
+        )
+    return path
+
+
+def official_config(name: str) -> Path | None:
+    """The official config of that file name that comes with the package, if there is one."""
+    path = Path(str(resources.files("diptych") / "interop" / "configs" / Path(name).name))
+    return path if Path(name).name == name and path.is_file() else None

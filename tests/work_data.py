@@ -1,0 +1,28 @@
+"""What the tests of colour data run in a panel's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.config import Config
+from diptych.sample import Request, sample_to
+from diptych.sampler import make_sampler
+from diptych.train import train
+from work import make
+
+
+def train_on(name: str, config: Config, folder: Path, data_dir: Path | None) -> None:
+    """`diptych train --data`."""
+    train(config, folder, name, device="cpu", data_dir=data_dir, progress=False)
+
+
+def draw_both(name: str, config: Config, out: Path) -> tuple[Any, Any]:
+    """Floats and pixels of the same images of a fresh model; the pixels also as files in `out`."""
+    model = make(name, config)
+    floats = model.sample(3, steps=2, as_float=True)
+    request = Request(make_sampler("ddim", 2, 0.0), num=3)
+    sample_to(model, request, out, progress=False)
+    return np.asarray(floats), model.sample(3, steps=2)

@@ -1,0 +1,126 @@
+"""What the tests of checkpoints in and out ask of the real libraries, in a panel's own process."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych import backend as backends
+from diptych.blueprint import initial_weights, make_plan
+from diptych.config import Config
+
+
+def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:
+    """What a panel predicts with weights of any form."""
+    import diptych
+
+    return diptych.load(source, name, config=config, device="cpu").predict(x, t)
+
+
+def sampled(name: str, source: str, noise: Any, steps: int) -> Any:
+    """DDIM's images from this noise, uint8 (N, H, W, C)."""
+    import diptych
+
+    return diptych.load(source, name, device="cpu").sample(len(noise), "ddim", steps, x_T=noise)
+
+
+def in_diffusers(folder: Path, x: Any, t: Any) -> Any:
+    """What diffusers' own network predicts, loaded from a pipeline folder."""
+    import torch
+    from diffusers import UNet2DModel
+
+    with torch.no_grad():
+        network = UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
+        return network(torch.from_numpy(x), torch.from_numpy(t)).sample.numpy()
+
+
+def pipeline(name: str, folder: Path, num: int, steps: int) -> tuple[Any, Any, str]:
+    """Images of diffusers' own pipeline from seed 0, its first noise, and its scheduler's class."""
+    import diffusers
+    import torch
+
+    diffusers.utils.logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    pipe = getattr(diffusers, name).from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    shape = (num, pipe.unet.config.in_channels, *[pipe.unet.config.sample_size] * 2)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
+    options: dict[str, Any] = {"eta": 0.0} if name == "DDIMPipeline" else {}
+    images = pipe(
+        batch_size=num, generator=torch.Generator().manual_seed(0), output_type="np",
+        num_inference_steps=steps, **options,
+    ).images  # fmt: skip
+    return np.rint(images * 255).astype(np.uint8), noise, type(pipe.scheduler).__name__
+
+
+def diffusers_weights(config: dict[str, Any], folder: Path, safe: bool) -> dict[str, Any]:
+    """A fresh network of diffusers in a folder; gives its weights by diffusers' names."""
+    import torch
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    network = UNet2DModel(**config)
+    network.save_pretrained(folder, safe_serialization=safe)
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+
+
+def torch_loads(path: Path) -> Any:
+    """What torch reads with weights_only, as NumPy."""
+    import torch
+
+    found = torch.load(path, weights_only=True)
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def jittor_loads(path: Path, config: Config) -> Any:
+    """What jt.load reads, and what a module of Jittor's has after `load`."""
+    plan = make_plan(config)
+    network = backends.load("jittor", "cpu").network(plan, initial_weights(plan, 5))
+    import jittor as jt  # not before its settings are made
+
+    network.load(str(path))
+    return jt.load(str(path)), {name: var.numpy() for name, var in network.state_dict().items()}
+
+
+def adam_goes_on(path: Path, gradient: float) -> tuple[Any, dict[str, Any]]:
+    """PyTorch's own Adam takes a step from an official training list: weights, settings."""
+    import torch
+
+    model, optimizer, _, _, _ = torch.load(path, weights_only=True)
+    parameters = [torch.nn.Parameter(tensor) for tensor in model.values()]
+    adam = torch.optim.Adam(parameters, lr=1.0)
+    adam.load_state_dict(optimizer)
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, gradient)
+    adam.step()
+    weights = {n: p.detach().numpy() for n, p in zip(model, parameters, strict=True)}
+    return weights, {key: adam.param_groups[0][key] for key in ("lr", "betas", "eps")}
+
+
+def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
+    """`python -m diptych.ddim` in a folder: exit code, stdout, stderr."""
+    import contextlib
+    import io
+    import os
+    import sys
+
+    from diptych.cli import main
+    from diptych.ddim.__main__ import ddim as command
+
+    out, err, argv, place = io.StringIO(), io.StringIO(), sys.argv, os.getcwd()
+    stdin = sys.stdin
+    sys.argv, sys.stdin = ["diptych.ddim", *arguments], io.StringIO()  # nobody answers
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main(command, "python -m diptych.ddim")
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv, sys.stdin = argv, stdin
+        os.chdir(place)
+    return code, out.getvalue(), err.getvalue()
