@@ -234,7 +234,7 @@ class _Moments:
 
 def _finish(out: Path, request: Request, npz: bool) -> None:
     first = np.stack([read_png(_path(out, i)) for i in range(min(64, request.num))])
-    save_png(out / "grid.png", grid(first, columns=8), scale=2)
+    save_png(out / "grid.png", grid(first, columns=request.sampler.columns), scale=2)
     if npz:
         images = np.stack([read_png(_path(out, i)) for i in range(request.num)])
         with atomic_path(out / "images.npz") as temporary, temporary.open("wb") as file:
