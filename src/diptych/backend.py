@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,11 +73,26 @@ class State:
     adam_v: Weights
 
 
+def unmarked(phase: str) -> None:
+    """Told of the end of a phase of a step, does nothing: a step that nobody profiles."""
+
+
 class Learner(Protocol):
     """A network in training: loss, gradients, clipping, Adam, EMA."""
 
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
         """One optimizer step; loss and gradient norm as device scalars, to be read later."""
+
+    def loss(self, batch: Batch) -> Any:
+        """The first part of a step: the loss as a device scalar with its graph."""
+
+    def differentiate(self, loss: Any) -> list[Any]:
+        """The second: the gradients of `loss`, one for each weight, on the device."""
+
+    def update(
+        self, gradients: list[Any], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> Any:
+        """The third: clipping, Adam and EMA; gives the norm. See `adam_step` for `mark`."""
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         """Loss and the unclipped gradients of a batch; nothing is updated."""
@@ -130,6 +146,14 @@ class Backend(Protocol):
 
     def memory_mb(self) -> float:
         """Memory: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+
+    def counters(self) -> dict[str, float]:
+        """What the framework counts of itself; a key it does not count is absent.
+
+        allocated_mb, reserved_mb: in use by arrays, and held by the framework's allocator.
+        live_vars, live_ops: arrays and operators in the lazy graph.
+        kernels: compiled kernels that the process has loaded.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Framework version, device name and threads, for run records."""

@@ -19,6 +19,7 @@ from diptych.data.preprocess import preprocess_of
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
+from diptych.inversion import encode, make_inversion
 from diptych.noise import Float32
 from diptych.predictor import check_integers
 from diptych.sampler import Engine, make_sampler
@@ -249,6 +250,45 @@ class Model:
             parts.append(self.engine.draw(sampler, images, seed, given))
         drawn = np.concatenate(parts)[:num]
         return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
+
+    def encode(
+        self,
+        images: npt.NDArray[Any],
+        steps: int = 50,
+        spacing: str = "uniform",
+        *,
+        refine: int = 1,
+        batch: int = 64,
+    ) -> Float32:
+        """The noise that deterministic DDIM would turn into these images: its inversion.
+
+        `model.sample(len(x_T), steps=steps, x_T=x_T)` turns it back, the better the more steps.
+
+        Args:
+            images: uint8 (N, H, W, C), or float32 (N, C, H, W) in [-1, 1].
+            steps, spacing: those of the sampler that is to decode.
+            refine: more network calls a step, each of which makes the round trip more exact.
+            batch: images computed at once.
+
+        Returns:
+            x_T, float32 (N, C, H, W).
+
+        Raises:
+            UserError: images of another shape, or settings out of range.
+        """
+        x = np.asarray(images)
+        x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
+        self._check_images(x, None)
+        timesteps = self.engine.schedule.timesteps
+        inversion = make_inversion(steps, spacing, refine, timesteps)
+        if not len(x) or batch < 1:
+            raise UserError(f"encode: images and batch must be 1 or more, not {len(x)}, {batch}")
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        parts = [
+            encode(self.engine, inversion, x[np.minimum(rows, len(x) - 1)])
+            for rows in batches_of(len(x), min(batch, len(x)))
+        ]
+        return np.concatenate(parts)[: len(x)]
 
     def _check_images(self, x: Float32, num: int | None) -> None:
         shape = (len(x) if num is None else num, *self.engine.shape)

@@ -27,6 +27,7 @@ from diptych.solvers import Solver, dynamic_threshold, limited, solve
 from diptych.solvers.kinds import KINDS, Kind
 from diptych.solvers.solver import calls_of
 from diptych.spacing import REPEATING, check_spacing, choose_timesteps
+from diptych.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 DEFAULT_STEPS = 50  # where not given; the ddpm family takes every timestep
@@ -45,10 +46,19 @@ class Sampler:
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
+    level: int | None = None  # only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """The chosen timesteps in the order of sampling, from noisy to clean."""
-        return choose_timesteps(self.spacing, self.steps, schedule)[::-1]
+        most = schedule.timesteps if self.level is None else self.level
+        return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
+        check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
+        if timesteps := self.timesteps(schedule):
+            _checked_order(self.solver, KINDS[self.solver], self.order, len(timesteps))
+            check_noise(self.make(schedule), self.eta, timesteps, schedule)
 
     def levels(self, schedule: Schedule) -> list[Level]:
         """The levels from noisy to the clean image.
@@ -81,12 +91,13 @@ class Sampler:
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
         """All that determines the sampler, for manifests: equal cards draw equal images."""
-        noise = KINDS[self.solver].noise
-        calls = calls_of(self.make(schedule), self.levels(schedule))
+        self.check(schedule)
+        noise, timesteps = KINDS[self.solver].noise, self.timesteps(schedule)
+        calls = calls_of(self.make(schedule), self.levels(schedule)) if timesteps else 0
         return {
             **asdict(self),
             "classes": None if self.classes is None else list(self.classes),
-            "timesteps": self.timesteps(schedule),
+            "timesteps": timesteps,
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
             "network_calls": calls,
@@ -199,6 +210,10 @@ class Engine:
         """What the network draws as uint8 images of the same shape: the inverse of its data's."""
         return self.preprocess.pixels(floats)
 
+    def floats(self, pixels: Pixels) -> Float32:
+        """uint8 images (B, C, H, W) as the network knows them, without any noise."""
+        return self.preprocess.still(pixels)
+
     @property
     def predictor(self) -> Predictor:
         """The network as the loop and `Model.predict` ask it."""
@@ -228,6 +243,7 @@ class Engine:
             observe: sees every step.
             predicted: sees, after every step, the image that its last prediction implies.
         """
+        sampler.check(self.schedule)
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
         levels = sampler.levels(self.schedule)
 

@@ -57,7 +57,9 @@ INTENDED: tuple[Intended, ...] = (
     Intended("arrays.py", "build", _DEVICE, (1, 1)),
     Intended("arrays.py", "draw_noise", "each framework has its own generator", (2, 2)),
     Intended("arrays.py", "draw_masks", "each framework has its own generator", (2, 2)),
-    Intended("backend.py", "imports", "Jittor is prepared first; PyTorch packs weights", (2, 1)),
+    Intended(
+        "backend.py", "imports", "PyTorch packs weights; Jittor is prepared, and counts", (2, 2)
+    ),
     Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
     Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (9, 6)),
     Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),
@@ -67,6 +69,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("backend.py", "TorchBackend.submit", "only Jittor puts work off", (1, 1)),
     Intended("backend.py", "TorchBackend.synchronize", "only Jittor puts work off", (2, 1)),
     Intended("backend.py", "TorchBackend.memory_mb", _CUDA, (1, 1)),
+    Intended("backend.py", "TorchBackend.counters", "each framework counts other things"),
     Intended("backend.py", "TorchBackend.describe", _CUDA, (1, 1)),
     Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
     *(Intended("feature_layers.py", name, _OPERATOR) for name in _FEATURE_FUNCTIONS),
@@ -84,6 +87,7 @@ ONE_SIDED = {
     "packed.py": "oneDNN's layout, prepared once; Jittor's kernels keep their own",
     "kernels": "PyTorch has these operators, and has them fast",
     "setup.py": "what must be true before Jittor is imported; PyTorch needs nothing",
+    "compiled.py": "only Jittor compiles kernels while it runs",
     "cuda.py": "Jittor must be told which CUDA toolkit to use",
     "onednn.py": "Jittor must find oneDNN where it looks for it",
     "quiet.py": "Jittor logs to stderr",

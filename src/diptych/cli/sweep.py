@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
-from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network, options
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, options, show
+from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network
 from diptych.errors import MachineError, UserError
 
 

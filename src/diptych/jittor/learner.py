@@ -11,11 +11,11 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jittor as jt
 
-from diptych.backend import Batch, State
+from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
 from diptych.jittor.arrays import (
@@ -51,11 +51,20 @@ class Learner:
 
     def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
         loss = self.loss(batch)
-        gradients = jt.grad(loss, list(self.raw.values()))
+        norm = self.update(self.differentiate(loss), lr)
+        # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
+        return loss.stop_grad(), norm.stop_grad()
+
+    def differentiate(self, loss: jt.Var) -> list[jt.Var]:
+        return list(jt.grad(loss, list(self.raw.values())))
+
+    def update(
+        self, gradients: list[jt.Var], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> jt.Var:
         self.count += 1
-        norm = adam_step(
+        return adam_step(
             list(self.raw.values()),
-            list(gradients),
+            gradients,
             list(self.adam_m.values()),
             list(self.adam_v.values()),
             list(self.ema.values()),
@@ -66,13 +75,12 @@ class Learner:
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
+            mark=mark,
         )
-        # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
-        return loss.stop_grad(), norm.stop_grad()
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         loss = self.loss(batch)
-        gradients = jt.grad(loss, list(self.raw.values()))
+        gradients = self.differentiate(loss)
         return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
 
     def loss(self, batch: Batch) -> jt.Var:

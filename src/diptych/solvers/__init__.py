@@ -11,6 +11,7 @@ from diptych.solvers.ddpm import Ddpm
 from diptych.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.solvers.euler import Euler
 from diptych.solvers.heun import Heun
+from diptych.solvers.inversion import invert
 from diptych.solvers.plms import Plms
 from diptych.solvers.pndm import Pndm
 from diptych.solvers.solver import Memory, Solver, solve
@@ -33,6 +34,7 @@ __all__ = [
     "dynamic_threshold",
     "from_v",
     "from_x0",
+    "invert",
     "limited",
     "solve",
 ]

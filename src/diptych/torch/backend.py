@@ -94,6 +94,12 @@ class TorchBackend:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
 
+    def counters(self) -> dict[str, float]:
+        if not self.on_gpu:
+            return {}  # PyTorch's CPU allocator counts nothing
+        allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        return {"allocated_mb": allocated / 2**20, "reserved_mb": reserved / 2**20}
+
     def describe(self) -> dict[str, Any]:
         return {
             "backend": self.name,

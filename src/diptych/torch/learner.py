@@ -11,11 +11,11 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from diptych.backend import Batch, State
+from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
 from diptych.objective import target
@@ -51,11 +51,19 @@ class Learner:
 
     def step(self, batch: Batch, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
         loss = self.loss(batch)
-        gradients = torch.autograd.grad(loss, list(self.raw.values()))
+        norm = self.update(self.differentiate(loss), lr)
+        return loss.detach(), norm
+
+    def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(self.raw.values())))
+
+    def update(
+        self, gradients: list[torch.Tensor], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> torch.Tensor:
         self.count += 1
-        norm = adam_step(
+        return adam_step(
             list(self.raw.values()),
-            list(gradients),
+            gradients,
             list(self.adam_m.values()),
             list(self.adam_v.values()),
             list(self.ema.values()),
@@ -66,12 +74,12 @@ class Learner:
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
+            mark=mark,
         )
-        return loss.detach(), norm
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         loss = self.loss(batch)
-        gradients = torch.autograd.grad(loss, list(self.raw.values()))
+        gradients = self.differentiate(loss)
         return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
 
     def loss(self, batch: Batch) -> torch.Tensor:
