@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACKAGE = "diptych"
 CORE: list[set[str]] = [
-    {"_version", "errors", "yamltext"},
+    {"_version", "errors", "yamltext", "sections"},
     {"config", "noise", "files"},
     {"schedule", "blueprint", "pictures", "feature_plans", "conditioning"},
     {"process", "backend"},

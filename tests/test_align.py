@@ -73,14 +73,14 @@ def test_the_metrics_faults_are_caught_in_the_other_panel_too(both_installed):
 def test_a_network_with_classes_climbs_too(both_installed):
     changes = ["model.num_classes=10", "diffusion.objective=v", "diffusion.zero_terminal_snr=true"]
     words = [word for change in changes for word in ("--set", change)]
-    faults = ["label_shifted", "velocity_sign", "guidance_shifted"]
-    rungs = ["--rungs", "data,layers,loss,gradients,solver", "--mutate", ",".join(faults)]
+    faults = ["label_shifted", "guidance_shifted"]
+    rungs = ["--rungs", "data,layers,loss,solver", "--mutate", ",".join(faults)]
     done = align("tiny", *words, *rungs, "--json", "--quiet")
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout)
-    assert [rung["verdict"] for rung in result["rungs"]] == ["pass"] * 5
+    assert [rung["verdict"] for rung in result["rungs"]] == ["pass"] * 4
     caught = {m["name"]: m["caught_by"] for m in result["mutations"]}
-    assert caught == dict(zip(faults, ["loss", "loss", "solver"], strict=True))
+    assert caught == dict(zip(faults, ["loss", "solver"], strict=True))
 
 
 def test_the_page_holds_every_rung(tiny):

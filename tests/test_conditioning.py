@@ -210,6 +210,12 @@ def test_the_folder_says_class_and_guidance() -> None:
     )
 
 
+@pytest.mark.parametrize("classes, columns", [(None, 10), ([7], 8), ([1, 2, 3], 3)])
+def test_a_grid_shows_a_class_a_column(classes: Any, columns: int) -> None:
+    assert make_sampler(steps=5, classes=classes, num_classes=10).columns == columns
+    assert make_sampler(steps=5, num_classes=1000).columns == make_sampler(steps=5).columns == 8
+
+
 def test_a_folders_name_stays_short() -> None:
     assert short_name((7,)) == "7" and short_name((0, 1)) == "0-1" and short_name((3, 1)) == "3-1"
     assert short_name(tuple(range(1000))) == "0to999"

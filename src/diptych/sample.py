@@ -236,7 +236,7 @@ def _draw_batch(
 
 def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:
     first = np.stack([read_png(_path(out, i)) for i in range(min(64, request.num))])
-    save_png(out / "grid.png", grid(first, columns=8), scale=2)
+    save_png(out / "grid.png", grid(first, columns=request.sampler.columns), scale=2)
     way = request.start.card() if request.start is not None else {}
     if way.get("kind") == "interpolation":
         every = np.stack([read_png(_path(out, i)) for i in range(request.num)])

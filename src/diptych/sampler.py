@@ -80,6 +80,11 @@ class Sampler:
         return KINDS[self.solver].make(self.eta, self.order or 0, schedule)
 
     @property
+    def columns(self) -> int:
+        """Columns of a picture of many images: 8, or one for each class where that fits."""
+        return len(self.classes) if self.classes and 1 < len(self.classes) <= 16 else 8
+
+    @property
     def guided(self) -> bool:
         """Whether a network call evaluates every image with its class and without."""
         return self.guidance not in (None, 0.0, 1.0)

@@ -282,5 +282,6 @@ class _Run:
             spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
         )  # fmt: skip
         images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
-        save_png(self._grid_path(step), grid(images))
-        self.journal.image("samples", grid(images), step)
+        picture = grid(images, sampler.columns)
+        save_png(self._grid_path(step), picture)
+        self.journal.image("samples", picture, step)

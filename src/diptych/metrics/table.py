@@ -43,13 +43,21 @@ def _facts(score: Mapping[str, Any]) -> list[str]:
     if p.get("sampler.solver"):
         sampler = (
             f"{p['sampler.solver']}, {p['sampler.steps']} steps, eta {p['sampler.eta']:g}, "
-            f"{p['weights']} weights"
+            f"{p['weights']} weights{_told(p)}"
         )
     return [
         f"samples    {p['num']} images x {sets} ({sampler})",
         f"reference  {reference}",
         f"features   {p['extractor']} {p['extractor_sha256'][:12]}, protocol {p['protocol']}",
     ]
+
+
+def _told(protocol: Mapping[str, Any]) -> str:
+    """What a model with classes was told."""
+    classes = protocol.get("sampler.classes")
+    if classes is None:
+        return ""
+    return f", {len(classes)} classes by turns, guidance {protocol['sampler.guidance']:g}"
 
 
 def _classes(classes: Mapping[str, Any]) -> str:
