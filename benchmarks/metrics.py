@@ -71,13 +71,13 @@ def rows(title: str, seconds: Times, notes: dict[str, str]) -> list[dict[str, An
     ]
 
 
-def spectrum(seed: int, n: int, dims: int) -> np.ndarray:
-    """Correlated features with a spectrum that falls by four orders, as Inception's; float32.
+def spectrum(seed: int, n: int, dims: int, fall: float = 4.0) -> np.ndarray:
+    """Correlated features whose covariance's spectrum falls by `fall` orders; float32.
 
     Independent columns would flatter the other routes: a nearly diagonal matrix needs few steps.
     """
     turn = np.linalg.qr(np.random.RandomState(99).standard_normal((dims, dims)))[0]
-    scale = np.logspace(0, -2, dims)
+    scale = np.logspace(0, -fall / 2, dims)
     drawn = np.random.RandomState(seed).standard_normal((n, dims)) * scale
     return (drawn @ turn + 0.4).astype(np.float32)
 
@@ -106,10 +106,12 @@ def by_eigenvalues(a: Moments, b: Moments) -> float:
 
 
 def frechet(dims: int, rounds: int) -> list[dict[str, Any]]:
-    """Regular (n = 3 d) and singular (n = d / 2) pairs."""
+    """Regular (n = 3 d), once worse conditioned, and singular (n = d / 2) pairs."""
     found = []
-    for name, n in (("regular", 3 * dims), ("singular", dims // 2)):
-        x, y = spectrum(0, n, dims), spectrum(1, n, dims)
+    cases = (("regular", 3, 4), ("regular, 8 orders", 3, 8), ("singular", 0.5, 4))
+    for name, share, fall in cases:
+        n = int(share * dims)
+        x, y = spectrum(0, n, dims, fall), spectrum(1, n, dims, fall)
         a, b = moments(x), moments(y)
         routes: dict[str, Route] = {
             "diptych": lambda a=a, b=b, x=x, y=y: frechet_distance(a, b, x, y),

@@ -47,6 +47,7 @@ def main() -> None:
             "sampler": SAMPLER,
         }
         write_json(folder / "manifest.json", manifest)
+        shutil.rmtree(ZOO / name, ignore_errors=True)  # the version before
     print(f"zoo:{name}: step {step}, {sum(w.size for w in weights.values()):,} parameters")
 
 

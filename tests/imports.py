@@ -16,20 +16,23 @@ from pathlib import Path
 
 PACKAGE = "diptych"
 CORE: list[set[str]] = [
-    {"_version", "errors"},
+    {"_version", "errors", "yamltext"},
     {"config", "noise", "files"},
-    {"schedule", "blueprint", "pictures", "feature_plans"},
+    {"schedule", "blueprint", "pictures", "feature_plans", "conditioning"},
     {"process", "backend"},
+    {"objective"},
 ]
 LAYERS: list[set[str]] = [
     *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "environment", "signals"},
-    {"interop"},
+    {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
+    | {"interpolation", "watch", "tracking"},
+    {"interop", "predictor", "walk"},
     {"sampler", "records", "features"},
-    {"model", "metrics", "movie"},
-    {"train", "sample", "convert", "inspection"},
+    {"inversion", "metrics", "movie", "nearest", "latents"},
+    {"model", "inputs", "trajectory", "observe"},
+    {"train", "sample", "starts", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor"},
+    {"align", "sweep", "doctor", "encoding", "profiling", "reproduce", "experiments"},
     {"cli"},
     {"ddim"},
     {"", "__main__"},  # the package itself: its public names

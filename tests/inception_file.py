@@ -62,6 +62,21 @@ def images(count, size=299, seed=0):
     return np.clip(127.5 + 60 * total, 0, 255).astype(np.uint8)
 
 
+def fid_folders(root, count=24):
+    """Two folders of PNGs, 32x32 and 40x40, the second set softer; (folder, folder)."""
+    from PIL import Image
+
+    made = []
+    for k, size in enumerate((32, 40)):
+        folder = root / f"set{k}"
+        folder.mkdir(parents=True)
+        for i, pixels in enumerate(images(count, 120, seed=1 + k)):
+            picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX)
+            picture.save(folder / f"{i:03d}.png")
+        made.append(folder)
+    return tuple(made)
+
+
 def preprocessed(pixels):
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W), (x - 128) / 128."""
     return ((pixels.astype(np.float32) - 128) / 128).transpose(0, 3, 1, 2).copy()

@@ -58,7 +58,7 @@ def test_tiny_climbs_the_ladder(tiny):
 
 def test_planted_faults_fail_at_their_rung_and_not_before(tiny):
     mutants = json.loads(tiny[0].stdout)["mutations"]
-    assert len(mutants) >= 27
+    assert len(mutants) >= 31
     for mutant in mutants:
         assert mutant["caught_by"] == mutant["rung"], mutant
 
@@ -68,6 +68,19 @@ def test_the_metrics_faults_are_caught_in_the_other_panel_too(both_installed):
     assert done.returncode == 0, done.stderr[-2000:]
     caught = {m["name"]: (m["panel"], m["caught_by"]) for m in json.loads(done.stdout)["mutations"]}
     assert caught == {"jpeg": ("torch", "metric"), "resize": ("torch", "metric")}
+
+
+def test_a_network_with_classes_climbs_too(both_installed):
+    changes = ["model.num_classes=10", "diffusion.objective=v", "diffusion.zero_terminal_snr=true"]
+    words = [word for change in changes for word in ("--set", change)]
+    faults = ["label_shifted", "velocity_sign", "guidance_shifted"]
+    rungs = ["--rungs", "data,layers,loss,gradients,solver", "--mutate", ",".join(faults)]
+    done = align("tiny", *words, *rungs, "--json", "--quiet")
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert [rung["verdict"] for rung in result["rungs"]] == ["pass"] * 5
+    caught = {m["name"]: m["caught_by"] for m in result["mutations"]}
+    assert caught == dict(zip(faults, ["loss", "loss", "solver"], strict=True))
 
 
 def test_the_page_holds_every_rung(tiny):

@@ -15,7 +15,8 @@ import work_data
 from conftest import Panel
 from diptych.config import Config, validate
 from diptych.data import load_dataset
-from diptych.data.pack import Packing, prepare
+from diptych.data.pack import prepare
+from diptych.data.packing import Packing
 from diptych.data.preprocess import LAMBDA
 from diptych.interop.official import from_official
 

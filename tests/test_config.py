@@ -38,6 +38,16 @@ positive = st.floats(1e-300, 1e300)
 fraction = st.floats(0, 1, exclude_max=True)
 inside = st.floats(0, 1, exclude_min=True, exclude_max=True)
 count = st.integers(1, 10**12)
+
+
+def with_objective(diffusion: dict[str, Any]) -> Any:
+    """All that goes with each other: eps says nothing where nothing of the image is left."""
+    pairs = [("eps", False), ("x0", False), ("x0", True), ("v", False), ("v", True)]
+    keys = ("objective", "zero_terminal_snr")
+    chosen = st.sampled_from(pairs).map(lambda pair: dict(zip(keys, pair, strict=True)))
+    return chosen.map(lambda both: {**diffusion, **both})
+
+
 trees = st.fixed_dictionaries(
     {
         "data": st.fixed_dictionaries(
@@ -61,6 +71,7 @@ trees = st.fixed_dictionaries(
                 "attn_resolutions": st.lists(st.integers(), max_size=4),
                 "dropout": fraction,
                 "resamp_with_conv": st.booleans(),
+                "num_classes": st.integers(0, 10_000),
                 "norm_eps": inside,
             }
         ),
@@ -73,7 +84,7 @@ trees = st.fixed_dictionaries(
                 "beta_end": inside,
                 "timesteps": st.integers(2, 100_000),
             }
-        ),
+        ).flatmap(with_objective),
         "train": st.fixed_dictionaries(
             {
                 "batch_size": count,
@@ -88,6 +99,9 @@ trees = st.fixed_dictionaries(
                 "ema_rate": fraction,
                 "loss": st.sampled_from(["sum", "mean"]),
                 "noise": st.sampled_from(["host", "device"]),
+                "label_dropout": st.floats(0, 1),
+                "weighting": st.just("none"),  # the other refuses zero_terminal_snr
+                "min_snr_gamma": positive,
                 "log_every": count,
                 "checkpoint_every": count,
                 "keep_checkpoints": count,
@@ -123,6 +137,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "model.attn_resolutions": (["[]", "[7, 14]"], ["7", "[7.5]", "null", "['7']"]),
     "model.dropout": (["0", "0.999", "0.0"], ["1", "-0.1", "1.5", ".nan", "null"]),
     "model.resamp_with_conv": (["true", "false"], ["1", "null"]),
+    "model.num_classes": (["0", "10000"], ["-1", "10001", "10.0", "null"]),
     "model.norm_eps": (["1e-6", "1e-5"], ["0", "-1e-6", "1", "null"]),
     "diffusion.schedule": (
         ["linear", "quad", "const", "jsd", "sigmoid", "cosine"],
@@ -131,6 +146,8 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "diffusion.beta_start": (["1e-10", "0.999"], ["0", "1", "-1e-4", ".inf", "small"]),
     "diffusion.beta_end": (["1e-10", "0.999"], ["0", "1", "-0.02", ".nan"]),
     "diffusion.timesteps": (["2", "100000"], ["1", "0", "100001", "1000.0", "-5"]),
+    "diffusion.objective": (["eps", "x0", "v"], ["epsilon", "null", "1"]),
+    "diffusion.zero_terminal_snr": (["false"], ["true", "1", "null"]),  # true: see below
     "train.batch_size": (["1", "4096"], ["0", "-1", "64.0", "null"]),
     "train.epochs": (["1"], ["0", "-1", "2.5"]),
     "train.steps": (["1", "null"], ["0", "-1", "10.0"]),
@@ -143,6 +160,9 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.ema_rate": (["0", "0.9999"], ["1", "-0.1", "2"]),
     "train.loss": (["sum", "mean"], ["l1", "null"]),
     "train.noise": (["host", "device"], ["cpu", "null"]),
+    "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
+    "train.weighting": (["none", "min-snr"], ["minsnr", "null"]),
+    "train.min_snr_gamma": (["1e-3", "5"], ["0", "-1", ".inf"]),
     "train.log_every": (["1"], ["0", "-1", "0.5"]),
     "train.checkpoint_every": (["1"], ["0", "-1", "0.5"]),
     "train.keep_checkpoints": (["1"], ["0", "-1", "0.5"]),
@@ -200,14 +220,17 @@ def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
 
 def test_every_preset_is_a_config() -> None:
     assert preset_names() == [
-        "bedroom", "celeba", "church", "cifar10", "fashion_mnist", "mnist", "tiny",
+        "bedroom", "celeba", "church", "cifar10", "fashion_mnist", "mnist", "mnist_conditional",
+        "tiny",
     ]  # fmt: skip
     for name in preset_names():
         config = load_config(name)
         assert validate(parse_tree(to_yaml(config), name), name) == config
 
 
-@pytest.mark.parametrize("key", sorted(RANGES.keys() - {"data.logit_transform"}))
+@pytest.mark.parametrize(
+    "key", sorted(RANGES.keys() - {"data.logit_transform", "diffusion.zero_terminal_snr"})
+)
 def test_the_identity_is_of_all_but_durations(key: str) -> None:
     base = ["data.image_size=32", "model.ch_mult=[1, 1]"]
     config = load_config("mnist", base)

@@ -38,6 +38,7 @@ def loaded_by(*arguments: str) -> set[str]:
         ["-m", "diptych", "train", "--help"],
         ["-m", "diptych", "sample", "--help"],
         ["-m", "diptych", "compare", "--help"],
+        ["-m", "diptych", "data", "prepare", "--help"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:

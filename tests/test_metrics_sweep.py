@@ -17,6 +17,7 @@ from diptych.metrics.sets import Settings
 from diptych.sweep import cells as sweeps
 from diptych.sweep import output as sweep_output
 from diptych.sweep.drawn import Drawing, draw, is_model
+from diptych.sweep.variants import parse
 from fake_features import Fake, open_fake
 from test_cli import call
 
@@ -90,6 +91,25 @@ def test_cells_of_another_request_are_refused_by_field(panels, run, reference, t
         panels["torch"].call(swept, other, out)
 
 
+def test_solvers_are_compared_at_equal_network_calls(panels, run, reference, tmp_path):
+    variants = tuple(parse(text) for text in ("ddim:clip", "heun", "dpmpp:order=3"))
+    sweep = asked(run, reference, variants=variants, calls=(3, 4), steps=(), etas=(0.0,))
+    panels["torch"].call(swept, sweep, tmp_path)
+    cells = sweeps.read_cells(tmp_path)
+    found = {(c["solver"], c["network_calls"]): c["steps"] for c in cells}
+    assert found == {
+        ("ddim:clip", 3): 3, ("ddim:clip", 4): 4, ("dpmpp:order=3", 3): 3, ("dpmpp:order=3", 4): 4,
+        ("heun", 3): 2,
+    }  # fmt: skip
+    sampler = {
+        c["solver"]: {k.removeprefix("sampler."): v for k, v in c["scores"][0]["protocol"].items()}
+        for c in cells
+    }
+    assert sampler["ddim:clip"]["clip"] and not sampler["heun"]["clip"]
+    assert sampler["dpmpp:order=3"]["order"] == 3
+    assert sweep_output.figure(cells, "mnist-frechet").startswith(b"\x89PNG")
+
+
 def test_tables_and_figures_say_the_same(panels, run, reference, tmp_path):
     out = tmp_path / "out"
     panels["torch"].call(swept, asked(run, reference), out)
@@ -133,6 +153,11 @@ def test_a_run_is_sampled_once_and_found_again(panels, run):
     [
         (["--steps", "ten"], "--steps ten"),
         (["--steps", "10,10"], "different values"),
+        (["--calls", "10,10"], "different values"),
+        (["--calls", "10", "--steps", "10"], "give one of them"),
+        (["--solver", "dimm"], "'dimm' is not known"),
+        (["--solver", "ddim:steps=3"], "'steps=3' is not known"),
+        (["--solver", "dpmpp:order=two"], "'two' is no value for order"),
         (["--backend", "tensorflow"], "torch, jittor or both"),
         (["--metrics", "fud"], "metric 'fud'"),
         (["--num", "0"], "1 or more"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_images_in_another_order_in_memory_give_the_same_bits_in_the_same_order(
 
 def engine(way: Preprocess) -> Engine:
     chosen = config()
-    backend: Any = None
+    backend: Any = SimpleNamespace(clip=None)
     return Engine(backend, None, make_plan(chosen), make_schedule(chosen.diffusion), way)
 
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,9 @@ class Batch:
         eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
         masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
             where the rate is 0.
+        labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
+        classes: their rows of the identity, (B, K + 1) float32; None likewise.
+        weight: of each image's loss, (B, 1, 1, 1) float32; None where all weigh 1.
     """
 
     step: int
@@ -53,6 +57,9 @@ class Batch:
     embedding: npt.NDArray[np.float32]
     eps: npt.NDArray[np.float32] | None
     masks: tuple[npt.NDArray[np.uint8], ...] | None
+    labels: npt.NDArray[np.int64] | None = None
+    classes: npt.NDArray[np.float32] | None = None
+    weight: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,26 @@ class State:
     adam_v: Weights
 
 
+def unmarked(phase: str) -> None:
+    """Told of the end of a phase of a step, does nothing: a step that nobody profiles."""
+
+
 class Learner(Protocol):
     """A network in training: loss, gradients, clipping, Adam, EMA."""
 
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
         """One optimizer step; loss and gradient norm as device scalars, to be read later."""
+
+    def loss(self, batch: Batch) -> Any:
+        """The first part of a step: the loss as a device scalar with its graph."""
+
+    def differentiate(self, loss: Any) -> list[Any]:
+        """The second: the gradients of `loss`, one for each weight, on the device."""
+
+    def update(
+        self, gradients: list[Any], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> Any:
+        """The third: clipping, Adam and EMA; gives the norm. See `adam_step` for `mark`."""
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         """Loss and the unclipped gradients of a batch; nothing is updated."""
@@ -103,8 +125,12 @@ class Backend(Protocol):
     def feature_network(self, name: str, arrays: Weights) -> Any:
         """A network of `diptych.features` by name, with these folded arrays."""
 
-    def predict(self, network: Any, x: Any, embedding: Any) -> Any:
-        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients."""
+    def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
+        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a
+        network with K classes also (B or 1, K + 1), see `diptych.conditioning`."""
+
+    def twice(self, x: Any) -> Any:
+        """The rows of an array, and then all of them again."""
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         """A learner that starts from these weights, with an EMA equal to them."""
@@ -120,6 +146,14 @@ class Backend(Protocol):
 
     def memory_mb(self) -> float:
         """Memory: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+
+    def counters(self) -> dict[str, float]:
+        """What the framework counts of itself; a key it does not count is absent.
+
+        allocated_mb, reserved_mb: in use by arrays, and held by the framework's allocator.
+        live_vars, live_ops: arrays and operators in the lazy graph.
+        kernels: compiled kernels that the process has loaded.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Framework version, device name and threads, for run records."""

@@ -4,7 +4,7 @@ Both panels build from this plan, so a name, a shape or an initial value exists 
 order and structure are those of the official DDIM network (ermongroup/ddim, models/diffusion.py),
 so that its checkpoints load without a map.
 
-    temb:  sinusoid(ch) -> dense 4ch -> swish -> dense 4ch
+    temb:  sinusoid(ch) -> dense 4ch -> swish -> dense 4ch (+ the class's row of class_embed)
     down:  per level: blocks (+ attention), then a strided convolution
     mid:   block, attention, block
     up:    per level: blocks + 1 on [h, skip] (+ attention), then nearest upsampling + convolution
@@ -26,6 +26,7 @@ from diptych.noise import stream
 
 Weight = npt.NDArray[np.float32]
 Weights = dict[str, Weight]
+_OTHER = "give the config that it was trained with"
 NORM_EPS = 1e-6  # GroupNorm's in the official network
 
 
@@ -62,6 +63,8 @@ class Plan:
     down: tuple[Stage, ...]
     mid: tuple[Block, ...]
     up: tuple[Stage, ...]  # in the order of computation: the lowest resolution first
+    num_classes: int = 0  # 0: no class embedding
+    objective: str = "eps"  # what it predicts: eps, x0 or v
     norm_eps: float | None = None  # GroupNorm's; None for the official one
 
     @property
@@ -110,8 +113,8 @@ def make_plan(config: Config) -> Plan:
         size *= 2 if i else 1
     return Plan(
         config.data.channels, config.data.image_size, model.ch, model.dropout,
-        model.resamp_with_conv, tuple(down), mid, tuple(up),
-        None if model.norm_eps == NORM_EPS else model.norm_eps,
+        model.resamp_with_conv, tuple(down), mid, tuple(up), model.num_classes,
+        config.diffusion.objective, None if model.norm_eps == NORM_EPS else model.norm_eps,
     )  # fmt: skip
 
 
@@ -150,6 +153,9 @@ def _parameters(plan: Plan) -> Iterator[tuple[str, Parameter]]:
         yield from _stage(plan, stage, "upsample")
     yield from _norm("norm_out", plan.out_ch)
     yield from _conv("conv_out", plan.out_ch, plan.channels)
+    if plan.num_classes:  # last, so that all others start as they do without classes
+        rows = plan.num_classes + 1
+        yield "class_embed.weight", Parameter((rows, temb), 1 / math.sqrt(rows))
 
 
 def _stage(plan: Plan, stage: Stage, kind: str) -> Iterator[tuple[str, Parameter]]:
@@ -220,17 +226,14 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
             raise UserError(
                 f"{where}: weight '{name}' is missing; is this the config it was trained with?"
             )
-        if tuple(weights[name].shape) != parameter.shape:
+        if (shape := tuple(weights[name].shape)) != parameter.shape:
             raise UserError(
-                f"{where}: weight '{name}' is {tuple(weights[name].shape)}, this config needs "
-                f"{parameter.shape}; give the config that it was trained with"
+                f"{where}: weight '{name}' is {shape}, this config needs "
+                f"{parameter.shape}; {_OTHER}"
             )
     extra = [name for name in weights if name not in table]
     if extra:
-        raise UserError(
-            f"{where}: weight '{extra[0]}' is not in this config's network; "
-            f"give the config that it was trained with"
-        )
+        raise UserError(f"{where}: weight '{extra[0]}' is not in this config's network; {_OTHER}")
 
 
 def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
@@ -238,8 +241,8 @@ def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
 
         frequency[k] = exp(-k log(10000) / (ch / 2 - 1))
 
-    Each operation is rounded to float32 as in the official code, which computes in float32: at
-    t = 999 a frequency's last bit moves the angle by 6e-5, so roundings are part of the function.
+    Each operation is rounded to float32, as in the official code: at t = 999 a frequency's last
+    bit moves the angle by 6e-5, so roundings are part of the function.
     """
     half = ch // 2
     step = np.float32(math.log(10000) / (half - 1))

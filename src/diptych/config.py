@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -18,20 +17,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from diptych.errors import UserError, nearest
+from diptych.yamltext import FAULTS, read_yaml
 
 # What may change when a run is resumed, and what two comparable runs may differ in:
 # none of it reaches the numbers of a step.
-DURATION_KEYS = frozenset(
-    f"train.{key}"
-    for key in (
-        "epochs",
-        "steps",
-        "log_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "grid_every",
-    )
-)
+_DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
+DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 
 # Keys that came after the first release. At these values a run's numbers, and so its identity, are
 # those that it had without them.
@@ -40,7 +31,13 @@ LATER_KEYS: dict[str, Any] = {
     "data.rescaled": True,
     "data.logit_transform": False,
     "data.dequantization": "none",
+    "model.num_classes": 0,
     "model.norm_eps": 1e-6,
+    "diffusion.objective": "eps",
+    "diffusion.zero_terminal_snr": False,
+    "train.label_dropout": 0.1,
+    "train.weighting": "none",
+    "train.min_snr_gamma": 5.0,
 }
 
 
@@ -84,6 +81,7 @@ class ModelConfig(_Section):
     attn_resolutions: tuple[int, ...] = (7,)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
+    num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
     norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # GroupNorm's; other libraries have 1e-5
 
     @model_validator(mode="after")
@@ -100,6 +98,17 @@ class DiffusionConfig(_Section):
     beta_start: float = Field(1e-4, gt=0.0, lt=1.0)
     beta_end: float = Field(0.02, gt=0.0, lt=1.0)
     timesteps: int = Field(1000, ge=2, le=100_000)
+    objective: Literal["eps", "x0", "v"] = "eps"  # what the network predicts
+    zero_terminal_snr: bool = False  # rescaled so that the last timestep is noise alone
+
+    @model_validator(mode="after")
+    def _last_timestep(self) -> DiffusionConfig:
+        if self.zero_terminal_snr and self.objective == "eps":
+            raise ValueError(
+                "zero_terminal_snr leaves nothing of the image at the last timestep, where the "
+                "noise says nothing of it; use diffusion.objective v or x0"
+            )
+        return self
 
 
 class TrainConfig(_Section):
@@ -117,6 +126,9 @@ class TrainConfig(_Section):
     ema_rate: float = Field(0.999, ge=0.0, lt=1.0)
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
     noise: Literal["host", "device"] = "host"
+    label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without class
+    weighting: Literal["none", "min-snr"] = "none"  # of the loss, by timestep
+    min_snr_gamma: float = Field(5.0, gt=0.0)
     log_every: int = Field(20, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
@@ -133,12 +145,17 @@ class Config(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
-    def _sizes(self) -> Config:
+    def _fit(self) -> Config:
         halvings = len(self.model.ch_mult) - 1
         if self.data.image_size % 2**halvings:
             raise ValueError(
                 f"image_size {self.data.image_size} cannot be halved {halvings} times "
                 f"(ch_mult has {halvings + 1} levels); use a multiple of {2**halvings}"
+            )
+        if self.diffusion.zero_terminal_snr and self.train.weighting == "min-snr":
+            raise ValueError(
+                "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight, "
+                "so that it would never be trained; use one of the two"
             )
         return self
 
@@ -205,32 +222,13 @@ def _read(path: Path) -> str:
 def parse_tree(text: str, where: str) -> dict[str, Any]:
     """YAML text as a plain dict. Raises UserError where it is not a mapping."""
     try:
-        tree = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        tree = read_yaml(text)
+    except FAULTS as error:
         line = " ".join(str(error).split())
         raise UserError(f"{where}: not valid YAML: {line}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a mapping with data, model, diffusion, train")
     return tree
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-4` as a string, and takes the last of two equal keys: neither is meant."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                message = f"key '{key}' stands twice"
-                raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -240,8 +238,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not all(parts) or len(parts) > 2:
         raise UserError(f"--set {override}: expected section.key=value, for example train.lr=1e-4")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        value = read_yaml(text)
+    except FAULTS as error:
         raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
     node = tree
     if len(parts) == 2:

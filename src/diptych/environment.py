@@ -19,12 +19,19 @@ def environment(backend: Backend) -> dict[str, Any]:
     return {
         **backend.describe(),
         "diptych": __version__,
+        **machine_facts(),
+        "command": sys.argv,
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """The machine and the interpreter, without a framework."""
+    return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(),
-        "command": sys.argv,
     }
 
 

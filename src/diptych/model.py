@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy.typing as npt
 
 from diptych import backend as backends
 from diptych import checkpoint
-from diptych.blueprint import Weights, check_weights, make_plan, time_embedding
+from diptych.blueprint import Weights, check_weights, make_plan
 from diptych.config import Config, load_config
 from diptych.data.preprocess import preprocess_of
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
+from diptych.inversion import encode, make_inversion
 from diptych.noise import Float32
+from diptych.predictor import check_integers
 from diptych.sampler import Engine, make_sampler
 from diptych.schedule import make_schedule
 
@@ -168,29 +171,23 @@ class Model:
             preprocess_of(source.config.data),
         )
 
-    def predict(self, x: Float32, t: npt.ArrayLike) -> Float32:
-        """The noise that the network sees in images.
+    def predict(
+        self, x: Float32, t: npt.ArrayLike, classes: npt.ArrayLike | None = None
+    ) -> Float32:
+        """The noise that the network sees in images, (B, C, H, W) float32, whatever it predicts.
 
         Args:
             x: noisy images, (B, C, H, W), float32.
             t: timesteps, (B,) integers in 0 .. T-1.
-
-        Returns:
-            Predicted noise, (B, C, H, W), float32.
+            classes: (B,) integers in 0 .. K; K, as where not given, is 'no class'.
 
         Raises:
-            UserError: another shape, or timesteps out of range.
+            UserError: another shape, timesteps or classes out of range.
         """
         x, t = np.asarray(x, dtype=np.float32), np.asarray(t)
         self._check_images(x, None)
-        if t.shape != (len(x),) or not np.issubdtype(t.dtype, np.integer):
-            raise UserError(f"predict: t must be {len(x)} integers, one for each image")
-        timesteps = self.engine.schedule.timesteps
-        if len(t) and not (t.min() >= 0 and t.max() < timesteps):
-            raise UserError(f"predict: t must be in 0 .. {timesteps - 1}")
-        backend, plan = self.engine.backend, self.engine.plan
-        embedding = backend.array(time_embedding(t, plan.ch))
-        return backend.numpy(backend.predict(self.engine.network, backend.array(x), embedding))
+        check_integers("t", t, len(x), self.engine.schedule.timesteps)
+        return self.engine.predictor.predict(x, t, classes, self.engine.schedule)
 
     def sample(
         self,
@@ -207,6 +204,8 @@ class Model:
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
+        classes: Sequence[int] | str | None = None,
+        guidance: float | None = None,
     ) -> npt.NDArray[Any]:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.
 
@@ -223,6 +222,8 @@ class Model:
             batch: images computed at once.
             order: 2 or 3, for `dpmpp` and `unipc`.
             threshold: dynamic thresholding at this quantile, in place of `clip`.
+            classes: image i gets `classes[i mod n]`; every class in turn where not given.
+            guidance: 0 draws without class, 1 (where not given) with it, more exaggerates it.
 
         Returns:
             uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
@@ -236,7 +237,10 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
-        sampler = make_sampler(solver, steps, eta, spacing, clip, timesteps, order, threshold)
+        sampler = make_sampler(
+            solver, steps, eta, spacing, clip, timesteps, order, threshold, classes, guidance,
+            num_classes=self.engine.plan.num_classes,
+        )  # fmt: skip
         if x_T is not None:
             x_T = np.asarray(x_T, dtype=np.float32)
             self._check_images(x_T, num)
@@ -246,6 +250,45 @@ class Model:
             parts.append(self.engine.draw(sampler, images, seed, given))
         drawn = np.concatenate(parts)[:num]
         return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
+
+    def encode(
+        self,
+        images: npt.NDArray[Any],
+        steps: int = 50,
+        spacing: str = "uniform",
+        *,
+        refine: int = 1,
+        batch: int = 64,
+    ) -> Float32:
+        """The noise that deterministic DDIM would turn into these images: its inversion.
+
+        `model.sample(len(x_T), steps=steps, x_T=x_T)` turns it back, the better the more steps.
+
+        Args:
+            images: uint8 (N, H, W, C), or float32 (N, C, H, W) in [-1, 1].
+            steps, spacing: those of the sampler that is to decode.
+            refine: more network calls a step, each of which makes the round trip more exact.
+            batch: images computed at once.
+
+        Returns:
+            x_T, float32 (N, C, H, W).
+
+        Raises:
+            UserError: images of another shape, or settings out of range.
+        """
+        x = np.asarray(images)
+        x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
+        self._check_images(x, None)
+        timesteps = self.engine.schedule.timesteps
+        inversion = make_inversion(steps, spacing, refine, timesteps)
+        if not len(x) or batch < 1:
+            raise UserError(f"encode: images and batch must be 1 or more, not {len(x)}, {batch}")
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        parts = [
+            encode(self.engine, inversion, x[np.minimum(rows, len(x) - 1)])
+            for rows in batches_of(len(x), min(batch, len(x)))
+        ]
+        return np.concatenate(parts)[: len(x)]
 
     def _check_images(self, x: Float32, num: int | None) -> None:
         shape = (len(x) if num is None else num, *self.engine.shape)

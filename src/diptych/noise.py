@@ -29,6 +29,7 @@ PURPOSES = {
     "solver_noise": 7,
     "weights": 8,
     "dequantization": 10,
+    "label_dropout": 20,
 }
 
 

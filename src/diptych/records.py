@@ -34,6 +34,7 @@ class Journal:
         self.run, self.scalar = run, scalar
         self.path = run / "metrics.jsonl"
         self.waiting: list[dict[str, Any]] = []
+        self.followers: list[Callable[[list[dict[str, Any]]], None]] = []  # of rows written
         self.last_loss = _cut(self.path, step)
         with machine_faults(f"writing {self.path}"):
             self.events = EventFileWriter(str(run / "tensorboard"))
@@ -77,10 +78,13 @@ class Journal:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
         for row in rows:
             values = [Summary.Value(tag=f"train/{key}", simple_value=row[key]) for key in SCALARS]
-            self._event(row["step"], values)
+            self.event(row["step"], values)
         self.events.flush()
+        for follow in self.followers:
+            follow(rows)
 
-    def _event(self, step: int, values: list[Any]) -> None:
+    def event(self, step: int, values: list[Any]) -> None:
+        """Summaries of `diptych.tracking` or our own for TensorBoard, at a step."""
         summary = Summary(value=values)
         self.events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
 
@@ -95,7 +99,7 @@ class Journal:
             colorspace=channels,
             encoded_image_string=encoded.getvalue(),
         )
-        self._event(step, [Summary.Value(tag=name, image=image)])
+        self.event(step, [Summary.Value(tag=name, image=image)])
 
     def __enter__(self) -> Journal:
         return self

@@ -3,7 +3,10 @@
     OUT/00000.png ...    the images; `images.npz` (uint8, NHWC) besides where asked for
     OUT/grid.png         the first 64
     OUT/progress.png     denoising seen: a row an image, a column a moment, noise on the left
-    OUT/trajectory.gif   the first grid at every step or at some, where asked for
+    OUT/trajectory.gif   the first grid at every step or at some, where asked for; .webp, .mp4
+    OUT/strip.png        x_t, predicted x0 or both at chosen moments, where asked for
+    OUT/nearest.png      samples beside their nearest training images; nearest.json has all
+    OUT/interpolation.png    the way between noises, a row an arc
     OUT/manifest.json    weights, sampler card, seed, versions, seconds
 
 The manifest is begun before the first image and completed after the last, so an interrupted
@@ -12,29 +15,43 @@ folder can be told from a whole one and resumed to the same bytes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from diptych.conditioning import short_name
 from diptych.config import flatten
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
-from diptych.movie import Movie, record
-from diptych.noise import Float32
-from diptych.pictures import Pixels, grid, read_png, save_png
-from diptych.sampler import Observer, Sampler
+from diptych.movie import FORMATS, Movie, Strip
+from diptych.nearest import Nearest, save_nearest, search
+from diptych.noise import Float32, normal_per_image
+from diptych.pictures import grid, read_png, save_png
+from diptych.sampler import Sampler
 from diptych.schedule import Level
+from diptych.sheet import save_arcs
+from diptych.trajectory import Pictures, watching
 
-PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
+
+class Start(Protocol):
+    """Where trajectories start, if not at their own keyed noise; see `diptych.starts`."""
+
+    def rows(self, images: Sequence[int]) -> Float32:
+        """The first x of these images, (len(images), C, H, W)."""
+
+    def card(self) -> dict[str, Any]:
+        """All that determines it, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,14 @@ class Request:
     seed: int = 0
     batch: int = 64
     movie: Movie | None = None
+    strip: Strip | None = None
+    start: Start | None = None
+    nearest: Nearest | None = None
+
+    @property
+    def pictures(self) -> Pictures:
+        """What looks on while the first batch is drawn."""
+        return Pictures(self.movie, self.strip)
 
     def __post_init__(self) -> None:
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
@@ -58,7 +83,11 @@ def default_folder(run: Path, request: Request) -> Path:
     s = request.sampler
     order = f"-order{s.order}" if s.order else ""
     limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
-    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}-seed{request.seed}"
+    told = "" if s.classes is None else f"-class{short_name(s.classes)}-w{s.guidance:g}"
+    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
+    if request.start is not None:  # the card holds hashes: another start, another folder
+        text = json.dumps(request.start.card(), sort_keys=True)
+        name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return run / "samples" / name
 
 
@@ -78,6 +107,7 @@ def sample_to(
         UserError: the folder holds something else, or was begun with other settings.
     """
     manifest = begin_manifest(model, request)
+    request.pictures.check(model.engine, request.sampler, request.num, out)
     _check_same(out, manifest, resume)
     claim_folder(out, resume=resume, overwrite=overwrite)
     if not (out / "manifest.json").exists():
@@ -87,17 +117,18 @@ def sample_to(
     with _bar(model, request, progress) as bar:
         for images in batches_of(request.num, min(request.batch, request.num)):
             wanted = [i for i in images if i < request.num]
-            expected = [_path(out, i) for i in wanted] + [_movie_path(request, out, images)]
-            if not all(path is None or path.exists() for path in expected):
+            first = request.pictures.paths(out) if images[0] == 0 else []
+            if not all(path.exists() for path in [_path(out, i) for i in wanted] + first):
                 _draw_batch(model, request, out, images, wanted, bar)
                 drawn += len(wanted)
             bar.update(0)
     seconds = time.perf_counter() - began
-    _finish(out, request, npz)
+    _finish(out, model, request, npz)
     earlier = read_json(out / "manifest.json")
     done = {
         **manifest,
         "complete": True,
+        "pictures": sorted(p.name for p in out.iterdir() if p.name in PICTURES),
         "seconds": earlier.get("seconds", 0.0) + seconds,
         "images_timed": earlier.get("images_timed", 0) + drawn,
     }
@@ -112,6 +143,7 @@ def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
         "schema": 1,
         "complete": False,
         **request.sampler.card(model.engine.schedule),
+        "start": None if request.start is None else request.start.card(),
         "num": request.num,
         "seed": request.seed,
         "batch": request.batch,
@@ -123,6 +155,10 @@ def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
     }
 
 
+PICTURES = frozenset(
+    ["grid.png", "progress.png", "strip.png", "interpolation.png", "nearest.png"]
+    + [f"trajectory.{name}" for name in FORMATS]
+)
 IDENTITY = (
     "solver",
     "timesteps",
@@ -130,6 +166,10 @@ IDENTITY = (
     "clip",
     "order",
     "threshold",
+    "classes",
+    "guidance",
+    "level",
+    "start",
     "seed",
     "batch",
     "num",
@@ -143,7 +183,7 @@ def _check_same(out: Path, manifest: dict[str, Any], resume: bool) -> None:
         return
     before = read_json(out / "manifest.json")
     for key in IDENTITY:
-        if before.get(key) != manifest[key]:
+        if before.get(key) != manifest.get(key):
             raise UserError(
                 f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
                 f"with its own settings, or choose another --out"
@@ -156,7 +196,8 @@ def _path(out: Path, image: int) -> Path:
 
 @contextmanager
 def _bar(model: Model, request: Request, progress: bool) -> Iterator[tqdm[Any]]:
-    steps = -(-request.num // min(request.batch, request.num)) * request.sampler.steps
+    steps = len(request.sampler.timesteps(model.engine.schedule))
+    steps *= -(-request.num // min(request.batch, request.num))
     name = f"{model.engine.backend.name} {request.sampler.solver}"
     pause = 0.1 if sys.stderr.isatty() else 30.0  # a log wants few lines
     bar = tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)
@@ -167,70 +208,43 @@ def _bar(model: Model, request: Request, progress: bool) -> Iterator[tqdm[Any]]:
 def _draw_batch(
     model: Model, request: Request, out: Path, images: list[int], wanted: list[int], bar: tqdm[Any]
 ) -> None:
-    moments = _Moments(model, request.sampler) if images[0] == 0 else None
+    engine, sampler, seed = model.engine, request.sampler, request.seed
+    if request.start is not None:
+        x = request.start.rows(images)
+    else:
+        x = normal_per_image(seed, "initial_noise", images, engine.shape)
+    if images[0] == 0:
+        with watching(engine, sampler, request.pictures, x, out, request.num) as watch:
 
-    with _filmed(model, request, out, images) as (film, predicted):
+            def observe(k: int, level: Level, x: Any) -> None:
+                bar.update()
+                watch.observe(k, level, x)
 
-        def observe(k: int, level: Level, x: Any) -> None:
+            drawn = engine.draw(
+                sampler, images, seed, x, observe=observe, predicted=watch.predicted
+            )
+    else:
+
+        def step(*_: Any) -> None:
             bar.update()
-            if moments is not None:
-                moments.see(k, x)
-            if film is not None:
-                film(k, level, x)
 
-        drawn = model.engine.draw(
-            request.sampler, images, request.seed, observe=observe, predicted=predicted
-        )
-    if moments is not None:
-        save_png(out / "progress.png", moments.picture(), scale=2)
-    pixels = model.engine.pixels(drawn)
+        drawn = engine.draw(sampler, images, seed, x, observe=step)
+    pixels = engine.pixels(drawn)
     for row, image in enumerate(wanted):
         save_png(_path(out, image), pixels[row])
 
 
-def _movie_path(request: Request, out: Path, images: list[int]) -> Path | None:
-    return out / "trajectory.gif" if request.movie is not None and images[0] == 0 else None
-
-
-@contextmanager
-def _filmed(
-    model: Model, request: Request, out: Path, images: list[int]
-) -> Iterator[tuple[Observer | None, Observer | None]]:
-    """What shows x_t, and what shows the predicted x0, to the GIF of the first batch, if any."""
-    path = _movie_path(request, out, images)
-    if path is None or request.movie is None:
-        yield None, None
-        return
-
-    def picture(x: Any) -> Pixels:
-        shown = model.engine.backend.numpy(x[: min(64, request.num)])
-        return grid(model.engine.pixels(shown), columns=8)
-
-    with record(path, request.movie, request.sampler.steps, picture) as film:
-        yield (film, None) if request.movie.show == "x_t" else (None, film)
-
-
-class _Moments:
-    """Keeps the first rows at evenly spread steps: what the progressive picture needs, no more."""
-
-    def __init__(self, model: Model, sampler: Sampler) -> None:
-        self.model = model
-        columns = min(PROGRESS_COLUMNS, sampler.steps)
-        self.steps = {round(k) for k in np.linspace(0, sampler.steps - 1, columns)}
-        self.columns: list[Float32] = []
-
-    def see(self, k: int, x: Any) -> None:
-        if k in self.steps:
-            self.columns.append(self.model.engine.backend.numpy(x[:PROGRESS_ROWS]))
-
-    def picture(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        rows = np.stack([self.model.engine.pixels(column) for column in self.columns], axis=1)
-        return grid(rows.reshape(-1, *rows.shape[2:]), columns=len(self.columns))
-
-
-def _finish(out: Path, request: Request, npz: bool) -> None:
+def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:
     first = np.stack([read_png(_path(out, i)) for i in range(min(64, request.num))])
     save_png(out / "grid.png", grid(first, columns=8), scale=2)
+    way = request.start.card() if request.start is not None else {}
+    if way.get("kind") == "interpolation":
+        every = np.stack([read_png(_path(out, i)) for i in range(request.num)])
+        save_arcs(out / "interpolation.png", every, way["points"])
+    if request.nearest is not None:
+        every = np.stack([read_png(_path(out, i)) for i in range(request.num)])
+        found = search(request.nearest, every, model.engine.backend)
+        write_json(out / "nearest.json", save_nearest(out, request.nearest, found, every))
     if npz:
         images = np.stack([read_png(_path(out, i)) for i in range(request.num)])
         with atomic_path(out / "images.npz") as temporary, temporary.open("wb") as file:

@@ -7,7 +7,7 @@ kernels round. The loop itself is `diptych.solvers.solve`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,15 +15,19 @@ from typing import Any
 import numpy as np
 
 from diptych.backend import Backend
-from diptych.blueprint import Plan, time_embedding
+from diptych.blueprint import Plan
+from diptych.conditioning import choose_classes
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.errors import UserError, nearest
 from diptych.noise import Float32, normal_per_image
-from diptych.process import x0_from_eps
+from diptych.predictor import Denoise, Predictor, watched
+from diptych.predictor import Observer as Observer
 from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import Solver, dynamic_threshold, limited, solve
 from diptych.solvers.kinds import KINDS, Kind
+from diptych.solvers.solver import calls_of
 from diptych.spacing import REPEATING, check_spacing, choose_timesteps
+from diptych.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 DEFAULT_STEPS = 50  # where not given; the ddpm family takes every timestep
@@ -40,24 +44,59 @@ class Sampler:
     clip: bool = False
     order: int | None = None
     threshold: float | None = None
+    classes: tuple[int, ...] | None = None
+    guidance: float | None = None
+    level: int | None = None  # only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """The chosen timesteps in the order of sampling, from noisy to clean."""
-        return choose_timesteps(self.spacing, self.steps, schedule)[::-1]
+        most = schedule.timesteps if self.level is None else self.level
+        return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
+
+    def check(self, schedule: Schedule) -> None:
+        """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
+        check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
+        if timesteps := self.timesteps(schedule):
+            _checked_order(self.solver, KINDS[self.solver], self.order, len(timesteps))
+            check_noise(self.make(schedule), self.eta, timesteps, schedule)
+
+    def levels(self, schedule: Schedule) -> list[Level]:
+        """The levels from noisy to the clean image.
+
+        Raises:
+            UserError: too few, where the first is noise alone and does not count for the order.
+        """
+        levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
+        least = KINDS[self.solver].least + 1
+        if levels[0].alpha == 0.0 and 1 < self.steps < least and least > 2:
+            raise UserError(
+                f"solver '{self.solver}' needs {least} steps or more where the first level is "
+                f"noise alone, not {self.steps}; give more, or use ddim"
+            )
+        return levels
 
     def make(self, schedule: Schedule) -> Solver:
         """The update rule."""
         return KINDS[self.solver].make(self.eta, self.order or 0, schedule)
 
+    @property
+    def guided(self) -> bool:
+        """Whether a network call evaluates every image with its class and without."""
+        return self.guidance not in (None, 0.0, 1.0)
+
     def card(self, schedule: Schedule) -> dict[str, Any]:
         """All that determines the sampler, for manifests: equal cards draw equal images."""
-        noise = KINDS[self.solver].noise
+        self.check(schedule)
+        noise, timesteps = KINDS[self.solver].noise, self.timesteps(schedule)
+        calls = calls_of(self.make(schedule), self.levels(schedule)) if timesteps else 0
         return {
             **asdict(self),
-            "timesteps": self.timesteps(schedule),
+            "classes": None if self.classes is None else list(self.classes),
+            "timesteps": timesteps,
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
-            "network_calls": self.make(schedule).calls(self.steps),
+            "network_calls": calls,
+            "network_evaluations": (1 + self.guided) * calls,  # of each image
         }
 
 
@@ -70,6 +109,9 @@ def make_sampler(
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
+    classes: Sequence[int] | str | None = None,
+    guidance: float | None = None,
+    num_classes: int = 0,
 ) -> Sampler:
     """A checked sampler; the solvers are those of `diptych.solvers.kinds`.
 
@@ -82,10 +124,13 @@ def make_sampler(
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
+        classes, guidance: see `diptych.conditioning.choose_classes`.
+        num_classes: of the network.
 
     Raises:
         UserError: an unknown solver or spacing, a spacing or an order that the solver cannot use,
-            steps outside 1 .. T or too few for the order, eta below 0 or for a solver without.
+            steps outside 1 .. T or too few for the order, eta below 0 or for a solver without,
+            a class that the network does not have.
     """
     if solver not in KINDS:
         raise UserError(f"solver '{solver}' is not known{nearest(solver, list(SOLVERS))}")
@@ -101,7 +146,8 @@ def make_sampler(
         raise UserError("clip and threshold both limit the predicted image; choose one")
     clip = clip or kind.clips
     chosen_eta = _checked_eta(solver, kind, eta)
-    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold)
+    given = choose_classes(classes, guidance, num_classes)
+    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given)
 
 
 def _checked_eta(solver: str, kind: Kind, eta: float | None) -> float:
@@ -145,11 +191,6 @@ def _check_fit(solver: str, kind: Kind, spacing: str) -> None:
         )
 
 
-Denoise = Callable[[Any, Level], Any]
-Observer = Callable[[int, Level, Any], None]
-"""Called after each step with (k, the level reached, the images there)."""
-
-
 @dataclass(frozen=True)
 class Engine:
     """A network on a panel with its schedule: what the loop needs to draw images."""
@@ -164,10 +205,14 @@ class Engine:
         """What the network draws as uint8 images of the same shape: the inverse of its data's."""
         return self.preprocess.pixels(floats)
 
-    def denoise(self, x: Any, level: Level) -> Any:
-        """Predicted noise; all rows share one timestep, so its embedding is one row."""
-        embedding = self.backend.array(time_embedding([level.t], self.plan.ch))
-        return self.backend.predict(self.network, x, embedding)
+    def floats(self, pixels: Pixels) -> Float32:
+        """uint8 images (B, C, H, W) as the network knows them, without any noise."""
+        return self.preprocess.still(pixels)
+
+    @property
+    def predictor(self) -> Predictor:
+        """The network as the loop and `Model.predict` ask it."""
+        return Predictor(self.backend, self.network, self.plan)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,8 +238,9 @@ class Engine:
             observe: sees every step.
             predicted: sees, after every step, the image that its last prediction implies.
         """
+        sampler.check(self.schedule)
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
-        levels = [self.schedule.level(t) for t in sampler.timesteps(self.schedule)] + [CLEAN]
+        levels = sampler.levels(self.schedule)
 
         def noise(k: int) -> Any:
             host = normal_per_image(seed, "solver_noise", images, self.shape, k)
@@ -205,14 +251,14 @@ class Engine:
             if observe is not None:
                 observe(k, level, x)
 
-        solver, denoise = sampler.make(self.schedule), self.denoiser(sampler)
+        solver, denoise = sampler.make(self.schedule), self.denoiser(sampler, images)
         if predicted is not None:
-            denoise, observe = _watched(denoise, predicted, observe)
+            denoise, observe = watched(denoise, predicted, observe)
         x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
         return self.backend.numpy(x)
 
-    def denoiser(self, sampler: Sampler) -> Denoise:
-        """Predicted noise with the sampler's limit on the image that it implies.
+    def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
+        """Predicted noise of these images with the sampler's limit on what they imply.
 
         Raises:
             UserError: a limit for a network whose images are not in [-1, 1].
@@ -222,33 +268,11 @@ class Engine:
                 "this network's images are not in [-1, 1] (data.rescaled is false): clipping and "
                 "thresholds would cut them; use a solver without, such as ddim"
             )
+        denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
         if sampler.threshold is not None:
-            return limited(self.denoise, partial(self.thresholded, quantile=sampler.threshold))
-        return self.clipped if sampler.clip else self.denoise
-
-    def clipped(self, x: Any, level: Level) -> Any:
-        """Predicted noise after the image that it implies was clipped to [-1, 1]."""
-        return limited(self.denoise, self.backend.clip)(x, level)
+            return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))
+        return limited(denoise, self.backend.clip) if sampler.clip else denoise
 
     def thresholded(self, x0: Any, quantile: float) -> Any:
         """Images after dynamic thresholding, on the host: both panels get the same bits."""
         return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))
-
-
-def _watched(
-    denoise: Denoise, predicted: Observer, observe: Observer | None
-) -> tuple[Denoise, Observer]:
-    """A `denoise` whose last answer is shown, as an image, after each step."""
-    last: list[Any] = [None]
-
-    def watched(x: Any, level: Level) -> Any:
-        eps = denoise(x, level)
-        last[0] = (x, eps, level)
-        return eps
-
-    def both(k: int, level: Level, x: Any) -> None:
-        if observe is not None:
-            observe(k, level, x)
-        predicted(k, level, x0_from_eps(*last[0]))
-
-    return watched, both

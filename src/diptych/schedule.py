@@ -69,11 +69,23 @@ def make_schedule(config: DiffusionConfig) -> Schedule:
     official DDIM code (sigmoid); Nichol & Dhariwal 2021, equation 17 (cosine).
     """
     beta = make_betas(config.schedule, config.beta_start, config.beta_end, config.timesteps)
+    if config.zero_terminal_snr:
+        return _ending_in_noise(np.sqrt(np.cumprod(1.0 - beta)))
     alpha_bar = np.cumprod(1.0 - beta)
     # 1 - alpha_bar[0] is beta[0] to the last digit only if it is not computed as a difference.
     with np.errstate(divide="ignore"):  # jsd ends on beta 1: log 0, and sigma is exactly 1
         sigma = np.sqrt(-np.expm1(np.cumsum(np.log1p(-beta))))
     return Schedule(beta, np.sqrt(alpha_bar), sigma)
+
+
+def _ending_in_noise(alpha: Float64) -> Schedule:
+    """The tables with alpha shifted to end on 0 and scaled to begin as before.
+
+    Source: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
+    """
+    alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
+    beta = 1.0 - (alpha / np.append(1.0, alpha[:-1])) ** 2
+    return Schedule(beta, alpha, np.sqrt((1.0 - alpha) * (1.0 + alpha)))
 
 
 def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:

@@ -19,12 +19,14 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
+from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
 from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
+from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.sampler import Engine, make_sampler
@@ -57,6 +59,7 @@ def train(
     overwrite: bool = False,
     data_dir: Path | None = None,
     progress: bool = True,
+    observe: Observe | None = None,
 ) -> Result:
     """Train, or go on training, until the config's last step.
 
@@ -69,12 +72,15 @@ def train(
         overwrite: replace what is in the folder.
         data_dir: where to look for the data, before all other places.
         progress: show a bar on stderr.
+        observe: what is recorded and shown besides the metrics; None: the usual.
 
     Raises:
         UserError: bad settings, data or folder, or a loss that is not finite.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
     check_folder(run, resume=resume, overwrite=overwrite)
+    observe = observe or Observe()
+    observe.check()
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
     dataset = load_dataset(
@@ -86,10 +92,11 @@ def train(
         data_dir=data_dir,
     )
     _check_channels(config, dataset)
+    check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
     claim_folder(run, resume=resume, overwrite=overwrite)
     write_text(run / "config.yaml", to_yaml(config))
-    return _Run(config, run, backend, dataset, progress).go()
+    return _Run(config, run, backend, dataset, progress, observe).go()
 
 
 def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
@@ -121,11 +128,17 @@ class _Run:
     """One call of `train`: the state that the steps of the loop share."""
 
     def __init__(
-        self, config: Config, run: Path, backend: Backend, dataset: Dataset, progress: bool
+        self,
+        config: Config,
+        run: Path,
+        backend: Backend,
+        dataset: Dataset,
+        progress: bool,
+        observe: Observe,
     ) -> None:
         self.config, self.run, self.backend = config, run, backend
         self.plan = make_plan(config)
-        self.batches = Batches(config, self.plan, dataset.images)
+        self.batches = Batches(config, self.plan, dataset.images, dataset.labels)
         steps = config.train.steps or config.train.epochs * self.batches.steps_per_epoch
         self.last = steps
         self.dataset = dataset
@@ -134,6 +147,8 @@ class _Run:
         self.saved = self._restore()
         self._record_start()
         self.journal = Journal(run, self.saved, backend.scalar)
+        self.observer = Observer(observe, run, backend, config, self.plan)
+        self.observer.follow(self.journal, self.saved)
         self.bar = tqdm(
             total=self.last,
             initial=self.saved,
@@ -183,6 +198,7 @@ class _Run:
             Signals() as signals,
             self.bar,
             self.journal,
+            self.observer,
         ):
             while step < self.last and not signals.received:
                 step += 1
@@ -207,11 +223,13 @@ class _Run:
         synced = due or self.backend.device == "cpu"
         if synced:
             self.backend.synchronize()
+        self.observer.begin()
         began = time.perf_counter()
         lr = learning_rate(settings.lr, settings.warmup_steps, batch.step)
         loss, norm = self.learner.step(batch, lr)
         if synced:
             self.backend.synchronize()
+        compute_s = time.perf_counter() - began
         row = {
             "step": batch.step,
             "epoch": batch.epoch,
@@ -219,19 +237,25 @@ class _Run:
             "lr": lr,
             "grad_norm": norm,
             "data_s": data_s,
-            "compute_s": time.perf_counter() - began,
+            "compute_s": compute_s,
             "synced": synced,
             "memory_mb": self.backend.memory_mb(),
+            **self.observer.end(batch.step, data_s + compute_s),
         }
         self.journal.add(row)
         self.bar.update()
         if due:
-            self.journal.flush()
+            with self.observer.event("flush", batch.step):
+                self.journal.flush()
+            self.observer.count()
             self.bar.set_postfix_str(f"loss {self.journal.last_loss:.4f}")
+        self.observer.gradients(self.learner, batch)
         if batch.step % settings.checkpoint_every == 0:
-            self.save(batch.step)
+            with self.observer.event("checkpoint", batch.step):
+                self.save(batch.step)
         if settings.grid_every and batch.step % settings.grid_every == 0:
-            self.draw_grid(batch.step)
+            with self.observer.event("grid", batch.step):
+                self.draw_grid(batch.step)
 
     def save(self, step: int) -> None:
         """Rows first, so that a checkpoint never outruns its journal or holds a lost run."""
@@ -246,14 +270,17 @@ class _Run:
         return self.run / "grids" / f"step-{step:08d}.png"
 
     def draw_grid(self, step: int) -> None:
-        """64 images from the EMA weights, 20 DDIM steps, always from the same noise."""
+        """64 images from the EMA weights, 20 DDIM steps, the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
-        if schedule.alpha[-1] == 0:
-            return  # the deterministic step cannot start where nothing of the image is left
-        preprocess = self.batches.preprocess
-        engine = Engine(self.backend, network, self.plan, schedule, preprocess)
-        sampler = make_sampler("ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps)
+        ends_in_noise = schedule.alpha[-1] == 0
+        if ends_in_noise and self.plan.objective == "eps":
+            return  # a step cannot start where nothing of the image is left
+        engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
+        sampler = make_sampler(
+            "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
+            spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
+        )  # fmt: skip
         images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
         save_png(self._grid_path(step), grid(images))
         self.journal.image("samples", grid(images), step)

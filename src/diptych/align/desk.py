@@ -20,6 +20,7 @@ from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
 from diptych.backend import Batch
 from diptych.blueprint import Plan, Weights
+from diptych.conditioning import Labels
 from diptych.config import Config
 from diptych.data import Images, load_dataset
 from diptych.data import batches as data_batches
@@ -55,6 +56,12 @@ def spec_from(tree: dict[str, Any]) -> Spec:
 
 def find_images(settings: Config) -> tuple[Images, str]:
     """The config's images, or keyed synthetic ones of their shape, and where they are from."""
+    images, _, origin = find_data(settings)
+    return images, origin
+
+
+def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
+    """Images, their labels where the source has any, and where they are from."""
     data = settings.data
     try:
         found = load_dataset(
@@ -68,8 +75,15 @@ def find_images(settings: Config) -> tuple[Images, str]:
     except UserError:
         shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
         drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)
-        return drawn.astype(np.uint8), "synthetic"
-    return found.images, found.name
+        return drawn.astype(np.uint8), draw_labels(settings, SYNTHETIC), "synthetic"
+    return found.images, found.labels, found.name
+
+
+def draw_labels(settings: Config, count: int) -> Labels | None:
+    """Keyed labels that stand in for real ones; None for a network without classes."""
+    classes = settings.model.num_classes
+    draws = noise.stream(settings.seed, "initial_noise", (1 << 20) + 2)
+    return draws.integers(0, classes, count) if classes else None
 
 
 class Desk:
@@ -79,7 +93,7 @@ class Desk:
         self.panel, self.spec, self.tracer, self.nudge = panel, spec, tracer, nudge
         self.config: Config = config.validate(spec.config, "the ladder's config")
         self.plan: Plan = blueprint.make_plan(self.config)
-        self.images, self.data_from = find_images(self.config)
+        self.images, self.labels, self.data_from = find_data(self.config)
         self.weights = worked_weights(self.plan, self.config.seed)
         self.rung = ""
 
@@ -103,13 +117,21 @@ class Desk:
     def batches(self, settings: Config | None = None) -> data_batches.Batches:
         """Training batches of the ladder's size, of the config or of a changed one."""
         chosen = settings or self.settings(train__batch_size=self.spec.batch)
-        return data_batches.Batches(chosen, blueprint.make_plan(chosen), self.images)
+        same = chosen.model.num_classes == self.config.model.num_classes
+        labels = self.labels if same else draw_labels(chosen, len(self.images))
+        return data_batches.Batches(chosen, blueprint.make_plan(chosen), self.images, labels)
+
+    def weights_for(self, plan: Plan) -> Weights:
+        """The ladder's weights, of the config's network or of a changed one."""
+        same = blueprint.parameter_table(plan) == blueprint.parameter_table(self.plan)
+        return self.weights if same else worked_weights(plan, self.config.seed)
 
     def learner(self, settings: Config | None = None) -> Any:
         """A learner with the ladder's weights."""
         chosen = settings or self.config
         plan = blueprint.make_plan(chosen)
-        return self.panel.backend.learner(plan, self.weights, chosen.train, chosen.seed)
+        weights = self.weights_for(plan)
+        return self.panel.backend.learner(plan, weights, chosen.train, chosen.seed)
 
     def moved(self, values: Array, key: str) -> Array:
         """The values, each moved to a neighbouring float32 where this pass is nudged."""

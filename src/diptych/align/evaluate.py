@@ -2,6 +2,8 @@
 
     loss(bin) = mean of (eps - network(alpha x0 + sigma eps, t))**2 over images and t in the bin
 
+(of the image or v where the network predicts that; with each image's class where it is told one).
+
 Each panel evaluates its own runs, on the same images, timesteps and noise, all keyed by EVAL_SEED:
 so the losses differ only in the weights (and in rounding).
 """
@@ -17,13 +19,15 @@ import numpy as np
 
 from diptych import backend as backends
 from diptych import checkpoint, noise
-from diptych.align.desk import find_images
+from diptych.align.desk import find_data
 from diptych.backend import Backend
 from diptych.blueprint import Plan, Weights, make_plan, time_embedding
+from diptych.conditioning import class_rows
 from diptych.config import Config, load_config
 from diptych.data.preprocess import preprocess_of
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
+from diptych.objective import target
 from diptych.schedule import make_schedule
 
 EVAL_SEED = 20_000_003
@@ -47,7 +51,7 @@ def bin_losses(
     backend: Backend, config: Config, plan: Plan, weights: Weights, bins: int
 ) -> list[float]:
     """The loss in each bin of equally many timesteps."""
-    images, _ = find_images(config)
+    images, labels, _ = find_data(config)
     tables = make_schedule(config.diffusion)
     network = backend.network(plan, weights)
     edges = np.linspace(0, tables.timesteps, bins + 1)
@@ -62,11 +66,13 @@ def bin_losses(
             table[t].astype(np.float32)[:, None, None, None]
             for table in (tables.alpha, tables.sigma)
         )
-        embedding = backend.array(time_embedding(t, plan.ch))
-        predicted: Any = backend.numpy(
-            backend.predict(network, backend.array(alpha * x0 + sigma * eps), embedding)
-        )
-        found.append(float(np.mean((predicted.astype(np.float64) - eps) ** 2)))
+        given = [backend.array(alpha * x0 + sigma * eps)]
+        given.append(backend.array(time_embedding(t, plan.ch)))
+        if plan.num_classes and labels is not None:
+            given.append(backend.array(class_rows(labels[chosen], plan.num_classes)))
+        predicted: Any = backend.numpy(backend.predict(network, *given))
+        wanted = target(plan.objective, x0, eps, alpha, sigma)
+        found.append(float(np.mean((predicted.astype(np.float64) - wanted) ** 2)))
     return found
 
 

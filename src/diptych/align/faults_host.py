@@ -34,8 +34,8 @@ def colours_reversed(_: Any, patch: Any) -> None:
 def last_batch_dropped(_: Any, patch: Any) -> None:
     original = data_batches.Batches.__init__
 
-    def init(self: Any, settings: Any, plan: Any, images: Any) -> None:
-        original(self, settings, plan, images)
+    def init(self: Any, settings: Any, plan: Any, images: Any, labels: Any = None) -> None:
+        original(self, settings, plan, images, labels)
         self.steps_per_epoch = max(1, len(images) // settings.train.batch_size)
 
     patch.set(data_batches.Batches, "__init__", init)

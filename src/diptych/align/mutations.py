@@ -51,9 +51,9 @@ class Mutation:
 
 
 def _table() -> dict[str, Mutation]:
-    from diptych.align import faults_host, faults_panel
+    from diptych.align import faults_host, faults_panel, faults_told
 
-    rows = [*faults_host.ROWS, *faults_panel.ROWS]
+    rows = [*faults_host.ROWS, *faults_panel.ROWS, *faults_told.ROWS]
     made = [Mutation(name, rung, what, plant) for name, rung, what, plant in rows]
     order = list(LADDER)
     return {m.name: m for m in sorted(made, key=lambda m: order.index(m.rung))}

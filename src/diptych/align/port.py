@@ -168,6 +168,11 @@ def _network(
         )
     framework, target = framework_of(subject)
     config = load_config(preset, [*overrides, "model.dropout=0.0", "train.noise=host"])
+    if config.model.num_classes:
+        raise UserError(
+            f"--reference {reference}: has classes, which a port is not told here; compare the "
+            f"network without them: --set model.num_classes=0"
+        )
     find_images(config)
     folder = (keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,6 +69,17 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight.T + self.bias
+
+
+class Embedding(nn.Module):
+    """The sum of a weight's rows, each times the row's number in x; weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, out_ch, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("br,ro->bo", x, self.weight)
 
 
 def silu(x: Tensor) -> Tensor:
@@ -161,14 +170,15 @@ class Resample(nn.Module):
 
 
 class Time(nn.Module):
-    """silu(dense_1(silu(dense_0(embedding))))."""
+    """silu(dense_1(silu(dense_0(embedding))) + the class's vector)."""
 
     def __init__(self, ch: int) -> None:
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        return silu(self.dense[1](silu(self.dense[0](embedding))))
+    def forward(self, embedding: Tensor, vector: Tensor | None = None) -> Tensor:
+        temb: Tensor = self.dense[1](silu(self.dense[0](embedding)))
+        return silu(temb if vector is None else temb + vector)
 
 
 class Level(nn.Module):
@@ -194,7 +204,7 @@ class Middle(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
+    """Images (B, C, H, W), embeddings (B or 1, ch), classes (B or 1, K + 1) -> (B, C, H, W)."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -205,12 +215,18 @@ class UNet(nn.Module):
         self.up = nn.ModuleList([Level(plan, stage, up=True) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+        if plan.num_classes:
+            self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
             if plan.norm_eps is not None and isinstance(norm, GroupNorm):
                 norm.eps = plan.norm_eps
 
-    def forward(self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None) -> Any:
-        temb, left = self.temb(embedding), list(masks or [])
+    def forward(
+        self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None,
+        classes: Tensor | None = None,
+    ) -> Any:  # fmt: skip
+        vector = None if classes is None else self.class_embed(classes)
+        temb, left = self.temb(embedding, vector), list(masks or [])
         h = self.conv_in(x)
         skips = [h]
         for level in self.down:
@@ -234,9 +250,3 @@ class UNet(nn.Module):
 def _parts(level: nn.Module, name: str) -> Any:
     """A level's own module or list of modules."""
     return getattr(level, name)
-
-
-def double(values: npt.NDArray[Any]) -> Tensor:
-    """A host array as a tensor; floats as float64."""
-    array = np.ascontiguousarray(values)
-    return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else array)

@@ -12,12 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diptych.align.reference import UNet, double
+from diptych.align.reference import UNet
 from diptych.backend import Batch, State
 from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+def double(values: npt.NDArray[Any]) -> torch.Tensor:
+    """A host array as a tensor; floats as float64."""
+    array = np.ascontiguousarray(values)
+    return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else array)
 
 
 class ReferenceBackend:
@@ -42,12 +48,18 @@ class ReferenceBackend:
                 parameter.copy_(double(weights[name]))
         return network
 
-    def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, network: UNet, x: torch.Tensor, embedding: torch.Tensor,
+        classes: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         with torch.no_grad():
-            return network(x, embedding)  # type: ignore[no-any-return]
+            return network(x, embedding, None, classes)  # type: ignore[no-any-return]
+
+    def twice(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(2, 1, 1, 1)
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
-        return Learner(self.network(plan, weights), train)
+        return Learner(self.network(plan, weights), train, plan.objective)
 
     def clip(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-1, 1)
@@ -68,8 +80,9 @@ class ReferenceBackend:
 class Learner:
     """See `diptych.backend.Learner`."""
 
-    def __init__(self, network: UNet, train: TrainConfig) -> None:
+    def __init__(self, network: UNet, train: TrainConfig, objective: str = "eps") -> None:
         self.network, self.train, self.count = network, train, 0
+        self.objective = objective
         self.raw = dict(network.named_parameters())
         self.groups: list[Arrays] = [
             {name: p.detach().numpy().copy() for name, p in self.raw.items()},
@@ -79,12 +92,14 @@ class Learner:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         x0, eps = double(batch.x0), double(batch.eps)  # type: ignore[arg-type]
-        x_t = double(batch.alpha) * x0 + double(batch.sigma) * eps
+        alpha, sigma = double(batch.alpha), double(batch.sigma)
         masks = None if batch.masks is None else [double(mask) for mask in batch.masks]
-        square = (eps - self.network(x_t, double(batch.embedding), masks)) ** 2
-        per_image = square.flatten(1)
+        classes = None if batch.classes is None else double(batch.classes)
+        wanted = {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[self.objective]
+        found = self.network(alpha * x0 + sigma * eps, double(batch.embedding), masks, classes)
+        per_image = ((wanted - found) ** 2).flatten(1)
         each = per_image.mean(1) if self.train.loss == "mean" else per_image.sum(1)
-        return torch.mean(each)
+        return torch.mean(each if batch.weight is None else double(batch.weight).flatten() * each)
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         loss = self.loss(batch)

@@ -19,8 +19,11 @@ from diptych.cli.common import fail
 from diptych.cli.compare import compare
 from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
+from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
+from diptych.cli.profile import profile
+from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
@@ -68,6 +71,6 @@ def cli() -> None:
     """
 
 
-VERBS = (doctor, demo, train, sample, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert):
+VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
+for verb in (*VERBS, inspect, convert, profile, reproduce):
     cli.add_command(verb)

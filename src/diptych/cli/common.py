@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+Command = Callable[..., Any]
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several click decorators as one, in the order in which help lists them."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
 
 
 def fail(message: str, code: int) -> None:

@@ -159,8 +159,8 @@ def prepare(
       diptych data prepare folder:photos --size 64 --crop center --out photos.npy --skip-bad
     """
     from diptych.data.decoded import Decoded
-    from diptych.data.pack import Packing
     from diptych.data.pack import prepare as pack
+    from diptych.data.packing import Packing
 
     found = _load(source, **asked)
     crop = found.images.recipe.crop if isinstance(found.images, Decoded) else "none"

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, options, show
 from diptych.errors import UserError
-
-Command = Callable[..., Any]
-
-
-def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several click decorators as one, in the order in which help lists them."""
-
-    def apply(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
 
 MEASURE = options(
     click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
@@ -37,6 +22,10 @@ MEASURE = options(
     click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
+CLASSES = (
+    click.option("--class", "classes", help="Of a model with classes.  [default: all by turns]"),
+    click.option("--guidance", type=float, help="Of the class.  [default: 1]"),
+)
 DRAWING = options(
     click.option("--solver", help="As in `diptych sample`.  [default: as the model recommends]"),
     click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all]"),
@@ -45,6 +34,7 @@ DRAWING = options(
     click.option(
         "--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1]."
     ),
+    *CLASSES,
     click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat."),
     click.option("--sample-batch", type=int, default=64, show_default=True),
     click.option("--raw", is_flag=True, help="The weights as trained, not their moving average."),
@@ -153,6 +143,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     """The sample sets, and the settings for them; a run is sampled first."""
     from dataclasses import replace
 
+    from diptych.conditioning import parse_classes
     from diptych.sweep.drawn import Drawing, draw, is_model
 
     models = [source for source in samples if is_model(source)]
@@ -161,7 +152,10 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     if len(samples) > 1:
         raise UserError(f"{models[0]}: give one run alone; its repeats come from --repeats")
     keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "raw")
-    drawing = Drawing(**{key: options[key] for key in keys}, batch=options["sample_batch"])
+    drawing = Drawing(
+        **{key: options[key] for key in keys}, batch=options["sample_batch"],
+        classes=parse_classes(options["classes"]), guidance=options["guidance"],
+    )  # fmt: skip
     if settings.num is None:
         raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
     folders = draw(

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
+from diptych.cli.pictures import PICTURES, chosen_pictures
+from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
 
 # As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
@@ -25,7 +27,9 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
-@click.option("--num", type=int, default=64, show_default=True, help="How many images.")
+@click.option("--class", "classes", help="7, a list 0,1,2 (by turns) or all.  [default: all]")
+@click.option("--guidance", type=float, help="Of the class: 0 none, 1 plain, 2 strong.")
+@click.option("--num", type=int, help="How many images.  [default: 64; of --latents: all]")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -38,9 +42,8 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
 @click.option("--npz", is_flag=True, help="Also all images in one images.npz (uint8, NHWC).")
-@click.option("--gif", is_flag=True, help="Also a GIF of the first grid, step by step.")
-@click.option("--show", "shown", help="The GIF of x_t or predicted x0.  [default: x_t]")
-@click.option("--frames", type=int, help="Frames of the GIF.  [default: all steps]")
+@PICTURES
+@STARTS
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -56,21 +59,21 @@ def sample(
     spacing: str | None,
     clip: bool | None,
     threshold: float | None,
-    num: int,
+    classes: str | None,
+    guidance: float | None,
+    num: int | None,
     seed: int,
     batch: int,
     out: Path | None,
     raw: bool,
     config: str | None,
     npz: bool,
-    gif: bool,
-    shown: str | None,
-    frames: int | None,
     device: str,
     resume: bool,
     overwrite: bool,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, pretrained:NAME, a file of weights,
     or a folder of diffusers.
@@ -83,23 +86,26 @@ def sample(
       diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
+      diptych sample runs/conditional --class 7 --guidance 2 --out sevens
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
+      diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
+      diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
+      diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
     from diptych.interop import read_config
     from diptych.model import find_weights, load
-    from diptych.movie import Movie
     from diptych.sample import Request, default_folder, sample_to
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = {"solver": solver, "steps": steps, "order": order, "eta": eta}
     options |= {"spacing": spacing, "clip": clip, "threshold": threshold}
-    sampler = choose_sampler(found, options)
-    if not gif and (shown is not None or frames is not None):
-        raise UserError("--show and --frames are of the GIF; add --gif")
-    movie = Movie(shown or "x_t", frames) if gif else None
-    request = Request(sampler, num, seed, batch, movie)
+    pictures = chosen_pictures(given, found.config)
+    start = Start(given, found, seed, num)
+    sampler = start.walk(choose_sampler(found, options, classes, guidance, start.sampler))
+    begin, num = start.make(sampler)
+    request = Request(sampler, num, seed, batch, start=begin, **pictures)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
@@ -110,19 +116,40 @@ def sample(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
     )
     text = (
-        f"{num} images in {out}, {manifest['network_calls']} network calls each, "
+        f"{num} images in {out}, {manifest['network_calls']} network calls each{_twice(sampler)}, "
         f"{manifest['seconds_per_image']:.3f} s an image"
     )
     show({"out": str(out), **manifest}, as_json, text)
 
 
-def choose_sampler(found: Any, options: dict[str, Any]) -> Any:
-    """The sampler of the options given; with none, what the model's manifest recommends."""
+def _twice(sampler: Any) -> str:
+    return " of two evaluations (guidance)" if sampler.guided else ""
+
+
+def choose_sampler(
+    found: Any,
+    options: dict[str, Any],
+    classes: str | None = None,
+    guidance: float | None = None,
+    instead: dict[str, Any] | None = None,
+) -> Any:
+    """The sampler of the options given; with none, what the model's manifest recommends.
+
+    `instead` stands in place of the recommendation and fills in what the options leave open.
+    """
+    from diptych.conditioning import parse_classes
     from diptych.sampler import make_sampler
 
     given = {name: value for name, value in options.items() if value is not None}
-    if not given and found.sampler:
-        given = found.sampler
+    recommended = instead is None and not given and bool(found.sampler)
+    given = found.sampler if recommended else given
+    if instead is not None:
+        given = {k: v for k, v in instead.items() if v is not None} | given
+    told: dict[str, Any] = {"classes": parse_classes(classes), "guidance": guidance}
+    told = {name: value for name, value in told.items() if value is not None}
+    settings = {"num_classes": found.config.model.num_classes, **given, **told}
+    sampler = make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    if recommended:
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         click.echo(f"sampling as this model recommends: {words}", err=True)
-    return make_sampler(**given, timesteps=found.config.diffusion.timesteps)
+    return sampler

@@ -8,21 +8,29 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
-from diptych.cli.evaluate import MEASURE, measure_settings, open_network
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, options, show
+from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network
 from diptych.errors import MachineError, UserError
 
 
 @click.command()
 @click.argument("source")
-@click.option("--steps", default="10,20,50,100", show_default=True, help="Network calls.")
-@click.option("--eta", default="0", show_default=True, help="DDIM's noise.")
+@click.option(
+    "--solver",
+    "solvers",
+    multiple=True,
+    help="Such as dpmpp:order=3 or ddim:clip; may be given several times.  [default: ddim]",
+)
+@click.option("--steps", help="Solver steps.  [default: 10,20,50,100]")
+@click.option("--calls", help="Network calls, in place of --steps: what solvers share.")
+@click.option("--eta", default="0", show_default=True, help="DDIM's noise; of no other solver.")
 @click.option("--num", type=int, required=True, help="Images of a cell, in each repeat.")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]")
+@click.option("--spacing", help="As in `diptych sample`.  [default: uniform]")
 @click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
+@options(*CLASSES)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
 @click.option("--sample-batch", type=int, default=64, show_default=True)
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
@@ -35,7 +43,7 @@ from diptych.errors import MachineError, UserError
 @QUIET
 @JSON
 def sweep(source: str, **options: Any) -> None:
-    """Seconds an image and scores of SOURCE over steps and eta, in one panel or both.
+    """Seconds an image and scores of SOURCE over solvers, steps and eta, in one panel or both.
 
     SOURCE is a run, a checkpoint or zoo:NAME. Every cell is kept when it is whole; --resume goes on
     with the missing ones.
@@ -44,6 +52,8 @@ def sweep(source: str, **options: Any) -> None:
     Examples:
       diptych sweep runs/mnist --num 2000 --features mnist --reference mnist:test --out sweep
       diptych sweep zoo:mnist-torch --steps 10,50 --eta 0,0.5,1 --num 1000 --backend both --out s
+      diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10,15 \
+          --num 1000 --features mnist --reference mnist:test --out solvers
     """
     from diptych.files import claim_folder
     from diptych.sweep import cells as sweeps
@@ -75,8 +85,10 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
+    from diptych.conditioning import parse_classes
     from diptych.sweep.cells import Sweep
     from diptych.sweep.drawn import Drawing
+    from diptych.sweep.variants import parse
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
@@ -84,14 +96,23 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     if options["reference"] is None and settings.metrics != ("is",):
         raise UserError("against what? Give --reference, for example mnist:test")
     keys = ("spacing", "clip", "seed", "raw")
-    drawing = Drawing(**{key: options[key] for key in keys}, batch=options["sample_batch"])
-    steps = tuple(int(n) for n in numbers("steps", options["steps"], whole=True))
+    drawing = Drawing(
+        **{key: options[key] for key in keys}, batch=options["sample_batch"],
+        classes=parse_classes(options["classes"]), guidance=options["guidance"],
+    )  # fmt: skip
+    if options["steps"] and options["calls"]:
+        raise UserError("--steps and --calls both say how long to sample; give one of them")
+    steps = tuple(int(n) for n in numbers("steps", options["steps"] or "10,20,50,100", whole=True))
+    calls = tuple(int(n) for n in numbers("calls", options["calls"] or "", whole=True))
     etas = tuple(numbers("eta", options["eta"], whole=False))
-    return Sweep(source, steps, etas, drawing, settings, options["reference"])
+    variants = tuple(parse(text) for text in options["solvers"] or ("ddim",))
+    return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls)
 
 
 def numbers(name: str, text: str, whole: bool) -> list[float]:
     """The numbers of a list such as 10,20,50."""
+    if not text:
+        return []
     try:
         return [int(part) if whole else float(part) for part in text.split(",")]
     except ValueError as error:
@@ -104,7 +125,7 @@ def run_in_process_of_its_own(panel: str) -> None:
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--json", "--resume")]
     command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
     code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
-    if code == 2:
-        raise UserError(f"the sweep stopped in the {panel} panel; see above")
+    if code in (2, 130):
+        sys.exit(code)  # it has said what was wrong, and once is enough
     if code:
         raise MachineError(f"the sweep stopped in the {panel} panel (exit code {code}); see above")

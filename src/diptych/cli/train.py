@@ -20,6 +20,15 @@ from diptych.errors import UserError
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
+@click.option(
+    "--histograms",
+    type=click.IntRange(0),
+    default=500,
+    show_default=True,
+    help="TensorBoard: gradients every so many steps, each about a step's time; 0: none.",
+)
+@click.option("--mlflow", metavar="URI", help="Track the run with MLflow too, if installed.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -34,6 +43,9 @@ def train(
     seed: int | None,
     overrides: tuple[str, ...],
     data: Path | None,
+    no_resources: bool,
+    histograms: int,
+    mlflow: str | None,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -49,6 +61,7 @@ def train(
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
     """
+    from diptych.observe import Observe
     from diptych.signals import Interrupted
     from diptych.train import train as run_training
 
@@ -63,6 +76,7 @@ def train(
             overwrite=overwrite,
             data_dir=data,
             progress=not quiet,
+            observe=Observe(not no_resources, histograms, mlflow),
         )
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from diptych import noise
 from diptych.backend import Batch
 from diptych.blueprint import Plan, time_embedding
+from diptych.conditioning import Labels, check_labels, class_rows, drop_labels
 from diptych.config import Config
 from diptych.data.decoded import Images
 from diptych.data.preprocess import preprocess_of, to_float, to_uint8
+from diptych.objective import min_snr_weights
 from diptych.schedule import make_schedule
 
 __all__ = ["Batches", "to_float", "to_uint8"]
@@ -27,16 +29,25 @@ __all__ = ["Batches", "to_float", "to_uint8"]
 class Batches:
     """All batches of a run; `batch(step)` makes one."""
 
-    def __init__(self, config: Config, plan: Plan, images: Images) -> None:
+    def __init__(
+        self, config: Config, plan: Plan, images: Images, labels: Labels | None = None
+    ) -> None:
+        """Of (N, C, H, W) images and their (N,) labels, which a plan with classes needs."""
+        check_labels(labels, plan.num_classes, config.data.source)
         self.config = config
         self.plan = plan
         self.images = images
         self.preprocess = preprocess_of(config.data)
+        self.all_labels = labels if plan.num_classes else None
         self.steps_per_epoch = math.ceil(len(images) / config.train.batch_size)
         schedule = make_schedule(config.diffusion)
         self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
         self.sigma = schedule.sigma.astype(np.float32)[:, None, None, None]
         self.embedding = time_embedding(np.arange(schedule.timesteps), plan.ch)
+        self.weight: npt.NDArray[np.float32] | None = None
+        if config.train.weighting == "min-snr":
+            table = min_snr_weights(plan.objective, schedule, config.train.min_snr_gamma)
+            self.weight = table.astype(np.float32)[:, None, None, None]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -51,6 +62,7 @@ class Batches:
         x0 = self.x0(step, chosen)
         t = noise.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
         host = self.config.train.noise == "host"
+        labels = self.labels(step, chosen)
         return Batch(
             step=step,
             epoch=epoch,
@@ -61,7 +73,17 @@ class Batches:
             embedding=self.embedding[t],
             eps=noise.normal(seed, "training_noise", x0.shape, step) if host else None,
             masks=self.masks(step, len(x0)) if host else None,
+            labels=labels,
+            classes=None if labels is None else class_rows(labels, self.plan.num_classes),
+            weight=None if self.weight is None else self.weight[t],
         )
+
+    def labels(self, step: int, chosen: npt.NDArray[np.int64]) -> Labels | None:
+        """The chosen images' labels, some of them dropped; None for a plan without classes."""
+        if self.all_labels is None:
+            return None
+        rate, seed = self.config.train.label_dropout, self.config.seed
+        return drop_labels(self.all_labels[chosen], self.plan.num_classes, rate, seed, step)
 
     def x0(self, step: int, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """The chosen images as the network sees them in a step, (B, C, H, W) in C order.

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from diptych.data.decoded import CHUNK, Decoded, Images
 from diptych.data.idx import read_idx
-from diptych.data.known import Asked, is_known, open_known
+from diptych.data.known import NAMED, OWN, Asked, is_known, open_known
 from diptych.data.resize import shrink
 from diptych.data.sources import SOURCES, Located, Source, find, lookup
-from diptych.errors import UserError
+from diptych.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,28 @@ def load_dataset(
             that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
         MachineError: files that the machine does not let us read or write.
     """
+    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download)
     if is_known(source):
-        asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download)
         return _known(asked)
+    if source not in SOURCES:
+        hint = nearest(
+            source, [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
+        )
+        raise UserError(f"no data set is called '{source}'{hint}")
     known = lookup(source, split)
     if crop not in (None, "none"):
         raise UserError(f"{source} is not cropped; leave data.crop={crop} out")
-    located = find(source, split, data_dir)
+    return _from_idx(known, asked)
+
+
+def _from_idx(known: Source, asked: Asked) -> Dataset:
+    """MNIST and its like."""
+    split, image_size = asked.split, asked.image_size
+    located = find(asked.source, split, asked.data_dir)
     if located is None:
         from diptych.data.download import fetch
 
-        located = fetch(known, split, online=download)
+        located = fetch(known, split, online=asked.download)
     images = read_idx(located.images, ndim=3)
     labels = read_idx(located.labels, ndim=1)
     _check(known, located, images, labels)

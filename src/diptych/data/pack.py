@@ -18,72 +18,20 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import format as npy
 
-from diptych.data.dataset import Dataset
 from diptych.data.decoded import Decoded, default_workers
-from diptych.data.packed import FORMAT, index_path, read_index
+from diptych.data.packed import index_path, read_index
+from diptych.data.packing import BAD, DONE, TODO, Packing, header
 from diptych.errors import UserError
 from diptych.files import atomic_path, machine_faults, read_json, write_json
 from diptych.pictures import grid, save_png
 
 ROWS = 1024  # rows between two marks of progress
-TODO, DONE, BAD = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Packing:
-    """One packing: what into where, and how."""
-
-    dataset: Dataset
-    out: Path
-    crop: str
-    skip_bad: bool = False
-    workers: int | None = None
-    progress: bool = True
-
-    @property
-    def folder(self) -> Path:
-        """Where it is in the making."""
-        return self.out.with_name(f".{self.out.name}.partial")
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(N, H, W, C)."""
-        count, channels, height, width = self.dataset.images.shape
-        return count, height, width, channels
-
-    def settings(self) -> dict[str, Any]:
-        """What must be the same for a packing to go on, or to be there already."""
-        data = self.dataset
-        return {"format": FORMAT, "source": data.name, "split": data.split, "crop": self.crop,
-                "input": data.sha256, "input_shape": list(self.shape)}  # fmt: skip
-
-    def begun(self) -> dict[str, Any]:
-        """What must be the same for a packing to go on: not the pictures' lengths, see `sizes`."""
-        names = hashlib.sha256("\n".join(self.names()).encode()).hexdigest()
-        own = {"input": names} if isinstance(self.dataset.images, Decoded) else {}
-        return {**self.settings(), **own}
-
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """Each picture's encoded length, by which one that was repaired is known; 0 of arrays."""
-        images = self.dataset.images
-        if not isinstance(images, Decoded):
-            return np.zeros(len(images), np.int64)
-        return np.array([images.items.size(k) for k in range(len(images))], np.int64)
-
-    def names(self) -> list[str]:
-        """A name for each picture."""
-        images = self.dataset.images
-        if isinstance(images, Decoded):
-            return list(images.items.names)
-        return [str(index) for index in range(len(images))]
 
 
 def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
@@ -127,7 +75,7 @@ def _begin(packing: Packing) -> None:
     folder, count = packing.folder, packing.shape[0]
     kept = folder / "settings.json"
     pixels, state = folder / "pixels", folder / "state"
-    whole = _start(packing) + int(np.prod(packing.shape))
+    whole = packing.start + int(np.prod(packing.shape))
     lengths = packing.sizes()
     if kept.is_file() and read_json(kept) == packing.begun():
         found = [path.stat().st_size if path.is_file() else 0 for path in (pixels, state)]
@@ -140,24 +88,11 @@ def _begin(packing: Packing) -> None:
     for path in (kept, folder / "bad"):
         path.unlink(missing_ok=True)
     with pixels.open("wb") as file:
-        file.write(_header(packing.shape))
+        file.write(header(packing.shape))
         file.truncate(whole)
     state.write_bytes(bytes([TODO]) * count)
     np.save(folder / "sizes.npy", lengths)
     write_json(kept, packing.begun())
-
-
-def _header(shape: tuple[int, int, int, int]) -> bytes:
-    import io
-
-    held = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    npy.write_array_header_1_0(held, header)  # type: ignore[no-untyped-call]
-    return held.getvalue()
-
-
-def _start(packing: Packing) -> int:
-    return len(_header(packing.shape))
 
 
 def _fill(packing: Packing) -> None:
@@ -169,7 +104,7 @@ def _fill(packing: Packing) -> None:
     if not packing.skip_bad:
         state[state == BAD] = TODO  # they may have been repaired since
     todo = np.flatnonzero(state == TODO)
-    row_bytes, start = int(np.prod(sides)), _start(packing)
+    row_bytes, start = int(np.prod(sides)), packing.start
     workers = packing.workers or default_workers()
     with (
         (folder / "pixels").open("r+b") as pixels,
@@ -195,12 +130,17 @@ def _fill(packing: Packing) -> None:
             first_row, last_row = int(part[0]), int(part[-1])
             os.pwrite(marks.fileno(), state[first_row : last_row + 1].tobytes(), first_row)
             bar.update(len(part))
-            failed = [row for row in made if not isinstance(row, bytes)]
-            if failed and not packing.skip_bad:
-                raise UserError(
-                    f"{failed[0]} (or leave such pictures out with --skip-bad; what is packed so "
-                    "far is kept)"
-                )
+            if not packing.skip_bad:
+                _refuse(made)
+
+
+def _refuse(made: list[bytes | UserError]) -> None:
+    failed = [row for row in made if not isinstance(row, bytes)]
+    if failed:
+        raise UserError(
+            f"{failed[0]} (or leave such pictures out with --skip-bad; what is packed so far is "
+            "kept)"
+        )
 
 
 def _rows(
@@ -233,7 +173,7 @@ def _finish(packing: Packing) -> dict[str, Any]:
     if len(good) < len(rows):
         final = folder / "chosen"
         with atomic_path(final) as temporary, temporary.open("wb") as file:
-            file.write(_header((len(good), *packing.shape[1:])))
+            file.write(header((len(good), *packing.shape[1:])))
             for first in range(0, len(good), ROWS):
                 file.write(rows[good[first : first + ROWS]].tobytes())
     spread = np.linspace(0, len(good) - 1, min(64, len(good))).astype(np.int64)

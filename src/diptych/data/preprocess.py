@@ -16,7 +16,7 @@ step, and both panels see the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,18 @@ class Preprocess:
         """
         if self.plain:
             return to_float(pixels)
-        u = self._spread(pixels, seed, step)
+        return self._scaled(self._spread(pixels, seed, step), pixels)
+
+    def still(self, pixels: Pixels) -> Float32:
+        """The same without noise, for images that are edited: each level's own number.
+
+        Of uniform dequantization it is the middle of what the level is spread over.
+        """
+        if self.dequantization != "uniform":
+            return replace(self, dequantization="none").floats(pixels, 0, 0)
+        return self._scaled((pixels.astype(np.float32) + np.float32(0.5)) / np.float32(256), pixels)
+
+    def _scaled(self, u: Float32, pixels: Pixels) -> Float32:
         if self.rescaled:
             return np.float32(2) * u - np.float32(1)
         if not self.logit_transform:
@@ -98,14 +109,19 @@ class Preprocess:
         """
         if self.rescaled and self.dequantization != "uniform":
             return to_uint8(floats)
+        u = self.unit(floats)
+        levels = np.floor(256 * u) if self.dequantization == "uniform" else np.rint(255 * u)
+        return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+
+    def unit(self, floats: Float32) -> npt.NDArray[np.float64]:
+        """The way back without rounding to pixels: float64 in [0, 1], clipped."""
         u = floats.astype(np.float64)
         if self.rescaled:
             u = (u + 1) / 2
         elif self.logit_transform:
             sigmoid = 1 / (1 + np.exp(-np.clip(u, -_SATURATED, _SATURATED)))
             u = (sigmoid - LAMBDA) / (1 - 2 * LAMBDA)
-        levels = np.floor(256 * u) if self.dequantization == "uniform" else np.rint(255 * u)
-        return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
+        return np.clip(u, 0.0, 1.0)
 
 
 PLAIN = Preprocess()

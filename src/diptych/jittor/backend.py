@@ -18,6 +18,7 @@ import jittor as jt  # noqa: E402
 
 from diptych.jittor.arrays import build, put, read  # noqa: E402
 from diptych.jittor.classifier import Classifier  # noqa: E402
+from diptych.jittor.compiled import loaded_kernels  # noqa: E402
 from diptych.jittor.inception import Inception  # noqa: E402
 from diptych.jittor.learner import Learner  # noqa: E402
 from diptych.jittor.unet import UNet  # noqa: E402
@@ -64,9 +65,14 @@ class JittorBackend:
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
-    def predict(self, network: UNet, x: jt.Var, embedding: jt.Var) -> jt.Var:
+    def predict(
+        self, network: UNet, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
+    ) -> jt.Var:
         with jt.no_grad():
-            return network(x, embedding)
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: jt.Var) -> jt.Var:
+        return jt.concat([x, x], dim=0)
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         return Learner(plan, weights, train, seed, self.device)
@@ -85,6 +91,16 @@ class JittorBackend:
         if self.on_gpu:
             return float(jt.get_mem_info().total_cuda_used) / 2**20
         return psutil.Process().memory_info().rss / 2**20
+
+    def counters(self) -> dict[str, float]:
+        live, used = jt.liveness_info(), jt.get_mem_info()
+        held = used.total_cuda_used if self.on_gpu else used.total_cpu_used
+        return {
+            "reserved_mb": held / 2**20,
+            "live_vars": live["lived_vars"],
+            "live_ops": live["lived_ops"],
+            "kernels": loaded_kernels(str(jt.flags.cache_path)),
+        }
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -58,6 +58,17 @@ class Linear(nn.Module):  # type: ignore[misc]
         return kernels.linear(x, self.weight, self.bias)
 
 
+class Embedding(nn.Module):  # type: ignore[misc]
+    """A learned vector for each row of the identity: (B, rows) -> (B, out); weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = jt.zeros((rows, out_ch))
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        return jt.matmul(x, self.weight)
+
+
 def silu(x: jt.Var) -> jt.Var:
     """x * sigmoid(x)."""
     return kernels.silu(x)

@@ -1,8 +1,9 @@
 """Training, Jittor panel; its mirror is `diptych.torch.learner`.
 
     x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
-    loss = mean over the batch of (sum or mean over pixels of (eps - network(x_t, t))**2)
+    loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
 
+with the image or the velocity in place of eps where the plan predicts that (`diptych.objective`),
 then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
 Nothing here reads a device value: loss and norm go back as device scalars.
 """
@@ -10,11 +11,11 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jittor as jt
 
-from diptych.backend import Batch, State
+from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
 from diptych.jittor.arrays import (
@@ -28,6 +29,7 @@ from diptych.jittor.arrays import (
     weights_of,
 )
 from diptych.jittor.optim import adam_step
+from diptych.objective import target
 
 
 class Learner:
@@ -49,11 +51,20 @@ class Learner:
 
     def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
         loss = self.loss(batch)
-        gradients = jt.grad(loss, list(self.raw.values()))
+        norm = self.update(self.differentiate(loss), lr)
+        # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
+        return loss.stop_grad(), norm.stop_grad()
+
+    def differentiate(self, loss: jt.Var) -> list[jt.Var]:
+        return list(jt.grad(loss, list(self.raw.values())))
+
+    def update(
+        self, gradients: list[jt.Var], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> jt.Var:
         self.count += 1
-        norm = adam_step(
+        return adam_step(
             list(self.raw.values()),
-            list(gradients),
+            gradients,
             list(self.adam_m.values()),
             list(self.adam_v.values()),
             list(self.ema.values()),
@@ -64,23 +75,28 @@ class Learner:
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
+            mark=mark,
         )
-        # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
-        return loss.stop_grad(), norm.stop_grad()
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         loss = self.loss(batch)
-        gradients = jt.grad(loss, list(self.raw.values()))
+        gradients = self.differentiate(loss)
         return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
 
     def loss(self, batch: Batch) -> jt.Var:
         """The batch's loss as a device scalar with its graph."""
         x0 = put(batch.x0, self.device)
         eps, masks = self.draws(batch, x0)
-        x_t = put(batch.alpha, self.device) * x0 + put(batch.sigma, self.device) * eps
-        error = eps - self.network(x_t, put(batch.embedding, self.device), masks)
+        alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
+        classes = None if batch.classes is None else put(batch.classes, self.device)
+        given = put(batch.embedding, self.device), masks, classes
+        wanted = target(self.plan.objective, x0, eps, alpha, sigma)
+        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        square = error * error
+        if batch.weight is not None:
+            square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return (error * error).sum() / (len(batch.x0) * pixels)
+        return square.sum() / (len(batch.x0) * pixels)
 
     def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
         """Noise and dropout masks: the host's, or with `noise: device` drawn here by step."""

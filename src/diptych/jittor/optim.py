@@ -10,8 +10,11 @@ This is torch's formula: Jittor's own Adam has an eps 31.6 times larger at the f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jittor as jt
 
+from diptych.backend import unmarked
 from diptych.jittor import kernels
 
 
@@ -29,6 +32,7 @@ def adam_step(
     step: int,
     max_norm: float,
     ema_rate: float,
+    mark: Callable[[str], None] = unmarked,
 ) -> jt.Var:
     """Update params, m, v and ema in place; give the norm before clipping.
 
@@ -37,6 +41,7 @@ def adam_step(
             grads may be overwritten.
         step: 1-based number of this step.
         max_norm: largest total norm that is left alone; may be infinite.
+        mark: told `optimizer` and `ema` as each is done, where they are apart; for profiles.
 
     Returns:
         The gradients' total norm, one element, on the device.
@@ -45,4 +50,5 @@ def adam_step(
     numbers = {"max_norm": min(max_norm, 3e38), "step_size": lr / (1 - beta1**step)}
     numbers |= {"root": (1 - beta2**step) ** 0.5, "eps": eps, "ema_rate": ema_rate}
     kernels.adam(norm, grads, params, m, v, ema, beta1=beta1, beta2=beta2, **numbers)
+    mark("optimizer")  # and the average: one kernel
     return norm

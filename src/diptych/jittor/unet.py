@@ -16,6 +16,7 @@ from jittor import nn
 from diptych.blueprint import Block, Plan, Stage
 from diptych.jittor.layers import (
     Conv2d,
+    Embedding,
     GroupNorm,
     Linear,
     add,
@@ -99,14 +100,15 @@ class Upsample(nn.Module):  # type: ignore[misc]
 
 
 class TimeEmbedding(nn.Module):  # type: ignore[misc]
-    """Two dense layers; gives swish of their output, which is all that the blocks use."""
+    """Two dense layers, + class; gives swish of the sum, which is all that the blocks use."""
 
     def __init__(self, ch: int) -> None:
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def execute(self, embedding: jt.Var) -> jt.Var:
-        return silu(self.dense[1](silu(self.dense[0](embedding))))
+    def execute(self, embedding: jt.Var, vector: jt.Var | None = None) -> jt.Var:
+        temb = self.dense[1](silu(self.dense[0](embedding)))
+        return silu(temb if vector is None else temb + vector)
 
 
 class DownLevel(nn.Module):  # type: ignore[misc]
@@ -171,7 +173,8 @@ class UpLevel(nn.Module):  # type: ignore[misc]
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
+    """Images (B, C, H, W), embeddings (B or 1, ch), for a plan with K classes also their rows
+    (B or 1, K + 1) -> (B, C, H, W): noise, or whatever else the plan's objective is."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -183,6 +186,9 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+        self.conditional = plan.num_classes > 0
+        if self.conditional:
+            self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
             if plan.norm_eps is not None and isinstance(norm, GroupNorm):
                 norm.eps = plan.norm_eps
@@ -192,8 +198,11 @@ class UNet(nn.Module):  # type: ignore[misc]
         x: jt.Var,
         embedding: jt.Var,
         masks: Sequence[jt.Var] | None = None,
+        classes: jt.Var | None = None,
     ) -> jt.Var:
-        temb = self.temb(embedding)
+        if self.conditional != (classes is not None):
+            raise ValueError("classes are for networks that have them, and for all of these")
+        temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)
         skips = [h]

@@ -23,7 +23,7 @@ from diptych.metrics.protocol import protocol_for
 from diptych.metrics.reference import check_made_alike, open_reference
 from diptych.metrics.score import Score, combine
 from diptych.metrics.seam import Extractor
-from diptych.metrics.sets import SAMPLER, SampleSet, Settings, sample_sets
+from diptych.metrics.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
 from diptych.metrics.statistics import Statistics
 
 SCHEMA = 1
@@ -138,6 +138,9 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
         **{f"sampler.{key}": manifest.get(key) for key in SAMPLER},
         "sampler.timesteps": _short_hash(manifest.get("timesteps")),
     }
+    # Left out where there is nothing to say: scores without classes keep their protocol.
+    told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
+    found |= told
     return found | (context.reference.facts if context.reference else {})
 
 

@@ -25,6 +25,8 @@ from scipy.linalg import lapack
 from diptych.errors import UserError
 from diptych.metrics.statistics import Float64, Floats, Moments
 
+_DOUBT = 1e-9  # of the trace of the root
+
 
 def frechet_distance(
     a: Moments,
@@ -63,10 +65,24 @@ def _trace(side: Moments, features: Floats | None, factor: Float64) -> float:
 
 
 def trace_of_root(f1: Float64, f2: Float64) -> float:
-    """Tr (S1 S2)**(1/2) from factors (r1, d) and (r2, d) with F^T F = S."""
+    """Tr (S1 S2)**(1/2) from factors (r1, d) and (r2, d) with F^T F = S.
+
+    Two factors of full rank are first tried by the eigenvalues of P P^T, P = F1 F2^T, in a quarter
+    of the time of P's singular values. They square the condition: an eigenvalue is known up to
+    eps * the largest one, so where that could cost the sum of the roots more than 1e-9 of itself,
+    the singular values are taken.
+    """
     if not (len(f1) and len(f2)):
         return 0.0
-    return float(np.sum(np.linalg.svd(f1 @ f2.T, compute_uv=False)))
+    product = f1 @ f2.T
+    if len(f1) == len(f2) == f1.shape[1]:
+        values = np.linalg.eigvalsh(product @ product.T)
+        if values[0] > 0:
+            roots = np.sqrt(values)
+            doubt = np.finfo(np.float64).eps * values[-1] * np.sum(0.5 / roots)
+            if doubt < _DOUBT * roots.sum():
+                return float(roots.sum())
+    return float(np.sum(np.linalg.svd(product, compute_uv=False)))
 
 
 def factor(side: Moments, features: Floats | None = None) -> Float64:

@@ -23,10 +23,10 @@ SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation (ddof 0) over the subsets."""
+    """Mean and standard deviation (ddof 0) over the subsets; None where there is only one."""
 
     mean: float
-    std: float
+    std: float | None
 
 
 def kernel_distance(
@@ -47,6 +47,8 @@ def kernel_distance(
             f"a subset of {subset_size} images cannot be drawn from {least}; "
             f"take more images or smaller subsets (2 or more)"
         )
+    if subset_size == len(a) == len(b):
+        return KernelDistance(unbiased_mmd(a, b), None)  # every subset is the whole
     random = np.random.RandomState(seed)
     found = np.empty(subsets)
     for i in range(subsets):

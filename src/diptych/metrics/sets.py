@@ -15,7 +15,11 @@ from diptych.metrics.collect import BATCH, METRICS
 from diptych.metrics.images import Images, open_images
 from diptych.metrics.statistics_file import Stored, is_statistics, load
 
-SAMPLER = ("solver", "steps", "eta", "spacing", "sigma_type", "clip", "last_timestep")
+SAMPLER = (
+    "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
+    "last_timestep",
+)  # fmt: skip
+TOLD = ("classes", "guidance")  # of a model with classes only
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
     """Repeats are of one model and one sampler, and no two are the same draw."""
     first, *others = (one.manifest for one in sets)
     for other in others:
-        for key in (*SAMPLER, "timesteps", "weights_sha256", "backend"):
+        for key in (*SAMPLER, *TOLD, "timesteps", "weights_sha256", "backend"):
             if first.get(key) != other.get(key):
                 raise UserError(
                     f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "

@@ -31,6 +31,8 @@ CARD = (
     "sigma_type",
     "clip",
     "threshold",
+    "classes",
+    "guidance",
     "weights",
     "seed",
 )

@@ -11,15 +11,17 @@ from diptych.solvers.ddpm import Ddpm
 from diptych.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.solvers.euler import Euler
 from diptych.solvers.heun import Heun
+from diptych.solvers.inversion import invert
 from diptych.solvers.plms import Plms
 from diptych.solvers.pndm import Pndm
 from diptych.solvers.solver import Memory, Solver, solve
 from diptych.solvers.unipc import UniPC
-from diptych.solvers.wrappers import dynamic_threshold, from_v, from_x0, limited
+from diptych.solvers.wrappers import Denoiser, dynamic_threshold, from_v, from_x0, limited
 
 __all__ = [
     "Ddim",
     "Ddpm",
+    "Denoiser",
     "DpmSolverPP",
     "DpmSolverPPSde",
     "Euler",
@@ -32,6 +34,7 @@ __all__ = [
     "dynamic_threshold",
     "from_v",
     "from_x0",
+    "invert",
     "limited",
     "solve",
 ]

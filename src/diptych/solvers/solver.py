@@ -6,6 +6,14 @@ A step is a linear combination of images, predictions and noise: `array + array`
 `float * array` are all that is asked of an array, and every coefficient is a Python float
 computed in float64. What a multistep solver remembers is passed to it, not kept in it.
 
+A first step from a level where nothing of the image is left (alpha 0) is the same for all of them:
+there log(alpha / sigma) is infinite, and every rule comes down to its first order, which asks for
+the image itself,
+
+    x' = alpha' x0 + sqrt(sigma'^2 - s^2) x + s noise
+
+and a multistep solver starts after it. It takes one network call.
+
 All solvers follow the same curve where no noise is added, the probability flow of the process:
 
     d(x / alpha) = eps d(sigma / alpha)        Song et al. 2021, arXiv:2010.02502, equation 14
@@ -19,9 +27,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-from diptych.errors import UserError
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.wrappers import Denoiser, image_of
+from diptych.solvers.wrappers import require_image as require_image
 
 
 @dataclass
@@ -100,15 +109,41 @@ def solve(
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).
     """
-    memory = Memory(len(levels) - 1)
+    in_noise = levels[0].alpha == 0.0 and isinstance(denoise, Denoiser)
+    memory = Memory(len(levels) - 1 - in_noise)
     for k, (now, after) in enumerate(pairwise(levels)):
         needed = noise is not None and solver.noise_scale(now, after) > 0
         drawn = noise(k) if noise is not None and needed else None
-        x = solver.step(x, denoise, now, after, drawn, memory)
-        memory.left -= 1
+        if in_noise and k == 0:
+            x = out_of_noise(x, denoise, now, after, solver.noise_scale(now, after), drawn)
+        else:
+            x = solver.step(x, denoise, now, after, drawn, memory)
+            memory.left -= 1
         if observe is not None:
             observe(k, after, x)
     return x
+
+
+def calls_of(solver: Solver, levels: Sequence[Level]) -> int:
+    """Network calls of a whole trajectory over these levels (of a network that can start there)."""
+    steps = len(levels) - 1
+    if levels[0].alpha > 0.0:
+        return solver.calls(steps)
+    return 1 + solver.calls(steps - 1) if steps > 1 else 1
+
+
+def out_of_noise(
+    x: A,
+    denoise: Callable[[A, Level], A],
+    now: Level,
+    after: Level,
+    scale: float,
+    noise: A | None,
+) -> A:
+    """The step from a level with alpha 0, where x is the noise; `scale` of fresh noise is added."""
+    kept = math.sqrt(max(0.0, after.sigma**2 - scale**2))
+    moved = after.alpha * image_of(denoise, x, now) + kept * x
+    return with_noise(moved, scale, noise, now)  # type: ignore[no-any-return]
 
 
 def flow(x: A, eps: A, now: Level, after: Level) -> A:
@@ -122,17 +157,10 @@ def flow(x: A, eps: A, now: Level, after: Level) -> A:
 
 
 def half_log_snr(level: Level) -> float:
-    """lambda = log(alpha / sigma); infinite for the clean image."""
-    return math.log(level.alpha / level.sigma) if level.sigma > 0 else math.inf
-
-
-def require_image(now: Level) -> None:
-    """Raises UserError where a step divides by an alpha of 0."""
-    if now.alpha == 0.0:
-        raise UserError(
-            f"at t={now.t} the schedule leaves nothing of the image, and the solver divides by it; "
-            f"use another schedule, or a spacing that starts lower"
-        )
+    """lambda = log(alpha / sigma); infinite for the clean image, minus infinite for noise."""
+    if level.sigma == 0.0:
+        return math.inf
+    return math.log(level.alpha / level.sigma) if level.alpha > 0 else -math.inf
 
 
 def with_noise(mean: A, scale: float, noise: A | None, now: Level) -> A:

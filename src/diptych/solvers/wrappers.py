@@ -2,42 +2,83 @@
 
 A solver asks for eps. A network that predicts the image or the velocity, and any limit on the
 implied image, is made to answer in eps; so each is written once for all solvers.
+
+Where nothing of the image is left (alpha 0), eps is x itself and says nothing of the image; what
+such a network predicts does. So these wrappers also give the image, which the loop asks for there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
 
-from diptych.process import A, eps_from_v, eps_from_x0, x0_from_eps
+from diptych.errors import UserError
+from diptych.process import A, eps_from_v, eps_from_x0, x0_from_eps, x0_from_v
 from diptych.schedule import Level
 
 
-def from_x0(predict: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
+@dataclass(frozen=True)
+class Denoiser(Generic[A]):
+    """A `denoise` that can also be asked for the image: two ways to read one network call."""
+
+    eps: Callable[[A, Level], A]
+    image: Callable[[A, Level], A]
+
+    def __call__(self, x: A, level: Level) -> A:
+        """eps of images at a level."""
+        return self.eps(x, level)
+
+
+def image_of(denoise: Callable[[A, Level], A], x: A, level: Level) -> A:
+    """The image that a prediction implies, by one call.
+
+    Raises:
+        UserError: at alpha 0, of a `denoise` that only knows eps.
+    """
+    if isinstance(denoise, Denoiser):
+        image: A = denoise.image(x, level)
+        return image
+    require_image(level)
+    return x0_from_eps(x, denoise(x, level), level)
+
+
+def require_image(now: Level) -> None:
+    """Raises UserError where a step divides by an alpha of 0."""
+    if now.alpha == 0.0:
+        raise UserError(
+            f"at t={now.t} the schedule leaves nothing of the image, and the solver divides by it; "
+            f"use another schedule, or a spacing that starts lower"
+        )
+
+
+def from_x0(predict: Callable[[A, Level], A]) -> Denoiser[A]:
     """`denoise` of a network that predicts the clean image."""
-    return lambda x, level: eps_from_x0(x, predict(x, level), level)
+    return Denoiser(lambda x, level: eps_from_x0(x, predict(x, level), level), predict)
 
 
-def from_v(predict: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
+def from_v(predict: Callable[[A, Level], A]) -> Denoiser[A]:
     """`denoise` of a network that predicts the velocity v = alpha eps - sigma x0."""
-    return lambda x, level: eps_from_v(x, predict(x, level), level)
+    return Denoiser(
+        lambda x, level: eps_from_v(x, predict(x, level), level),
+        lambda x, level: x0_from_v(x, predict(x, level), level),
+    )
 
 
-def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Callable[[A, Level], A]:
+def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denoiser[A]:
     """`denoise` after the image that it implies went through `limit`.
 
     Clipping is `limited(denoise, lambda x0: x0.clip(-1, 1))`. The eps that results is the one that
     leads from x to the limited image (diffusers' DDIM does so with `use_clipped_model_output`).
     """
 
-    def limited_denoise(x: A, level: Level) -> A:
-        x0 = limit(x0_from_eps(x, denoise(x, level), level))
-        return eps_from_x0(x, x0, level)
+    def image(x: A, level: Level) -> A:
+        return limit(image_of(denoise, x, level))
 
-    return limited_denoise
+    return Denoiser(lambda x, level: eps_from_x0(x, image(x, level), level), image)
 
 
 def dynamic_threshold(x0: npt.NDArray[Any], quantile: float) -> npt.NDArray[Any]:

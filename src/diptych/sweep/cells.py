@@ -1,8 +1,8 @@
 """`diptych sweep`: one model, many samplers; seconds an image and scores, cell by cell.
 
-    OUT/cells/torch-50-eta0.json   one cell: panel, steps, eta; written when it is whole
-    OUT/sweep.json .csv .md        the table of all cells that are there
-    OUT/METRIC.png                 score against network calls
+    OUT/cells/torch-ddim-50-eta0.json   one cell: panel, solver, steps, eta; written when whole
+    OUT/sweep.json .csv .md             the table of all cells that are there
+    OUT/METRIC.png                      score against network calls
 
 A cell that is there is not computed again, so an interrupted sweep goes on where it was; cells of
 another request (other weights, number, metrics, ...) are refused, naming what differs.
@@ -20,7 +20,10 @@ from diptych.files import read_json, write_json
 from diptych.metrics.evaluate import evaluate
 from diptych.metrics.seam import Extractor
 from diptych.metrics.sets import Settings
+from diptych.schedule import Schedule, make_schedule
 from diptych.sweep.drawn import Drawing, draw
+from diptych.sweep.variants import Variant, parse
+from diptych.sweep.variants import cells as variant_cells
 
 PANELS = ("torch", "jittor")
 OpenNetwork = Callable[[], Extractor]
@@ -34,8 +37,10 @@ class Sweep:
     Attributes:
         source: a run, a checkpoint or zoo:NAME.
         steps, etas: every pair is a cell, in each panel.
-        drawing: the rest of the sampler.
+        drawing: what the samplers have in common.
         settings: metrics; `num` images and `repeats` sample sets a cell.
+        variants: the solvers; each with all steps, and with all etas if it takes any.
+        calls: network calls, in place of `steps`.
     """
 
     source: str
@@ -44,16 +49,20 @@ class Sweep:
     drawing: Drawing
     settings: Settings
     reference: str | None
+    variants: tuple[Variant, ...] = (parse("ddim"),)
+    calls: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.settings.num is None:
             raise UserError("how many images a cell? Give --num")
-        for name, values in (("steps", self.steps), ("eta", self.etas)):
+        counts = ("calls", self.calls) if self.calls else ("steps", self.steps)
+        names = ("solver", tuple(variant.name for variant in self.variants))
+        for name, values in (counts, ("eta", self.etas), names):
             if not values or len(set(values)) < len(values):
                 raise UserError(f"--{name}: give one or more different values, as in 10,20,50")
 
     def request(self, weights_sha256: str) -> dict[str, Any]:
-        """What a cell depends on besides its panel, steps and eta."""
+        """What a cell depends on besides its panel, solver, steps and eta."""
         s, d = self.settings, self.drawing
         return {
             "weights_sha256": weights_sha256,
@@ -62,9 +71,10 @@ class Sweep:
             "repeats": s.repeats,
             "seed": d.seed,
             "sample_batch": d.batch,
-            "solver": d.solver,
             "spacing": d.spacing,
             "clip": d.clip,
+            "classes": d.classes,
+            "guidance": d.guidance,
             "metrics": list(s.metrics),
             "features": s.features,
             "protocol": s.protocol,
@@ -72,9 +82,11 @@ class Sweep:
         }
 
 
-def cell_path(out: Path, backend: str, steps: int, eta: float) -> Path:
+def cell_path(out: Path, backend: str, variant: Variant, drawing: Drawing) -> Path:
     """The file of one cell."""
-    return out / "cells" / f"{backend}-{steps}-eta{eta:g}.json"
+    solver = variant.name.replace(":", "-").replace("=", "")
+    eta = "" if drawing.eta is None else f"-eta{drawing.eta:g}"
+    return out / "cells" / f"{backend}-{solver}-{drawing.steps}{eta}.json"
 
 
 def run_panel(
@@ -102,20 +114,32 @@ def run_panel(
 
     found = find_weights(sweep.source, None, sweep.drawing.raw)
     request = sweep.request(found.facts()["weights_sha256"])
-    pairs = [(steps, eta) for eta in sweep.etas for steps in sweep.steps]
+    pairs, left_out = variants_of(sweep, make_schedule(found.config.diffusion))
+    for line in left_out:
+        note(f"{line}: left out")
     missing = [pair for pair in pairs if not _there(cell_path(out, backend, *pair), request)]
     extractor = open_network() if missing else None
-    for i, (steps, eta) in enumerate(missing):
+    for i, (variant, drawing) in enumerate(missing):
         assert extractor is not None
-        note(f"{backend}, {steps} steps, eta {eta:g}: cell {i + 1} of {len(missing)}")
+        eta = "" if drawing.eta is None else f", eta {drawing.eta:g}"
+        where = f"cell {i + 1} of {len(missing)}"
+        note(f"{backend}, {variant.name}, {drawing.steps} steps{eta}: {where}")
         folders = draw_sets(
-            sweep.source, replace(sweep.drawing, steps=steps, eta=eta), sweep.settings.num or 0,
-            sweep.settings.repeats, backend, device, folder=samples_out,
-            progress=sweep.settings.progress,
+            sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
+            device, folder=samples_out, progress=sweep.settings.progress,
         )  # fmt: skip
         result = evaluate(folders, sweep.reference, replace(sweep.settings, repeats=1), extractor)
-        cell = {"backend": backend, "steps": steps, "eta": eta, "request": request}
-        write_json(cell_path(out, backend, steps, eta), cell | _cost(folders) | result)
+        cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
+        cell |= {"steps": drawing.steps, "eta": drawing.eta}
+        write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
+
+
+def variants_of(
+    sweep: Sweep, schedule: Schedule
+) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
+    """The sweep's cells, all checked, and lines on what a solver cannot do."""
+    steps = () if sweep.calls else sweep.steps
+    return variant_cells(sweep.variants, sweep.drawing, steps, sweep.calls, sweep.etas, schedule)
 
 
 def _there(path: Path, request: dict[str, Any]) -> bool:
@@ -145,7 +169,7 @@ def _cost(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
-    """All cells that are there, by panel (PyTorch first), eta and steps.
+    """All cells that are there, by panel (PyTorch first), solver, eta and network calls.
 
     Raises:
         UserError: none, or cells of different requests.
@@ -158,4 +182,9 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
         for key, value in cell["request"].items():
             if first.get(key) != value:
                 raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
-    return sorted(cells, key=lambda c: (PANELS.index(c["backend"]), c["eta"], c["steps"]))
+    return sorted(cells, key=_order)
+
+
+def _order(cell: dict[str, Any]) -> tuple[int, str, float, int]:
+    eta = cell["eta"]
+    return PANELS.index(cell["backend"]), cell["solver"], eta or 0.0, cell["network_calls"]

@@ -21,7 +21,8 @@ _NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
 class Drawing:
     """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
-    Where none of the first five is given, a model that recommends a sampler is sampled with that.
+    Where no setting of the sampler is given, a model that recommends one is sampled with that.
+    A model with classes draws every class in turn where none is chosen.
     """
 
     solver: str | None = None
@@ -29,9 +30,19 @@ class Drawing:
     eta: float | None = None
     spacing: str | None = None
     clip: bool | None = None
+    order: int | None = None
+    threshold: float | None = None
     seed: int = 0
     batch: int = 64
     raw: bool = False
+    classes: list[int] | str | None = None
+    guidance: float | None = None
+
+    def sampler(self) -> dict[str, Any]:
+        """The settings of the sampler that are given, as `make_sampler` takes them."""
+        keys = ("solver", "steps", "eta", "spacing", "clip", "order", "threshold")
+        found = {key: getattr(self, key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def is_model(source: str) -> bool:
@@ -72,10 +83,11 @@ def draw(
     if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
-    keys = ("solver", "steps", "eta", "spacing", "clip")
-    given: dict[str, Any] = {key: getattr(drawing, key) for key in keys}
-    given = {key: value for key, value in given.items() if value is not None}
-    given = given or getattr(found, "sampler", None) or {}
+    given = dict(drawing.sampler() or getattr(found, "sampler", None) or {})
+    for key in ("classes", "guidance"):
+        if getattr(drawing, key) is not None:
+            given[key] = getattr(drawing, key)
+    given["num_classes"] = found.config.model.num_classes
     sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from diptych.metrics.table import aligned, interval, markdown, number
 Cell = dict[str, Any]
 MARKERS = "osD^v<>P"
 STYLES = ("-", "--", ":", "-.")
+# Okabe and Ito's set without yellow, and three of Tol's, dark enough for thin lines on white.
+SOLVERS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#332288", "#882255", "#117733", "#56B4E9",
+           "#E69F00", "#1f2328")  # fmt: skip
 
 
 def metrics_of(cells: Sequence[Cell]) -> list[str]:
@@ -40,7 +44,9 @@ def render(cells: Sequence[Cell]) -> str:
 
 
 def _row(cell: Cell) -> dict[str, Any]:
-    keys = ("backend", "device", "steps", "eta", "network_calls", "seconds_per_image")
+    keys = (
+        "backend", "device", "solver", "steps", "eta", "network_calls", "seconds_per_image",
+    )  # fmt: skip
     row = {key: cell.get(key) for key in keys}
     for score in cell["scores"]:
         low, high = score["interval"] or (None, None)
@@ -60,10 +66,11 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    head = ["panel", "steps", "eta", "s/image", *metrics_of(cells)]
+    head = ["panel", "solver", "eta", "calls", "s/image", *metrics_of(cells)]
     rows = []
     for cell in cells:
-        row = [cell["backend"], str(cell["steps"]), f"{cell['eta']:g}"]
+        eta = "" if cell["eta"] is None else f"{cell['eta']:g}"
+        row = [cell["backend"], cell["solver"], eta, str(cell["network_calls"])]
         row.append(number(cell["seconds_per_image"], 3))
         for score in cell["scores"]:
             ends = f" ({interval(score['interval'])})" if score["interval"] else ""
@@ -73,54 +80,90 @@ def _table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 
 def figure(cells: Sequence[Cell], metric: str) -> bytes:
-    """Score against network calls as PNG: a line a panel and eta, with intervals where known."""
+    """Score against network calls as PNG: a line a panel, solver and eta, intervals where known."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     from diptych.report import drawing
 
     theme = drawing.LIGHT
     request = cells[0]["request"]
+    lines = _lines(cells)
+    height = max(drawing.SIZE[1], 1.4 + 0.3 * len(lines))
     note = f"{request['num']:,} images x {request['repeats']}, against {request['reference']}"
     with drawing.settings():
-        page = drawing.canvas(theme, f"{metric} against network calls", note)
-        ax = drawing.axes(page, theme, "network calls an image", metric, right=0.76)
+        title = f"{metric} against network calls"
+        page = drawing.canvas(theme, title, note, (drawing.SIZE[0], height))
+        ax = drawing.axes(page, theme, "network calls an image", metric, right=0.72)
         calls = sorted({cell["network_calls"] for cell in cells})
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(calls))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ends = [_line(ax, theme, cells, metric, key) for key in _lines(cells)]
+        scores = [value_of(cell, metric) for cell in cells]
+        if min(scores) > 0 and max(scores) > 20 * min(scores):
+            ax.set_yscale("log")
+        ends = [_line(ax, theme, cells, metric, line) for line in lines]
         ax.margins(x=0.05)
         drawing.plain_numbers(ax)
         drawing.name_ends(ax, theme, ends)
         return drawing.png(page)
 
 
-def _lines(cells: Sequence[Cell]) -> list[tuple[str, float, int]]:
-    """(panel, eta, which eta it is) of every line."""
-    etas = sorted({cell["eta"] for cell in cells})
-    keys = sorted({(cell["backend"], cell["eta"]) for cell in cells})
-    return [(backend, eta, etas.index(eta)) for backend, eta in keys]
+def value_of(cell: Cell, metric: str) -> float:
+    """The cell's score by that name."""
+    return float(next(score["value"] for score in cell["scores"] if score["metric"] == metric))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the figure: which cells, and how it is told from the others."""
+
+    backend: str
+    solver: str
+    eta: float | None
+    name: str
+    place: int
+
+
+def _lines(cells: Sequence[Cell]) -> list[_Line]:
+    """Every line; its place among the lines of its panel gives marker and dashes."""
+    keys = list(dict.fromkeys((c["backend"], c["solver"], c["eta"]) for c in cells))
+    places = list(dict.fromkeys(key[1:] for key in keys))
+    panels, solvers = ({key[i] for key in keys} for i in (0, 1))
+    made = []
+    for backend, solver, eta in keys:
+        several = len(solvers) > 1
+        words = [backend] if len(panels) > 1 or not several else []
+        words += [solver] if several else []
+        words += [f"eta {eta:g}"] if eta is not None and (not several or eta) else []
+        made.append(_Line(backend, solver, eta, ", ".join(words), places.index((solver, eta))))
+    return made
 
 
 def _line(
-    ax: Any, theme: Any, cells: Sequence[Cell], metric: str, key: tuple[str, float, int]
+    ax: Any, theme: Any, cells: Sequence[Cell], metric: str, line: _Line
 ) -> tuple[float, str, str]:
     from diptych.report import drawing
 
-    backend, eta, which = key
-    colour = getattr(theme, backend)
-    own = [cell for cell in cells if (cell["backend"], cell["eta"]) == (backend, eta)]
+    panels = {cell["backend"] for cell in cells}
+    several = len({cell["solver"] for cell in cells}) > 1
+    # Colours are the panels'; in one panel alone they may tell its solvers.
+    colour = getattr(theme, line.backend)
+    if several and len(panels) == 1:
+        colour = SOLVERS[line.place % len(SOLVERS)]
+    key = (line.backend, line.solver, line.eta)
+    own = [cell for cell in cells if (cell["backend"], cell["solver"], cell["eta"]) == key]
     own.sort(key=lambda cell: cell["network_calls"])
-    scores = [next(s for s in cell["scores"] if s["metric"] == metric) for cell in own]
     x = [cell["network_calls"] for cell in own]
-    y = [score["value"] for score in scores]
+    y = [value_of(cell, metric) for cell in own]
     # Where both panels are there, PyTorch's line is wide and pale and Jittor's lies upon it.
-    under = backend == "torch" and any(cell["backend"] == "jittor" for cell in cells)
-    style = drawing.line(theme, colour, under) | {"linestyle": STYLES[which % len(STYLES)]}
+    under = line.backend == "torch" and len(panels) > 1
+    dashes = STYLES[(line.place // (len(SOLVERS) if several else 1)) % len(STYLES)]
+    style = drawing.line(theme, colour, under) | {"linestyle": dashes}
     style |= {"solid_capstyle": "butt", "zorder": 2 if under else 3}
-    ax.plot(x, y, marker=MARKERS[which % len(MARKERS)], **style)
-    for at, score in zip(x, scores, strict=True):
-        if score["interval"]:
-            ax.plot([at, at], score["interval"], color=style["color"], linewidth=1.0)
-    return y[-1], f"{backend}, eta {eta:g}", colour
+    ax.plot(x, y, marker=MARKERS[line.place % len(MARKERS)], **style)
+    for at, cell in zip(x, own, strict=True):
+        ends = next(s["interval"] for s in cell["scores"] if s["metric"] == metric)
+        if ends:
+            ax.plot([at, at], ends, color=style["color"], linewidth=1.0)
+    return y[-1], line.name, colour

@@ -16,6 +16,7 @@ from diptych.torch.classifier import Classifier
 from diptych.torch.heap import keep_freed_memory
 from diptych.torch.inception import Inception
 from diptych.torch.learner import Learner
+from diptych.torch.packed import pack
 from diptych.torch.unet import UNet
 
 
@@ -56,14 +57,24 @@ class TorchBackend:
         return float(read(value))
 
     def network(self, plan: Plan, weights: Weights) -> UNet:
-        return build(plan, weights, self.device).eval()
+        network = build(plan, weights, self.device).eval()
+        return network if self.on_gpu else pack(network, plan.ch)
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
-    def predict(self, network: UNet, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self,
+        network: UNet,
+        x: torch.Tensor,
+        embedding: torch.Tensor,
+        classes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         with torch.inference_mode():
-            return network(x, embedding)
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.concat([x, x], dim=0)
 
     def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
         return Learner(plan, weights, train, seed, self.device)
@@ -82,6 +93,12 @@ class TorchBackend:
         if self.on_gpu:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
+
+    def counters(self) -> dict[str, float]:
+        if not self.on_gpu:
+            return {}  # PyTorch's CPU allocator counts nothing
+        allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        return {"allocated_mb": allocated / 2**20, "reserved_mb": reserved / 2**20}
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -29,17 +29,23 @@ class Conv2d(nn.Module):
     def forward(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
         """With `doubled`, of x at twice its size (nearest neighbour): for 3x3 with padding 1."""
         if doubled:
-            # Under the kernel lie copies of 2x2 pixels only. One transposed convolution of stride
-            # 2, whose weights are sums of those that meet the same pixel, does 4/9 of the work.
-            rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
-            fold = torch.tensor(rows, dtype=x.dtype, device=x.device)
-            sums = self.weight.flatten(2) @ torch.kron(fold, fold).t()
-            weight = sums.unflatten(2, (4, 4)).transpose(0, 1)
-            return F.conv_transpose2d(x, weight, self.bias, stride=2, padding=1)
+            return F.conv_transpose2d(x, folded(self.weight), self.bias, stride=2, padding=1)
         before, after = self.pad
         if before != after:
             x, before = F.pad(x, (before, after, before, after)), 0
         return F.conv2d(x, self.weight, self.bias, self.stride, before)
+
+
+def folded(weight: torch.Tensor) -> torch.Tensor:
+    """(O, I, 3, 3) -> (I, O, 4, 4): nearest upsampling and the convolution in one.
+
+    Under the kernel lie copies of 2x2 pixels only. A transposed convolution of stride 2, whose
+    weights are sums of those that meet the same pixel, does 4/9 of the work.
+    """
+    rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
+    fold = torch.tensor(rows, dtype=weight.dtype, device=weight.device)
+    sums = weight.flatten(2) @ torch.kron(fold, fold).t()
+    return sums.unflatten(2, (4, 4)).transpose(0, 1)
 
 
 class GroupNorm(nn.Module):
@@ -68,6 +74,17 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Module):
+    """A learned vector for each row of the identity: (B, rows) -> (B, out); weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((rows, out_ch)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(x, self.weight)
 
 
 def silu(x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Training, PyTorch panel; its mirror is `diptych.jittor.learner`.
 
     x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
-    loss = mean over the batch of (sum or mean over pixels of (eps - network(x_t, t))**2)
+    loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
 
+with the image or the velocity in place of eps where the plan predicts that (`diptych.objective`),
 then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
 Nothing here reads a device value: loss and norm go back as device scalars.
 """
@@ -10,13 +11,14 @@ Nothing here reads a device value: loss and norm go back as device scalars.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from diptych.backend import Batch, State
+from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
 from diptych.config import TrainConfig
+from diptych.objective import target
 from diptych.torch.arrays import (
     assign,
     build,
@@ -49,11 +51,19 @@ class Learner:
 
     def step(self, batch: Batch, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
         loss = self.loss(batch)
-        gradients = torch.autograd.grad(loss, list(self.raw.values()))
+        norm = self.update(self.differentiate(loss), lr)
+        return loss.detach(), norm
+
+    def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(self.raw.values())))
+
+    def update(
+        self, gradients: list[torch.Tensor], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> torch.Tensor:
         self.count += 1
-        norm = adam_step(
+        return adam_step(
             list(self.raw.values()),
-            list(gradients),
+            gradients,
             list(self.adam_m.values()),
             list(self.adam_v.values()),
             list(self.ema.values()),
@@ -64,22 +74,28 @@ class Learner:
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
             ema_rate=self.train.ema_rate,
+            mark=mark,
         )
-        return loss.detach(), norm
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         loss = self.loss(batch)
-        gradients = torch.autograd.grad(loss, list(self.raw.values()))
+        gradients = self.differentiate(loss)
         return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The batch's loss as a device scalar with its graph."""
         x0 = put(batch.x0, self.device)
         eps, masks = self.draws(batch, x0)
-        x_t = put(batch.alpha, self.device) * x0 + put(batch.sigma, self.device) * eps
-        error = eps - self.network(x_t, put(batch.embedding, self.device), masks)
+        alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
+        classes = None if batch.classes is None else put(batch.classes, self.device)
+        given = put(batch.embedding, self.device), masks, classes
+        wanted = target(self.plan.objective, x0, eps, alpha, sigma)
+        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        square = error * error
+        if batch.weight is not None:
+            square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return (error * error).sum() / (len(batch.x0) * pixels)
+        return square.sum() / (len(batch.x0) * pixels)
 
     def draws(
         self, batch: Batch, x0: torch.Tensor

@@ -10,7 +10,11 @@ This is torch's formula: Jittor's own Adam has an eps 31.6 times larger at the f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+
+from diptych.backend import unmarked
 
 
 @torch.no_grad()
@@ -28,6 +32,7 @@ def adam_step(
     step: int,
     max_norm: float,
     ema_rate: float,
+    mark: Callable[[str], None] = unmarked,
 ) -> torch.Tensor:
     """Update params, m, v and ema in place; give the norm before clipping.
 
@@ -36,6 +41,7 @@ def adam_step(
             grads may be overwritten.
         step: 1-based number of this step.
         max_norm: largest total norm that is left alone; may be infinite.
+        mark: told `optimizer` and `ema` as each is done, where they are apart; for profiles.
 
     Returns:
         The gradients' total norm, one element, on the device.
@@ -64,5 +70,7 @@ def adam_step(
         amsgrad=False,
         maximize=False,
     )
+    mark("optimizer")
     torch._foreach_lerp_(ema, params, 1 - ema_rate)
+    mark("ema")
     return norm

@@ -16,6 +16,7 @@ from torch import nn
 from diptych.blueprint import Block, Plan, Stage
 from diptych.torch.layers import (
     Conv2d,
+    Embedding,
     GroupNorm,
     Linear,
     add,
@@ -101,14 +102,15 @@ class Upsample(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Two dense layers; gives swish of their output, which is all that the blocks use."""
+    """Two dense layers, + class; gives swish of the sum, which is all that the blocks use."""
 
     def __init__(self, ch: int) -> None:
         super().__init__()
         self.dense = nn.ModuleList([Linear(ch, 4 * ch), Linear(4 * ch, 4 * ch)])
 
-    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        return silu(self.dense[1](silu(self.dense[0](embedding))))
+    def forward(self, embedding: torch.Tensor, vector: torch.Tensor | None = None) -> torch.Tensor:
+        temb = self.dense[1](silu(self.dense[0](embedding)))
+        return silu(temb if vector is None else temb + vector)
 
 
 class DownLevel(nn.Module):
@@ -177,7 +179,8 @@ class UpLevel(nn.Module):
 
 
 class UNet(nn.Module):
-    """Predicts noise: images (B, C, H, W) and embeddings (B or 1, ch) -> (B, C, H, W)."""
+    """Images (B, C, H, W), embeddings (B or 1, ch), for a plan with K classes also their rows
+    (B or 1, K + 1) -> (B, C, H, W): noise, or whatever else the plan's objective is."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -189,6 +192,9 @@ class UNet(nn.Module):
         self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
+        self.conditional = plan.num_classes > 0
+        if self.conditional:
+            self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
             if plan.norm_eps is not None and isinstance(norm, GroupNorm):
                 norm.eps = plan.norm_eps
@@ -198,8 +204,11 @@ class UNet(nn.Module):
         x: torch.Tensor,
         embedding: torch.Tensor,
         masks: Sequence[torch.Tensor] | None = None,
+        classes: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        temb = self.temb(embedding)
+        if self.conditional != (classes is not None):
+            raise ValueError("classes are for networks that have them, and for all of these")
+        temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)
         skips = [h]

@@ -1,8 +1,8 @@
 """Rungs on which bits must be equal: config, data, weights, schedule.
 
 Nothing here depends on rounding, so there is no tolerance: one differing bit fails. Besides the
-preset's own batches the data rung makes a small colour probe (three channels, flips, a last
-batch that is not full), so that a grey preset finds a reversed channel order too.
+preset's own batches the data rung makes a small colour probe (three channels, flips, labels, a
+last batch that is not full), so that a grey preset finds a reversed channel order too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from diptych.backend import Batch, State
 from diptych.data import batches as data_batches
 
 FIRST = 3  # training steps whose batches are compared
+CLASSES = 10  # of the probe
 
 
 def trace_config(desk: Desk) -> None:
@@ -41,11 +42,13 @@ def trace_data(desk: Desk) -> None:
     for step in sorted({*range(1, FIRST + 1), source.steps_per_epoch}):
         _add_batch(desk, f"step {step}", source.batch(step))
     probe = desk.settings(
-        data__channels=3, data__random_flip=True, train__batch_size=4, train__noise="host"
-    )
+        data__channels=3, data__random_flip=True, train__batch_size=4, train__noise="host",
+        model__num_classes=CLASSES, train__label_dropout=0.5,
+    )  # fmt: skip
     shape = (10, 3, probe.data.image_size, probe.data.image_size)
     drawn = noise.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
-    colour = data_batches.Batches(probe, blueprint.make_plan(probe), drawn.astype(np.uint8))
+    plan, labels = blueprint.make_plan(probe), np.arange(10)
+    colour = data_batches.Batches(probe, plan, drawn.astype(np.uint8), labels)
     for step in range(1, 5):
         _add_batch(desk, f"colour {step}", colour.batch(step))
 
@@ -56,6 +59,9 @@ def _add_batch(desk: Desk, name: str, batch: Batch) -> None:
     desk.add(f"{name}/t", batch.t)
     if batch.eps is not None:
         desk.add(f"{name}/noise", _plain(read(put(batch.eps))))
+    if batch.labels is not None and batch.classes is not None:
+        desk.add(f"{name}/labels", batch.labels)
+        desk.add(f"{name}/classes", _plain(read(put(batch.classes))))
     for k, mask in enumerate(batch.masks or ()):
         desk.add(f"{name}/mask {k}", read(put(mask)))
 
@@ -85,9 +91,10 @@ def trace_schedule(desk: Desk) -> None:
         desk.add(name, getattr(tables, name))
     source = desk.batches()
     batch = source.batch(1)
-    for name in ("alpha", "sigma", "embedding"):
-        values = desk.panel.read(desk.panel.put(getattr(batch, name)))
-        desk.add(f"step 1/{name}", _plain(values))
+    for name in ("alpha", "sigma", "embedding", "weight"):
+        if getattr(batch, name) is not None:
+            values = desk.panel.read(desk.panel.put(getattr(batch, name)))
+            desk.add(f"step 1/{name}", _plain(values))
     for spacing in schedule.SPACINGS:
         steps = min(20, tables.timesteps)
         chosen = schedule.make_spacing(spacing, steps, tables.timesteps)

@@ -18,6 +18,7 @@ import numpy as np
 from diptych import blueprint
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
+from diptych.conditioning import class_rows
 
 FAINT = np.float32(0.01)
 LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")
@@ -36,7 +37,7 @@ def trace_layers(desk: Desk) -> None:
 
     x, embedding = inputs(desk)
     with panel.watch(network, seen), panel.no_grad():
-        output = network(panel.put(x), panel.put(embedding))
+        output = network(panel.put(x), panel.put(embedding), *told(desk))
     desk.add("free/output", panel.read(output))
     fed = {path: a for path, a in calls.items() if all(x is None or is_array(x) for x in a)}
     given = recorded(desk, fed) if panel.name == REFERENCE else desk.feed("layers")
@@ -50,6 +51,15 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
     t = np.linspace(0, last, batch).astype(np.int64)
     x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
     return x, blueprint.time_embedding(t, desk.plan.ch)
+
+
+def told(desk: Desk) -> tuple[Any, ...]:
+    """No masks, and each image's class in turn, 'no class' too; nothing without classes."""
+    classes = desk.plan.num_classes
+    if not classes:
+        return ()
+    labels = np.arange(desk.spec.batch) % (classes + 1)
+    return None, desk.panel.put(class_rows(labels[::-1], classes))
 
 
 def recorded(desk: Desk, calls: dict[str, list[Any]]) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from diptych.align.panels import REFERENCE
 from diptych.align.rungs import layers, training
 from diptych.backend import Batch, State
 from diptych.errors import UserError
+from diptych.objective import target
 
 PLAIN = "~plain"
 
@@ -65,11 +66,12 @@ class PortLearner:
     def loss(self, batch: Batch) -> Any:
         put = self.desk.panel.put
         assert batch.eps is not None
-        eps = put(batch.eps)
-        x_t = put(batch.alpha) * put(batch.x0) + put(batch.sigma) * eps
-        error = eps - self.desk.predict(x_t, batch.t)
+        x0, eps, alpha, sigma = (put(a) for a in (batch.x0, batch.eps, batch.alpha, batch.sigma))
+        wanted = target(self.desk.plan.objective, x0, eps, alpha, sigma)
+        error = wanted - self.desk.predict(alpha * x0 + sigma * eps, batch.t)
+        square = error * error if batch.weight is None else put(batch.weight) * error * error
         pixels = batch.x0[0].size if self.desk.config.train.loss == "mean" else 1
-        return (error * error).sum() / (len(batch.x0) * pixels)
+        return square.sum() / (len(batch.x0) * pixels)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         desk, loss = self.desk, self.loss(batch)

@@ -21,7 +21,7 @@ from diptych.backend import Batch
 # By its full name: the package's attribute `train` is the function.
 training: Any = importlib.import_module("diptych.train")
 
-DROPOUT = 0.25
+DROPOUT, CLASSES = 0.25, 10
 SIZES: dict[str, tuple[int, ...]] = {"a": (32, 16, 3, 3), "b": (64,), "c": (40, 24)}
 UPDATES = {"step 1, clipped": (1, 3.0), "step 7, clipped": (7, 1.0), "step 7, small": (7, 1e-4)}
 NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-5, "max_norm": 1.0, "ema_rate": 0.9}
@@ -37,6 +37,21 @@ def trace_loss(desk: Desk) -> None:
     dropped = desk.settings(model__dropout=DROPOUT, train__noise="host", **size)
     with_masks = desk.moved_batch(desk.batches(dropped).batch(1))
     desk.add("with dropout", value(desk, desk.learner(dropped), with_masks))
+    trace_objectives(desk)
+
+
+def trace_objectives(desk: Desk) -> None:
+    """Losses that a config need not have: of a network with classes that predicts v, weighted by
+    SNR, and of one that predicts the image."""
+    weighting = "none" if desk.config.diffusion.zero_terminal_snr else "min-snr"
+    common: dict[str, Any] = {"train__batch_size": desk.spec.batch, "train__noise": "host"}
+    told: dict[str, Any] = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
+    told |= {"diffusion__objective": "v", "train__weighting": weighting}
+    chosen = {"with classes, of v": told, "of x0": {"diffusion__objective": "x0"}}
+    for name, changes in chosen.items():
+        settings = desk.settings(**common, **changes)
+        batch = desk.moved_batch(desk.batches(settings).batch(1))
+        desk.add(name, value(desk, desk.learner(settings), batch))
 
 
 def trace_plain_loss(desk: Desk) -> Batch:
@@ -52,6 +67,7 @@ def trace_plain_loss(desk: Desk) -> Batch:
         at_t = dataclasses.replace(
             batch, t=many, alpha=source.alpha[many], sigma=source.sigma[many],
             embedding=source.embedding[many],
+            weight=None if source.weight is None else source.weight[many],
         )  # fmt: skip
         desk.add(f"t={t}", value(desk, learner, at_t))
     return batch
@@ -64,7 +80,7 @@ def value(desk: Desk, learner: Any, batch: Batch) -> Array:
 
 def rows(batch: Batch, part: slice) -> Batch:
     """Some rows of a batch."""
-    arrays = ("x0", "t", "alpha", "sigma", "embedding", "eps")
+    arrays = ("x0", "t", "alpha", "sigma", "embedding", "eps", "labels", "classes", "weight")
     cut: dict[str, Any] = {
         name: None if (a := getattr(batch, name)) is None else a[part] for name in arrays
     }

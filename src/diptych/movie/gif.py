@@ -11,17 +11,14 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from diptych.errors import UserError
 from diptych.files import atomic_path
 from diptych.pictures import Pixels
-from diptych.schedule import Level
 
 LEVELS = (6, 7, 6)
 REPEAT = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # without end
@@ -59,27 +56,6 @@ def indices(picture: Pixels) -> Pixels:
     red, green, blue = (table[channel] for table, channel in zip(TABLES, picture, strict=True))
     index: Pixels = red + green + blue
     return index
-
-
-@dataclass(frozen=True)
-class Movie:
-    """A GIF of the first grid: of x_t or of the predicted x0, at all steps or at `frames`."""
-
-    show: str = "x_t"
-    frames: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.show not in ("x_t", "x0"):
-            raise UserError(f"--show is '{self.show}'; a GIF shows x_t or x0")
-        if self.frames is not None and self.frames < 1:
-            raise UserError(f"--frames is {self.frames}; it must be 1 or more")
-
-    def milliseconds(self, steps: int) -> dict[int, int]:
-        """How long the frame of each step that has one stays; the last stays longer."""
-        count = min(self.frames or steps, steps)
-        chosen = sorted({round(k) for k in np.linspace(steps - 1, 0, count)})
-        each = max(20, min(200, 10 * round(600 / count)))  # 6 s in all; viewers slow below 20 ms
-        return dict.fromkeys(chosen[:-1], each) | {steps - 1: 2000}
 
 
 @contextmanager
@@ -131,25 +107,3 @@ def _begin(file: BinaryIO, picture: Pixels) -> None:
     # 0xF7: a global table of 256 colours, 8 bits each.
     file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0))
     file.write(palette(channels).tobytes() + REPEAT)
-
-
-@contextmanager
-def record(
-    path: Path, movie: Movie, steps: int, picture: Callable[[Any], Pixels]
-) -> Iterator[Callable[[int, Level, Any], None]]:
-    """Write a trajectory of `steps` steps as a GIF: gives an observer of (k, level, images).
-
-    Args:
-        path: the file.
-        movie: which steps have a frame.
-        steps: of the trajectory.
-        picture: images of a step -> one picture (1 or 3, H, W) uint8.
-    """
-    stay = movie.milliseconds(steps)
-    with gif(path) as frame:
-
-        def see(k: int, level: Level, images: Any) -> None:
-            if k in stay:
-                frame(picture(images), stay[k])
-
-        yield see

@@ -1,0 +1,74 @@
+"""`diptych profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show
+from diptych.errors import UserError
+
+
+@click.command()
+@click.argument("source")
+@click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
+@click.option("--steps", type=int, default=20, show_default=True, help="Split steps.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--out", type=FOLDER, help="A JSON file.  [default: RUN/profile.json]")
+@click.option("--outliers", is_flag=True, help="Name the causes of a run's slow steps instead.")
+@click.option("--slow", type=float, default=2.0, show_default=True, help="Slow: so many medians.")
+@DEVICE
+@OVERWRITE
+@JSON
+def profile(
+    source: str,
+    backend: str | None,
+    steps: int,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    out: Path | None,
+    outliers: bool,
+    slow: float,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Split the training step of SOURCE (a run or a preset) into its phases, and time them.
+
+    With --outliers: read a run's records, and give each slow step a cause or 'unexplained'.
+
+    \b
+    Examples:
+      diptych profile runs/mnist --steps 50
+      diptych profile mnist --backend jittor --out jittor.json
+      diptych profile runs/mnist --outliers
+    """
+    from diptych.cli.evaluate import check_json_file
+    from diptych.files import write_json
+    from diptych.profiling.table import render, render_outliers
+
+    if outliers:
+        from diptych.report.outliers import attribute
+
+        found = attribute(Path(source), slow)
+        check_json_file(out, overwrite)
+        if out is not None:
+            write_json(out, found)
+        show(found, as_json, render_outliers(found))
+        return
+    from diptych.profiling.subject import Request, run_profile
+
+    run = Path(source)
+    is_run = (run / "config.yaml").is_file()
+    if out is None and not is_run and not as_json:
+        raise UserError(f"{source}: where to? Give a JSON file with --out, or --json")
+    if out is None and is_run:
+        out, overwrite = run / "profile.json", True  # of this run, and measured anew
+    check_json_file(out, overwrite)
+    request = Request(source, backend, device, steps, overrides, data)
+    record = run_profile(request)
+    if out is not None:
+        write_json(out, record)
+    show(record, as_json, render(record))

@@ -1,0 +1,111 @@
+"""`diptych reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diptych.cli.common import DEVICE, FOLDER, JSON, show
+from diptych.errors import UserError
+
+
+@click.command()
+@click.argument("preset")
+@click.option("--backend", default="both", show_default=True, help="torch, jittor or both.")
+@click.option("--out", type=FOLDER, help="The study's folder.  [default: studies/PRESET]")
+@click.option("--steps", type=int, help="Train up to this step.  [default: the preset's epochs]")
+@click.option("--epochs", type=int, help="Train up to the end of this epoch.")
+@click.option("--seeds", default="0", show_default=True, help="A training each, as in 0,1,2.")
+@click.option("--images", type=int, help="Images of each score.  [default: 10000; quick: 32]")
+@click.option("--repeats", type=int, help="Sample sets of each score.  [default: 3; quick: 2]")
+@click.option("--sample-steps", type=int, help="DDIM steps.  [default: 50; quick: 5]")
+@click.option("--sweep-steps", help="As of `diptych sweep`.  [default: 10,20,50,100; quick: 2,4]")
+@click.option("--sweep-etas", help="Likewise.  [default: 0,0.5,1; quick: 0,1]")
+@click.option("--sweep-images", type=int, help="Images a cell.  [default: 2000; quick: 32]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--use", multiple=True, metavar="NAME=RUN", help="A training that is there already, "
+              "as in torch-seed0=runs/mnist.")  # fmt: skip
+@click.option("--inception", type=FOLDER, help="Inception weights, for FID.")
+@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--only", help="Only these stages: train, samples, compare, difference, scores, "
+              "sweep, batches, profile, align.")  # fmt: skip
+@click.option("--parallel", is_flag=True, help="Train both panels at the same time.")
+@click.option("--quick", is_flag=True, help="Everything in a few minutes, at tiny size.")
+@DEVICE
+@JSON
+def reproduce(preset: str, **options: Any) -> None:
+    """Run a whole study of PRESET (mnist, fashion_mnist, cifar10), and write its report.
+
+    What is done already is not done again: an interrupted study goes on by the same command.
+
+    \b
+    Examples:
+      diptych reproduce mnist
+      diptych reproduce mnist --quick --out quick
+      diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
+      diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
+    """
+    from diptych.reproduce import reproduce as run
+
+    request = study_request(preset, options)
+    out = options["out"] or Path("studies") / preset
+    study = run(request, out.resolve(), parallel=options["parallel"])
+    lines = [
+        f"{stage['name']:<32}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
+        f"{stage.get('reason', '')}".rstrip()
+        for stage in study["stages"]
+    ]
+    page = out / "report" / "index.html"
+    lines.append(f"\nstudy: {out}" + (f", report: {page}" if page.is_file() else ""))
+    show(study, options["as_json"], "\n".join(lines))
+
+
+def study_request(preset: str, options: dict[str, Any]) -> Any:
+    """The `Request` that the options ask for."""
+    from diptych.reproduce.stages import PANELS, Request
+
+    if options["steps"] is not None and options["epochs"] is not None:
+        raise UserError("--steps and --epochs exclude each other; choose one")
+    sizes: dict[str, Any] = {}
+    if options["quick"]:
+        sizes = {"images": 32, "repeats": 2, "sample_steps": 5, "sweep_steps": "2,4",
+                 "sweep_etas": "0,1", "sweep_images": 32}  # fmt: skip
+    keys = ("images", "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images")
+    sizes |= {key: options[key] for key in keys if options[key] is not None}
+    backend = options["backend"]
+    return Request(
+        preset,
+        backends=PANELS if backend == "both" else (backend,),
+        seeds=_seeds(options["seeds"]),
+        steps=options["steps"],
+        epochs=options["epochs"],
+        overrides=tuple(options["overrides"]),
+        use=tuple(_linked(word) for word in options["use"]),
+        inception=_absolute(options["inception"]),
+        data=_absolute(options["data"]),
+        device=options["device"],
+        quick=options["quick"],
+        only=tuple(part.strip() for part in (options["only"] or "").split(",") if part.strip()),
+        **sizes,
+    )
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: give whole numbers with commas, as in 0,1,2") from error
+
+
+def _linked(word: str) -> tuple[str, str]:
+    name, equals, folder = word.partition("=")
+    if not equals or not folder:
+        raise UserError(f"--use {word}: expected NAME=RUN, as in torch-seed0=runs/mnist")
+    return name, str(Path(folder).resolve())
+
+
+def _absolute(path: Path | None) -> str | None:
+    """A stage runs in the study's folder: what the user named must be found from there."""
+    return None if path is None else str(path.resolve())

@@ -1,0 +1,128 @@
+"""Classes: labels in training, classes in sampling, and how a network is told of them.
+
+    labels      0 .. K-1, and K for 'no class'; K = model.num_classes
+    rows        row i is the label's row of the identity of K + 1: float32, zeros and one 1
+    in training a label becomes K with probability train.label_dropout, drawn from a keyed stream
+    guidance    out = out_none + w (out_class - out_none)      w = 1: the class; w = 0: no class
+
+So one network learns both predictions that guidance needs. The rows are made on the host, like the
+embedding of time, so that both panels start from the same bits. Source: Ho & Salimans 2022,
+arXiv:2207.12598, section 3, with w = 1 + (their w).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.errors import UserError
+from diptych.noise import stream
+
+Labels = npt.NDArray[np.int64]
+Classes = tuple[int, ...]
+
+
+def class_rows(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
+    """Labels (B,) in 0 .. K as rows (B, K + 1) of the identity, float32.
+
+    Raises:
+        ValueError: a label outside 0 .. K.
+    """
+    rows = np.asarray(labels, dtype=np.int64)
+    if rows.size and not (rows.min() >= 0 and rows.max() <= num_classes):
+        raise ValueError(f"labels must lie in 0 .. {num_classes} (the last is 'no class')")
+    return np.eye(num_classes + 1, dtype=np.float32)[rows]
+
+
+def drop_labels(labels: Labels, num_classes: int, rate: float, seed: int, step: int) -> Labels:
+    """The labels of one training step, each 'no class' with probability `rate`."""
+    dropped = stream(seed, "label_dropout", step).random(len(labels)) < rate
+    return np.where(dropped, num_classes, labels)
+
+
+def check_labels(labels: Labels | None, num_classes: int, source: str) -> None:
+    """Refuse data without labels, or with more classes than the network has.
+
+    Raises:
+        UserError: what is missing, and the setting that mends it.
+    """
+    if not num_classes:
+        return
+    if labels is None:
+        raise UserError(
+            f"data.source {source} has no labels, model.num_classes is {num_classes}; use "
+            f"--set model.num_classes=0, or labelled data"
+        )
+    found = int(labels.max()) + 1
+    if found > num_classes:
+        raise UserError(
+            f"model.num_classes is {num_classes}, but {source} has labels up to {found - 1}; use "
+            f"--set model.num_classes={found}"
+        )
+
+
+def parse_classes(text: str | None) -> list[int] | str | None:
+    """`7`, `0,1,2` or `all` as on the command line; None where not given.
+
+    Raises:
+        UserError: anything else.
+    """
+    if text is None or text.strip() == "all":
+        return None if text is None else "all"
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--class {text}: give a class, a list such as 0,1,2, or all") from error
+
+
+def choose_classes(
+    classes: Sequence[int] | str | None, guidance: float | None, num_classes: int
+) -> tuple[Classes | None, float | None]:
+    """Checked classes and guidance; (None, None) for a network without classes.
+
+    Args:
+        classes: image i gets `classes[i mod n]`; None or "all": every class in turn.
+        guidance: w; 1 where not given.
+        num_classes: K of the network.
+
+    Raises:
+        UserError: classes or guidance for a network without classes, a class out of range, or a
+            guidance that is negative or not a number.
+    """
+    if not num_classes:
+        if classes is not None or guidance is not None:
+            asked = "guidance" if classes is None else "a class"
+            raise UserError(
+                f"{asked} is asked for, but this model was trained without classes; leave it out, "
+                f"or train one with --set model.num_classes=10"
+            )
+        return None, None
+    everyone = classes is None or classes == "all"
+    chosen = tuple(range(num_classes)) if everyone else tuple(int(c) for c in classes or ())
+    outside = [c for c in chosen if not 0 <= c < num_classes]
+    if outside or not chosen:
+        wrong = f"class {outside[0]} is not known" if outside else "no class is given"
+        raise UserError(f"{wrong}; this model has the classes 0 to {num_classes - 1}")
+    weight = 1.0 if guidance is None else float(guidance)
+    if not (math.isfinite(weight) and weight >= 0):
+        raise UserError(f"guidance is {weight}; it must be 0 (no class) or more; 1 is the class")
+    return chosen, weight
+
+
+def labels_of(classes: Classes, images: Sequence[int]) -> Labels:
+    """The class of each image by its index: image i gets class i mod n of the list."""
+    return np.asarray([classes[i % len(classes)] for i in images], dtype=np.int64)
+
+
+def short_name(classes: Classes) -> str:
+    """For a folder's name: `7`, `0-1-2`, `0to9`, or a count and a hash where the list is long."""
+    if len(classes) > 2 and classes == tuple(range(len(classes))):
+        return f"0to{len(classes) - 1}"
+    text = "-".join(map(str, classes))
+    if len(text) <= 24:
+        return text
+    return f"{len(classes)}x{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,81 @@
+"""One packing: what is packed into where, and by what a begun one is known again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from diptych.data.dataset import Dataset
+from diptych.data.decoded import Decoded
+from diptych.data.packed import FORMAT
+
+TODO, DONE, BAD = 0, 1, 2  # what has become of a picture
+
+
+@dataclass(frozen=True)
+class Packing:
+    """One packing: what into where, and how."""
+
+    dataset: Dataset
+    out: Path
+    crop: str
+    skip_bad: bool = False
+    workers: int | None = None
+    progress: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where it is in the making."""
+        return self.out.with_name(f".{self.out.name}.partial")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, C)."""
+        count, channels, height, width = self.dataset.images.shape
+        return count, height, width, channels
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a packing to go on, or to be there already."""
+        data = self.dataset
+        return {"format": FORMAT, "source": data.name, "split": data.split, "crop": self.crop,
+                "input": data.sha256, "input_shape": list(self.shape)}  # fmt: skip
+
+    def begun(self) -> dict[str, Any]:
+        """What must be the same for a packing to go on: not the pictures' lengths, see `sizes`."""
+        names = hashlib.sha256("\n".join(self.names()).encode()).hexdigest()
+        own = {"input": names} if isinstance(self.dataset.images, Decoded) else {}
+        return {**self.settings(), **own}
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Each picture's encoded length, by which one that was repaired is known; 0 of arrays."""
+        images = self.dataset.images
+        if not isinstance(images, Decoded):
+            return np.zeros(len(images), np.int64)
+        return np.array([images.items.size(k) for k in range(len(images))], np.int64)
+
+    def names(self) -> list[str]:
+        """A name for each picture."""
+        images = self.dataset.images
+        if isinstance(images, Decoded):
+            return list(images.items.names)
+        return [str(index) for index in range(len(images))]
+
+    @property
+    def start(self) -> int:
+        """Where the first row begins in the file."""
+        return len(header(self.shape))
+
+
+def header(shape: tuple[int, int, int, int]) -> bytes:
+    """The head of a .npy file of uint8 rows."""
+    held = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(held, header)  # type: ignore[no-untyped-call]
+    return held.getvalue()

@@ -1,0 +1,148 @@
+"""The folder of `diptych encode`.
+
+    OUT/latents.safetensors     x_T of each image, float32 (N, C, H, W); or latents.npz
+    OUT/00000.png ...           the reconstructions: the latents, decoded with the same steps
+    OUT/encode.png              originals, latents and reconstructions of the first images
+    OUT/errors.csv              the error of each image
+    OUT/curve.json, .csv, .png  the mean error against the number of steps, where asked for
+    OUT/manifest.json           all that the latents depend on, and the mean error
+
+Batches are kept in OUT/parts until the end, so that an interrupted folder goes on where it was. A
+finished one is left as it is; a curve can still be added to it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.config import flatten
+from diptych.data.batches import to_uint8
+from diptych.encoding.curve import measure
+from diptych.encoding.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
+from diptych.environment import environment
+from diptych.errors import UserError
+from diptych.files import atomic_path, claim_folder, read_json, write_json, write_text
+from diptych.latents import write_latents
+from diptych.model import Model
+from diptych.pictures import save_png
+from diptych.sheet import save_sheet
+
+SHOWN = 10
+SPREAD = 3.0  # standard deviations of a latent that a figure shows from black to white
+IDENTITY = (
+    "steps",
+    "spacing",
+    "refine",
+    "batch",
+    "images_sha256",
+    "weights_sha256",
+    "backend",
+    "latents",
+)
+
+
+def encode_to(
+    model: Model,
+    request: Request,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Encode the images of `request` into `out`; gives the manifest.
+
+    Raises:
+        UserError: the folder holds something else, or was begun with other settings.
+    """
+    manifest = _begin(model, request)
+    before = _before(out, manifest) if resume else {}
+    claim_folder(out, resume=resume, overwrite=overwrite)
+    if before.get("complete"):
+        manifest = before
+    else:
+        write_json(out / "manifest.json", manifest)
+        manifest |= _summary(_encode_all(model, request, out, progress))
+    if request.curve:
+        manifest["curve"] = measure(model, request, out, progress)
+    manifest["complete"] = True
+    write_json(out / "manifest.json", manifest)
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    return manifest
+
+
+def _begin(model: Model, request: Request) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "kind": "encode",
+        "complete": False,
+        **request.inversion.card(model.engine.schedule),
+        **request.inputs.facts(),
+        "num": len(request.inputs.pixels),
+        "batch": request.batch,
+        "latents": f"latents.{request.form}",
+        **model.facts,
+        "environment": environment(model.engine.backend),
+        "backend": model.engine.backend.name,
+        "device": model.engine.backend.device,
+        "config": flatten(model.config),
+    }
+
+
+def _before(out: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of an earlier start, if any. Raises UserError where it differs."""
+    if not (out / "manifest.json").exists():
+        return {}
+    before = read_json(out / "manifest.json")
+    for key in IDENTITY:
+        if before.get(key) != manifest[key]:
+            raise UserError(
+                f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
+                f"with its own settings, or choose another --out"
+            )
+    return before
+
+
+def _summary(error: Float64) -> dict[str, Any]:
+    mean = float(error.mean())
+    psnr = float(-10 * np.log10(mean)) if mean > 0 else None
+    return {"mse": mean, "mse_worst": float(error.max()), "psnr_db": psnr}
+
+
+def _encode_all(model: Model, request: Request, out: Path, progress: bool) -> Float64:
+    """Every batch, those of an earlier start as they are; gives the errors of all images."""
+    paths = [out / "parts" / f"{k:05d}.npz" for k in range(len(request.batches))]
+    with steps_shown(model, [request.inversion], len(paths), progress) as count:
+        for rows, path in zip(request.batches, paths, strict=True):
+            if not path.exists():
+                trip = round_trip(model, request.inversion, request.inputs.pixels[rows], count)
+                with atomic_path(path) as temporary, temporary.open("wb") as file:
+                    np.savez(file, latents=trip.latents, back=trip.back)
+    return _write(model, request, out, paths)
+
+
+def _write(model: Model, request: Request, out: Path, parts: Sequence[Path]) -> Float64:
+    pixels = request.inputs.pixels
+    found = []
+    for path in parts:
+        with np.load(path) as part:
+            found.append((part["latents"], part["back"]))
+    latents, back = (np.concatenate(tables)[: len(pixels)] for tables in zip(*found, strict=True))
+    error = errors_of(model, pixels, back)
+    shown = model.engine.pixels(back)
+    for i, image in enumerate(shown):
+        save_png(out / f"{i:05d}.png", image)
+    card = request.inversion.card(model.engine.schedule)
+    write_latents(out / f"latents.{request.form}", latents, card | model.facts)
+    rows = "".join(f"{i},{value:.9g}\n" for i, value in enumerate(error))
+    write_text(out / "errors.csv", "image,mse\n" + rows)
+    first = slice(0, SHOWN)
+    names = ["original", f"x_T (t={card['level']})", "reconstruction"]
+    tables = pixels[first], to_uint8(latents[first] / np.float32(SPREAD)), shown[first]
+    save_sheet(out / "encode.png", np.stack(tables), left=names)
+    return error

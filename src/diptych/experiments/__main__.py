@@ -1,0 +1,79 @@
+"""Measure what is missing, judge, and write the page.
+
+    python -m diptych.experiments --out docs [--again] [--only KEY]
+
+OUT/puzzles.json holds measurements and verdicts, OUT/puzzles.md the page. A measurement that is
+there is kept (--again: measured anew); each is a process of its own, one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diptych._version import __version__
+from diptych.environment import machine_facts
+from diptych.errors import MachineError
+from diptych.experiments.page import markdown
+from diptych.experiments.puzzles import PUZZLES, Puzzle
+from diptych.files import read_json, write_json, write_text
+
+
+def measure(words: tuple[str, ...]) -> dict[str, Any]:
+    """One loop in its own process.
+
+    Raises:
+        MachineError: it failed; what it said stands above.
+    """
+    print("== " + " ".join(words), file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "diptych.experiments.loops", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise MachineError(f"the experiment '{' '.join(words)}' failed; see above")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**found, "machine": {**machine_facts(), "diptych": __version__}, "time": time.time()}
+
+
+def judge(puzzle: Puzzle, loops: dict[str, Any]) -> dict[str, Any]:
+    """A puzzle's record: its words, the numbers and the verdict that they give."""
+    numbers, verdict, words = puzzle.judge([loops[" ".join(each)] for each in puzzle.loops])
+    return {
+        "key": puzzle.key, "title": puzzle.title, "seen": puzzle.seen,
+        "hypothesis": puzzle.hypothesis, "prediction": puzzle.prediction,
+        "measurement": numbers, "verdict": verdict, "words": words, "device": "cpu",
+        "loops": [" ".join(each) for each in puzzle.loops],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """The command in the module's first lines."""
+    parser = argparse.ArgumentParser(prog="python -m diptych.experiments")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--only", help="a puzzle's key")
+    words = parser.parse_args()
+    path = words.out / "puzzles.json"
+    loops: dict[str, Any] = read_json(path)["loops"] if path.is_file() else {}
+    chosen = [p for p in PUZZLES if words.only in (None, p.key)]
+    fresh: set[str] = set()
+    for each in (loop for puzzle in chosen for loop in puzzle.loops):
+        name = " ".join(each)
+        if name not in loops or (words.again and name not in fresh):
+            loops[name] = measure(each)
+            fresh.add(name)
+            write_json(path, {"schema": 1, "kind": "puzzles", "loops": loops, "puzzles": []})
+    known = [p for p in PUZZLES if all(" ".join(each) in loops for each in p.loops)]
+    record = {"schema": 1, "kind": "puzzles", "loops": loops,
+              "puzzles": [judge(puzzle, loops) for puzzle in known]}  # fmt: skip
+    write_json(path, record)
+    write_text(words.out / "puzzles.md", markdown(record))
+    print(words.out / "puzzles.md")
+
+
+if __name__ == "__main__":
+    main()

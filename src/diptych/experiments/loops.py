@@ -1,0 +1,186 @@
+"""The loops that the experiments measure, one a process.
+
+    python -m diptych.experiments.loops EXPERIMENT BACKEND      the measurement as JSON on stdout
+
+Processor seconds stand beside wall seconds: a busy machine stretches the latter alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from diptych import backend as backends
+from diptych.backend import Backend, Learner
+from diptych.blueprint import initial_weights, make_plan
+from diptych.config import load_config
+from diptych.data import load_dataset
+from diptych.data.batches import Batches
+from diptych.sampler import Engine, make_sampler
+from diptych.schedule import make_schedule
+
+READ_EVERY = 6
+Row = dict[str, Any]
+
+
+class Bench:
+    """A fresh `tiny` learner and its batches on a CPU."""
+
+    def __init__(self, name: str, *changes: str) -> None:
+        self.config = load_config("tiny", ["train.batch_size=32", *changes])
+        self.plan = make_plan(self.config)
+        self.backend: Backend = backends.load(name, "cpu")
+        self.weights = initial_weights(self.plan, 0)
+        self.learner: Learner = self.backend.learner(self.plan, self.weights, self.config.train, 0)
+        images = load_dataset("mnist-10k", image_size=self.config.data.image_size).images
+        self.batches = Batches(self.config, self.plan, images)
+        self.at = 0
+
+    def step(self) -> Any:
+        """One step; gives the loss as it comes."""
+        self.at += 1
+        return self.learner.step(self.batches.batch(self.at), 1e-3)[0]
+
+    def timed(self, what: str, work: Callable[[], Any], wait: bool = True) -> Row:
+        """Wall, processor and compiler seconds of `work`, and the kernels loaded after it."""
+        if wait:
+            self.backend.synchronize()
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        if wait:
+            self.backend.synchronize()
+        row: Row = {"what": what, "wall_s": time.perf_counter() - wall}
+        row["cpu_s"] = time.process_time() - cpu
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        row["compiler_s"] = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+        row["kernels"] = self.backend.counters().get("kernels")
+        return row
+
+    def engine(self) -> Engine:
+        """A sampling engine with the first weights."""
+        network = self.backend.network(self.plan, self.weights)
+        return Engine(self.backend, network, self.plan, make_schedule(self.config.diffusion))
+
+
+def timers(name: str) -> Row:
+    """Step times by a timer that does not wait, the loss read every sixth step; and that waits."""
+    bench = Bench(name)
+    for _ in range(READ_EVERY):
+        bench.backend.scalar(bench.step())
+    bench.backend.synchronize()
+
+    def hasty() -> None:
+        loss = bench.step()
+        if bench.at % READ_EVERY == 0:
+            bench.backend.scalar(loss)
+
+    unwaited = [bench.timed("step", hasty, wait=False) for _ in range(5 * READ_EVERY)]
+    bench.backend.synchronize()
+    waited = [bench.timed("step", bench.step) for _ in range(5 * READ_EVERY)]
+    return {"read_every": READ_EVERY, "unwaited": unwaited, "waited": waited}
+
+
+def kernels(name: str) -> Row:
+    """Steps, then things that a training meets later for the first time, each thrice."""
+    bench = Bench(name)
+    rows = [bench.timed("step", bench.step) for _ in range(4)]
+    small = Bench(name, "train.batch_size=5")
+    sampler, engine = make_sampler("ddim", 3), bench.engine()
+    for _ in range(3):
+        rows.append(bench.timed("smaller batch", small.step))
+    for _ in range(3):
+        rows.append(bench.timed("sampling", lambda: engine.draw(sampler, range(32), 0)))
+    rows += [bench.timed("step again", bench.step) for _ in range(3)]
+    return {"rows": rows}
+
+
+def memory(name: str, variant: str, steps: int = 24) -> Row:
+    """Memory and the lazy graph after each step of a loop that does or does not let work pile up.
+
+    Variants: `panel`, as the panel does it; `kept losses`, whose graphs nobody lets go, each step
+    waited for; `unread losses`, the same without waiting, read at every twelfth step; `lazy
+    average`, a second moving average that is never waited for, with only the loss being read.
+    """
+    bench = Bench(name)
+    raw = bench.learner.raw  # type: ignore[attr-defined]
+    average = dict(raw)
+    rows: list[Row] = []
+    kept: list[Any] = []
+    for _ in range(steps):
+        loss = _unstopped(bench) if variant.endswith("losses") else bench.step()
+        if variant == "lazy average":
+            average = {key: 0.998 * value + 0.002 * raw[key] for key, value in average.items()}
+            bench.backend.scalar(loss)
+        if variant.endswith("losses"):
+            kept.append(loss)
+        if variant == "unread losses" and len(kept) == 12:
+            kept = [bench.backend.scalar(each) for each in kept][:0]
+        if variant in ("panel", "kept losses"):
+            bench.backend.synchronize()
+        rows.append({"step": bench.at, "rss_mb": _resident(), **bench.backend.counters()})
+    del kept, average
+    result: Row = {"variant": variant, "rows": rows}
+    if name == "jittor":
+        gc.collect()
+        bench.backend.synchronize()
+        before = bench.backend.counters()["reserved_mb"]
+        sys.modules["jittor"].gc()
+        result |= {"held_mb": before, "held_after_gc_mb": bench.backend.counters()["reserved_mb"]}
+    return result
+
+
+def _unstopped(bench: Bench) -> Any:
+    """A step whose loss keeps its graph."""
+    bench.at += 1
+    loss = bench.learner.loss(bench.batches.batch(bench.at))
+    bench.learner.update(bench.learner.differentiate(loss), 1e-3)
+    return loss
+
+
+def _resident() -> float:
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+def sampling(name: str, variant: str, batches: int = 8) -> Row:
+    """Seconds of each sampled batch of 32 images, 5 DDIM steps.
+
+    Variants: `warm`, kernels in Jittor's cache; `cold`, an empty cache; `piled`, a chain that is
+    not submitted step by step.
+    """
+    bench = Bench(name)
+    if variant == "piled":
+        bench.backend.submit = lambda x: None  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        if variant == "cold" and name == "jittor":
+            (Path(folder) / "jit").mkdir()
+            sys.modules["jittor"].flags.cache_path = folder
+        engine, sampler = bench.engine(), make_sampler("ddim", 5)
+        rows = []
+        for k in range(batches):
+            images = range(32 * k, 32 * k + 32)
+            draw = partial(engine.draw, sampler, images, 0)
+            rows.append(bench.timed("batch", draw))
+    return {"variant": variant, "rows": rows}
+
+
+def main() -> None:
+    """Run one experiment and print its numbers."""
+    experiment, name, *rest = sys.argv[1:]
+    found = {"timers": timers, "kernels": kernels, "memory": memory, "sampling": sampling}
+    result = found[experiment](name, *rest)  # type: ignore[operator]
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

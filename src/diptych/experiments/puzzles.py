@@ -1,0 +1,239 @@
+"""The puzzles: what was seen, what would explain it, what must then be measured, and the verdict.
+
+Each takes the measurements of its loops (`diptych.experiments.loops`) and returns the numbers, a
+verdict, `holds`, `fails` or `open`, and one sentence made from the numbers. Times are processor
+seconds, which a busy machine does not stretch; wall seconds are named as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Found = dict[str, Any]
+Verdict = tuple[Found, str, str]
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """One hypothesis about one observation.
+
+    Attributes:
+        loops: the measurements that it needs, as words of `diptych.experiments.loops`.
+        judge: measurements in that order -> numbers, verdict, sentence.
+    """
+
+    key: str
+    title: str
+    seen: str
+    hypothesis: str
+    prediction: str
+    loops: tuple[tuple[str, ...], ...]
+    judge: Callable[[list[Found]], Verdict]
+
+
+SPIKES = "A Jittor step took 0.12 s, but now and then 0.6 to 0.7 s; a PyTorch step 0.16 s always."
+MEMORY = "On a GPU, Jittor held 15 GB throughout and PyTorch 10 GB, for the same training."
+SLOW_FIRST = (
+    "Jittor's first batches of 64 took about 43 s each, far longer than PyTorch's; after many "
+    "batches the time jumped down, to less than PyTorch's."
+)
+
+
+def hasty_timer(found: list[Found]) -> Verdict:
+    """Spikes of a timer that does not wait."""
+    numbers: Found = {}
+    for name, each in zip(("jittor", "torch"), found, strict=True):
+        every = each["read_every"]
+        unwaited = [row["cpu_s"] for row in each["unwaited"]]
+        waited = [row["cpu_s"] for row in each["waited"]]
+        reads = unwaited[every - 1 :: every]
+        others = [s for k, s in enumerate(unwaited) if (k + 1) % every]
+        numbers[name] = {
+            "unwaited_usual_s": median(others), "unwaited_reading_s": median(reads),
+            "waited_s": median(waited), "spike": median(reads) / median(others),
+            "waited_spread": max(waited) / median(waited),
+            "sum_ratio": sum(unwaited) / sum(waited), "read_every": every,
+        }  # fmt: skip
+    j, t = numbers["jittor"], numbers["torch"]
+    holds = j["spike"] > 3 and j["waited_spread"] < 2 and t["spike"] < 1.5
+    words = (
+        f"Timed without waiting, a Jittor step takes {_ms(j['unwaited_usual_s'])} and every "
+        f"{j['read_every']}th, which reads the loss, {_ms(j['unwaited_reading_s'])}; waited for, "
+        f"each takes {_ms(j['waited_s'])}, the longest {j['waited_spread']:.2f} times the median. "
+        f"PyTorch, eager on a CPU, shows a ratio of {t['spike']:.2f} without waiting."
+    )
+    return numbers, "holds" if holds else "fails", words
+
+
+def late_kernels(found: list[Found]) -> Verdict:
+    """Spikes at what a process meets for the first time."""
+    rows = found[0]["rows"]
+    kinds: Found = {}
+    for what in dict.fromkeys(row["what"] for row in rows):
+        own = [row for row in rows if row["what"] == what]
+        before = rows[rows.index(own[0]) - 1]["kernels"] if rows.index(own[0]) else 0
+        rest = median(row["cpu_s"] for row in own[1:])
+        kinds[what] = {
+            "first_s": own[0]["cpu_s"], "first_wall_s": own[0]["wall_s"], "usual_s": rest,
+            "usual_wall_s": median(row["wall_s"] for row in own[1:]),
+            "ratio": own[0]["cpu_s"] / rest, "new_kernels": own[0]["kernels"] - before,
+        }  # fmt: skip
+    new = [k for k in kinds.values() if k["new_kernels"]]
+    old = [k for k in kinds.values() if not k["new_kernels"]]
+    holds = kinds["step"]["ratio"] > 3 and all(k["ratio"] < 2 for k in old)
+    small, again = kinds["smaller batch"], kinds["step again"]
+    words = (
+        f"The first step loads {kinds['step']['new_kernels']:.0f} kernels, from the cache of "
+        f"earlier processes, and takes {kinds['step']['ratio']:.0f} times a usual one's processor "
+        f"time. The first sampling in between loads {kinds['sampling']['new_kernels']:.0f} more "
+        f"({_ms(kinds['sampling']['first_wall_s'])} by the clock, later "
+        f"{_ms(kinds['sampling']['usual_wall_s'])}). A smaller last batch loads "
+        f"{small['new_kernels']:.0f} and takes {small['ratio']:.2f} times its usual; a step after "
+        f"sampling {again['ratio']:.2f} times. So kernels explain a slow first time of each kind "
+        f"of work ({len(new)} of {len(kinds)} kinds here), not spikes that return."
+    )
+    return kinds, "holds" if holds else "fails", words
+
+
+def pile_up(found: list[Found]) -> Verdict:
+    """Memory of loops that let lazy work pile up, against one that does not."""
+    numbers: Found = {}
+    for each in found:
+        rows = each["rows"]
+        half = rows[len(rows) // 2 :]
+        numbers[each["variant"]] = {
+            "held_mb": median(row["reserved_mb"] for row in half),
+            "peak_rss_mb": max(row["rss_mb"] for row in rows),
+            "grown_mb": half[-1]["reserved_mb"] - half[0]["reserved_mb"],
+            "live_vars": max(row["live_vars"] for row in rows),
+        }  # fmt: skip
+    usual = numbers["panel"]
+    others = {name: n for name, n in numbers.items() if name != "panel"}
+    higher = [n for n in others.values() if n["held_mb"] > 1.25 * usual["held_mb"]]
+    settled = [n for n in higher if n["grown_mb"] < 0.1 * n["held_mb"]]
+    each_one = "; ".join(
+        f"{name}: {n['held_mb'] / usual['held_mb']:.2f} times the held memory, "
+        f"{n['grown_mb']:+.0f} MB over the second half of {len(found[0]['rows'])} steps, "
+        f"{n['live_vars'] / usual['live_vars']:.1f} times the live arrays"
+        for name, n in others.items()
+    )
+    words = (
+        f"The panel's loop holds {usual['held_mb']:.0f} MB and {usual['live_vars']:.0f} live "
+        f"arrays at most. Against it, {each_one}."
+    )
+    return numbers, "holds" if settled else "fails", words
+
+
+def allocator(found: list[Found]) -> Verdict:
+    """What Jittor's allocator keeps of what is free."""
+    held, left = found[0]["held_mb"], found[0]["held_after_gc_mb"]
+    numbers = {"held_mb": held, "held_after_gc_mb": left, "ratio": held / left}
+    words = (
+        f"After training, Jittor's allocator holds {held:.0f} MB, and {left:.0f} MB once its "
+        f"cache is emptied: {held / left:.2f} times what is in use between two steps. PyTorch "
+        f"keeps a cache on a GPU as well, and a GPU was not tried: whether 15 against 10 GB is two "
+        f"caches or two needs stays open."
+    )
+    return numbers, "holds" if held > 1.25 * left else "fails", words
+
+
+def first_batches(found: list[Found]) -> Verdict:
+    """Sampling batches in order, with kernels in the cache and without."""
+    numbers: Found = {}
+    for name, each in zip(("torch", "warm", "cold"), found, strict=True):
+        rows = each["rows"]
+        later = median(row["cpu_s"] for row in rows[1:])
+        wall = median(row["wall_s"] for row in rows[1:])
+        first = rows[0]
+        numbers[name] = {
+            "first_wall_s": first["wall_s"], "later_wall_s": wall,
+            "first_s": first["cpu_s"], "later_s": later, "compiler_s": first["compiler_s"],
+            "second_ratio": rows[1]["cpu_s"] / later,
+            "later_kernels": (rows[-1]["kernels"] or 0) - (first["kernels"] or 0),
+        }  # fmt: skip
+    warm, cold, torch = numbers["warm"], numbers["cold"], numbers["torch"]
+    holds = cold["compiler_s"] > 5 * cold["later_s"] and cold["second_ratio"] < 2
+    words = (
+        f"With an empty cache the first batch takes {_ms(cold['first_wall_s'])} by the clock, "
+        f"{_ms(cold['compiler_s'])} of the compiler's processor time in it, later ones "
+        f"{_ms(cold['later_wall_s'])}; with a filled one the first takes "
+        f"{_ms(warm['first_s'])} of processor time and later ones {_ms(warm['later_s'])} (PyTorch: "
+        f"{_ms(torch['first_s'])}, then {_ms(torch['later_s'])}). The second batch is as quick as "
+        f"all later ones ({cold['second_ratio']:.2f} times), and loads no kernel: compiling makes "
+        f"one batch slow, not many. A plateau of many slow batches needs another cause."
+    )
+    return numbers, "holds" if holds else "fails", words
+
+
+def piled_chain(found: list[Found]) -> Verdict:
+    """A sampling chain that is not submitted step by step."""
+    numbers: Found = {}
+    for name, each in zip(("submitted", "piled"), found, strict=True):
+        rows = each["rows"][1:]
+        numbers[name] = {"batch_s": median(row["cpu_s"] for row in rows)}
+        ratio = rows[-1]["cpu_s"] / rows[0]["cpu_s"]
+        numbers[name]["last_over_second"] = ratio
+    ratio = numbers["piled"]["batch_s"] / numbers["submitted"]["batch_s"]
+    numbers["ratio"] = ratio
+    words = (
+        f"A batch whose steps pile up until its end takes {ratio:.2f} times the processor time of "
+        f"one submitted step by step, and its last batch "
+        f"{numbers['piled']['last_over_second']:.2f} times its second: no jump after some batches."
+    )
+    jumps = numbers["piled"]["last_over_second"] < 0.7
+    return numbers, "holds" if jumps else "fails", words
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+PUZZLES = (
+    Puzzle(
+        "spikes-timer", "Step-time spikes: a timer that does not wait", SPIKES,
+        "Jittor puts work off until a value is read. A timer that does not wait for it sees "
+        "short steps, and the step that reads the loss carries the work of all before it.",
+        "Without waiting, steps that read are several times longer than the others, and the same "
+        "loop with waiting shows equal steps; PyTorch, eager on a CPU, shows neither.",
+        (("timers", "jittor"), ("timers", "torch")), hasty_timer,
+    ),
+    Puzzle(
+        "spikes-kernels", "Step-time spikes: kernels that are met late", SPIKES,
+        "Jittor compiles or loads kernels when work of a new kind is met.",
+        "Exactly the first time of each kind of work is slow, and the count of loaded kernels "
+        "grows there and nowhere else.",
+        (("kernels", "jittor"),), late_kernels,
+    ),
+    Puzzle(
+        "memory-pile-up", "15 GB against 10 GB: a pile-up of lazy work", MEMORY,
+        "Losses that nobody reads, or a moving average that nobody waits for, keep their graphs.",
+        "The memory of such a loop settles at a higher level than the panel's, as was seen.",
+        (("memory", "jittor", "panel"), ("memory", "jittor", "kept losses"),
+         ("memory", "jittor", "unread losses"), ("memory", "jittor", "lazy average")), pile_up,
+    ),
+    Puzzle(
+        "memory-allocator", "15 GB against 10 GB: what the allocator keeps", MEMORY,
+        "Jittor's allocator keeps freed memory for later, and the process looks larger than its "
+        "arrays.",
+        "Emptying the allocator's cache frees a good part of what is held.",
+        (("memory", "jittor", "panel"),), allocator,
+    ),
+    Puzzle(
+        "sampling-compile", "Slow first sampling batches: compiling", SLOW_FIRST,
+        "The first batch compiles the kernels of the network without gradients.",
+        "With an empty kernel cache the first batch is slow by the compiler's time and the second "
+        "is as quick as all later ones.",
+        (("sampling", "torch", "warm"), ("sampling", "jittor", "warm"),
+         ("sampling", "jittor", "cold")), first_batches,
+    ),
+    Puzzle(
+        "sampling-pile-up", "Slow first sampling batches: a chain that piles up", SLOW_FIRST,
+        "Sampling steps that are not submitted one by one pile up into one large graph, and its "
+        "cost falls once it has been met often.",
+        "Batches of a piled chain start slow and jump to a quicker time.",
+        (("sampling", "jittor", "warm"), ("sampling", "jittor", "piled")), piled_chain,
+    ),
+)  # fmt: skip

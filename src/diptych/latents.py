@@ -1,0 +1,105 @@
+"""Latents in a file: x_T of images, float32, and the level that they stand at.
+
+    latents.safetensors     `latents` (N, C, H, W), with the inversion's card in its metadata
+    latents.npz             the same array, and the card as text
+
+Any .npz or .npy with one float array of that shape is read as well; it says nothing of its level.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from diptych.errors import UserError
+from diptych.files import atomic_path, sha256_of
+from diptych.noise import Float32
+
+NAME = "latents"
+SUFFIXES = (".safetensors", ".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latents read from a file; `card` is of the inversion that made them, empty if unknown."""
+
+    x: Float32
+    name: str
+    sha256: str
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def write_latents(path: Path, x: Float32, card: dict[str, Any]) -> None:
+    """Write latents atomically, as safetensors or npz by the file's ending."""
+    text = json.dumps(card)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".npz":
+            with temporary.open("wb") as file:
+                np.savez(file, **{NAME: x, "card": np.array(text)})
+        else:
+            temporary.write_bytes(save({NAME: np.ascontiguousarray(x)}, metadata={"card": text}))
+
+
+def read_latents(source: str | Path, shape: tuple[int, int, int]) -> Latents:
+    """Latents of a file, or of a folder that `diptych encode` wrote.
+
+    Raises:
+        UserError: nothing there, damaged, not finite, or not latents of images of this shape.
+    """
+    path = Path(source)
+    if path.is_dir():
+        inside = [path / f"{NAME}{suffix}" for suffix in SUFFIXES]
+        path = next((p for p in inside if p.is_file()), path)
+    if not path.is_file():
+        raise UserError(f"{path}: no latents here; give a folder of `diptych encode`, or its file")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: latents are .safetensors, .npz or .npy")
+    x, card = _read(path)
+    if x.ndim != 4 or x.shape[1:] != shape or not len(x):
+        raise UserError(f"{path}: the latents are {x.shape}, this model needs (N, {_comma(shape)})")
+    if not np.isfinite(x).all():
+        raise UserError(f"{path}: the latents hold values that are not finite; encode them anew")
+    return Latents(np.ascontiguousarray(x, np.float32), path.name, sha256_of(path), card)
+
+
+def _comma(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    try:
+        if path.suffix == ".npy":
+            return _floats(path, np.load(path, allow_pickle=False)), {}
+        if path.suffix == ".npz":
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                name = NAME if NAME in found.files else found.files[0]
+                card = json.loads(str(found["card"])) if "card" in found.files else {}
+                return _floats(path, found[name]), card
+        with safe_open(path, framework="numpy") as tensors:
+            names = list(tensors.keys())
+            name = NAME if NAME in names else names[0]
+            card = json.loads((tensors.metadata() or {}).get("card", "{}"))
+            return _floats(path, tensors.get_tensor(name)), card
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        IndexError,
+        EOFError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable latents ({reason}); encode them anew") from error
+
+
+def _floats(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UserError(f"{path}: the latents are {x.dtype}; expected float32")
+    return x

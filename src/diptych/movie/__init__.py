@@ -1,0 +1,22 @@
+"""Pictures of a trajectory: animations written frame by frame, and progressive strips."""
+
+from __future__ import annotations
+
+from diptych.movie.gif import gif, indices, palette
+from diptych.movie.mp4 import mp4
+from diptych.movie.record import FORMATS, Movie, record
+from diptych.movie.strip import Strip, StripRecorder
+from diptych.movie.webp import webp
+
+__all__ = [
+    "FORMATS",
+    "Movie",
+    "Strip",
+    "StripRecorder",
+    "gif",
+    "indices",
+    "mp4",
+    "palette",
+    "record",
+    "webp",
+]

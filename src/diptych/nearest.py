@@ -1,0 +1,194 @@
+"""Each sample beside the training images nearest to it: is it new, or was it learnt by heart?
+
+    pixels      d(a, b) = sqrt(sum over pixels of ((a - b) / 255)^2)
+    features    d(a, b) = |f(a) - f(b)|, f the classifier of the data set (mnist, fashion_mnist)
+
+Pixel distances are computed in whole numbers, so that equal images have distance 0 exactly. Where
+training mirrored its images, so does the search. Distances in pixels say little about images that
+are shifted by a pixel; the features forgive that, but know only digits and clothes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.backend import Backend
+from diptych.config import Config
+from diptych.data import Dataset, load_dataset
+from diptych.errors import UserError
+from diptych.pictures import Pixels
+from diptych.sheet import save_sheet
+
+ENTRIES = 2**22  # of a block's table of distances, at most
+ROWS = 10
+METRICS = ("pixels", "features")
+Float64 = npt.NDArray[np.float64]
+Distances = Callable[[Pixels], Float64]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What is searched: the training images, how many neighbours, and by which distance."""
+
+    data: Dataset
+    count: int = 5
+    by: str = "pixels"
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """Neighbours of N samples, the nearest first.
+
+    Attributes:
+        index: (N, k) int64, of the training set.
+        distance: (N, k) float64.
+    """
+
+    index: npt.NDArray[np.int64]
+    distance: Float64
+
+
+def make_nearest(
+    config: Config, count: int = 5, by: str = "pixels", data_dir: Path | None = None
+) -> Nearest:
+    """The search among the images that a model was trained on.
+
+    Raises:
+        UserError: an unknown distance, no features for this data, or images that are not here.
+    """
+    if by not in METRICS:
+        raise UserError(f"--nearest-by is '{by}'; neighbours are found by pixels or features")
+    if not 1 <= count <= 20:
+        raise UserError(f"--neighbours is {count}; it must be 1 to 20")
+    data = load_dataset(
+        config.data.source,
+        config.data.split,
+        image_size=config.data.image_size,
+        data_dir=data_dir,
+    )
+    known = _features_of(data.name) is not None and data.images.shape[1:] == (1, 28, 28)
+    if by == "features" and not known:
+        raise UserError(
+            f"there is no classifier of {data.name} at {config.data.image_size}x"
+            f"{config.data.image_size}; use --nearest-by pixels"
+        )
+    return Nearest(data, count, by, config.data.random_flip)
+
+
+def _features_of(name: str) -> str | None:
+    return {"mnist": "mnist", "mnist-10k": "mnist", "fashion_mnist": "fashion_mnist"}.get(name)
+
+
+def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
+    """The nearest training images of samples (N, C, H, W) uint8.
+
+    Args:
+        nearest: the search.
+        samples: as drawn.
+        backend: computes the features; not asked for pixels.
+    """
+    distances = by_pixels(samples) if nearest.by == "pixels" else _by_features(
+        samples, _extractor(nearest, backend))  # fmt: skip
+    index = np.zeros((len(samples), 0), np.int64)
+    found = np.zeros((len(samples), 0))
+    for first, block in _blocks(nearest, max(256, ENTRIES // len(samples))):
+        squared = distances(block)
+        numbers = np.arange(first, first + len(block))
+        index = np.concatenate([index, np.broadcast_to(numbers, squared.shape)], axis=1)
+        found = np.concatenate([found, squared], axis=1)
+        order = np.argsort(found, axis=1, kind="stable")
+        order = _first_of_each(index, order, nearest.count) if nearest.mirrored else order
+        order = order[:, : nearest.count]
+        index = np.take_along_axis(index, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+    return Found(index, np.sqrt(found))
+
+
+def _blocks(nearest: Nearest, size: int) -> Iterator[tuple[int, Pixels]]:
+    images = nearest.data.images
+    for mirrored in (False, True)[: 1 + nearest.mirrored]:
+        for first in range(0, len(images), size):
+            block = images[first : first + size]
+            yield first, block[..., ::-1] if mirrored else block
+
+
+def _first_of_each(
+    index: npt.NDArray[np.int64], order: npt.NDArray[np.int64], count: int
+) -> npt.NDArray[np.int64]:
+    """The order with the farther of an image and its mirror image put last."""
+    kept = np.empty((len(order), min(count, order.shape[1])), np.int64)
+    for row, places in enumerate(order):
+        _, firsts = np.unique(index[row, places], return_index=True)
+        best = places[np.sort(firsts)]
+        kept[row] = np.concatenate([best, places])[: kept.shape[1]]
+    return kept
+
+
+def by_pixels(samples: Pixels) -> Distances:
+    """Squared distances (N, M) to a block of M images; exact, as sums of whole numbers."""
+    rows = samples.reshape(len(samples), -1).astype(np.float64)
+    norms = np.einsum("ij,ij->i", rows, rows)
+
+    def to(block: Pixels) -> Float64:
+        others = block.reshape(len(block), -1).astype(np.float64)
+        squared: Float64 = rows @ others.T
+        squared *= -2.0
+        squared += norms[:, None]
+        squared += np.einsum("ij,ij->i", others, others)
+        squared /= 255.0**2
+        return squared
+
+    return to
+
+
+def _by_features(samples: Pixels, features: Callable[[Pixels], Float64]) -> Distances:
+    rows = features(samples)
+
+    def to(block: Pixels) -> Float64:
+        others = features(block)
+        return np.stack([((others - row) ** 2).sum(axis=1) for row in rows])
+
+    return to
+
+
+def _extractor(nearest: Nearest, backend: Backend) -> Callable[[Pixels], Float64]:
+    from diptych.features import open_extractor
+
+    network = open_extractor(str(_features_of(nearest.data.name)), backend.name, backend.device)
+
+    def features(images: Pixels) -> Float64:
+        prepared = np.ascontiguousarray(images, np.float32) / np.float32(255)
+        return network(prepared).pool.astype(np.float64)
+
+    return features
+
+
+def save_nearest(out: Path, nearest: Nearest, found: Found, samples: Pixels) -> dict[str, Any]:
+    """Write `nearest.png`: the first samples, each followed by its neighbours; gives the record."""
+    shown = samples[:ROWS]
+    cells = [
+        np.stack([sample, *nearest.data.images[index]])
+        for sample, index in zip(shown, found.index, strict=False)
+    ]
+    words = [["sample", *(f"{d:.2f}" for d in row)] for row in found.distance[: len(shown)]]
+    top = ["", *(f"nearest {k + 1}" for k in range(nearest.count))]
+    left = [str(i) for i in range(len(shown))]
+    save_sheet(out / "nearest.png", np.stack(cells), top=top, left=left, under=words)
+    return {
+        "data": nearest.data.name,
+        "split": nearest.data.split,
+        "data_sha256": nearest.data.sha256,
+        "images": len(nearest.data.images),
+        "mirrored": nearest.mirrored,
+        "by": nearest.by,
+        "distance": "L2 of pixels / 255" if nearest.by == "pixels" else "L2 of features",
+        "index": found.index.tolist(),
+        "distances": found.distance.tolist(),
+    }

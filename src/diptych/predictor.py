@@ -1,0 +1,139 @@
+"""A network's answer as a `denoise`: told the time and the class, guided, and read as eps.
+
+    out = (1 - w) network(x, t, no class) + w network(x, t, class)
+
+w = 0 and w = 1 take one evaluation of each image, any other w two: both in one call, of a batch of
+twice the size. Guiding eps, x0 or v is the same, as each is an affine function of the others with
+coefficients of x and t alone, and the weights of the two answers add up to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.backend import Backend
+from diptych.blueprint import Plan, time_embedding
+from diptych.conditioning import Classes, choose_classes, class_rows, labels_of
+from diptych.errors import UserError
+from diptych.noise import Float32
+from diptych.process import x0_from_eps
+from diptych.schedule import Level, Schedule
+from diptych.solvers import Denoiser, from_v, from_x0
+from diptych.solvers.wrappers import image_of
+
+Denoise = Callable[[Any, Level], Any]
+Observer = Callable[[int, Level, Any], None]
+"""Called after each step with (k, the level reached, the images there)."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network on a panel."""
+
+    backend: Backend
+    network: Any
+    plan: Plan
+
+    def denoise(
+        self, classes: Classes | None, guidance: float | None, images: Sequence[int]
+    ) -> Denoise:
+        """Predicted noise of images whose rows have these indices.
+
+        Args:
+            classes: image i gets class i mod n; None: no class.
+            guidance: w; 1 where it is None.
+            images: the images' indices; needed where there are classes.
+        """
+        rows = self.rows(classes, guidance, images)
+
+        def predict(x: Any, level: Level) -> Any:
+            # All rows share one timestep, so its embedding is one row.
+            embedding = self.backend.array(time_embedding([level.t], self.plan.ch))
+            if rows is None:
+                return self.backend.predict(self.network, x, embedding)
+            if classes is None or guidance is None or guidance in (0.0, 1.0):
+                return self.backend.predict(self.network, x, embedding, rows)
+            both: Any = self.backend.predict(self.network, self.backend.twice(x), embedding, rows)
+            count = x.shape[0]
+            return (1.0 - guidance) * both[:count] + guidance * both[count:]
+
+        if self.plan.objective == "eps":
+            return predict
+        made: Denoise = (from_x0 if self.plan.objective == "x0" else from_v)(predict)
+        return made
+
+    def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
+        """What a call tells the network of classes; None of a network that has none.
+
+        One row for all images where no class is told, else a row for each; where both are asked
+        for, first those without and then those with.
+        """
+        count = self.plan.num_classes
+        if not count:
+            return None
+        labels: npt.ArrayLike = [count]
+        if classes is not None and guidance != 0.0:
+            given = labels_of(classes, images)
+            plain = guidance in (None, 1.0)
+            labels = given if plain else np.concatenate([np.full(len(given), count), given])
+        return self.backend.array(class_rows(labels, count))
+
+    def predict(
+        self, x: Float32, t: npt.NDArray[Any], classes: npt.ArrayLike | None, schedule: Schedule
+    ) -> Float32:
+        """Predicted noise of host images, each at a timestep of its own; see `Model.predict`."""
+        count, put = self.plan.num_classes, self.backend.array
+        given = [put(x), put(time_embedding(t, self.plan.ch))]
+        if classes is not None and not count:
+            choose_classes([], None, count)  # refuses
+        if count:
+            labels = np.full(len(x), count) if classes is None else np.asarray(classes)
+            check_integers("classes", labels, len(x), count + 1)
+            given.append(put(class_rows(labels, count)))
+        out = self.backend.numpy(self.backend.predict(self.network, *given))
+        alpha, sigma = (
+            table[t].astype(np.float32)[:, None, None, None]
+            for table in (schedule.alpha, schedule.sigma)
+        )
+        if self.plan.objective == "x0":
+            out = (x - alpha * out) / sigma
+        elif self.plan.objective == "v":
+            out = sigma * x + alpha * out
+        return out
+
+
+def check_integers(name: str, values: npt.NDArray[Any], count: int, end: int) -> None:
+    """Raises UserError where it is not `count` integers in 0 .. end - 1."""
+    if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
+        raise UserError(f"predict: {name} must be {count} integers, one for each image")
+    if count and not (values.min() >= 0 and values.max() < end):
+        raise UserError(f"predict: {name} must be in 0 .. {end - 1}")
+
+
+def watched(
+    denoise: Denoise, predicted: Observer, observe: Observer | None
+) -> tuple[Denoise, Observer]:
+    """A `denoise` whose last answer is shown, as an image, after each step."""
+    last: list[Callable[[], Any]] = []
+
+    def eps(x: Any, level: Level) -> Any:
+        found = denoise(x, level)
+        last[:] = [lambda: x0_from_eps(x, found, level)]
+        return found
+
+    def image(x: Any, level: Level) -> Any:
+        found = image_of(denoise, x, level)
+        last[:] = [lambda: found]
+        return found
+
+    def both(k: int, level: Level, x: Any) -> None:
+        if observe is not None:
+            observe(k, level, x)
+        predicted(k, level, last[0]())
+
+    return Denoiser(eps, image), both

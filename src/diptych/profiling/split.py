@@ -1,0 +1,183 @@
+"""One training step in phases, each waited for at both ends, beside the same step unsplit.
+
+    data       making the batch (in training a thread does it while the step before computes)
+    to_device  placing the batch's arrays; measured apart, by placing them once more, and taken off
+               `forward`, which contains it
+    forward    noising, network, loss        backward  gradients of all weights
+    optimizer  clipping and Adam             ema       the moving average
+    compile    compiling and loading kernels during warm-up: seconds in all, not a step's
+
+Waiting at every boundary costs time itself, and in Jittor it also keeps operators from being
+fused across one. So every second step is left whole, and the ratio of the two, pair by pair, is
+stated with its interval: the phases are exact only as far as that ratio is near 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psutil
+from scipy.stats import binom
+
+from diptych.backend import Backend, Batch, Learner
+from diptych.data.batches import Batches
+
+PHASES = ("data", "to_device", "forward", "backward", "optimizer", "ema")
+ARRAYS = ("x0", "alpha", "sigma", "embedding", "eps")
+FIRST, WARM = 5, 2
+NOTES = {
+    "data": "made in the caller's thread here; in training by a thread, while a step computes",
+    "to_device": "measured apart, by placing the arrays once more; taken off forward",
+    "compile": "seconds in all, over the warm-up: the first steps above a usual one",
+}
+FUSED = "inside the optimizer's one pass over the weights"
+
+
+@dataclass
+class _Clock:
+    """Seconds of each phase of one step; `mark` ends a phase."""
+
+    wait: Callable[[], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.wait()
+        self.last = time.perf_counter()
+
+    def mark(self, phase: str) -> None:
+        self.wait()
+        now = time.perf_counter()
+        self.seconds[phase] = now - self.last
+        self.last = time.perf_counter()
+
+
+def split_step(
+    backend: Backend, learner: Learner, make: Callable[[], Batch], lr: float
+) -> dict[str, float]:
+    """Seconds of each phase of one optimizer step; `ema` is absent where it is fused."""
+    clock = _Clock(backend.synchronize)
+    batch = make()
+    clock.mark("data")
+    arrays = [getattr(batch, name) for name in ARRAYS] + list(batch.masks or ())
+    placed = [backend.array(values) for values in arrays if values is not None]
+    clock.mark("to_device")
+    del placed
+    loss = learner.loss(batch)
+    clock.mark("forward")
+    gradients = learner.differentiate(loss)
+    clock.mark("backward")
+    learner.update(gradients, lr, clock.mark)
+    seconds = clock.seconds
+    seconds["forward"] = max(0.0, seconds["forward"] - seconds["to_device"])
+    return seconds
+
+
+def whole_step(backend: Backend, learner: Learner, batch: Batch, lr: float) -> float:
+    """Seconds of the same step left whole, waited for at its two ends."""
+    backend.synchronize()
+    began = time.perf_counter()
+    learner.step(batch, lr)
+    backend.synchronize()
+    return time.perf_counter() - began
+
+
+def profile(
+    backend: Backend, learner: Learner, batches: Batches, steps: int, lr: float, first: int = 1
+) -> dict[str, Any]:
+    """Run `steps` split and as many whole steps, in turns, after a warm-up.
+
+    Args:
+        first: the 1-based step whose batch is the first.
+
+    Returns:
+        The record's part that was measured: see docs/profiling.md.
+    """
+    began = time.perf_counter()
+    step = first
+
+    def make() -> Batch:
+        nonlocal step
+        step += 1
+        return batches.batch(step - 1)
+
+    before = backend.counters().get("kernels", 0.0)
+    firsts = [whole_step(backend, learner, make(), lr) for _ in range(FIRST)]
+    warm = [sum(split_step(backend, learner, make, lr).values()) for _ in range(WARM)]
+    kernels = backend.counters().get("kernels", 0.0) - before
+    timeline: list[dict[str, Any]] = []
+    whole: list[float] = []
+    memory = [_memory(backend, 0, began)]
+    for pair in range(steps):
+        for split in (True, False) if pair % 2 == 0 else (False, True):
+            if split:
+                timeline.append({"step": step, **split_step(backend, learner, make, lr)})
+            else:
+                whole.append(whole_step(backend, learner, make(), lr))
+        memory.append(_memory(backend, step - 1, began))
+    usual = float(np.median(whole))
+    compiled = sum(max(0.0, s - usual) for s in firsts + warm)
+    split_s = [_total(row) for row in timeline]
+    return {
+        "steps": steps,
+        "phases": _phases(timeline, compiled, int(kernels)),
+        "split": _spread(split_s),
+        "unsplit": _spread(whole),
+        "overhead": overhead(split_s, whole),
+        "first_steps_s": firsts,
+        "memory": memory,
+        "timeline": timeline,
+    }
+
+
+def overhead(split: list[float], whole: list[float]) -> dict[str, float | None]:
+    """The median of split / whole over the pairs, and its 95 % interval from order statistics.
+
+    `low` and `high` are None for fewer than six pairs, which cannot have such an interval.
+    """
+    ratios = sorted(s / w for s, w in zip(split, whole, strict=True))
+    cut = int(binom.ppf(0.025, len(ratios), 0.5))
+    found: dict[str, float | None] = {"ratio": float(np.median(ratios)), "low": None, "high": None}
+    if cut >= 1:
+        found |= {"low": ratios[cut - 1], "high": ratios[-cut]}
+    return found
+
+
+def _total(row: dict[str, Any]) -> float:
+    """A split step's seconds as an unsplit one has them: no data, and one placing, not two."""
+    return float(sum(row.get(name, 0.0) for name in PHASES if name != "data"))
+
+
+def _phases(rows: list[dict[str, Any]], compiled: float, kernels: int) -> list[dict[str, Any]]:
+    total = float(np.median([_total(row) for row in rows]))
+    found: list[dict[str, Any]] = []
+    for name in PHASES:
+        values = [row[name] for row in rows if name in row]
+        phase: dict[str, Any] = {"name": name, "median_s": None, "p5_s": None, "p95_s": None}
+        if values:
+            phase |= _spread(values)
+        share = phase["median_s"] / total if values and name != "data" else None
+        note = NOTES.get(name, "" if values else FUSED)
+        found.append({**phase, "share": share, "note": note})
+    note = f"{NOTES['compile']}; {kernels} kernels loaded" if kernels else NOTES["compile"]
+    last = {"name": "compile", "median_s": compiled, "p5_s": None, "p95_s": None}
+    return [*found, {**last, "share": None, "note": note}]
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(values, (5, 50, 95))
+    return {"median_s": float(middle), "p5_s": float(low), "p95_s": float(high)}
+
+
+def _memory(backend: Backend, step: int, began: float) -> dict[str, Any]:
+    counted = backend.counters()
+    keys = ("allocated_mb", "reserved_mb", "live_vars", "live_ops")
+    return {
+        "step": step,
+        "seconds": time.perf_counter() - began,
+        "rss_mb": psutil.Process().memory_info().rss / 2**20,
+        **{key: counted.get(key) for key in keys},
+    }

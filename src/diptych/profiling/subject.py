@@ -1,0 +1,85 @@
+"""What is profiled: a run from its last checkpoint, or a preset from fresh weights."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych import backend as backends
+from diptych import checkpoint
+from diptych.blueprint import initial_weights, make_plan
+from diptych.config import load_config
+from diptych.data import load_dataset
+from diptych.data.batches import Batches
+from diptych.environment import environment
+from diptych.errors import UserError
+from diptych.files import read_json
+from diptych.profiling.split import profile
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to profile.
+
+    Attributes:
+        source: a run folder, a preset's name or a YAML file.
+        backend: None: the run's own; torch for a preset.
+        steps: split steps; as many whole ones are run besides.
+    """
+
+    source: str
+    backend: str | None = None
+    device: str = "auto"
+    steps: int = 20
+    overrides: tuple[str, ...] = ()
+    data: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"--steps is {self.steps}; it must be 1 or more")
+
+
+def run_profile(request: Request) -> dict[str, Any]:
+    """Profile in this process; gives the record.
+
+    The run itself is only read: its weights are trained on in memory, and forgotten.
+
+    Raises:
+        UserError: an unknown source or backend, or data that is not there.
+    """
+    run = Path(request.source)
+    is_run = (run / "config.yaml").is_file()
+    if is_run and request.overrides:
+        raise UserError(f"{run}: a run has its settings; --set is for presets")
+    config = load_config(
+        str(run / "config.yaml") if is_run else request.source, list(request.overrides)
+    )
+    own = read_json(run / "environment.json").get("backend") if is_run else None
+    data = config.data
+    dataset = load_dataset(
+        data.source, data.split, image_size=data.image_size, data_dir=request.data
+    )
+    backend = backends.load(request.backend or own or "torch", request.device)
+    plan = make_plan(config)
+    learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
+    found = checkpoint.all_checkpoints(run) if is_run else []
+    first = 1
+    if found:
+        state = checkpoint.load_state(found[-1], plan)
+        learner.restore(state)
+        first = state.step + 1
+    batches = Batches(config, plan, dataset.images)
+    record = {
+        "schema": 1,
+        "kind": "profile",
+        "time": time.time(),
+        "backend": backend.name,
+        "environment": environment(backend),
+        "config_identity": config.identity(),
+        "preset": run.resolve().name if is_run else request.source,
+        "first_step": first,
+        "batch_size": config.train.batch_size,
+    }
+    return record | profile(backend, learner, batches, request.steps, config.train.lr, first)

@@ -1,0 +1,176 @@
+"""Why a step was slow: a cause for each outlier, from what was recorded beside it, or none.
+
+    wall     time from the end of the step before to this one's end; what is done between two
+             steps (a checkpoint, a grid) lies in it. Older records lack it: data wait + compute
+    outlier  wall > k * the run's median
+    excess   wall - median; each possible cause explains some seconds of it, and the largest is
+             the cause if it explains half or more. Else the step is 'unexplained'
+
+Causes and what speaks for them, each above its own median over the run:
+    data          the wait for the batch
+    checkpoint, grid, flush, histograms, gc   events that overlap; a flush reads the waiting
+                  losses, with the work that a lazy framework had put off until then
+    compile       kernels that the process had not loaded before the step
+    first step    of a process, where no kernel is counted: allocation and warm-up
+    neighbours    a computing thread was ready and had no processor, while other processes took
+                  a tenth of a core or more;  scheduling: the same without such processes
+    steal         the hypervisor's other guests
+    memory        time inside the kernel, with page faults
+Seconds of two causes may overlap; nothing is summed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.files import read_json
+from diptych.records import read_rows
+from diptych.watch import read_events, read_resources
+
+HALF = 0.5
+NEIGHBOURS_PERCENT = 10.0
+COMPILER_S = 0.5
+INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
+
+Row = dict[str, Any]
+
+
+def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
+    """Each step slower than `k` medians with its cause.
+
+    Returns:
+        k, median_s, steps (timed ones), outliers: [{step, seconds, excess_s, cause, share,
+        causes: {cause: seconds}}], by_cause: {cause: {steps, excess_s}}, unexplained: a number,
+        evidence: which records there were.
+
+    Raises:
+        UserError: no run, no timed step, or k of 1 or less.
+    """
+    if k <= 1:
+        raise UserError(f"a slow step takes more than one median; {k:g} is not above 1")
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{run}: not a run folder: metrics.jsonl missing")
+    rows = [row for row in read_rows(path) if row.get("synced") and "compute_s" in row]
+    if not rows:
+        raise UserError(f"{path}: no step was timed")
+    records = _Records(run, rows)
+    walls = np.array([records.wall(i) for i in range(len(rows))])
+    median = float(np.median(walls))
+    outliers = [
+        _outlier(records, i, float(walls[i]), median) for i in np.flatnonzero(walls > k * median)
+    ]
+    by_cause: dict[str, dict[str, Any]] = {}
+    for each in outliers:
+        sums = by_cause.setdefault(each["cause"], {"steps": 0, "excess_s": 0.0})
+        sums["steps"] += 1
+        sums["excess_s"] += each["excess_s"]
+    return {
+        "k": k,
+        "median_s": median,
+        "steps": len(rows),
+        "outliers": outliers,
+        "by_cause": by_cause,
+        "unexplained": by_cause.get("unexplained", {"steps": 0})["steps"],
+        "evidence": records.evidence(),
+    }
+
+
+def _outlier(records: _Records, i: int, wall: float, median: float) -> Row:
+    excess = wall - median
+    causes = {name: s for name, s in records.causes(i, wall, excess).items() if s > 0}
+    name, seconds = max(causes.items(), key=lambda c: c[1], default=("unexplained", 0.0))
+    share = min(1.0, seconds / excess)
+    if share < HALF:
+        name = "unexplained"
+    step = int(records.rows[i]["step"])
+    return {"step": step, "seconds": wall, "excess_s": excess, "cause": name, "share": share,
+            "causes": causes}  # fmt: skip
+
+
+class _Records:
+    """All that a run wrote down about its time."""
+
+    def __init__(self, run: Path, rows: list[Row]) -> None:
+        self.rows = rows
+        self.events, self.resources = read_events(run), read_resources(run)
+        self.times = [row["time"] for row in self.resources]
+        environment = run / "environment.json"
+        starts = read_json(environment).get("starts", []) if environment.is_file() else []
+        self.first = {1, *(start["step"] + 1 for start in starts if "step" in start)}
+        self.usual = {
+            key: float(np.median([row[key] for row in rows if row.get(key) is not None] or [0.0]))
+            for key in ("data_s", "compute_s", "queue_s", "system_s", "page_faults")
+        }
+        self.steal = float(np.median([r.get("steal_percent", 0.0) for r in self.resources] or [0]))
+
+    def evidence(self) -> list[str]:
+        """Which records there are."""
+        keys = [key for key in ("ended", "queue_s") if any(key in row for row in self.rows)]
+        files = {"resources": self.resources, "events": self.events}
+        return keys + [name for name, found in files.items() if found]
+
+    def began(self, i: int) -> float | None:
+        """When the step before ended; None where that is not recorded, or was another process."""
+        row, before = self.rows[i], self.rows[i - 1] if i else {}
+        consecutive = before.get("step") == row["step"] - 1 and row["step"] not in self.first
+        return before.get("ended") if consecutive and "ended" in row else None
+
+    def wall(self, i: int) -> float:
+        """Seconds of a step, see the module."""
+        row, began = self.rows[i], self.began(i)
+        computed = float(row["data_s"] + row["compute_s"])
+        return computed if began is None else max(computed, row["ended"] - began)
+
+    def causes(self, i: int, wall: float, excess: float) -> dict[str, float]:
+        """Seconds that each possible cause explains."""
+        row = self.rows[i]
+        queued = self._above(row, "queue_s")
+        found = {"data": self._above(row, "data_s")}
+        if "ended" in row:
+            began = row["ended"] - wall
+            found |= self._interruptions(began, row["ended"])
+            found["compile"] = self._compiled(began, row, queued)
+            near = self._near(began, row["ended"])
+            others = max((r.get("others_percent", 0.0) for r in near), default=0.0)
+            found["neighbours" if others >= NEIGHBOURS_PERCENT else "scheduling"] = queued
+            stolen = max((r.get("steal_percent", 0.0) for r in near), default=0.0) - self.steal
+            found["steal"] = stolen / 100 * wall
+        if row.get("page_faults", 0) > 2 * self.usual["page_faults"]:
+            found["memory"] = self._above(row, "system_s")
+        if row["step"] in self.first and not found.get("compile"):
+            found["first step"] = max(0.0, self._above(row, "compute_s") - queued)
+        return found
+
+    def _above(self, row: Row, key: str) -> float:
+        return max(0.0, float(row.get(key) or 0.0) - self.usual[key])
+
+    def _interruptions(self, began: float, ended: float) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for event in self.events:
+            overlap = min(ended, event["time"] + event["seconds"]) - max(began, event["time"])
+            if event["kind"] in INTERRUPTIONS and overlap > 0:
+                found[event["kind"]] = found.get(event["kind"], 0.0) + overlap
+        return found
+
+    def _compiled(self, began: float, row: Row, queued: float) -> float:
+        """The excess of a step that loaded new kernels; its waits in a queue are not the compiler's
+        unless a compiler ran."""
+        seconds = sum(
+            e["seconds"] for e in self.events
+            if e["kind"] == "compile" and began - 1e-3 <= e["time"] < row["ended"]
+        )  # fmt: skip
+        if row.get("children_s", 0.0) < COMPILER_S:
+            seconds -= queued
+        return float(max(0.0, seconds))
+
+    def _near(self, began: float, ended: float) -> list[Row]:
+        """Resource rows whose second overlaps the step's time."""
+        first = bisect_left(self.times, began)
+        last = bisect_left(self.times, ended) + 1
+        return self.resources[first:last]

@@ -1,0 +1,69 @@
+"""Seconds of each sampled batch of a run, in order, and the kernels loaded after each.
+
+    python -m diptych.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out FILE
+
+The first batches hold what a process does once: compiling or loading kernels, allocating.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from diptych.files import write_json
+from diptych.model import Model, load
+from diptych.sampler import make_sampler
+
+SIZE = 64
+
+
+def time_batches(model: Model, steps: int, batches: int, size: int = SIZE) -> dict[str, Any]:
+    """Draw `batches` batches of `size` images with DDIM, each waited for at both ends.
+
+    Returns:
+        seconds of each, first_s, rest_median_s (of the second half), kernels after each or None.
+    """
+    backend = model.engine.backend
+    sampler = make_sampler("ddim", steps, timesteps=model.engine.schedule.timesteps)
+    seconds, kernels = [], []
+    for batch in range(batches):
+        backend.synchronize()
+        began = time.perf_counter()
+        model.engine.draw(sampler, range(batch * size, (batch + 1) * size), 0)
+        backend.synchronize()
+        seconds.append(time.perf_counter() - began)
+        kernels.append(backend.counters().get("kernels"))
+    return {
+        "schema": 1,
+        "kind": "batch_times",
+        "backend": backend.name,
+        "device": backend.device,
+        "solver": "ddim",
+        "steps": steps,
+        "batch": size,
+        "seconds": seconds,
+        "first_s": seconds[0],
+        "rest_median_s": median(seconds[len(seconds) // 2 :]),
+        "kernels": kernels if kernels[0] is not None else None,
+    }
+
+
+def main() -> None:
+    """The command in the module's first lines."""
+    parser = argparse.ArgumentParser(prog="python -m diptych.reproduce.batches")
+    parser.add_argument("run")
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--out", type=Path, required=True)
+    words = parser.parse_args()
+    model = load(words.run, words.backend, device=words.device)
+    write_json(words.out, time_batches(model, words.steps, words.batches))
+
+
+if __name__ == "__main__":
+    main()

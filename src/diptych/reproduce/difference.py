@@ -1,0 +1,67 @@
+"""Two sample folders and how far they are apart, as one picture and its numbers.
+
+    python -m diptych.reproduce.difference SAMPLES_A SAMPLES_B
+
+Writes difference.png (grid A, grid B, |A - B| as grey levels from white) and difference.json here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.files import write_json
+from diptych.pictures import Pixels, grid, read_png, save_png
+
+GAP = 8
+SHOWN = 64
+
+
+def difference(a: Pixels, b: Pixels) -> tuple[Pixels, dict[str, Any]]:
+    """The picture (C, H, W) and the numbers of two sets (N, C, H, W), uint8.
+
+    Raises:
+        UserError: sets of different shapes.
+    """
+    if a.shape != b.shape:
+        raise UserError(f"the two sample sets have shapes {a.shape} and {b.shape}; draw them alike")
+    gap = np.abs(a.astype(np.int16) - b.astype(np.int16))
+    inverted = (255 - gap).astype(np.uint8)
+    sheets = [grid(images[:SHOWN], columns=8) for images in (a, b, inverted)]
+    between = np.full((*sheets[0].shape[:2], GAP), 255, np.uint8)
+    picture = np.concatenate([sheets[0], between, sheets[1], between, sheets[2]], axis=2)
+    numbers = {
+        "schema": 1,
+        "kind": "difference",
+        "images": len(a),
+        "images_equal": int(np.count_nonzero(~gap.reshape(len(gap), -1).any(axis=1))),
+        "values": int(gap.size),
+        "values_differing": int(np.count_nonzero(gap)),
+        "mean_levels": float(gap.mean()),
+        "max_levels": int(gap.max()),
+    }
+    return picture, numbers
+
+
+def read_set(folder: Path) -> Pixels:
+    """All numbered images of a sample folder, (N, C, H, W)."""
+    paths = sorted(path for path in folder.glob("[0-9]*.png") if path.stem.isdigit())
+    if not paths:
+        raise UserError(f"{folder}: holds no images; give a folder of `diptych sample`")
+    return np.stack([read_png(path) for path in paths])
+
+
+def main() -> None:
+    """The command in the module's first lines."""
+    first, second = (Path(word) for word in sys.argv[1:3])
+    picture, numbers = difference(read_set(first), read_set(second))
+    save_png(Path("difference.png"), picture, scale=2)
+    write_json(Path("difference.json"), numbers)
+
+
+if __name__ == "__main__":
+    main()

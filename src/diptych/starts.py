@@ -1,0 +1,165 @@
+"""Where a trajectory starts, if not at its own keyed noise: latents, points between them, images.
+
+    latents          decoded: the inverse of `diptych encode`
+    interpolation    noises on the arcs between two or more of them (slerp)
+    images           SDEdit: noised to a level, and the solver goes on from there
+
+SDEdit's noise is the one that image i of the same seed would start from, so level 1 is close to a
+plain sample and level 0 is the image itself. Source: Meng et al. 2022, arXiv:2108.01073.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diptych.data.preprocess import PLAIN, Preprocess
+from diptych.errors import UserError
+from diptych.inputs import Inputs
+from diptych.interpolation import path
+from diptych.latents import Latents
+from diptych.noise import Float32, normal_per_image
+from diptych.process import add_noise
+from diptych.schedule import Level
+
+
+@dataclass(frozen=True)
+class FromRows:
+    """Given noises, row i for image i."""
+
+    x: Float32
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self, images: Sequence[int]) -> Float32:
+        """The noises of these images; past the end the last one again (padding of a batch)."""
+        taken: Float32 = self.x[np.minimum(np.asarray(images), len(self.x) - 1)]
+        return taken
+
+    def card(self) -> dict[str, Any]:
+        """What a manifest says of them."""
+        return self.facts
+
+
+@dataclass(frozen=True)
+class FromImages:
+    """SDEdit: images in turn, each with the noise of its index, at one level."""
+
+    inputs: Inputs
+    seed: int
+    level: Level
+    asked: str
+    preprocess: Preprocess = PLAIN
+
+    def rows(self, images: Sequence[int]) -> Float32:
+        """Noisy images of the level: image i is made of input i modulo their number."""
+        pixels = self.inputs.pixels[np.asarray(images) % len(self.inputs.pixels)]
+        x0 = self.preprocess.still(pixels)
+        if self.level.sigma == 0.0:
+            return x0
+        return add_noise(
+            x0, normal_per_image(self.seed, "initial_noise", images, x0.shape[1:]), self.level
+        )
+
+    def card(self) -> dict[str, Any]:
+        """What a manifest says of them."""
+        facts = {"kind": "images", "level_asked": self.asked, "noised_to": self.level.t}
+        return {**facts, **self.inputs.facts()}
+
+
+def parse_level(text: str, timesteps: int) -> int:
+    """The timestep of a level: -1 is the clean image.
+
+    Args:
+        text: a fraction of T from 0 to 1, or a timestep from 2 on.
+        timesteps: T of the schedule.
+
+    Raises:
+        UserError: no number, or out of range.
+    """
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"--level {text}: give a fraction such as 0.5, or a timestep") from error
+    if 0 <= value <= 1:
+        return round(value * timesteps) - 1
+    if not value.is_integer() or not 0 <= value < timesteps:
+        raise UserError(
+            f"--level {text}: a fraction from 0 to 1, or a whole timestep 2 .. {timesteps - 1}"
+        )
+    return int(value)
+
+
+def from_latents(latents: Latents, first: int, num: int | None) -> FromRows:
+    """Latents to be decoded by a sampler that starts at timestep `first`.
+
+    Raises:
+        UserError: encoded up to another level, or fewer than `num`.
+    """
+    _check_level(latents, first)
+    if num is not None and num > len(latents.x):
+        raise UserError(f"{latents.name}: holds {len(latents.x)} latents, --num is {num}")
+    facts = {"kind": "latents", **_facts(latents)}
+    return FromRows(latents.x[:num], facts)
+
+
+def between_seeds(
+    points: Sequence[tuple[int, int]], between: int, shape: Sequence[int]
+) -> FromRows:
+    """The way through the noises of (seed, index) points, `between` noises on each arc."""
+    noises = [normal_per_image(seed, "initial_noise", [index], shape) for seed, index in points]
+    names = [f"{seed}:{index}" for seed, index in points]
+    facts = {"kind": "interpolation", "of": "seed:index", "points": names, "between": between}
+    return FromRows(path(np.concatenate(noises), between), facts)
+
+
+def between_latents(latents: Latents, points: Sequence[int], between: int, first: int) -> FromRows:
+    """The same through encoded images, by their numbers in the file."""
+    _check_level(latents, first)
+    for point in points:
+        if point >= len(latents.x):
+            raise UserError(
+                f"{latents.name}: holds {len(latents.x)} latents, --interpolate asks for {point}"
+            )
+    facts: dict[str, Any] = {"kind": "interpolation", "of": "latents"}
+    facts["points"] = [str(p) for p in points]
+    facts |= {"between": between, **_facts(latents)}
+    return FromRows(path(latents.x[list(points)], between), facts)
+
+
+def _facts(latents: Latents) -> dict[str, Any]:
+    return {"latents": latents.name, "latents_sha256": latents.sha256, "encoded": latents.card}
+
+
+def _check_level(latents: Latents, first: int) -> None:
+    level = latents.card.get("level")
+    if level is not None and level != first:
+        raise UserError(
+            f"{latents.name}: was encoded up to t={level}, this sampler starts at t={first}; "
+            f"decode with --steps {latents.card['steps']} --spacing {latents.card['spacing']}"
+        )
+
+
+def parse_points(text: str, seed: int, latents: bool) -> list[tuple[int, int]]:
+    """`3,7` or `0:3,5:7` as (seed, index) pairs.
+
+    Raises:
+        UserError: fewer than two, not whole numbers, or seeds for latents.
+    """
+    points = []
+    for part in text.split(","):
+        own, colon, index = part.strip().rpartition(":")
+        if colon and latents:
+            raise UserError(f"--interpolate {text}: latents have numbers and no seeds, as in 0,1")
+        if not index.isdecimal() or (colon and not own.isdecimal()):
+            raise UserError(
+                f"--interpolate {text}: give indices as in 3,7, or seed:index as in 0:3"
+            )
+        points.append((int(own) if colon else seed, int(index)))
+    if len(points) < 2:
+        raise UserError(f"--interpolate {text}: give two or more, as in 3,7")
+    if max(max(point) for point in points) >= 2**63:
+        raise UserError(f"--interpolate {text}: a number is too large; the most is 2**63 - 1")
+    return points

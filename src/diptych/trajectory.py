@@ -1,0 +1,133 @@
+"""What looks on while the first batch is drawn: progress picture, strip, animations.
+
+Each keeps no more than it shows: the animations write every frame at once, the strips hold the rows
+and moments that they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.movie import Movie, Strip, StripRecorder, record
+from diptych.noise import Float32
+from diptych.pictures import Pixels, grid, save_png
+from diptych.sampler import Engine, Observer, Sampler
+from diptych.schedule import Level
+
+PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
+COLUMNS, SHOWN = 8, 64  # of the grid that an animation shows
+STRIP = "strip.png"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a trajectory that are asked for, besides `progress.png`."""
+
+    movie: Movie | None = None
+    strip: Strip | None = None
+
+    def paths(self, out: Path) -> list[Path]:
+        """Their files."""
+        strips = [out / STRIP] if self.strip is not None else []
+        return strips + (self.movie.paths(out) if self.movie is not None else [])
+
+    @property
+    def of_x0(self) -> bool:
+        """Whether any of them shows the predicted image."""
+        return any(one is not None and one.show != "x_t" for one in (self.movie, self.strip))
+
+    def check(self, engine: Engine, sampler: Sampler, num: int, out: Path) -> None:
+        """Raises UserError where there is nothing to show, or no room for it."""
+        steps = len(sampler.timesteps(engine.schedule))
+        if steps == 0 and (self.movie is not None or self.strip is not None):
+            raise UserError("at level 0 nothing is drawn, so there is no trajectory to show")
+        if self.movie is not None:
+            blank = np.zeros((min(SHOWN, num), *engine.shape), np.uint8)
+            channels, height, width = grid(blank, columns=COLUMNS).shape
+            self.movie.check_room(out, steps, (channels, height, width))
+
+
+class Watch:
+    """Sees every step of the first batch; `predicted` is None where nobody asks for x0."""
+
+    def __init__(
+        self, engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, film: Any
+    ) -> None:
+        self.read, self.film, self.asked = engine.backend.numpy, film, asked
+        self.pixels = engine.pixels
+        timesteps = sampler.timesteps(engine.schedule)
+        self.moments = _Moments(len(timesteps))
+        self.strip = StripRecorder(asked.strip, timesteps) if asked.strip is not None else None
+        if self.strip is not None:
+            self.strip.start(start)
+        self.newest: Any = None
+        self.predicted: Observer | None = self._predicted if asked.of_x0 else None
+
+    def observe(self, k: int, level: Level, x: Any) -> None:
+        """Images after step k."""
+        self.moments.see(k, self.read, x)
+        if self.strip is not None:
+            self.strip.reached(k, self.read, x)
+        show = self.asked.movie.show if self.asked.movie is not None else None
+        if show == "x_t":
+            self.film(k, [x])
+        self.newest = x if show == "both" else None
+
+    def _predicted(self, k: int, level: Level, x0: Any) -> None:
+        if self.strip is not None:
+            self.strip.predicted(k, self.read, x0)
+        show = self.asked.movie.show if self.asked.movie is not None else None
+        if show in ("x0", "both"):
+            self.film(k, [x0] if show == "x0" else [self.newest, x0])
+
+    def save(self, out: Path, num: int) -> None:
+        """Write the pictures that are complete only now."""
+        if self.moments.columns:
+            save_png(out / "progress.png", self.moments.picture(self.pixels), scale=2)
+        if self.strip is not None:
+            rows = min(num, len(self.strip.x_t[0]))
+            self.strip.save(out / STRIP, self.pixels, [str(i) for i in range(rows)])
+
+
+@contextmanager
+def watching(
+    engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, out: Path, num: int
+) -> Iterator[Watch]:
+    """A `Watch` for one batch, its files written when the block ends well."""
+
+    def picture(x: Any) -> Pixels:
+        return grid(engine.pixels(engine.backend.numpy(x[: min(SHOWN, num)])), columns=COLUMNS)
+
+    if asked.movie is None:
+        watch = Watch(engine, sampler, asked, start, None)
+        yield watch
+    else:
+        steps = len(sampler.timesteps(engine.schedule))
+        with record(out, asked.movie, steps, picture) as film:
+            watch = Watch(engine, sampler, asked, start, film)
+            yield watch
+    watch.save(out, num)
+
+
+class _Moments:
+    """Keeps the first rows at evenly spread steps: what the progressive picture needs, no more."""
+
+    def __init__(self, steps: int) -> None:
+        columns = min(PROGRESS_COLUMNS, steps)
+        self.steps = {round(k) for k in np.linspace(0, steps - 1, columns)}
+        self.columns: list[Float32] = []
+
+    def see(self, k: int, read: Any, x: Any) -> None:
+        if k in self.steps:
+            self.columns.append(read(x[:PROGRESS_ROWS]))
+
+    def picture(self, pixels: Callable[[Float32], Pixels]) -> Pixels:
+        rows = np.stack([pixels(column) for column in self.columns], axis=1)
+        return grid(rows.reshape(-1, *rows.shape[2:]), columns=len(self.columns))

@@ -1,0 +1,106 @@
+"""A thread that writes one row of the machine's state a second to RUN/resources.jsonl.
+
+cpu_percent      this process;  others_percent  every other process;  steal_percent  the
+                 hypervisor's other guests; 100 is one core
+own_s            processor seconds that the row cost, of the thread's own clock
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+SECONDS = 1.0
+
+
+class ResourceSampler:
+    """Samples from `__enter__` to `__exit__`.
+
+    Args:
+        path: the file to append to.
+        gpu: reads a GPU; None: no GPU.
+        extra: more facts for a row; called in the thread.
+        interval: seconds between two rows.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        gpu: Callable[[], dict[str, float]] | None = None,
+        extra: Callable[[], dict[str, Any]] = dict,
+        interval: float = SECONDS,
+    ) -> None:
+        self.path, self.gpu, self.extra, self.interval = path, gpu, extra, interval
+        self.process = psutil.Process()
+        self.failed = ""
+        self._stop = threading.Event()
+        self._before = self._clocks()
+        self._thread = threading.Thread(target=self._work, name="diptych-resources", daemon=True)
+
+    def __enter__(self) -> ResourceSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def _work(self) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                done = False
+                while not done:
+                    done = self._stop.wait(self.interval)
+                    file.write(json.dumps(self.sample()) + "\n")
+                    file.flush()
+        except (OSError, psutil.Error) as error:  # a full disk stops the record, not the run
+            self.failed = str(error)
+
+    def sample(self) -> dict[str, Any]:
+        """One row: the state now, and the shares since the row before."""
+        began = time.thread_time()
+        now, before = self._clocks(), self._before
+        self._before = now
+        wall = max(1e-6, now["wall"] - before["wall"])
+        own = now["own"] - before["own"]
+        busy = now["busy"] - before["busy"]
+        row: dict[str, Any] = {
+            "time": time.time(),
+            "rss_mb": self.process.memory_info().rss / 2**20,
+            "cpu_percent": round(100 * own / wall, 1),
+            "threads": self.process.num_threads(),
+            "load1": os.getloadavg()[0],
+            "others_percent": round(100 * max(0.0, busy - own) / wall, 1),
+            "steal_percent": round(100 * (now["steal"] - before["steal"]) / wall, 1),
+            "available_mb": psutil.virtual_memory().available / 2**20,
+            **self.extra(),
+        }
+        if self.gpu is not None:
+            row["gpu"] = self.gpu()
+        row["own_s"] = time.thread_time() - began
+        return row
+
+    def _clocks(self) -> dict[str, float]:
+        machine = psutil.cpu_times()
+        idle = machine.idle + getattr(machine, "iowait", 0.0)
+        steal = getattr(machine, "steal", 0.0)
+        guest = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
+        return {
+            "wall": time.perf_counter(),
+            "own": time.process_time(),
+            "busy": sum(machine) - idle - steal - guest,  # a guest's time stands in user's too
+            "steal": steal,
+        }

@@ -1,0 +1,136 @@
+"""A run's observer: the sampler, the per-step probe and the events, behind one small object.
+
+Switched off, every method does nothing and a row gains no key.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any
+
+from diptych.watch import gpu
+from diptych.watch.probe import Probe
+from diptych.watch.sampler import ResourceSampler
+
+GC_LEAST_S = 1e-3
+SLOW, RECENT, FIRST = 1.5, 50, 3  # a step is looked into: slower than so many recent medians
+
+
+class Watch:
+    """Observes one call of `train`.
+
+    Args:
+        run: the run folder.
+        on: whether anything is observed at all.
+        device: the backend's device, for NVML.
+        counters: what the framework counts of itself (`Backend.counters`); asked in the
+            caller's thread at slow steps and where `count` is called.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        on: bool = True,
+        device: str = "cpu",
+        counters: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        self.path, self.on = run / "events.jsonl", on
+        self.counters, self.last = counters, dict[str, float]()
+        self.step = 0
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._seen = 0
+        self._stack = ExitStack()
+        if on:
+            self.probe = Probe()
+            self.sampler = ResourceSampler(run / "resources.jsonl", gpu.reader(device), self._extra)
+
+    def __enter__(self) -> Watch:
+        if self.on:
+            self._began_gc = 0.0
+            gc.callbacks.append(self._collected)
+            self._stack.callback(gc.callbacks.remove, self._collected)
+            self._stack.enter_context(self.sampler)
+            self.count()
+            self.note("start", time.time(), 0.0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def begin(self) -> None:
+        """A step's computing begins."""
+        if self.on:
+            self.probe.begin()
+
+    def end(self, step: int, seconds: float) -> dict[str, Any]:
+        """Keys for the row of a step that took `seconds`; a slow one is looked into."""
+        self.step = step
+        if not self.on:
+            return {}
+        row = self.probe.end()
+        usual = median(self._recent) if len(self._recent) >= FIRST else 0.0
+        if seconds > SLOW * usual:
+            before = self.last.get("kernels", 0)
+            new = self.count().get("kernels", 0) - before
+            if new > 0:
+                at = row["ended"] - seconds
+                self.note("compile", at, max(0.0, seconds - usual), {"kernels": int(new)})
+        self._recent.append(seconds)
+        return row
+
+    def count(self) -> dict[str, float]:
+        """Ask the framework's counters now; the next row of resources.jsonl tells them."""
+        if self.on:
+            self.last = self.counters()
+        return self.last
+
+    @contextmanager
+    def event(self, kind: str, step: int) -> Iterator[None]:
+        """Note what is done inside as an event of `kind`."""
+        at, began = time.time(), time.perf_counter()
+        yield
+        if self.on:
+            self.note(kind, at, time.perf_counter() - began, step=step)
+
+    def note(
+        self,
+        kind: str,
+        at: float,
+        seconds: float,
+        detail: dict[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        """Write one event: when it began, in unix time, and how long it took."""
+        row = {"time": at, "seconds": seconds, "kind": kind, "detail": detail or {}}
+        row["step"] = self.step if step is None else step
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError:
+            return  # a full disk stops the record; the run itself says so when it saves
+
+    def _collected(self, phase: str, info: dict[str, Any]) -> None:
+        if phase == "start":
+            self._began_gc = time.perf_counter()
+            return
+        seconds = time.perf_counter() - self._began_gc
+        if self._began_gc and seconds >= GC_LEAST_S:
+            detail = {"generation": info["generation"], "collected": info["collected"]}
+            self.note("gc", time.time() - seconds, seconds, detail)
+
+    def _extra(self) -> dict[str, Any]:
+        spent, self.probe.spent = self.probe.spent, 0.0
+        return {"probe_s": spent, **({"counters": self.last} if self.last else {})}

@@ -1,0 +1,94 @@
+"""A training step in phases: the parts are the whole, in numbers and in time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from conftest import Panel
+from diptych.cli import cli
+from diptych.errors import UserError
+from diptych.profiling import PHASES, render
+from diptych.profiling.split import overhead
+from diptych.profiling.table import render_outliers
+from watch_work import profiled, split_and_whole
+from work import small
+
+CONFIG = small()
+
+
+def test_a_split_step_computes_what_a_whole_one_does(panel: Panel) -> None:
+    """To the bit in PyTorch; in Jittor other fusions may round otherwise, within float32."""
+    split, whole = panel.call(split_and_whole, panel.name, CONFIG, 3)
+    assert split.step == whole.step == 3
+    for name, values in whole.raw.items():
+        if panel.name == "torch":
+            np.testing.assert_array_equal(split.raw[name], values)
+        else:
+            np.testing.assert_allclose(split.raw[name], values, atol=2e-3)
+
+
+def test_a_profile_holds_every_phase(panel: Panel) -> None:
+    """The phases are positive and their sum is the split step's; the average is fused in Jittor."""
+    found = panel.call(profiled, panel.name, CONFIG, 7)
+    phases = {phase["name"]: phase for phase in found["phases"]}
+    assert list(phases) == [*PHASES, "compile"]
+    assert all(phases[name]["median_s"] > 0 for name in ("data", "forward", "backward"))
+    fused = phases["ema"]["median_s"] is None
+    assert fused == (panel.name == "jittor") and bool(phases["ema"]["note"]) == fused
+    shares = sum(phase["share"] or 0.0 for phase in found["phases"])
+    assert 0.7 < shares < 1.3
+    low, high = found["overhead"]["low"], found["overhead"]["high"]
+    assert low <= found["overhead"]["ratio"] <= high
+    assert len(found["memory"]) == 8 and all(row["rss_mb"] > 50 for row in found["memory"])
+    assert (found["memory"][-1]["live_vars"] is None) == (panel.name == "torch")
+    text = render({**found, "backend": panel.name, "preset": "small", "batch_size": 8})
+    assert "split / whole" in text and "moving average" in text
+
+
+def test_the_overhead_is_that_of_the_pairs() -> None:
+    """A machine that slows down for half the pairs does not move the ratio; few have no bounds."""
+    whole = [1.0, 1.0, 1.0, 1.0, 7.0, 7.0, 7.0, 7.0]
+    split = [w * r for w, r in zip(whole, (1.1, 1.2, 1.3, 1.2, 1.1, 1.2, 1.3, 1.2), strict=True)]
+    found = overhead(split, whole)
+    assert found["ratio"] == pytest.approx(1.2)
+    assert found["low"] == pytest.approx(1.1) and found["high"] == pytest.approx(1.3)
+    assert overhead([1.0] * 5, [1.0] * 5)["low"] is None
+
+
+def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None:
+    """And refuses what makes no sense, before a framework is loaded."""
+
+    def refused(*words: str) -> str:
+        with pytest.raises(UserError) as fault:
+            CliRunner().invoke(cli, ["profile", *words], standalone_mode=False,
+                               catch_exceptions=False)  # fmt: skip
+        return str(fault.value)
+
+    assert "where to" in refused("tiny")
+    assert "--steps is 0" in refused("tiny", "--steps", "0", "--json")
+    (tmp_path / "there.json").write_text("{}")
+    assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))
+    assert "not a run folder" in refused(str(tmp_path), "--outliers")
+
+
+def test_outliers_of_a_run_are_told_as_a_table(tmp_path: Path) -> None:
+    """The command reads a run folder and names cause and excess."""
+    rows: list[dict[str, Any]] = [
+        {"step": n, "epoch": 0, "loss": 1.0, "data_s": 5.0 if n == 6 else 0.0, "compute_s": 1.0,
+         "synced": True} for n in range(1, 12)
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = CliRunner().invoke(cli, ["profile", str(tmp_path), "--outliers"])
+    assert "1 slower than 2 medians, 0 of them unexplained" in result.output
+    assert "data, 100% of the excess" in result.output
+    assert "nothing but step times" in result.output
+    assert "0 slower" in render_outliers(
+        {"steps": 1, "median_s": 1.0, "k": 2.0, "outliers": [], "unexplained": 0,
+         "evidence": ["ended"], "by_cause": {}}
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""What a run shows in TensorBoard and MLflow, written by real trainings of both panels."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import Panel
+from diptych.blueprint import make_plan, parameter_table
+from diptych.errors import MachineError, UserError
+from diptych.observe import Observe
+from diptych.tracking import Mlflow, gradient_histograms, histogram, text
+from diptych.watch import read_events
+from watch_work import trained_with_and_without
+from work import small
+
+CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
+
+
+def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
+    panel: Panel, tmp_path: Path
+) -> None:
+    """Every third step's gradients by part of the network; the losses are those without them."""
+    rows, plain = panel.call(trained_with_and_without, panel.name, CONFIG, tmp_path)
+    assert [row["loss"] for row in rows] == [row["loss"] for row in plain]
+    shown = EventAccumulator(str(tmp_path / "on" / "tensorboard"), {"histograms": 0, "tensors": 0})
+    shown.Reload()
+    tags: Any = shown.Tags()
+    assert {"train/loss", "train/lr"} <= set(tags["scalars"]) and tags["images"] == ["samples"]
+    parts = {name.partition(".")[0] for name in parameter_table(make_plan(CONFIG))}
+    assert {tag.split("/")[1].partition(".")[0] for tag in tags["histograms"]} == parts
+    assert [event.step for event in shown.Histograms("gradients/mid")] == [3, 6]
+    blueprint = shown.Tensors("blueprint")[0].tensor_proto.string_val[0].decode()
+    assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
+    kinds = [event["kind"] for event in read_events(tmp_path / "on")]
+    assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
+
+
+def test_histograms_hold_every_finite_number() -> None:
+    """Counts, ends and moments; a NaN is left out, and nothing at all is one zero."""
+    proto = histogram("x", np.array([1.0, 2.0, np.nan, 4.0])).histo
+    assert (proto.num, proto.min, proto.max, sum(proto.bucket)) == (3, 1.0, 4.0, 3)
+    assert (proto.sum, proto.sum_squares, len(proto.bucket)) == (7.0, 21.0, 30)
+    assert histogram("x", np.array([np.nan])).histo.num == 1
+    gradients = {"down.0.block.0.conv1.weight": np.ones(3), "temb.dense.0.bias": np.ones(2)}
+    found = gradient_histograms({**gradients, "down.0.block.1.conv1.weight": np.ones(4)})
+    assert {value.tag: value.histo.num for value in found} == {
+        "gradients/down.0": 7, "gradients/temb": 2,
+    }  # fmt: skip
+    assert text("a", "b").metadata.plugin_data.plugin_name == "text"
+
+
+def test_without_mlflow_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is done."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match="pip install"):
+        Observe(mlflow="file:///nowhere").check()
+    Observe().check()
+
+
+class FakeClient:
+    """MLflow's client as far as it is used."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        if "bad" in tracking_uri:
+            raise RuntimeError("no such store\nwith details")
+        self.calls: list[tuple[Any, ...]] = []
+
+    def get_experiment_by_name(self, name: str) -> None:
+        return None
+
+    def create_experiment(self, name: str) -> str:
+        return "7"
+
+    def create_run(self, where: str, run_name: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id="r1"))
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*words: Any, **named: Any) -> None:
+            self.calls.append((name, *words, *named.values()))
+            if name == "log_artifact" and "broken" in str(words[1]):
+                raise OSError("store is gone")
+
+        return call
+
+
+def test_mlflow_follows_a_run_and_its_resumption(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Against a stand-in: params once, metrics by step, artifacts, and one run for two starts."""
+    entities = SimpleNamespace(Metric=lambda *words: words)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=FakeClient))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "step-1.png").touch()
+    (tmp_path / "config.yaml").touch()
+    first = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
+    row = {"step": 3, **dict.fromkeys(("loss", "grad_norm", "lr"), 0.5),
+           **dict.fromkeys(("compute_s", "data_s", "memory_mb"), 1.0)}  # fmt: skip
+    first.rows([row])
+    first.close("FINISHED")
+    calls: Any = first.client.calls
+    assert ("log_param", "r1", "backend", "torch") in calls
+    metrics = next(call[2] for call in calls if call[0] == "log_batch")
+    assert metrics[0][:2] == ("train/loss", 0.5) and metrics[0][3] == 3
+    assert [Path(call[2]).name for call in calls if call[0] == "log_artifact"] == [
+        "config.yaml", "step-1.png",
+    ]  # fmt: skip
+    again = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
+    assert again.run_id == "r1" and not any(c[0] == "log_param" for c in again.client.calls)
+    with pytest.raises(UserError, match=r"no such store$"):
+        Mlflow("bad", tmp_path, CONFIG, "torch")
+    (tmp_path / "grids" / "broken.png").touch()
+    with pytest.raises(MachineError, match="the run itself is whole"):
+        again.close("FINISHED")

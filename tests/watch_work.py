@@ -1,0 +1,92 @@
+"""Trainings with a planted disturbance, as importable functions for a panel's process."""
+
+from __future__ import annotations
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+from diptych import backend as backends
+from diptych.config import Config
+from diptych.data.batches import Batches
+from diptych.observe import Observe
+from diptych.records import read_rows
+from diptych.train import train
+
+
+def disturbed(name: str, config: Config, run: Path, fault: str, at: int, seconds: float) -> None:
+    """Train in which step `at` is slowed by `seconds`: in the data, by gc, or in plain sleep."""
+    backend = backends.load(name, "cpu")
+    learner_class: Any = type(backend.learner(*_fresh(config)))
+    make, step = Batches.batch, learner_class.step
+
+    def slow_batch(self: Batches, number: int) -> Any:
+        if fault == "data" and number == at:
+            time.sleep(seconds)
+        return make(self, number)
+
+    def slow_step(self: Any, batch: Any, lr: float) -> Any:
+        if batch.step == at and fault == "gc":
+            _collect_for(seconds)
+        if batch.step == at and fault == "sleep":
+            time.sleep(seconds)
+        return step(self, batch, lr)
+
+    Batches.batch, learner_class.step = slow_batch, slow_step
+    try:
+        train(config, run, name, device="cpu", progress=False)
+    finally:
+        Batches.batch, learner_class.step = make, step
+
+
+def _fresh(config: Config) -> tuple[Any, ...]:
+    from diptych.blueprint import initial_weights, make_plan
+
+    plan = make_plan(config)
+    return plan, initial_weights(plan, 0), config.train, 0
+
+
+def _collect_for(seconds: float) -> None:
+    """Full collections over many objects until the time is over."""
+    crowd = [[i] for i in range(300_000)]
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        gc.collect()
+    del crowd
+
+
+def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
+    """A profile of fresh weights."""
+    from diptych.blueprint import make_plan
+    from diptych.data import load_dataset
+    from diptych.profiling import profile
+
+    backend, plan = backends.load(name, "cpu"), make_plan(config)
+    learner = backend.learner(*_fresh(config))
+    images = load_dataset("mnist-10k", image_size=config.data.image_size).images
+    return profile(backend, learner, Batches(config, plan, images), steps, 1e-3)
+
+
+def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
+    """The weights after `steps` split steps, and after as many whole ones."""
+    from diptych.blueprint import make_plan
+    from diptych.data import load_dataset
+    from diptych.profiling.split import split_step
+
+    backend, plan = backends.load(name, "cpu"), make_plan(config)
+    images = load_dataset("mnist-10k", image_size=config.data.image_size).images
+    source = Batches(config, plan, images)
+    split, whole = backend.learner(*_fresh(config)), backend.learner(*_fresh(config))
+    for step in range(1, steps + 1):
+        split_step(backend, split, lambda step=step: source.batch(step), 1e-3)  # type: ignore[misc]
+        whole.step(source.batch(step), 1e-3)
+    return split.state(), whole.state()
+
+
+def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[Any, Any]:
+    """The journal's rows of a training that is observed in every way, and of one that is not."""
+    for word, observe in (("on", Observe(True, 3)), ("off", Observe(False, 0))):
+        train(config, folder / word, name, device="cpu", progress=False, observe=observe)
+    on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
+    return on, off
