@@ -14,7 +14,8 @@ from PIL import Image
 
 from diptych.errors import MachineError, UserError
 from diptych.report import compare, compare_runs, drawing, interval
-from diptych.report.wording import say, seconds, significant
+from diptych.report.catalogue import same
+from diptych.report.wording import fill, seconds, significant
 from synthetic_runs import (
     PNG,
     make_rows,
@@ -207,9 +208,9 @@ def test_durations_in_words() -> None:
 )
 def test_an_interval_is_never_rounded_onto_one(low: float, high: float, text: str) -> None:
     ratio = {"b_over_a": (low * high) ** 0.5, "low": low, "high": high}
-    assert say("k", "s", "{ratio:range}", ratio=ratio).text == text
+    assert fill(same("{ratio:range}"), ratio=ratio).en == text
 
 
 def test_a_sentence_takes_no_number_that_it_does_not_name() -> None:
     with pytest.raises(AssertionError):
-        say("k", "s", "{a:count} steps", a=3, b=4)
+        fill(same("{a:count} steps"), a=3, b=4)

@@ -23,6 +23,7 @@ from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
+from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
@@ -72,5 +73,5 @@ def cli() -> None:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert, profile, reproduce):
+for verb in (*VERBS, inspect, convert, profile, report, reproduce):
     cli.add_command(verb)

@@ -16,6 +16,7 @@ from diptych.config import flatten
 from diptych.errors import UserError
 from diptych.files import write_json, write_text
 from diptych.report import drawing, figures, figures_time, page, statistics
+from diptych.report.catalogue import Text
 from diptych.report.folder import check_free, new_folder
 from diptych.report.matching import (
     differences,
@@ -65,9 +66,9 @@ def compare_runs(
     reasons = mismatches(a, b)
     if matched and reasons:
         what = f"{run_a} and {run_b} cannot be compared step by step"
-        raise UserError(f"{what}: {reasons[0]}. {GO_ON}")
+        raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
-    result = _content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
+    result = pair_content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
     drawn = _draw(pair, images, result)
     with new_folder(out) as build:
         for name, pngs in drawn.items():
@@ -77,9 +78,17 @@ def compare_runs(
     return result
 
 
-def _content(
-    pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[str]
+def pair_content(
+    pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
 ) -> Content:
+    """The content of compare.json: numbers, differences and sentences of two runs.
+
+    Args:
+        pair: the runs and their names.
+        images: a sample folder of each, read.
+        matched: whether single steps are compared.
+        reasons: why not; see `matching.mismatches`.
+    """
     a, b = pair.a, pair.b
     environment = environment_differences(a, b)
     result: Content = {
@@ -96,9 +105,10 @@ def _content(
     }
     result["figures"] = [name for name, wanted in _wanted(result).items() if wanted]
     result = plain(result)
+    said = sentences(result | {"mismatches": reasons})
     result["sentences"] = [
         {"key": s.key, "section": s.section, "text": s.text, "numbers": plain(s.numbers)}
-        for s in sentences(result)
+        for s in said
     ]
     return result
 
@@ -183,7 +193,9 @@ def _draw(
 
 
 def plain(value: Any) -> Any:
-    """The value with every NaN and infinity as None, and tuples as lists: what JSON can hold."""
+    """What JSON can hold: no NaN, no infinity, tuples as lists, texts in English."""
+    if isinstance(value, Text):
+        return value.en
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -39,6 +39,7 @@ MEDIANS = 120
 RANGES = 500
 # Half a unit in the last place of a float32: a smaller difference of two losses is none.
 ROUNDING = 2.0**-24
+NO_STEPS = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def loss(pair: Pair, theme: Theme) -> Figure:
@@ -102,7 +103,7 @@ def every_200(pair: Pair, theme: Theme) -> Figure:
     figure = canvas(theme, f"Loss of every {STRIDE}th step", "single steps, not averaged")
     ax = axes(figure, theme, "step", "loss")
     ends, shown = [], []
-    parts = common_steps(pair.a, pair.b) or (slice(0), slice(0))
+    parts = common_steps(pair.a, pair.b) or NO_STEPS
     for i, ((run, name, colour), part) in enumerate(zip(pair.coloured(theme), parts, strict=True)):
         at = run.step[part] % STRIDE == 0
         x, y = run.step[part][at], run.loss[part][at]
@@ -120,7 +121,7 @@ def every_200(pair: Pair, theme: Theme) -> Figure:
 
 def difference(pair: Pair, theme: Theme) -> Figure:
     """|a - b| / max(|a|, |b|) of the losses at every common step, log scale."""
-    in_a, in_b = common_steps(pair.a, pair.b) or (slice(0), slice(0))
+    in_a, in_b = common_steps(pair.a, pair.b) or NO_STEPS
     step = pair.a.step[in_a]
     relative = relative_difference(pair.a.loss[in_a], pair.b.loss[in_b])
     equal, apart = relative == 0, relative > 0

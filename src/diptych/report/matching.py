@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from diptych.report.catalogue import Text
 from diptych.report.records import Run
 from diptych.report.statistics import common_steps
+from diptych.report.wording import joined, words
 
 # What of an environment makes two runs' times and memory incomparable.
 MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform")
@@ -19,42 +21,41 @@ INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
 SHOWN_KEYS = 4
 
 
-def mismatches(a: Run, b: Run) -> list[str]:
+def mismatches(a: Run, b: Run) -> list[Text]:
     """Why the losses may not be compared step by step, the first reason first; empty if they
     may."""
     reasons = []
     device = [run.name for run in (a, b) if run.config.train.noise == "device"]
     if device:
-        reasons.append(
-            f"train.noise is device in {' and '.join(device)}, so the draws are not shared"
-        )
+        reasons.append(words("mismatch.device", runs=device))
     settings = [d for d in differences(a.settings(), b.settings()) if d["key"] != "train.noise"]
     if settings:
-        named = [f"{d['key']} is {d['a']} and {d['b']}" for d in settings[:SHOWN_KEYS]]
+        named = [words("mismatch.setting", **d) for d in settings[:SHOWN_KEYS]]
         more = len(settings) - SHOWN_KEYS
-        reasons.append(", ".join(named) + (f", and {more} more settings differ" * (more > 0)))
+        named += [words("mismatch.more", n=more)] if more > 0 else []
+        reasons.append(joined(named, ", ", "，"))
     if a.config.seed != b.config.seed:
-        reasons.append(f"seed is {a.config.seed} and {b.config.seed}")
+        reasons.append(words("mismatch.seed", a=a.config.seed, b=b.config.seed))
     data = [run.environment.get("dataset_sha256") for run in (a, b)]
     if None in data:
         silent = [run.name for run, sha in zip((a, b), data, strict=True) if sha is None]
-        reasons.append(f"environment.json of {' and '.join(silent)} names no dataset_sha256")
+        reasons.append(words("mismatch.unnamed", runs=silent))
     elif data[0] != data[1]:
-        reasons.append(f"they read different data (sha256 {data[0]!s:.12} and {data[1]!s:.12})")
+        reasons.append(words("mismatch.data", a=str(data[0]), b=str(data[1])))
     return reasons + _step_mismatches(a, b)
 
 
-def _step_mismatches(a: Run, b: Run) -> list[str]:
+def _step_mismatches(a: Run, b: Run) -> list[Text]:
     common = common_steps(a, b)
     if common is None:
-        ranges = f"{a.step[0]} to {a.step[-1]} and {b.step[0]} to {b.step[-1]}"
-        return [f"they have no common steps ({ranges})"]
+        ends = {"from_a": a.step[0], "to_a": a.step[-1], "from_b": b.step[0], "to_b": b.step[-1]}
+        return [words("mismatch.steps", **ends)]
     in_a, in_b = a.epoch[common[0]], b.epoch[common[1]]
     apart = np.flatnonzero(in_a != in_b)
     if apart.size == 0:
         return []
     at, step = int(apart[0]), a.step[common[0]]
-    return [f"step {step[at]} is in epoch {in_a[at]} and {in_b[at]}, so the batches differ"]
+    return [words("mismatch.epoch", step=step[at], a=in_a[at], b=in_b[at])]
 
 
 def labels(a: Run, b: Run) -> tuple[str, str]:

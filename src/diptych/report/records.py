@@ -49,6 +49,8 @@ class Run:
         synced: whether the device was synchronised at both ends of the step.
         memory_mb: megabytes as the run measured them; NaN where it could not.
         torn: whether an unfinished last line was left out.
+        gaps: (first, last) missing step of each gap; of a leniently read run only.
+        repeated: rows left out because a later one has the same step; leniently read only.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Run:
     synced: Bools
     memory_mb: Floats
     torn: bool
+    gaps: tuple[tuple[int, int], ...] = ()
+    repeated: int = 0
 
     @property
     def backend(self) -> str:
@@ -98,12 +102,16 @@ class Run:
         return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, *, strict: bool = True) -> Run:
     """The records of a run folder.
+
+    Args:
+        strict: refuse a missing or repeated step; else note gaps, and of rows with the same step
+            take the last.
 
     Raises:
         UserError: not a run folder (what is missing is named), an unreadable or broken file, a
-            broken line before the last, a missing or repeated step, or no step at all.
+            broken line before the last, no step at all, or what `strict` refuses.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run folder of `diptych train`")
@@ -117,9 +125,13 @@ def read_run(folder: Path) -> Run:
     rows, torn = _rows(path)
     if not rows:
         raise UserError(f"{path}: no step is recorded; train the run for a step at least")
+    total = len(rows)
+    if not strict:
+        rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
     steps = np.array([row["step"] for row in rows], dtype=np.int64)
     epochs = np.array([row["epoch"] for row in rows], dtype=np.int64)
-    _check_order(steps, epochs, path)
+    if strict:
+        _check_order(steps, epochs, path)
     return Run(
         name=folder.resolve().name,
         config=load_config(str(folder / "config.yaml")),
@@ -128,6 +140,10 @@ def read_run(folder: Path) -> Run:
         epoch=epochs,
         synced=np.array([row["synced"] for row in rows], dtype=np.bool_),
         torn=torn,
+        gaps=tuple(
+            (int(steps[i]) + 1, int(steps[i + 1]) - 1) for i in np.flatnonzero(np.diff(steps) != 1)
+        ),
+        repeated=total - len(rows),
         **{key: np.array([row[key] for row in rows], dtype=np.float64) for key in OPTIONAL},
     )
 

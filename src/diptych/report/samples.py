@@ -56,25 +56,39 @@ def read_samples(folder: Path, run: Run) -> Samples:
     Raises:
         UserError: not a sample folder, images missing or of unlike sizes, or another panel's.
     """
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        raise UserError(
-            f"{folder}: not a sample folder: manifest.json missing; "
-            "expected the --out folder of `diptych sample`"
-        )
-    card = read_json(manifest)
+    card = _read_card(folder)
     if card.get("backend", run.backend) != run.backend:
         raise UserError(
             f"{folder}: sampled with {card['backend']}, but {run.name} was trained with "
             f"{run.backend}; give the sample folders in the order of the runs"
         )
+    return open_samples(folder)
+
+
+def open_samples(folder: Path, most: int | None = None) -> Samples:
+    """The numbered images of a sample folder, of any panel; the first `most` of them.
+
+    Raises:
+        UserError: not a sample folder, or images missing or of unlike sizes.
+    """
+    card = _read_card(folder)
     paths = sorted(p for p in folder.glob("[0-9]*.png") if p.stem.isdigit())
     if not paths or [int(p.stem) for p in paths] != list(range(len(paths))):
         raise UserError(
             f"{folder}: expected images 00000.png, 00001.png and so on without a gap, found "
             f"{len(paths)}; finish the sampling first"
         )
-    return Samples(folder, card, _stack(paths))
+    return Samples(folder, card, _stack(paths[:most]))
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise UserError(
+            f"{folder}: not a sample folder: manifest.json missing; "
+            "expected the --out folder of `diptych sample`"
+        )
+    return read_json(manifest)
 
 
 def _stack(paths: list[Path]) -> Pixels:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diptych.report.catalogue import phrase
 from diptych.report.statistics import FIRST_STEPS, LEAST_FOR_SLOPE, OUTLIER
-from diptych.report.wording import Sentence, ratio_sentence, say
+from diptych.report.wording import Sentence, ratio_sentence, say, words
 
 Numbers = Mapping[str, Any]
 # A fitted change of less than this share of the peak, over the whole run, is called flat.
@@ -19,67 +20,51 @@ FLAT = 0.01
 
 def step_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Iterator[Sentence]:
     """The ratio of the median step times, what qualifies it, and the slow steps of each run."""
+    yield from ratio_of_times(numbers, machines, a, b)
     for label, run in ((a, numbers["a"]), (b, numbers["b"])):
-        if run is None:
-            template = "No step of {run} was synchronised, so it has no step times."
-            yield say(f"time.none.{label}", "time", template, run=label)
+        yield from slow_steps(label, run)
+
+
+def ratio_of_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Iterator[Sentence]:
+    """The ratio of the median step times, and what qualifies it."""
     if numbers["ratio"]:
-        what = ("median step time", "slower", "faster")
+        what = ("step_time", "slower", "faster")
         yield ratio_sentence("time.ratio", what, numbers["ratio"], a, b)
-        yield say(
-            "time.caveat",
-            "time",
-            "The two runs were not interleaved, so the load of the machine may explain part of "
-            "it{machines}.",
-            machines="; nor were the machines set up alike" if machines else "",
-        )
+        unlike = phrase("time.caveat_machines" if machines else "term.nothing")
+        yield say("time.caveat", "time", "time.caveat", machines=unlike)
     if numbers["a"] and numbers["b"]:
         yield say(
             "time.data",
             "time",
-            "Waiting for data took {share_a:share} of {a}'s time and {share_b:share} of {b}'s.",
-            a=a,
+            "time.data",
             share_a=numbers["a"]["data_share"],
-            b=b,
+            a=a,
             share_b=numbers["b"]["data_share"],
+            b=b,
         )
-    for label, run in ((a, numbers["a"]), (b, numbers["b"])):
-        if run is not None:
-            yield from _outliers(label, run)
 
 
-def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
+def slow_steps(label: str, numbers: Numbers | None) -> Iterator[Sentence]:
+    """The slow steps of one run, or that none was timed."""
+    if numbers is None:
+        yield say(f"time.none.{label}", "time", "time.none", run=label)
+        return
     slow = numbers["outliers"]
     key = f"time.outliers.{label}"
+    common = {"run": label, "n": numbers["synced_steps"], "times": OUTLIER}
+    common["median"] = numbers["median"]
     if not slow["steps"]:
-        yield say(
-            key,
-            "time",
-            "None of {run}'s {n:count} synchronised steps took more than {times:g} times its "
-            "median of {median:seconds}.",
-            run=label,
-            n=numbers["synced_steps"],
-            times=OUTLIER,
-            median=numbers["median"],
-        )
+        yield say(key, "time", "time.no_outliers", **common)
         return
-    template = (
-        "{k:count} of {run}'s {n:count} synchronised steps took more than {times:g} times its "
-        "median of {median:seconds}: {steps:listed}. Their time beyond the median adds up to "
-        "{excess:seconds}, {share:share} of the time of all synchronised steps."
-    )
     yield say(
         key,
         "time",
-        template,
+        "time.outliers",
         k=len(slow["steps"]),
-        run=label,
-        n=numbers["synced_steps"],
-        times=OUTLIER,
-        median=numbers["median"],
         steps=slow["steps"],
         excess=slow["excess_s"],
         share=slow["share"],
+        **common,
     )
     yield from _first_steps(label, numbers)
 
@@ -87,16 +72,15 @@ def _outliers(label: str, numbers: Numbers) -> Iterator[Sentence]:
 def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:
     slow, first = numbers["outliers"], numbers["outliers_first_steps"]
     if first["steps"]:
+        starts = len(numbers["starts"])
         yield say(
             f"time.first.{label}",
             "time",
-            "Of that, {excess:seconds} ({share:share}) fell on the first {first} steps{resumes}; "
-            "compiling kernels is a likely cause, which the records neither show nor rule out.",
+            "time.first",
             excess=first["excess_s"],
             share=first["excess_s"] / slow["excess_s"],
             first=FIRST_STEPS,
-            resumes=f" after each of {len(numbers['starts'])} starts"
-            * (len(numbers["starts"]) > 1),
+            resumes=words("time.first_resumes", n=starts) if starts > 1 else phrase("term.nothing"),
         )
 
 
@@ -105,14 +89,12 @@ def epochs(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     in_a, in_b = numbers["a"], numbers["b"]
     for label, run in ((a, in_a), (b, in_b)):
         if not run["complete"]:
-            template = "The record of {run} holds no epoch that is known to be complete."
-            yield say(f"time.no_epoch.{label}", "time", template, run=label)
+            yield say(f"time.no_epoch.{label}", "time", "time.no_epoch", run=label)
     if in_a["complete"] and in_b["complete"]:
         yield say(
             "time.epoch",
             "time",
-            "A complete epoch took {a} {median_a:seconds} (median of {n_a}) and {b} "
-            "{median_b:seconds} (median of {n_b}).",
+            "time.epoch",
             a=a,
             median_a=in_a["median"],
             n_a=len(in_a["complete"]),
@@ -125,8 +107,7 @@ def epochs(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
             yield say(
                 f"time.unsynced.{label}",
                 "time",
-                "{k:count} of {run}'s {n:count} steps were not synchronised: they count in no "
-                "step time, and its epoch times may miss work that was still waiting.",
+                "time.unsynced",
                 k=run["unsynced_steps"],
                 run=label,
                 n=run["steps"],
@@ -136,40 +117,35 @@ def epochs(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
 def memory(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     """The peaks, and whether memory rose over each run."""
     for label, run in ((a, numbers["a"]), (b, numbers["b"])):
-        if run is None:
-            yield say(f"memory.none.{label}", "memory", "{run} recorded no memory.", run=label)
-            continue
-        yield say(
-            f"memory.peak.{label}",
-            "memory",
-            "{run} held {first:mb} at its first step, {last:mb} at its last and {peak:mb} at its "
-            "peak (step {step:count}).",
-            run=label,
-            first=run["first"],
-            last=run["last"],
-            peak=run["peak"],
-            step=run["peak_step"],
-        )
-        yield _slope(label, run)
+        yield from memory_of(label, run)
+
+
+def memory_of(label: str, run: Numbers | None) -> Iterator[Sentence]:
+    """One run's peak, and whether its memory rose."""
+    if run is None:
+        yield say(f"memory.none.{label}", "memory", "memory.none", run=label)
+        return
+    yield say(
+        f"memory.peak.{label}",
+        "memory",
+        "memory.peak",
+        run=label,
+        first=run["first"],
+        last=run["last"],
+        peak=run["peak"],
+        step=run["peak_step"],
+    )
+    yield _slope(label, run)
 
 
 def _slope(label: str, run: Numbers) -> Sentence:
     slope, key = run["slope_per_1000_steps"], f"memory.slope.{label}"
     if slope is None:
-        template = "{run} has fewer than {least} memory readings in its second half: no slope."
-        return say(key, "memory", template, run=label, least=LEAST_FOR_SLOPE)
+        return say(key, "memory", "memory.no_slope", run=label, least=LEAST_FOR_SLOPE)
     n = run["slope_steps"]
     change = slope * n / 1000.0
     if abs(change) < FLAT * run["peak"]:
-        template = (
-            "Over its last {n:count} steps the memory of {run} is flat: the robust fit changes by "
-            "{slope:plus} MB per 1,000 steps, in all {share:share} of the peak."
-        )
         share = abs(change) / run["peak"]
-        return say(key, "memory", template, run=label, n=n, slope=slope, share=share)
-    template = (
-        "Over its last {n:count} steps the memory of {run} {moves} by {slope:sig2} MB per "
-        "1,000 steps (robust fit)."
-    )
-    moves = "rises" if slope > 0 else "falls"
-    return say(key, "memory", template, run=label, n=n, moves=moves, slope=abs(slope))
+        return say(key, "memory", "memory.flat", run=label, n=n, slope=slope, share=share)
+    moves = phrase("term.rises" if slope > 0 else "term.falls")
+    return say(key, "memory", "memory.slope", run=label, n=n, moves=moves, slope=abs(slope))

@@ -13,37 +13,20 @@ from diptych.report.wording import Sentence, say
 def method(result: Mapping[str, Any]) -> Iterator[Sentence]:
     """What each kind of number means, for those kinds that the comparison holds."""
     if result["matched"]:
-        yield say(
-            "method.difference",
-            "method",
-            "The relative difference of two losses a and b is |a - b| / max(|a|, |b|).",
-        )
-    yield say(
-        "method.time",
-        "method",
-        "A step's time is its wait for data and its computation together, taken only from steps "
-        "at both of whose ends the device was synchronised; an epoch's time is the sum over all "
-        "its steps, without what lies between them, such as saving.",
-    )
+        yield say("method.difference", "method", "method.difference")
+    yield from method_of_times()
+
+
+def method_of_times() -> Iterator[Sentence]:
+    """What the times, their intervals, the slow steps and the memory mean."""
+    yield say("method.time", "method", "method.time")
     yield say(
         "method.interval",
         "method",
-        "The 95 % interval of a ratio comes from {draws:count} bootstrap resamples of blocks of "
-        "consecutive steps, each 1/{blocks} of its run, the two runs drawn independently with a "
-        "fixed seed, and Student's t; it is given from {least} steps on.",
+        "method.interval",
         draws=DRAWS,
         blocks=BLOCKS,
         least=LEAST_FOR_INTERVAL,
     )
-    yield say(
-        "method.outliers",
-        "method",
-        "A slow step is one that took more than {times:g} times its run's own median.",
-        times=OUTLIER,
-    )
-    yield say(
-        "method.memory",
-        "method",
-        "Memory is what each run recorded after a step; its slope is the median of the slopes "
-        "between all pairs of readings (Theil-Sen) of the run's second half.",
-    )
+    yield say("method.outliers", "method", "method.outliers", times=OUTLIER)
+    yield say("method.memory", "method", "method.memory")

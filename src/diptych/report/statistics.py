@@ -36,14 +36,10 @@ def relative_difference(a: Floats, b: Floats) -> Floats:
     return np.divide(gap, scale, out=np.where(np.isnan(scale), np.nan, 0.0), where=scale > 0)
 
 
-def common_steps(a: Run, b: Run) -> tuple[slice, slice] | None:
+def common_steps(a: Run, b: Run) -> tuple[Ints, Ints] | None:
     """Where the steps that both runs recorded stand in each, or None where there is none."""
-    first = max(int(a.step[0]), int(b.step[0]))
-    last = min(int(a.step[-1]), int(b.step[-1]))
-    if first > last:
-        return None
-    start_a, start_b, count = first - int(a.step[0]), first - int(b.step[0]), last - first + 1
-    return slice(start_a, start_a + count), slice(start_b, start_b + count)
+    both, in_a, in_b = np.intersect1d(a.step, b.step, assume_unique=True, return_indices=True)
+    return (in_a, in_b) if both.size else None
 
 
 def difference(a: Run, b: Run) -> Numbers | None:
@@ -190,20 +186,22 @@ def epoch_time(run: Run) -> Numbers:
     it has as many steps as the data has batches, or, where that is not recorded, as the others.
     """
     epochs, starts, counts = np.unique(run.epoch, return_index=True, return_counts=True)
-    begun = np.array([start > 0 or run.step[0] == 1 for start in starts])
-    ended = np.arange(epochs.size) < epochs.size - 1
+    step = np.concatenate(([0], run.step, [-1]))  # before the first step and after the last
+    begun = step[starts] + 1 == step[starts + 1]
+    ended = step[starts + counts] + 1 == step[starts + counts + 1]
+    whole = step[starts + counts] - step[starts + 1] + 1 == counts
     length = run.steps_per_epoch
     if length is None:
         length = int(counts[begun & ended].max()) if (begun & ended).any() else None
-    complete = begun & (ended | (counts == length))
+    complete = begun & whole & (ended | (counts == length))
     rows = [
         {
             "epoch": int(epoch),
             "steps": int(count),
             "seconds": float(np.sum(run.step_s[start : start + count])),
         }
-        for epoch, start, count, whole in zip(epochs, starts, counts, complete, strict=True)
-        if whole
+        for epoch, start, count, known in zip(epochs, starts, counts, complete, strict=True)
+        if known
     ]
     seconds = [row["seconds"] for row in rows]
     return {

@@ -1,0 +1,149 @@
+"""What a report's sections are made of: sentences, tables, figures, commands, pictures.
+
+Blocks know nothing of HTML, Markdown or drawing: a page, a README and a PNG are made from the same
+ones. A figure is a list of traces; a colour is a name ("run0", "ink", "soft"), which the page looks
+up in its theme and `drawing` in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diptych.report.catalogue import Text, phrase, same
+from diptych.report.wording import Sentence, Source
+
+NONE = same("\N{EN DASH}")
+EMPTY = same("")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, the first column its row headings; a `long` one is folded away."""
+
+    caption: Text
+    head: Sequence[Text]
+    rows: Sequence[Sequence[Text]]
+    sources: tuple[Source, ...] = ()
+    long: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One line, band, cloud of dots or group of bars.
+
+    Attributes:
+        kind: "line", "dots", "bars" or "points" (values with intervals, `low` to `high`).
+        x: numbers, or texts of a category axis.
+        y: numbers; None where there is none.
+        low, high: of a line the band behind it, of points their intervals.
+        dash: "solid", "dash", "dot" or "dashdot".
+        hover: a text for each value, shown where the page is pointed at.
+    """
+
+    kind: str
+    label: Text
+    colour: str
+    x: Sequence[Any]
+    y: Sequence[float | None]
+    low: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
+    dash: str = "solid"
+    hover: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure: drawn by the page, and as PNG for print, for Markdown and where nothing else is.
+
+    Attributes:
+        name: of its file, without ending.
+        y_range: what is shown at first; None: everything.
+        dark, light: PNG bytes; filled in once all figures are known.
+    """
+
+    name: str
+    title: Text
+    alt: Text
+    x: Text
+    y: Text
+    traces: Sequence[Trace]
+    note: Text = EMPTY
+    log_x: bool = False
+    log_y: bool = False
+    from_zero: bool = False
+    stacked: bool = False
+    y_range: tuple[float, float] | None = None
+    sources: tuple[Source, ...] = ()
+    png: bytes = b""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands as they can be typed, and what they are."""
+
+    caption: Text
+    text: str
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to be embedded: PNG or GIF bytes, and the colour of its title."""
+
+    name: str
+    title: Text
+    alt: Text
+    data: bytes
+    colour: str = "soft"
+
+    @property
+    def mime(self) -> str:
+        """The kind of its bytes."""
+        return "image/gif" if self.data[:3] == b"GIF" else "image/png"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side."""
+
+    caption: Text
+    pictures: Sequence[Picture]
+    sources: tuple[Source, ...] = ()
+
+
+Block = Sentence | Table | Plot | Code | Gallery
+
+
+@dataclass
+class Section:
+    """One chapter of the report."""
+
+    key: str
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def title(self) -> Text:
+        """Its heading, from the catalogue."""
+        return phrase(f"heading.{self.key}")
+
+    def sentences(self) -> list[Sentence]:
+        """Its sentences only."""
+        return [block for block in self.blocks if isinstance(block, Sentence)]
+
+
+def grid_of(
+    caption: Text,
+    names: Sequence[str],
+    rows: Sequence[tuple[Text, Sequence[str | None]]],
+    sources: tuple[Source, ...] = (),
+    long: bool = False,
+) -> Table:
+    """A table with a column for each run; rows in which nothing is known are left out."""
+    body = [
+        [title, *(NONE if cell is None else same(cell) for cell in cells)]
+        for title, cells in rows
+        if any(cell is not None for cell in cells)
+    ]
+    return Table(caption, [EMPTY, *map(same, names)], body, sources, long)

@@ -1,0 +1,67 @@
+"""Every text of the reports in both languages: `words/*.yaml`, key -> {en, zh}.
+
+A key is dotted (`time.epoch`), its text a template that names its numbers in braces. Both forms
+stand side by side, so that neither is changed without the other being seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same words in English and in Chinese."""
+
+    en: str
+    zh: str
+
+    def within(self, language: str) -> str:
+        """The words in one language, "en" or "zh"."""
+        return self.zh if language == "zh" else self.en
+
+
+def same(text: str) -> Text:
+    """A name or a number: alike in both languages."""
+    return Text(text, text)
+
+
+@cache
+def catalogue() -> dict[str, Text]:
+    """All texts by dotted key.
+
+    Raises:
+        AssertionError: a key without both languages, or one that stands in two files.
+    """
+    found: dict[str, Text] = {}
+    folder = files("diptych.report") / "words"
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".yaml"):
+            for key, text in _texts(yaml.safe_load(file.read_text("utf-8")), ""):
+                assert key not in found, f"{file.name}: '{key}' stands in another file too"
+                found[key] = text
+    return found
+
+
+def _texts(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Text]]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        assert isinstance(value, Mapping), f"'{key}': expected both languages, en and zh"
+        if set(value) & {*LANGUAGES}:
+            assert set(value) == {*LANGUAGES}, f"'{key}': expected en and zh, no more"
+            yield key, Text(str(value["en"]), str(value["zh"]))
+        else:
+            yield from _texts(value, f"{key}.")
+
+
+def phrase(key: str) -> Text:
+    """The text of a key, as it stands."""
+    return catalogue()[key]

@@ -1,0 +1,238 @@
+"""The chapters on cost: time per step and epoch and its parts, memory, processor use, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.files import read_json
+from diptych.report import plots, plots_cost, sentences_cost, statistics
+from diptych.report.blocks import Block, Table, grid_of
+from diptych.report.catalogue import phrase, same
+from diptych.report.chapters_setup import told
+from diptych.report.pairing import Compared
+from diptych.report.resources import attribution, column, rows_of
+from diptych.report.subjects import Study
+from diptych.report.tables import MEMORY, TIMES
+from diptych.report.wording import Sentence, cite, say, seconds, significant, words
+
+TIME_ROWS = ("median", "p95", "p99", "max", "max_step", "mean", "data_share", "synced")
+MEMORY_ROWS = ("first", "last", "peak", None, "slope")
+TIMED = "step, data_s, compute_s, synced"
+
+
+def performance(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
+    """Steps, epochs, parts of a step, slow steps and their causes, memory, processor use."""
+    times = [statistics.step_time(run) for run in study.runs]
+    yield from _times(study, pairs, times)
+    yield from _parts(study)
+    yield from _slow(study, times)
+    yield from _epochs(study, pairs)
+    yield from _memory(study)
+    yield from _processor(study)
+
+
+def _times(
+    study: Study, pairs: Sequence[Compared], times: Sequence[dict[str, Any] | None]
+) -> Iterator[Block]:
+    for pair in pairs:
+        said = sentences_cost.ratio_of_times(
+            pair.numbers["step_time"], pair.content["machine_differences"], pair.a, pair.b
+        )
+        yield from cite(said, *study.metrics(TIMED, pair.pairing.a, pair.pairing.b))
+    for i, numbers in enumerate(times):
+        if numbers and (not pairs or len(study.runs) > 2):
+            key = f"cost.step.{study.labels[i]}"
+            said_of = say(key, "performance", "cost.step", run=study.labels[i],
+                          median=numbers["median"], p95=numbers["p95"], max=numbers["max"],
+                          step=numbers["max_step"])  # fmt: skip
+            yield from cite([said_of], *study.metrics(TIMED, i))
+    for figure in (plots.step_times(study), plots.distribution(study)):
+        if figure:
+            yield figure
+    rows = [
+        (phrase(f"row.{row}"), _cells(times, key, show))
+        for row, (_, key, show) in zip(TIME_ROWS, TIMES, strict=True)
+    ]
+    yield grid_of(phrase("caption.times"), study.labels, rows, study.metrics(TIMED))
+
+
+def _cells(
+    numbers: Sequence[Mapping[str, Any] | None], key: str, show: Callable[[Any], str]
+) -> list[str | None]:
+    return [None if n is None or n.get(key) is None else show(n[key]) for n in numbers]
+
+
+def _parts(study: Study) -> Iterator[Block]:
+    """The parts of a step: by profile where one was recorded, else data and computation."""
+    profiles = [(r, r.content) for r in study.found.of("profile") if r.content.get("phases")]
+    if profiles:
+        figure = plots_cost.phases(study, [record for record, _ in profiles])
+        if figure:
+            yield figure
+        names = list(dict.fromkeys(p["name"] for _, c in profiles for p in c["phases"]))
+        rows = [(same(name), [_phase(content, name) for _, content in profiles])
+                for name in names]  # fmt: skip
+        labels = [study.label_of(record) for record, _ in profiles]
+        sources = tuple(study.of_record(record, "phases") for record, _ in profiles)
+        yield grid_of(phrase("caption.phases"), labels, rows, sources)
+        return
+    figure = plots_cost.split(study)
+    if figure:
+        yield figure
+
+
+def _phase(content: Mapping[str, Any], name: str) -> str | None:
+    for phase in content["phases"]:
+        if phase["name"] == name:
+            value, share = phase.get("median_s"), phase.get("share")
+            if value is None:
+                return str(phase["note"]) if phase.get("note") else None
+            return seconds(value) + (f" ({significant(100 * share, 2)} %)" if share else "")
+    return None
+
+
+def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Block]:
+    for i, numbers in enumerate(times):
+        label = study.labels[i]
+        yield from cite(sentences_cost.slow_steps(label, numbers), *study.metrics(TIMED, i))
+        known = attribution(study.folders[i])
+        if not known or not known.get("by_cause"):
+            continue
+        evidence = [study.source(i, "metrics.jsonl", "ended, queue_s, data_s, compute_s")]
+        evidence += [study.source(i, name, "all") for name in ("resources.jsonl", "events.jsonl")
+                     if (study.folders[i] / name).is_file()]  # fmt: skip
+        total, missing = len(known["outliers"]), int(known["unexplained"])
+        said = say(f"cost.outliers.{label}", "performance", "cost.outliers", run=label, n=total,
+                   k=known["k"], known=total - missing, unexplained=missing)  # fmt: skip
+        yield from cite([said], *evidence)
+        rows = [[same(cause), same(f"{each['steps']:,}"), same(seconds(each["excess_s"]))]
+                for cause, each in known["by_cause"].items()]  # fmt: skip
+        head = [phrase(f"column.{key}") for key in ("cause", "steps", "excess")]
+        caption = words("caption.outliers", run=label, k=known["k"])
+        yield Table(caption, head, rows, tuple(evidence))
+
+
+def _epochs(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
+    numbers = [statistics.epoch_time(run) for run in study.runs]
+    fields = "epoch, data_s, compute_s"
+    for pair in pairs:
+        said = sentences_cost.epochs(pair.numbers["epoch_time"], pair.a, pair.b)
+        yield from cite(said, *study.metrics(fields, pair.pairing.a, pair.pairing.b))
+    for i, each in enumerate(numbers):
+        if each["complete"] and not pairs:
+            own = say(f"cost.epoch.{study.labels[i]}", "performance", "cost.epoch",
+                      run=study.labels[i], median=each["median"],
+                      n=len(each["complete"]))  # fmt: skip
+            yield from cite([own], *study.metrics(fields, i))
+    figure = plots.epoch_times(study)
+    if figure:
+        yield figure
+        both = [{row["epoch"]: row["seconds"] for row in each["complete"]} for each in numbers]
+        epochs = sorted({epoch for each in both for epoch in each})
+        rows = [(same(f"{epoch + 1}"), [seconds(each[epoch]) if epoch in each else None
+                                        for each in both]) for epoch in epochs]  # fmt: skip
+        caption = phrase("caption.epochs")
+        yield grid_of(caption, study.labels, rows, study.metrics(fields), long=len(rows) > 12)
+
+
+def _memory(study: Study) -> Iterator[Block]:
+    numbers = [statistics.memory(run) for run in study.runs]
+    for i, each in enumerate(numbers):
+        said = sentences_cost.memory_of(study.labels[i], each)
+        yield from cite(said, *study.metrics("step, memory_mb", i))
+    figure = plots.memory(study)
+    if figure:
+        yield figure
+    rows = [
+        (phrase(f"row.{row}"), _cells(numbers, key, show))
+        for row, (_, key, show) in zip(MEMORY_ROWS, MEMORY, strict=True)
+        if row
+    ]
+    if any(numbers):
+        yield grid_of(phrase("caption.memory"), study.labels, rows, study.metrics("memory_mb"))
+
+
+def _processor(study: Study) -> Iterator[Block]:
+    """Processor use of each run and of its neighbours, where it was watched."""
+    watched = [rows_of(folder / "resources.jsonl") for folder in study.folders]
+    if not any(watched):
+        return
+    sources = tuple(study.source(i, "resources.jsonl", "time, cpu_percent, others_percent")
+                    for i, rows in enumerate(watched) if rows)  # fmt: skip
+    figure = plots_cost.processor(study, watched, sources)
+    if figure:
+        yield figure
+
+    def quantile(key: str, q: float, unit: str) -> list[str | None]:
+        found: list[str | None] = []
+        for rows in watched:
+            values = column(rows, key)
+            known = values[np.isfinite(values)]
+            found.append(f"{np.percentile(known, q):,.0f} {unit}" if known.size else None)
+        return found
+
+    rows = [
+        (phrase("row.process"), quantile("cpu_percent", 50, "%")),
+        (phrase("row.process_p95"), quantile("cpu_percent", 95, "%")),
+        (phrase("row.others"), quantile("others_percent", 50, "%")),
+        (phrase("row.rss"), quantile("rss_mb", 100, "MB")),
+        (phrase("row.readings"), [f"{len(rows):,}" if rows else None for rows in watched]),
+    ]
+    yield grid_of(phrase("caption.cpu"), study.labels, rows, sources)
+    for i, each in enumerate(watched):
+        own = column(each, "own_s")
+        if np.isfinite(own).any():
+            cost = say(f"cost.watching.{study.labels[i]}", "performance", "cost.watching",
+                       run=study.labels[i], own=float(np.nansum(own)), n=len(each))  # fmt: skip
+            yield from cite([cost], study.source(i, "resources.jsonl", "own_s"))
+
+
+def sampling(study: Study) -> Iterator[Block]:
+    """Seconds of every sampled batch, and of an image in every sample folder."""
+    batches = [r for r in study.found.of("batches") if r.content.get("seconds")]
+    for record in batches:
+        said = _batches(study.label_of(record), record.content)
+        yield from cite(said, study.of_record(record, "seconds"))
+    if batches:
+        yield plots_cost.batches(study, batches)
+        card = batches[0].content
+        caption = words("caption.batches", batch=card.get("batch"), solver=card.get("solver"),
+                        steps=card.get("steps"))  # fmt: skip
+        longest = max(len(r.content["seconds"]) for r in batches)
+        rows = [
+            (same(str(k + 1)),
+             [significant(r.content["seconds"][k], 3) if k < len(r.content["seconds"]) else None
+              for r in batches])
+            for k in range(longest)
+        ]  # fmt: skip
+        sources = tuple(study.of_record(r, "seconds") for r in batches)
+        yield grid_of(caption, [study.label_of(r) for r in batches], rows, sources,
+                      long=longest > 12)  # fmt: skip
+    yield from _sampled(study)
+
+
+def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
+    times = [float(value) for value in content["seconds"]]
+    if len(times) > 1:
+        yield say(f"cost.batches.{label}", "sampling", "cost.batches", run=label, first=times[0],
+                  rest=float(np.median(times[1:])), n=len(times) - 1)  # fmt: skip
+
+
+def _sampled(study: Study) -> Iterator[Table]:
+    records = study.found.pictures()[:6]
+    if not records:
+        return
+    cards = [read_json(record.path) for record in records]
+    keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
+            "network_calls")  # fmt: skip
+    rows = [(same(key.replace("_", " ")), [told(card.get(key)) for card in cards])
+            for key in keys]  # fmt: skip
+    spent = [card.get("seconds_per_image") for card in cards]
+    rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))
+    names = [f"{study.label_of(record)}: {record.path.parent.name}" for record in records]
+    sources = tuple(study.of_record(record, "seconds_per_image, " + ", ".join(keys))
+                    for record in records)  # fmt: skip
+    yield grid_of(phrase("caption.sampled"), names, rows, sources)

@@ -1,0 +1,218 @@
+"""The chapter of pictures: grids and their difference, sampling step by step, GIFs, embedded.
+
+Pictures are compared pixel by pixel only where both sampler cards agree. What would make the page
+large is left out and named.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diptych.errors import UserError
+from diptych.report import sentences
+from diptych.report.blocks import Block, Gallery, Picture
+from diptych.report.catalogue import Text, phrase, same
+from diptych.report.gather import Record, weights_of
+from diptych.report.pairing import Compared
+from diptych.report.samples import (
+    SIDE,
+    Pixels,
+    Samples,
+    compare_samples,
+    difference_picture,
+    grid,
+    open_samples,
+)
+from diptych.report.subjects import Study
+from diptych.report.wording import Sentence, Source, cite, say, words
+
+MOST_FOLDERS = 8
+MOST_GIF_BYTES = 1_200_000
+Opened = list[tuple[Record, Samples]]
+
+
+def pictures(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
+    """Everything that was drawn, and how far the panels' images are apart."""
+    opened: Opened = []
+    records = study.found.pictures()[:MOST_FOLDERS]
+    for record in records:
+        try:
+            opened.append((record, open_samples(record.path.parent, most=SIDE * SIDE)))
+        except UserError:
+            path, why = record.path.parent.name, phrase("pictures.incomplete")
+            yield say(f"pictures.left.{path}", "pictures", "pictures.left", path=path, reason=why)
+    if len(study.found.of("samples")) > len(records):
+        n = len(study.found.of("samples")) - len(records)
+        yield say("pictures.more", "pictures", "pictures.more", n=n)
+    yield from _whose(study, opened)
+    alike = list(_alike(opened))
+    for (a, first), (b, second) in alike:
+        numbers = compare_samples(first, second, matched=False)
+        said = sentences.samples(numbers, study.label_of(a), study.label_of(b))
+        files = [study.of_record(record, "seconds_per_image, sampler card") for record in (a, b)]
+        files += [study.cite(record.path.parent / "00000.png", "and further images")
+                  for record in (a, b)]  # fmt: skip
+        yield from cite(said, *files)
+    yield from _grids(study, opened, alike)
+    yield from _progress(study, opened, alike)
+    yield from _gifs(study, opened)
+    yield from _training_grids(study)
+
+
+def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
+    for record, samples in opened:
+        sha = str(samples.card.get("weights_sha256"))
+        if record.run is not None and record.by != "weights":
+            if sha in weights_of(study.folders[record.run]):
+                continue
+            said = say(f"pictures.weights.{samples.folder.name}", "pictures", "pictures.weights",
+                       samples=samples.folder.name, sha=sha,
+                       run=study.labels[record.run])  # fmt: skip
+            yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
+
+
+def _alike(opened: Opened) -> Iterator[tuple[tuple[Record, Samples], tuple[Record, Samples]]]:
+    """Each folder with the first earlier one of another panel or run whose card is the same."""
+    for j, second in enumerate(opened):
+        for first in opened[:j]:
+            apart = (first[0].run, first[0].backend) != (second[0].run, second[0].backend)
+            if (
+                apart
+                and not compare_samples(first[1], second[1], matched=False)["card_differences"]
+            ):
+                yield first, second
+                break
+
+
+def _grids(
+    study: Study,
+    opened: Opened,
+    alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
+) -> Iterator[Gallery]:
+    found: list[Picture] = []
+    sources: list[Source] = []
+    for record, samples in opened:
+        label = study.label_of(record)
+        n = min(SIDE * SIDE, len(samples.images))
+        title = same(f"{label}: {samples.folder.name}")
+        alt = words("alt.grid", n=n, run=label)
+        found.append(
+            Picture(f"grid-{_plain(label)}-{len(found)}", title, alt, png(grid(samples.images)),
+                    study.colour_of(record))
+        )  # fmt: skip
+        sources.append(study.of_record(record, "weights, sampler card"))
+    for (a, first), (b, second) in alike:
+        count = min(len(first.images), len(second.images))
+        gap = grid(difference_picture(first.images[:count], second.images[:count]))
+        found.append(_gap(study.label_of(a), study.label_of(b), gap, f"grid-gap-{len(found)}"))
+    if found:
+        yield Gallery(phrase("caption.grids"), found, tuple(sources))
+
+
+def _gap(a: str, b: str, gap: Pixels, name: str) -> Picture:
+    """A difference picture, stretched so that its largest value is white."""
+    most = int(gap.max())
+    stretched = (gap.astype(np.float64) / max(1, most) * 255).astype(np.uint8)
+    title = words("pictures.gap", a=a, b=b, most=most) if most else words("pictures.no_gap",
+                                                                          a=a, b=b)  # fmt: skip
+    return Picture(name, title, words("alt.gap", a=a, b=b, most=most), png(stretched))
+
+
+def _progress(
+    study: Study,
+    opened: Opened,
+    alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
+) -> Iterator[Gallery]:
+    found: list[Picture] = []
+    sources: list[Source] = []
+    read: dict[Path, Pixels] = {}
+    for record, samples in opened:
+        path = samples.folder / "progress.png"
+        pixels = _pixels(path)
+        if pixels is not None:
+            label = study.label_of(record)
+            read[samples.folder] = pixels
+            title, alt = same(f"{label}: {samples.folder.name}"), words("alt.progress", run=label)
+            name = f"progress-{_plain(label)}-{len(found)}"
+            found.append(Picture(name, title, alt, path.read_bytes(), study.colour_of(record)))
+            sources.append(study.cite(path, "all"))
+    for (a, first), (b, second) in alike:
+        one, other = read.get(first.folder), read.get(second.folder)
+        if one is not None and other is not None and one.shape == other.shape:
+            gap = difference_picture(one, other)
+            name = f"progress-gap-{len(found)}"
+            found.append(_gap(study.label_of(a), study.label_of(b), gap, name))
+    if found:
+        yield Gallery(phrase("caption.progress"), found, tuple(sources))
+
+
+def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
+    found: list[Picture] = []
+    sources: list[Source] = []
+    left = MOST_GIF_BYTES
+    for record, samples in opened:
+        for path in sorted(samples.folder.glob("*.gif")):
+            size, label = path.stat().st_size, study.label_of(record)
+            if size > left:
+                why = words("pictures.too_large", size=size / 1e6)
+                said = say(f"pictures.left.{path.name}.{label}", "pictures", "pictures.left",
+                           path=f"{samples.folder.name}/{path.name}", reason=why)  # fmt: skip
+                yield from cite([said], study.cite(path, "all"))
+                continue
+            left -= size
+            name = f"sampling-{_plain(label)}-{len(found)}"
+            found.append(Picture(name, same(f"{label}: {samples.folder.name}"),
+                                 words("alt.gif", run=label), path.read_bytes(),
+                                 study.colour_of(record)))  # fmt: skip
+            sources.append(study.cite(path, "all"))
+    if found:
+        yield Gallery(phrase("caption.gifs"), found, tuple(sources))
+
+
+def _training_grids(study: Study) -> Iterator[Gallery]:
+    found: list[Picture] = []
+    sources: list[Source] = []
+    for i, folder in enumerate(study.folders):
+        paths = sorted((folder / "grids").glob("step-*.png"))
+        if not paths or _pixels(paths[-1]) is None:
+            continue
+        step, label = paths[-1].stem.removeprefix("step-").lstrip("0"), study.labels[i]
+        found.append(
+            Picture(f"training-{_plain(label)}", _at_step(label, step),
+                    words("alt.training_grid", run=label, step=step), paths[-1].read_bytes(),
+                    f"run{i}")
+        )  # fmt: skip
+        sources.append(study.cite(paths[-1], "all"))
+    if found:
+        yield Gallery(phrase("caption.training_grids"), found, tuple(sources))
+
+
+def _at_step(label: str, step: str) -> Text:
+    return Text(f"{label}, step {step}", f"{label}，第 {step} 步")
+
+
+def _pixels(path: Path) -> Pixels | None:
+    """A picture's pixels, or None where it is missing or no picture."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError):
+        return None
+
+
+def png(pixels: Pixels) -> bytes:
+    """PNG bytes of (H, W) or (H, W, 3) uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _plain(label: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in label).strip("-")

@@ -1,0 +1,230 @@
+"""What else was recorded of a run: sample folders, scores, sweeps, ladders, profiles, timings.
+
+    in the run folder          belongs to the run
+    beside it, or in --search  belongs to the run whose weights it names (by sha256 among the run's
+                               checkpoints, else by the run's name, which the record or
+                               its command gives); what belongs to none is left
+                               out and counted
+
+A record is known by what stands in it (`kind`), not by its name. Other runs that lie beside are
+not entered. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from diptych.checkpoint import all_checkpoints, read_safetensors, weights_sha256
+from diptych.errors import UserError
+
+KINDS = {
+    "diptych scores": "scores",
+    "diptych sweep": "sweep",
+    "align": "ladder",
+    "align-train": "training",
+    "profile": "profile",
+    "batch_times": "batches",
+}
+SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
+DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
+MOST_BYTES = 20_000_000
+MOST_FOLDERS = 2000
+MOST_SHOWN = 2  # sample folders of a run
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its kind ("samples" or a value of KINDS), its file and its content.
+
+    `run` is the index of the run that it belongs to, or None for those of no single run; `by` says
+    how that is known: "place", "weights" or "name".
+    """
+
+    kind: str
+    path: Path
+    content: dict[str, Any]
+    run: int | None = None
+    by: str = "place"
+
+    @property
+    def backend(self) -> str:
+        """The panel that it speaks of; "" where it speaks of none."""
+        if self.kind == "scores":
+            return str(self.content["scores"][0].get("subject", {}).get("backend") or "")
+        return str(self.content.get("backend") or "")
+
+
+@dataclass
+class Gathered:
+    """All records that belong to the runs, and the paths of those that belong to none."""
+
+    records: list[Record] = field(default_factory=list)
+    foreign: list[Path] = field(default_factory=list)
+
+    def of(self, kind: str, run: int | None = None) -> list[Record]:
+        """The records of a kind, of one run where given."""
+        return [r for r in self.records if r.kind == kind and run in (None, r.run)]
+
+    def pictures(self) -> list[Record]:
+        """Some sample folders of each run, in turns; first those with a GIF, and not deep down."""
+        ranked: list[tuple[int, int, Record]] = []
+        for run in dict.fromkeys(r.run for r in self.of("samples")):
+            own = [r for r in self.of("samples") if r.run == run]
+            own.sort(key=lambda r: (not any(r.path.parent.glob("*.gif")), len(r.path.parts)))
+            ranked += [(i, run or 0, r) for i, r in enumerate(own[:MOST_SHOWN])]
+        return [r for *_, r in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
+    """The records of these run folders.
+
+    Args:
+        runs: run folders that exist.
+        search: more folders to look in.
+    """
+    found = Gathered()
+    seen: set[Path] = set()
+    own = {run.resolve() for run in runs}
+    places: list[tuple[Path, int, int | None]] = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
+    places += [(folder, DEPTH_SEARCHED, None) for folder in search]
+    places += [(folder, DEPTH_BESIDE, None) for folder in dict.fromkeys(_beside(runs))]
+    unclaimed: list[Record] = []
+    for folder, depth, owner in places:
+        for record in _walk(folder, depth, own - {folder.resolve()}):
+            if record.path.resolve() in seen:
+                continue
+            seen.add(record.path.resolve())
+            if owner is not None:
+                found.records.append(Record(record.kind, record.path, record.content, owner))
+            else:
+                unclaimed.append(record)
+    for record in sorted(unclaimed, key=lambda r: r.kind != "samples"):  # scores go by samples
+        _claim(record, runs, found)
+    found.records.sort(key=lambda r: str(r.path))
+    return found
+
+
+def _beside(runs: Sequence[Path]) -> Iterator[Path]:
+    for run in runs:
+        parent = run.resolve().parent
+        yield parent
+        if (parent.parent / "study.json").is_file():
+            yield parent.parent
+
+
+def weights_of(run: Path) -> dict[str, Path]:
+    """The identity of all weights that a run folder still holds, and the checkpoint of each."""
+    found: dict[str, Path] = {}
+    for checkpoint in all_checkpoints(run):
+        for group in ("ema", "raw"):
+            file = checkpoint / f"{group}.safetensors"
+            if file.is_file():
+                identity = _identity(file.resolve(), file.stat().st_mtime_ns)
+                found |= {identity: checkpoint} if identity else {}
+    return found
+
+
+@cache
+def _identity(file: Path, _changed: int) -> str | None:
+    """The sha256 by which manifests and scores name weights; None for a damaged file."""
+    try:
+        return weights_sha256(read_safetensors(file))
+    except UserError:
+        return None
+
+
+def weights_named(record: Record) -> set[str]:
+    """The sha256 of the weights that a record speaks of."""
+    content = record.content
+    if record.kind == "scores":
+        found = {score.get("subject", {}).get("weights_sha256") for score in content["scores"]}
+    elif record.kind == "sweep":
+        found = {content.get("request", {}).get("weights_sha256")}
+    else:
+        found = {content.get("weights_sha256")}
+    return {str(sha) for sha in found if sha}
+
+
+def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
+    """The records below a folder, other runs left out; in the order of their paths."""
+    visited = 0
+    for top, folders, names in os.walk(folder):
+        here = Path(top)
+        level = len(here.relative_to(folder).parts)
+        visited += 1
+        foreign_run = here != folder and {"metrics.jsonl", "config.yaml"} <= set(names)
+        if visited > MOST_FOLDERS or foreign_run or (level and here.resolve() in others):
+            folders.clear()
+            continue
+        folders[:] = sorted(f for f in folders if f not in SKIPPED and not f.startswith("."))
+        if level >= depth:
+            folders.clear()
+        for name in sorted(names):
+            record = _record(here / name) if name.endswith(".json") else None
+            if record is not None:
+                yield record
+
+
+def _record(path: Path) -> Record | None:
+    content = _json(path)
+    if content is None:
+        return None
+    if path.name == "manifest.json" and {"solver", "num", "weights_sha256"} & set(content):
+        return Record("samples", path, content) if "solver" in content else None
+    kind = KINDS.get(str(content.get("kind")))
+    if kind == "scores" and not content.get("scores"):
+        return None
+    return Record(kind, path, content) if kind else None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None for anything else: others' files lie about too."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return None
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
+    """Give the record to the run it belongs to, or count it as foreign."""
+    if record.kind in ("ladder", "training", "profile", "batches"):
+        found.records.append(record)  # of a panel or of a pair, not of one run
+        return
+    shas = weights_named(record)
+    for i, run in enumerate(runs):
+        drawn = {r.content.get("weights_sha256") for r in found.of("samples", i)}
+        if shas & (set(weights_of(run)) | drawn):
+            found.records.append(Record(record.kind, record.path, record.content, i, "weights"))
+            return
+    for i, run in enumerate(runs):
+        if _named(record, run.resolve().name) and _same_panel(record, run):
+            found.records.append(Record(record.kind, record.path, record.content, i, "name"))
+            return
+    found.foreign.append(record.path)
+
+
+def _named(record: Record, name: str) -> bool:
+    if record.kind == "samples":
+        command = (record.content.get("environment") or {}).get("command") or []
+        runs = {_run_of(Path(str(word))).name for word in command[2:]}
+        return record.content.get("weights_from") == name or name in runs
+    return record.path.stem == name or record.path.stem.startswith(f"{name}-")
+
+
+def _run_of(place: Path) -> Path:
+    """The run folder of a checkpoint's path; any other path as it is."""
+    return place.parent.parent if place.parent.name == "checkpoints" else place
+
+
+def _same_panel(record: Record, run: Path) -> bool:
+    made = (_json(run / "environment.json") or {}).get("backend")
+    return record.kind == "sweep" or record.backend in ("", made)

@@ -1,0 +1,87 @@
+"""A report as Markdown, in both languages, with its pictures as files: for a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from diptych.files import write_text
+from diptych.report.blocks import Block, Code, Gallery, Picture, Plot, Section
+from diptych.report.catalogue import Text
+from diptych.report.wording import Sentence, Source
+
+FILES = {"en": "report.md", "zh": "report.zh.md"}
+
+
+def write(folder: Path, title: Text, sections: Sequence[Section], order: Mapping[str, int]) -> None:
+    """report.md, report.zh.md and every figure and picture of them."""
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Plot):
+                (folder / f"{block.name}.png").write_bytes(block.png)
+            elif isinstance(block, Gallery):
+                for picture in block.pictures:
+                    (folder / file_of(picture)).write_bytes(picture.data)
+    for language, name in FILES.items():
+        write_text(folder / name, "\n".join(_lines(title, sections, order, language)) + "\n")
+
+
+def file_of(picture: Picture) -> str:
+    """The file name of a picture."""
+    return f"{picture.name}.{'gif' if picture.mime == 'image/gif' else 'png'}"
+
+
+def _lines(
+    title: Text, sections: Sequence[Section], order: Mapping[str, int], language: str
+) -> Iterator[str]:
+    other = "zh" if language == "en" else "en"
+    yield f"# {_plain(title.within(language))}"
+    yield ""
+    yield f"[{'简体中文' if other == 'zh' else 'English'}]({FILES[other]})"
+    for section in sections:
+        yield f"\n## {section.title.within(language)}"
+        for block in section.blocks:
+            yield ""
+            yield from _block(block, order, language)
+    yield ""
+    for path, n in order.items():
+        yield f"[^{n}]: `{path}`"
+
+
+def _block(block: Block, order: Mapping[str, int], language: str) -> Iterator[str]:
+    notes = _notes(block.sources, order)
+    if isinstance(block, Sentence):
+        yield _plain(block.words.within(language)) + notes
+    elif isinstance(block, Code):
+        yield f"{_plain(block.caption.within(language))}{notes}\n\n```bash\n{block.text}\n```"
+    elif isinstance(block, Plot):
+        yield f"**{_plain(block.title.within(language))}**{notes}"
+        if block.note.within(language):
+            yield f"\n{_plain(block.note.within(language))}"
+        yield f"\n![{_plain(block.alt.within(language))}]({block.name}.png)"
+    elif isinstance(block, Gallery):
+        yield f"**{_plain(block.caption.within(language))}**{notes}\n"
+        yield _row([picture.title.within(language) for picture in block.pictures])
+        yield _row(["---"] * len(block.pictures), escape=False)
+        yield _row([f"![{_plain(p.alt.within(language))}]({file_of(p)})" for p in block.pictures],
+                   escape=False)  # fmt: skip
+    else:
+        yield f"**{_plain(block.caption.within(language))}**{notes}\n"
+        yield _row([cell.within(language) for cell in block.head])
+        yield _row(["---"] * len(block.head), escape=False)
+        yield from (_row([cell.within(language) for cell in row]) for row in block.rows)
+
+
+def _notes(sources: Sequence[Source], order: Mapping[str, int]) -> str:
+    return "".join(f"[^{order[path]}]" for path in dict.fromkeys(s.path for s in sources))
+
+
+def _row(cells: Sequence[str], escape: bool = True) -> str:
+    return "| " + " | ".join(_plain(cell) if escape else cell for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    for sign in ("\\", "`", "*", "_", "|", "<", "[", "]"):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")

@@ -1,0 +1,54 @@
+"""What a run recorded of the machine while it trained, and why its slow steps were slow.
+
+    RUN/resources.jsonl   a row a second: processor use of this process and of others, memory
+    RUN/profile.json      a training step, phase by phase (`diptych profile`)
+
+All of it is optional: an older run has none, and the report leaves those parts out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.report.records import Floats
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a line that is torn or no object is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def column(rows: list[dict[str, Any]], key: str) -> Floats:
+    """One key of all rows as float64, NaN where it is missing or no number."""
+    values = [row.get(key) for row in rows]
+    return np.array(
+        [float(v) if isinstance(v, (int, float)) else np.nan for v in values], dtype=np.float64
+    )
+
+
+def attribution(run: Path) -> dict[str, Any] | None:
+    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records."""
+    if importlib.util.find_spec("diptych.report.outliers") is None:
+        return None
+    try:
+        found: dict[str, Any] = import_module("diptych.report.outliers").attribute(run)
+    except UserError:
+        return None  # no timed step, or rows that say too little
+    return found

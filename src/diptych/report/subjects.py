@@ -1,0 +1,173 @@
+"""The runs of a report: what they are called, which of them are compared, and their records.
+
+Runs that share settings, seed, data and host noise are compared step by step, each with the first
+such run of the other panel (else of any). Others are set beside the first run, and the report says
+why no more is possible. Runs that have neither data nor network in common are refused: no figure
+of theirs belongs on one page.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diptych.errors import UserError
+from diptych.report.catalogue import Text
+from diptych.report.drawing import DARK, LIGHT
+from diptych.report.gather import Gathered, Record, gather
+from diptych.report.matching import mismatches
+from diptych.report.records import Run, read_run
+from diptych.report.wording import Source
+
+MOST_RUNS = 12
+# For further runs of a panel: (light, dark), each with a contrast of 4.5 to its paper.
+EXTRA = (("#00735a", "#45c19d"), ("#8445a3", "#c99ae3"), ("#7d6200", "#d6ba55"),
+         ("#a92c64", "#f394bb"), ("#4f5963", "#b3bcc6"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two runs by index, and why they are not compared step by step (empty: they are)."""
+
+    a: int
+    b: int
+    reasons: tuple[Text, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether single steps are compared."""
+        return not self.reasons
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report is made from."""
+
+    out: Path
+    folders: tuple[Path, ...]
+    runs: tuple[Run, ...]
+    labels: tuple[str, ...]
+    pairings: tuple[Pairing, ...]
+    found: Gathered
+    colours: tuple[tuple[str, str], ...]
+    used: dict[str, Source] = field(default_factory=dict)
+
+    def source(self, run: int, file: str, fields: str) -> Source:
+        """A file of a run folder, and fields of it."""
+        return self.cite(self.folders[run] / file, fields)
+
+    def metrics(self, fields: str, *runs: int) -> tuple[Source, ...]:
+        """Fields of metrics.jsonl of these runs, or of all."""
+        chosen = runs or range(len(self.runs))
+        return tuple(self.source(run, "metrics.jsonl", fields) for run in chosen)
+
+    def cite(self, path: Path, fields: str) -> Source:
+        """A file as seen from the report's folder."""
+        shown = os.path.relpath(path.resolve(), self.out.resolve()).replace(os.sep, "/")
+        return Source(shown, fields)
+
+    def of_record(self, record: Record, fields: str) -> Source:
+        """Fields of a gathered record."""
+        return self.cite(record.path, fields)
+
+    def label_of(self, record: Record) -> str:
+        """The label of the run that a record belongs to, else its panel."""
+        return record.backend if record.run is None else self.labels[record.run]
+
+    def colour_of(self, record: Record) -> str:
+        """The colour's name of a record: its run's, else the first run's of its panel."""
+        if record.run is not None and record.kind != "sweep":
+            return f"run{record.run}"
+        return self.panel_colour(record.backend)
+
+    def panel_colour(self, backend: str) -> str:
+        """The colour's name of the first run of a panel."""
+        for i, run in enumerate(self.runs):
+            if run.backend == backend:
+                return f"run{i}"
+        return "soft"
+
+
+def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
+    """Read the runs and what was recorded beside them.
+
+    Raises:
+        UserError: no run, one that is no run folder or holds no step, one given twice, or two
+            without data and network in common.
+    """
+    if not folders:
+        raise UserError("which runs? Give one run folder or more: diptych report RUN... --out OUT")
+    if len(folders) > MOST_RUNS:
+        raise UserError(f"{len(folders)} runs; a report holds {MOST_RUNS} at most: choose some")
+    twice = [name for name, n in Counter(str(f.resolve()) for f in folders).items() if n > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: given twice; give every run once")
+    for folder in search:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder to search")
+    runs = [read_run(folder, strict=False) for folder in folders]
+    _check_common(folders, runs)
+    found = gather(folders, search)
+    panels = [run.backend for run in runs]
+    found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
+    return Study(
+        out=out,
+        folders=tuple(folders),
+        runs=tuple(runs),
+        labels=tuple(_labels(runs)),
+        pairings=tuple(_pairings(runs)),
+        found=found,
+        colours=tuple(_colours([run.backend for run in runs])),
+    )
+
+
+def _rank(record: Record, panels: Sequence[str]) -> tuple[str, int]:
+    """Records of a kind in the order of the runs, or of the panels as they ran."""
+    if record.run is not None:
+        return record.kind, record.run
+    return record.kind, panels.index(record.backend) if record.backend in panels else MOST_RUNS
+
+
+def _check_common(folders: Sequence[Path], runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        data = [r.environment.get("dataset_sha256") or r.config.data.source for r in (first, run)]
+        if data[0] != data[1] and first.config.model != run.config.model:
+            raise UserError(
+                f"{folders[0]} and {folder} have nothing in common: other data "
+                f"({first.config.data.source} and {run.config.data.source}) and another network; "
+                "make a report of each"
+            )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """By panel where each ran once, else by folder, numbered where folders are alike."""
+    panels = [run.backend for run in runs]
+    if len(set(panels)) == len(panels) and len(runs) > 1:
+        return panels
+    names = [run.name for run in runs]
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _pairings(runs: Sequence[Run]) -> list[Pairing]:
+    found = []
+    for b in range(1, len(runs)):
+        matched = [a for a in range(b) if not mismatches(runs[a], runs[b])]
+        other = [a for a in matched if runs[a].backend != runs[b].backend]
+        if matched:
+            found.append(Pairing((other or matched)[0], b, ()))
+        else:
+            found.append(Pairing(0, b, tuple(mismatches(runs[0], runs[b]))))
+    return found
+
+
+def _colours(backends: Sequence[str]) -> list[tuple[str, str]]:
+    own = {"torch": (LIGHT.torch, DARK.torch), "jittor": (LIGHT.jittor, DARK.jittor)}
+    rest, found = list(EXTRA) * MOST_RUNS, []
+    for backend in backends:
+        found.append(own.pop(backend) if backend in own else rest.pop(0))
+    return found
