@@ -70,9 +70,9 @@ def test_an_inversion_makes_the_calls_of_its_card_at_the_levels_of_the_way_back(
 
 def test_both_panels_encode_and_decode(panel: Panel) -> None:
     """Plain inversion gets better with steps, refinement more so; a wrong order shows."""
-    few, more, exact = panel.call(editing_work.trip_errors, panel.name, [(5, 0), (15, 0), (5, 2)])
+    few, more, exact = panel.call(editing_work.trip_errors, panel.name, [(10, 0), (50, 0), (10, 2)])
     assert more.mean() < 0.7 * few.mean() and exact.mean() < 0.2 * few.mean()
-    wrong = panel.call(editing_work.misordered_trip, panel.name, 5)
+    wrong = panel.call(editing_work.misordered_trip, panel.name, 10)
     assert wrong.mean() > 3 * few.mean()
 
 

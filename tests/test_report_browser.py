@@ -50,6 +50,7 @@ class Open:
     def __init__(self, browser: Any, file: Path, width: int = 1200, **options: Any) -> None:
         options["viewport"] = {"width": width, "height": 900}
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(90_000)  # a busy machine draws slowly
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.asked: list[str] = []
@@ -60,7 +61,7 @@ class Open:
 
     def drawn(self) -> Open:
         """Wait until every figure is drawn."""
-        self.page.wait_for_function(DRAWN, timeout=30_000)
+        self.page.wait_for_function(DRAWN, timeout=90_000)
         return self
 
     def __enter__(self) -> Open:

@@ -9,6 +9,7 @@ cache means a whole, right file. Two processes that start together take turns th
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import struct
 import sys
@@ -44,11 +45,6 @@ def fetch(known: Source, split: str, online: bool = True) -> Located:
             paths = [_fetch_file(known, file, folder) for file in known.splits[split]]
     except Unusable as error:
         raise UserError(_refusal(known, split, f"it could not be downloaded ({error})")) from None
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
-            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
-        ) from None
     return Located(paths[0], paths[1], f"{folder} (downloaded)")
 
 
@@ -143,18 +139,23 @@ def _unpack(part: Path, output: Path) -> None:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """One process at a time downloads into `folder`; the next one finds the files there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One process at a time downloads into `folder`; the next one finds the files there.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
     try:
-        import fcntl
-    except ImportError:  # Windows: two at once may fetch twice, and the hash still guards
-        yield
-        return
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in folder.glob("tmp*"):  # pooch's temporary names; whoever made them was killed
-            left.unlink()
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in folder.glob("tmp*"):  # pooch's names; whoever made them was killed
+                left.unlink()
+            yield
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
+            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
+        ) from None
 
 
 def _refusal(known: Source, split: str, why: str) -> str:
@@ -184,11 +185,6 @@ def fetch_whole(
                 return retrieve(base + file_name, target, folder, part, _as_it_is)
     except Unusable as error:
         why = f"it could not be downloaded ({base}{file_name}: {error})"
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
-            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
-        ) from None
     raise UserError(
         f"{name} is not on this machine and {why}. Put {file_name} into {folder}, or into "
         f"DATA/{name} and pass --data DATA."

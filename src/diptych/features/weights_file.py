@@ -18,7 +18,7 @@ from pathlib import Path
 
 from diptych.data.download import Unusable, retrieve, turn
 from diptych.data.sources import File
-from diptych.errors import MachineError, UserError
+from diptych.errors import UserError
 from diptych.feature_plans import classifier as classifier_plan
 from diptych.feature_plans import inception as inception_plan
 from diptych.feature_plans.conv import Arrays, misfit, shapes
@@ -107,11 +107,6 @@ def published_file() -> Path:
             f"the Inception weights are not on this machine and could not be downloaded ({error})."
             f" Put {PUBLISHED.name} (95 MB, from {MIRRORS[0]}) into {folder}, or name the file "
             "as weights"
-        ) from None
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
-            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
         ) from None
 
 

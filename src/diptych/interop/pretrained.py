@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from diptych.data.download import Unusable, go_on, turn
-from diptych.errors import MachineError, UserError, nearest
+from diptych.errors import UserError, nearest
 from diptych.files import machine_faults
 
 HOST = "https://heibox.uni-heidelberg.de/f"
@@ -108,11 +108,6 @@ def fetch(name: str, online: bool = True) -> Path:
         raise UserError(
             f"pretrained:{name} is not on this machine and could not be downloaded ({error}). "
             f"Put the file from {model.url} into {folder} as {name}.ckpt (md5 {model.md5})"
-        ) from None
-    except OSError as error:
-        raise MachineError(
-            f"{folder}: the download cannot be stored ({error.strerror or error}). Make room and "
-            "check the folder's permissions, or set XDG_CACHE_HOME to another folder."
         ) from None
 
 

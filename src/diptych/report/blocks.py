@@ -133,6 +133,13 @@ class Section:
         return [block for block in self.blocks if isinstance(block, Sentence)]
 
 
+def _cell(value: str | None) -> Text:
+    words = {"yes": "cell.affirmed", "no": "cell.denied"}
+    if value is None:
+        return NONE
+    return phrase(words[value]) if value in words else same(value)
+
+
 def grid_of(
     caption: Text,
     names: Sequence[str],
@@ -142,7 +149,7 @@ def grid_of(
 ) -> Table:
     """A table with a column for each run; rows in which nothing is known are left out."""
     body = [
-        [title, *(NONE if cell is None else same(cell) for cell in cells)]
+        [title, *map(_cell, cells)]
         for title, cells in rows
         if any(cell is not None for cell in cells)
     ]

@@ -17,7 +17,7 @@ from diptych.report.wording import words
 
 SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform", "cpu", "cores",
          "threads", "device", "device_name")  # fmt: skip
-DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256", "dataset_origin")
+DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256")
 MOST_COMMANDS = 12
 PREPROCESSING = ("crop", "random_flip", "rescaled", "logit_transform", "dequantization")
 
