@@ -3,8 +3,8 @@
     python docs/editing.py [--data FOLDER]        FOLDER holds MNIST's training images
 
 Every picture is what the command shown beside it in the page writes; only the figure of `--from`
-puts four folders below each other. The speeds come from
-benchmarks/results/pictures.json. No number is typed by hand.
+puts four folders below each other. The speeds come from benchmarks/results/pictures.json. No number
+is typed by hand.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def animations() -> str:
     """The benchmark's record as Markdown."""
     found = json.loads(BENCHMARK.read_text("utf-8"))
     names = {"pillow": "GIF, Pillow's default", "gif": "GIF", "webp": "WebP", "mp4": "MP4"}
-    head = (
-        "| | CPU ms a frame | time of Pillow / this | PSNR while noisy, at the end | file | grown |"
-    )
+    head = "| | CPU ms a frame | Pillow's time / this | PSNR noisy, at the end | file | growth |"
     lines = [head, "|---|---|---|---|---|---|"]
     for name, row in found["speed"].items():
         noisy, end = row["psnr_noisy_db"], row["psnr_image_db"]

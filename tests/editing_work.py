@@ -136,3 +136,16 @@ def feature_neighbours(name: str) -> tuple[Any, Any]:
     backend = trained(name).engine.backend
     found = search(Nearest(few, 2, "features"), data.images[[3, 17]], backend)
     return found.index, found.distance
+
+
+def encode_without_class(name: str) -> tuple[Any, Any, Any]:
+    """Latents of a network with classes, and by hand without a class and with class 7."""
+    model = work.make(name, work.small("model.num_classes=10"))
+    engine, images = model.engine, inputs_of(work.small(), 2).pixels
+    found = [model.encode(images.transpose(0, 2, 3, 1), 5, refine=0)]
+    for told in ({"guidance": 0.0}, {"classes": [7]}):
+        sampler = make_sampler("ddim", 5, num_classes=10, **told)
+        up = [CLEAN, *map(engine.schedule.level, sampler.timesteps(engine.schedule)[::-1])]
+        x = engine.backend.array(engine.floats(images))
+        found.append(engine.backend.numpy(invert(engine.denoiser(sampler, range(2)), x, up)))
+    return found[0], found[1], found[2]

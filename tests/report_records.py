@@ -60,6 +60,7 @@ def make_sweep(folder: Path, panels: tuple[str, ...] = ("torch", "jittor")) -> P
          "mnist-frechet_split_half": None, "mnist-frechet_protocol_id": "0123456789ab"}
         for i, panel in enumerate(panels) for eta in (0.0, 1.0) for steps in (10, 20, 50)
     ]  # fmt: skip
+    cells += [{**cell, "solver": "heun", "eta": None} for cell in cells[:2]]
     request = {"weights_sha256": WEIGHTS["torch"], "num": 500, "repeats": 3,
                "reference": "mnist:test"}  # fmt: skip
     content = {"schema": 1, "kind": "diptych sweep", "request": request, "cells": cells}

@@ -13,6 +13,7 @@ import editing_work
 import work
 from conftest import Panel
 from diptych.blueprint import make_plan
+from diptych.cli.starts import refuse_unlike
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.interpolation import path, slerp
@@ -82,6 +83,12 @@ def test_python_encodes_bytes_and_floats_alike(panel: Panel) -> None:
     np.testing.assert_allclose(a, b, atol=1e-3)  # another batch size: another rounding
     off = np.abs(images.astype(int) - editing_work.digits(3).transpose(0, 2, 3, 1))
     assert off.mean() < 12
+
+
+def test_a_network_with_classes_is_asked_without_one(panel: Panel) -> None:
+    found, silent, seven = panel.call(editing_work.encode_without_class, panel.name)
+    np.testing.assert_allclose(found, silent, atol=1e-5)
+    assert np.abs(found - seven).max() > 1e-3
 
 
 def test_the_example_of_the_page_comes_back_to_its_images(panel: Panel) -> None:
@@ -192,6 +199,14 @@ def test_an_interpolation_starts_and_ends_on_the_noise_of_its_images() -> None:
     sampler = make_sampler(steps=4)
     image = drawn.draw(sampler, [0], x_T=way.rows([0]))
     assert np.array_equal(image, drawn.draw(sampler, [3], seed=0))
+
+
+def test_an_interpolation_has_one_class_or_none() -> None:
+    for told in ({"classes": [7]}, {"guidance": 0.0}):
+        refuse_unlike(make_sampler(steps=4, num_classes=10, **told), TABLE)
+    for told in ({}, {"classes": [1, 2]}):
+        with pytest.raises(UserError, match="an interpolation has one class"):
+            refuse_unlike(make_sampler(steps=4, num_classes=10, **told), TABLE)
 
 
 # Starting from images

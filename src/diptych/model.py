@@ -262,7 +262,8 @@ class Model:
     ) -> Float32:
         """The noise that deterministic DDIM would turn into these images: its inversion.
 
-        `model.sample(len(x_T), steps=steps, x_T=x_T)` turns it back, the better the more steps.
+        `model.sample(len(x_T), steps=steps, x_T=x_T)` turns it back, the better the more steps; a
+        network with classes is asked without one, so give `guidance=0` there.
 
         Args:
             images: uint8 (N, H, W, C), or float32 (N, C, H, W) in [-1, 1].

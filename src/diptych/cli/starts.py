@@ -81,7 +81,7 @@ class Start:
             noised = starts.FromImages(self.inputs, self.seed, first, asked, self.preprocess)
             return noised, self.count
         if self.given["interpolate"] is not None:
-            _refuse_noise(sampler, self.schedule)
+            refuse_unlike(sampler, self.schedule)
             start = self._arcs(timesteps[0], 8 if between is None else between)
             return start, len(start.x)
         if self.latents is not None:
@@ -124,9 +124,15 @@ def _check_together(given: dict[str, Any], num: int | None) -> None:
         raise UserError("--num: --frames-between says how many images an interpolation has")
 
 
-def _refuse_noise(sampler: Any, schedule: Any) -> None:
+def refuse_unlike(sampler: Any, schedule: Any) -> None:
+    """Raises UserError where the images of an interpolation would differ by more than their start.
+
+    That is: by a noise or a class of their own.
+    """
     if sampler.card(schedule)["sigma_type"] != "none":
         raise UserError(
             f"solver '{sampler.solver}' with eta {sampler.eta:g} adds noise of its own to each "
             f"image, which breaks the way between them; use a solver without, such as ddim, --eta 0"
         )
+    if sampler.classes is not None and len(sampler.classes) > 1 and sampler.guidance != 0.0:
+        raise UserError("an interpolation has one class; give it, as in --class 7, or --guidance 0")

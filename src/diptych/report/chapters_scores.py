@@ -154,16 +154,16 @@ def _sweep_table(
     record: Record, cells: Sequence[dict[str, Any]], panels: Sequence[str],
     metrics: Sequence[str], source: Any,
 ) -> Table:  # fmt: skip
-    """A row for each pair of steps and eta, columns for each panel."""
-    head = [phrase("column.steps"), phrase("column.eta")]
+    """A row for each sampler and number of steps, columns for each panel."""
+    head = [phrase("column.sampler"), phrase("column.steps")]
     for panel in panels:
         head += [same(f"{panel}: s/image"), *(same(f"{panel}: {metric}") for metric in metrics)]
-    at = {(cell["steps"], cell["eta"], cell["backend"]): cell for cell in cells}
+    at = {(_sampler(cell), cell["steps"], cell["backend"]): cell for cell in cells}
     rows = []
-    for steps, eta in sorted({(cell["steps"], cell["eta"]) for cell in cells}):
-        row = [same(f"{steps:,}"), same(f"{eta:g}")]
+    for sampler, steps in sorted({(_sampler(cell), cell["steps"]) for cell in cells}):
+        row = [same(sampler), same(f"{steps:,}")]
         for panel in panels:
-            cell = at.get((steps, eta, panel), {})
+            cell = at.get((sampler, steps, panel), {})
             row += [_number(cell.get("seconds_per_image"), 3)]
             row += [_with_interval(cell, metric) for metric in metrics]
         rows.append(row)
@@ -171,6 +171,12 @@ def _sweep_table(
     caption = words("caption.sweep", num=request.get("num") or 0,
                     repeats=request.get("repeats"), reference=request.get("reference"))  # fmt: skip
     return Table(caption, head, rows, (source,))
+
+
+def _sampler(cell: dict[str, Any]) -> str:
+    """The solver as the sweep names it, and its eta if it has one."""
+    eta = cell.get("eta")
+    return str(cell.get("solver", "ddim")) + ("" if eta is None else f", eta {eta:g}")
 
 
 def _range(text: str) -> Text:
@@ -192,17 +198,18 @@ def _sweep_figure(
     study: Study, cells: Sequence[dict[str, Any]], metric: str, source: Any, n: int
 ) -> Plot:
     traces = []
-    etas = sorted({cell["eta"] for cell in cells})
-    for panel, eta in dict.fromkeys((cell["backend"], cell["eta"]) for cell in cells):
-        own = [c for c in cells if (c["backend"], c["eta"]) == (panel, eta) and c.get(metric)]
+    samplers = list(dict.fromkeys(_sampler(cell) for cell in cells))
+    for panel, sampler in dict.fromkeys((cell["backend"], _sampler(cell)) for cell in cells):
+        own = [c for c in cells if (c["backend"], _sampler(c)) == (panel, sampler)]
+        own = [c for c in own if c.get(metric) is not None]
         own.sort(key=lambda c: c["network_calls"])
         known = bool(own) and all(c.get(f"{metric}_low") is not None for c in own)
         traces.append(
-            Trace("points", same(f"{panel}, eta {eta:g}"), study.panel_colour(panel),
+            Trace("points", same(f"{panel}, {sampler}"), study.panel_colour(panel),
                   [c["network_calls"] for c in own], [float(f"{c[metric]:.5g}") for c in own],
                   low=[c[f"{metric}_low"] for c in own] if known else None,
                   high=[c[f"{metric}_high"] for c in own] if known else None,
-                  dash=DASHES[etas.index(eta) % 4])
+                  dash=DASHES[samplers.index(sampler) % 4])
         )  # fmt: skip
     timed = metric == "seconds_per_image"
     return Plot(
