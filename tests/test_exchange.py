@@ -116,13 +116,18 @@ def test_diffusers_network_is_the_same_function_in_both_panels(
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("objective", ["eps", "v"])
 def test_pipelines_of_diffusers_draw_our_images_from_our_noise(
-    both: tuple[Panel, Panel], tmp_path: Path
+    both: tuple[Panel, Panel], tmp_path: Path, objective: str
 ) -> None:
-    convert("zoo:mnist-torch", tmp_path / "d")
+    config = find_weights("zoo:mnist-torch").config
+    noise_of = config.diffusion.model_copy(update={"objective": objective})
+    config = config.model_copy(update={"diffusion": noise_of})
+    convert("zoo:mnist-torch", tmp_path / "d", config=config)
+    assert find_weights(str(tmp_path / "d")).config.diffusion == noise_of
     call = both[0].call
     theirs, noise, kind = call(work_exchange.pipeline, "DDIMPipeline", tmp_path / "d", 4, 10)
-    assert kind == "DDIMScheduler" and 20 < theirs.std() < 120
+    assert kind == "DDIMScheduler" and 5 < theirs.std() < 120
     for panel in both:
         ours = panel.call(work_exchange.sampled, panel.name, str(tmp_path / "d"), noise, 10)
         off = np.abs(ours.astype(int) - theirs.reshape(ours.shape))

@@ -118,7 +118,7 @@ def test_diffusers_defaults_are_not_the_official_network(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "noise, words",
     [
-        ({"prediction_type": "v_prediction"}, "prediction_type"),
+        ({"prediction_type": "flow"}, "prediction_type"),
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"beta_schedule": "laplace"}, "beta_schedule"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
@@ -210,6 +210,9 @@ def test_a_truncated_file_is_one_line_on_any_path(tmp_path: Path) -> None:
         (["model.resamp_with_conv=false"], "resamp_with_conv"),
         (["diffusion.schedule=jsd"], "no schedule 'jsd'"),
         (["data.rescaled=false"], "data.rescaled"),
+        (["data.dequantization=uniform"], "data.dequantization"),
+        (["model.num_classes=10"], "model.num_classes"),
+        (["diffusion.zero_terminal_snr=true", "diffusion.objective=v"], "zero_terminal_snr"),
     ],
 )
 def test_what_diffusers_cannot_express_is_not_written(

@@ -77,6 +77,7 @@ def test_the_official_files_are_read_as_they_are(tmp_path: Path, name: str) -> N
         "attn_resolutions": (16,),
         "dropout": facts["dropout"],
         "resamp_with_conv": True,
+        "num_classes": 0,
         "norm_eps": 1e-6,
     }
     assert config.diffusion.model_dump() == {
@@ -84,6 +85,8 @@ def test_the_official_files_are_read_as_they_are(tmp_path: Path, name: str) -> N
         "beta_start": 1e-4,
         "beta_end": 0.02,
         "timesteps": 1000,
+        "objective": "eps",
+        "zero_terminal_snr": False,
     }
     train = config.train
     assert (train.batch_size, train.epochs, train.checkpoint_every) == (facts["batch"], 10000, 5000)

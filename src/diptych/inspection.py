@@ -95,6 +95,7 @@ def infer(weights: Weights) -> dict[str, Any]:
         "num_res_blocks": len(blocks),
         "attention_levels": _numbers(weights, r"down\.(\d+)\.attn\."),
         "resamp_with_conv": "down.0.downsample.conv.weight" in weights or len(levels) == 1,
+        "num_classes": max(0, len(weights.get("class_embed.weight", ())) - 1),
     }
 
 

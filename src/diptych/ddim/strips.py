@@ -1,9 +1,7 @@
 """The official `--interpolation` and `--sequence`: images from chosen noise, and x0 at every step.
 
-    interpolation   0.png ... 10.png, from slerp(z0, z1, k / 10)
+    interpolation   0.png ... 10.png, from slerp(z0, z1; k / 10) of `diptych.interpolation`
     sequence        J_I.png: what image J looks like from step I's prediction, J in 0 .. 7
-
-    slerp(z0, z1, a) = (sin((1 - a) w) z0 + sin(a w) z1) / sin(w),  w the angle between the two
 
 z0, z1 and the noise of image J are the keyed ones of images 0, 1 and J. Source: Song et al. 2021,
 arXiv:2010.02502, section D.5.
@@ -14,10 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from diptych.interpolation import path
 from diptych.model import Model
-from diptych.noise import Float32, normal_per_image
+from diptych.noise import normal_per_image
 from diptych.pictures import save_png
 from diptych.sampler import Sampler
 from diptych.schedule import Level
@@ -25,18 +22,10 @@ from diptych.schedule import Level
 STOPS, ROWS = 11, 8
 
 
-def slerp(first: Float32, second: Float32, share: float) -> Float32:
-    """The point `share` of the way from one noise to another along the great circle."""
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    angle = np.arccos(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
-    mixed = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-    return np.asarray(mixed, dtype=np.float32)
-
-
 def interpolation(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
     """Draw the eleven images between image 0's noise and image 1's; gives how many."""
     ends = normal_per_image(seed, "initial_noise", range(2), model.engine.shape)
-    noise = np.stack([slerp(ends[0], ends[1], k / (STOPS - 1)) for k in range(STOPS)])
+    noise = path(ends, STOPS - 2)
     drawn = model.engine.draw(sampler, range(STOPS), seed, noise)
     for k, picture in enumerate(model.engine.pixels(drawn)):
         save_png(out / f"{k}.png", picture)

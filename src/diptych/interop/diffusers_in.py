@@ -25,6 +25,7 @@ Tree = dict[str, Any]
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine",
              "sigmoid": "sigmoid"}  # fmt: skip
+OBJECTIVES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _SPACINGS = {"leading": "uniform", "trailing": "trailing"}
 _VARIANCES = {"fixed_small": "ddpm", "fixed_small_log": "ddpm", "fixed_large": "ddpm-large",
               "fixed_large_log": "ddpm-large"}  # fmt: skip
@@ -54,7 +55,7 @@ _HONOURED = ("sample_size", "in_channels", "out_channels", "block_out_channels",
 # Of the schedulers: their key -> (their default, the values that we have).
 _NOISE: dict[str, tuple[object, tuple[object, ...]]] = {
     "trained_betas": (None, (None,)),
-    "prediction_type": ("epsilon", ("epsilon",)),
+    "prediction_type": ("epsilon", tuple(OBJECTIVES)),
     "rescale_betas_zero_snr": (False, (False,)),
 }
 _SAMPLING: dict[str, tuple[object, tuple[object, ...]]] = {
@@ -172,7 +173,7 @@ def _check_heads(tree: Tree, channels: list[int], attends: list[bool], file: Pat
 def _scheduler(tree: Tree, file: Path) -> tuple[Tree, dict[str, Any] | None]:
     """(our diffusion section, the sampler that it recommends)."""
     kind = str(tree.get("_class_name"))
-    _refuse(tree, _NOISE, file, "the network here predicts the noise of a fixed schedule")
+    _refuse(tree, _NOISE, file, "the noise here has a fixed schedule")
     schedule = tree.get("beta_schedule", "linear")
     if schedule not in SCHEDULES:
         raise UserError(f"{file}: beta_schedule {show(schedule)} is not known here")
@@ -181,6 +182,7 @@ def _scheduler(tree: Tree, file: Path) -> tuple[Tree, dict[str, Any] | None]:
         "beta_start": tree.get("beta_start", 1e-4),
         "beta_end": tree.get("beta_end", 0.02),
         "timesteps": tree.get("num_train_timesteps", 1000),
+        "objective": OBJECTIVES[tree.get("prediction_type", "epsilon")],
     }
     if kind not in ("DDPMScheduler", "DDIMScheduler"):
         return noise, None

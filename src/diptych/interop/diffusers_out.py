@@ -18,7 +18,7 @@ from diptych.blueprint import Plan, Weights, make_plan
 from diptych.config import Config
 from diptych.errors import UserError
 from diptych.files import write_json
-from diptych.interop.diffusers_in import SCHEDULES, WEIGHTS
+from diptych.interop.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS
 from diptych.interop.layouts import to_diffusers
 
 VERSION = "0.30.0"  # the oldest whose form of files this is tested to be
@@ -90,6 +90,7 @@ def scheduler_config(config: Config) -> dict[str, Any]:
     """The keys of `DDPMScheduler` that are our noise. Raises UserError: none are."""
     noise = config.diffusion
     names = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    predicts = {ours: theirs for theirs, ours in OBJECTIVES.items()}
     if noise.schedule not in names:
         raise UserError(
             f"to diffusers: its schedulers have no schedule '{noise.schedule}', only "
@@ -101,7 +102,7 @@ def scheduler_config(config: Config) -> dict[str, Any]:
         "beta_end": noise.beta_end,
         "beta_schedule": names[noise.schedule],
         "trained_betas": None,
-        "prediction_type": "epsilon",
+        "prediction_type": predicts[noise.objective],
         "variance_type": "fixed_small",
         "clip_sample": False,
         "timestep_spacing": "leading",
@@ -111,16 +112,15 @@ def scheduler_config(config: Config) -> dict[str, Any]:
 
 def _check_known(config: Config) -> None:
     """Refuse what the files of diffusers would silently lose."""
-    known: dict[str, dict[str, Any]] = {
-        "data": {"rescaled": True, "dequantization": ("none", "gaussian")},
-        "model": {"num_classes": (None, 0)},
-        "diffusion": {"objective": ("eps", "epsilon"), "zero_terminal_snr": False},
-    }
-    for section, keys in known.items():
-        for key, plain in keys.items():
-            value = getattr(getattr(config, section), key, ...)
-            if value is not ... and value not in (plain if isinstance(plain, tuple) else (plain,)):
-                raise UserError(f"to diffusers: {section}.{key} {value} cannot be expressed there")
+    data = config.data
+    for key, value, plain in (
+        ("data.rescaled", data.rescaled, True),
+        ("data.dequantization", data.dequantization == "uniform", False),
+        ("model.num_classes", config.model.num_classes, 0),
+        ("diffusion.zero_terminal_snr", config.diffusion.zero_terminal_snr, False),
+    ):
+        if value != plain:
+            raise UserError(f"to diffusers: {key} is set, which cannot be expressed there")
 
 
 def _channels(plan: Plan) -> list[int]:
