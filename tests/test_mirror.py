@@ -58,7 +58,7 @@ def test_every_difference_has_its_reason_and_is_listed_once() -> None:
         ("unet.py", "Downsample.__init__", "2, pad=(0, 1)", "2, pad=(1, 1)", "pad=(1, 1)"),
         ("learner.py", "Learner.loss", "error = wanted - ", "error = x0 - ", "error = x0 - "),
         ("learner.py", "Learner.loss", 'loss == "mean"', 'loss == "sum"', "loss == 'sum'"),
-        ("learner.py", "Learner.step", "self.count += 1", "self.count += 2", "self.count += 2"),
+        ("learner.py", "Learner.update", "self.count += 1", "self.count += 2", "self.count += 2"),
         ("layers.py", "module", "EPS = 32, 1e-6", "EPS = 32, 1e-5", "EPS = (32, 1e-05)"),
         ("arrays.py", "draw_masks", "if not plan.dropout:", "if plan.dropout:", "if plan.dropout:"),
         (

@@ -211,3 +211,20 @@ def test_a_real_study_is_terminated_and_goes_on(tmp_path: Path) -> None:
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0 and "==" not in again.stderr
     assert kept == {path.name: os.stat(path).st_mtime_ns for path in (out / "stages").iterdir()}
+
+
+def test_named_data_reach_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment: the ladder has no option for it, and packaged images refuse one."""
+    monkeypatch.delenv("DIPTYCH_DATA", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    seen = []
+    fake = Fake(tmp_path / "study")
+
+    def run(commands: list[list[str]], folder: Path) -> list[int]:
+        seen.append(os.environ["DIPTYCH_DATA"])
+        assert not any("--data" in words for words in commands)
+        return fake(commands, folder)
+
+    fake.asked = {"preset": "mnist", "data": "/somewhere", "quick": True}
+    reproduce(Request(**fake.asked), fake.out, run=run)
+    assert set(seen) == {"/somewhere"} and len(seen) == 15

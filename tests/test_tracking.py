@@ -29,6 +29,8 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     """Every third step's gradients by part of the network; the losses are those without them."""
     rows, plain = panel.call(trained_with_and_without, panel.name, CONFIG, tmp_path)
     assert [row["loss"] for row in rows] == [row["loss"] for row in plain]
+    assert "ended" in rows[0] and "ended" not in plain[0]
+    assert not (tmp_path / "off" / "events.jsonl").exists()
     shown = EventAccumulator(str(tmp_path / "on" / "tensorboard"), {"histograms": 0, "tensors": 0})
     shown.Reload()
     tags: Any = shown.Tags()

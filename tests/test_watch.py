@@ -18,10 +18,10 @@ from diptych.report.outliers import attribute
 from diptych.watch import Watch, cost, gpu, read_events, read_resources
 from diptych.watch.probe import Probe, queued
 from diptych.watch.sampler import ResourceSampler
-from watch_work import disturbed, trained_with_and_without
+from watch_work import disturbed
 from work import small
 
-CONFIG = small("train.steps=24", "train.log_every=4", "train.checkpoint_every=1000")
+CONFIG = small("train.steps=20", "train.log_every=4", "train.checkpoint_every=1000")
 
 
 def cause_of(run: Path, step: int) -> str:
@@ -30,16 +30,17 @@ def cause_of(run: Path, step: int) -> str:
     return next((o["cause"] for o in found["outliers"] if o["step"] == step), "usual")
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause"), [("data", "data"), ("gc", "gc"), ("sleep", "unexplained")]
-)
-def test_a_planted_disturbance_gets_its_cause(
-    panel: Panel, tmp_path: Path, fault: str, cause: str
-) -> None:
+FAULTS = {9: ("data", "data"), 13: ("gc", "gc"), 17: ("sleep", "unexplained")}
+
+
+def test_planted_disturbances_get_their_causes(panel: Panel, tmp_path: Path) -> None:
     """A sleep that nothing recorded explains stays unexplained; the others are named."""
     run = tmp_path / "run"
-    panel.call(disturbed, panel.name, CONFIG, run, fault, 17, 3.0)
-    assert cause_of(run, 17) == cause
+    planted = {step: fault for step, (fault, _) in FAULTS.items()}
+    panel.call(disturbed, panel.name, CONFIG, run, planted, 1.5)
+    assert {step: cause_of(run, step) for step in FAULTS} == {
+        step: cause for step, (_, cause) in FAULTS.items()
+    }
     assert (panel.name == "jittor") == any("counters" in r for r in read_resources(run))
 
 
@@ -152,7 +153,7 @@ def test_sampling_costs_less_than_a_hundredth(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     with Watch(run) as watch:
-        ends = time.perf_counter() + 3.3
+        ends = time.perf_counter() + 2.3
         step = 0
         while time.perf_counter() < ends:
             step += 1
@@ -160,16 +161,8 @@ def test_sampling_costs_less_than_a_hundredth(tmp_path: Path) -> None:
             time.sleep(0.02)
             watch.end(step, 0.02)
     spent = cost(run)
-    assert spent is not None and spent["samples"] >= 3
+    assert spent is not None and spent["samples"] >= 2
     assert spent["share"] < 0.01, spent
-
-
-def test_switched_off_it_writes_and_adds_nothing(panel: Panel, tmp_path: Path) -> None:
-    """Losses are the same with and without; the files are there only with."""
-    rows, plain = panel.call(trained_with_and_without, panel.name, CONFIG, tmp_path)
-    assert [row["loss"] for row in rows] == [row["loss"] for row in plain]
-    assert "ended" in rows[0] and "ended" not in plain[0]
-    assert read_events(tmp_path / "on") and not (tmp_path / "off" / "events.jsonl").exists()
 
 
 def test_torn_lines_are_dropped_and_broken_ones_refused(tmp_path: Path) -> None:

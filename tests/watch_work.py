@@ -15,21 +15,21 @@ from diptych.records import read_rows
 from diptych.train import train
 
 
-def disturbed(name: str, config: Config, run: Path, fault: str, at: int, seconds: float) -> None:
-    """Train in which step `at` is slowed by `seconds`: in the data, by gc, or in plain sleep."""
+def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seconds: float) -> None:
+    """Train; some steps are slowed by `seconds`: in the data, by gc, or in plain sleep."""
     backend = backends.load(name, "cpu")
     learner_class: Any = type(backend.learner(*_fresh(config)))
     make, step = Batches.batch, learner_class.step
 
     def slow_batch(self: Batches, number: int) -> Any:
-        if fault == "data" and number == at:
+        if faults.get(number) == "data":
             time.sleep(seconds)
         return make(self, number)
 
     def slow_step(self: Any, batch: Any, lr: float) -> Any:
-        if batch.step == at and fault == "gc":
+        if faults.get(batch.step) == "gc":
             _collect_for(seconds)
-        if batch.step == at and fault == "sleep":
+        if faults.get(batch.step) == "sleep":
             time.sleep(seconds)
         return step(self, batch, lr)
 

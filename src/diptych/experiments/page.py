@@ -12,9 +12,9 @@ by `python -m diptych.experiments --out docs` from [puzzles.json](puzzles.json),
 number.
 
 **All of it was measured on a CPU**, with a network for 14x14 images; the observations were made
-with larger ones, on GPUs. What holds here shows that the mechanism exists, not that it was at work
-there. Times are processor seconds, which a busy machine does not stretch, unless they are said to
-be by the clock.
+elsewhere, with larger ones, one of them on a GPU. What holds here shows that the mechanism exists,
+not that it was at work there. Times are processor seconds, which a busy machine does not stretch;
+those said to be by the clock are stretched.
 """
 WORDS = {
     "holds": "The prediction holds on a CPU.",

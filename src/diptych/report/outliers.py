@@ -4,7 +4,8 @@
              steps (a checkpoint, a grid) lies in it. Older records lack it: data wait + compute
     outlier  wall > k * the run's median
     excess   wall - median; each possible cause explains some seconds of it, and the largest is
-             the cause if it explains half or more. Else the step is 'unexplained'
+             the cause if it explains half or more; those that are deeds come before those that
+             are waits, which stretch a deed too. Else the step is 'unexplained'
 
 Causes and what speaks for them, each above its own median over the run:
     data          the wait for the batch
@@ -35,6 +36,7 @@ from diptych.watch import read_events, read_resources
 HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
 COMPILER_S = 0.5
+WAITING = ("neighbours", "scheduling", "steal", "memory")
 INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 
 Row = dict[str, Any]
@@ -84,13 +86,20 @@ def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
 def _outlier(records: _Records, i: int, wall: float, median: float) -> Row:
     excess = wall - median
     causes = {name: s for name, s in records.causes(i, wall, excess).items() if s > 0}
-    name, seconds = max(causes.items(), key=lambda c: c[1], default=("unexplained", 0.0))
-    share = min(1.0, seconds / excess)
-    if share < HALF:
-        name = "unexplained"
+    name, share = _cause(causes, excess)
     step = int(records.rows[i]["step"])
     return {"step": step, "seconds": wall, "excess_s": excess, "cause": name, "share": share,
             "causes": causes}  # fmt: skip
+
+
+def _cause(causes: dict[str, float], excess: float) -> tuple[str, float]:
+    """The cause and its share of the excess: deeds first, for waiting stretches a deed too."""
+    for kind in (False, True):
+        same = {name: s for name, s in causes.items() if (name in WAITING) == kind}
+        name, seconds = max(same.items(), key=lambda c: c[1], default=("", 0.0))
+        if seconds >= HALF * excess:
+            return name, min(1.0, seconds / excess)
+    return "unexplained", min(1.0, max(causes.values(), default=0.0) / excess)
 
 
 class _Records:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from diptych.data.sources import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
 from diptych.reproduce.stages import Request, Stage, stages
@@ -47,6 +49,8 @@ def reproduce(
     """
     run = run or processes
     _check(request, out)
+    if request.data:
+        os.environ[ENVIRONMENT] = request.data  # for all stages, those too that have no --data
     listed = stages(request)
     out.mkdir(parents=True, exist_ok=True)
     notes = {stage.name: _note(out, stage) for stage in listed}

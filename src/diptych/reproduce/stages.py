@@ -146,7 +146,7 @@ def _training(request: Request) -> Iterator[Stage]:
             run = request.run(backend, seed)
             linked = f"linked: {run}" if Path(run).is_absolute() else ""
             words = _line("train", request.preset, "--backend", backend, "--seed", seed, *length,
-                          *_set(request), *_data(request), *_device(request), out=run,
+                          *_set(request), *_device(request), out=run,
                           again="--resume")  # fmt: skip
             yield Stage(f"train-{backend}-seed{seed}", words, (f"{run}/metrics.jsonl",),
                         skip=linked, group=f"train-seed{seed}")  # fmt: skip
@@ -208,8 +208,8 @@ def _times(request: Request) -> Iterator[Stage]:
                  str(count), "--out", f"batches/{backend}.json", *_device(request))  # fmt: skip
         yield Stage(f"batches-{backend}", words, (f"batches/{backend}.json",), needs,
                     module="diptych.reproduce.batches")  # fmt: skip
-        words = _line("profile", run, "--backend", backend, "--steps", split, *_data(request),
-                      *_device(request), out=f"profile/{backend}.json")  # fmt: skip
+        words = _line("profile", run, "--backend", backend, "--steps", split, *_device(request),
+                      out=f"profile/{backend}.json")  # fmt: skip
         yield Stage(f"profile-{backend}", words, (f"profile/{backend}.json",), needs)
 
 
@@ -222,11 +222,6 @@ def _set(request: Request) -> tuple[str, ...]:
     return tuple(word for setting in request.settings() for word in ("--set", setting))
 
 
-def _data(request: Request) -> tuple[str, ...]:
-    quick = request.quick and request.config().data.source == "mnist-10k"
-    return ("--data", request.data) if request.data and not quick else ()
-
-
 def _device(request: Request) -> tuple[str, ...]:
     return ("--device", request.device)
 
@@ -237,9 +232,8 @@ def _solver(request: Request) -> tuple[str, ...]:
 
 def _measure(request: Request, features: str, reference: str) -> tuple[str, ...]:
     weights = ("--weights", request.inception) if features == "inception" else ()
-    data = ("--data", request.data) if request.data else ()
     words = ("--reference", reference, "--features", features, "--metrics", "fid,kid,is")
-    return (*words, *(str(w) for w in weights), *data, *_device(request))
+    return (*words, *(str(w) for w in weights), *_device(request))
 
 
 def _alone(request: Request) -> str:

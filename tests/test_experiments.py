@@ -1,0 +1,54 @@
+"""Puzzles: verdicts follow from the numbers, whichever way they fall, and the page from both."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.experiments.__main__ import judge
+from diptych.experiments.page import markdown
+from diptych.experiments.puzzles import PUZZLES
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RECORD: dict[str, Any] = json.loads((DOCS / "puzzles.json").read_text("utf-8"))
+
+
+def verdicts(loops: dict[str, Any]) -> dict[str, str]:
+    return {puzzle.key: judge(puzzle, loops)["verdict"] for puzzle in PUZZLES}
+
+
+def test_the_page_is_what_its_record_gives() -> None:
+    """Nobody edited either of the two by hand."""
+    again = {**RECORD, "puzzles": [judge(puzzle, RECORD["loops"]) for puzzle in PUZZLES]}
+    assert again == RECORD
+    assert markdown(RECORD) == (DOCS / "puzzles.md").read_text("utf-8")
+    for puzzle in RECORD["puzzles"]:
+        assert {"key", "title", "hypothesis", "prediction", "verdict", "device"} <= puzzle.keys()
+        assert f"## {puzzle['title']}" in markdown(RECORD)
+
+
+@pytest.mark.parametrize(
+    ("loop", "change", "key"),
+    [
+        ("timers torch", lambda d: [r.update(cpu_s=9.0) for r in d["unwaited"][5::6]],
+         "spikes-timer"),
+        ("timers jittor", lambda d: [r.update(cpu_s=0.1) for r in d["unwaited"]], "spikes-timer"),
+        ("kernels jittor", lambda d: d["rows"][4].update(cpu_s=9.0), "spikes-kernels"),
+        ("memory jittor kept losses", lambda d: [r.update(reserved_mb=200.0) for r in d["rows"]],
+         "memory-pile-up"),
+        ("memory jittor panel", lambda d: d.update(held_after_gc_mb=d["held_mb"]),
+         "memory-allocator"),
+        ("sampling jittor cold", lambda d: d["rows"][0].update(compiler_s=0.0), "sampling-compile"),
+        ("sampling jittor piled", lambda d: d["rows"][-1].update(cpu_s=1e-3), "sampling-pile-up"),
+    ],
+)  # fmt: skip
+def test_other_numbers_give_the_other_verdict(loop: str, change: Any, key: str) -> None:
+    """Each measurement can turn the verdict of its own puzzle."""
+    loops = copy.deepcopy(RECORD["loops"])
+    before = verdicts(loops)[key]
+    change(loops[loop])
+    assert {before, verdicts(loops)[key]} == {"holds", "fails"}
