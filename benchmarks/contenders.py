@@ -24,8 +24,9 @@ from diptych.blueprint import Plan, initial_weights, make_plan, parameter_table,
 from diptych.config import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
+from diptych.engine import Engine
 from diptych.noise import Float32, normal
-from diptych.sampler import Engine, make_sampler
+from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 
 CONTENDERS = ("torch", "jittor", "diffusers")

@@ -27,7 +27,8 @@ LAYERS: list[set[str]] = [
     {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
     | {"interpolation", "watch", "tracking"},
     {"interop", "predictor", "walk"},
-    {"sampler", "records", "features"},
+    {"sampler", "records", "features", "weights_source"},
+    {"engine"},
     {"inversion", "metrics", "movie", "nearest", "latents"},
     {"model", "inputs", "trajectory", "observe"},
     {"train", "sample", "starts", "convert", "inspection"},

@@ -17,13 +17,14 @@ from PIL import Image
 from diptych.backend import Backend
 from diptych.blueprint import make_plan
 from diptych.config import load_config
+from diptych.engine import Engine
 from diptych.errors import MachineError, UserError
 from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.movie import mp4 as _mp4_function
 from diptych.movie import record as _record_function
 from diptych.noise import normal_per_image
 from diptych.pictures import Pixels
-from diptych.sampler import Engine, make_sampler
+from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.trajectory import Pictures, watching
 from test_sampler import NumpyBackend

@@ -23,12 +23,13 @@ from diptych.conditioning import (
 from diptych.config import Config, load_config, to_yaml
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
+from diptych.engine import Engine
 from diptych.errors import UserError
-from diptych.model import find_weights, zoo_names
 from diptych.predictor import Predictor
 from diptych.sample import Request, default_folder
-from diptych.sampler import Engine, make_sampler
+from diptych.sampler import make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
+from diptych.weights_source import find_weights, zoo_names
 from test_cli import call
 from test_sampler import Float32, NumpyBackend
 

@@ -21,7 +21,7 @@ from diptych.interop import pretrained, read_config
 from diptych.interop.layouts import layout_of, to_diffusers, to_official
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import training_list
-from diptych.model import find_weights
+from diptych.weights_source import find_weights
 
 CONFIG = work.small(
     "data.channels=3", "data.image_size=16", "model.attn_resolutions=[8]", "model.ch_mult=[1,2,2]",

@@ -23,7 +23,7 @@ from diptych.inspection import inspect
 from diptych.interop import pretrained
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import read_training_list, training_list
-from diptych.model import find_weights
+from diptych.weights_source import find_weights
 from test_exchange import CONFIG, GOOGLE, GOOGLE_NOISE, WEIGHTS
 from weightfiles import as_zip
 

@@ -13,8 +13,9 @@ from diptych.blueprint import make_plan
 from diptych.config import Config, load_config
 from diptych.data.batches import Batches, to_float
 from diptych.data.preprocess import GAUSSIAN, LAMBDA, Preprocess, preprocess_of
+from diptych.engine import Engine
 from diptych.errors import UserError
-from diptych.sampler import Engine, make_sampler
+from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from properties import given, st
 

@@ -14,9 +14,10 @@ import gaussian
 from diptych.backend import Backend
 from diptych.blueprint import make_plan, time_embedding
 from diptych.config import load_config
+from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.noise import normal_per_image
-from diptych.sampler import Engine, Sampler, make_sampler
+from diptych.sampler import Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim
 

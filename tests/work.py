@@ -14,10 +14,11 @@ from diptych.blueprint import initial_weights, make_plan, time_embedding
 from diptych.config import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
-from diptych.model import Model, Source
+from diptych.model import Model
 from diptych.sample import Request, sample_to
 from diptych.sampler import make_sampler
 from diptych.train import train
+from diptych.weights_source import Source
 
 # A network that has every kind of block, small enough to run often.
 SMALL = [

@@ -13,8 +13,8 @@ from diptych.blueprint import initial_weights, make_plan
 from diptych.config import Config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
-from diptych.model import find_weights
 from diptych.sweep.drawn import Drawing, draw
+from diptych.weights_source import find_weights
 
 TOLD = ["model.num_classes=10", "train.label_dropout=0.3"]
 

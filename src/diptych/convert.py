@@ -33,8 +33,8 @@ from diptych.interop.diffusers_out import network_config, scheduler_config, writ
 from diptych.interop.foreign import CONFIG_KEY, EMA_KEY
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import read_training_list, training_list
-from diptych.model import Source, find_weights
 from diptych.records import read_rows
+from diptych.weights_source import Source, find_weights
 
 JITTOR_END = b"HCAJSLHD"
 SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
@@ -53,8 +53,8 @@ def convert(
     """Write the weights of `source` in another form; gives what was written.
 
     Args:
-        source: as `diptych.model.find_weights` takes it; for `official-training` a run, for `run`
-            an official training list.
+        source: as `diptych.weights_source.find_weights` takes it; for `official-training` a
+            run, for `run` an official training list.
         out: the file or folder.
         to: a name above; told by the suffix of `out` where not given.
         config: of the network, where `source` does not say it.

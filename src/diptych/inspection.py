@@ -17,14 +17,14 @@ from diptych.config import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
 from diptych.interop import is_diffusers, load_weights, read_foreign
 from diptych.interop.layouts import layout_of
-from diptych.model import find_weights
+from diptych.weights_source import find_weights
 
 
 def inspect(source: str, raw: bool = False) -> dict[str, Any]:
     """Facts of a run, a checkpoint, a file of weights or a folder of diffusers, for JSON.
 
     Args:
-        source: as `diptych.model.find_weights` takes it.
+        source: as `diptych.weights_source.find_weights` takes it.
         raw: look at the raw weights where there are both.
 
     Raises:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.noise import Float32
-from diptych.sampler import Engine, Observer, Sampler, make_sampler
+from diptych.predictor import Observer
+from diptych.sampler import Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import invert
 

@@ -1,29 +1,17 @@
-"""Settings of a sampler, checked, and the engine that draws images with them on a panel.
-
-Image i is a function of (weights, sampler, seed, i): its first noise and the noise of its k-th step
-are streams of their own, keyed by (seed, i, k). The batch that computes it changes at most how the
-kernels round. The loop itself is `diptych.solvers.solve`.
-"""
+"""Settings of a sampler, checked: everything but the weights and the seed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from diptych.backend import Backend
-from diptych.blueprint import Plan
 from diptych.conditioning import choose_classes
-from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.errors import UserError, nearest
-from diptych.noise import Float32, normal_per_image
-from diptych.predictor import Denoise, Predictor, watched
-from diptych.predictor import Observer as Observer
 from diptych.schedule import CLEAN, Level, Schedule
-from diptych.solvers import Solver, dynamic_threshold, limited, solve
+from diptych.solvers import Solver
 from diptych.solvers.kinds import KINDS, Kind
 from diptych.solvers.solver import calls_of
 from diptych.spacing import REPEATING, check_spacing, choose_timesteps
@@ -194,90 +182,3 @@ def _check_fit(solver: str, kind: Kind, spacing: str) -> None:
             f"spacing '{spacing}' visits timesteps twice, which solver '{solver}' cannot; "
             f"use quad, or one of {fit}"
         )
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A network on a panel with its schedule: what the loop needs to draw images."""
-
-    backend: Backend
-    network: Any
-    plan: Plan
-    schedule: Schedule
-    preprocess: Preprocess = PLAIN
-
-    def pixels(self, floats: Float32) -> Pixels:
-        """What the network draws as uint8 images of the same shape: the inverse of its data's."""
-        return self.preprocess.pixels(floats)
-
-    def floats(self, pixels: Pixels) -> Float32:
-        """uint8 images (B, C, H, W) as the network knows them, without any noise."""
-        return self.preprocess.still(pixels)
-
-    @property
-    def predictor(self) -> Predictor:
-        """The network as the loop and `Model.predict` ask it."""
-        return Predictor(self.backend, self.network, self.plan)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        return (self.plan.channels, self.plan.size, self.plan.size)
-
-    def draw(
-        self,
-        sampler: Sampler,
-        images: Sequence[int],
-        seed: int = 0,
-        x_T: Float32 | None = None,
-        observe: Observer | None = None,
-        predicted: Observer | None = None,
-    ) -> Float32:
-        """Images by index, (len(images), C, H, W) float32 as the solver left them, unclipped.
-
-        Args:
-            sampler: solver, steps and the rest.
-            images: indices of the images to draw; index i always gives the same image.
-            seed: keys all noise.
-            x_T: the first noise, in place of the keyed one.
-            observe: sees every step.
-            predicted: sees, after every step, the image that its last prediction implies.
-        """
-        sampler.check(self.schedule)
-        start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
-        levels = sampler.levels(self.schedule)
-
-        def noise(k: int) -> Any:
-            host = normal_per_image(seed, "solver_noise", images, self.shape, k)
-            return self.backend.array(host)
-
-        def reached(k: int, level: Level, x: Any) -> None:
-            self.backend.submit(x)
-            if observe is not None:
-                observe(k, level, x)
-
-        solver, denoise = sampler.make(self.schedule), self.denoiser(sampler, images)
-        if predicted is not None:
-            denoise, observe = watched(denoise, predicted, observe)
-        x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
-        return self.backend.numpy(x)
-
-    def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
-        """Predicted noise of these images with the sampler's limit on what they imply.
-
-        Raises:
-            UserError: a limit for a network whose images are not in [-1, 1].
-        """
-        if not self.preprocess.rescaled and (sampler.clip or sampler.threshold is not None):
-            raise UserError(
-                "this network's images are not in [-1, 1] (data.rescaled is false): clipping and "
-                "thresholds would cut them; use a solver without, such as ddim"
-            )
-        denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
-        if sampler.threshold is not None:
-            return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))
-        return limited(denoise, self.backend.clip) if sampler.clip else denoise
-
-    def thresholded(self, x0: Any, quantile: float) -> Any:
-        """Images after dynamic thresholding, on the host: both panels get the same bits."""
-        return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))

@@ -23,13 +23,14 @@ from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
 from diptych.data import Dataset, Prefetch, load_dataset
 from diptych.data.batches import Batches
+from diptych.engine import Engine
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
 from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
-from diptych.sampler import Engine, make_sampler
+from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.signals import Interrupted, Signals
 

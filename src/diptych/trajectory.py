@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.movie import Movie, Strip, StripRecorder, record
 from diptych.noise import Float32
 from diptych.pictures import Pixels, grid, save_png
-from diptych.sampler import Engine, Observer, Sampler
+from diptych.predictor import Observer
+from diptych.sampler import Sampler
 from diptych.schedule import Level
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import config, sampler, schedule
+from diptych import config, engine, sampler, schedule
 from diptych.align.rungs import metric
 from diptych.data import batches as data_batches
 from diptych.metrics import resize as resizing
@@ -87,9 +87,9 @@ def last_alpha(_: Any, patch: Any) -> None:
 
 
 def noise_reused(_: Any, patch: Any) -> None:
-    original = patch.original(sampler, "normal_per_image")
+    original = patch.original(engine, "normal_per_image")
     patch.set(
-        sampler,
+        engine,
         "normal_per_image",
         lambda seed, purpose, images, shape, step=0: original(seed, purpose, images, shape),
     )

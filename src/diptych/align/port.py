@@ -133,7 +133,7 @@ def weights_of(text: str) -> dict[str, Any]:
         from diptych.interop import load_weights
 
         return dict(load_weights(Path(text)).weights)
-    from diptych.model import find_weights
+    from diptych.weights_source import find_weights
 
     return dict(find_weights(text).weights)
 

@@ -53,7 +53,8 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     from diptych.inputs import read_inputs
     from diptych.interop import read_config
     from diptych.inversion import make_inversion
-    from diptych.model import find_weights, load
+    from diptych.model import load
+    from diptych.weights_source import find_weights
 
     config = given["config"]
     settings = read_config(config, for_training=False) if config else None

@@ -94,8 +94,9 @@ def sample(
     """
     from diptych.files import check_folder
     from diptych.interop import read_config
-    from diptych.model import find_weights, load
+    from diptych.model import load
     from diptych.sample import Request, default_folder, sample_to
+    from diptych.weights_source import find_weights
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)

@@ -21,7 +21,7 @@ from diptych.inputs import Inputs
 from diptych.inversion import Inversion, encode
 from diptych.model import Model, batches_of
 from diptych.noise import Float32
-from diptych.sampler import Observer
+from diptych.predictor import Observer
 
 FORMATS = ("safetensors", "npz")
 Float64 = npt.NDArray[np.float64]

@@ -26,7 +26,8 @@ from diptych.blueprint import initial_weights, make_plan
 from diptych.config import load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
-from diptych.sampler import Engine, make_sampler
+from diptych.engine import Engine
+from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 
 READ_EVERY = 6

@@ -78,7 +78,8 @@ def draw(
     Raises:
         UserError: as `diptych sample`.
     """
-    from diptych.model import find_weights, load
+    from diptych.model import load
+    from diptych.weights_source import find_weights
 
     if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")

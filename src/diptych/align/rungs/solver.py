@@ -17,6 +17,7 @@ from diptych import noise, sampler, schedule
 from diptych.align.desk import Array, Desk
 from diptych.blueprint import make_plan
 from diptych.data.batches import to_uint8
+from diptych.engine import Engine
 from diptych.solvers import Ddim
 
 STEPS, GUIDED_STEPS, CLASSES = 10, 5, 10
@@ -39,16 +40,14 @@ def trace_solver(desk: Desk) -> None:
     count = min(8, desk.spec.batch)
     weights = desk.weights
     network = desk.panel.backend.network(desk.plan, weights)
-    engine = sampler.Engine(desk.panel.backend, network, desk.plan, tables)
+    engine = Engine(desk.panel.backend, network, desk.plan, tables)
     start = noise.normal_per_image(desk.config.seed, "initial_noise", range(count), engine.shape)
     for name, each in chosen.items():
         chain(desk, engine, name, each, start)
     guided(desk, start)
 
 
-def chain(
-    desk: Desk, engine: sampler.Engine, name: str, each: sampler.Sampler, start: Array
-) -> None:
+def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: Array) -> None:
     """The images after each step, and their pixels."""
 
     def observe(k: int, level: Any, x: Any) -> None:
@@ -72,7 +71,7 @@ def guided(desk: Desk, start: Array) -> None:
         "ddim", min(GUIDED_STEPS, tables.timesteps), spacing="trailing",
         timesteps=tables.timesteps, classes=(3, 7), guidance=2.0, num_classes=CLASSES,
     )  # fmt: skip
-    engine = sampler.Engine(desk.panel.backend, network, plan, tables)
+    engine = Engine(desk.panel.backend, network, plan, tables)
     chain(desk, engine, "guided", each, start)
 
 

@@ -1,0 +1,110 @@
+"""Where weights come from: runs, checkpoints, the zoo, published files and others' formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from diptych import checkpoint
+from diptych.blueprint import Weights, check_weights, make_plan
+from diptych.config import Config, load_config
+from diptych.errors import UserError, nearest
+from diptych.files import read_json
+from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights found: what they are, where, and the config of their network."""
+
+    path: Path
+    config: Config
+    weights: Weights
+    kind: str  # "ema", "raw", or "file" where the file does not say
+    sampler: dict[str, Any] | None = None  # what a zoo model's manifest recommends
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the weights."""
+        return {
+            "weights": self.kind,
+            "weights_sha256": checkpoint.weights_sha256(self.weights),
+            "weights_from": self.path.name,
+        }
+
+
+def zoo_names() -> list[str]:
+    """The trained models that come with the package."""
+    folder = resources.files("diptych") / "zoo"
+    return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
+
+
+def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
+    """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
+    a folder of diffusers.
+
+    Args:
+        source: where they are. A run gives its newest checkpoint.
+        config: of the network; needed where `source` is a file that does not say it.
+        raw: the weights as trained, in place of their moving average.
+
+    Raises:
+        UserError: not found, damaged, not executable-free, or of another network.
+    """
+    if source.startswith("pretrained:"):
+        return _pretrained(source.removeprefix("pretrained:"), config, raw)
+    path = _zoo(source) if source.startswith("zoo:") else Path(source)
+    if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
+        own, folder = path / "config.yaml", checkpoint.latest(path)
+    elif (path / "manifest.json").is_file():
+        folder = path
+        places = [p / "config.yaml" for p in (path, path.parent.parent)]
+        own = next((place for place in places if place.is_file()), path)
+    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
+        return _from_file(path, config, raw)
+    elif path.exists():
+        raise UserError(
+            f"{path}: is not a run, a checkpoint or a folder of diffusers (no config.yaml, "
+            "manifest.json, model_index.json or config.json of a UNet2DModel)"
+        )
+    else:
+        raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
+    if config is None:
+        if not own.is_file():
+            raise UserError(
+                f"{path}: no config.yaml beside this checkpoint; give one with --config"
+            )
+        config = load_config(str(own))
+    kind = "raw" if raw else "ema"
+    weights = checkpoint.load_weights(folder, kind, make_plan(config))
+    recommended = read_json(folder / "manifest.json").get("sampler")
+    return Source(folder, config, weights, kind, recommended)
+
+
+def _zoo(source: str) -> Path:
+    name = source.removeprefix("zoo:")
+    if name not in zoo_names():
+        raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")
+    return Path(str(resources.files("diptych") / "zoo" / name))
+
+
+def _pretrained(name: str, config: Config | None, raw: bool) -> Source:
+    """Published weights by name, with the official config that fits; their name says EMA or raw."""
+    model = pretrained.known(name)
+    if raw and model.ema:
+        other = name.removeprefix("ema_")
+        raise UserError(f"pretrained:{name}: are moving averages; the raw are pretrained:{other}")
+    if config is None:
+        own = pretrained.official_config(model.config)
+        config = read_config(str(own), for_training=False)
+    found = _from_file(pretrained.fetch(name), config, raw=False)
+    return replace(found, kind="ema" if model.ema else "raw")
+
+
+def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
+    found = read_foreign(path, raw)
+    config = found.fitted(config, path)
+    check_weights(make_plan(config), found.weights, str(path))
+    kind = "file" if found.ema is None else "ema" if found.ema else "raw"
+    return Source(path, config, found.weights, kind, found.sampler)
