@@ -90,6 +90,7 @@ def test_purposes_keep_their_numbers() -> None:
         "solver_noise": 7,
         "weights": 8,
         "dequantization": 10,
+        "label_dropout": 20,
     }
 
 
