@@ -95,7 +95,7 @@ class Model:
     def sample(
         self,
         num: int,
-        solver: str = "ddim",
+        solver: str | None = None,
         steps: int | None = None,
         eta: float | None = None,
         spacing: str = "uniform",
@@ -114,8 +114,10 @@ class Model:
 
         Args:
             num: how many, 1 or more.
-            solver: a name of `diptych.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`.
-            steps: solver steps; where not given 50, or all timesteps for the ddpm family.
+            solver: a name of `diptych.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`; where not
+                given `dpmpp-sde`, or `ddim` if eta or x_T is given.
+            steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
+                family, 50 for the others.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
             spacing: a name of `diptych.spacing`, such as `uniform` or `logsnr`.
             seed: keys all noise.
@@ -140,6 +142,8 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
+        if solver is None and x_T is not None:
+            solver = "ddim"  # whoever gives the noise wants the image that it leads to
         sampler = make_sampler(
             solver, steps, eta, spacing, clip, timesteps, order, threshold, classes, guidance,
             num_classes=self.engine.plan.num_classes,

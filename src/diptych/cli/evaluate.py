@@ -28,7 +28,7 @@ CLASSES = (
 )
 DRAWING = options(
     click.option("--solver", help="As in `diptych sample`.  [default: as the model recommends]"),
-    click.option("--steps", type=int, help="Network calls.  [default: 50; ddpm: all]"),
+    click.option("--steps", type=int, help="Solver steps.  [default: as `diptych sample`]"),
     click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
     click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]"),
     click.option(

@@ -20,8 +20,8 @@ _SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 @click.command()
 @click.argument("source")
 @BACKEND
-@click.option("--solver", help=f"{_SOLVERS}  [default: ddim]")
-@click.option("--steps", type=int, help="Solver steps.  [default: 50; ddpm: all timesteps]")
+@click.option("--solver", help=f"{_SOLVERS}  [default: dpmpp-sde; with --eta: ddim]")
+@click.option("--steps", type=int, help="[default: dpmpp-sde: 15; ddpm: all; others: 50]")
 @click.option("--order", type=int, help="2 or 3, for dpmpp and unipc.  [default: 2]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
 @click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")

@@ -35,7 +35,6 @@ class Start:
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
-        self.advised = found.sampler or {}
         # Images are encoded without a class, and so decoded.
         self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
@@ -59,8 +58,7 @@ class Start:
             return found | self.silent
         if self.latents is None and self.given["interpolate"] is None:
             return None
-        advised = {key: self.advised.get(key) for key in ("steps", "clip")}
-        return {"solver": "ddim"} | advised  # as the model recommends, but for the noise
+        return {"solver": "ddim"}  # what the model recommends may add noise
 
     def walk(self, sampler: Any) -> Any:
         """The sampler from the start's level on, checked."""
