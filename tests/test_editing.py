@@ -196,17 +196,17 @@ def test_an_interpolation_starts_and_ends_on_the_noise_of_its_images() -> None:
     ends = [normal_per_image(s, "initial_noise", [i], (1, 14, 14))[0] for s, i in ((0, 3), (5, 7))]
     assert np.array_equal(way.rows([0, 3]), np.stack(ends))
     drawn = engine()[0]
-    sampler = make_sampler(steps=4)
+    sampler = make_sampler("ddim", steps=4)
     image = drawn.draw(sampler, [0], x_T=way.rows([0]))
     assert np.array_equal(image, drawn.draw(sampler, [3], seed=0))
 
 
 def test_an_interpolation_has_one_class_or_none() -> None:
     for told in ({"classes": [7]}, {"guidance": 0.0}):
-        refuse_unlike(make_sampler(steps=4, num_classes=10, **told), TABLE)
+        refuse_unlike(make_sampler("ddim", steps=4, num_classes=10, **told), TABLE)
     for told in ({}, {"classes": [1, 2]}):
         with pytest.raises(UserError, match="an interpolation has one class"):
-            refuse_unlike(make_sampler(steps=4, num_classes=10, **told), TABLE)
+            refuse_unlike(make_sampler("ddim", steps=4, num_classes=10, **told), TABLE)
 
 
 # Starting from images

@@ -106,7 +106,7 @@ def test_ddim_and_ddpm_give_the_bits_of_the_first_release(
 def test_the_first_noise_can_be_given() -> None:
     drawn = engine()[0]
     x = np.random.default_rng(0).standard_normal((2, 1, 14, 14)).astype(np.float32)
-    kept, sampler = x.copy(), make_sampler(steps=5)
+    kept, sampler = x.copy(), make_sampler("ddim", steps=5)
     one = drawn.draw(sampler, [0, 1], x_T=x)
     assert np.array_equal(one, drawn.draw(sampler, [7, 9], seed=5, x_T=x)), (
         "no other noise at eta 0"
@@ -175,7 +175,9 @@ def test_clipping_bounds_the_image_and_changes_nothing_else() -> None:
 
 
 def test_defaults() -> None:
-    assert make_sampler() == Sampler("ddim", 50, 0.0, "uniform", False)
+    assert make_sampler() == Sampler("dpmpp-sde", 15, 1.0, "uniform", False)
+    assert make_sampler("ddim") == Sampler("ddim", 50, 0.0, "uniform", False)
+    assert make_sampler(eta=0.5) == make_sampler("ddim", eta=0.5)
     assert make_sampler("ddpm") == Sampler("ddpm", 1000, 1.0, "uniform", False)
     assert make_sampler("ddpm", timesteps=200).steps == 200
     assert make_sampler("ddim", timesteps=20).steps == 20
@@ -208,12 +210,13 @@ def test_cards_differ_where_the_images_do() -> None:
     schedule = make_schedule(CONFIG.diffusion)
     variants = [
         make_sampler(),
-        make_sampler(steps=49),
-        make_sampler(eta=0.5),
-        make_sampler(spacing="quad"),
-        make_sampler(clip=True),
+        make_sampler("ddim"),
+        make_sampler("ddim", steps=49),
+        make_sampler("ddim", eta=0.5),
+        make_sampler("ddim", spacing="quad"),
+        make_sampler("ddim", clip=True),
         make_sampler("ddpm"),
     ]
     cards = [repr(sampler.card(schedule)) for sampler in variants]
     assert len(set(cards)) == len(cards)
-    assert make_sampler().card(schedule) == make_sampler(steps=50, eta=0.0).card(schedule)
+    assert make_sampler("ddim").card(schedule) == make_sampler(steps=50, eta=0.0).card(schedule)
