@@ -22,7 +22,7 @@ def train_on(name: str, config: Config, folder: Path, data_dir: Path | None) -> 
 def draw_both(name: str, config: Config, out: Path) -> tuple[Any, Any]:
     """Floats and pixels of the same images of a fresh model; the pixels also as files in `out`."""
     model = make(name, config)
-    floats = model.sample(3, steps=2, as_float=True)
+    floats = model.sample(3, "ddim", steps=2, as_float=True)
     request = Request(make_sampler("ddim", 2, 0.0), num=3)
     sample_to(model, request, out, progress=False)
-    return np.asarray(floats), model.sample(3, steps=2)
+    return np.asarray(floats), model.sample(3, "ddim", steps=2)
