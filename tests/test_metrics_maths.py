@@ -105,6 +105,25 @@ def test_frechet_distance_is_that_of_the_tools(tool):
     assert frechet_distance(moments(a), moments(b), a, b) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize("orders, by_singular_values", [(2, False), (10, True)])
+def test_eigenvalues_serve_only_where_they_are_sure(monkeypatch, orders, by_singular_values):
+    """Both routes agree; where the condition is bad the squared one is not trusted."""
+    turn = np.linalg.qr(np.random.RandomState(0).standard_normal((40, 40)))[0]
+    scale = np.logspace(0, -orders / 2, 40)
+    a, b = (
+        moments(np.random.RandomState(k).standard_normal((400, 40)) * scale @ turn) for k in (1, 2)
+    )
+    asked, svd = [], np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda *w, **k: asked.append(1) or svd(*w, **k))
+    found = frechet_distance(a, b)
+    assert bool(asked) == by_singular_values
+    factors = [np.linalg.cholesky(side.cov).T for side in (a, b)]
+    root = svd(factors[0] @ factors[1].T, compute_uv=False).sum()
+    gap = a.mean - b.mean
+    exact = gap @ gap + np.trace(a.cov) + np.trace(b.cov) - 2 * root
+    assert found == pytest.approx(exact, rel=1e-8)
+
+
 @pytest.mark.parametrize("case", ["singular", "mixed"])
 def test_singular_covariances_against_sixty_digits(case):
     a, b = gaussians()[case]

@@ -7,6 +7,7 @@ import csv
 import importlib
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -146,6 +147,18 @@ def test_a_run_is_sampled_once_and_found_again(panels, run):
         panels["torch"].call(draw, str(run), drawing, 6, 1, "torch", "cpu", progress=False)
         != (folders[:1])
     )
+
+
+@pytest.mark.parametrize("code", [2, 130])
+def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
+    """The panel's own process has said it; the sweep leaves with its exit code and no more."""
+    module = importlib.import_module("diptych.cli.sweep")
+    monkeypatch.setattr(
+        module.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code)
+    )
+    with pytest.raises(SystemExit) as left:
+        module.run_in_process_of_its_own("jittor")
+    assert left.value.code == code and capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def make_nearest(
         config.data.source,
         config.data.split,
         image_size=config.data.image_size,
+        channels=config.data.channels,
+        crop=config.data.crop,
         data_dir=data_dir,
     )
     known = _features_of(data.name) is not None and data.images.shape[1:] == (1, 28, 28)

@@ -58,10 +58,13 @@ def profile(
             write_json(out, found)
         show(found, as_json, render_outliers(found))
         return
+    from diptych.config import load_config
     from diptych.profiling.subject import Request, run_profile
 
     run = Path(source)
     is_run = (run / "config.yaml").is_file()
+    if not is_run:
+        load_config(source)  # a preset or a file, or refused by name before anything is asked
     if out is None and not is_run and not as_json:
         raise UserError(f"{source}: where to? Give a JSON file with --out, or --json")
     if out is None and is_run:

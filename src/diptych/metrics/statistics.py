@@ -19,7 +19,6 @@ where the machine has it, and given as float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,11 +171,3 @@ class Statistics:
 def _scaled(values: Int64, exponent: int) -> npt.NDArray[np.longdouble]:
     scaled: npt.NDArray[np.longdouble] = np.ldexp(values.astype(np.longdouble), exponent)
     return scaled
-
-
-def statistics_of(batches: Iterator[Floats], dims: int) -> Statistics:
-    """The statistics of batches of features, (B, dims) each."""
-    found = Statistics(dims)
-    for batch in batches:
-        found.add(batch)
-    return found
