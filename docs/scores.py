@@ -133,7 +133,9 @@ def zoo_part(folder: Path, sampler: str) -> list[str]:
     if len(results) == len(PANELS):
         a, b = (folder / f"{panel}-{sampler}-sets.json" for panel in PANELS)
         found = compare_scores(a, b, (), None)
-        lines += ["The two models, by the thirds:\n"]
+        lines += [
+            "The two models by the thirds, A of the PyTorch panel and B of the Jittor panel:\n"
+        ]
         lines += [f"- {each['text']}" for each in found["differences"]]
     command = " ".join(
         ["diptych sample zoo:mnist-torch", *SAMPLERS[sampler], "--num", str(p["num"])]
