@@ -22,7 +22,7 @@ LEAST_FOR_INTERVAL = 4
 # (task, a, b): the ratio of times a / b must be at least, or at most, this.
 BARS = {
     ("training", "diffusers", "torch"): ("least", 1.1),
-    ("sampling", "diffusers", "torch"): ("least", 1.0),
+    ("sampling", "diffusers", "torch"): ("least", 1.2),
     ("training", "jittor", "torch"): ("most", 1.5),
     ("sampling", "jittor", "torch"): ("most", 1.5),
 }
