@@ -177,26 +177,24 @@ def _scores(request: Request) -> Iterator[Stage]:
     domain = "mnist" if packaged else request.preset if request.preset in CLASSIFIERS else None
     without = "" if request.inception else "no Inception weights given; give them by --inception"
     kinds = ([(domain, "")] if domain else []) + [("inception", without)]
+    seed = request.seeds[0]
     for backend in request.backends:
-        for seed in request.seeds:
-            for features, skip in kinds:
-                name = f"{backend}-seed{seed}-{features}"
-                measure = _measure(request, str(features), reference)
-                words = _line("evaluate", request.run(backend, seed), "--backend", backend,
-                              *_solver(request), "--num", request.images,
-                              "--repeats", request.repeats, "--samples-out", f"images/{backend}",
-                              *measure, out=f"scores/{name}.json")  # fmt: skip
-                yield Stage(f"scores-{name}", words, (f"scores/{name}.json",),
-                            (f"train-{backend}-seed{seed}",), skip)  # fmt: skip
-        seed = request.seeds[0]
-        features = domain or "inception"
-        words = _line("sweep", request.run(backend, seed), "--backend", backend,
+        run, needs = request.run(backend, seed), (f"train-{backend}-seed{seed}",)
+        for features, skip in kinds:
+            name = f"{backend}-seed{seed}-{features}"
+            words = _line("evaluate", run, "--backend", backend, *_solver(request),
+                          "--num", request.images, "--repeats", request.repeats,
+                          "--samples-out", f"images/{backend}",
+                          *_measure(request, str(features), reference),
+                          out=f"scores/{name}.json")  # fmt: skip
+            yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs, skip)
+        words = _line("sweep", run, "--backend", backend,
                       "--steps", request.sweep_steps, "--eta", request.sweep_etas,
                       "--num", request.sweep_images, "--samples-out", f"images/{backend}",
-                      *_measure(request, features, reference), out=f"sweep/{backend}",
+                      *_measure(request, domain or "inception", reference), out=f"sweep/{backend}",
                       again="--resume")  # fmt: skip
-        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",),
-                    (f"train-{backend}-seed{seed}",), "" if domain else without)  # fmt: skip
+        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs,
+                    "" if domain else without)  # fmt: skip
 
 
 def _times(request: Request) -> Iterator[Stage]:
