@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from diptych.files import (
     atomic_path,
     check_folder,
     claim_folder,
+    hold,
     machine_faults,
     read_json,
     sha256_of,
@@ -241,3 +244,14 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(
     with pytest.raises(UserError, match="no permission to write; choose another folder"):
         rule(tmp_path / "a" / "new")
     assert names(tmp_path) == []
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
+    code = "import sys; from diptych.files import hold; from pathlib import Path\n"
+    code += "with hold(Path(sys.argv[1])): print('held')"
+    other = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with hold(tmp_path / "run"):
+        refused = subprocess.run(other, capture_output=True, text=True)
+    assert "UserError" in refused.stderr and "another process is at work in it" in refused.stderr
+    assert subprocess.run(other, capture_output=True, text=True).stdout == "held\n"
+    assert names(tmp_path) == ["run"]

@@ -20,7 +20,7 @@ from diptych.data import Decoded, load_dataset, pack
 from diptych.data.pack import prepare
 from diptych.data.packing import Packing
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json
+from diptych.files import hold, read_json
 
 
 def packing(source: str, out: Path, **options: Any) -> Packing:
@@ -163,7 +163,7 @@ def test_nothing_left_another_size_and_a_second_process(root: Path) -> None:
         prepare(packing(f"folder:{root}", out, image_size=24, skip_bad=True))
     assert not out.exists()
     one = packing(f"folder:{root}", out, image_size=12)
-    with pack._turn(one.folder), pytest.raises(UserError, match="another process is packing"):
+    with hold(one.folder), pytest.raises(UserError, match="another process is at work"):
         prepare(one)
 
 

@@ -57,7 +57,7 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "write_report", lambda out: None)
+    monkeypatch.setattr(runner.study, "write", lambda out: None)
 
 
 def states(study: dict[str, Any]) -> dict[str, str]:

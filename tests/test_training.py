@@ -19,6 +19,7 @@ from diptych import checkpoint
 from diptych.blueprint import make_plan
 from diptych.config import Config
 from diptych.errors import UserError
+from diptych.files import hold
 from diptych.records import read_rows
 
 STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
@@ -129,6 +130,15 @@ def test_a_longer_resume_goes_on(panels, finished, tmp_path):
     longer = work.small(*STEPS, "train.steps=20")
     panels["torch"].call(work.run, "torch", longer, run, resume=True)
     assert checkpoint.latest(run).name == "step-00000020"
+
+
+def test_two_processes_do_not_train_one_run(panels, finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    longer = work.small(*STEPS, "train.steps=20")
+    with hold(run), pytest.raises(UserError, match="another process is at work in it"):
+        panels["torch"].call(work.run, "torch", longer, run, resume=True)
+    assert read_rows(run / "metrics.jsonl") == read_rows(finished / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("change", ["train.lr=0.5", "model.dropout=0.3", "seed=9"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -125,8 +126,30 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     """Make an output folder ready; what `check_folder` refuses is refused here too."""
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
-        if overwrite and path.is_dir():
-            shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
-        for left in path.rglob(".*.tmp"):  # by a process that was killed while it wrote
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        old = path.iterdir() if overwrite else ()
+        for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: of a process killed while it wrote
+            whole = left.is_dir() and not left.is_symlink()
+            shutil.rmtree(left) if whole else left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made where it is missing.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with machine_faults(f"opening {path}"):
+        path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{path}: another process is at work in it; wait for its end, or choose another folder"
+        ) from error
+    else:
+        yield
+    finally:
+        os.close(folder)

@@ -26,7 +26,7 @@ from diptych.data.batches import Batches
 from diptych.engine import Engine
 from diptych.environment import environment
 from diptych.errors import UserError
-from diptych.files import check_folder, claim_folder, read_json, write_json, write_text
+from diptych.files import check_folder, claim_folder, hold, read_json, write_json, write_text
 from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
@@ -76,7 +76,8 @@ def train(
         observe: what is recorded and shown besides the metrics; None: the usual.
 
     Raises:
-        UserError: bad settings, data or folder, or a loss that is not finite.
+        UserError: bad settings, data or folder, another process at work in the folder, or a loss
+            that is not finite.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
     check_folder(run, resume=resume, overwrite=overwrite)
@@ -95,9 +96,10 @@ def train(
     _check_channels(config, dataset)
     check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
-    claim_folder(run, resume=resume, overwrite=overwrite)
-    write_text(run / "config.yaml", to_yaml(config))
-    return _Run(config, run, backend, dataset, progress, observe).go()
+    with hold(run):
+        claim_folder(run, resume=resume, overwrite=overwrite)
+        write_text(run / "config.yaml", to_yaml(config))
+        return _Run(config, run, backend, dataset, progress, observe).go()
 
 
 def _check_resumable(config: Config, run: Path, backend_name: str) -> None:

@@ -15,10 +15,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,7 @@ from diptych.data.decoded import Decoded, default_workers
 from diptych.data.packed import index_path, read_index
 from diptych.data.packing import BAD, DONE, TODO, Packing, header
 from diptych.errors import UserError
-from diptych.files import atomic_path, machine_faults, read_json, write_json
+from diptych.files import atomic_path, hold, machine_faults, read_json, write_json
 from diptych.pictures import grid, save_png
 
 ROWS = 1024  # rows between two marks of progress
@@ -48,26 +45,10 @@ def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
         if {key: there.get(key) for key in packing.settings()} == packing.settings():
             return there
         raise UserError(f"{out}: is there already, from other data; replace it with --overwrite")
-    with machine_faults(f"packing into {out}"), _turn(packing.folder):
+    with machine_faults(f"packing into {out}"), hold(packing.folder):
         _begin(packing)
         _fill(packing)
         return _finish(packing)
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """One process at a time packs a file."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is packing this file; wait for it"
-            ) from None
-        yield
 
 
 def _begin(packing: Packing) -> None:

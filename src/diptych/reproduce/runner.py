@@ -7,8 +7,6 @@ A stage that fails is noted and shown; those that need it wait, the others are d
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -23,7 +21,8 @@ from typing import Any
 
 from diptych.data.sources import ENVIRONMENT
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json, write_json
+from diptych.files import hold, read_json, write_json
+from diptych.report import study
 from diptych.reproduce.stages import Request, Stage, stages
 
 Run = Callable[[list[list[str]], Path], list[int]]
@@ -43,7 +42,7 @@ def reproduce(
         run: starts commands in a folder, gives their exit codes; another one is for tests.
 
     Raises:
-        UserError: another study in the folder, or a linked run that is none.
+        UserError: another study or process in the folder, or a linked run that is none.
         MachineError: a stage failed; all that could be done was done.
         KeyboardInterrupt: after the stage at hand has saved its work.
     """
@@ -52,7 +51,14 @@ def reproduce(
     if request.data:
         os.environ[ENVIRONMENT] = request.data  # for all stages, those too that have no --data
     listed = stages(request)
-    out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        return _go(request, out, listed, parallel, run)
+
+
+def _go(
+    request: Request, out: Path, listed: list[Stage], parallel: bool, run: Run
+) -> dict[str, Any]:
+    """All stages that are missing, then the page."""
     notes = {stage.name: _note(out, stage) for stage in listed}
     _write(request, out, listed, notes)
     failed: list[str] = []
@@ -64,7 +70,7 @@ def reproduce(
         if ready:
             failed += _run_group(ready, out, notes, run)
         _write(request, out, listed, notes)
-    write_report(out)
+    study.write(out)
     if failed:
         raise MachineError(
             f"{out}: failed: {', '.join(failed)}; what they said stands above. The same command "
@@ -198,15 +204,6 @@ def _write(
         "stages": [notes[s.name] or {"name": s.name, "state": "waiting"} for s in listed],
     }
     write_json(out / "study.json", content)
-
-
-def write_report(out: Path) -> Path | None:
-    """The study's page, by `diptych.report.study`; None where that is not there yet."""
-    if importlib.util.find_spec("diptych.report.study") is None:
-        print("no page is written: this version has no diptych.report.study", file=sys.stderr)
-        return None
-    page = importlib.import_module("diptych.report.study").write(out)
-    return Path(page)
 
 
 def processes(commands: list[list[str]], folder: Path) -> list[int]:
