@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import time
 import types
@@ -84,6 +86,33 @@ def test_neighbours_are_told_from_own_work(tmp_path: Path) -> None:
     assert set(slow.values()) == {"neighbours"}, found
 
 
+def steady(run: Path, count: int) -> None:
+    """Steps of a tenth of a second."""
+    with Watch(run) as watch, (run / "metrics.jsonl").open("w") as file:
+        for step in range(1, count + 1):
+            watch.begin()
+            began = time.perf_counter()
+            time.sleep(0.1)
+            seconds = time.perf_counter() - began
+            row = {"step": step, "epoch": 0, "loss": 1.0, "data_s": 0.0, "compute_s": seconds}
+            file.write(json.dumps({**row, "synced": True, **watch.end(step, seconds)}) + "\n")
+            file.flush()
+
+
+def test_a_stopped_process_is_told_from_a_slow_one(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=steady, args=(tmp_path, 80))
+    process.start()
+    lines = tmp_path / "metrics.jsonl"
+    while not lines.is_file() or lines.read_text().count("\n") < 30:
+        time.sleep(0.05)
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(process.pid or 0, signal.SIGCONT)
+    process.join()
+    found = attribute(tmp_path, 10)
+    assert [o["cause"] for o in found["outliers"]] == ["paused"], found
+
+
 def write(run: Path, rows: list[dict[str, Any]], **files: list[dict[str, Any]]) -> Path:
     """A run folder of these records alone."""
     run.mkdir()
@@ -114,11 +143,15 @@ def test_each_recorded_cause_is_found(tmp_path: Path) -> None:
     busy = [{**row, "others_percent": 150.0} for row in near]
     stolen = [{**row, "steal_percent": 90.0 if 1009 < row["time"] < 1015 else 0.0} for row in near]
     compiled = [{"time": 1009.0, "seconds": 4.0, "kind": "compile", "step": 9, "detail": {}}]
+    still = [{**row, "cpu_percent": 2.0} for row in near if not 1009.5 < row["time"] < 1013.5]
+    held = [{**row, "cpu_percent": 99.0} for row in still]
     saved = [{"time": 1009.1, "seconds": 3.5, "kind": "checkpoint", "step": 9, "detail": {}}]
     cases: list[tuple[str, list[Any], dict[str, list[Any]]]] = [
         ("unexplained", steps(slow), {"resources": busy}),
         ("neighbours", steps({**slow, "queue_s": 3.9}), {"resources": busy}),
         ("scheduling", steps({**slow, "queue_s": 3.9}), {"resources": near}),
+        ("paused", steps(slow), {"resources": still}),
+        ("unexplained", steps(slow), {"resources": held}),  # its own thread kept it waiting
         ("steal", steps(slow), {"resources": stolen}),
         ("compile", steps(slow), {"events": compiled}),
         ("neighbours", steps({**slow, "queue_s": 3.9}), {"events": compiled, "resources": busy}),

@@ -15,6 +15,8 @@ Causes and what speaks for them, each above its own median over the run:
     first step    of a process, where no kernel is counted: allocation and warm-up
     neighbours    a computing thread was ready and had no processor, while other processes took
                   a tenth of a core or more;  scheduling: the same without such processes
+    paused        no resource row was written for longer than usual and the process computed
+                  nothing: it was stopped, or the machine slept
     steal         the hypervisor's other guests
     memory        time inside the kernel, with page faults
 Seconds of two causes may overlap; nothing is summed.
@@ -23,6 +25,7 @@ Seconds of two causes may overlap; nothing is summed.
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from diptych.watch import read_events, read_resources
 HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
 COMPILER_S = 0.5
-WAITING = ("neighbours", "scheduling", "steal", "memory")
+WAITING = ("neighbours", "scheduling", "paused", "steal", "memory")
 INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 
 Row = dict[str, Any]
@@ -116,6 +119,7 @@ class _Records:
             key: float(np.median([row[key] for row in rows if row.get(key) is not None] or [0.0]))
             for key in ("data_s", "compute_s", "queue_s", "system_s", "page_faults")
         }
+        self.usual_gap = float(np.median(np.diff(self.times))) if len(self.times) > 1 else np.inf
         self.steal = float(np.median([r.get("steal_percent", 0.0) for r in self.resources] or [0]))
 
     def evidence(self) -> list[str]:
@@ -148,6 +152,7 @@ class _Records:
             near = self._near(began, row["ended"])
             others = max((r.get("others_percent", 0.0) for r in near), default=0.0)
             found["neighbours" if others >= NEIGHBOURS_PERCENT else "scheduling"] = queued
+            found["paused"] = self._paused(began, row["ended"]) - queued
             stolen = max((r.get("steal_percent", 0.0) for r in near), default=0.0) - self.steal
             found["steal"] = stolen / 100 * wall
         if row.get("page_faults", 0) > 2 * self.usual["page_faults"]:
@@ -177,6 +182,16 @@ class _Records:
         if row.get("children_s", 0.0) < COMPILER_S:
             seconds -= queued
         return float(max(0.0, seconds))
+
+    def _paused(self, began: float, ended: float) -> float:
+        """Seconds of a step in which a resource row was overdue, less those of computing."""
+        found = 0.0
+        first, last = bisect_left(self.times, began), bisect_left(self.times, ended)
+        for before, row in pairwise(self.resources[max(0, first - 1) : last + 1]):
+            overlap = min(ended, row["time"]) - max(began, before["time"] + self.usual_gap)
+            if overlap > 0:
+                found += overlap * max(0.0, 1 - row.get("cpu_percent", 100.0) / 100)
+        return found
 
     def _near(self, began: float, ended: float) -> list[Row]:
         """Resource rows whose second overlaps the step's time."""
