@@ -1,48 +1,65 @@
-"""Regenerate the README's first screen from records: pictures, table and sentences.
+"""Regenerate docs/results.md and the README's first screen from a study's records.
 
-    python docs/results.py TORCH_RUN JITTOR_RUN TORCH_SAMPLES JITTOR_SAMPLES
+    python docs/results.py STUDY     the folder that `diptych reproduce mnist --out STUDY` filled
 
-Compares the two runs, copies the figures to docs/figures, and replaces what stands between the
-README's markers. The speeds come from benchmarks/results/*.json, where they were measured in one
-run, in turns. No number is typed by hand.
+docs/results.md and docs/results.zh.md are the study's report. The README's block has its pictures,
+the agreement of its two runs and their scores; the speeds come from benchmarks/results/*.json,
+where they were measured in one run, in turns. No number is typed by hand.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from diptych.files import write_text
-from diptych.report.compare import compare_runs
+from diptych.files import read_json, write_text
+from diptych.metrics.table import interval, number
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 FIGURES = ("grids.png", "loss.png")
-NAMES = {"torch": "PyTorch panel", "jittor": "Jittor panel", "diffusers": "diffusers"}
+PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
+NAMES = {**PANELS, "diffusers": "diffusers"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def main() -> None:
-    """Run the comparison, copy the figures and rewrite the block."""
-    run_a, run_b, *samples = (Path(word) for word in sys.argv[1:])
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "report"
-        content: Any = compare_runs(run_a, run_b, out, samples=(samples[0], samples[1]))
-        (ROOT / "docs" / "figures").mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            shutil.copyfile(out / name, ROOT / "docs" / "figures" / f"mnist-{name}")
+    """Copy the figures, write both pages and rewrite the block."""
+    study = Path(sys.argv[1]).resolve()
+    (DOCS / "figures").mkdir(parents=True, exist_ok=True)
+    for name in FIGURES:
+        shutil.copyfile(study / "compare" / name, DOCS / "figures" / f"mnist-{name}")
+    pages(study)
     readme = ROOT / "README.md"
     text = readme.read_text("utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(readme, before + BEGIN + "\n" + block(content) + END + after)
+    write_text(readme, before + BEGIN + "\n" + block(study) + END + after)
 
 
-def block(content: dict[str, Any]) -> str:
+def pages(study: Path) -> None:
+    """The report in Markdown, its pictures beside it, its paths as seen from the study's parent."""
+    pictures = DOCS / "results"
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir()
+    for path in (study / "report").iterdir():
+        if path.suffix in (".png", ".gif"):
+            shutil.copyfile(path, pictures / path.name)
+    for name in ("report.md", "report.zh.md"):
+        text = (study / "report" / name).read_text("utf-8")
+        text = re.sub(r"\]\((?=[\w.-]+\.(png|gif)\))", "](results/", text)
+        text = text.replace("](report", "](results").replace("../../", "")
+        text = text.replace("../", f"{study.name}/").replace(f"{study.parent}/", "")
+        write_text(DOCS / name.replace("report", "results"), text)
+
+
+def block(study: Path) -> str:
     """The README's pictures and table in Markdown."""
-    rows = "".join(f"| {name} | {value} |\n" for name, value in agreement(content) + speeds())
+    found = agreement(read_json(study / "compare" / "compare.json")) + scores(study) + speeds()
+    rows = "".join(f"| {name} | {value} |\n" for name, value in found)
     return (
         "![The same 64 digits, drawn by the PyTorch panel, by the Jittor panel, and their "
         "difference](docs/figures/mnist-grids.png)\n\n"
@@ -75,6 +92,21 @@ def agreement(content: dict[str, Any]) -> list[tuple[str, str]]:
             f"in the mean over all",
         ),
     ]
+
+
+def scores(study: Path) -> list[tuple[str, str]]:
+    """The first score of each panel's own images, with its interval."""
+    ends = []
+    for panel, name in PANELS.items():
+        (path,) = (study / "scores").glob(f"{panel}-seed*-mnist.json")
+        score = read_json(path)["scores"][0]
+        ends.append(f"{name} {number(score['value'])} ({interval(score['interval'])})")
+    protocol = score["protocol"]
+    what = f"{score['metric']} of {protocol['num']:,} images, {protocol['sampler.solver']}"
+    what += (
+        f", {protocol['sampler.steps']} steps; mean of {len(score['repeats'])} sets (95 % interval)"
+    )
+    return [(what, "; ".join(ends))]
 
 
 def speeds() -> list[tuple[str, str]]:
