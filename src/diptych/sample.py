@@ -45,7 +45,7 @@ from diptych.trajectory import Pictures, watching
 
 
 class Start(Protocol):
-    """Where trajectories start, if not at their own keyed noise; see `diptych.starts`."""
+    """Where trajectories start, if not at their own keyed noise; see `diptych.editing.starts`."""
 
     def rows(self, images: Sequence[int]) -> Float32:
         """The first x of these images, (len(images), C, H, W)."""
