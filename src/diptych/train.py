@@ -21,7 +21,7 @@ from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.conditioning import check_labels
 from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
-from diptych.data import Dataset, Prefetch, load_dataset
+from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
 from diptych.engine import Engine
 from diptych.environment import environment
@@ -84,14 +84,7 @@ def train(
     observe.check()
     if resume and (run / "config.yaml").is_file():
         _check_resumable(config, run, backend_name)
-    dataset = load_dataset(
-        config.data.source,
-        config.data.split,
-        image_size=config.data.image_size,
-        channels=config.data.channels,
-        crop=config.data.crop,
-        data_dir=data_dir,
-    )
+    dataset = load_configured(config.data, data_dir, instead=True)
     _check_channels(config, dataset)
     check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
