@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
     | {"watch", "tracking"},
     {"interop", "predictor", "walk"},
-    {"sampler", "records", "features", "weights_source"},
+    {"sampler", "records", "run_folder", "features", "weights_source"},
     {"engine"},
     {"inversion", "metrics", "movie", "nearest"},
     {"model", "trajectory", "observe"},

@@ -41,7 +41,7 @@ class Asked:
     crop: str | None = None
     data_dir: Path | None = None
     download: bool = True
-    instead: bool = False
+    settable: bool = False
     workers: int | None = None
 
     @property

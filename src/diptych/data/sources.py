@@ -52,7 +52,7 @@ class Source:
     places: tuple[Path, ...] = ()  # folders of other software that hold just this data set
     mirrors: tuple[str, ...] = ()  # tried in order; each ends in a slash
     hint: str = ""
-    instead: str = ""  # other images, for whoever may choose them
+    instead: str = ""  # other images, where the config may be changed
 
 
 @dataclass(frozen=True)

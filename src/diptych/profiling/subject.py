@@ -57,7 +57,7 @@ def run_profile(request: Request) -> dict[str, Any]:
         str(run / "config.yaml") if is_run else request.source, list(request.overrides)
     )
     own = read_json(run / "environment.json").get("backend") if is_run else None
-    dataset = load_configured(config.data, request.data, instead=not is_run)
+    dataset = load_configured(config.data, request.data, settable=not is_run)
     backend = backends.load(request.backend or own or "torch", request.device)
     plan = make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
