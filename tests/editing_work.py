@@ -14,17 +14,18 @@ import work
 from diptych.config import Config
 from diptych.data import load_dataset
 from diptych.data.batches import to_float
-from diptych.encoding import Request, encode_to, errors_of, round_trip
-from diptych.inputs import Inputs, read_inputs
+from diptych.editing.folder import encode_to
+from diptych.editing.inputs import Inputs, read_inputs
+from diptych.editing.latents import read_latents
+from diptych.editing.roundtrip import Request, errors_of, round_trip
+from diptych.editing.starts import FromImages, from_latents
 from diptych.inversion import make_inversion
-from diptych.latents import read_latents
 from diptych.nearest import Nearest, search
 from diptych.sample import Request as SampleRequest
 from diptych.sample import sample_to
 from diptych.sampler import make_sampler
 from diptych.schedule import CLEAN
 from diptych.solvers import invert
-from diptych.starts import FromImages, from_latents
 
 TRAINED: dict[str, Any] = {}
 

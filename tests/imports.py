@@ -25,15 +25,15 @@ CORE: list[set[str]] = [
 LAYERS: list[set[str]] = [
     *CORE,
     {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
-    | {"interpolation", "watch", "tracking"},
+    | {"watch", "tracking"},
     {"interop", "predictor", "walk"},
-    {"sampler", "records", "features", "weights_source"},
+    {"sampler", "records", "run_folder", "features", "weights_source"},
     {"engine"},
-    {"inversion", "metrics", "movie", "nearest", "latents"},
-    {"model", "inputs", "trajectory", "observe"},
-    {"train", "sample", "starts", "convert", "inspection"},
+    {"inversion", "metrics", "movie", "nearest"},
+    {"model", "trajectory", "observe"},
+    {"train", "sample", "convert", "inspection"},
     {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor", "encoding", "profiling", "reproduce", "experiments"},
+    {"align", "sweep", "doctor", "editing", "profiling", "reproduce", "experiments"},
     {"cli"},
     {"ddim"},
     {"", "__main__"},  # the package itself: its public names

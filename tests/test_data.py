@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datafiles import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
-from diptych.data import SOURCES, find, load_dataset, read_idx, shrink
+from diptych.config import DataConfig
+from diptych.data import SOURCES, find, load_configured, load_dataset, read_idx, shrink
 from diptych.errors import MachineError, UserError
 
 
@@ -135,6 +136,14 @@ def test_unknown_names_and_sizes_are_refused(bare):
     for size in (0, -14, 13, 29, 56):
         with pytest.raises(UserError, match=refused(f"image_size {size}", "1, 2, 4, 7, 14, 28")):
             load_dataset("mnist-10k", image_size=size)
+
+
+def test_a_config_of_other_channels_is_refused_with_advice_where_it_can_be_changed():
+    config = DataConfig(source="mnist-10k", channels=3)
+    with pytest.raises(UserError, match=r"has 1$"):
+        load_configured(config)
+    with pytest.raises(UserError, match=r"has 1; use --set data\.channels=1$"):
+        load_configured(config, settable=True)
 
 
 def test_one_data_set_in_the_place_of_another_is_refused(bare):

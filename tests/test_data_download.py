@@ -20,6 +20,7 @@ from datafiles import NAMES, bare_machine, idx  # noqa: F401  (a fixture)
 from diptych.data import SOURCES, cifar10, download, find, load_dataset
 from diptych.data.sources import File
 from diptych.errors import MachineError, UserError
+from test_cli import call
 
 RNG = np.random.default_rng(1)
 CONTENT = {
@@ -122,7 +123,7 @@ def test_a_wrong_file_never_gets_the_name(server, cache, case):
     if content is not None:
         server.files[f"{NAMES[0]}.gz"] = content
     with pytest.raises(UserError, match=re.escape(f"{server.url}/a/: {fault}")) as caught:
-        load_dataset("mnist")
+        load_dataset("mnist", settable=True)
     text = str(caught.value)
     assert "\n" not in text and str(cache) in text and f"{NAMES[0]}.gz and {NAMES[1]}.gz" in text
     assert "--data DATA" in text and "mnist-10k" in text
@@ -182,6 +183,21 @@ def test_without_a_network_the_error_says_what_to_put_where(server, cache, monke
     with pytest.raises(UserError, match=r"not on this machine and downloading is switched off"):
         load_dataset("mnist", download=False)
     assert server.asked == []
+
+
+def test_only_a_command_that_can_take_other_images_is_told_of_some(bare, monkeypatch, capsys):
+    """Training may; what looks for the images of a trained model needs those and no others."""
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], mirrors=(), places=()))
+    other = "--set data.source=mnist-10k"
+    for words, told in (
+        (["train", "mnist"], True),
+        (["sample", "zoo:mnist-torch", "--nearest"], False),
+        (["data", "info", "mnist"], False),
+    ):
+        out = [] if words[0] == "data" else ["--out", bare / "out"]
+        code, stdout, stderr = call(monkeypatch, capsys, *words, *out)
+        assert code == 2 and stdout == "" and "pass --data DATA." in stderr
+        assert (other in stderr) is told, stderr
 
 
 def test_a_full_disk_is_the_machines_fault_and_keeps_the_part(server, cache, monkeypatch):

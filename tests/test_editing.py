@@ -14,17 +14,17 @@ import work
 from conftest import Panel
 from diptych.blueprint import make_plan
 from diptych.cli.starts import refuse_unlike
+from diptych.editing.interpolation import path, slerp
+from diptych.editing.latents import read_latents, write_latents
+from diptych.editing.starts import between_seeds, parse_level, parse_points
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.interpolation import path, slerp
-from diptych.latents import read_latents, write_latents
 from diptych.noise import normal_per_image
 from diptych.pictures import read_png
 from diptych.sampler import make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim, invert, solve
 from diptych.solvers.kinds import KINDS
-from diptych.starts import between_seeds, parse_level, parse_points
 from test_sampler import CONFIG, engine
 
 TABLE = make_schedule(CONFIG.diffusion)

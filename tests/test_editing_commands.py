@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.latents import write_latents
+from diptych.editing.latents import write_latents
 from diptych.pictures import read_png
 from test_cli import call, shell
 

@@ -13,11 +13,13 @@ from click.testing import CliRunner
 from conftest import Panel
 from diptych.cli import cli
 from diptych.errors import UserError
+from diptych.pictures import save_png
 from diptych.profiling import PHASES, render
 from diptych.profiling.split import overhead
+from diptych.profiling.subject import Request, run_profile
 from diptych.profiling.table import render_outliers
 from watch_work import profiled, split_and_whole
-from work import small
+from work import SMALL, small
 
 CONFIG = small()
 
@@ -75,6 +77,17 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))
     assert "not a run folder" in refused(str(tmp_path), "--outliers")
+
+
+def test_data_are_read_as_training_reads_them(panel: Panel, tmp_path: Path) -> None:
+    """With labels where the network is told the class, in the config's own channels."""
+    for k in range(4):
+        save_png(tmp_path / "grey" / f"{k}.png", np.full((1, 14, 14), k, np.uint8))
+    grey = (f"data.source=folder:{tmp_path / 'grey'}",)
+    told = ("data.source=mnist-10k", "model.num_classes=10")
+    for changes in (grey, told):
+        asked = Request("tiny", panel.name, "cpu", 1, (*SMALL, *changes, "train.batch_size=4"))
+        assert panel.call(run_profile, asked)["phases"]
 
 
 def test_outliers_of_a_run_are_told_as_a_table(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from diptych.backend import Backend
 from diptych.config import Config
-from diptych.data import Dataset, load_dataset
+from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
 from diptych.pictures import Pixels
 from diptych.sheet import save_sheet
@@ -67,14 +67,7 @@ def make_nearest(
         raise UserError(f"--nearest-by is '{by}'; neighbours are found by pixels or features")
     if not 1 <= count <= 20:
         raise UserError(f"--neighbours is {count}; it must be 1 to 20")
-    data = load_dataset(
-        config.data.source,
-        config.data.split,
-        image_size=config.data.image_size,
-        channels=config.data.channels,
-        crop=config.data.crop,
-        data_dir=data_dir,
-    )
+    data = load_configured(config.data, data_dir)
     known = _features_of(data.name) is not None and data.images.shape[1:] == (1, 28, 28)
     if by == "features" and not known:
         raise UserError(

@@ -10,7 +10,6 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import Plan
@@ -83,12 +82,7 @@ class Observer:
         self.watch.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.watch.__exit__(kind, error, trace)
         if self.mlflow is None:
             return

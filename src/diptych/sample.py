@@ -19,8 +19,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +36,7 @@ from diptych.model import Model, batches_of
 from diptych.movie import FORMATS, Movie, Strip
 from diptych.nearest import Nearest, save_nearest, search
 from diptych.noise import Float32, normal_per_image
-from diptych.pictures import grid, read_png, save_png
+from diptych.pictures import Pixels, grid, read_png, save_png
 from diptych.sampler import Sampler
 from diptych.schedule import Level
 from diptych.sheet import save_arcs
@@ -45,7 +44,7 @@ from diptych.trajectory import Pictures, watching
 
 
 class Start(Protocol):
-    """Where trajectories start, if not at their own keyed noise; see `diptych.starts`."""
+    """Where trajectories start, if not at their own keyed noise; see `diptych.editing.starts`."""
 
     def rows(self, images: Sequence[int]) -> Float32:
         """The first x of these images, (len(images), C, H, W)."""
@@ -194,15 +193,12 @@ def _path(out: Path, image: int) -> Path:
     return out / f"{image:05d}.png"
 
 
-@contextmanager
-def _bar(model: Model, request: Request, progress: bool) -> Iterator[tqdm[Any]]:
+def _bar(model: Model, request: Request, progress: bool) -> tqdm[Any]:
     steps = len(request.sampler.timesteps(model.engine.schedule))
     steps *= -(-request.num // min(request.batch, request.num))
     name = f"{model.engine.backend.name} {request.sampler.solver}"
     pause = 0.1 if sys.stderr.isatty() else 30.0  # a log wants few lines
-    bar = tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)
-    with bar:
-        yield bar
+    return tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)
 
 
 def _draw_batch(
@@ -235,17 +231,19 @@ def _draw_batch(
 
 
 def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:
-    first = np.stack([read_png(_path(out, i)) for i in range(min(64, request.num))])
+    first = _drawn(out, min(64, request.num))
     save_png(out / "grid.png", grid(first, columns=request.sampler.columns), scale=2)
     way = request.start.card() if request.start is not None else {}
     if way.get("kind") == "interpolation":
-        every = np.stack([read_png(_path(out, i)) for i in range(request.num)])
-        save_arcs(out / "interpolation.png", every, way["points"])
+        save_arcs(out / "interpolation.png", _drawn(out, request.num), way["points"])
     if request.nearest is not None:
-        every = np.stack([read_png(_path(out, i)) for i in range(request.num)])
+        every = _drawn(out, request.num)
         found = search(request.nearest, every, model.engine.backend)
         write_json(out / "nearest.json", save_nearest(out, request.nearest, found, every))
     if npz:
-        images = np.stack([read_png(_path(out, i)) for i in range(request.num)])
         with atomic_path(out / "images.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=images.transpose(0, 2, 3, 1))
+            np.savez_compressed(file, images=_drawn(out, request.num).transpose(0, 2, 3, 1))
+
+
+def _drawn(out: Path, num: int) -> Pixels:
+    return np.stack([read_png(_path(out, i)) for i in range(num)])

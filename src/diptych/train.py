@@ -7,7 +7,6 @@ are those of an uninterrupted run, bit for bit.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -20,16 +19,16 @@ from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.conditioning import check_labels
-from diptych.config import DURATION_KEYS, Config, flatten, load_config, to_yaml
-from diptych.data import Dataset, Prefetch, load_dataset
+from diptych.config import Config, to_yaml
+from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
 from diptych.engine import Engine
-from diptych.environment import environment
 from diptych.errors import UserError
-from diptych.files import check_folder, claim_folder, hold, read_json, write_json, write_text
+from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal
+from diptych.run_folder import check_resumable, record_start
 from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.signals import Interrupted, Signals
@@ -84,47 +83,14 @@ def train(
     observe = observe or Observe()
     observe.check()
     if resume and (run / "config.yaml").is_file():
-        _check_resumable(config, run, backend_name)
-    dataset = load_dataset(
-        config.data.source,
-        config.data.split,
-        image_size=config.data.image_size,
-        channels=config.data.channels,
-        crop=config.data.crop,
-        data_dir=data_dir,
-    )
-    _check_channels(config, dataset)
+        check_resumable(config, run, backend_name)
+    dataset = load_configured(config.data, data_dir, settable=True)
     check_labels(dataset.labels, config.model.num_classes, dataset.name)
     backend = backends.load(backend_name, device)
     with hold(run):
         claim_folder(run, resume=resume, overwrite=overwrite)
         write_text(run / "config.yaml", to_yaml(config))
         return _Run(config, run, backend, dataset, progress, observe).go()
-
-
-def _check_resumable(config: Config, run: Path, backend_name: str) -> None:
-    before = flatten(load_config(str(run / "config.yaml")))
-    for key, value in flatten(config).items():
-        if key not in DURATION_KEYS and before[key] != value:
-            raise UserError(
-                f"{run}: was trained with {key}={before[key]}, not {value}; resume it with its own "
-                f"settings, or train into another folder"
-            )
-    environment = run / "environment.json"
-    trained_by = read_json(environment).get("backend") if environment.exists() else backend_name
-    if trained_by != backend_name:
-        raise UserError(
-            f"{run}: was trained by {trained_by}; resume it with --backend {trained_by}"
-        )
-
-
-def _check_channels(config: Config, dataset: Dataset) -> None:
-    channels = dataset.images.shape[1]
-    if channels != config.data.channels:
-        raise UserError(
-            f"data.channels is {config.data.channels}, {dataset.name} has {channels}; "
-            f"use --set data.channels={channels}"
-        )
 
 
 class _Run:
@@ -144,11 +110,10 @@ class _Run:
         self.batches = Batches(config, self.plan, dataset.images, dataset.labels)
         steps = config.train.steps or config.train.epochs * self.batches.steps_per_epoch
         self.last = steps
-        self.dataset = dataset
         weights = initial_weights(self.plan, config.seed)
         self.learner: Learner = backend.learner(self.plan, weights, config.train, config.seed)
         self.saved = self._restore()
-        self._record_start()
+        record_start(run, self.saved, config, backend, dataset)
         self.journal = Journal(run, self.saved, backend.scalar)
         self.observer = Observer(observe, run, backend, config, self.plan)
         self.observer.follow(self.journal, self.saved)
@@ -174,24 +139,6 @@ class _Run:
             )
         self.learner.restore(state)
         return state.step
-
-    def _record_start(self) -> None:
-        path = self.run / "environment.json"
-        starts = read_json(path)["starts"] if path.exists() else []
-        starts.append({"step": self.saved, "time": time.time(), "pid": os.getpid()})
-        write_json(
-            path,
-            {
-                **environment(self.backend),
-                "config_identity": self.config.identity(),
-                "dataset": self.dataset.name,
-                "dataset_split": self.dataset.split,
-                "dataset_images": len(self.dataset.images),
-                "dataset_sha256": self.dataset.sha256,
-                "dataset_origin": self.dataset.origin,
-                "starts": starts,
-            },
-        )
 
     def go(self) -> Result:
         """All steps that remain; saves at the end and where it is interrupted."""

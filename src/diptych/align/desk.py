@@ -22,7 +22,7 @@ from diptych.backend import Batch
 from diptych.blueprint import Plan, Weights
 from diptych.conditioning import Labels
 from diptych.config import Config
-from diptych.data import Images, load_dataset
+from diptych.data import Images, load_configured
 from diptych.data import batches as data_batches
 from diptych.errors import UserError
 
@@ -64,14 +64,7 @@ def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
     """Images, their labels where the source has any, and where they are from."""
     data = settings.data
     try:
-        found = load_dataset(
-            data.source,
-            data.split,
-            image_size=data.image_size,
-            channels=data.channels,
-            crop=data.crop,
-            download=False,
-        )
+        found = load_configured(data, download=False)
     except UserError:
         shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
         drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from diptych.align import figures
@@ -18,7 +17,7 @@ from diptych.align.compare import Verdict
 from diptych.align.ladder import Climb
 from diptych.files import write_json, write_text
 from diptych.report import drawing
-from diptych.report.page import _data_uri
+from diptych.report.template import data_uri, fill
 from diptych.report.wording import seconds, significant
 
 WORST = 12  # tensors in a rung's table
@@ -32,10 +31,6 @@ def write(out: Path, result: dict[str, Any], climb: Climb | None) -> None:
 
 def render(result: dict[str, Any], climb: Climb | None) -> str:
     """The page."""
-    environment = Environment(
-        loader=PackageLoader("diptych.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     verdicts = {v.rung: v for v in climb.verdicts} if climb else {}
     sections = [_summary(result)]
     for rung in result["rungs"]:
@@ -51,11 +46,13 @@ def render(result: dict[str, Any], climb: Climb | None) -> str:
         )
     sections.append(_method(result))
     names = [figures.NAMES.get(name, name) for name in result["backends"]]
-    return environment.get_template("compare.html.j2").render(
-        names=names, tiles=tiles(result), sections=sections, light=drawing.LIGHT,
-        dark=drawing.DARK,
+    return fill(
+        "compare.html.j2",
+        names=names,
+        tiles=tiles(result),
+        sections=sections,
         colours=[theme.pair(*result["backends"]) for theme in (drawing.LIGHT, drawing.DARK)],
-    )  # fmt: skip
+    )
 
 
 def tiles(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -118,7 +115,7 @@ def _figures(verdict: Verdict, climb: Climb) -> Iterator[dict[str, Any]]:
         )
     with drawing.settings():
         for alt, draw in drawn:
-            light, dark = (_data_uri(drawing.png(draw(t))) for t in (drawing.LIGHT, drawing.DARK))
+            light, dark = (data_uri(drawing.png(draw(t))) for t in (drawing.LIGHT, drawing.DARK))
             yield {"alt": alt, "light": light, "dark": dark}
 
 

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, options, show
 from diptych.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from diptych.data import Dataset
 
 DATA = click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
-SPLIT = click.option("--split", default="train", show_default=True, help="train or test.")
-SIZE = click.option("--size", type=int, help="Height and width in pixels.")
-CHANNELS = click.option(
-    "--channels", type=int, default=3, show_default=True, help="3, or 1 for grey."
-)
-CROP = click.option(
-    "--crop",
-    help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
-    "where not given, the source's own.",
+# What is read of a source: the arguments of `_load`, in the order in which help lists them.
+ASKED = options(
+    click.option("--split", default="train", show_default=True, help="train or test."),
+    click.option("--size", type=int, help="Height and width in pixels."),
+    click.option(
+        "--crop",
+        help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
+        "where not given, the source's own.",
+    ),
+    click.option("--channels", type=int, default=3, show_default=True, help="3, or 1 for grey."),
+    DATA,
 )
 
 
@@ -67,11 +69,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 @data.command()
 @click.argument("source")
-@SPLIT
-@SIZE
-@CROP
-@CHANNELS
-@DATA
+@ASKED
 @JSON
 def info(source: str, as_json: bool, **asked: Any) -> None:
     """What SOURCE holds: images, size, classes, sha256."""
@@ -83,11 +81,7 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
 
 @data.command()
 @click.argument("source")
-@SPLIT
-@SIZE
-@CROP
-@CHANNELS
-@DATA
+@ASKED
 @JSON
 def verify(source: str, as_json: bool, **asked: Any) -> None:
     """Read every image of SOURCE; exit code 2 where one cannot be used."""
@@ -109,11 +103,7 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="The PNG file to write.")
 @click.option("--num", type=click.IntRange(1, 1024), default=64, show_default=True)
-@SPLIT
-@SIZE
-@CROP
-@CHANNELS
-@DATA
+@ASKED
 @JSON
 def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> None:
     """A grid of images spread over SOURCE, as training sees them."""
@@ -130,13 +120,9 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
 @data.command()
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="The file to write, such as faces.npy.")
-@SPLIT
-@SIZE
-@CROP
-@CHANNELS
+@ASKED
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Threads that decode.")
-@DATA
 @OVERWRITE
 @QUIET
 @JSON

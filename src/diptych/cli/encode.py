@@ -48,9 +48,10 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
     """
     from diptych.blueprint import make_plan
-    from diptych.encoding import Request, encode_to
+    from diptych.editing.folder import encode_to
+    from diptych.editing.inputs import read_inputs
+    from diptych.editing.roundtrip import Request
     from diptych.files import check_folder
-    from diptych.inputs import read_inputs
     from diptych.interop import read_config
     from diptych.inversion import make_inversion
     from diptych.model import load

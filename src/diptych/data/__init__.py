@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.data.dataset import Dataset, load_dataset
+from diptych.data.dataset import Dataset, load_configured, load_dataset
 from diptych.data.decoded import Decoded, Images
 from diptych.data.idx import read_idx
 from diptych.data.prefetch import Prefetch
@@ -18,6 +18,7 @@ __all__ = [
     "Prefetch",
     "Source",
     "find",
+    "load_configured",
     "load_dataset",
     "read_idx",
     "shrink",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config import DataConfig
 from diptych.data.decoded import CHUNK, Decoded, Images
 from diptych.data.idx import read_idx
 from diptych.data.known import NAMED, OWN, Asked, is_known, open_known
@@ -56,6 +57,7 @@ def load_dataset(
     crop: str | None = None,
     data_dir: Path | None = None,
     download: bool = True,
+    settable: bool = False,
 ) -> Dataset:
     """Find, if need be download, read and check one split of a known data set.
 
@@ -69,13 +71,14 @@ def load_dataset(
         crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
         data_dir: read from this folder and nowhere else.
         download: whether to fetch what is not on this machine.
+        settable: whether the user can change a config by `--set`, as an error may then advise.
 
     Raises:
         UserError: unknown source or split; files missing, damaged or of another data set; a size
             that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
         MachineError: files that the machine does not let us read or write.
     """
-    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download)
+    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download, settable)
     if is_known(source):
         return _known(asked)
     if source not in SOURCES:
@@ -89,6 +92,31 @@ def load_dataset(
     return _from_idx(known, asked)
 
 
+def load_configured(
+    data: DataConfig, data_dir: Path | None = None, download: bool = True, settable: bool = False
+) -> Dataset:
+    """The split that a config names, in its form; otherwise as `load_dataset`.
+
+    Raises:
+        UserError: as there; or images that have another number of channels than the config.
+    """
+    found = load_dataset(
+        data.source,
+        data.split,
+        image_size=data.image_size,
+        channels=data.channels,
+        crop=data.crop,
+        data_dir=data_dir,
+        download=download,
+        settable=settable,
+    )
+    channels = found.images.shape[1]
+    if channels != data.channels:
+        advice = f"; use --set data.channels={channels}" if settable else ""
+        raise UserError(f"data.channels is {data.channels}, {found.name} has {channels}{advice}")
+    return found
+
+
 def _from_idx(known: Source, asked: Asked) -> Dataset:
     """MNIST and its like."""
     split, image_size = asked.split, asked.image_size
@@ -96,7 +124,7 @@ def _from_idx(known: Source, asked: Asked) -> Dataset:
     if located is None:
         from diptych.data.download import fetch
 
-        located = fetch(known, split, online=asked.download)
+        located = fetch(known, split, asked.download, asked.settable)
     images = read_idx(located.images, ndim=3)
     labels = read_idx(located.labels, ndim=1)
     _check(known, located, images, labels)

@@ -30,21 +30,23 @@ class Unusable(Exception):
     """What a mirror gave, or did not give, in a few words; the next one is tried."""
 
 
-def fetch(known: Source, split: str, online: bool = True) -> Located:
+def fetch(known: Source, split: str, online: bool = True, settable: bool = False) -> Located:
     """Download both files of a split into the cache, from the first mirror that serves them.
 
     Raises:
-        UserError: `online` is False or no mirror served it; says which files to put where.
+        UserError: `online` is False or no mirror served it; says which files to put where, and
+            where `settable` what other images there are.
         MachineError: the cache cannot be written.
     """
     folder = cache_folder(known)
     if not online:
-        raise UserError(_refusal(known, split, "downloading is switched off"))
+        raise UserError(_refusal(known, split, "downloading is switched off", settable))
     try:
         with turn(folder):
             paths = [_fetch_file(known, file, folder) for file in known.splits[split]]
     except Unusable as error:
-        raise UserError(_refusal(known, split, f"it could not be downloaded ({error})")) from None
+        why = f"it could not be downloaded ({error})"
+        raise UserError(_refusal(known, split, why, settable)) from None
     return Located(paths[0], paths[1], f"{folder} (downloaded)")
 
 
@@ -158,12 +160,12 @@ def turn(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _refusal(known: Source, split: str, why: str) -> str:
+def _refusal(known: Source, split: str, why: str, settable: bool) -> str:
     names = " and ".join(f"{file.name}.gz" for file in known.splits[split])
-    hint = f" {known.hint}." if known.hint else ""
+    hints = "".join(f" {hint}." for hint in (known.hint, known.instead if settable else "") if hint)
     return (
         f"{known.name} ({split}) is not on this machine and {why}. Put {names} into "
-        f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hint}"
+        f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hints}"
     )
 
 

@@ -41,6 +41,7 @@ class Asked:
     crop: str | None = None
     data_dir: Path | None = None
     download: bool = True
+    settable: bool = False
     workers: int | None = None
 
     @property
@@ -54,10 +55,7 @@ class Asked:
         if named and self.data_dir is not None:
             raise UserError(f"{self.source} names its path already; leave --data out")
         if not named and self.data_dir is None:
-            raise UserError(
-                f"source '{self.kind}' needs a path: --set data.source={self.kind}:PATH, "
-                "or --data PATH"
-            )
+            raise UserError(f"source '{self.kind}' needs a path: {self.kind}:PATH, or --data PATH")
         return Path(named).expanduser() if named else Path(self.data_dir or "").expanduser()
 
 

@@ -52,6 +52,7 @@ class Source:
     places: tuple[Path, ...] = ()  # folders of other software that hold just this data set
     mirrors: tuple[str, ...] = ()  # tried in order; each ends in a slash
     hint: str = ""
+    instead: str = ""  # other images, where the config may be changed
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ MNIST = Source(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
     ),
-    hint="10,000 of its images travel with Diptych: --set data.source=mnist-10k",
+    instead="10,000 of its images travel with Diptych: --set data.source=mnist-10k",
 )
 FASHION_MNIST = Source(
     name="fashion_mnist",

@@ -11,7 +11,7 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.blueprint import initial_weights, make_plan
 from diptych.config import load_config
-from diptych.data import load_dataset
+from diptych.data import load_configured
 from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
@@ -57,10 +57,7 @@ def run_profile(request: Request) -> dict[str, Any]:
         str(run / "config.yaml") if is_run else request.source, list(request.overrides)
     )
     own = read_json(run / "environment.json").get("backend") if is_run else None
-    data = config.data
-    dataset = load_dataset(
-        data.source, data.split, image_size=data.image_size, data_dir=request.data
-    )
+    dataset = load_configured(config.data, request.data, settable=not is_run)
     backend = backends.load(request.backend or own or "torch", request.device)
     plan = make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
@@ -70,7 +67,7 @@ def run_profile(request: Request) -> dict[str, Any]:
         state = checkpoint.load_state(found[-1], plan)
         learner.restore(state)
         first = state.step + 1
-    batches = Batches(config, plan, dataset.images)
+    batches = Batches(config, plan, dataset.images, dataset.labels)
     record = {
         "schema": 1,
         "kind": "profile",

@@ -6,15 +6,12 @@ every sentence from its `sentences`. Nothing is loaded from elsewhere.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.tables import tables
+from diptych.report.template import data_uri, fill
 from diptych.report.wording import Words, significant
 
 # File name -> (section, what it shows).
@@ -48,20 +45,13 @@ def is_ours(name: str) -> bool:
 
 def render(result: Content, drawn: Mapping[str, tuple[bytes, bytes]]) -> str:
     """index.html for the content of compare.json and the light and dark PNG of each figure."""
-    environment = Environment(
-        loader=PackageLoader("diptych.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [
         {
             "key": key,
             "title": title,
             "sentences": [s["text"] for s in result["sentences"] if s["section"] == key],
             "figures": [
-                {"alt": alt, "light": _data_uri(drawn[name][0]), "dark": _data_uri(drawn[name][1])}
+                {"alt": alt, "light": data_uri(drawn[name][0]), "dark": data_uri(drawn[name][1])}
                 for name, (section, alt) in FIGURES.items()
                 if section == key and name in drawn
             ],
@@ -71,18 +61,13 @@ def render(result: Content, drawn: Mapping[str, tuple[bytes, bytes]]) -> str:
     ]
     names = [result["runs"][run]["label"] for run in "ab"]
     panels = [result["runs"][run]["backend"] for run in "ab"]
-    return environment.get_template("compare.html.j2").render(
+    return fill(
+        "compare.html.j2",
         names=names,
         tiles=tiles(result),
         sections=[s for s in sections if s["sentences"] or s["figures"] or s["tables"]],
-        light=LIGHT,
-        dark=DARK,
         colours=[theme.pair(*panels) for theme in (LIGHT, DARK)],
     )
-
-
-def _data_uri(png: bytes) -> Markup:
-    return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))
 
 
 def tiles(result: Content) -> list[tuple[str, str, str]]:

@@ -6,7 +6,6 @@ plotly.js (the basic bundle, MIT, see `assets/`) is embedded once; nothing is lo
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -14,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diptych._version import __version__
@@ -26,6 +23,7 @@ from diptych.report.chapters_short import Tile
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.markdown import FILES
 from diptych.report.static import palette
+from diptych.report.template import data_uri, fill
 from diptych.report.wording import Source, words
 
 PLOTLY = "plotly-basic.min.js"
@@ -51,24 +49,15 @@ def render(
         colours: of each run, on light and on dark paper.
         language: which one is shown first, "en" or "zh".
     """
-    environment = Environment(
-        loader=PackageLoader("diptych.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["urlpath"] = quote
     plots = [block for section in sections for block in section.blocks if isinstance(block, Plot)]
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         title=title,
         language=language,
         sections=[_Shown(section) for section in sections],
         tiles=tiles,
         ui={k.removeprefix("ui."): v for k, v in catalogue().items() if k.startswith("ui.")},
         made=words("ui.made", version=__version__),
-        light=LIGHT,
-        dark=DARK,
         light_colours=palette(colours, LIGHT),
         dark_colours=palette(colours, DARK),
         kind=lambda block: type(block).__name__,
@@ -77,7 +66,6 @@ def render(
         title_json=_json(asdict(title)),
         figures_json=_json({plot.name: _figure(plot) for plot in plots}),
         plotly=Markup(_own("assets", PLOTLY)),
-        css=Markup(_own("templates", "report.css")),
         js=Markup(_own("templates", "report.js")),
     )
 
@@ -124,11 +112,6 @@ def _json(value: Any) -> Markup:
 
 def _own(folder: str, name: str) -> str:
     return (files("diptych.report") / folder / name).read_text("utf-8")
-
-
-def data_uri(data: bytes, mime: str) -> Markup:
-    """Bytes as an address that holds them."""
-    return Markup(f"data:{mime};base64," + base64.b64encode(data).decode("ascii"))
 
 
 def is_ours(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.encoding.roundtrip import Request, round_trip, steps_shown
+from diptych.editing.roundtrip import Request, round_trip, steps_shown
 from diptych.files import atomic_path, read_json, write_json, write_text
 from diptych.inversion import Inversion
 from diptych.model import Model

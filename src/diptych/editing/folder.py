@@ -22,12 +22,12 @@ import numpy as np
 
 from diptych.config import flatten
 from diptych.data.batches import to_uint8
-from diptych.encoding.curve import measure
-from diptych.encoding.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
+from diptych.editing.curve import measure
+from diptych.editing.latents import write_latents
+from diptych.editing.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json, write_text
-from diptych.latents import write_latents
 from diptych.model import Model
 from diptych.pictures import save_png
 from diptych.sheet import save_sheet

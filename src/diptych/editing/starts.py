@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from diptych.data.preprocess import PLAIN, Preprocess
+from diptych.editing.inputs import Inputs
+from diptych.editing.interpolation import path
+from diptych.editing.latents import Latents
 from diptych.errors import UserError
-from diptych.inputs import Inputs
-from diptych.interpolation import path
-from diptych.latents import Latents
 from diptych.noise import Float32, normal_per_image
 from diptych.process import add_noise
 from diptych.schedule import Level

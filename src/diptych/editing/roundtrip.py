@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from diptych.editing.inputs import Inputs
 from diptych.errors import UserError
-from diptych.inputs import Inputs
 from diptych.inversion import Inversion, encode
 from diptych.model import Model, batches_of
 from diptych.noise import Float32
