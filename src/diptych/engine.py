@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from diptych.backend import Backend
 from diptych.blueprint import Plan
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
@@ -68,7 +70,10 @@ class Engine:
             seed: keys all noise.
             x_T: the first noise, in place of the keyed one.
             observe: sees every step.
-            predicted: sees, after every step, the image that its last prediction implies.
+            predicted: sees, after every step, the image that its first prediction implies.
+
+        Raises:
+            UserError: a sampler that does not fit, or an image that is not finite.
         """
         sampler.check(self.schedule)
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
@@ -87,7 +92,7 @@ class Engine:
         if predicted is not None:
             denoise, observe = watched(denoise, predicted, observe)
         x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
-        return self.backend.numpy(x)
+        return finite(self.backend.numpy(x), images)
 
     def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
         """Predicted noise of these images with the sampler's limit on what they imply.
@@ -108,3 +113,14 @@ class Engine:
     def thresholded(self, x0: Any, quantile: float) -> Any:
         """Images after dynamic thresholding, on the host: both panels get the same bits."""
         return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))
+
+
+def finite(x: Float32, images: Sequence[int]) -> Float32:
+    """These images. Raises UserError where one of them holds nan or infinity."""
+    bad = [i for i, row in zip(images, x, strict=True) if not np.isfinite(row).all()]
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(x)} images are not finite (the first is number {bad[0]}); check "
+            f"the weights with `diptych inspect`, and what the sampler was given"
+        )
+    return x

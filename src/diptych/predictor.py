@@ -118,22 +118,26 @@ def check_integers(name: str, values: npt.NDArray[Any], count: int, end: int) ->
 def watched(
     denoise: Denoise, predicted: Observer, observe: Observer | None
 ) -> tuple[Denoise, Observer]:
-    """A `denoise` whose last answer is shown, as an image, after each step."""
-    last: list[Callable[[], Any]] = []
+    """A `denoise` whose first answer in each step is shown, as an image, after the step."""
+    first: list[Callable[[], Any]] = []
+
+    def show(image: Callable[[], Any]) -> None:
+        if not first:
+            first.append(image)
 
     def eps(x: Any, level: Level) -> Any:
         found = denoise(x, level)
-        last[:] = [lambda: x0_from_eps(x, found, level)]
+        show(lambda: x0_from_eps(x, found, level))
         return found
 
     def image(x: Any, level: Level) -> Any:
         found = image_of(denoise, x, level)
-        last[:] = [lambda: found]
+        show(lambda: found)
         return found
 
     def both(k: int, level: Level, x: Any) -> None:
         if observe is not None:
             observe(k, level, x)
-        predicted(k, level, last[0]())
+        predicted(k, level, first.pop()())
 
     return Denoiser(eps, image), both

@@ -62,21 +62,27 @@ class Watch:
     def __init__(
         self, engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, film: Any
     ) -> None:
-        self.read, self.film, self.asked = engine.backend.numpy, film, asked
+        self.backend, self.film, self.asked = engine.backend, film, asked
         self.pixels = engine.pixels
         timesteps = sampler.timesteps(engine.schedule)
         self.moments = _Moments(len(timesteps))
         self.strip = StripRecorder(asked.strip, timesteps) if asked.strip is not None else None
         if self.strip is not None:
-            self.strip.start(start)
+            self.strip.start(engine.backend.array(start))
         self.newest: Any = None
         self.predicted: Observer | None = self._predicted if asked.of_x0 else None
 
+    def _keep(self, rows: Any) -> Any:
+        """A copy on the device: the loop does not wait for it, and the batch is not held by it."""
+        kept = 1.0 * rows
+        self.backend.submit(kept)
+        return kept
+
     def observe(self, k: int, level: Level, x: Any) -> None:
         """Images after step k."""
-        self.moments.see(k, self.read, x)
+        self.moments.see(k, self._keep, x)
         if self.strip is not None:
-            self.strip.reached(k, self.read, x)
+            self.strip.reached(k, self._keep, x)
         show = self.asked.movie.show if self.asked.movie is not None else None
         if show == "x_t":
             self.film(k, [x])
@@ -84,7 +90,7 @@ class Watch:
 
     def _predicted(self, k: int, level: Level, x0: Any) -> None:
         if self.strip is not None:
-            self.strip.predicted(k, self.read, x0)
+            self.strip.predicted(k, self._keep, x0)
         show = self.asked.movie.show if self.asked.movie is not None else None
         if show in ("x0", "both"):
             self.film(k, [x0] if show == "x0" else [self.newest, x0])
@@ -92,10 +98,13 @@ class Watch:
     def save(self, out: Path, num: int) -> None:
         """Write the pictures that are complete only now."""
         if self.moments.columns:
-            save_png(out / "progress.png", self.moments.picture(self.pixels), scale=2)
+            save_png(out / "progress.png", self.moments.picture(self._pixels), scale=2)
         if self.strip is not None:
             rows = min(num, len(self.strip.x_t[0]))
-            self.strip.save(out / STRIP, self.pixels, [str(i) for i in range(rows)])
+            self.strip.save(out / STRIP, self._pixels, [str(i) for i in range(rows)])
+
+    def _pixels(self, kept: Any) -> Pixels:
+        return self.pixels(self.backend.numpy(kept))
 
 
 @contextmanager
@@ -124,12 +133,12 @@ class _Moments:
     def __init__(self, steps: int) -> None:
         columns = min(PROGRESS_COLUMNS, steps)
         self.steps = {round(k) for k in np.linspace(0, steps - 1, columns)}
-        self.columns: list[Float32] = []
+        self.columns: list[Any] = []
 
-    def see(self, k: int, read: Any, x: Any) -> None:
+    def see(self, k: int, keep: Callable[[Any], Any], x: Any) -> None:
         if k in self.steps:
-            self.columns.append(read(x[:PROGRESS_ROWS]))
+            self.columns.append(keep(x[:PROGRESS_ROWS]))
 
-    def picture(self, pixels: Callable[[Float32], Pixels]) -> Pixels:
+    def picture(self, pixels: Callable[[Any], Pixels]) -> Pixels:
         rows = np.stack([pixels(column) for column in self.columns], axis=1)
         return grid(rows.reshape(-1, *rows.shape[2:]), columns=len(self.columns))

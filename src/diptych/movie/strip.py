@@ -15,8 +15,6 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.movie.record import SHOWN
-from diptych.noise import Float32
-from diptych.pictures import Pixels
 from diptych.sheet import save_sheet
 
 ROWS = 8
@@ -46,34 +44,37 @@ class StripRecorder:
     def __init__(self, strip: Strip, timesteps: Sequence[int], rows: int = ROWS) -> None:
         self.strip, self.timesteps, self.rows = strip, list(timesteps), rows
         self.moments = strip.chosen(len(self.timesteps))
-        self.x_t: dict[int, Float32] = {}
-        self.x0: dict[int, Float32] = {}
+        self.x_t: dict[int, Any] = {}
+        self.x0: dict[int, Any] = {}
 
-    def start(self, x: Float32) -> None:
-        """The first noise, on the host."""
+    def start(self, x: Any) -> None:
+        """The first noise."""
         self.x_t[0] = x[: self.rows]
 
-    def reached(self, k: int, read: Any, x: Any) -> None:
-        """Images after step k; `read` brings them to the host."""
+    def reached(self, k: int, keep: Any, x: Any) -> None:
+        """Images after step k; `keep` copies rows that outlive the step."""
         if k + 1 in self.moments:
-            self.x_t[k + 1] = read(x[: self.rows])
+            self.x_t[k + 1] = keep(x[: self.rows])
 
-    def predicted(self, k: int, read: Any, x0: Any) -> None:
+    def predicted(self, k: int, keep: Any, x0: Any) -> None:
         """The image predicted in step k."""
         if k in self.moments:
-            self.x0[k] = read(x0[: self.rows])
+            self.x0[k] = keep(x0[: self.rows])
 
     def save(self, path: Path, pixels: Any, names: Sequence[str]) -> None:
-        """Write the strip as a PNG with its timesteps above and `names` beside the rows."""
+        """Write the strip as a PNG with its timesteps above and `names` beside the rows.
+
+        `pixels` makes uint8 images on the host of what was kept.
+        """
         end = len(self.timesteps)
         self.x0[end] = self.x_t[end]
-        tables = {"x_t": [("x_t", self.x_t)], "x0": [("x0", self.x0)]}
-        tables["both"] = tables["x_t"] + tables["x0"]
-        blocks: list[Pixels] = []
-        left: list[str] = []
-        for row, name in enumerate(names[: self.rows]):
-            for label, table in tables[self.strip.show]:
-                blocks.append(np.stack([pixels(table[k][row]) for k in self.moments]))
-                left.append(f"{name}  {label}" if self.strip.show == "both" else name)
+        tables = {"x_t": self.x_t, "x0": self.x0}
+        names = names[: self.rows]
+        shown = tuple(tables) if self.strip.show == "both" else (self.strip.show,)
+        # One array a table: (moments, rows, C, H, W).
+        drawn = [np.stack([pixels(tables[name][k]) for k in self.moments]) for name in shown]
+        blocks = [table[:, row] for row in range(len(names)) for table in drawn]
+        left = [f"{name}  {label}" for name in names for label in shown]
+        left = left if self.strip.show == "both" else list(names)
         top = [f"t={self.timesteps[k]}" if k < end else "image" for k in self.moments]
         save_sheet(path, np.stack(blocks), top=top, left=left)
