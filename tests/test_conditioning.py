@@ -12,6 +12,7 @@ import pytest
 from diptych import checkpoint
 from diptych.backend import Backend, State
 from diptych.blueprint import initial_weights, make_plan
+from diptych.cli.sample import choose_sampler
 from diptych.conditioning import (
     choose_classes,
     class_rows,
@@ -272,6 +273,22 @@ def conditional(tmp_path: Path) -> Path:
     return run
 
 
+def test_a_class_given_with_latents_is_told(conditional: Path) -> None:
+    """Without one, images are decoded as they were encoded: without a class."""
+    found = find_weights(str(conditional), None, False)
+    implied = {"solver": "ddim", "steps": 5, "guidance": 0.0}
+    assert choose_sampler(found, {}, None, None, implied).guidance == 0.0
+    told = choose_sampler(found, {}, "7", None, implied)
+    assert (told.classes, told.guidance) == ((7,), 1.0)
+
+
+def test_one_class_is_one_row_for_all_images() -> None:
+    predictor = engine()[0].predictor
+    assert predictor.rows((7,), 1.0, range(5)).shape == (1, 11)
+    assert predictor.rows((7, 8), 1.0, range(5)).shape == (5, 11)
+    assert predictor.rows((7,), 2.0, range(5)).shape == (10, 11)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -280,6 +297,8 @@ def conditional(tmp_path: Path) -> Path:
         (["sample", "TOLD", "--class", "10"], "this model has the classes 0 to 9"),
         (["sample", "TOLD", "--class", "seven"], "--class seven: give a class, a list"),
         (["sample", "TOLD", "--guidance", "-1"], "guidance is -1.0"),
+        (["sample", "TOLD", "--class", "3", "--guidance", "0"], "leave out --class"),
+        (["sample", "PLAIN", "--solver", "ddim", "--steps", "1"], "visits t=0 alone"),
         (["evaluate", "PLAIN", "--class", "3", "--metrics", "is", "--features", "mnist",
           "--num", "4", "--samples-out", "x"], "trained without classes"),
         (["train", "tiny", "--set", "model.num_classes=4"], "has labels up to 9"),

@@ -53,7 +53,7 @@ BAD = {
     "both starts": ([*ZOO, "--from", "small.png", "--latents", "x"], "choose one"),
     "order left": (
         [*ZOO, "--from", "small.png", "--level", "0.1", "--solver", "dpmpp", "--steps", "10"],
-        "needs 2 steps or more, not 1",
+        "needs 2 steps or more from level t=99 down, not 1",
     ),
     "eta": ([*ZOO, "--eta", "1.7", "--steps", "10"], "with these timesteps it can be"),
     "frames alone": ([*ZOO, "--frames", "5"], "add --gif, --webp or --mp4"),

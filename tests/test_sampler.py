@@ -16,10 +16,13 @@ from diptych.blueprint import make_plan, time_embedding
 from diptych.config import load_config
 from diptych.engine import Engine
 from diptych.errors import UserError
+from diptych.inversion import encode, make_inversion
+from diptych.movie import Strip
 from diptych.noise import normal_per_image
 from diptych.sampler import Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim
+from diptych.trajectory import Pictures, Watch
 
 Float32 = npt.NDArray[np.float32]
 CONFIG = load_config("tiny")
@@ -171,7 +174,64 @@ def test_clipping_bounds_the_image_and_changes_nothing_else() -> None:
     np.testing.assert_allclose(clipped_eps[inside], x[inside], rtol=1e-5, atol=1e-6)
 
 
+def test_an_image_that_is_not_finite_is_refused_by_its_number() -> None:
+    def broken(x: Float32, embedding: Float32) -> Float32:
+        return np.where(np.arange(len(x))[:, None, None, None] == 1, np.float32(np.nan), x)
+
+    with pytest.raises(UserError, match=r"1 of 3 images are not finite \(the first is number 7\)"):
+        engine(broken)[0].draw(make_sampler("ddim", 3), [5, 7, 9])
+    with pytest.raises(UserError, match="not finite"):
+        encode(engine(broken)[0], make_inversion(3), np.zeros((2, 1, 14, 14), np.float32))
+
+
+@pytest.mark.parametrize("name", ["dpmpp-sde", "heun", "pndm"])
+def test_the_host_reads_nothing_before_the_last_step(name: str) -> None:
+    """On a GPU a read would wait for the device in the middle of the loop."""
+    drawn, backend = engine()
+    sampler = make_sampler(name, 12)
+    reads: list[int] = []
+    backend.numpy = lambda values: (reads.append(backend.calls), values)[1]  # type: ignore[method-assign, func-returns-value]
+    x = np.zeros((9, *drawn.shape), np.float32)
+    watch = Watch(drawn, sampler, Pictures(strip=Strip("both")), x, None)
+    drawn.draw(sampler, range(9), observe=watch.observe, predicted=watch.predicted)
+    assert set(reads) == {sampler.card(drawn.schedule)["network_calls"]}
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "pndm", "plms"])
+def test_the_predicted_image_belongs_to_the_images_before_the_step(name: str) -> None:
+    drawn, _ = engine()
+    sampler, seen, images = make_sampler(name, 6), list[Float32](), list[Float32]()
+    drawn.draw(
+        sampler, [0], seed=1, observe=lambda k, level, x: images.append(x),
+        predicted=lambda k, level, x0: seen.append(x0),
+    )  # fmt: skip
+    before = [normal_per_image(1, "initial_noise", [0], drawn.shape), *images[:-1]]
+    levels = [drawn.schedule.level(t) for t in sampler.timesteps(drawn.schedule)]
+    for x, x0, level in zip(before, seen, levels, strict=True):
+        eps = a_network(x, time_embedding([level.t], CONFIG.model.ch))
+        np.testing.assert_allclose(x0, (x - level.sigma * eps) / level.alpha, rtol=1e-4, atol=1e-4)
+
+
 # Settings
+
+
+def test_a_schedule_that_ends_in_noise_is_sampled_from_its_end() -> None:
+    assert make_sampler(ends_in_noise=True).spacing == "trailing"
+    assert make_sampler(spacing="uniform", ends_in_noise=True).spacing == "uniform"
+    assert make_inversion(ends_in_noise=True).sampler.spacing == "trailing"
+
+
+def test_one_step_at_the_clean_end_is_refused() -> None:
+    schedule = make_schedule(CONFIG.diffusion)
+    with pytest.raises(UserError, match="visits t=0 alone"):
+        make_sampler("ddim", 1).check(schedule)
+    make_sampler("ddim", 1, spacing="trailing").check(schedule)
+
+
+def test_a_solver_that_always_clips_says_so() -> None:
+    with pytest.raises(UserError, match="'ddpm-noisy' always clips"):
+        make_sampler("ddpm-noisy", clip=False)
+    assert make_sampler("ddpm-noisy").clip and not make_sampler("ddpm-large", clip=False).clip
 
 
 def test_defaults() -> None:

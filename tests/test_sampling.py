@@ -10,6 +10,7 @@ from diptych import noise
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError
 from diptych.files import read_json
+from diptych.movie import Movie, Strip
 from diptych.pictures import read_png
 
 
@@ -72,6 +73,29 @@ def test_a_folder_of_another_sampler_is_not_resumed(panel, tmp_path):
     with pytest.raises(UserError, match="seed=0, not 1"):
         panel.call(work.draw_to, panel.name, work.small(), tmp_path, num=2, batch=2, seed=1)
     assert contents(tmp_path) == before
+
+
+def test_a_folder_of_another_schedule_is_not_resumed(panel, tmp_path):
+    """A bare file of weights may be read with another config."""
+    panel.call(work.draw_to, panel.name, work.small(), tmp_path, num=2, batch=2)
+    (tmp_path / "00001.png").unlink()
+    other = work.small("diffusion.beta_end=0.03")
+    with pytest.raises(UserError, match=r"diffusion\.beta_end=0\.02, not 0\.03"):
+        panel.call(work.draw_to, panel.name, other, tmp_path, num=2, batch=2)
+
+
+def test_an_animation_with_other_settings_is_drawn_again(panels, tmp_path):
+    def draw(out, **asked):
+        panels["torch"].call(work.draw_to, "torch", work.small(), out, num=2, batch=2, **asked)
+        return contents(out).get("trajectory.gif"), read_json(out / "manifest.json")["trajectory"]
+
+    first, _ = draw(tmp_path / "a", movie=Movie("both"), strip=Strip())
+    kept, card = draw(tmp_path / "a")
+    assert kept == first and card["movie"] == {"show": "both", "frames": None}
+    again, card = draw(tmp_path / "a", movie=Movie("x0", 3))
+    fresh, _ = draw(tmp_path / "b", movie=Movie("x0", 3))
+    assert again == fresh != first
+    assert sorted(card) == ["movie", "strip"] and card["movie"]["frames"] == 3
 
 
 def test_given_noise_replaces_the_keyed_one(panel):

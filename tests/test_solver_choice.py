@@ -39,7 +39,7 @@ BARS = np.cumprod(1 - TABLE.beta)
 
 def test_the_options_name_every_solver_and_spacing() -> None:
     command = importlib.import_module("diptych.cli.sample")
-    for known, text in ((SOLVERS, command._SOLVERS), (ALL_SPACINGS, command._SPACINGS)):
+    for known, text in ((SOLVERS, command.SOLVERS), (ALL_SPACINGS, command.SPACINGS)):
         assert set(text.rstrip(".").replace(" or ", ", ").split(", ")) == set(known)
 
 

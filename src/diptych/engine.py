@@ -53,6 +53,11 @@ class Engine:
         """(C, H, W) of one image."""
         return (self.plan.channels, self.plan.size, self.plan.size)
 
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether nothing of the image is left at the noisiest level: zero terminal SNR."""
+        return bool(self.schedule.alpha[-1] == 0)
+
     def draw(
         self,
         sampler: Sampler,

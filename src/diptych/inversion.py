@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.engine import Engine
+from diptych.engine import Engine, finite
 from diptych.errors import UserError
 from diptych.noise import Float32
 from diptych.predictor import Observer
@@ -42,7 +42,11 @@ class Inversion:
 
 
 def make_inversion(
-    steps: int = 50, spacing: str = "uniform", refine: int = 1, timesteps: int = 1000
+    steps: int = 50,
+    spacing: str | None = None,
+    refine: int = 1,
+    timesteps: int = 1000,
+    ends_in_noise: bool = False,
 ) -> Inversion:
     """A checked inversion.
 
@@ -53,13 +57,21 @@ def make_inversion(
         raise UserError(f"refine is {refine}; it must be 0 .. {MOST_REFINE} rounds")
     if spacing == "official-quad":
         raise UserError(f"spacing '{spacing}' visits timesteps twice; an inversion needs another")
-    return Inversion(make_sampler("ddim", steps, 0.0, spacing, timesteps=timesteps), refine)
+    sampler = make_sampler(
+        "ddim", steps, 0.0, spacing, timesteps=timesteps, ends_in_noise=ends_in_noise
+    )
+    return Inversion(sampler, refine)
 
 
 def encode(
     engine: Engine, inversion: Inversion, images: Float32, observe: Observer | None = None
 ) -> Float32:
-    """Latents of images, both (B, C, H, W) float32; images are in [-1, 1]."""
+    """Latents of images, both (B, C, H, W) float32; images are in [-1, 1].
+
+    Raises:
+        UserError: settings that do not fit the schedule, or a latent that is not finite.
+    """
+    inversion.sampler.check(engine.schedule)
     timesteps = inversion.sampler.timesteps(engine.schedule)[::-1]
     levels = [CLEAN, *map(engine.schedule.level, timesteps)]
 
@@ -70,4 +82,4 @@ def encode(
 
     denoise = engine.denoiser(inversion.sampler)
     x = invert(denoise, engine.backend.array(images), levels, inversion.refine, reached)
-    return engine.backend.numpy(x)
+    return finite(engine.backend.numpy(x), range(len(images)))

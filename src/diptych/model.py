@@ -23,6 +23,8 @@ from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.weights_source import Source, find_weights
 
+FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
+
 
 def load(
     source: str | Path,
@@ -98,12 +100,12 @@ class Model:
         solver: str | None = None,
         steps: int | None = None,
         eta: float | None = None,
-        spacing: str = "uniform",
+        spacing: str | None = None,
         seed: int = 0,
         x_T: Float32 | None = None,
         as_float: bool = False,
         *,
-        clip: bool = False,
+        clip: bool | None = None,
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
@@ -119,7 +121,8 @@ class Model:
             steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
                 family, 50 for the others.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
-            spacing: a name of `diptych.spacing`, such as `uniform` or `logsnr`.
+            spacing: a name of `diptych.spacing`, such as `logsnr`; where not given `uniform`, or
+                `trailing` where the schedule ends in noise alone.
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.
             as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
@@ -146,7 +149,7 @@ class Model:
             solver = "ddim"  # whoever gives the noise wants the image that it leads to
         sampler = make_sampler(
             solver, steps, eta, spacing, clip, timesteps, order, threshold, classes, guidance,
-            num_classes=self.engine.plan.num_classes,
+            num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
         )  # fmt: skip
         if x_T is not None:
             x_T = np.asarray(x_T, dtype=np.float32)
@@ -162,7 +165,7 @@ class Model:
         self,
         images: npt.NDArray[Any],
         steps: int = 50,
-        spacing: str = "uniform",
+        spacing: str | None = None,
         *,
         refine: int = 1,
         batch: int = 64,
@@ -187,8 +190,14 @@ class Model:
         x = np.asarray(images)
         x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
         self._check_images(x, None)
+        if self.engine.preprocess.rescaled and np.abs(x).max(initial=0.0) > FAR_OUTSIDE:
+            raise UserError(
+                f"encode: images reach {np.abs(x).max():g}; give uint8, or floats in [-1, 1]"
+            )
         timesteps = self.engine.schedule.timesteps
-        inversion = make_inversion(steps, spacing, refine, timesteps)
+        inversion = make_inversion(
+            steps, spacing, refine, timesteps, ends_in_noise=self.engine.ends_in_noise
+        )
         if not len(x) or batch < 1:
             raise UserError(f"encode: images and batch must be 1 or more, not {len(x)}, {batch}")
         x = np.ascontiguousarray(x, dtype=np.float32)

@@ -70,16 +70,16 @@ class Predictor:
     def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
         """What a call tells the network of classes; None of a network that has none.
 
-        One row for all images where no class is told, else a row for each; where both are asked
-        for, first those without and then those with.
+        One row for all images where all are told the same, else a row for each; where answers
+        with and without a class are asked for, first those without and then those with.
         """
         count = self.plan.num_classes
         if not count:
             return None
         labels: npt.ArrayLike = [count]
         if classes is not None and guidance != 0.0:
-            given = labels_of(classes, images)
             plain = guidance in (None, 1.0)
+            given = labels_of(classes, images[:1] if plain and len(classes) == 1 else images)
             labels = given if plain else np.concatenate([np.full(len(given), count), given])
         return self.backend.array(class_rows(labels, count))
 

@@ -1,14 +1,17 @@
-"""What a run's folder says of how it was made, and whether it may go on.
+"""What a folder says of how it was made, and whether it may go on.
 
-config.yaml         all settings; only durations may change where a run is resumed
-environment.json    machine, versions and data, and each start: step, time, process
+config.yaml         of a run: all settings; only durations may change where it is resumed
+environment.json    of a run: machine, versions and data, and each start: step, time, process
+manifest.json       of samples and latents: all that their numbers depend on
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from diptych.backend import Backend
 from diptych.config import DURATION_KEYS, Config, flatten, load_config
@@ -53,3 +56,29 @@ def record_start(run: Path, step: int, config: Config, backend: Backend, dataset
             "starts": starts,
         },
     )
+
+
+# Settings that reach an image's numbers without being a sampler's or the weights'.
+NUMBERS = ("diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization")
+
+
+def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> dict[str, Any]:
+    """The manifest of an earlier start; empty where there is none.
+
+    Raises:
+        UserError: it differs in `identity`, or in a setting that reaches the images' numbers.
+    """
+    if not (out / "manifest.json").exists():
+        return {}
+    before = read_json(out / "manifest.json")
+    was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
+    for key, value in before.get("config", {}).items():
+        if key.startswith(NUMBERS) and key in manifest["config"]:
+            was[key], now[key] = value, manifest["config"][key]
+    for key in was:
+        if was[key] != now[key]:
+            raise UserError(
+                f"{out}: was begun with {key}={was[key]}, not {now[key]}; resume it with its own "
+                f"settings, or choose another --out"
+            )
+    return before

@@ -37,6 +37,7 @@ from diptych.movie import FORMATS, Movie, Strip
 from diptych.nearest import Nearest, save_nearest, search
 from diptych.noise import Float32, normal_per_image
 from diptych.pictures import Pixels, grid, read_png, save_png
+from diptych.run_folder import check_same
 from diptych.sampler import Sampler
 from diptych.schedule import Level
 from diptych.sheet import save_arcs
@@ -107,8 +108,10 @@ def sample_to(
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
-    _check_same(out, manifest, resume)
+    before = check_same(out, manifest, IDENTITY) if resume else {}
     claim_folder(out, resume=resume, overwrite=overwrite)
+    _drop_unlike(out, request.pictures, before.get("trajectory", {}))
+    manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
         write_json(out / "manifest.json", manifest)
     drawn = 0
@@ -177,16 +180,12 @@ IDENTITY = (
 )
 
 
-def _check_same(out: Path, manifest: dict[str, Any], resume: bool) -> None:
-    if not (resume and (out / "manifest.json").exists()):
-        return
-    before = read_json(out / "manifest.json")
-    for key in IDENTITY:
-        if before.get(key) != manifest.get(key):
-            raise UserError(
-                f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
-                f"with its own settings, or choose another --out"
-            )
+def _drop_unlike(out: Path, asked: Pictures, before: dict[str, Any]) -> None:
+    """Remove pictures that an earlier start made with other settings: they are drawn again."""
+    for name, settings in asked.card().items():
+        if settings != before.get(name):
+            for path in asked.paths_of(name, out):
+                path.unlink(missing_ok=True)
 
 
 def _path(out: Path, image: int) -> Path:

@@ -47,7 +47,14 @@ class Sampler:
         """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
-            _checked_order(self.solver, KINDS[self.solver], self.order, len(timesteps))
+            below = "" if self.level is None else f" from level t={self.level} down"
+            kind = KINDS[self.solver]
+            _checked_order(self.solver, kind, self.order, len(timesteps), below)
+            if self.level is None and timesteps[0] == 0 < schedule.timesteps - 1:
+                raise UserError(
+                    f"spacing '{self.spacing}' with 1 step visits t=0 alone, where no noise is "
+                    f"left to remove; use --spacing trailing, or more steps"
+                )
             check_noise(self.make(schedule), self.eta, timesteps, schedule)
 
     def levels(self, schedule: Schedule) -> list[Level]:
@@ -99,14 +106,15 @@ def make_sampler(
     solver: str | None = None,
     steps: int | None = None,
     eta: float | None = None,
-    spacing: str = "uniform",
-    clip: bool = False,
+    spacing: str | None = None,
+    clip: bool | None = None,
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
     classes: Sequence[int] | str | None = None,
     guidance: float | None = None,
     num_classes: int = 0,
+    ends_in_noise: bool = False,
 ) -> Sampler:
     """A checked sampler; the solvers are those of `diptych.solvers.kinds`.
 
@@ -115,18 +123,20 @@ def make_sampler(
         steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm family,
             50 for the others.
         eta: DDIM's noise; only for `ddim`.
-        spacing: which timesteps are visited.
-        clip: clip each implied image to [-1, 1].
+        spacing: which timesteps are visited; where not given `uniform`, or `trailing` if the
+            schedule ends in noise alone, which a trajectory must then start from.
+        clip: clip each implied image to [-1, 1]; where not given as the solver has it.
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
         classes, guidance: see `diptych.conditioning.choose_classes`.
         num_classes: of the network.
+        ends_in_noise: whether the schedule's last level holds nothing of the image.
 
     Raises:
         UserError: an unknown solver or spacing, a spacing or an order that the solver cannot use,
             steps outside 1 .. T or too few for the order, eta below 0 or for a solver without,
-            a class that the network does not have.
+            a class that the network does not have, no clip for a solver that always clips.
     """
     if solver is None:
         solver = DEFAULT_SOLVER if eta is None else "ddim"
@@ -136,6 +146,7 @@ def make_sampler(
     usual = DEFAULT_STEPS if solver == DEFAULT_SOLVER else OTHER_STEPS
     default = timesteps if kind.all_timesteps else min(timesteps, usual)
     count = default if steps is None else steps
+    spacing = spacing or ("trailing" if ends_in_noise else "uniform")
     check_spacing(spacing, count, timesteps)
     _check_fit(solver, kind, spacing)
     chosen_order = _checked_order(solver, kind, order, count)
@@ -143,6 +154,8 @@ def make_sampler(
         raise UserError(f"threshold is {threshold}; it is a quantile, above 0 and up to 1")
     if threshold is not None and (clip or kind.clips):
         raise UserError("clip and threshold both limit the predicted image; choose one")
+    if clip is False and kind.clips:
+        raise UserError(f"solver '{solver}' always clips; use ddpm-large, which does not")
     clip = clip or kind.clips
     chosen_eta = _checked_eta(solver, kind, eta)
     given = choose_classes(classes, guidance, num_classes)
@@ -161,7 +174,9 @@ def _checked_eta(solver: str, kind: Kind, eta: float | None) -> float:
     return chosen
 
 
-def _checked_order(solver: str, kind: Kind, order: int | None, steps: int) -> int | None:
+def _checked_order(
+    solver: str, kind: Kind, order: int | None, steps: int, where: str = ""
+) -> int | None:
     if order is not None and order not in kind.orders:
         can = " or ".join(map(str, kind.orders)) or "no choice of order"
         raise UserError(f"solver '{solver}' has {can}, not order {order}; leave out or change it")
@@ -170,7 +185,7 @@ def _checked_order(solver: str, kind: Kind, order: int | None, steps: int) -> in
     if steps < least:
         of_order = f" of order {chosen}" if chosen else ""
         raise UserError(
-            f"solver '{solver}'{of_order} needs {least} steps or more, not {steps}; "
+            f"solver '{solver}'{of_order} needs {least} steps or more{where}, not {steps}; "
             f"give more, or use ddim"
         )
     return chosen

@@ -223,13 +223,12 @@ class _Run:
         """64 images from the EMA weights, 20 DDIM steps, the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
-        ends_in_noise = schedule.alpha[-1] == 0
-        if ends_in_noise and self.plan.objective == "eps":
-            return  # a step cannot start where nothing of the image is left
         engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
+        if engine.ends_in_noise and self.plan.objective == "eps":
+            return  # a step cannot start where nothing of the image is left
         sampler = make_sampler(
             "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
-            spacing="trailing" if ends_in_noise else "uniform", num_classes=self.plan.num_classes,
+            num_classes=self.plan.num_classes, ends_in_noise=engine.ends_in_noise,
         )  # fmt: skip
         images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
         picture = grid(images, sampler.columns)

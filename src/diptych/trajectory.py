@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.engine import Engine
 from diptych.errors import UserError
-from diptych.movie import Movie, Strip, StripRecorder, record
+from diptych.movie import FORMATS, Movie, Strip, StripRecorder, record
 from diptych.noise import Float32
 from diptych.pictures import Pixels, grid, save_png
 from diptych.predictor import Observer
@@ -35,8 +35,24 @@ class Pictures:
     movie: Movie | None = None
     strip: Strip | None = None
 
+    def card(self) -> dict[str, Any]:
+        """Their settings, by name, of those that are asked for."""
+        asked = {"movie": self.movie, "strip": self.strip}
+        # Formats come and go by themselves: each is a file of its own.
+        return {
+            name: {key: value for key, value in asdict(one).items() if key != "formats"}
+            for name, one in asked.items()
+            if one is not None
+        }
+
+    def paths_of(self, name: str, out: Path) -> list[Path]:
+        """The files of one of them."""
+        if name == "strip":
+            return [out / STRIP]
+        return [out / f"trajectory.{kind}" for kind in FORMATS]
+
     def paths(self, out: Path) -> list[Path]:
-        """Their files."""
+        """The files that are asked for."""
         strips = [out / STRIP] if self.strip is not None else []
         return strips + (self.movie.paths(out) if self.movie is not None else [])
 

@@ -51,7 +51,7 @@ _FEATURE_FUNCTIONS = (
 _FUNCTIONS = ("silu", "attention", "upsample", "avg_pool", "concat", "add", "dropout")
 
 INTENDED: tuple[Intended, ...] = (
-    Intended("arrays.py", "put", f"{_DEVICE}; {_GRAPH}", (1, 1)),
+    Intended("arrays.py", "put", f"{_DEVICE}; {_GRAPH}", (2, 1)),
     Intended("arrays.py", "read", "a PyTorch array must leave graph and GPU first", (1, 1)),
     Intended("arrays.py", "assign", "PyTorch writes in place, Jittor puts another array", (2, 1)),
     Intended("arrays.py", "build", _DEVICE, (1, 1)),

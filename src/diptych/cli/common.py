@@ -11,6 +11,11 @@ from typing import Any
 import click
 
 FOLDER = click.Path(path_type=Path)
+# As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
+SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
+SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
+USUAL = "uniform; with zero terminal SNR: trailing"
+
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."

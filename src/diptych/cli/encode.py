@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
+from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, USUAL, show
 from diptych.errors import UserError
 
 
@@ -16,7 +16,7 @@ from diptych.errors import UserError
 @click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
 @BACKEND
 @click.option("--steps", type=int, default=50, show_default=True, help="Solver steps, each way.")
-@click.option("--spacing", default="uniform", show_default=True, help="As in `diptych sample`.")
+@click.option("--spacing", help=f"As in `diptych sample`.  [default: {USUAL}]")
 @click.option(
     "--refine", type=int, default=1, show_default=True, help="More calls a step: exacter."
 )
@@ -60,9 +60,15 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     config = given["config"]
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(model, settings, given["raw"])
-    plan, timesteps = make_plan(found.config), found.config.diffusion.timesteps
+    plan, diffusion = make_plan(found.config), found.config.diffusion
     made = [
-        make_inversion(steps, given["spacing"], given["refine"], timesteps)
+        make_inversion(
+            steps,
+            given["spacing"],
+            given["refine"],
+            diffusion.timesteps,
+            ends_in_noise=diffusion.zero_terminal_snr,
+        )
         for steps in [given["steps"], *curve_steps(given["curve"])]
     ]
     shape = (plan.channels, plan.size, plan.size)

@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, options, show
+from diptych.cli.common import (
+    BACKEND,
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    SPACINGS,
+    USUAL,
+    options,
+    show,
+)
 from diptych.errors import UserError
 
 MEASURE = options(
@@ -30,7 +41,7 @@ DRAWING = options(
     click.option("--solver", help="As in `diptych sample`.  [default: as the model recommends]"),
     click.option("--steps", type=int, help="Solver steps.  [default: as `diptych sample`]"),
     click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
-    click.option("--spacing", help="uniform, quad or trailing.  [default: uniform]"),
+    click.option("--spacing", help=f"{SPACINGS}  [default: {USUAL}]"),
     click.option(
         "--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1]."
     ),

@@ -7,24 +7,32 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, show
+from diptych.cli.common import (
+    BACKEND,
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    RESUME,
+    SOLVERS,
+    SPACINGS,
+    USUAL,
+    show,
+)
 from diptych.cli.pictures import PICTURES, chosen_pictures
 from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
-
-# As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
-_SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
-_SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 
 
 @click.command()
 @click.argument("source")
 @BACKEND
-@click.option("--solver", help=f"{_SOLVERS}  [default: dpmpp-sde; with --eta: ddim]")
+@click.option("--solver", help=f"{SOLVERS}  [default: dpmpp-sde; with --eta: ddim]")
 @click.option("--steps", type=int, help="[default: dpmpp-sde: 15; ddpm: all; others: 50]")
 @click.option("--order", type=int, help="2 or 3, for dpmpp and unipc.  [default: 2]")
 @click.option("--eta", type=float, help="DDIM's noise, 0 or more.  [default: 0; ddpm: 1]")
-@click.option("--spacing", help=f"{_SPACINGS}  [default: uniform]")
+@click.option("--spacing", help=f"{SPACINGS}  [default: {USUAL}]")
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
 @click.option("--class", "classes", help="7, a list 0,1,2 (by turns) or all.  [default: all]")
@@ -148,8 +156,13 @@ def choose_sampler(
         given = {k: v for k, v in instead.items() if v is not None} | given
     told: dict[str, Any] = {"classes": parse_classes(classes), "guidance": guidance}
     told = {name: value for name, value in told.items() if value is not None}
-    settings = {"num_classes": found.config.model.num_classes, **given, **told}
-    sampler = make_sampler(**settings, timesteps=found.config.diffusion.timesteps)
+    if classes is not None and guidance == 0:
+        raise UserError("--guidance 0 draws without a class; leave out --class, or guide by 1")
+    if classes is not None and guidance is None:
+        given.pop("guidance", None)  # what a start implies of networks that are told no class
+    config = found.config
+    given |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
+    sampler = make_sampler(**given | told, ends_in_noise=config.diffusion.zero_terminal_snr)
     if recommended:
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         click.echo(f"sampling as this model recommends: {words}", err=True)

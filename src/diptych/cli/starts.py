@@ -43,6 +43,10 @@ class Start:
         self.preprocess = preprocess_of(found.config.data)
         latents = self.given["latents"]
         self.latents = read_latents(latents, self.shape) if latents is not None else None
+        if self.latents is not None:
+            encoded_by = self.latents.card.get("weights_sha256")
+            if encoded_by not in (None, found.facts()["weights_sha256"]):
+                click.echo(f"note: {latents} was encoded by other weights than these", err=True)
         self.count = 64 if num is None else num
         self.inputs: Any = None
         self.level: int | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, options, show
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, USUAL, options, show
 from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network
 from diptych.errors import MachineError, UserError
 
@@ -28,7 +28,7 @@ from diptych.errors import MachineError, UserError
 @click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--spacing", help="As in `diptych sample`.  [default: uniform]")
+@click.option("--spacing", help=f"As in `diptych sample`.  [default: {USUAL}]")
 @click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
 @options(*CLASSES)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")

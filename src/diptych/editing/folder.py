@@ -26,10 +26,10 @@ from diptych.editing.curve import measure
 from diptych.editing.latents import write_latents
 from diptych.editing.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
 from diptych.environment import environment
-from diptych.errors import UserError
-from diptych.files import atomic_path, claim_folder, read_json, write_json, write_text
+from diptych.files import atomic_path, claim_folder, write_json, write_text
 from diptych.model import Model
 from diptych.pictures import save_png
+from diptych.run_folder import check_same
 from diptych.sheet import save_sheet
 
 SHOWN = 10
@@ -61,7 +61,7 @@ def encode_to(
         UserError: the folder holds something else, or was begun with other settings.
     """
     manifest = _begin(model, request)
-    before = _before(out, manifest) if resume else {}
+    before = check_same(out, manifest, IDENTITY) if resume else {}
     claim_folder(out, resume=resume, overwrite=overwrite)
     if before.get("complete"):
         manifest = before
@@ -92,20 +92,6 @@ def _begin(model: Model, request: Request) -> dict[str, Any]:
         "device": model.engine.backend.device,
         "config": flatten(model.config),
     }
-
-
-def _before(out: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of an earlier start, if any. Raises UserError where it differs."""
-    if not (out / "manifest.json").exists():
-        return {}
-    before = read_json(out / "manifest.json")
-    for key in IDENTITY:
-        if before.get(key) != manifest[key]:
-            raise UserError(
-                f"{out}: was begun with {key}={before.get(key)}, not {manifest[key]}; resume it "
-                f"with its own settings, or choose another --out"
-            )
-    return before
 
 
 def _summary(error: Float64) -> dict[str, Any]:

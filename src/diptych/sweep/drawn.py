@@ -88,8 +88,9 @@ def draw(
     for key in ("classes", "guidance"):
         if getattr(drawing, key) is not None:
             given[key] = getattr(drawing, key)
-    given["num_classes"] = found.config.model.num_classes
-    sampler = make_sampler(**given, timesteps=found.config.diffusion.timesteps)
+    config = found.config
+    given |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
+    sampler = make_sampler(**given, ends_in_noise=config.diffusion.zero_terminal_snr)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]

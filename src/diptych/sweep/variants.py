@@ -94,7 +94,11 @@ def cells(
                 else:
                     found.append((variant, variant.drawing(common, needed, eta)))
     for _, drawing in found:
-        make_sampler(**drawing.sampler(), timesteps=schedule.timesteps)
+        make_sampler(
+            **drawing.sampler(),
+            timesteps=schedule.timesteps,
+            ends_in_noise=bool(schedule.alpha[-1] == 0),
+        )
     return found, left_out
 
 

@@ -15,8 +15,12 @@ from diptych.torch.unet import UNet
 
 
 def put(values: npt.NDArray[Any], device: str) -> torch.Tensor:
-    """A host array on the device; on a CPU it may share the host's memory."""
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    """A host array on the device; on a CPU it may share the host's memory.
+
+    A GPU is not waited for: it copies from pinned pages when its turn comes.
+    """
+    host = torch.from_numpy(np.ascontiguousarray(values))
+    return host.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else host
 
 
 def read(values: torch.Tensor) -> npt.NDArray[Any]:
