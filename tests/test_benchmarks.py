@@ -150,3 +150,16 @@ def test_loading_gives_a_table_of_every_set(tmp_path: Path, benchmarks: Any) -> 
     assert set(found["seconds"]) == {"loader 0", "loader 2", "loader 4", "ours"}
     assert all(len(each) == 2 and min(each) > 0 for each in found["seconds"].values())
     assert set(found["ratios"]) == {"loader 0", "loader 2", "loader 4"}
+
+
+@pytest.mark.slow
+def test_whole_pipelines_are_timed_in_turns(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--steps", "2", "--batch", "1",
+               "--rounds", "1", "--out", str(tmp_path / "found")]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["steps"] == 2 and found["their_steps"] == 50
+    ratio = found["rounds"]["diffusers"][0] / found["rounds"]["diptych"][0]
+    assert found["ratio"]["median"] == pytest.approx(ratio)
+    assert found["ratio"]["verdict"] == "undecided" and "DDIMPipeline" in done.stdout
