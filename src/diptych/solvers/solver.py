@@ -121,10 +121,9 @@ def solve(
     for k, (now, after) in enumerate(pairwise(levels)):
         needed = noise is not None and solver.noise_scale(now, after) > 0
         drawn = noise(k) if noise is not None and needed else None
-        ask = denoise
-        if k == 0:
-            ask = compared(denoise)
-            check_shape("the noise", x if drawn is None else drawn, x)
+        ask = denoise if k else compared(denoise)
+        if k == 0 and drawn is not None:
+            check_shape("the noise", drawn, x)
         if in_noise and k == 0:
             x = out_of_noise(x, ask, now, after, solver.noise_scale(now, after), drawn)
         else:
