@@ -265,14 +265,6 @@ def test_an_image_comes_back_from_noise_alone(denoise: Any, steps: int) -> None:
     assert found == sorted(found, reverse=True) and found[-1] < 1e-9 < found[0]
 
 
-def test_an_image_of_the_data_comes_from_noise_of_the_mean_and_spread_of_noise() -> None:
-    """On Gaussian data the flow is known: x_T = (x0 - mean) / S."""
-    image = 0.3 + S * np.random.default_rng(0).standard_normal((3, 1, 4, 4))
-    up = make_sampler("ddim", 500, spacing="trailing").levels(ZERO)[::-1]
-    found = invert(from_v(at_mean), image, up, refine=2)
-    np.testing.assert_allclose(found, (image - 0.3) / S, atol=0.03)
-
-
 def test_noise_alone_is_not_reached_without_a_word_about_the_image() -> None:
     """In one line, and before the first call."""
     asked: list[Level] = []
