@@ -49,11 +49,13 @@ def trip_errors(name: str, settings: list[tuple[int, int]]) -> list[Any]:
 
 
 def misordered_trip(name: str, steps: int) -> Any:
-    """The same with the levels of the way up in the wrong order: from noisy to clean."""
+    """The same by a network that is told the levels of the way up in the wrong order."""
     model, sampler = trained(name), make_sampler("ddim", steps)
     engine = model.engine
-    levels = [CLEAN, *(engine.schedule.level(t) for t in sampler.timesteps(engine.schedule))]
-    x = invert(engine.denoiser(sampler), engine.backend.array(to_float(digits())), levels)
+    down = [engine.schedule.level(t) for t in sampler.timesteps(engine.schedule)]
+    told, denoise = dict(zip(down[::-1], down, strict=True)), engine.denoiser(sampler)
+    start = engine.backend.array(to_float(digits()))
+    x = invert(lambda x, level: denoise(x, told[level]), start, [CLEAN, *down[::-1]])
     back = model.sample(len(digits()), steps=steps, x_T=engine.backend.numpy(x), as_float=True)
     return errors_of(model, digits(), back)
 

@@ -1,8 +1,9 @@
-"""The example of docs/solvers.md on arrays of a framework; runs in a panel's process."""
+"""The examples of docs/solvers.md on arrays of a framework; runs in a panel's process."""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,23 @@ import numpy as np
 from diptych import backend as backends
 from diptych.config import DiffusionConfig
 from diptych.schedule import Level, make_schedule
-from diptych.solvers import solve
+from diptych.solvers import DpmSolverPP, dynamic_threshold, limited, solve
 
 TABLE = make_schedule(DiffusionConfig())
 PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 
 
-def example() -> str:
-    """The code of the page."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
-    return str(code)
+def examples() -> tuple[str, str]:
+    """The code of the page: the first example, and the one with betas that goes on from there."""
+    first, own = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    return str(first), str(own)
+
+
+def limit_of(name: str) -> str:
+    """The page's line for dynamic thresholding with a framework."""
+    module = {"numpy": "dynamic", "torch": "torch", "jittor": "jt"}[name]
+    (line,) = re.findall(rf"`(lambda x0: {module}.*?)`", PAGE.read_text("utf-8"))
+    return str(line)
 
 
 def network(x: Any, t: int) -> Any:
@@ -33,12 +41,22 @@ def first_noise() -> Any:
     return np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype(np.float32)
 
 
-def run_example(name: str) -> Any:
-    """Its images, with the first noise as an array of `name`: numpy, torch or jittor."""
+def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
+    """Its images, with the first noise as an array of `name`: numpy, torch or jittor.
+
+    `own`: those of the example with betas; `limit`: those with the page's thresholding.
+    """
     backend = None if name == "numpy" else backends.load(name, "cpu")
     x = first_noise() if backend is None else backend.array(first_noise())
     scope: dict[str, Any] = {"my_network": network, "x_T": x}
-    exec(example(), scope)
+    exec(examples()[0], scope)
+    if own:
+        exec(examples()[1], scope)
+    if limit:
+        framework = import_module(name)
+        scope |= {"torch": framework, "jt": framework, "dynamic_threshold": dynamic_threshold}
+        denoise = limited(scope["denoise"], eval(limit_of(name), scope))
+        scope["images"] = solve(DpmSolverPP(2), denoise, 3.0 * x, scope["levels"])
     images = scope["images"]
     assert type(images) is type(x)
     return images if backend is None else backend.numpy(images)

@@ -17,7 +17,7 @@ from diptych.objective import min_snr_weights, target
 from diptych.process import eps_from_v, eps_from_x0, v_from_x0_eps, x0_from_v
 from diptych.sampler import make_sampler
 from diptych.schedule import CLEAN, SCHEDULES, Level, make_schedule
-from diptych.solvers import Ddim, dynamic_threshold, from_v, from_x0, limited, solve
+from diptych.solvers import Ddim, dynamic_threshold, from_v, from_x0, invert, limited, solve
 from diptych.solvers.kinds import KINDS
 from diptych.solvers.solver import calls_of
 from properties import given, st
@@ -233,3 +233,50 @@ def test_a_network_that_predicts_the_image_or_v_takes_the_same_path() -> None:
     np.testing.assert_allclose(by_v, by_x0, atol=1e-12)
     np.testing.assert_allclose(by_v, by_eps, atol=1e-12)
     assert all(a.alpha < b.alpha for a, b in pairwise(levels))
+
+
+# Inversion into a level without an image
+
+
+def at_mean(x: Any, level: Level) -> Any:
+    """E[v | x] for images of N(0.3, S^2)."""
+    off = x - level.alpha * 0.3
+    return best_v(off, level) + v_from_x0_eps(0.3, 0.0, level)
+
+
+def telling(x: Any, level: Level) -> Any:
+    """An image that depends on the noise also where nothing of it is left."""
+    return 0.3 + (0.2 + 0.6 * level.alpha) * x
+
+
+@pytest.mark.parametrize("denoise", [from_v(at_mean), from_x0(telling)])
+@pytest.mark.parametrize("steps", [3, 5, 20])
+def test_an_image_comes_back_from_noise_alone(denoise: Any, steps: int) -> None:
+    """The round trip's error falls with refinement to rounding; the image is predicted from x*."""
+    image = 0.3 + S * np.random.default_rng(0).standard_normal((3, 1, 4, 4))
+    down = make_sampler("ddim", steps, spacing="trailing").levels(ZERO)
+    assert down[0].alpha == 0
+
+    def error(refine: int) -> float:
+        noise = invert(denoise, image, down[::-1], refine)
+        return float(np.abs(solve(Ddim(), denoise, noise, down) - image).max())
+
+    found = [error(refine) for refine in (0, 1, 4, 200)]
+    assert found == sorted(found, reverse=True) and found[-1] < 1e-9 < found[0]
+
+
+def test_noise_alone_is_not_reached_without_a_word_about_the_image() -> None:
+    """In one line, and before the first call."""
+    asked: list[Level] = []
+
+    def eps(x: Any, level: Level) -> Any:
+        asked.append(level)
+        return x
+
+    up = make_sampler("ddim", 5, spacing="trailing").levels(ZERO)[::-1]
+    with pytest.raises(UserError, match="at t=999 the schedule leaves nothing of the image"):
+        invert(eps, np.ones((1, 1, 2, 2)), up)
+    assert not asked
+    with pytest.raises(UserError, match="any noise leads to that image; give 2 steps or more"):
+        invert(from_v(eps), np.ones((1, 1, 2, 2)), [CLEAN, ZERO.level(999)])
+    assert not asked

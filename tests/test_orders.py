@@ -47,6 +47,7 @@ BY_LOG_SNR: dict[str, tuple[Solver, int]] = {
     "dpmpp-1": (DpmSolverPP(1), 1),
     "dpmpp-2": (DpmSolverPP(2), 2),
     "dpmpp-3": (DpmSolverPP(3), 3),
+    "unipc-1": (UniPC(1), 2),
     "unipc-2": (UniPC(2), 3),
     "unipc-3": (UniPC(3), 4),
     "unipc-2-uncorrected": (UniPC(2, correct=False), 2),

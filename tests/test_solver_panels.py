@@ -17,13 +17,14 @@ from diptych.solvers import (
     DpmSolverPPSde,
     Heun,
     Plms,
+    Pndm,
     UniPC,
     solve,
 )
 
 
 def test_the_example_has_ten_lines_and_runs_on_numpy() -> None:
-    lines = [line for line in solver_work.example().splitlines() if line.strip()]
+    lines = [line for line in solver_work.examples()[0].splitlines() if line.strip()]
     assert len(lines) <= 10
     images = solver_work.run_example("numpy")
     assert images.dtype == np.float32 and np.abs(images).max() < 10
@@ -33,6 +34,23 @@ def test_the_example_gives_the_same_images_on_a_panel(panel: Panel) -> None:
     images = panel.call(solver_work.run_example, panel.name)
     assert images.dtype == np.float32
     np.testing.assert_allclose(images, solver_work.run_example("numpy"), rtol=2e-5, atol=2e-5)
+
+
+def test_betas_of_ones_own_give_the_schedule_that_they_are() -> None:
+    """The page's betas are those of `linear`, so its Pndm draws what the named one does."""
+    table = make_schedule(DiffusionConfig())
+    levels = [table.level(t) for t in range(980, -1, -20)] + [CLEAN]
+    x, images = solver_work.first_noise(), solver_work.run_example("numpy", own=True)
+    wanted = solve(Pndm(table.level), lambda x, at: solver_work.network(x, at.t), x, levels)
+    np.testing.assert_allclose(images, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_pages_thresholding_holds_on_arrays_of_a_panel(panel: Panel) -> None:
+    wanted = solver_work.run_example("numpy", limit=True)
+    free = solver_work.run_example("numpy")
+    found = panel.call(solver_work.run_example, panel.name, limit=True)
+    assert found.dtype == np.float32 and np.abs(wanted - free).max() > 0.1
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
 def test_every_rule_gives_the_same_images_on_a_panel(panel: Panel) -> None:

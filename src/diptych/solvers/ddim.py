@@ -15,10 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from diptych.errors import UserError
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.solver import Memory, require_image, with_noise
 
 
@@ -27,6 +29,11 @@ class Ddim:
     """The DDIM update; `eta` >= 0 scales the noise added at each step."""
 
     eta: float = 0.0
+    needs: ClassVar[Needs] = Needs(repeats=True)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eta < math.inf:
+            raise UserError(f"eta is {self.eta}; it must be 0 or more")
 
     def calls(self, steps: int) -> int:
         """One network call a step."""

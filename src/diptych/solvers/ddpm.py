@@ -15,10 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from diptych.errors import UserError, nearest
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.ddim import Ddim, mean
 from diptych.solvers.solver import Memory, require_image, with_noise
 
@@ -30,6 +32,12 @@ class Ddpm:
     """The ancestral update with the fixed-small or the fixed-large variance."""
 
     variance: Literal["small", "large"] = "small"
+    needs: ClassVar[Needs] = Needs(repeats=True)
+
+    def __post_init__(self) -> None:
+        name, known = self.variance, ["small", "large"]
+        if name not in known:
+            raise UserError(f"variance '{name}' is not known{nearest(name, known)}")
 
     def calls(self, steps: int) -> int:
         """One network call a step."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from diptych.process import A, x0_from_eps
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs, check_order
 from diptych.solvers.solver import Memory, half_log_snr, require_image, with_noise
 
 
@@ -29,6 +30,14 @@ class DpmSolverPP:
     """Deterministic, of order 1 (which is DDIM), 2 or 3; one network call a step."""
 
     order: int = 2
+
+    def __post_init__(self) -> None:
+        check_order("DpmSolverPP", self.order, 3)
+
+    @property
+    def needs(self) -> Needs:
+        """As many steps as its order."""
+        return Needs(self.order)
 
     def calls(self, steps: int) -> int:
         """One network call a step."""
@@ -59,6 +68,14 @@ class DpmSolverPPSde:
     """2M with noise: DDPM's process at second order in the smooth part (or, order 1, DDPM)."""
 
     order: int = 2
+
+    def __post_init__(self) -> None:
+        check_order("DpmSolverPPSde", self.order, 2)
+
+    @property
+    def needs(self) -> Needs:
+        """As many steps as its order."""
+        return Needs(self.order)
 
     def calls(self, steps: int) -> int:
         """One network call a step."""

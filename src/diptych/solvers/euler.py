@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.solver import Memory, flow
 
 
 @dataclass(frozen=True)
 class Euler:
     """First order, deterministic."""
+
+    needs: ClassVar[Needs] = Needs()
 
     def calls(self, steps: int) -> int:
         """One network call a step."""

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.solver import Memory, flow
 
 
 @dataclass(frozen=True)
 class Heun:
     """Second order, deterministic, two network calls a step."""
+
+    needs: ClassVar[Needs] = Needs()
 
     def calls(self, steps: int) -> int:
         """Two network calls a step, one in the last."""

@@ -8,6 +8,13 @@ of `refine` puts the x' just found in its place, which is the step's fixed point
 timestep is that of the noisier level in both directions, so only x* - x' separates the two; it
 falls with the length of a step, and so does the error of the round trip.
 
+Into a level where nothing of the image is left (alpha' 0), eps is x* itself, and the move would
+lead to whatever is put in. The walk back out of it is x = alpha x0(x') + sigma x' there, so
+
+    x' = (x - alpha x0(x*, t')) / sigma
+
+with the image x0 that the network predicts from noise alone.
+
 Source: Song et al. 2021, arXiv:2010.02502, sections 4.3 and 5.4.
 """
 
@@ -16,9 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from diptych.errors import UserError
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import check_way
 from diptych.solvers.solver import flow
+from diptych.solvers.wrappers import Denoiser, compared, image_of, require_image
 
 
 def invert(
@@ -40,12 +50,42 @@ def invert(
 
     Returns:
         The images at the noisiest level. `len(levels) - 1` steps of `1 + refine` calls each.
+
+    Raises:
+        UserError: levels from noisy to clean, or twice the same; refine below 0; a last level of
+            noise alone (alpha 0) with a network that predicts eps, or straight from a clean image.
     """
+    check_way(levels, "invert", up=True)
+    if refine < 0:
+        raise UserError(f"refine is {refine}; it must be 0 or more rounds")
+    _check_end(denoise, levels)
     for k, (now, after) in enumerate(pairwise(levels)):
+        ask = compared(denoise) if k == 0 else denoise
         reached = x
         for _ in range(1 + refine):
-            reached = flow(x, denoise(reached, after), now, after)
+            reached = _moved(x, reached, ask, now, after)
         x = reached
         if observe is not None:
             observe(k, after, x)
     return x
+
+
+def _moved(x: A, there: A, denoise: Callable[[A, Level], A], now: Level, after: Level) -> A:
+    """x' from x, by a network that is asked at the noisier level with the images `there`."""
+    if after.alpha > 0.0:
+        return flow(x, denoise(there, after), now, after)
+    image = image_of(denoise, there, after)
+    return (1.0 / now.sigma) * x + (-now.alpha / now.sigma) * image  # type: ignore[no-any-return]
+
+
+def _check_end(denoise: Callable[[A, Level], A], levels: Sequence[Level]) -> None:
+    """Raises UserError where the last step leads to noise alone and cannot be taken."""
+    if len(levels) < 2 or levels[-1].alpha > 0.0:
+        return
+    if not isinstance(denoise, Denoiser):
+        require_image(levels[-1])
+    if levels[-2].sigma == 0.0:
+        raise UserError(
+            f"the step from a clean image to noise alone (t={levels[-1].t}) cannot be inverted: "
+            f"any noise leads to that image; give 2 steps or more"
+        )

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.solver import Memory, flow
 
 # Newest first: the weights for 1, 2, 3 and 4 predictions at hand.
@@ -34,6 +35,8 @@ ADAMS_BASHFORTH = (
 @dataclass(frozen=True)
 class Plms:
     """Linear multistep, started by one step of two network calls."""
+
+    needs: ClassVar[Needs] = Needs(steps=2, equal=True)
 
     def calls(self, steps: int) -> int:
         """One network call a step, and one more in the first."""

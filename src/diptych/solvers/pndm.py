@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from diptych.process import A
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs
 from diptych.solvers.plms import extrapolated
 from diptych.solvers.solver import Memory, flow
 
@@ -27,6 +29,7 @@ class Pndm:
     """Linear multistep with a Runge-Kutta start; `level` gives the level of a timestep."""
 
     level: Callable[[int], Level]
+    needs: ClassVar[Needs] = Needs(steps=START + 1, equal=True)
 
     def calls(self, steps: int) -> int:
         """Four network calls in each of the first three steps, then one."""

@@ -29,7 +29,8 @@ from typing import Any, Protocol
 
 from diptych.process import A
 from diptych.schedule import Level
-from diptych.solvers.wrappers import Denoiser, image_of
+from diptych.solvers.checks import check_levels
+from diptych.solvers.wrappers import Denoiser, check_shape, compared, image_of
 from diptych.solvers.wrappers import require_image as require_image
 
 
@@ -60,7 +61,7 @@ class Memory:
 
 
 class Solver(Protocol):
-    """One update rule."""
+    """One update rule; what it asks of its levels, if anything, is its `needs` (see `checks`)."""
 
     def calls(self, steps: int) -> int:
         """Network calls that a whole trajectory of `steps` steps takes."""
@@ -105,19 +106,28 @@ def solve(
         solver: the update rule.
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level: standard normal noise where that is the noisiest.
-        levels: from noisy to clean; the last is `diptych.schedule.CLEAN` for whole images.
+        levels: from noisy to clean; the last is `diptych.schedule.CLEAN` for whole images. One
+            level alone is no step, and x comes back.
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).
+
+    Raises:
+        UserError: levels that the solver cannot walk, before the first call; an answer or noise
+            shaped other than x, in the first step.
     """
+    check_levels(solver, levels, isinstance(denoise, Denoiser))
     in_noise = levels[0].alpha == 0.0 and isinstance(denoise, Denoiser)
     memory = Memory(len(levels) - 1 - in_noise)
     for k, (now, after) in enumerate(pairwise(levels)):
         needed = noise is not None and solver.noise_scale(now, after) > 0
         drawn = noise(k) if noise is not None and needed else None
+        ask = denoise if k else compared(denoise)
+        if k == 0 and drawn is not None:
+            check_shape("the noise", drawn, x)
         if in_noise and k == 0:
-            x = out_of_noise(x, denoise, now, after, solver.noise_scale(now, after), drawn)
+            x = out_of_noise(x, ask, now, after, solver.noise_scale(now, after), drawn)
         else:
-            x = solver.step(x, denoise, now, after, drawn, memory)
+            x = solver.step(x, ask, now, after, drawn, memory)
             memory.left -= 1
         if observe is not None:
             observe(k, after, x)

@@ -23,15 +23,24 @@ import numpy as np
 
 from diptych.process import A, x0_from_eps
 from diptych.schedule import Level
+from diptych.solvers.checks import Needs, check_order
 from diptych.solvers.solver import Memory, half_log_snr, require_image
 
 
 @dataclass(frozen=True)
 class UniPC:
-    """Deterministic, of order 2 or 3, with its corrector unless `correct` is off."""
+    """Deterministic, of order 1, 2 or 3, with its corrector unless `correct` is off."""
 
     order: int = 2
     correct: bool = True
+
+    def __post_init__(self) -> None:
+        check_order("UniPC", self.order, 3)
+
+    @property
+    def needs(self) -> Needs:
+        """As many steps as its order."""
+        return Needs(self.order)
 
     def calls(self, steps: int) -> int:
         """One network call a step."""

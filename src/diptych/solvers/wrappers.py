@@ -55,13 +55,41 @@ def require_image(now: Level) -> None:
         )
 
 
+def compared(denoise: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
+    """`denoise` whose answers are compared with its images in shape.
+
+    Arrays of other shapes would be broadcast in silence. The loop compares the first step only.
+    """
+    if isinstance(denoise, Denoiser):
+        return Denoiser(compared(denoise.eps), compared(denoise.image))
+
+    def ask(x: A, level: Level) -> A:
+        answer = denoise(x, level)
+        check_shape("the network's answer", answer, x)
+        return answer
+
+    return ask
+
+
+def check_shape(what: str, found: Any, x: Any) -> None:
+    """Raises UserError where it is not shaped as the images x."""
+    got, wanted = (tuple(getattr(array, "shape", ())) for array in (found, x))
+    if got != wanted:
+        raise UserError(
+            f"{what} is a {type(found).__name__} of shape {got}, but the images have shape "
+            f"{wanted}; it must have a number for each of theirs"
+        )
+
+
 def from_x0(predict: Callable[[A, Level], A]) -> Denoiser[A]:
     """`denoise` of a network that predicts the clean image."""
+    predict = compared(predict)
     return Denoiser(lambda x, level: eps_from_x0(x, predict(x, level), level), predict)
 
 
 def from_v(predict: Callable[[A, Level], A]) -> Denoiser[A]:
     """`denoise` of a network that predicts the velocity v = alpha eps - sigma x0."""
+    predict = compared(predict)
     return Denoiser(
         lambda x, level: eps_from_v(x, predict(x, level), level),
         lambda x, level: x0_from_v(x, predict(x, level), level),
@@ -76,7 +104,9 @@ def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denois
     """
 
     def image(x: A, level: Level) -> A:
-        return limit(image_of(denoise, x, level))
+        found = limit(image_of(denoise, x, level))
+        check_shape("the limited image", found, x)
+        return found
 
     return Denoiser(lambda x, level: eps_from_x0(x, image(x, level), level), image)
 
@@ -85,12 +115,23 @@ def dynamic_threshold(x0: npt.NDArray[Any], quantile: float) -> npt.NDArray[Any]
     """Each image clipped to [-s, s] and divided by s, s its quantile of |x0|, or 1 if below.
 
     Args:
-        x0: images, (B, C, H, W), on the host: both panels compute the same bits.
+        x0: images, (B, ...), on the host: both panels compute the same bits. docs/solvers.md has
+            the line for arrays of a framework.
         quantile: in (0, 1]; interpolated linearly between two values.
+
+    Raises:
+        UserError: another kind of array, or a quantile outside (0, 1].
 
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """
+    if not isinstance(x0, np.ndarray):
+        raise UserError(
+            f"dynamic_threshold takes a NumPy array, not {type(x0).__module__}.{type(x0).__name__};"
+            f" give it x0.numpy() and make its answer an array of the framework again"
+        )
+    if not 0 < quantile <= 1:
+        raise UserError(f"threshold is {quantile}; it is a quantile, above 0 and up to 1")
     sizes = np.quantile(np.abs(x0).reshape(len(x0), -1).astype(np.float64), quantile, axis=1)
-    s = np.maximum(sizes, 1.0).astype(x0.dtype).reshape(-1, 1, 1, 1)
+    s = np.maximum(sizes, 1.0).astype(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
     limited_images: npt.NDArray[Any] = np.clip(x0, -s, s) / s
     return limited_images
