@@ -60,7 +60,8 @@ def test_guidance_of_the_panels_agrees(both):
         apart = np.abs(to_uint8(torch).astype(int) - to_uint8(jittor))
         assert apart.max() <= 1
     for one, same, sevens, none, other_none, guided, turns in found:
-        assert np.array_equal(one, same) and np.array_equal(one[1::2], sevens[1::2])
+        assert np.array_equal(one, same)
+        assert np.allclose(one[1::2], sevens[1::2], atol=1e-5)  # one row of the class for all
         assert np.array_equal(none, other_none)
         assert np.abs(one[::2] - sevens[::2]).max() > 1e-3
         assert min(np.abs(guided - x).max() for x in (one, none)) > 1e-3

@@ -66,5 +66,5 @@ def train_and_draw(
 
 def sets_of(name: str, run: Path, **drawing: Any) -> list[Path]:
     """The sample folders that `diptych evaluate RUN` would score."""
-    made = Drawing(steps=2, **drawing)
+    made = Drawing(steps=3, **drawing)
     return draw(str(run), made, 4, 1, name, "cpu", progress=False)

@@ -64,7 +64,7 @@ class Sampler:
             UserError: too few, where the first is noise alone and does not count for the order.
         """
         levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
-        least = KINDS[self.solver].least + 1
+        least = max(KINDS[self.solver].least, self.order or 1) + 1
         if levels[0].alpha == 0.0 and 1 < self.steps < least and least > 2:
             raise UserError(
                 f"solver '{self.solver}' needs {least} steps or more where the first level is "
