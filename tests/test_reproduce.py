@@ -16,11 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli import cli
+from diptych.config import load_config, to_yaml
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json
+from diptych.files import read_json, write_json
 from diptych.pictures import read_png
 from diptych.reproduce import Request, reproduce, runner, stages
 from diptych.reproduce.difference import difference
+from diptych.signals import Interrupted
+
+WRITE_PAGE = runner.study.write
 
 
 class Fake:
@@ -87,7 +91,7 @@ def test_an_interrupted_study_goes_on_at_its_stage(tmp_path: Path) -> None:
     ran = []
     for name in names:
         fake = Fake(out, stop=name)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=f"in {name}; the same command goes on"):
             fake.go(seeds=(0, 1))
         ran += fake.ran
         assert states(read_json(out / "study.json"))[name] == "waiting"
@@ -103,10 +107,11 @@ def test_a_failure_leaves_what_does_not_need_it(tmp_path: Path) -> None:
         Fake(out, fail="train-jittor-seed0").go()
     found = states(read_json(out / "study.json"))
     assert found["profile-torch"] == found["align"] == "done"
+    assert found["train-jittor-seed0"] == "failed"
     waiting = {name for name, state in found.items() if state == "waiting"}
-    assert {"train-jittor-seed0", "samples-jittor", "compare", "profile-jittor"} <= waiting
+    assert {"samples-jittor", "compare", "profile-jittor"} <= waiting
     mended = Fake(out)
-    assert "waiting" not in states(mended.go()).values()
+    assert not {"waiting", "failed"} & set(states(mended.go()).values())
     assert mended.ran[0] == ["train-jittor-seed0"]
     assert not any("torch" in name for group in mended.ran for name in group)
 
@@ -118,11 +123,17 @@ def test_panels_train_together_only_where_asked(tmp_path: Path) -> None:
                         ["train-torch-seed1", "train-jittor-seed1"]]  # fmt: skip
 
 
+def trained(run: Path, *changes: str, steps: int = 9380) -> Path:
+    """A run folder of the PyTorch panel, as far as a study looks into it before it begins."""
+    (run / "checkpoints" / f"step-{steps:08d}").mkdir(parents=True)
+    write_json(run / "environment.json", {"backend": "torch", "dataset_images": 60_000})
+    (run / "config.yaml").write_text(to_yaml(load_config("mnist", list(changes))))
+    return run
+
+
 def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
     """Its folder stands in the commands; a wrong one is refused."""
-    run = tmp_path / "long"
-    run.mkdir()
-    (run / "environment.json").write_text('{"backend": "torch"}')
+    run = trained(tmp_path / "long")
     fake = Fake(tmp_path / "study")
     with pytest.raises(UserError, match="was trained by torch"):
         fake.go(use=(("jittor-seed0", str(run)),))
@@ -133,6 +144,83 @@ def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
     assert sample["words"][1] == str(run)
     with pytest.raises(UserError, match="not a run folder"):
         Fake(tmp_path / "b").go(use=(("torch-seed0", str(tmp_path)),))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("torch-seed1", ["seed=0"], "seed=0, this study needs 1"),
+        ("torch-seed0", ["seed=1"], "seed=1, this study needs 0"),
+        ("torch-seed0", ["data.source=fashion_mnist"], "data.source=fashion_mnist, this study"),
+        ("torch-seed0", ["train.lr=0.5"], "train.lr=0.5, this study needs 0.001"),
+        ("torch-seed0", ["diffusion.schedule=cosine"], "schedule=cosine"),
+    ],
+)
+def test_a_training_of_other_settings_is_not_linked(
+    tmp_path: Path, name: str, changes: list[str], said: str
+) -> None:
+    run = trained(tmp_path / "run", *changes)
+    with pytest.raises(UserError, match=said):
+        Fake(tmp_path / "study").go(seeds=(0, 1), use=((name, str(run)),))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_linked_training_of_another_length_is_said(tmp_path: Path, capsys: Any) -> None:
+    """It serves; that it is shorter or longer stands on stderr and in study.json."""
+    run = trained(tmp_path / "run", "train.epochs=3", "train.log_every=7", steps=938)
+    use = (("torch-seed0", str(run)),)
+    linked = Fake(tmp_path / "a").go(use=use, only=("train",))["linked"]
+    assert linked == {"torch-seed0": {"run": str(run), "steps": 938, "asked_steps": 9380}}
+    said = capsys.readouterr().err
+    assert (
+        "torch-seed0: the linked run was trained for 938 steps, this study asks for 9,380" in said
+    )
+    for k, length in enumerate(({"epochs": 1}, {"steps": 938})):
+        asked = Fake(tmp_path / f"b{k}").go(use=use, only=("train",), **length)["linked"]
+        assert asked["torch-seed0"]["asked_steps"] == 938
+        assert "asks for" not in capsys.readouterr().err
+
+
+def test_without_a_run_there_is_no_page_and_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A study that has trained nothing yet ends well; one whose first training fails says that."""
+    monkeypatch.setattr(runner.study, "write", WRITE_PAGE)
+    assert states(Fake(tmp_path / "a").go(only=("align",))) == {"align": "done"}
+    assert "no report yet" in capsys.readouterr().err
+    with pytest.raises(MachineError, match="failed: train-torch-seed0; what they said"):
+        Fake(tmp_path / "b", fail="train-torch-seed0").go(only=("train",), backends=("torch",))
+
+
+def test_a_report_that_fails_hides_no_failed_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(out: Path) -> None:
+        raise UserError("no page")
+
+    monkeypatch.setattr(runner.study, "write", broken)
+    with pytest.raises(MachineError, match="failed: align"):
+        Fake(tmp_path / "a", fail="align").go()
+    with pytest.raises(UserError, match="no page"):
+        Fake(tmp_path / "b").go()
+
+
+def test_the_seconds_of_all_starts_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after 10 s, failed after 10 s, then done in 10 s: 30 s; lost and remade: 10 s."""
+    now = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(runner.time, "monotonic", lambda: next(now))
+    out, asked = tmp_path / "study", {"only": ("train",), "backends": ("torch",)}
+    name = "train-torch-seed0"
+    with pytest.raises(Interrupted):
+        Fake(out, stop=name).go(**asked)
+    with pytest.raises(MachineError):
+        Fake(out, fail=name).go(**asked)
+    assert read_json(out / "study.json")["stages"][0]["seconds"] == 20
+    assert Fake(out).go(**asked)["stages"][0]["seconds"] == 30
+    (out / "runs" / "torch-seed0" / "metrics.jsonl").unlink()
+    assert Fake(out).go(**asked)["stages"][0]["seconds"] == 10
 
 
 def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
@@ -188,15 +276,20 @@ def test_a_real_study_is_terminated_and_goes_on(tmp_path: Path) -> None:
     """SIGTERM in the middle of the training: it saves, and the same command does the rest once."""
     out = tmp_path / "study"
     command = [sys.executable, "-m", "diptych", *TINY, "--out", str(out)]
-    begun = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     journal = out / "runs" / "torch-seed0" / "metrics.jsonl"
     ends = time.monotonic() + 120
     while not (journal.is_file() and journal.read_text()) and time.monotonic() < ends:
         time.sleep(0.02)
     begun.send_signal(signal.SIGTERM)
-    assert begun.wait(120) == 130
+    said = begun.communicate(timeout=120)[1]
+    assert begun.returncode == 143
     before = len(journal.read_text().splitlines())
-    assert 5 <= before < 60 and not (out / "stages").exists()
+    assert 5 <= before < 60
+    assert said.count("interrupted") == 1 and "go on with" not in said and "Traceback" not in said
+    assert said.endswith("diptych: interrupted in train-torch-seed0; the same command goes on\n")
+    (noted,) = (out / "stages").iterdir()
+    assert read_json(noted)["state"] == "interrupted"
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert set(states(json.loads(done.stdout)).values()) == {"done"}
