@@ -232,6 +232,18 @@ def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
         reproduce(Request("mnist"), tmp_path)
 
 
+def test_without_inception_weights_a_sweep_times_alone() -> None:
+    """Colour images have no other features: the scores are skipped, seconds an image are not."""
+    found = {stage.name: stage for stage in stages(Request("cifar10"))}
+    assert found["scores-torch-seed0-inception"].skip
+    words = found["sweep-torch"].words
+    assert not found["sweep-torch"].skip and "--features" not in words
+    assert words[words.index("--metrics") + 1] == "none"
+    later = {stage.name: stage for stage in stages(Request("cifar10", inception="w.pth"))}
+    assert later["sweep-torch"].words[-2:] == words[-2:] and "w.pth" in later["sweep-torch"].words
+    assert "none" not in later["sweep-torch"].words
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

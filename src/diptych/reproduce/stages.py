@@ -194,13 +194,14 @@ def _scores(request: Request) -> Iterator[Stage]:
                           *_measure(request, str(features), reference),
                           out=f"scores/{name}.json")  # fmt: skip
             yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs, skip)
+        measured = _measure(request, domain or "inception", reference)
+        if without and not domain:
+            measured = ("--metrics", "none", *_device(request))  # seconds an image need no weights
         words = _line("sweep", run, "--backend", backend,
                       "--steps", request.sweep_steps, "--eta", request.sweep_etas,
                       "--num", request.sweep_images, "--samples-out", f"images/{backend}",
-                      *_measure(request, domain or "inception", reference), out=f"sweep/{backend}",
-                      again="--resume")  # fmt: skip
-        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs,
-                    "" if domain else without)  # fmt: skip
+                      *measured, out=f"sweep/{backend}", again="--resume")  # fmt: skip
+        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs)
 
 
 def _times(request: Request) -> Iterator[Stage]:
