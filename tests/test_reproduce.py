@@ -16,56 +16,20 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli import cli
-from diptych.config import load_config, to_yaml
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json, write_json
+from diptych.files import read_json
 from diptych.pictures import read_png
 from diptych.reproduce import Request, reproduce, runner, stages
 from diptych.reproduce.difference import difference
 from diptych.signals import Interrupted
+from studies import Fake, states
 
 WRITE_PAGE = runner.study.write
-
-
-class Fake:
-    """Stands in for the processes: makes a stage's files, or fails, or is interrupted."""
-
-    def __init__(self, out: Path, fail: str = "", stop: str = "") -> None:
-        self.out, self.fail, self.stop = out, fail, stop
-        self.ran: list[list[str]] = []
-
-    def __call__(self, commands: list[list[str]], folder: Path) -> list[int]:
-        assert folder == self.out
-        listed = stages(Request(**self.asked))
-        by_words = {tuple(runner.command(stage)): stage for stage in listed}
-        group = [by_words[tuple(words)] for words in commands]
-        codes = []
-        for stage in group:
-            if stage.name == self.stop:
-                raise KeyboardInterrupt
-            if stage.name == self.fail:
-                codes.append(1)
-                continue
-            for name in stage.outputs:
-                (self.out / name).touch()
-            codes.append(0)
-        self.ran.append([stage.name for stage in group])
-        return codes
-
-    asked: dict[str, Any]
-
-    def go(self, parallel: bool = False, **asked: Any) -> dict[str, Any]:
-        self.asked = {"preset": "mnist", **asked}
-        return reproduce(Request(**self.asked), self.out, parallel=parallel, run=self)
 
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.study, "write", lambda out: None)
-
-
-def states(study: dict[str, Any]) -> dict[str, str]:
-    return {stage["name"]: stage["state"] for stage in study["stages"]}
 
 
 def test_every_stage_is_done_once(tmp_path: Path) -> None:
@@ -121,64 +85,6 @@ def test_panels_train_together_only_where_asked(tmp_path: Path) -> None:
     fake.go(parallel=True, seeds=(0, 1), only=("train",))
     assert fake.ran == [["train-torch-seed0", "train-jittor-seed0"],
                         ["train-torch-seed1", "train-jittor-seed1"]]  # fmt: skip
-
-
-def trained(run: Path, *changes: str, steps: int = 9380) -> Path:
-    """A run folder of the PyTorch panel, as far as a study looks into it before it begins."""
-    (run / "checkpoints" / f"step-{steps:08d}").mkdir(parents=True)
-    write_json(run / "environment.json", {"backend": "torch", "dataset_images": 60_000})
-    (run / "config.yaml").write_text(to_yaml(load_config("mnist", list(changes))))
-    return run
-
-
-def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
-    """Its folder stands in the commands; a wrong one is refused."""
-    run = trained(tmp_path / "long")
-    fake = Fake(tmp_path / "study")
-    with pytest.raises(UserError, match="was trained by torch"):
-        fake.go(use=(("jittor-seed0", str(run)),))
-    study = fake.go(use=(("torch-seed0", str(run)),))
-    assert states(study)["train-torch-seed0"] == "skipped"
-    assert study["runs"]["torch-seed0"] == str(run)
-    sample = next(s for s in study["stages"] if s["name"] == "samples-torch")
-    assert sample["words"][1] == str(run)
-    with pytest.raises(UserError, match="not a run folder"):
-        Fake(tmp_path / "b").go(use=(("torch-seed0", str(tmp_path)),))
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "said"),
-    [
-        ("torch-seed1", ["seed=0"], "seed=0, this study needs 1"),
-        ("torch-seed0", ["seed=1"], "seed=1, this study needs 0"),
-        ("torch-seed0", ["data.source=fashion_mnist"], "data.source=fashion_mnist, this study"),
-        ("torch-seed0", ["train.lr=0.5"], "train.lr=0.5, this study needs 0.001"),
-        ("torch-seed0", ["diffusion.schedule=cosine"], "schedule=cosine"),
-    ],
-)
-def test_a_training_of_other_settings_is_not_linked(
-    tmp_path: Path, name: str, changes: list[str], said: str
-) -> None:
-    run = trained(tmp_path / "run", *changes)
-    with pytest.raises(UserError, match=said):
-        Fake(tmp_path / "study").go(seeds=(0, 1), use=((name, str(run)),))
-    assert not (tmp_path / "study").exists()
-
-
-def test_a_linked_training_of_another_length_is_said(tmp_path: Path, capsys: Any) -> None:
-    """It serves; that it is shorter or longer stands on stderr and in study.json."""
-    run = trained(tmp_path / "run", "train.epochs=3", "train.log_every=7", steps=938)
-    use = (("torch-seed0", str(run)),)
-    linked = Fake(tmp_path / "a").go(use=use, only=("train",))["linked"]
-    assert linked == {"torch-seed0": {"run": str(run), "steps": 938, "asked_steps": 9380}}
-    said = capsys.readouterr().err
-    assert (
-        "torch-seed0: the linked run was trained for 938 steps, this study asks for 9,380" in said
-    )
-    for k, length in enumerate(({"epochs": 1}, {"steps": 938})):
-        asked = Fake(tmp_path / f"b{k}").go(use=use, only=("train",), **length)["linked"]
-        assert asked["torch-seed0"]["asked_steps"] == 938
-        assert "asks for" not in capsys.readouterr().err
 
 
 def test_without_a_run_there_is_no_page_and_no_other_error(
