@@ -2,9 +2,10 @@
 
     python docs/results.py STUDY     the folder that `diptych reproduce mnist --out STUDY` filled
 
-docs/results.md and docs/results.zh.md are the study's report. The README's block has its pictures,
-the agreement of its two runs and their scores; the speeds come from benchmarks/results/*.json,
-where they were measured in one run, in turns. No number is typed by hand.
+docs/results.md and docs/results.zh.md are the study's report. The README has two blocks between
+markers: `picture`, above its commands, and `results`, below them, with the agreement of the study's
+two runs and their scores; the speeds come from benchmarks/results/*.json, where they were measured
+in one run, in turns. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -24,20 +25,35 @@ DOCS = ROOT / "docs"
 FIGURES = ("grids.png", "loss.png")
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 NAMES = {**PANELS, "diffusers": "diffusers"}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+PICTURE = (
+    "![The same 64 digits, drawn by the PyTorch panel, by the Jittor panel, and their "
+    "difference](docs/figures/mnist-grids.png)\n"
+)
+HEAD = "| MNIST, 28x28, on a CPU | |\n|---|---|\n"
+FOOT = (
+    "\n![Loss of every step, both panels](docs/figures/mnist-loss.png)\n\n"
+    "The whole study: [docs/results.md](docs/results.md), "
+    "[in Chinese](docs/results.zh.md).\n"
+)
 
 
 def main() -> None:
-    """Copy the figures, write both pages and rewrite the block."""
+    """Copy the figures, write both pages and rewrite the README's blocks."""
     study = Path(sys.argv[1]).resolve()
     (DOCS / "figures").mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         shutil.copyfile(study / "compare" / name, DOCS / "figures" / f"mnist-{name}")
     pages(study)
     readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(readme, before + BEGIN + "\n" + block(study) + END + after)
+    text = replaced(readme.read_text("utf-8"), "picture", PICTURE)
+    write_text(readme, replaced(text, "results", table(study)))
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """The README with another block between the markers of `name`."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, rest = text.split(begin)
+    return before + begin + block + end + rest.split(end)[1]
 
 
 def pages(study: Path) -> None:
@@ -56,16 +72,11 @@ def pages(study: Path) -> None:
         write_text(DOCS / name.replace("report", "results"), text)
 
 
-def block(study: Path) -> str:
-    """The README's pictures and table in Markdown."""
+def table(study: Path) -> str:
+    """The README's table in Markdown, the losses below it, and where the rest is."""
     found = agreement(read_json(study / "compare" / "compare.json")) + scores(study) + speeds()
     rows = "".join(f"| {name} | {value} |\n" for name, value in found)
-    return (
-        "![The same 64 digits, drawn by the PyTorch panel, by the Jittor panel, and their "
-        "difference](docs/figures/mnist-grids.png)\n\n"
-        "| MNIST, 28x28, on a CPU | |\n|---|---|\n" + rows + "\n"
-        "![Loss of every step, both panels](docs/figures/mnist-loss.png)\n"
-    )
+    return HEAD + rows + FOOT
 
 
 def agreement(content: dict[str, Any]) -> list[tuple[str, str]]:

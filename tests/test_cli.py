@@ -12,6 +12,7 @@ import pytest
 
 import work
 from diptych import cli
+from diptych.signals import STAGE, Interrupted
 
 TRAIN = ["train", "tiny", "--out", "OUT", "--device", "cpu", "--quiet"]
 
@@ -181,3 +182,21 @@ def test_help_shows_examples(monkeypatch, capsys):
     for verb in cli.cli.commands:
         code, stdout, _ = call(monkeypatch, capsys, verb, "--help")
         assert code == 0 and "diptych " in stdout and "Example" in stdout
+
+
+@pytest.mark.parametrize("stage", [False, True])
+def test_a_stopped_training_says_how_to_go_on(monkeypatch, capsys, tmp_path, stage):
+    """With the panel's name, or the command would be refused; a study's stage leaves it out."""
+
+    def stopped(*_, **__):
+        raise Interrupted("stopped at step 3 of 9, saved", 15)
+
+    monkeypatch.setattr("diptych.train.train", stopped)
+    monkeypatch.delenv(STAGE, raising=False)
+    if stage:
+        monkeypatch.setenv(STAGE, "1")
+    words = ["train", "tiny", "--backend", "jittor", "--out", str(tmp_path / "run")]
+    code, out, err = call(monkeypatch, capsys, *words)
+    on = f"; go on with: diptych train --out {tmp_path / 'run'} --backend jittor --resume"
+    assert (code, out) == (143, "")
+    assert err == f"diptych: stopped at step 3 of 9, saved{'' if stage else on}\n"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
-from diptych.experiments.__main__ import judge
+from diptych.experiments.__main__ import judge, measure
 from diptych.experiments.page import markdown
 from diptych.experiments.puzzles import PUZZLES
 
@@ -44,6 +45,14 @@ def test_the_page_is_what_its_record_gives() -> None:
          "memory-allocator"),
         ("sampling jittor cold", lambda d: d["rows"][0].update(compiler_s=0.0), "sampling-compile"),
         ("sampling jittor piled", lambda d: d["rows"][-1].update(cpu_s=1e-3), "sampling-pile-up"),
+        ("sampling jittor long", lambda d: [r.update(cpu_s=9.0, held_mb=k) for k, r in
+                                            enumerate(d["rows"][:6])], "sampling-growth"),
+        ("shared jittor", lambda d: [r.update(wall_s=r["cpu_s"]) for r in d["rows"]],
+         "sampling-neighbour"),
+        ("shared jittor", lambda d: [r.update(cpu_s=9.0) for r in d["rows"][4:8]],
+         "sampling-neighbour"),
+        ("shared jittor", lambda d: [r.update(wall_s=9.0) for r in d["rows"][8:12]],
+         "sampling-neighbour"),
     ],
 )  # fmt: skip
 def test_other_numbers_give_the_other_verdict(loop: str, change: Any, key: str) -> None:
@@ -52,3 +61,24 @@ def test_other_numbers_give_the_other_verdict(loop: str, change: Any, key: str) 
     before = verdicts(loops)[key]
     change(loops[loop])
     assert {before, verdicts(loops)[key]} == {"holds", "fails"}
+
+
+def test_growth_alone_or_slowness_alone_is_not_the_cause() -> None:
+    """The hypothesis needs both, over more than one batch after the first."""
+    for change in ({"held_mb": 1.0}, {"cpu_s": 9.0}):
+        loops = copy.deepcopy(RECORD["loops"])
+        for row in loops["sampling jittor long"]["rows"][:6]:
+            row.update(change)
+        assert verdicts(loops)["sampling-growth"] == "fails"
+
+
+@pytest.mark.torch
+def test_the_neighbour_comes_and_goes() -> None:
+    """For real, in a process of its own."""
+    rows = measure(("shared", "torch"))["rows"]
+    what = [row["what"] for row in rows]
+    assert what == (["alone"] * 4 + ["beside"] * 4) * 2 + ["alone"] * 4
+    assert [row["spell"] for row in rows] == sorted(row["spell"] for row in rows)
+    beside, alone = ([row for row in rows if row["what"] == name] for name in ("beside", "alone"))
+    waits = [median(row["wall_s"] - row["cpu_s"] for row in each) for each in (beside, alone)]
+    assert waits[0] > waits[1] and all(row["faults"] >= 0 for row in rows)

@@ -92,6 +92,26 @@ def test_cells_of_another_request_are_refused_by_field(panels, run, reference, t
         panels["torch"].call(swept, other, out)
 
 
+def test_cells_without_scores_get_them_later(panels, run, reference, tmp_path):
+    """Times alone need no feature network; the scores come from the images that are there."""
+    call_panel = panels["torch"].call
+    names = call_panel(swept, asked(run, None, scored=False), tmp_path / "s")
+    cells = sweeps.read_cells(tmp_path / "s")
+    content = sweep_output.write_all(cells, tmp_path / "s")
+    assert len(names) == 4 and all(row["seconds_per_image"] > 0 for row in content["cells"])
+    assert content["request"]["metrics"] == [] and content["request"]["features"] is None
+    assert sweep_output.render(cells).splitlines()[0].split()[-1] == "s/image"
+    drawn = {path: path.stat().st_mtime_ns for path in run.rglob("samples/**/*.png")}
+    assert drawn
+    call_panel(swept, asked(run, reference, steps=(2,)), tmp_path / "s")
+    assert [cell["steps"] for cell in sweeps.read_cells(tmp_path / "s")] == [2, 2]
+    call_panel(swept, asked(run, reference), tmp_path / "s")
+    assert all(len(cell["scores"]) > 1 for cell in sweeps.read_cells(tmp_path / "s"))
+    assert drawn == {path: path.stat().st_mtime_ns for path in run.rglob("samples/**/*.png")}
+    with pytest.raises(UserError, match="metrics="):
+        call_panel(swept, asked(run, None, scored=False), tmp_path / "s")
+
+
 def test_solvers_are_compared_at_equal_network_calls(panels, run, reference, tmp_path):
     variants = tuple(parse(text) for text in ("ddim:clip", "heun", "dpmpp:order=3"))
     sweep = asked(run, reference, variants=variants, calls=(3, 4), steps=(), etas=(0.0,))
@@ -174,6 +194,7 @@ def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
         (["--backend", "tensorflow"], "torch, jittor or both"),
         (["--metrics", "fud"], "metric 'fud'"),
         (["--num", "0"], "1 or more"),
+        (["--metrics", "none"], "leave --reference out"),
     ],
 )
 def test_bad_sweeps_are_one_line(monkeypatch, capsys, tmp_path, words, message):

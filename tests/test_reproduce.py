@@ -21,47 +21,15 @@ from diptych.files import read_json
 from diptych.pictures import read_png
 from diptych.reproduce import Request, reproduce, runner, stages
 from diptych.reproduce.difference import difference
+from diptych.signals import Interrupted
+from studies import Fake, states
 
-
-class Fake:
-    """Stands in for the processes: makes a stage's files, or fails, or is interrupted."""
-
-    def __init__(self, out: Path, fail: str = "", stop: str = "") -> None:
-        self.out, self.fail, self.stop = out, fail, stop
-        self.ran: list[list[str]] = []
-
-    def __call__(self, commands: list[list[str]], folder: Path) -> list[int]:
-        assert folder == self.out
-        listed = stages(Request(**self.asked))
-        by_words = {tuple(runner.command(stage)): stage for stage in listed}
-        group = [by_words[tuple(words)] for words in commands]
-        codes = []
-        for stage in group:
-            if stage.name == self.stop:
-                raise KeyboardInterrupt
-            if stage.name == self.fail:
-                codes.append(1)
-                continue
-            for name in stage.outputs:
-                (self.out / name).touch()
-            codes.append(0)
-        self.ran.append([stage.name for stage in group])
-        return codes
-
-    asked: dict[str, Any]
-
-    def go(self, parallel: bool = False, **asked: Any) -> dict[str, Any]:
-        self.asked = {"preset": "mnist", **asked}
-        return reproduce(Request(**self.asked), self.out, parallel=parallel, run=self)
+WRITE_PAGE = runner.study.write
 
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.study, "write", lambda out: None)
-
-
-def states(study: dict[str, Any]) -> dict[str, str]:
-    return {stage["name"]: stage["state"] for stage in study["stages"]}
 
 
 def test_every_stage_is_done_once(tmp_path: Path) -> None:
@@ -87,7 +55,7 @@ def test_an_interrupted_study_goes_on_at_its_stage(tmp_path: Path) -> None:
     ran = []
     for name in names:
         fake = Fake(out, stop=name)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=f"in {name}; the same command goes on"):
             fake.go(seeds=(0, 1))
         ran += fake.ran
         assert states(read_json(out / "study.json"))[name] == "waiting"
@@ -103,10 +71,11 @@ def test_a_failure_leaves_what_does_not_need_it(tmp_path: Path) -> None:
         Fake(out, fail="train-jittor-seed0").go()
     found = states(read_json(out / "study.json"))
     assert found["profile-torch"] == found["align"] == "done"
+    assert found["train-jittor-seed0"] == "failed"
     waiting = {name for name, state in found.items() if state == "waiting"}
-    assert {"train-jittor-seed0", "samples-jittor", "compare", "profile-jittor"} <= waiting
+    assert {"samples-jittor", "compare", "profile-jittor"} <= waiting
     mended = Fake(out)
-    assert "waiting" not in states(mended.go()).values()
+    assert not {"waiting", "failed"} & set(states(mended.go()).values())
     assert mended.ran[0] == ["train-jittor-seed0"]
     assert not any("torch" in name for group in mended.ran for name in group)
 
@@ -118,21 +87,46 @@ def test_panels_train_together_only_where_asked(tmp_path: Path) -> None:
                         ["train-torch-seed1", "train-jittor-seed1"]]  # fmt: skip
 
 
-def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
-    """Its folder stands in the commands; a wrong one is refused."""
-    run = tmp_path / "long"
-    run.mkdir()
-    (run / "environment.json").write_text('{"backend": "torch"}')
-    fake = Fake(tmp_path / "study")
-    with pytest.raises(UserError, match="was trained by torch"):
-        fake.go(use=(("jittor-seed0", str(run)),))
-    study = fake.go(use=(("torch-seed0", str(run)),))
-    assert states(study)["train-torch-seed0"] == "skipped"
-    assert study["runs"]["torch-seed0"] == str(run)
-    sample = next(s for s in study["stages"] if s["name"] == "samples-torch")
-    assert sample["words"][1] == str(run)
-    with pytest.raises(UserError, match="not a run folder"):
-        Fake(tmp_path / "b").go(use=(("torch-seed0", str(tmp_path)),))
+def test_without_a_run_there_is_no_page_and_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A study that has trained nothing yet ends well; one whose first training fails says that."""
+    monkeypatch.setattr(runner.study, "write", WRITE_PAGE)
+    assert states(Fake(tmp_path / "a").go(only=("align",))) == {"align": "done"}
+    assert "no report yet" in capsys.readouterr().err
+    with pytest.raises(MachineError, match="failed: train-torch-seed0; what they said"):
+        Fake(tmp_path / "b", fail="train-torch-seed0").go(only=("train",), backends=("torch",))
+
+
+def test_a_report_that_fails_hides_no_failed_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(out: Path) -> None:
+        raise UserError("no page")
+
+    monkeypatch.setattr(runner.study, "write", broken)
+    with pytest.raises(MachineError, match="failed: align"):
+        Fake(tmp_path / "a", fail="align").go()
+    with pytest.raises(UserError, match="no page"):
+        Fake(tmp_path / "b").go()
+
+
+def test_the_seconds_of_all_starts_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after 10 s, failed after 10 s, then done in 10 s: 30 s; lost and remade: 10 s."""
+    now = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(runner.time, "monotonic", lambda: next(now))
+    out, asked = tmp_path / "study", {"only": ("train",), "backends": ("torch",)}
+    name = "train-torch-seed0"
+    with pytest.raises(Interrupted):
+        Fake(out, stop=name).go(**asked)
+    with pytest.raises(MachineError):
+        Fake(out, fail=name).go(**asked)
+    assert read_json(out / "study.json")["stages"][0]["seconds"] == 20
+    assert Fake(out).go(**asked)["stages"][0]["seconds"] == 30
+    (out / "runs" / "torch-seed0" / "metrics.jsonl").unlink()
+    assert Fake(out).go(**asked)["stages"][0]["seconds"] == 10
 
 
 def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
@@ -142,6 +136,18 @@ def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
         Fake(out).go(seeds=(0, 1))
     with pytest.raises(UserError, match="holds no study"):
         reproduce(Request("mnist"), tmp_path)
+
+
+def test_without_inception_weights_a_sweep_times_alone() -> None:
+    """Colour images have no other features: the scores are skipped, seconds an image are not."""
+    found = {stage.name: stage for stage in stages(Request("cifar10"))}
+    assert found["scores-torch-seed0-inception"].skip
+    words = found["sweep-torch"].words
+    assert not found["sweep-torch"].skip and "--features" not in words
+    assert words[words.index("--metrics") + 1] == "none"
+    later = {stage.name: stage for stage in stages(Request("cifar10", inception="w.pth"))}
+    assert later["sweep-torch"].words[-2:] == words[-2:] and "w.pth" in later["sweep-torch"].words
+    assert "none" not in later["sweep-torch"].words
 
 
 @pytest.mark.parametrize(
@@ -188,15 +194,20 @@ def test_a_real_study_is_terminated_and_goes_on(tmp_path: Path) -> None:
     """SIGTERM in the middle of the training: it saves, and the same command does the rest once."""
     out = tmp_path / "study"
     command = [sys.executable, "-m", "diptych", *TINY, "--out", str(out)]
-    begun = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     journal = out / "runs" / "torch-seed0" / "metrics.jsonl"
     ends = time.monotonic() + 120
     while not (journal.is_file() and journal.read_text()) and time.monotonic() < ends:
         time.sleep(0.02)
     begun.send_signal(signal.SIGTERM)
-    assert begun.wait(120) == 130
+    said = begun.communicate(timeout=120)[1]
+    assert begun.returncode == 143
     before = len(journal.read_text().splitlines())
-    assert 5 <= before < 60 and not (out / "stages").exists()
+    assert 5 <= before < 60
+    assert said.count("interrupted") == 1 and "go on with" not in said and "Traceback" not in said
+    assert said.endswith("diptych: interrupted in train-torch-seed0; the same command goes on\n")
+    (noted,) = (out / "stages").iterdir()
+    assert read_json(noted)["state"] == "interrupted"
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert set(states(json.loads(done.stdout)).values()) == {"done"}

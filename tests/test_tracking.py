@@ -15,7 +15,7 @@ from conftest import Panel
 from diptych.blueprint import make_plan, parameter_table
 from diptych.errors import MachineError, UserError
 from diptych.observe import Observe
-from diptych.tracking import Mlflow, gradient_histograms, histogram, text
+from diptych.tracking import MLFLOW_SCALARS, Mlflow, gradient_histograms, histogram, text
 from diptych.watch import read_events
 from watch_work import trained_with_and_without
 from work import small
@@ -72,6 +72,7 @@ class FakeClient:
     def __init__(self, tracking_uri: str) -> None:
         if "bad" in tracking_uri:
             raise RuntimeError("no such store\nwith details")
+        self.lost: tuple[str, ...] = ()
         self.calls: list[tuple[Any, ...]] = []
 
     def get_experiment_by_name(self, name: str) -> None:
@@ -88,6 +89,8 @@ class FakeClient:
             self.calls.append((name, *words, *named.values()))
             if name == "log_artifact" and "broken" in str(words[1]):
                 raise OSError("store is gone")
+            if name in self.lost:
+                raise OSError("connection refused\nwith details")
 
         return call
 
@@ -121,3 +124,21 @@ def test_mlflow_follows_a_run_and_its_resumption(
     (tmp_path / "grids" / "broken.png").touch()
     with pytest.raises(MachineError, match="the run itself is whole"):
         again.close("FINISHED")
+
+
+def test_a_store_that_is_lost_ends_no_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    """Said once; no row is sent after it; at the end it is tried again, and nothing more said."""
+    entities = SimpleNamespace(Metric=lambda *words: words)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=FakeClient))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    tracked = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
+    tracked.client.lost = ("log_batch", "set_terminated")
+    for step in (3, 4):
+        tracked.rows([{"step": step, **dict.fromkeys(MLFLOW_SCALARS, 1.0)}])
+    tracked.close("FINISHED")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "from step 3 on (connection refused); the training" in said
+    calls = [call[0] for call in tracked.client.calls]
+    assert calls.count("log_batch") == 1 and calls.count("set_terminated") == 1

@@ -7,6 +7,10 @@ import signal
 from types import FrameType
 from typing import Any
 
+# In the environment of a study's stages: `diptych reproduce` itself says what was interrupted, and
+# how to go on. A stage's own advice would name a command and a folder that are not the user's.
+STAGE = "DIPTYCH_STAGE"
+
 
 class Interrupted(Exception):
     """The user or the system asked the run to stop; it was saved first."""

@@ -10,6 +10,7 @@ keeps one MLflow run for the run folder, however often it is resumed (RUN/mlflow
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,7 +109,25 @@ class Mlflow:
         return run_id
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
-        """The journal's rows as metrics, in batches of MLflow's own limit."""
+        """The journal's rows as metrics, in batches of MLflow's own limit.
+
+        Where the store is lost, that is said once, and no row is sent any more: a training does
+        not end, nor wait again and again, because its copy elsewhere does.
+        """
+        if self.failed:
+            return
+        try:
+            self._send(rows)
+        except Exception as error:  # whatever a store raises
+            self.failed = True
+            print(
+                f"diptych: MLflow took no metrics from step {rows[0]['step']} on "
+                f"({_first_line(error)}); the training goes on without it, its own records are "
+                f"whole",
+                file=sys.stderr,
+            )
+
+    def _send(self, rows: list[dict[str, Any]]) -> None:
         now = int(time.time() * 1000)
         metric = self.entities.Metric
         found = [
@@ -119,7 +138,11 @@ class Mlflow:
             self.client.log_batch(self.run_id, metrics=found[first : first + 1000])
 
     def close(self, status: str) -> None:
-        """Config, environment and grids as artifacts; `FINISHED`, `KILLED` or `FAILED`."""
+        """Config, environment and grids as artifacts; `FINISHED`, `KILLED` or `FAILED`.
+
+        Raises:
+            MachineError: the store took them not; only where that is news.
+        """
         try:
             for name in ("config.yaml", "environment.json", "metrics.jsonl"):
                 if (self.folder / name).is_file():
@@ -128,6 +151,8 @@ class Mlflow:
                 self.client.log_artifact(self.run_id, str(path), "grids")
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
+            if self.failed:
+                return
             raise MachineError(
                 f"MLflow took no artifacts ({_first_line(error)}); the run itself is whole"
             ) from error

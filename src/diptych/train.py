@@ -156,11 +156,7 @@ class _Run:
             if step > self.saved or not checkpoint.all_checkpoints(self.run):
                 self.save(step)
             if signals.received:
-                raise Interrupted(
-                    f"stopped at step {step} of {self.last}, saved; go on with: "
-                    f"diptych train --out {self.run} --resume",
-                    signals.received,
-                )
+                raise Interrupted(f"stopped at step {step} of {self.last}, saved", signals.received)
             if not self._grid_path(step).exists():
                 self.draw_grid(step)
         return Result(self.run, checkpoint.latest(self.run), step, self.journal.last_loss)

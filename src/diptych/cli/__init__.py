@@ -2,12 +2,12 @@
 
 Verbs import what they need when they run, so that `diptych --help` is quick and loads no framework.
 stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fault, 2 the user's,
-3 an alignment that
-fails, 130 and 143 after Ctrl-C and SIGTERM.
+3 an alignment that fails, 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -29,6 +29,7 @@ from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import MachineError, UserError
+from diptych.signals import STAGE
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:
@@ -40,6 +41,8 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        if os.environ.get(STAGE):
+            sys.exit(130)  # the study says so itself
         fail("interrupted", 130)
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)

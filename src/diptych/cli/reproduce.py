@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, show
+from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show
 from diptych.errors import UserError
 
 
@@ -48,10 +48,15 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
     """
     from diptych.reproduce import reproduce as run
+    from diptych.signals import Interrupted
 
     request = study_request(preset, options)
     out = options["out"] or Path("studies") / preset
-    study = run(request, out.resolve(), parallel=options["parallel"])
+    try:
+        study = run(request, out.resolve(), parallel=options["parallel"])
+    except Interrupted as stop:
+        fail(str(stop), stop.exit_code)
+        return
     lines = [
         f"{stage['name']:<32}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
         f"{stage.get('reason', '')}".rstrip()

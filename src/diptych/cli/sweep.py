@@ -46,7 +46,7 @@ def sweep(source: str, **options: Any) -> None:
     """Seconds an image and scores of SOURCE over solvers, steps and eta, in one panel or both.
 
     SOURCE is a run, a checkpoint or zoo:NAME. Every cell is kept when it is whole; --resume goes on
-    with the missing ones.
+    with the missing ones. --metrics none times alone; scores can follow in the same folder.
 
     \b
     Examples:
@@ -92,6 +92,10 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
+    scored = options["metrics"].strip() != "none"
+    if not scored:
+        _refuse_scoring(options)
+        picked["metrics"] = "is"  # stands for none: nothing is computed
     settings = measure_settings(**picked, **rest)
     if options["reference"] is None and settings.metrics != ("is",):
         raise UserError("against what? Give --reference, for example mnist:test")
@@ -106,7 +110,14 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     calls = tuple(int(n) for n in numbers("calls", options["calls"] or "", whole=True))
     etas = tuple(numbers("eta", options["eta"], whole=False))
     variants = tuple(parse(text) for text in options["solvers"] or ("ddim",))
-    return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls)
+    return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls,
+                 scored)  # fmt: skip
+
+
+def _refuse_scoring(options: dict[str, Any]) -> None:
+    for key in ("reference", "protocol", "weights"):
+        if options[key] is not None:
+            raise UserError(f"--metrics none computes no scores; leave --{key} out")
 
 
 def numbers(name: str, text: str, whole: bool) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def train(
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
     """
     from diptych.observe import Observe
-    from diptych.signals import Interrupted
+    from diptych.signals import STAGE, Interrupted
     from diptych.train import train as run_training
 
     config = train_config(preset, run, steps, epochs, seed, overrides, resume)
@@ -79,7 +80,8 @@ def train(
             observe=Observe(not no_resources, histograms, mlflow),
         )
     except Interrupted as stop:
-        fail(str(stop), stop.exit_code)
+        on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
+        fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
         return
     facts = {
         "run": str(run),

@@ -20,7 +20,8 @@ from diptych._version import __version__
 from diptych.environment import machine_facts
 from diptych.errors import MachineError
 from diptych.experiments.page import markdown
-from diptych.experiments.puzzles import PUZZLES, Puzzle
+from diptych.experiments.puzzle import Puzzle
+from diptych.experiments.puzzles import PUZZLES
 from diptych.files import read_json, write_json, write_text
 
 

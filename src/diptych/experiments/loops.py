@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -53,10 +56,14 @@ class Bench:
         return self.learner.step(self.batches.batch(self.at), 1e-3)[0]
 
     def timed(self, what: str, work: Callable[[], Any], wait: bool = True) -> Row:
-        """Wall, processor and compiler seconds of `work`, and the kernels loaded after it."""
+        """Wall, processor and compiler seconds and page faults of `work`.
+
+        Besides, what is there after it: kernels loaded, and memory that the allocator holds.
+        """
         if wait:
             self.backend.synchronize()
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         wall, cpu = time.perf_counter(), time.process_time()
         work()
         if wait:
@@ -65,8 +72,9 @@ class Bench:
         row["cpu_s"] = time.process_time() - cpu
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         row["compiler_s"] = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
-        row["kernels"] = self.backend.counters().get("kernels")
-        return row
+        row["faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        counters = self.backend.counters()
+        return row | {"kernels": counters.get("kernels"), "held_mb": counters.get("reserved_mb")}
 
     def engine(self) -> Engine:
         """A sampling engine with the first weights."""
@@ -157,7 +165,7 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
     """Seconds of each sampled batch of 32 images, 5 DDIM steps.
 
     Variants: `warm`, kernels in Jittor's cache; `cold`, an empty cache; `piled`, a chain that is
-    not submitted step by step.
+    not submitted step by step; `long`, as warm, twice as many batches.
     """
     bench = Bench(name)
     if variant == "piled":
@@ -168,18 +176,46 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
             sys.modules["jittor"].flags.cache_path = folder
         engine, sampler = bench.engine(), make_sampler("ddim", 5)
         rows = []
-        for k in range(batches):
+        for k in range(batches * (2 if variant == "long" else 1)):
             images = range(32 * k, 32 * k + 32)
             draw = partial(engine.draw, sampler, images, 0)
             rows.append(bench.timed("batch", draw))
     return {"variant": variant, "rows": rows}
 
 
+def shared(name: str, spells: int = 5, batches: int = 4) -> Row:
+    """Batches of 10 steps on one core, in spells: every second one beside a busy process.
+
+    The neighbour comes and goes, so that whatever else the machine does is in both kinds of spell.
+    """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    bench = Bench(name)
+    engine, sampler = bench.engine(), make_sampler("ddim", 10)
+    engine.draw(sampler, range(32), 0)
+    rows: list[Row] = []
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for spell in range(spells):
+            neighbour.send_signal(signal.SIGCONT if spell % 2 else signal.SIGSTOP)
+            for _ in range(batches):
+                images = range(32 * len(rows), 32 * len(rows) + 32)
+                what = "beside" if spell % 2 else "alone"
+                row = bench.timed(what, partial(engine.draw, sampler, images, 0))
+                rows.append({"spell": spell, **row})
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    return {"rows": rows}
+
+
 def main() -> None:
     """Run one experiment and print its numbers."""
     experiment, name, *rest = sys.argv[1:]
-    found = {"timers": timers, "kernels": kernels, "memory": memory, "sampling": sampling}
-    result = found[experiment](name, *rest)  # type: ignore[operator]
+    found: dict[str, Callable[..., Row]] = {
+        "timers": timers, "kernels": kernels, "memory": memory, "sampling": sampling,
+        "shared": shared,
+    }  # fmt: skip
+    result = found[experiment](name, *rest)
     print(json.dumps(result))
 
 

@@ -54,7 +54,8 @@ def _method(record: dict[str, Any]) -> str:
         "## How it was measured\n\n"
         "Each loop is a process of its own, one after the other "
         "([loops.py](../src/diptych/experiments/loops.py)); verdicts are computed from the numbers "
-        "([puzzles.py](../src/diptych/experiments/puzzles.py)). "
+        "([puzzles.py](../src/diptych/experiments/puzzles.py), "
+        "[sampling.py](../src/diptych/experiments/sampling.py)). "
         f"Machine: {'; '.join(sorted(machines))}.\n"
     )
 

@@ -7,39 +7,13 @@ seconds, which a busy machine does not stretch; wall seconds are named as such.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-Found = dict[str, Any]
-Verdict = tuple[Found, str, str]
-
-
-@dataclass(frozen=True)
-class Puzzle:
-    """One hypothesis about one observation.
-
-    Attributes:
-        loops: the measurements that it needs, as words of `diptych.experiments.loops`.
-        judge: measurements in that order -> numbers, verdict, sentence.
-    """
-
-    key: str
-    title: str
-    seen: str
-    hypothesis: str
-    prediction: str
-    loops: tuple[tuple[str, ...], ...]
-    judge: Callable[[list[Found]], Verdict]
-
+from diptych.experiments import sampling
+from diptych.experiments.puzzle import Found, Puzzle, Verdict, told
 
 SPIKES = "A Jittor step took 0.12 s, but now and then 0.6 to 0.7 s; a PyTorch step 0.16 s always."
 MEMORY = "On a GPU, Jittor held 15 GB throughout and PyTorch 10 GB, for the same training."
-SLOW_FIRST = (
-    "Jittor's first batches of 64 took about 43 s each, far longer than PyTorch's; after many "
-    "batches the time jumped down, to less than PyTorch's."
-)
 
 
 def hasty_timer(found: list[Found]) -> Verdict:
@@ -60,9 +34,9 @@ def hasty_timer(found: list[Found]) -> Verdict:
     j, t = numbers["jittor"], numbers["torch"]
     holds = j["spike"] > 3 and j["waited_spread"] < 2 and t["spike"] < 1.5
     words = (
-        f"Timed without waiting, a Jittor step takes {_ms(j['unwaited_usual_s'])} and every "
-        f"{j['read_every']}th, which reads the loss, {_ms(j['unwaited_reading_s'])}; waited for, "
-        f"each takes {_ms(j['waited_s'])}, the longest {j['waited_spread']:.2f} times the median. "
+        f"Timed without waiting, a Jittor step takes {told(j['unwaited_usual_s'])} and every "
+        f"{j['read_every']}th, which reads the loss, {told(j['unwaited_reading_s'])}; waited for, "
+        f"each takes {told(j['waited_s'])}, the longest {j['waited_spread']:.2f} times the median. "
         f"PyTorch, eager on a CPU, shows a ratio of {t['spike']:.2f} without waiting."
     )
     return numbers, "holds" if holds else "fails", words
@@ -91,8 +65,8 @@ def late_kernels(found: list[Found]) -> Verdict:
         f"The first step loads {kinds['step']['new_kernels']:.0f} kernels, from the cache of "
         f"earlier processes, and takes {kinds['step']['ratio']:.0f} times a usual one's processor "
         f"time. The first sampling in between loads {kinds['sampling']['new_kernels']:.0f} more "
-        f"({_ms(kinds['sampling']['first_wall_s'])} by the clock, later "
-        f"{_ms(kinds['sampling']['usual_wall_s'])}). A smaller last batch loads "
+        f"({told(kinds['sampling']['first_wall_s'])} by the clock, later "
+        f"{told(kinds['sampling']['usual_wall_s'])}). A smaller last batch loads "
         f"{small['new_kernels']:.0f} and takes {small['ratio']:.2f} times its usual; a step after "
         f"sampling {again['ratio']:.2f} times. So kernels explain a slow first time of each kind "
         f"of work ({len(new)} of {len(kinds)} kinds here), not spikes that return."
@@ -142,57 +116,6 @@ def allocator(found: list[Found]) -> Verdict:
     return numbers, "holds" if held > 1.25 * left else "fails", words
 
 
-def first_batches(found: list[Found]) -> Verdict:
-    """Sampling batches in order, with kernels in the cache and without."""
-    numbers: Found = {}
-    for name, each in zip(("torch", "warm", "cold"), found, strict=True):
-        rows = each["rows"]
-        later = median(row["cpu_s"] for row in rows[1:])
-        wall = median(row["wall_s"] for row in rows[1:])
-        first = rows[0]
-        numbers[name] = {
-            "first_wall_s": first["wall_s"], "later_wall_s": wall,
-            "first_s": first["cpu_s"], "later_s": later, "compiler_s": first["compiler_s"],
-            "second_ratio": rows[1]["cpu_s"] / later,
-            "later_kernels": (rows[-1]["kernels"] or 0) - (first["kernels"] or 0),
-        }  # fmt: skip
-    warm, cold, torch = numbers["warm"], numbers["cold"], numbers["torch"]
-    holds = cold["compiler_s"] > 5 * cold["later_s"] and cold["second_ratio"] < 2
-    words = (
-        f"With an empty cache the first batch takes {_ms(cold['first_wall_s'])} by the clock, "
-        f"{_ms(cold['compiler_s'])} of the compiler's processor time in it, later ones "
-        f"{_ms(cold['later_wall_s'])}; with a filled one the first takes "
-        f"{_ms(warm['first_s'])} of processor time and later ones {_ms(warm['later_s'])} (PyTorch: "
-        f"{_ms(torch['first_s'])}, then {_ms(torch['later_s'])}). The second batch is as quick as "
-        f"all later ones ({cold['second_ratio']:.2f} times), and loads no kernel: compiling makes "
-        f"one batch slow, not many. A plateau of many slow batches needs another cause."
-    )
-    return numbers, "holds" if holds else "fails", words
-
-
-def piled_chain(found: list[Found]) -> Verdict:
-    """A sampling chain that is not submitted step by step."""
-    numbers: Found = {}
-    for name, each in zip(("submitted", "piled"), found, strict=True):
-        rows = each["rows"][1:]
-        numbers[name] = {"batch_s": median(row["cpu_s"] for row in rows)}
-        ratio = rows[-1]["cpu_s"] / rows[0]["cpu_s"]
-        numbers[name]["last_over_second"] = ratio
-    ratio = numbers["piled"]["batch_s"] / numbers["submitted"]["batch_s"]
-    numbers["ratio"] = ratio
-    words = (
-        f"A batch whose steps pile up until its end takes {ratio:.2f} times the processor time of "
-        f"one submitted step by step, and its last batch "
-        f"{numbers['piled']['last_over_second']:.2f} times its second: no jump after some batches."
-    )
-    jumps = numbers["piled"]["last_over_second"] < 0.7
-    return numbers, "holds" if jumps else "fails", words
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
 PUZZLES = (
     Puzzle(
         "spikes-timer", "Step-time spikes: a timer that does not wait", SPIKES,
@@ -223,19 +146,5 @@ PUZZLES = (
         "Emptying the allocator's cache frees a good part of what is held.",
         (("memory", "jittor", "panel"),), allocator,
     ),
-    Puzzle(
-        "sampling-compile", "Slow first sampling batches: compiling", SLOW_FIRST,
-        "The first batch compiles the kernels of the network without gradients.",
-        "With an empty kernel cache the first batch is slow by the compiler's time and the second "
-        "is as quick as all later ones.",
-        (("sampling", "torch", "warm"), ("sampling", "jittor", "warm"),
-         ("sampling", "jittor", "cold")), first_batches,
-    ),
-    Puzzle(
-        "sampling-pile-up", "Slow first sampling batches: a chain that piles up", SLOW_FIRST,
-        "Sampling steps that are not submitted one by one pile up into one large graph, and its "
-        "cost falls once it has been met often.",
-        "Batches of a piled chain start slow and jump to a quicker time.",
-        (("sampling", "jittor", "warm"), ("sampling", "jittor", "piled")), piled_chain,
-    ),
+    *sampling.PUZZLES,
 )  # fmt: skip

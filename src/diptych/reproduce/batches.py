@@ -15,6 +15,7 @@ from typing import Any
 
 from diptych.files import write_json
 from diptych.model import Model, load
+from diptych.reproduce.alone import in_one_line
 from diptych.sampler import make_sampler
 
 SIZE = 64
@@ -61,8 +62,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--out", type=Path, required=True)
     words = parser.parse_args()
-    model = load(words.run, words.backend, device=words.device)
-    write_json(words.out, time_batches(model, words.steps, words.batches))
+    with in_one_line():
+        model = load(words.run, words.backend, device=words.device)
+        write_json(words.out, time_batches(model, words.steps, words.batches))
 
 
 if __name__ == "__main__":

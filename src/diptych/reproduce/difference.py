@@ -16,6 +16,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.files import write_json
 from diptych.pictures import Pixels, grid, read_png, save_png
+from diptych.reproduce.alone import in_one_line
 
 GAP = 8
 SHOWN = 64
@@ -58,9 +59,10 @@ def read_set(folder: Path) -> Pixels:
 def main() -> None:
     """The command in the module's first lines."""
     first, second = (Path(word) for word in sys.argv[1:3])
-    picture, numbers = difference(read_set(first), read_set(second))
-    save_png(Path("difference.png"), picture, scale=2)
-    write_json(Path("difference.json"), numbers)
+    with in_one_line():
+        picture, numbers = difference(read_set(first), read_set(second))
+        save_png(Path("difference.png"), picture, scale=2)
+        write_json(Path("difference.json"), numbers)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,32 @@
 """Runs a study's stages, notes each in STUDY/stages/ when it is whole, and writes study.json.
 
 A stage whose note is there, with the same words and all its files, is not run again. So a study
-that was interrupted at any point goes on with the stage at hand, which itself goes on where it was.
-A stage that fails is noted and shown; those that need it wait, the others are done all the same.
+that was interrupted at any point goes on with the stage at hand, which itself goes on where it was;
+the seconds of all its starts are added up. A stage that fails is noted and shown; those that need
+it wait, the others are done all the same.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from diptych.data.sources import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
+from diptych.reproduce.checks import check, linked, plain, say_lengths
+from diptych.reproduce.processes import processes
 from diptych.reproduce.stages import Request, Stage, stages
+from diptych.signals import Interrupted
 
 Run = Callable[[list[list[str]], Path], list[int]]
-SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
-        "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
-        "device")  # fmt: skip
-GRACE = 60.0
 
 
 def reproduce(
@@ -42,15 +39,16 @@ def reproduce(
         run: starts commands in a folder, gives their exit codes; another one is for tests.
 
     Raises:
-        UserError: another study or process in the folder, or a linked run that is none.
+        UserError: another study or process in the folder, or a linked run that cannot serve.
         MachineError: a stage failed; all that could be done was done.
-        KeyboardInterrupt: after the stage at hand has saved its work.
+        Interrupted: Ctrl-C or SIGTERM, after the stage at hand has saved its work.
     """
     run = run or processes
-    _check(request, out)
+    check(request, out)
     if request.data:
         os.environ[ENVIRONMENT] = request.data  # for all stages, those too that have no --data
     listed = stages(request)
+    say_lengths(linked(request))
     with hold(out):
         return _go(request, out, listed, parallel, run)
 
@@ -70,45 +68,40 @@ def _go(
         if ready:
             failed += _run_group(ready, out, notes, run)
         _write(request, out, listed, notes)
-    study.write(out)
+    fault = _page(request, out)
     if failed:
         raise MachineError(
             f"{out}: failed: {', '.join(failed)}; what they said stands above. The same command "
             f"does what is missing"
         )
+    if fault:
+        raise fault
     return read_json(out / "study.json")
 
 
-def _check(request: Request, out: Path) -> None:
-    path = out / "study.json"
-    if path.is_file():
-        before = read_json(path).get("request", {})
-        now = _plain(request)
-        for key in SAME:
-            if before.get(key) != now[key]:
-                raise UserError(
-                    f"{out}: holds a study with {key}={before.get(key)}, not {now[key]}; go on "
-                    f"with its own settings, or choose another --out"
-                )
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: is not empty, and holds no study; choose another --out")
-    for name, folder in request.use:
-        environment = Path(folder) / "environment.json"
-        if not environment.is_file():
-            raise UserError(f"--use {name}={folder}: not a run folder of `diptych train`")
-        backend = read_json(environment).get("backend")
-        if backend != name.partition("-")[0]:
-            raise UserError(f"--use {name}={folder}: was trained by {backend}")
+def _page(request: Request, out: Path) -> UserError | None:
+    """Write the report of the runs that have begun; gives what kept it from being written."""
+    runs = (out / request.run(b, s) for s in request.seeds for b in request.backends)
+    if not any((run / "metrics.jsonl").is_file() for run in runs):
+        print("diptych: no report yet: no training of the study has begun", file=sys.stderr)
+        return None
+    try:
+        with _interruptible("report"):
+            study.write(out)
+    except UserError as error:
+        print("diptych: the report could not be written", file=sys.stderr)
+        return error
+    return None
 
 
-def _plain(request: Request) -> dict[str, Any]:
-    """The request as JSON reads it back: lists in place of tuples."""
-    plain = asdict(request)
-    return {key: _lists(value) for key, value in plain.items()}
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
+@contextmanager
+def _interruptible(names: str) -> Iterator[None]:
+    """Says which stage was interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        raise Interrupted(f"interrupted in {names}; the same command goes on", number) from stop
 
 
 def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
@@ -137,17 +130,25 @@ def _run_group(
     for stage in group:
         for output in stage.outputs:
             (out / output).parent.mkdir(parents=True, exist_ok=True)
+    earlier = {stage.name: _earlier(out, stage) for stage in group}
     began = time.monotonic()
-    codes = run([command(stage) for stage in group], out)
-    seconds = time.monotonic() - began
+    try:
+        with _interruptible(names):
+            codes = run([command(stage) for stage in group], out)
+    except Interrupted:
+        for stage in group:
+            _keep(out, stage, "interrupted", earlier[stage.name] + time.monotonic() - began)
+        raise
     failed = []
     for stage, code in zip(group, codes, strict=True):
+        seconds = earlier[stage.name] + time.monotonic() - began
         missing = [name for name in stage.outputs if not (out / name).exists()]
         if code in stage.fine and not missing:
             notes[stage.name] = _keep(out, stage, "done", seconds, code)
         else:
             what = f"exit code {code}" if code not in stage.fine else f"left no {missing[0]}"
             print(f"diptych: stage {stage.name}: {what}", file=sys.stderr)
+            _keep(out, stage, "failed", seconds, code)
             failed.append(stage.name)
     return failed
 
@@ -157,16 +158,28 @@ def command(stage: Stage) -> list[str]:
     return [sys.executable, "-m", stage.module, *stage.words]
 
 
-def _note(out: Path, stage: Stage) -> dict[str, Any]:
-    """What is noted of a stage if it is done by the same words; else nothing."""
+def _noted(out: Path, stage: Stage) -> dict[str, Any]:
+    """What is noted of a stage, done or not; nothing where it was started by other words."""
     path = out / "stages" / f"{stage.name}.json"
-    if not path.is_file():
-        return {}
-    note = read_json(path)
-    there = all((out / name).exists() for name in stage.outputs)
+    note = read_json(path) if path.is_file() else {}
+    return note if note.get("words") == list(stage.words) else {}
+
+
+def _note(out: Path, stage: Stage) -> dict[str, Any]:
+    """What is noted of a stage if it is done by the same words, or skipped; else nothing."""
+    note = _noted(out, stage)
     if note.get("state") == "skipped":
         return note if note.get("reason") == stage.skip else {}
-    return note if there and note.get("words") == list(stage.words) else {}
+    there = all((out / name).exists() for name in stage.outputs)
+    return note if there and note.get("state") == "done" else {}
+
+
+def _earlier(out: Path, stage: Stage) -> float:
+    """Seconds that the stage's starts before this one took, if this one goes on from them."""
+    note = _noted(out, stage)
+    begun = note.get("state") in ("interrupted", "failed")
+    goes_on = begun or any((out / name).exists() for name in stage.outputs)
+    return float(note.get("seconds", 0.0)) if goes_on else 0.0
 
 
 def _keep(out: Path, stage: Stage, state: str, seconds: float, code: int = 0) -> dict[str, Any]:
@@ -185,64 +198,29 @@ def _keep(out: Path, stage: Stage, state: str, seconds: float, code: int = 0) ->
     return note
 
 
+def _undone(out: Path, stage: Stage) -> dict[str, Any]:
+    """A stage that failed with its seconds and code, or one that waits, as study.json has it."""
+    note = _noted(out, stage)
+    return note if note.get("state") == "failed" else {"name": stage.name, "state": "waiting"}
+
+
 def _write(
     request: Request, out: Path, listed: Sequence[Stage], notes: dict[str, dict[str, Any]]
 ) -> None:
     """study.json: the request, where its runs are, and the state of every stage."""
-    plain = _plain(request)
+    asked = plain(request)
     keys = ("preset", "backends", "seeds", "quick", "overrides")
     content = {
         "schema": 1,
         "kind": "study",
-        **{key: plain[key] for key in keys},
+        **{key: asked[key] for key in keys},
         "source": request.config().data.source,
         "num_images": request.images,
-        "request": plain,
+        "request": asked,
         "runs": {
             f"{b}-seed{s}": request.run(b, s) for s in request.seeds for b in request.backends
         },
-        "stages": [notes[s.name] or {"name": s.name, "state": "waiting"} for s in listed],
+        "linked": linked(request),
+        "stages": [notes[s.name] or _undone(out, s) for s in listed],
     }
     write_json(out / "study.json", content)
-
-
-def processes(commands: list[list[str]], folder: Path) -> list[int]:
-    """Run commands side by side in `folder`; an interruption lets them save, then is raised."""
-    with _terminated_as_interrupted():
-        begun = [subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL)
-                 for words in commands]  # fmt: skip
-        try:
-            return [process.wait() for process in begun]
-        except KeyboardInterrupt:
-            for process in begun:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
-            for process in begun:
-                _ended(process)
-            raise
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the stage at hand in order too."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: the caller handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

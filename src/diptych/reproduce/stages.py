@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from diptych.config import Config, load_config
 from diptych.errors import UserError, nearest
@@ -93,6 +92,14 @@ class Request:
         """Everything for --set."""
         return [*(QUICK if self.quick else ()), *self.overrides]
 
+    def length(self) -> tuple[str, int] | None:
+        """How long the trainings are, in `steps` or `epochs`; None: as the settings say."""
+        if self.epochs is not None:
+            return "epochs", self.epochs
+        if self.steps is not None:
+            return "steps", self.steps
+        return ("steps", 30) if self.quick else None
+
     def run(self, backend: str, seed: int) -> str:
         """A run folder: linked (absolute), or below the study."""
         name = f"{backend}-seed{seed}"
@@ -138,9 +145,8 @@ def stages(request: Request) -> list[Stage]:
 
 
 def _training(request: Request) -> Iterator[Stage]:
-    length: tuple[Any, ...] = ("--steps", 30) if request.quick else ()
-    length = ("--steps", request.steps) if request.steps is not None else length
-    length = ("--epochs", request.epochs) if request.epochs is not None else length
+    given = request.length()
+    length = (f"--{given[0]}", given[1]) if given else ()
     for seed in request.seeds:
         for backend in request.backends:
             run = request.run(backend, seed)
@@ -188,13 +194,14 @@ def _scores(request: Request) -> Iterator[Stage]:
                           *_measure(request, str(features), reference),
                           out=f"scores/{name}.json")  # fmt: skip
             yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs, skip)
+        measured = _measure(request, domain or "inception", reference)
+        if without and not domain:
+            measured = ("--metrics", "none", *_device(request))  # seconds an image need no weights
         words = _line("sweep", run, "--backend", backend,
                       "--steps", request.sweep_steps, "--eta", request.sweep_etas,
                       "--num", request.sweep_images, "--samples-out", f"images/{backend}",
-                      *_measure(request, domain or "inception", reference), out=f"sweep/{backend}",
-                      again="--resume")  # fmt: skip
-        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs,
-                    "" if domain else without)  # fmt: skip
+                      *measured, out=f"sweep/{backend}", again="--resume")  # fmt: skip
+        yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs)
 
 
 def _times(request: Request) -> Iterator[Stage]:

@@ -26,6 +26,7 @@ from diptych.sweep.variants import Variant, parse
 from diptych.sweep.variants import cells as variant_cells
 
 PANELS = ("torch", "jittor")
+OF_SCORES = ("metrics", "features", "protocol", "reference")
 OpenNetwork = Callable[[], Extractor]
 DrawSets = Callable[..., list[Path]]
 
@@ -41,6 +42,7 @@ class Sweep:
         settings: metrics; `num` images and `repeats` sample sets a cell.
         variants: the solvers; each with all steps, and with all etas if it takes any.
         calls: network calls, in place of `steps`.
+        scored: whether metrics are computed at all, or seconds alone.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Sweep:
     reference: str | None
     variants: tuple[Variant, ...] = (parse("ddim"),)
     calls: tuple[int, ...] = ()
+    scored: bool = True
 
     def __post_init__(self) -> None:
         if self.settings.num is None:
@@ -75,8 +78,8 @@ class Sweep:
             "clip": d.clip,
             "classes": d.classes,
             "guidance": d.guidance,
-            "metrics": list(s.metrics),
-            "features": s.features,
+            "metrics": list(s.metrics) if self.scored else [],
+            "features": s.features if self.scored else None,
             "protocol": s.protocol,
             "reference": self.reference,
         }
@@ -118,9 +121,8 @@ def run_panel(
     for line in left_out:
         note(f"{line}: left out")
     missing = [pair for pair in pairs if not _there(cell_path(out, backend, *pair), request)]
-    extractor = open_network() if missing else None
+    extractor = open_network() if missing and sweep.scored else None
     for i, (variant, drawing) in enumerate(missing):
-        assert extractor is not None
         eta = "" if drawing.eta is None else f", eta {drawing.eta:g}"
         where = f"cell {i + 1} of {len(missing)}"
         note(f"{backend}, {variant.name}, {drawing.steps} steps{eta}: {where}")
@@ -128,7 +130,10 @@ def run_panel(
             sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
             device, folder=samples_out, progress=sweep.settings.progress,
         )  # fmt: skip
-        result = evaluate(folders, sweep.reference, replace(sweep.settings, repeats=1), extractor)
+        settings = replace(sweep.settings, repeats=1)
+        result: dict[str, Any] = {"scores": []}
+        if extractor is not None:
+            result = evaluate(folders, sweep.reference, settings, extractor)
         cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
         cell |= {"steps": drawing.steps, "eta": drawing.eta}
         write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
@@ -143,17 +148,20 @@ def variants_of(
 
 
 def _there(path: Path, request: dict[str, Any]) -> bool:
-    """Whether the cell was computed, by the same request."""
+    """Whether the cell was computed, by the same request; one without scores may get some."""
     if not path.is_file():
         return False
     before = read_json(path).get("request", {})
+    unscored = before.get("metrics") == [] and request["metrics"] != []
     for key, value in request.items():
+        if unscored and key in OF_SCORES:
+            continue
         if before.get(key) != value:
             raise UserError(
                 f"{path}: was computed with {key}={before.get(key)}, not {value}; go on with the "
                 f"sweep's own settings, choose another --out, or replace it with --overwrite"
             )
-    return True
+    return not unscored
 
 
 def _cost(folders: Sequence[Path]) -> dict[str, Any]:
@@ -171,12 +179,15 @@ def _cost(folders: Sequence[Path]) -> dict[str, Any]:
 def read_cells(out: Path) -> list[dict[str, Any]]:
     """All cells that are there, by panel (PyTorch first), solver, eta and network calls.
 
+    Where some have scores already, those that wait for theirs are left out.
+
     Raises:
         UserError: none, or cells of different requests.
     """
     cells = [read_json(path) for path in sorted((out / "cells").glob("*.json"))]
     if not cells:
         raise UserError(f"{out}: holds no cells; run diptych sweep first")
+    cells = [cell for cell in cells if cell["request"]["metrics"]] or cells
     first = cells[0]["request"]
     for cell in cells:
         for key, value in cell["request"].items():

@@ -1,0 +1,33 @@
+"""What a puzzle is: a hypothesis about something seen, that a measurement can make fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Found = dict[str, Any]
+Verdict = tuple[Found, str, str]
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """One hypothesis about one observation.
+
+    Attributes:
+        loops: the measurements that it needs, as words of `diptych.experiments.loops`.
+        judge: measurements in that order -> numbers, verdict, sentence.
+    """
+
+    key: str
+    title: str
+    seen: str
+    hypothesis: str
+    prediction: str
+    loops: tuple[tuple[str, ...], ...]
+    judge: Callable[[list[Found]], Verdict]
+
+
+def told(seconds: float) -> str:
+    """Seconds or milliseconds in words."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

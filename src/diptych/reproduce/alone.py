@@ -1,0 +1,25 @@
+"""A stage that is no verb of `diptych` ends as verbs do: errors are one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diptych.errors import MachineError, UserError
+from diptych.signals import STAGE
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Leaves the process where what is inside is interrupted, or raises an error of the house."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not os.environ.get(STAGE):
+            print("diptych: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, MachineError) as error:
+        print(f"diptych: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,102 @@
+"""What is refused before a study begins, and what is said of the trainings that it takes over."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from diptych import checkpoint
+from diptych.config import DURATION_KEYS, Config, flatten, load_config
+from diptych.errors import UserError
+from diptych.files import read_json
+from diptych.reproduce.stages import Request
+
+SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
+        "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
+        "device")  # fmt: skip
+
+
+def check(request: Request, out: Path) -> None:
+    """Raises UserError where `out` holds something else, or a linked run cannot serve."""
+    path = out / "study.json"
+    if path.is_file():
+        before = read_json(path).get("request", {})
+        now = plain(request)
+        for key in SAME:
+            if before.get(key) != now[key]:
+                raise UserError(
+                    f"{out}: holds a study with {key}={before.get(key)}, not {now[key]}; go on "
+                    f"with its own settings, or choose another --out"
+                )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: is not empty, and holds no study; choose another --out")
+    for name, folder in request.use:
+        _check_linked(request, name, Path(folder))
+
+
+def plain(request: Request) -> dict[str, Any]:
+    """The request as JSON reads it back: lists in place of tuples."""
+    return {key: _lists(value) for key, value in asdict(request).items()}
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check_linked(request: Request, name: str, run: Path) -> None:
+    """Refuse a run of the other panel, or of any setting but durations that is not asked for."""
+    if not all((run / part).is_file() for part in ("environment.json", "config.yaml")):
+        raise UserError(f"--use {name}={run}: not a run folder of `diptych train`")
+    checkpoint.latest(run)
+    panel, _, seed = name.partition("-seed")
+    backend = read_json(run / "environment.json").get("backend")
+    if backend != panel:
+        raise UserError(f"--use {name}={run}: was trained by {backend}")
+    asked = flatten(request.config()) | {"seed": int(seed)}
+    trained = flatten(load_config(str(run / "config.yaml")))
+    for key, value in asked.items():
+        if key not in DURATION_KEYS and trained[key] != value:
+            raise UserError(
+                f"--use {name}={run}: was trained with {key}={trained[key]}, this study needs "
+                f"{value}; link a training of the study's own settings, or change these by --set"
+            )
+
+
+def linked(request: Request) -> dict[str, dict[str, Any]]:
+    """Of each linked training: its folder, the steps of its weights, and those that were asked for.
+
+    The latter are None where the run does not say how many images it was trained on.
+    """
+    config = request.config()
+    found: dict[str, dict[str, Any]] = {}
+    for name, folder in request.use:
+        run = Path(folder)
+        images = read_json(run / "environment.json").get("dataset_images")
+        found[name] = {
+            "run": folder,
+            "steps": int(checkpoint.latest(run).name.removeprefix("step-")),
+            "asked_steps": _asked_steps(request, config, images),
+        }
+    return found
+
+
+def _asked_steps(request: Request, config: Config, images: Any) -> int | None:
+    kind, length = request.length() or ("steps", config.train.steps)
+    if kind == "steps" and length is not None:
+        return length
+    if not isinstance(images, int):
+        return None
+    epochs = length if kind == "epochs" and length is not None else config.train.epochs
+    return epochs * math.ceil(images / config.train.batch_size)
+
+
+def say_lengths(found: dict[str, dict[str, Any]]) -> None:
+    """One line on stderr for each linked training that is shorter or longer than asked."""
+    for name, each in found.items():
+        steps, asked = each["steps"], each["asked_steps"]
+        if asked is not None and steps != asked:
+            print(f"diptych: {name}: the linked run was trained for {steps:,} steps, this study "
+                  f"asks for {asked:,}; it is used as it is", file=sys.stderr)  # fmt: skip

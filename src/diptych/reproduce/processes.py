@@ -1,0 +1,106 @@
+"""Stages as processes: side by side, each in a session of its own, ended in order with us.
+
+A terminal's Ctrl-C then reaches us alone, and not a stage in the middle of whatever it has started
+itself (Jittor's compilers, the ladder's panels). It is asked by SIGTERM to save its work, and what
+it leaves behind is ended after it. SIGTERM and a closed terminal are taken as Ctrl-C; Ctrl-Z stops
+the stages with us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from diptych.signals import STAGE
+
+GRACE = 60.0
+Process = subprocess.Popen[bytes]
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, or the terminal was closed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def processes(commands: list[list[str]], folder: Path) -> list[int]:
+    """Run commands side by side in `folder`; gives their exit codes.
+
+    Raises:
+        KeyboardInterrupt: after the commands have saved and ended; `Stopped` for other signals.
+    """
+    begun: list[Process] = []
+    with _signals(begun):
+        try:
+            for words in commands:
+                begun.append(_begin(words, folder))
+            return [process.wait() for process in begun]
+        except KeyboardInterrupt:
+            for process in begun:
+                if process.poll() is None:
+                    process.terminate()
+            for process in begun:
+                _ended(process)
+            raise
+
+
+def _begin(words: list[str], folder: Path) -> Process:
+    return subprocess.Popen(
+        words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        start_new_session=True, env={**os.environ, STAGE: "1"},
+    )  # fmt: skip
+
+
+def _ended(process: Process) -> None:
+    """Wait for the end; a second Ctrl-C, or too long a wait, is immediate."""
+    try:
+        process.wait(GRACE)
+        _send(process, signal.SIGTERM)  # to what it has left behind
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        _send(process, signal.SIGKILL)
+        process.wait()
+
+
+def _send(process: Process, number: int) -> None:
+    """A signal to a process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+@contextmanager
+def _signals(begun: Sequence[Process]) -> Iterator[None]:
+    """Signals that would reach us alone reach the stages too."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    def pause(number: int, frame: FrameType | None) -> None:
+        running = [process for process in begun if process.poll() is None]
+        for process in running:
+            _send(process, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # here we stay until somebody lets us go on
+        for process in running:
+            _send(process, signal.SIGCONT)
+
+    before: dict[int, Any] = {}
+    taken = {signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: pause}
+    try:
+        for number, handler in taken.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                before[number] = signal.signal(number, handler)
+    except ValueError:
+        pass  # not the main thread: the caller handles signals
+    try:
+        yield
+    finally:
+        for each, earlier in before.items():
+            signal.signal(each, earlier)

@@ -1,0 +1,54 @@
+"""Studies without processes: stages that a stand-in does, and runs as far as a study reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diptych.config import load_config, to_yaml
+from diptych.files import write_json
+from diptych.reproduce import Request, reproduce, runner, stages
+
+
+class Fake:
+    """Stands in for the processes: makes a stage's files, or fails, or is interrupted."""
+
+    def __init__(self, out: Path, fail: str = "", stop: str = "") -> None:
+        self.out, self.fail, self.stop = out, fail, stop
+        self.ran: list[list[str]] = []
+
+    def __call__(self, commands: list[list[str]], folder: Path) -> list[int]:
+        assert folder == self.out
+        listed = stages(Request(**self.asked))
+        by_words = {tuple(runner.command(stage)): stage for stage in listed}
+        group = [by_words[tuple(words)] for words in commands]
+        codes = []
+        for stage in group:
+            if stage.name == self.stop:
+                raise KeyboardInterrupt
+            if stage.name == self.fail:
+                codes.append(1)
+                continue
+            for name in stage.outputs:
+                (self.out / name).touch()
+            codes.append(0)
+        self.ran.append([stage.name for stage in group])
+        return codes
+
+    asked: dict[str, Any]
+
+    def go(self, parallel: bool = False, **asked: Any) -> dict[str, Any]:
+        self.asked = {"preset": "mnist", **asked}
+        return reproduce(Request(**self.asked), self.out, parallel=parallel, run=self)
+
+
+def states(study: dict[str, Any]) -> dict[str, str]:
+    return {stage["name"]: stage["state"] for stage in study["stages"]}
+
+
+def trained(run: Path, *changes: str, steps: int = 9380) -> Path:
+    """A run folder of the PyTorch panel, as far as a study looks into it before it begins."""
+    (run / "checkpoints" / f"step-{steps:08d}").mkdir(parents=True)
+    write_json(run / "environment.json", {"backend": "torch", "dataset_images": 60_000})
+    (run / "config.yaml").write_text(to_yaml(load_config("mnist", list(changes))))
+    return run

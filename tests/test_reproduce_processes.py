@@ -1,0 +1,113 @@
+"""A study's processes: ended in order and in silence, stopped and let go on with the study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from diptych.reproduce.processes import Stopped, processes
+from diptych.signals import STAGE
+
+# Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
+STAGE_CODE = """
+import os, signal, subprocess, sys, time
+child = subprocess.Popen(["sleep", "60"])
+def save(number, frame):
+    time.sleep(0.3)
+    open("saved", "w").write(os.environ["DIPTYCH_STAGE"])
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+open("began.tmp", "w").write(f"{os.getpid()} {child.pid}")
+os.replace("began.tmp", "began")
+while True:
+    time.sleep(0.01)
+"""
+RUNNER = f"""
+import sys
+from pathlib import Path
+from diptych.reproduce.processes import processes
+try:
+    processes([[sys.executable, "-c", {STAGE_CODE!r}]], Path("."))
+except KeyboardInterrupt as stop:
+    sys.exit(getattr(stop, "number", 2))
+"""
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not true() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert true()
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    begun = subprocess.Popen([sys.executable, "-c", RUNNER], cwd=folder, start_new_session=True)
+    until((folder / "began").exists)
+    return begun, [int(word) for word in (folder / "began").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_the_stage_save_and_ends_what_it_leaves(tmp_path: Path, number: int) -> None:
+    """To the whole group, as a terminal sends it: the stage itself hears of SIGTERM alone."""
+    begun, pids = start(tmp_path)
+    os.killpg(begun.pid, number)
+    assert begun.wait(20) == number
+    assert (tmp_path / "saved").read_text() == "1"
+    until(lambda: all(map(gone, pids)))
+
+
+def test_ctrl_z_stops_the_stages_too(tmp_path: Path) -> None:
+    begun, pids = start(tmp_path)
+
+    def are(state: str) -> Callable[[], bool]:
+        return lambda: all(
+            (psutil.Process(pid).status() == psutil.STATUS_STOPPED) == (state == "stopped")
+            for pid in (begun.pid, *pids)
+        )
+
+    os.kill(begun.pid, signal.SIGTSTP)
+    until(are("stopped"))
+    os.kill(begun.pid, signal.SIGCONT)
+    until(are("running"))
+    begun.terminate()
+    assert begun.wait(20) == signal.SIGTERM
+
+
+def test_codes_come_back_in_order(tmp_path: Path) -> None:
+    assert issubclass(Stopped, KeyboardInterrupt)
+    code = "import sys; sys.exit(int(sys.argv[1]))"
+    words = [[sys.executable, "-c", code, str(number)] for number in (3, 0)]
+    assert processes(words, tmp_path) == [3, 0]
+
+
+@pytest.mark.parametrize("module", ["batches", "difference"])
+@pytest.mark.parametrize("stage", [False, True])
+def test_stages_that_are_no_verbs_end_in_one_line(tmp_path: Path, module: str, stage: bool) -> None:
+    """A folder that is none, and Ctrl-C in the midst: no traceback; in a study, not even a line."""
+    words = {"batches": ["no-run", "--backend", "torch", "--out", "x"], "difference": ["a", "b"]}
+    here = {key: value for key, value in os.environ.items() if key != STAGE}
+    env = here | ({STAGE: "1"} if stage else {})
+    command = [sys.executable, "-m", f"diptych.reproduce.{module}", *words[module]]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    held = {"batches": "load", "difference": "read_set"}[module]
+    code = (
+        f"import sys, diptych.reproduce.{module} as m\n"
+        f"def stop(*_, **__): raise KeyboardInterrupt\n"
+        f"m.{held} = stop\nsys.argv[1:] = {words[module]!r}\nm.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == ("" if stage else "diptych: interrupted\n")
