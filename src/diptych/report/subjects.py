@@ -1,9 +1,9 @@
 """The runs of a report: what they are called, which of them are compared, and their records.
 
-Runs that share settings, seed, data and host noise are compared step by step, each with the first
-such run of the other panel (else of any). Others are set beside the first run, and the report says
-why no more is possible. Runs that have neither data nor network in common are refused: no figure
-of theirs belongs on one page.
+Runs that share settings, seed, data and host noise match, and are compared step by step, each with
+the first such run of the other panel (else of its own). A run that matches none is set beside the
+first run, and the report says why no more is possible. Runs that have neither data nor network in
+common are refused: no figure of theirs belongs on one page.
 """
 
 from __future__ import annotations
@@ -154,15 +154,21 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _pairings(runs: Sequence[Run]) -> list[Pairing]:
-    found = []
+    """Matching pairs, those across the panels first; then what matches none beside another run."""
+    across, within = [], []
     for b in range(1, len(runs)):
         matched = [a for a in range(b) if not mismatches(runs[a], runs[b])]
         other = [a for a in matched if runs[a].backend != runs[b].backend]
-        if matched:
-            found.append(Pairing((other or matched)[0], b, ()))
-        else:
-            found.append(Pairing(0, b, tuple(mismatches(runs[0], runs[b]))))
-    return found
+        if other:
+            across.append(Pairing(other[0], b, ()))
+        elif matched:
+            within.append(Pairing(matched[0], b, ()))
+    found = across + within
+    paired = {i for pair in found for i in (pair.a, pair.b)}
+    beside = [(0, i) for i in range(1, len(runs)) if i not in paired]
+    if 0 not in paired and len(runs) > 1 and not beside:
+        beside = [(0, 1)]
+    return found + [Pairing(a, b, tuple(mismatches(runs[a], runs[b]))) for a, b in beside]
 
 
 def _colours(backends: Sequence[str]) -> list[tuple[str, str]]:
