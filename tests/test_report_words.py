@@ -1,7 +1,8 @@
-"""What a report says of several pairs of runs: each by name, of each kind some, nothing unfounded."""
+"""What a report says of several runs: pairs by name, of each kind some, nothing unfounded."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from report_records import (
     said,
     undrawn,  # noqa: F401 - a fixture
 )
-from synthetic_runs import make_rows, make_run
+from synthetic_runs import make_rows, make_run, make_samples
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -52,3 +53,55 @@ def test_in_short_stands_something_of_every_kind(tmp_path: Path) -> None:
     rest = [s for s in said(content, "memory.peak.") if s["en"] not in kept]
     assert len(rest) == 4 and more["numbers"]["n"] > 10
     assert not said(report_runs(runs[:2], tmp_path / "two"), "short.more")
+
+
+@pytest.mark.parametrize(
+    ("factor", "gradient", "words", "zh"),
+    [
+        (1 + 8e-7, 1.0, "(one float32 rounding is 6.0e-8): weights, images", "四者|相同"),
+        (1 - 1.3e-5, 1.0, "1.3e-5 relative, their gradient norms by 0. The order", "求和次序"),
+        (1 - 1.3e-5, None, "1.3e-5 relative. The order of a float32 sum over many", "求和次序"),
+        (1 - 2e-4, 1.0, "far more than rounding: the two did not start alike", "起点不同"),
+    ],
+)
+def test_a_sum_in_another_order_is_no_other_start(
+    tmp_path: Path, factor: float, gradient: float | None, words: str, zh: str
+) -> None:
+    """One rounding, 50,176 squares added serially, and other numbers are told apart at step 1."""
+    rows = make_rows(60, relative=0.1)  # apart from step 2 on, as where training is chaotic
+    first = make_rows(1)[0]
+    norm = None if gradient is None else first["grad_norm"] * gradient
+    rows[0] = first | {"loss": first["loss"] * factor, "grad_norm": norm}
+    runs = [
+        make_run(tmp_path / "a", "torch", make_rows(60)),
+        make_run(tmp_path / "b", "jittor", rows),
+    ]
+    content = report_runs(runs, tmp_path / "out")
+    sentence = said(content, "align.first", "alignment")[0]
+    assert words in sentence["en"] and "losses of torch and jittor" in sentence["en"]
+    assert re.search(zh, sentence["zh"]) and "torch 与 jittor" in sentence["zh"]
+    assert bool(said(content, "align.chaos")) == (abs(factor - 1) < 1e-4)
+
+
+def test_sentences_about_a_pair_name_it(tmp_path: Path) -> None:
+    """In both languages, and what holds of two pairs alike is said of both."""
+    runs = [*seeds(tmp_path, 2), make_run(tmp_path / "torch-7", "torch", make_rows(60), seed=7)]
+    for i, (run, panel) in enumerate(
+        zip(runs, ("torch", "jittor", "torch", "jittor"), strict=False)
+    ):
+        hold_weights(run, panel)
+        make_samples(run / "samples" / f"s-{i}", panel, flipped=9 * (i % 2),
+                     card={"seed": i // 2})  # fmt: skip
+    content = report_runs(runs, tmp_path / "out")
+    pairs = [("torch-0", "jittor-0"), ("torch-1", "jittor-1")]
+    for key in ("align.first", "difference", "difference.grad_norm", "difference.growth",
+                "difference.every_200", "samples", "time.caveat", "loss.end"):  # fmt: skip
+        found = [s for part in content["sections"] if part["key"] != "short"
+                 for s in part["sentences"] if s["key"] == key]  # fmt: skip
+        for pair in pairs:
+            told = [s for s in found if (s["numbers"]["a"], s["numbers"]["b"]) == pair]
+            assert len(told) == 1, (key, pair)
+            assert all(name in told[0][form] for name in pair for form in ("en", "zh"))
+    unlike = said(content, "unmatched", "alignment")
+    assert len(unlike) == 1 and "losses of torch-0 and torch-7 are not" in unlike[0]["en"]
+    assert "torch-0 与 torch-7 不匹配" in unlike[0]["zh"]

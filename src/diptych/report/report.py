@@ -16,6 +16,7 @@ from diptych.files import write_json, write_text
 from diptych.report import (
     chapters_align,
     chapters_cost,
+    chapters_losses,
     chapters_pictures,
     chapters_scores,
     chapters_setup,
@@ -89,7 +90,7 @@ def chapters(study: Study) -> tuple[list[Section], list[chapters_short.Tile]]:
         "training": chapters_setup.training(study),
         "testing": chapters_setup.testing(study),
         "alignment": chapters_align.alignment(study, pairs),
-        "losses": chapters_align.losses(study, pairs),
+        "losses": chapters_losses.losses(study, pairs),
         "performance": chapters_cost.performance(study, pairs),
         "sampling": chapters_cost.sampling(study),
         "scores": chapters_scores.scores(study),
