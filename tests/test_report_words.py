@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,9 +15,10 @@ from report_records import (
     hold_weights,
     make_scores,
     said,
+    table,
     undrawn,  # noqa: F401 - a fixture
 )
-from synthetic_runs import make_rows, make_run, make_samples
+from synthetic_runs import Row, edited, make_rows, make_run, make_samples
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -81,6 +83,47 @@ def test_a_sum_in_another_order_is_no_other_start(
     assert words in sentence["en"] and "losses of torch and jittor" in sentence["en"]
     assert re.search(zh, sentence["zh"]) and "torch 与 jittor" in sentence["zh"]
     assert bool(said(content, "align.chaos")) == (abs(factor - 1) < 1e-4)
+
+
+def test_a_cause_is_supposed_only_where_none_is_recorded(tmp_path: Path) -> None:
+    """A slow first step: of a bare run compiling is called likely, of a watched one looked up."""
+    slow = edited("compute_s", {1: 30.0})
+    bare = make_run(tmp_path / "bare", "torch", make_rows(60, change=slow))
+
+    def ended(row: Row) -> Row:
+        return slow(row) | {"ended": 1030.0 + 0.75 * row["step"]}
+
+    watched = make_run(tmp_path / "watched", "jittor", make_rows(60, change=ended))
+    kernels = {"time": 1001.0, "kind": "compile", "seconds": 25.0}
+    (watched / "events.jsonl").write_text(json.dumps(kernels) + "\n")
+    content = report_runs([bare, watched], tmp_path / "out")
+    assert [s["key"] for s in said(content, "time.first.")] == ["time.first.torch"]
+    assert said(content, "time.outliers.jittor")
+    assert table(content, "jittor: steps that took more than")["compile"][0] == "1"
+    assert [s["key"] for s in said(content, "cost.bare.")] == ["cost.bare.torch"]
+    told = said(content, "cost.bare.")[0]
+    assert "nothing but step times was recorded" in told["en"] and "没有其他记录" in told["zh"]
+
+
+def test_one_of_a_thing_is_said_of_one(tmp_path: Path) -> None:
+    """A step, a resume, a gap; and a sample folder that bears its run's name."""
+    slow = make_rows(60, change=edited("compute_s", {9: 5.0}))
+    starts = {"starts": [{"step": 0}, {"step": 30}, {"step": 60}]}  # the last did nothing
+    run = make_run(tmp_path / "runs" / "one", "torch", slow, environment=starts)
+    for place, sha in ((tmp_path / "runs" / "samples" / "one", "d"), (run / "samples" / "x", "e")):
+        make_samples(place, "torch", card={"weights_from": "one", "weights_sha256": sha * 64})
+    content = report_runs([run], tmp_path / "out")
+    outliers = said(content, "cost.outliers.")[0]
+    assert outliers["en"].startswith("1 step of one took more than 2 times the median: a cause")
+    assert outliers["zh"].startswith("one 有 1 步超过中位数的 2 倍")
+    resumed = said(content, "run.resumed.")[0]
+    assert resumed["en"] == "one ended early and was taken up again after step 30."
+    assert resumed["zh"] == "one 曾提前结束，并在第 30 步之后续训。"
+    weights = {s["key"]: s for s in said(content, "pictures.weights", "pictures")}
+    assert "folder samples/one was drawn" in weights["pictures.weights.one"]["en"]
+    assert "by its name" in weights["pictures.weights.one"]["en"]
+    assert "样本目录 samples/one" in weights["pictures.weights.one"]["zh"]
+    assert "lies in that run's folder" in weights["pictures.weights.x"]["en"]
 
 
 def test_sentences_about_a_pair_name_it(tmp_path: Path) -> None:

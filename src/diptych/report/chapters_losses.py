@@ -54,10 +54,9 @@ def _state(label: str, run: Run) -> Iterator[Sentence]:
                   gaps=len(run.gaps), first=run.gaps[0][0], last=run.gaps[0][1])  # fmt: skip
     if run.repeated:
         yield say(f"run.repeated.{label}", "losses", "run.repeated", run=label, n=run.repeated)
-    if len(run.starts) > 1:
-        steps = [f"{step:,}" for step in run.starts[1:]]
-        yield say(f"run.resumed.{label}", "losses", "run.resumed", run=label, n=len(steps),
-                  steps=steps)  # fmt: skip
+    again = [step for step in run.starts[1:] if step < last]  # a start with nothing left is none
+    if again:
+        yield say(f"run.resumed.{label}", "losses", "run.resumed", run=label, steps=again)
 
 
 def _summary(study: Study) -> Table:

@@ -70,9 +70,10 @@ def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
         if record.run is not None and record.by != "weights":
             if sha in weights_of(study.folders[record.run]):
                 continue
-            said = say(f"pictures.weights.{samples.folder.name}", "pictures", "pictures.weights",
-                       samples=samples.folder.name, sha=sha,
-                       run=study.labels[record.run])  # fmt: skip
+            within = "_within" if record.by == "place" else ""
+            said = say(f"pictures.weights.{samples.folder.name}", "pictures",
+                       f"pictures.weights{within}", samples="/".join(samples.folder.parts[-2:]),
+                       sha=sha, run=study.labels[record.run])  # fmt: skip
             yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
 
 

@@ -55,8 +55,12 @@ def _caveat(both: Numbers | None, machines: Text, a: str, b: str) -> Sentence:
     return say("time.caveat", "time", "time.caveat_together", **named)
 
 
-def slow_steps(label: str, numbers: Numbers | None) -> Iterator[Sentence]:
-    """The slow steps of one run, or that none was timed."""
+def slow_steps(label: str, numbers: Numbers | None, attributed: bool = False) -> Iterator[Sentence]:
+    """The slow steps of one run, or that none was timed.
+
+    Args:
+        attributed: recorded causes are told besides, so that none is supposed here.
+    """
     if numbers is None:
         yield say(f"time.none.{label}", "time", "time.none", run=label)
         return
@@ -77,7 +81,8 @@ def slow_steps(label: str, numbers: Numbers | None) -> Iterator[Sentence]:
         share=slow["share"],
         **common,
     )
-    yield from _first_steps(label, numbers)
+    if not attributed:
+        yield from _first_steps(label, numbers)
 
 
 def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:
