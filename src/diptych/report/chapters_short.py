@@ -19,6 +19,7 @@ from diptych.report.wording import Sentence, Source, say, seconds, significant, 
 
 # Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (
+    "study.quick", "study.left", "study.waiting",
     "matched", "unmatched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
     "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "score.",
@@ -29,7 +30,7 @@ DETAILS = (
 )  # fmt: skip
 # Of each kind so many, and so many in all: every kind has its first before any has its second.
 MOST_OF_A_KIND = 2
-MOST = 18
+MOST = 20
 MOST_PAIRS, MOST_ALONE = 2, 3  # that have tiles: pairs, or else runs
 MOST_HASHED = 50_000_000
 

@@ -19,6 +19,7 @@ from diptych.report.catalogue import Text
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.gather import Gathered, Record, gather
 from diptych.report.matching import mismatches
+from diptych.report.plan import Plan, opened
 from diptych.report.records import Run, read_run
 from diptych.report.wording import Source
 
@@ -53,6 +54,7 @@ class Study:
     pairings: tuple[Pairing, ...]
     found: Gathered
     colours: tuple[tuple[str, str], ...]
+    plan: Plan | None = None
     used: dict[str, Source] = field(default_factory=dict)
 
     def source(self, run: int, file: str, fields: str) -> Source:
@@ -68,6 +70,11 @@ class Study:
         """A file as seen from the report's folder."""
         shown = os.path.relpath(path.resolve(), self.out.resolve()).replace(os.sep, "/")
         return Source(shown, fields)
+
+    def typed(self, path: Path) -> str:
+        """A path in a command: as seen from the study's folder, or else the report's."""
+        home = self.plan.folder if self.plan else self.out
+        return os.path.relpath(path.resolve(), home.resolve()).replace(os.sep, "/")
 
     def of_record(self, record: Record, fields: str) -> Source:
         """Fields of a gathered record."""
@@ -91,13 +98,17 @@ class Study:
         return "soft"
 
 
-def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
+def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
     """Read the runs and what was recorded beside them.
+
+    Args:
+        asked: run folders, or folders of `diptych reproduce` in place of their runs.
 
     Raises:
         UserError: no run, one that is no run folder or holds no step, one given twice, or two
             without data and network in common.
     """
+    folders, studies, plan = opened(asked)
     if not folders:
         raise UserError("which runs? Give one run folder or more: diptych report RUN... --out OUT")
     if len(folders) > MOST_RUNS:
@@ -110,7 +121,7 @@ def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) 
             raise UserError(f"{folder}: no such folder to search")
     runs = [read_run(folder, strict=False) for folder in folders]
     _check_common(folders, runs)
-    found = gather(folders, search)
+    found = gather(folders, [*studies, *search])
     panels = [run.backend for run in runs]
     found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
     return Study(
@@ -121,6 +132,7 @@ def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) 
         pairings=tuple(_pairings(runs)),
         found=found,
         colours=tuple(_colours([run.backend for run in runs])),
+        plan=plan,
     )
 
 
