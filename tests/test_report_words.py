@@ -145,6 +145,11 @@ def test_sentences_about_a_pair_name_it(tmp_path: Path) -> None:
             told = [s for s in found if (s["numbers"]["a"], s["numbers"]["b"]) == pair]
             assert len(told) == 1, (key, pair)
             assert all(name in told[0][form] for name in pair for form in ("en", "zh"))
+    for run, panel in zip(runs[:2], ("torch", "jittor"), strict=True):
+        make_samples(run / "samples" / "more", panel, card={"eta": 1.0})
+    again = report_runs(runs, tmp_path / "again")
+    named = {s["numbers"]["a"] for s in said(again, "samples", "pictures")}
+    assert {"torch-0 (more)", "torch-0 (s-0)", "torch-1"} <= named
     unlike = said(content, "unmatched", "alignment")
     assert len(unlike) == 1 and "losses of torch-0 and torch-7 are not" in unlike[0]["en"]
     assert "torch-0 与 torch-7 不匹配" in unlike[0]["zh"]
