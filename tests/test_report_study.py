@@ -62,7 +62,10 @@ def test_a_study_s_report_says_that_it_is_one(tmp_path: Path) -> None:
     assert left[0]["en"].endswith("so there is no FID by Inception features.")
     assert left[0]["zh"].endswith("因此没有基于 Inception 特征的 FID。")
     assert said(content, "study.waiting", "short")[0]["numbers"]["stages"] == ["align"]
-    assert said(content, "study.linked", "study")[0]["numbers"]["runs"] == ["jittor-seed0"]
+    assert said(content, "study.linked", "study")[0]["numbers"]["runs"] == ["jittor-seed0 (long)"]
+    counts = said(content, "study.what")[0]["numbers"]
+    assert {key: counts[key] for key in ("n", "done", "given", "left")} == {
+        "n": 5, "done": 1, "given": 1, "left": 2}  # fmt: skip
     assert content["study"]["stages"]["align"] == "waiting" and content["study"]["quick"] is True
     assert content["sections"][1]["key"] == "study"
     assert top[0]["records"][0]["file"] == "../study/study.json"

@@ -16,6 +16,7 @@ from diptych.report.wording import Sentence, cite, say, seconds, words
 
 COUNTS = ("images", "images_equal", "values", "values_differing", "max_levels")
 # What `diptych reproduce` gives as reasons, by their beginnings.
+LINKED = "linked: "
 REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
 
 
@@ -35,8 +36,9 @@ def overview(study: Study) -> Iterator[Block]:
     plan = study.plan
     if plan is None:
         return
-    yield from cite(_sentences(plan), study.cite(plan.path, "preset, backends, seeds, quick"),
-                    study.cite(plan.path, "stages.name, stages.state, stages.reason"))  # fmt: skip
+    yield from cite(
+        _sentences(plan), study.cite(plan.path, "preset, backends, seeds, quick, stages")
+    )
     rows = [
         [same(stage.name), phrase(f"study.{stage.state}")
          if stage.state in ("done", "skipped") else phrase("study.open"),
@@ -50,19 +52,19 @@ def overview(study: Study) -> Iterator[Block]:
 
 
 def _sentences(plan: Plan) -> Iterator[Sentence]:
-    states = [stage.state for stage in plan.stages]
+    skipped = [stage for stage in plan.stages if stage.state == "skipped"]
+    linked = [stage for stage in skipped if stage.reason.startswith(LINKED)]
     yield say("study.what", "study", "study.what", preset=plan.preset, backends=plan.backends,
-              seeds=[str(seed) for seed in plan.seeds], done=states.count("done"),
-              left=states.count("skipped"), n=len(states))  # fmt: skip
+              seeds=[str(seed) for seed in plan.seeds], n=len(plan.stages), given=len(linked),
+              done=sum(stage.state == "done" for stage in plan.stages),
+              left=len(skipped) - len(linked))  # fmt: skip
     if plan.quick:
         yield say("study.quick", "study", "study.quick")
-    skipped = [stage for stage in plan.stages if stage.state == "skipped"]
-    linked = [stage for stage in skipped if stage.reason.startswith("linked: ")]
     for reason in dict.fromkeys(_reason(stage) for stage in skipped if stage not in linked):
         names = [stage.name for stage in skipped if _reason(stage) == reason]
         yield say(f"study.left.{names[0]}", "study", "study.left", stages=names, reason=reason)
     if linked:
-        runs = [stage.name.removeprefix("train-") for stage in linked]
+        runs = [f"{stage.name.removeprefix('train-')} ({_linked(stage)})" for stage in linked]
         yield say("study.linked", "study", "study.linked", runs=runs)
     waiting = [stage.name for stage in plan.stages if stage.state not in ("done", "skipped")]
     if waiting:
@@ -71,13 +73,17 @@ def _sentences(plan: Plan) -> Iterator[Sentence]:
 
 def _reason(stage: Stage) -> Text:
     """Why a stage was left out, in both languages where the reason is a known one."""
-    if stage.reason.startswith("linked: "):
-        name = Path(stage.reason.removeprefix("linked: ")).name
-        return words("study.reason_linked", run=name)
+    if stage.reason.startswith(LINKED):
+        return words("study.reason_linked", run=_linked(stage))
     for start, key in REASONS.items():
         if stage.reason.startswith(start):
             return phrase(f"study.reason_{key}")
     return same(stage.reason)
+
+
+def _linked(stage: Stage) -> str:
+    """The name of the run that a training was given by; where it lies is the machine's affair."""
+    return Path(stage.reason.removeprefix(LINKED)).name
 
 
 def difference(study: Study) -> Iterator[Block]:
