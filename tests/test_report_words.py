@@ -115,7 +115,7 @@ def test_one_of_a_thing_is_said_of_one(tmp_path: Path) -> None:
     content = report_runs([run], tmp_path / "out")
     outliers = said(content, "cost.outliers.")[0]
     assert outliers["en"].startswith("1 step of one took more than 2 times the median: for 0 ")
-    assert outliers["zh"].startswith("one 有 1 步超过中位数的 2 倍")
+    assert outliers["zh"].startswith("one 有 1 步用时超过中位数的 2 倍")
     resumed = said(content, "run.resumed.")[0]
     assert resumed["en"] == "one ended early and was taken up again after step 30."
     assert resumed["zh"] == "one 曾提前结束，并在第 30 步之后续训。"
