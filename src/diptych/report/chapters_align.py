@@ -103,9 +103,9 @@ def _first(pair: Compared, loss: float, gradient: float) -> Sentence:
     if loss <= ROUNDINGS:
         template, numbers["rounding"] = "align.first", ROUNDING
     elif loss <= SUMMED_APART:
-        known = math.isfinite(gradient)
-        told = words("align.gradients", relative=gradient) if known else phrase("term.nothing")
-        template, numbers["gradients"] = "align.first_sum", told
+        template, numbers["gradients"] = "align.first_sum", phrase("term.nothing")
+        if math.isfinite(gradient):
+            numbers["gradients"] = words("align.gradients", relative=gradient)
     else:
         template = "align.first_apart"
     return say("align.first", "alignment", template, **numbers)
