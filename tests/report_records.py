@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,11 @@ def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No PNGs: for tests of numbers and words."""
     monkeypatch.setattr(static, "png_of", lambda plot, runs: PNG)
+
+
+def figures(page: Path) -> dict[str, Any]:
+    """The figures of an index.html as its script takes them, by name."""
+    found = re.search(r'id="figures">(.*?)</script>', page.read_text("utf-8"), re.S)
+    assert found is not None
+    content: dict[str, Any] = json.loads(found[1])
+    return content

@@ -39,6 +39,8 @@ class Trace:
         y: numbers; None where there is none.
         low, high: of a line the band behind it, of points their intervals.
         dash: "solid", "dash", "dot" or "dashdot".
+        marker: of points, one of `traces.MARKERS`.
+        under: drawn wide and pale, so that a line that lies upon it hides nothing.
         hover: a text for each value, shown where the page is pointed at.
     """
 
@@ -50,6 +52,8 @@ class Trace:
     low: Sequence[float | None] | None = None
     high: Sequence[float | None] | None = None
     dash: str = "solid"
+    marker: str = "circle"
+    under: bool = False
     hover: Sequence[str] | None = None
 
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from diptych.report.blocks import Plot, Trace
 from diptych.report.catalogue import phrase, same
-from diptych.report.drawing import bins
 from diptych.report.gather import Record
-from diptych.report.plots import listed
 from diptych.report.resources import column
 from diptych.report.subjects import Study
-from diptych.report.wording import Source
+from diptych.report.traces import line
+from diptych.report.wording import Source, words
 
 PARTS = ("data", "to_device", "forward", "backward", "optimizer", "ema")
 READINGS = 240
@@ -84,15 +83,10 @@ def processor(
             known = np.isfinite(time) & np.isfinite(used)
             if known.sum() < 2:
                 continue
-            minutes, value = (time[known] - time[known][0]) / 60.0, used[known]
-            order = np.arange(value.size)
-            if value.size > READINGS:
-                at, value, _, _ = bins(order, value, READINGS)
-                minutes = np.interp(at, order, minutes)
-            name = study.labels[i] + ("" if dash == "solid" else ", others")
-            traces.append(
-                Trace("line", same(name), f"run{i}", listed(minutes), listed(value), dash=dash)
-            )
+            minutes = (time[known] - time[known][0]) / 60.0
+            name = (same(study.labels[i]) if dash == "solid"
+                    else words("label.others", run=study.labels[i]))  # fmt: skip
+            traces.append(line(name, f"run{i}", minutes, used[known], most=2 * READINGS, dash=dash))
     if not traces:
         return None
     return Plot(

@@ -20,6 +20,7 @@ from diptych.report import (
     chapters_scores,
     chapters_setup,
     chapters_short,
+    chapters_sweep,
     markdown,
     report_page,
     static,
@@ -93,7 +94,7 @@ def chapters(study: Study) -> tuple[list[Section], list[chapters_short.Tile]]:
         "performance": chapters_cost.performance(study, pairs),
         "sampling": chapters_cost.sampling(study),
         "scores": chapters_scores.scores(study),
-        "sweep": chapters_scores.sweeps(study),
+        "sweep": chapters_sweep.sweeps(study),
         "pictures": chapters_pictures.pictures(study, pairs),
         "method": chapters_short.method(pairs),
     }
