@@ -29,6 +29,7 @@ DETAILS = (
     "samples.time", "score.seeds",
 )  # fmt: skip
 MOST = 16
+MOST_NAMED = 8
 MOST_HASHED = 50_000_000
 
 
@@ -123,6 +124,11 @@ def records(study: Study, sections: Sequence[Section], order: dict[str, int]) ->
     if study.found.foreign:
         n = len(study.found.foreign)
         yield say("records.foreign", "records", "records.foreign", n=n)
+    if study.found.damaged:
+        named = [f"{'/'.join(path.parts[-2:])} ({why})"
+                 for path, why in study.found.damaged.items()]  # fmt: skip
+        yield say("records.damaged", "records", "records.damaged", n=len(named),
+                  files=named[:MOST_NAMED])  # fmt: skip
     head = [phrase("column.number"), phrase("column.file"), phrase("column.fields"),
             same("sha256")]  # fmt: skip
     rows = [

@@ -131,6 +131,10 @@ def _content(study: Study, title: Text, sections: Sequence[Section]) -> dict[str
             for p in study.pairings
         ],
         "records_left_out": len(study.found.foreign),
+        "records_damaged": [
+            {"file": study.cite(path, "").path, "reason": reason}
+            for path, reason in study.found.damaged.items()
+        ],
         "sections": [
             {"key": section.key, "title": _both(section.title),
              "sentences": [_sentence(s) for s in section.sentences()],
