@@ -137,17 +137,17 @@ class Section:
         return [block for block in self.blocks if isinstance(block, Sentence)]
 
 
-def _cell(value: str | None) -> Text:
-    words = {"yes": "cell.affirmed", "no": "cell.denied"}
-    if value is None:
-        return NONE
+def _cell(value: Text | str | None) -> Text:
+    words = {"yes": "cell.affirmed", "no": "cell.denied", "none": "cell.none"}
+    if value is None or isinstance(value, Text):
+        return value or NONE
     return phrase(words[value]) if value in words else same(value)
 
 
 def grid_of(
     caption: Text,
     names: Sequence[str],
-    rows: Sequence[tuple[Text, Sequence[str | None]]],
+    rows: Sequence[tuple[Text, Sequence[Text | str | None]]],
     sources: tuple[Source, ...] = (),
     long: bool = False,
 ) -> Table:
