@@ -146,7 +146,7 @@ def whole_study(folder: Path, steps: int = 450) -> list[Path]:
             card={"weights_sha256": WEIGHTS[panel], "num": 64, "batch": 64},
         )  # fmt: skip
         make_gif(samples / "trajectory.gif")
-        Image.new("L", (90, 60), 100 + 50 * other).save(samples / "progress.png")
+        Image.new("L", (62, 242), 100 + 50 * other).save(samples / "progress.png")
         values = [3.0 + other, 3.1 + other, 2.9 + other]
         make_scores(folder / "scores" / f"{panel}-seed0-mnist.json", panel,
                     {"mnist-frechet": values, "mnist-is": [8.0, 8.1, 7.9]})  # fmt: skip

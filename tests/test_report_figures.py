@@ -11,6 +11,7 @@ import pytest
 from diptych.report.report import report_runs
 from diptych.report.traces import segments, unmagnified
 from report_records import (
+    WEIGHTS,
     figures,
     hold_weights,
     make_scores,
@@ -20,7 +21,7 @@ from report_records import (
     watch,
     write,
 )
-from synthetic_runs import make_rows, make_run
+from synthetic_runs import make_rows, make_run, make_samples
 
 SETS = {"fid": [3.0, 3.1, 2.9]}
 
@@ -150,3 +151,20 @@ def test_no_line_runs_across_what_was_not_recorded(tmp_path: Path, steps: int) -
         assert name == "processor" or 100 < gaps[0] < 151, name
         if trace["low"]:
             assert trace["low"].count(None) == trace["high"].count(None) == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_sets_that_were_drawn_to_be_measured_are_no_gallery(tmp_path: Path) -> None:
+    """Where a run has samples of its own; else they are better than nothing."""
+    run = make_run(tmp_path / "runs" / "torch", "torch", make_rows(20))
+    hold_weights(run, "torch")
+    card = {"weights_sha256": WEIGHTS["torch"]}
+    make_samples(tmp_path / "images" / "torch" / "ddim-2", "torch", card=card)
+    shown = "images/torch/ddim-2"
+    page = tmp_path / "out" / "report.json"
+    report_runs([run], page.parent, search=[tmp_path])
+    assert shown in page.read_text()
+    make_samples(tmp_path / "samples" / "torch", "torch", card=card)
+    made = report_runs([run], page.parent, search=[tmp_path], overwrite=True)
+    assert shown not in page.read_text() and "samples/torch" in page.read_text()
+    assert said(made, "pictures.more")[0]["numbers"]["n"] == 1

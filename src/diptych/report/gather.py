@@ -27,6 +27,7 @@ from diptych.report.shapes import known
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
 MOST_FOLDERS = 2000
+MEASURED = "images"  # the folder of a study's sets that were drawn for scores and sweeps
 MOST_SHOWN = 2  # sample folders of a run
 
 
@@ -68,10 +69,14 @@ class Gathered:
         return [r for r in self.records if r.kind == kind and run in (None, r.run)]
 
     def pictures(self) -> list[Record]:
-        """Some sample folders of each run, in turns; first those with a GIF, and not deep down."""
+        """Some sample folders of each run, in turns; first those with a GIF, and not deep down.
+
+        Sets that were drawn to be measured (images/...) only where a run has no others.
+        """
         ranked: list[tuple[int, int, Record]] = []
         for run in dict.fromkeys(r.run for r in self.of("samples")):
             own = [r for r in self.of("samples") if r.run == run]
+            own = [r for r in own if MEASURED not in r.path.parts[-4:]] or own
             own.sort(key=lambda r: (not any(r.path.parent.glob("*.gif")), len(r.path.parts)))
             ranked += [(i, run or 0, r) for i, r in enumerate(own[:MOST_SHOWN])]
         return [r for *_, r in sorted(ranked, key=lambda entry: entry[:2])]

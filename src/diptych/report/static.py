@@ -137,8 +137,9 @@ def _log_numbers(ax: Axes, plot: Plot) -> None:
     if plot.log_x:
         values = sorted({x for trace in plot.traces for x in trace.x if not isinstance(x, str)})
         few = len(values) <= 8
-        if few:
-            ax.margins(x=0.06)
+        if few:  # bars of intervals would stretch the axis by a decade
+            room = (values[-1] / values[0]) ** 0.06 if values[-1] > values[0] else 1.5
+            ax.set_xlim(values[0] / room, values[-1] * room)
         ax.xaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(show)
