@@ -108,6 +108,7 @@ def test_sweeps_of_one_request_share_table_and_figures(tmp_path: Path) -> None:
     traces = figures(tmp_path / "out" / "index.html")["sweep-mnist-frechet"]["traces"]
     looks = [(t["colour"], t["dash"], t["marker"]) for t in traces]
     assert len(traces) == 14 and len(set(looks)) == len(looks)
+    assert [t["under"] for t in traces] == [True] * 7 + [False] * 7
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -136,9 +136,10 @@ def _figure(
     columns: Sequence[Column], metric: str, sources: tuple[Source, ...], n: int
 ) -> Plot:  # fmt: skip
     samplers = list(dict.fromkeys(_sampler(cell) for column in columns for cell in column.cells))
-    traces = [trace for column in columns for trace in _traces(column, metric, samplers,
-                                                               len(columns) == 1)]  # fmt: skip
     timed = metric == "seconds_per_image"
+    traces = [trace for k, column in enumerate(columns)
+              for trace in _traces(column, metric, samplers, len(columns) == 1,
+                                   under=k == 0 and len(columns) > 1 and not timed)]  # fmt: skip
     shown = any(trace.low is not None for trace in traces)
     return Plot(
         f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else ""),
@@ -156,9 +157,12 @@ def _figure(
 
 
 def _traces(
-    column: Column, metric: str, samplers: Sequence[str], alone: bool
+    column: Column, metric: str, samplers: Sequence[str], alone: bool, under: bool
 ) -> Iterator[Trace]:  # fmt: skip
-    """A line a sampler: dash and marker say which, and where one panel stands alone the colour."""
+    """A line a sampler: dash and marker say which, and where one panel stands alone the colour.
+
+    Panels that draw alike lie upon each other: the first is wide and pale, `under` the others.
+    """
     for i, sampler in enumerate(samplers):
         own = [c for c in column.cells if _sampler(c) == sampler and c.get(metric) is not None]
         if not own:
@@ -173,4 +177,5 @@ def _traces(
             high=[c[f"{metric}_high"] for c in own] if known else None,
             dash=DASHES[i % len(DASHES)],
             marker=MARKERS[(i + i // len(MARKERS)) % len(MARKERS)],
+            under=under,
         )  # fmt: skip

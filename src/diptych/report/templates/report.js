@@ -45,7 +45,10 @@
         ...base, type: "scatter", mode: trace.kind === "points" || few ? "lines+markers" : "lines",
         line: { color: own, width: 1.8, dash: trace.dash }, marker: { color: own, size: 7, symbol: trace.marker },
       };
-      if (trace.under) Object.assign(line, { line: { color: pale(own), width: 5.5 }, marker: { color: pale(own), size: 10 } });
+      if (trace.under) {
+        Object.assign(line.line, { color: pale(own), width: 5.5 });
+        Object.assign(line.marker, { color: pale(own), size: 10 });
+      }
       if (trace.low && trace.kind === "points") {
         line.error_y = {
           type: "data", symmetric: false, color: own, thickness: 1.4, width: 5,
@@ -57,11 +60,12 @@
     return found;
   }
 
-  // 1, 2, 5, 10 ... or, over many decades, powers of ten alone; the few values themselves.
+  // 1, 2, 5, 10 ... or, over many decades, powers of ten alone; the values themselves if few and apart.
   function ticks(values) {
     const known = [...new Set(values.filter((v) => typeof v === "number" && v > 0))].sort((a, b) => a - b);
-    if (known.length <= 8) return known;
     const [low, high] = [known[0], known[known.length - 1]];
+    const apart = Math.max(1.02, (high / low) ** (1 / 14));
+    if (known.length <= 8 && known.every((v, i) => i === 0 || v / known[i - 1] > apart)) return known;
     const found = [];
     for (let k = Math.floor(Math.log10(low)); k <= Math.ceil(Math.log10(high)); k++) {
       for (const m of high / low > 2000 ? [1] : [1, 2, 5]) found.push(Number(`${m}e${k}`));
