@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,10 +36,12 @@ def test_a_planted_difference_is_found_where_it_is(tmp_path: Path) -> None:
     above = {row["limit"]: (row["steps"], row["first"]) for row in loss["above"]}
     assert above[1e-6] == (3, 3) and above[1e-4] == (1, 137) and above[1e-3] == (0, None)
     assert words(result, "difference") == (
-        "Over 400 common steps the two losses differ by at most 5.0e-4 relative (step 137); "
-        "median 0."
+        "Over 400 common steps the losses of torch and jittor differ by at most 5.0e-4 relative "
+        "(step 137); median 0."
     )
-    assert words(result, "difference.equal") == "397 of 400 losses are equal to the last bit."
+    assert words(result, "difference.equal") == (
+        "397 of 400 losses of torch and jittor are equal to the last bit."
+    )
     every = result["numbers"]["difference"]["every_200"]
     assert [row["step"] for row in every] == [200, 400]
     assert every[0]["a"] == base[199]["loss"]
@@ -48,7 +51,7 @@ def test_a_planted_difference_is_found_where_it_is(tmp_path: Path) -> None:
 def test_equal_losses_are_called_equal_and_one_bit_is_not(tmp_path: Path) -> None:
     result = compare_runs(*pair(tmp_path), tmp_path / "out")
     assert words(result, "difference") == (
-        "At all 60 common steps the two losses are equal to the last bit."
+        "At all 60 common steps the losses of torch and jittor are equal to the last bit."
     )
     loss = float(np.nextafter(np.float32(make_rows(60)[40]["loss"]), np.float32(2)))
     changed = make_rows(60, change=edited("loss", {41: loss}))
@@ -74,8 +77,39 @@ def test_a_time_ratio_is_claimed_only_outside_its_interval(tmp_path: Path) -> No
         r"jittor was slower in these two runs\.",
         words(slower, "time.ratio"),
     )
-    assert "not interleaved" in words(slower, "time.caveat")
+    assert "is not recorded; the load of the machine may" in words(slower, "time.caveat")
     assert "jittor" not in words(compare_runs(slow, a, tmp_path / "3"), "time.ratio").split(":")[1]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_whether_runs_trained_at_the_same_time_is_read_from_their_records(tmp_path: Path) -> None:
+    """By the ends of their steps, or in older records by the steps' own times."""
+
+    def started(*starts: tuple[int, float]) -> dict[str, Any]:
+        return {"starts": [{"step": step, "time": time} for step, time in starts]}
+
+    def ended(row: Row) -> Row:
+        return row | {"ended": 1000.0 + 2.0 * row["step"]}
+
+    rows = make_rows(60, change=ended)  # 1000 to 1120
+    a = make_run(tmp_path / "a", "torch", rows, environment=started((0, 1000.0)))
+    apart = make_run(tmp_path / "b", "jittor", make_rows(60), environment=started((0, 1120.0)))
+    result = compare_runs(a, apart, tmp_path / "1")
+    assert result["numbers"]["step_time"]["together"] == {"seconds": 0.0, "share": 0.0}
+    assert words(result, "time.caveat").startswith("torch and jittor did not train at the same")
+    # 30 steps of 0.7 s and more from 990 s on, which end in time; 30 more from 1100 s on.
+    starts = started((0, 990.0), (30, 1100.0), (60, 1101.0))
+    part = make_run(tmp_path / "c", "jittor", make_rows(60), environment=starts)
+    both = compare_runs(a, part, tmp_path / "2")["numbers"]["step_time"]["together"]
+    spent = [0.001 + row["compute_s"] for row in make_rows(60)]
+    assert both["seconds"] == pytest.approx(sum(spent[:30]) - 10 + 20, abs=1e-6)
+    assert both["share"] == pytest.approx(both["seconds"] / sum(spent))
+    result = compare_runs(part, a, tmp_path / "3")
+    assert re.fullmatch(
+        r"jittor and torch trained at the same time for 31\.\d s, 7\d\.\d % of the shorter of the "
+        r"two trainings, and each may have slowed the other\.",
+        words(result, "time.caveat"),
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -165,3 +199,30 @@ def test_runs_of_different_length_are_compared_over_the_common_steps(tmp_path: P
     assert "ends with step 120" in words(result, "torn.jittor")
     assert "hold no multiple of 200" in words(result, "difference.every_200")
     assert "loss-every-200.png" not in result["figures"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_longer_training_does_not_make_a_loss_lower(tmp_path: Path) -> None:
+    """Losses that fall, seeds that differ: of the end the steps are compared that both reached."""
+
+    def falling(row: Row) -> Row:
+        return row | {"loss": row["loss"] / row["step"] ** 0.3}
+
+    a = make_run(tmp_path / "a", "torch", make_rows(2000, change=falling))
+    b = make_run(tmp_path / "b", "torch", make_rows(400, change=falling), seed=1)
+    result = compare_runs(a, b, tmp_path / "out", matched=False)
+    end = result["numbers"]["loss"]["end"]
+    assert (end["first_step"], end["last_step"], end["whole"]) == (361, 400, False)
+    assert end["a"]["mean"] == end["b"]["mean"] and end["a"]["steps"] == 40
+    assert "The mean loss of steps 361 to 400 of b is 1.00 times" in words(result, "loss.ratio")
+    assert "no difference is shown" in words(result, "loss.ratio")
+    assert words(result, "loss.end").startswith("Over steps 361 to 400, the last tenth of those")
+    c = make_run(tmp_path / "c", "torch", make_rows(2000, change=falling), seed=1)
+    whole = compare_runs(a, c, tmp_path / "whole", matched=False)
+    assert whole["numbers"]["loss"]["end"]["first_step"] == 1801
+    assert words(whole, "loss.ratio").startswith("The mean loss of the last tenth of c is 1.00")
+    late = [row | {"step": row["step"] + 2000} for row in make_rows(60)]
+    d = make_run(tmp_path / "d", "torch", late, seed=1)
+    apart = compare_runs(a, d, tmp_path / "apart", matched=False)
+    assert apart["numbers"]["loss"]["end"] is None
+    assert not any(s["key"] in ("loss.end", "loss.ratio") for s in apart["sentences"])

@@ -120,7 +120,9 @@ def test_differing_pixels_are_counted(tmp_path: Path) -> None:
     assert "313 differ (0.62 %), by at most 4 of 255" in words(result, "samples")
     same = make_samples(tmp_path / "sc", "jittor")
     result = compare_runs(*runs, tmp_path / "out2", samples=(a, same))
-    assert words(result, "samples") == "All 50,176 uint8 values of the 64 images are equal."
+    assert words(result, "samples") == (
+        "All 50,176 uint8 values of the 64 images of torch and jittor are equal."
+    )
 
 
 @pytest.mark.usefixtures("undrawn")

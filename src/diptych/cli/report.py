@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.errors import UserError
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The folder of the report.")
+@click.option("--out", type=FOLDER, help="The folder of the report; of a study: STUDY/report.")
 @click.option(
     "--search", multiple=True, type=FOLDER, help="Where else samples, scores, sweeps may lie."
 )
@@ -21,7 +22,7 @@ from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
 @JSON
 def report(
     runs: tuple[Path, ...],
-    out: Path,
+    out: Path | None,
     search: tuple[Path, ...],
     markdown: bool,
     language: str,
@@ -31,15 +32,23 @@ def report(
     """One page about any runs: settings, losses, times, scores, pictures; English and Chinese.
 
     Samples, scores, sweeps, ladders and profiles are found in the run folders and beside them.
-    A run that crashed, still runs or has gaps is reported as what it is.
+    A run that crashed, still runs or has gaps is reported as what it is. A folder of `diptych
+    reproduce` stands for its runs.
 
     \b
     Examples:
       diptych report runs/torch runs/jittor --out report
       diptych report runs/jittor --out report --markdown --language zh
+      diptych report studies/mnist
     """
+    from diptych.report.plan import is_study
     from diptych.report.report import report_runs
 
+    if out is None:
+        if len(runs) > 1 or not is_study(runs[0]):
+            raise UserError("which folder is the report to go to? Give --out OUT")
+        out = runs[0] / "report"  # as the study makes it: its own page is made anew
+        markdown, overwrite = True, overwrite or out.exists()
     content = report_runs(
         runs, out, search=search, markdown_too=markdown, language=language, overwrite=overwrite
     )

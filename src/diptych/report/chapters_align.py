@@ -1,24 +1,26 @@
-"""The chapters on agreement: what the runs share, how far their losses are apart, the ladder."""
+"""The chapter on agreement: what the runs share, how far their losses are apart, the ladder."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diptych.report import plots, sentences
-from diptych.report.blocks import NONE, Block, Table, grid_of
+from diptych.report.blocks import NONE, Block, Table
 from diptych.report.catalogue import Text, known, phrase, same
-from diptych.report.chapters_setup import planned, yes_no
+from diptych.report.chapters_setup import yes_no
 from diptych.report.figures import ROUNDING
 from diptych.report.gather import Record
 from diptych.report.pairing import Compared
-from diptych.report.records import Run
-from diptych.report.statistics import STRIDE, loss_summary
+from diptych.report.statistics import STRIDE, relative_difference
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, cite, say, significant, words
 
-# More than float32 gives a loss that is summed in another order (see the tolerances of `align`).
-ROUNDING_OF_A_LOSS = 1e-5
+# Losses of the first step that are this close come of the same numbers: a few roundings; a float32
+# sum of all values in another order. Other weights, images or noise differ by far more.
+ROUNDINGS, SUMMED_APART = 50 * ROUNDING, 1e-4
+CHAOTIC = 1e-3  # the median difference of the last tenth, where training began alike
 
 
 def alignment(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
@@ -77,22 +79,36 @@ def _difference(study: Study, pair: Compared) -> Iterator[Sentence]:
     if not numbers:
         return
     sources = study.metrics("step, loss, grad_norm", pair.pairing.a, pair.pairing.b)
-    if numbers["loss"] and numbers["first_step"] == 1:
-        yield from cite([_first(study, pair)], *sources)
+    gaps = _first_gaps(study, pair) if numbers["first_step"] == 1 else None
+    if gaps:
+        yield from cite([_first(pair, *gaps)], *sources)
     yield from cite(sentences.difference(numbers, pair.a, pair.b), *sources)
-    loss = numbers["loss"] or {"median_relative_last_tenth": 0.0}
-    if loss["median_relative_last_tenth"] > 100 * ROUNDING_OF_A_LOSS:
-        yield from cite([say("align.chaos", "alignment", "align.chaos")], *sources)
+    last = numbers["loss"]["median_relative_last_tenth"] if numbers["loss"] else 0.0
+    if gaps and gaps[0] <= SUMMED_APART and last > CHAOTIC:
+        said = say("align.chaos", "alignment", "align.chaos", a=pair.a, b=pair.b)
+        yield from cite([said], *sources)
 
 
-def _first(study: Study, pair: Compared) -> Sentence:
-    a, b = (study.runs[i].loss[0] for i in (pair.pairing.a, pair.pairing.b))
-    relative = abs(a - b) / max(abs(a), abs(b)) if max(abs(a), abs(b)) else 0.0
-    alike = relative <= ROUNDING_OF_A_LOSS
-    numbers: dict[str, Any] = {"step": 1, "relative": float(relative)}
-    numbers |= {"rounding": ROUNDING} if alike else {}
-    return say("align.first", "alignment", "align.first" if alike else "align.first_apart",
-               **numbers)  # fmt: skip
+def _first_gaps(study: Study, pair: Compared) -> tuple[float, float] | None:
+    """The relative differences of loss and gradient norm at step 1; None: no finite loss."""
+    a, b = (study.runs[i] for i in (pair.pairing.a, pair.pairing.b))
+    loss = float(relative_difference(a.loss[:1], b.loss[:1])[0])
+    gradient = float(relative_difference(a.grad_norm[:1], b.grad_norm[:1])[0])
+    return (loss, gradient) if math.isfinite(loss) else None
+
+
+def _first(pair: Compared, loss: float, gradient: float) -> Sentence:
+    """Whether both began with the same numbers: before an update, rounding alone may differ."""
+    numbers: dict[str, Any] = {"a": pair.a, "b": pair.b, "step": 1, "relative": loss}
+    if loss <= ROUNDINGS:
+        template, numbers["rounding"] = "align.first", ROUNDING
+    elif loss <= SUMMED_APART:
+        template, numbers["gradients"] = "align.first_sum", phrase("term.nothing")
+        if math.isfinite(gradient):
+            numbers["gradients"] = words("align.gradients", relative=gradient)
+    else:
+        template = "align.first_apart"
+    return say("align.first", "alignment", template, **numbers)
 
 
 def _tables(study: Study, pair: Compared) -> Iterator[Table]:
@@ -166,70 +182,3 @@ def _free(study: Study, record: Record) -> Sentence:
                low=test["low"], high=test["high"], margin=content["margin"],
                verdict=verdict)  # fmt: skip
     return cite([said], study.of_record(record, "overall, seeds, steps, margin"))[0]
-
-
-def losses(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
-    """The curves of all runs, how far they came, and how low they end."""
-    yield plots.loss(study)
-    every = plots.every_200(study)
-    if every:
-        yield every
-    for i, run in enumerate(study.runs):
-        yield from cite(_state(study.labels[i], run), *study.metrics("step", i),
-                        study.source(i, "config.yaml", "train.epochs, train.steps"),
-                        study.source(i, "environment.json", "starts, dataset_images"))  # fmt: skip
-        yield from cite(sentences.not_finite(study.labels[i], loss_summary(run)),
-                        *study.metrics("loss", i))  # fmt: skip
-    for pair in pairs:
-        matched = pair.pairing.matched
-        said = sentences.loss(pair.numbers["loss"], matched, pair.a, pair.b)
-        kept = [s for s in said if not s.key.startswith("loss.not_finite")]
-        yield from cite(kept, *study.metrics("loss", pair.pairing.a, pair.pairing.b))
-    yield _summary(study)
-    if not pairs:
-        yield from _own_every(study)
-
-
-def _state(label: str, run: Run) -> Iterator[Sentence]:
-    """Whether the run is whole: its end, its gaps, its resumes."""
-    last, end = int(run.step[-1]), planned(run)
-    if run.torn:
-        yield say(f"torn.{label}", "losses", "torn", run=label, last=last)
-    if end is not None:
-        if last < end:
-            yield say(f"run.end.{label}", "losses", "run.unfinished", run=label, last=last,
-                      planned=end)  # fmt: skip
-        else:
-            yield say(f"run.end.{label}", "losses", "run.finished", run=label, planned=end)
-    if run.gaps:
-        missing = sum(high - low + 1 for low, high in run.gaps)
-        yield say(f"run.gaps.{label}", "losses", "run.gaps", run=label, n=missing,
-                  gaps=len(run.gaps), first=run.gaps[0][0], last=run.gaps[0][1])  # fmt: skip
-    if run.repeated:
-        yield say(f"run.repeated.{label}", "losses", "run.repeated", run=label, n=run.repeated)
-    if len(run.starts) > 1:
-        steps = [f"{step:,}" for step in run.starts[1:]]
-        yield say(f"run.resumed.{label}", "losses", "run.resumed", run=label, n=len(steps),
-                  steps=steps)  # fmt: skip
-
-
-def _summary(study: Study) -> Table:
-    keys = (("first", "first"), ("last", "last"), ("p5", "p5"), ("median", "median"),
-            ("p95", "p95"), ("tail", "last_tenth_mean"))  # fmt: skip
-    numbers = [loss_summary(run) for run in study.runs]
-    rows = [
-        (phrase(f"row.{row}"),
-         [None if each[key] is None else significant(each[key], 4) for each in numbers])
-        for row, key in keys
-    ]  # fmt: skip
-    return grid_of(phrase("caption.losses"), study.labels, rows, study.metrics("loss"))
-
-
-def _own_every(study: Study) -> Iterator[Table]:
-    for i, run in enumerate(study.runs):
-        at = [k for k in range(run.step.size) if run.step[k] % STRIDE == 0]
-        if at:
-            rows = [[same(f"{run.step[k]:,}"), same(f"{run.loss[k]:.8g}")] for k in at]
-            caption = words("caption.every_one", a=study.labels[i], stride=STRIDE)
-            head = [phrase("column.step"), same("loss")]
-            yield Table(caption, head, rows, study.metrics("step, loss", i), long=True)

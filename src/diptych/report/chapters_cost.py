@@ -64,8 +64,13 @@ def _times(
 def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Block]:
     for i, numbers in enumerate(times):
         label = study.labels[i]
-        yield from cite(sentences_cost.slow_steps(label, numbers), *study.metrics(TIMED, i))
         known = attribution(study.folders[i])
+        told = bool(known and known["evidence"] and known["by_cause"])
+        said_of = sentences_cost.slow_steps(label, numbers, attributed=told)
+        yield from cite(said_of, *study.metrics(TIMED, i))
+        if known and not known["evidence"]:
+            bare = say(f"cost.bare.{label}", "performance", "cost.bare", run=label)
+            yield from cite([bare], *study.metrics(TIMED, i))
         if not known or not known.get("by_cause"):
             continue
         evidence = [study.source(i, "metrics.jsonl", "ended, queue_s, data_s, compute_s")]

@@ -50,10 +50,10 @@ def pictures(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
         n = len(study.found.of("samples")) - len(records)
         yield say("pictures.more", "pictures", "pictures.more", n=n)
     yield from _whose(study, opened)
-    alike = list(_alike(opened))
+    alike, names = list(_alike(opened)), _names(study, opened)
     for (a, first), (b, second) in alike:
         numbers = compare_samples(first, second, matched=False)
-        said = sentences.samples(numbers, study.label_of(a), study.label_of(b))
+        said = sentences.samples(numbers, names[first.folder], names[second.folder])
         files = [study.of_record(record, "seconds_per_image, sampler card") for record in (a, b)]
         files += [study.cite(record.path.parent / "00000.png", "and further images")
                   for record in (a, b)]  # fmt: skip
@@ -64,15 +64,25 @@ def pictures(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
     yield from _training_grids(study)
 
 
+def _names(study: Study, opened: Opened) -> dict[Path, str]:
+    """What each set is called: by its run, and by its folder where the run has several."""
+    runs = [study.label_of(record) for record, _ in opened]
+    return {
+        samples.folder: run if runs.count(run) == 1 else f"{run} ({samples.folder.name})"
+        for run, (_, samples) in zip(runs, opened, strict=True)
+    }
+
+
 def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
     for record, samples in opened:
         sha = str(samples.card.get("weights_sha256"))
         if record.run is not None and record.by != "weights":
             if sha in weights_of(study.folders[record.run]):
                 continue
-            said = say(f"pictures.weights.{samples.folder.name}", "pictures", "pictures.weights",
-                       samples=samples.folder.name, sha=sha,
-                       run=study.labels[record.run])  # fmt: skip
+            within = "_within" if record.by == "place" else ""
+            said = say(f"pictures.weights.{samples.folder.name}", "pictures",
+                       f"pictures.weights{within}", samples="/".join(samples.folder.parts[-2:]),
+                       sha=sha, run=study.labels[record.run])  # fmt: skip
             yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
 
 
@@ -96,6 +106,7 @@ def _grids(
 ) -> Iterator[Gallery]:
     found: list[Picture] = []
     sources: list[Source] = []
+    names = _names(study, opened)
     for record, samples in opened:
         label = study.label_of(record)
         n = min(SIDE * SIDE, len(samples.images))
@@ -106,10 +117,10 @@ def _grids(
                     study.colour_of(record))
         )  # fmt: skip
         sources.append(study.of_record(record, "weights, sampler card"))
-    for (a, first), (b, second) in alike:
+    for (_, first), (_, second) in alike:
         count = min(len(first.images), len(second.images))
         gap = grid(difference_picture(first.images[:count], second.images[:count]))
-        found.append(_gap(study.label_of(a), study.label_of(b), gap, f"grid-gap-{len(found)}"))
+        found.append(_gap(names[first.folder], names[second.folder], gap, f"grid-gap-{len(found)}"))
     if found:
         yield Gallery(phrase("caption.grids"), found, tuple(sources))
 
@@ -131,6 +142,7 @@ def _progress(
     found: list[Picture] = []
     sources: list[Source] = []
     read: dict[Path, Pixels] = {}
+    names = _names(study, opened)
     for record, samples in opened:
         path = samples.folder / "progress.png"
         pixels = _pixels(path)
@@ -141,12 +153,12 @@ def _progress(
             name = f"progress-{_plain(label)}-{len(found)}"
             found.append(Picture(name, title, alt, path.read_bytes(), study.colour_of(record)))
             sources.append(study.cite(path, "all"))
-    for (a, first), (b, second) in alike:
+    for (_, first), (_, second) in alike:
         one, other = read.get(first.folder), read.get(second.folder)
         if one is not None and other is not None and one.shape == other.shape:
             gap = difference_picture(one, other)
             name = f"progress-gap-{len(found)}"
-            found.append(_gap(study.label_of(a), study.label_of(b), gap, name))
+            found.append(_gap(names[first.folder], names[second.folder], gap, name))
     if found:
         yield Gallery(phrase("caption.progress"), found, tuple(sources))
 

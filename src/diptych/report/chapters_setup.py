@@ -13,7 +13,7 @@ from diptych.report.gather import Record, weights_named, weights_of
 from diptych.report.matching import INCIDENTAL, flat
 from diptych.report.records import Run
 from diptych.report.subjects import Study
-from diptych.report.wording import words
+from diptych.report.wording import say, words
 
 SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform", "cpu", "cores",
          "threads", "device", "device_name")  # fmt: skip
@@ -96,12 +96,14 @@ def data_command(run: Run) -> str:
 
 def training(study: Study) -> Iterator[Block]:
     """The commands that trained the runs, how far they came, and every setting."""
+    where = "study" if study.plan else "report"
+    yield say("commands", "training", f"commands.{where}")
     for i, run in enumerate(study.runs):
         recorded = recorded_command(run.environment.get("command"), "train")
         if recorded:
             caption = words("caption.train_recorded", run=study.labels[i])
             yield Code(caption, recorded, (study.source(i, "environment.json", "command"),))
-        words_of = ["diptych", "train", str(study.folders[i] / "config.yaml"),
+        words_of = ["diptych", "train", study.typed(study.folders[i] / "config.yaml"),
                     "--backend", run.backend, "--out", f"NEW-{run.name}"]  # fmt: skip
         caption = words("caption.train_derived", run=study.labels[i])
         sources = (study.source(i, "config.yaml", "all"),
@@ -184,8 +186,8 @@ def _model(study: Study, record: Record) -> tuple[str, bool]:
     held = weights_of(folder)
     for sha in sorted(weights_named(record)):
         if sha in held:
-            return str(folder / held[sha].relative_to(folder)), True
-    return str(folder), False
+            return study.typed(held[sha]), True
+    return study.typed(folder), False
 
 
 def sample_command(model: str, record: Record) -> str:

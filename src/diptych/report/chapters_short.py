@@ -17,18 +17,21 @@ from diptych.report.sentences_method import method_of_times
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, say, seconds, significant, words
 
-# Which sentences stand at the top too, by the beginning of their keys, in this order.
+# Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (
-    "unmatched", "matched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
+    "study.quick", "study.left", "study.waiting",
+    "matched", "unmatched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
-    "cost.outliers.", "memory.peak.", "pictures.weights",
-    "samples", "score.",
+    "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "score.",
 )  # fmt: skip
 DETAILS = (
     "difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
     "samples.time", "score.seeds",
 )  # fmt: skip
-MOST = 16
+# Of each kind so many, and so many in all: every kind has its first before any has its second.
+MOST_OF_A_KIND = 2
+MOST = 20
+MOST_PAIRS, MOST_ALONE = 2, 3  # that have tiles: pairs, or else runs
 MOST_NAMED = 8
 MOST_HASHED = 50_000_000
 
@@ -44,39 +47,59 @@ class Tile:
 
 
 def short(sections: Sequence[Section], pairs: Sequence[Compared]) -> Iterator[Sentence]:
-    """The sentences that say what was found, as they stand in their chapters."""
-    said = [s for section in sections for s in section.sentences()]
-    found: list[Sentence] = []
-    for start in VERDICTS:
-        found += [s for s in said if s.key.startswith(start) and s.key not in DETAILS
-                  and s not in found]  # fmt: skip
+    """The sentences that say what was found, as they stand in their chapters; how many are left."""
+    said = [s for section in sections for s in section.sentences() if _found(s)]
     if not pairs:
         yield say("short.none", "short", "short.none")
-    ends = [s for s in found if not (s.key.startswith("run.end.") and "planned" in s.numbers
-                                     and "last" not in s.numbers)]  # fmt: skip
-    yield from ends[:MOST]
+    kinds: list[list[Sentence]] = []
+    for start in VERDICTS:
+        before = [s for kind in kinds for s in kind]
+        kinds.append([s for s in said if s.key.startswith(start) and s not in before])
+    room = MOST
+    shown = [0] * len(kinds)
+    for n in range(MOST_OF_A_KIND):
+        for i, kind in enumerate(kinds):
+            if room and len(kind) > n:
+                shown[i], room = n + 1, room - 1
+    for kind, count in zip(kinds, shown, strict=True):
+        yield from kind[:count]
+    more = sum(map(len, kinds)) - sum(shown)
+    if more:
+        yield say("short.more", "short", "short.more", n=more)
+
+
+def _found(s: Sentence) -> bool:
+    """Whether a sentence is a finding; that a run reached its end is none."""
+    whole = s.key.startswith("run.end.") and "last" not in s.numbers
+    return s.key not in DETAILS and not whole
 
 
 def tiles(study: Study, pairs: Sequence[Compared]) -> Iterator[Tile]:
-    """The few numbers at the top."""
-    for pair in pairs[:2]:
+    """The few numbers at the top: of matching pairs, of two panels where there are such."""
+    matched = [pair for pair in pairs if pair.pairing.matched]
+    shown = ([pair for pair in matched if pair.across] or matched)[:MOST_PAIRS]
+    for pair in shown:
         yield from _pair_tiles(study, pair)
-    for i, run in enumerate(study.runs[:3]):
-        numbers = statistics.step_time(run)
-        label = study.labels[i]
-        if not pairs and numbers:
-            know = words("tile.timed", n=numbers["synced_steps"])
-            yield Tile(words("tile.median", run=label), same(seconds(numbers["median"])), know,
-                       study.metrics("data_s, compute_s, synced", i))  # fmt: skip
-        held = statistics.memory(run)
-        if held:
-            yield Tile(words("tile.memory", run=label), same(f"{held['peak']:,.0f}"), same("MB"),
-                       study.metrics("memory_mb", i))  # fmt: skip
-        if not pairs:
-            end = planned(run)
-            know = words("tile.of", planned=end) if end else EMPTY
-            yield Tile(words("tile.steps", run=label), same(f"{run.step[-1]:,}"), know,
-                       study.metrics("step", i))  # fmt: skip
+    of_pairs = dict.fromkeys(i for pair in shown for i in (pair.pairing.a, pair.pairing.b))
+    for i in list(of_pairs) or range(min(MOST_ALONE, len(study.runs))):
+        yield from _run_tiles(study, i, alone=not shown)
+
+
+def _run_tiles(study: Study, i: int, alone: bool) -> Iterator[Tile]:
+    run, label = study.runs[i], study.labels[i]
+    numbers, held = statistics.step_time(run), statistics.memory(run)
+    if alone and numbers:
+        know = words("tile.timed", n=numbers["synced_steps"])
+        yield Tile(words("tile.median", run=label), same(seconds(numbers["median"])), know,
+                   study.metrics("data_s, compute_s, synced", i))  # fmt: skip
+    if held:
+        yield Tile(words("tile.memory", run=label), same(f"{held['peak']:,.0f}"), same("MB"),
+                   study.metrics("memory_mb", i))  # fmt: skip
+    if alone:
+        end = planned(run)
+        know = words("tile.of", planned=end) if end else EMPTY
+        yield Tile(words("tile.steps", run=label), same(f"{run.step[-1]:,}"), know,
+                   study.metrics("step", i))  # fmt: skip
 
 
 def _pair_tiles(study: Study, pair: Compared) -> Iterator[Tile]:

@@ -15,9 +15,10 @@ from typing import Any
 from diptych.config import flatten
 from diptych.errors import UserError
 from diptych.files import write_json, write_text
-from diptych.report import drawing, figures, figures_time, page, statistics
+from diptych.report import clock, drawing, figures, figures_time, page, statistics
 from diptych.report.catalogue import Text
 from diptych.report.folder import check_free, new_folder
+from diptych.report.loss_end import loss_end
 from diptych.report.matching import (
     differences,
     environment_differences,
@@ -119,12 +120,13 @@ def _numbers(a: Run, b: Run, matched: bool) -> Content:
         "loss": {
             "a": statistics.loss_summary(a),
             "b": statistics.loss_summary(b),
-            "last_tenth_ratio": None if matched else statistics.loss_ratio(a, b),
+            "end": loss_end(a, b, with_ratio=not matched),
         },
         "step_time": {
             "a": statistics.step_time(a),
             "b": statistics.step_time(b),
             "ratio": statistics.step_time_ratio(a, b),
+            "together": clock.together(a, b),
         },
         "epoch_time": {"a": statistics.epoch_time(a), "b": statistics.epoch_time(b)},
         "memory": {"a": statistics.memory(a), "b": statistics.memory(b)},

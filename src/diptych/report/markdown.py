@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from diptych.files import write_text
 from diptych.report.blocks import Block, Code, Gallery, Picture, Plot, Section
@@ -45,7 +46,7 @@ def _lines(
             yield from _block(block, order, language)
     yield ""
     for path, n in order.items():
-        yield f"[^{n}]: `{path}`"
+        yield f"[^{n}]: [{_plain(path)}]({quote(path)})"
 
 
 def _block(block: Block, order: Mapping[str, int], language: str) -> Iterator[str]:

@@ -21,6 +21,12 @@ class Compared:
     content: Mapping[str, Any]
 
     @property
+    def across(self) -> bool:
+        """Whether the two are of different panels."""
+        runs = self.content["runs"]
+        return bool(runs["a"]["backend"] != runs["b"]["backend"])
+
+    @property
     def numbers(self) -> Mapping[str, Any]:
         """Differences, losses, times, memory."""
         found: Mapping[str, Any] = self.content["numbers"]

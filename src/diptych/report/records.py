@@ -49,6 +49,7 @@ class Run:
         synced: whether the device was synchronised at both ends of the step.
         memory_mb: megabytes as the run measured them; NaN where it could not.
         torn: whether an unfinished last line was left out.
+        ended: when each step ended, seconds since 1970; NaN where an older run did not record it.
         gaps: (first, last) missing step of each gap; of a leniently read run only.
         repeated: rows left out because a later one has the same step; leniently read only.
     """
@@ -66,6 +67,7 @@ class Run:
     synced: Bools
     memory_mb: Floats
     torn: bool
+    ended: Floats
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
 
@@ -143,6 +145,7 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
         epoch=epochs,
         synced=np.array([row["synced"] for row in rows], dtype=np.bool_),
         torn=torn,
+        ended=np.array([row["ended"] for row in rows], dtype=np.float64),
         gaps=tuple(
             (int(steps[i]) + 1, int(steps[i + 1]) - 1) for i in np.flatnonzero(np.diff(steps) != 1)
         ),
@@ -192,6 +195,8 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     clean = {key: row[key] for key in ("step", "epoch", "synced")}
     for key, optional in OPTIONAL.items():
         clean[key] = _number(row.get(key), optional, f"{where}: '{key}'", key == "loss")
+    ended = row.get("ended")
+    clean["ended"] = float(ended) if isinstance(ended, (int, float)) else math.nan
     return clean
 
 

@@ -6,8 +6,9 @@ and every number is made from records, in English and in Chinese, and names them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from diptych.files import write_json, write_text
 from diptych.report import (
     chapters_align,
     chapters_cost,
+    chapters_losses,
     chapters_pictures,
     chapters_scores,
     chapters_setup,
     chapters_short,
+    chapters_study,
     chapters_sweep,
     markdown,
     report_page,
@@ -31,7 +34,7 @@ from diptych.report.compare import plain
 from diptych.report.folder import check_free, new_folder
 from diptych.report.pairing import compared
 from diptych.report.subjects import Study, open_study
-from diptych.report.wording import Sentence, Source, words
+from diptych.report.wording import Sentence, Source
 
 SCHEMA_VERSION = 1
 
@@ -48,7 +51,7 @@ def report_runs(
     """Write a report of run folders into `out`, which appears whole or not at all.
 
     Args:
-        runs: run folders, one or more.
+        runs: run folders, one or more; a study's folder stands for its runs.
         search: more folders in which samples, scores, sweeps, ladders and profiles may lie;
             the run folders and what lies beside them are looked through anyway.
         markdown_too: also report.md, report.zh.md and their pictures.
@@ -69,8 +72,7 @@ def report_runs(
     order = chapters_short.number_sources(study, sections)
     found = list(chapters_short.records(study, sections, order))
     sections.append(Section("records", found))
-    title = words("title.many" if len(runs) > 1 else "title.one", runs=study.labels,
-                  **({"n": len(runs)} if len(runs) > 1 else {}))  # fmt: skip
+    title = chapters_study.title(study)
     page = report_page.render(title, sections, tiles, order, study.colours, language)
     content = _content(study, title, sections)
     with new_folder(out) as build:
@@ -84,18 +86,21 @@ def report_runs(
 def chapters(study: Study) -> tuple[list[Section], list[chapters_short.Tile]]:
     """All chapters but the records, those without content left out; and the tiles at the top."""
     pairs = compared(study)
-    made = {
+    made: dict[str, Iterable[Block]] = {
+        "study": chapters_study.overview(study),
         "environment": chapters_setup.environment(study),
         "data": chapters_setup.data(study),
         "training": chapters_setup.training(study),
         "testing": chapters_setup.testing(study),
         "alignment": chapters_align.alignment(study, pairs),
-        "losses": chapters_align.losses(study, pairs),
+        "losses": chapters_losses.losses(study, pairs),
         "performance": chapters_cost.performance(study, pairs),
         "sampling": chapters_cost.sampling(study),
         "scores": chapters_scores.scores(study),
         "sweep": chapters_sweep.sweeps(study),
-        "pictures": chapters_pictures.pictures(study, pairs),
+        "pictures": chain(
+            chapters_pictures.pictures(study, pairs), chapters_study.difference(study)
+        ),
         "method": chapters_short.method(pairs),
     }
     sections = [
@@ -119,6 +124,8 @@ def _content(study: Study, title: Text, sections: Sequence[Section]) -> dict[str
         "schema_version": SCHEMA_VERSION,
         "kind": "diptych report",
         "title": _both(title),
+        "study": {"preset": study.plan.preset, "quick": study.plan.quick,
+                  "stages": {s.name: s.state for s in study.plan.stages}} if study.plan else None,
         "runs": [
             {"label": label, "name": run.name, "backend": run.backend,
              "steps": int(run.step.size), "last_step": int(run.step[-1]), "torn": run.torn,

@@ -14,7 +14,7 @@ from diptych.report.catalogue import phrase
 from diptych.report.sentences_cost import epochs, memory, step_times
 from diptych.report.sentences_method import method
 from diptych.report.statistics import STRIDE
-from diptych.report.wording import Sentence, joined, ratio_sentence, say
+from diptych.report.wording import Sentence, joined, ratio_sentence, say, words
 
 Numbers = Mapping[str, Any]
 
@@ -43,71 +43,55 @@ def what(result: Numbers, a: str, b: str) -> Iterator[Sentence]:
         yield say("matched", "what", "matched", a=a, b=b, seed=runs["a"]["seed"], data=data)
     elif result["mismatches"]:
         reasons = joined(result["mismatches"])
-        yield say("unmatched", "what", "unmatched.reasons", reasons=reasons)
+        yield say("unmatched", "what", "unmatched.reasons", a=a, b=b, reasons=reasons)
     else:
-        yield say("unmatched", "what", "unmatched.asked")
+        yield say("unmatched", "what", "unmatched.asked", a=a, b=b)
     for label, run in ((a, runs["a"]), (b, runs["b"])):
         if run["torn_last_line"]:
             yield say(f"torn.{label}", "what", "torn", run=label, last=run["last_step"])
     if result["machine_differences"]:
         keys = ", ".join(result["machine_differences"])
-        yield say("machines", "what", "machines", keys=keys)
+        yield say("machines", "what", "machines", a=a, b=b, keys=keys)
 
 
 def difference(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     """How far losses and gradient norms are apart, step by step."""
-    loss = numbers["loss"]
+    loss, runs = numbers["loss"], {"a": a, "b": b}
     if loss is None:
-        yield say("difference", "difference", "difference.none", n=numbers["steps"])
+        yield _apart("difference", "none", n=numbers["steps"], **runs)
         return
-    yield _largest("difference", "losses", loss)
+    yield _largest("difference", "losses", loss, a, b)
     if 0 < loss["equal"] < loss["compared"]:
-        yield say(
-            "difference.equal",
-            "difference",
-            "difference.equal",
-            equal=loss["equal"],
-            n=loss["compared"],
-        )
+        yield _apart("difference.equal", "equal", equal=loss["equal"], n=loss["compared"], **runs)
     if loss["tenth_steps"] > 1 and loss["max_relative"] > 0:
-        yield say(
+        yield _apart(
             "difference.growth",
-            "difference",
-            "difference.growth",
+            "growth",
             n=loss["tenth_steps"],
             first=loss["median_relative_first_tenth"],
             last=loss["median_relative_last_tenth"],
+            **runs,
         )
     if numbers["grad_norm"] is not None:
-        yield _largest("difference.grad_norm", "grad_norms", numbers["grad_norm"])
+        yield _largest("difference.grad_norm", "grad_norms", numbers["grad_norm"], a, b)
     if not numbers["every_200"]:
-        yield say(
-            "difference.every_200",
-            "difference",
-            "difference.every_200",
-            first=numbers["first_step"],
-            last=numbers["last_step"],
-            stride=STRIDE,
-        )
+        ends = {"first": numbers["first_step"], "last": numbers["last_step"]}
+        yield _apart("difference.every_200", "every_200", stride=STRIDE, **ends, **runs)
 
 
-def _largest(key: str, what: str, numbers: Numbers) -> Sentence:
-    named = phrase(f"term.{what}")
-    most, step = numbers["max_relative"], numbers["max_relative_step"]
+def _apart(key: str, template: str, **numbers: Any) -> Sentence:
+    return say(key, "difference", f"difference.{template}", **numbers)
+
+
+def _largest(key: str, what: str, numbers: Numbers, a: str, b: str) -> Sentence:
+    named = {"what": phrase(f"term.{what}"), "a": a, "b": b}
+    most = {"max": numbers["max_relative"], "step": numbers["max_relative_step"]}
     if numbers["compared"] == 1:
-        return say(key, "difference", "difference.one", what=named, max=most, step=step)
-    if most == 0:
-        return say(key, "difference", "difference.same", n=numbers["compared"], what=named)
-    return say(
-        key,
-        "difference",
-        "difference.largest",
-        n=numbers["compared"],
-        what=named,
-        max=most,
-        step=step,
-        median=numbers["median_relative"],
-    )
+        return _apart(key, "one", **named, **most)
+    if numbers["max_relative"] == 0:
+        return _apart(key, "same", n=numbers["compared"], **named)
+    median = numbers["median_relative"]
+    return _apart(key, "largest", n=numbers["compared"], median=median, **named, **most)
 
 
 def loss(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]:
@@ -128,7 +112,7 @@ def loss(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]:
         )
     for label, run in ((a, in_a), (b, in_b)):
         yield from not_finite(label, run)
-    yield from _loss_end(numbers, matched, a, b)
+    yield from _loss_end(numbers["end"], a, b)
 
 
 def not_finite(label: str, run: Numbers) -> Iterator[Sentence]:
@@ -145,34 +129,37 @@ def not_finite(label: str, run: Numbers) -> Iterator[Sentence]:
         )
 
 
-def _loss_end(numbers: Numbers, matched: bool, a: str, b: str) -> Iterator[Sentence]:
-    in_a, in_b = numbers["a"], numbers["b"]
-    if in_a["last_tenth_mean"] is not None and in_b["last_tenth_mean"] is not None:
-        yield say(
-            "loss.end",
-            "loss",
-            "loss.end",
-            a=a,
-            mean_a=in_a["last_tenth_mean"],
-            n_a=in_a["last_tenth_steps"],
-            b=b,
-            mean_b=in_b["last_tenth_mean"],
-            n_b=in_b["last_tenth_steps"],
-        )
-    if not matched and numbers["last_tenth_ratio"]:
-        what = ("last_loss", "higher", "lower")
-        yield ratio_sentence("loss.ratio", what, numbers["last_tenth_ratio"], a, b)
+def _loss_end(end: Numbers | None, a: str, b: str) -> Iterator[Sentence]:
+    """How low the losses end, over the same steps of both."""
+    if end is None:
+        return
+    steps = {"first": end["first_step"], "last": end["last_step"]}
+    yield say(
+        "loss.end",
+        "loss",
+        "loss.end" if end["whole"] else "loss.end_common",
+        a=a,
+        mean_a=end["a"]["mean"],
+        n_a=end["a"]["steps"],
+        b=b,
+        mean_b=end["b"]["mean"],
+        n_b=end["b"]["steps"],
+        **({} if end["whole"] else steps),
+    )
+    if end["ratio"]:
+        name = phrase("term.last_loss") if end["whole"] else words("term.loss_between", **steps)
+        yield ratio_sentence("loss.ratio", (name, "higher", "lower"), end["ratio"], a, b)
 
 
 def samples(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     """How far two sets of images are apart, and what an image cost."""
-    pixels = numbers["pixels"]
+    pixels, runs = numbers["pixels"], {"a": a, "b": b}
     if pixels is None:
         keys = ", ".join(numbers["card_differences"])
-        yield say("samples", "samples", "samples.unlike", keys=keys)
+        yield say("samples", "samples", "samples.unlike", keys=keys, **runs)
     elif pixels["values_differing"] == 0:
         values, n = pixels["values"], pixels["images"]
-        yield say("samples", "samples", "samples.equal", values=values, n=n)
+        yield say("samples", "samples", "samples.equal", values=values, n=n, **runs)
     else:
         yield say(
             "samples",
@@ -184,6 +171,7 @@ def samples(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
             share=pixels["values_differing"] / pixels["values"],
             levels=pixels["max_levels"],
             equal=pixels["images_equal"],
+            **runs,
         )
     if numbers["a"]["seconds_per_image"] and numbers["b"]["seconds_per_image"]:
         yield say(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diptych.report.catalogue import phrase
+from diptych.report.catalogue import Text, phrase
 from diptych.report.statistics import FIRST_STEPS, LEAST_FOR_SLOPE, OUTLIER
 from diptych.report.wording import Sentence, ratio_sentence, say, words
 
@@ -31,7 +31,7 @@ def ratio_of_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Ite
         what = ("step_time", "slower", "faster")
         yield ratio_sentence("time.ratio", what, numbers["ratio"], a, b)
         unlike = phrase("time.caveat_machines" if machines else "term.nothing")
-        yield say("time.caveat", "time", "time.caveat", machines=unlike)
+        yield _caveat(numbers["together"], unlike, a, b)
     if numbers["a"] and numbers["b"]:
         yield say(
             "time.data",
@@ -44,8 +44,23 @@ def ratio_of_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Ite
         )
 
 
-def slow_steps(label: str, numbers: Numbers | None) -> Iterator[Sentence]:
-    """The slow steps of one run, or that none was timed."""
+def _caveat(both: Numbers | None, machines: Text, a: str, b: str) -> Sentence:
+    """What the load of the machine may have done to a ratio of times."""
+    named: dict[str, Any] = {"a": a, "b": b, "machines": machines}
+    if both is None:
+        return say("time.caveat", "time", "time.caveat", **named)
+    if not both["seconds"]:
+        return say("time.caveat", "time", "time.caveat_apart", **named)
+    named |= {"together": both["seconds"], "share": both["share"]}
+    return say("time.caveat", "time", "time.caveat_together", **named)
+
+
+def slow_steps(label: str, numbers: Numbers | None, attributed: bool = False) -> Iterator[Sentence]:
+    """The slow steps of one run, or that none was timed.
+
+    Args:
+        attributed: recorded causes are told besides, so that none is supposed here.
+    """
     if numbers is None:
         yield say(f"time.none.{label}", "time", "time.none", run=label)
         return
@@ -66,7 +81,8 @@ def slow_steps(label: str, numbers: Numbers | None) -> Iterator[Sentence]:
         share=slow["share"],
         **common,
     )
-    yield from _first_steps(label, numbers)
+    if not attributed:
+        yield from _first_steps(label, numbers)
 
 
 def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:

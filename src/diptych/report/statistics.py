@@ -5,7 +5,7 @@
     outlier               a step slower than OUTLIER times the run's own median
     memory slope          Theil-Sen: the median of the slopes between all pairs of readings of
                           the run's second half; the first fills caches, which is no leak
-    last tenth            the last tenth of a run's steps, one step at least
+    last tenth            the last tenth of a run's steps, one step at least; see `loss_end` too
 
 Ratios and their intervals: `diptych.report.interval`.
 """
@@ -127,11 +127,6 @@ def loss_summary(run: Run) -> Numbers:
         "not_finite": int(bad.size),
         "not_finite_first": int(bad[0]) if bad.size else None,
     }
-
-
-def loss_ratio(a: Run, b: Run) -> Numbers | None:
-    """B's mean loss of the last tenth over A's, with its interval; None where it has none."""
-    return ratio(_last_tenth(a), _last_tenth(b), lambda x: np.mean(x, axis=-1))
 
 
 def _last_tenth(run: Run) -> Floats:

@@ -1,9 +1,9 @@
 """The runs of a report: what they are called, which of them are compared, and their records.
 
-Runs that share settings, seed, data and host noise are compared step by step, each with the first
-such run of the other panel (else of any). Others are set beside the first run, and the report says
-why no more is possible. Runs that have neither data nor network in common are refused: no figure
-of theirs belongs on one page.
+Runs that share settings, seed, data and host noise match, and are compared step by step, each with
+the first such run of the other panel (else of its own). A run that matches none is set beside the
+first run, and the report says why no more is possible. Runs that have neither data nor network in
+common are refused: no figure of theirs belongs on one page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from diptych.report.catalogue import Text
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.gather import Gathered, Record, gather
 from diptych.report.matching import mismatches
+from diptych.report.plan import Plan, opened
 from diptych.report.records import Run, read_run
 from diptych.report.wording import Source
 
@@ -53,6 +54,7 @@ class Study:
     pairings: tuple[Pairing, ...]
     found: Gathered
     colours: tuple[tuple[str, str], ...]
+    plan: Plan | None = None
     used: dict[str, Source] = field(default_factory=dict)
 
     def source(self, run: int, file: str, fields: str) -> Source:
@@ -68,6 +70,11 @@ class Study:
         """A file as seen from the report's folder."""
         shown = os.path.relpath(path.resolve(), self.out.resolve()).replace(os.sep, "/")
         return Source(shown, fields)
+
+    def typed(self, path: Path) -> str:
+        """A path in a command: as seen from the study's folder, or else the report's."""
+        home = self.plan.folder if self.plan else self.out
+        return os.path.relpath(path.resolve(), home.resolve()).replace(os.sep, "/")
 
     def of_record(self, record: Record, fields: str) -> Source:
         """Fields of a gathered record."""
@@ -91,13 +98,17 @@ class Study:
         return "soft"
 
 
-def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
+def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
     """Read the runs and what was recorded beside them.
+
+    Args:
+        asked: run folders, or folders of `diptych reproduce` in place of their runs.
 
     Raises:
         UserError: no run, one that is no run folder or holds no step, one given twice, or two
             without data and network in common.
     """
+    folders, studies, plan = opened(asked)
     if not folders:
         raise UserError("which runs? Give one run folder or more: diptych report RUN... --out OUT")
     if len(folders) > MOST_RUNS:
@@ -110,7 +121,7 @@ def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) 
             raise UserError(f"{folder}: no such folder to search")
     runs = [read_run(folder, strict=False) for folder in folders]
     _check_common(folders, runs)
-    found = gather(folders, search)
+    found = gather(folders, [*studies, *search])
     panels = [run.backend for run in runs]
     found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
     return Study(
@@ -121,6 +132,7 @@ def open_study(folders: Sequence[Path], out: Path, search: Sequence[Path] = ()) 
         pairings=tuple(_pairings(runs)),
         found=found,
         colours=tuple(_colours([run.backend for run in runs])),
+        plan=plan,
     )
 
 
@@ -154,15 +166,21 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _pairings(runs: Sequence[Run]) -> list[Pairing]:
-    found = []
+    """Matching pairs, those across the panels first; then what matches none beside another run."""
+    across, within = [], []
     for b in range(1, len(runs)):
         matched = [a for a in range(b) if not mismatches(runs[a], runs[b])]
         other = [a for a in matched if runs[a].backend != runs[b].backend]
-        if matched:
-            found.append(Pairing((other or matched)[0], b, ()))
-        else:
-            found.append(Pairing(0, b, tuple(mismatches(runs[0], runs[b]))))
-    return found
+        if other:
+            across.append(Pairing(other[0], b, ()))
+        elif matched:
+            within.append(Pairing(matched[0], b, ()))
+    found = across + within
+    paired = {i for pair in found for i in (pair.a, pair.b)}
+    beside = [(0, i) for i in range(1, len(runs)) if i not in paired]
+    if 0 not in paired and len(runs) > 1 and not beside:
+        beside = [(0, 1)]
+    return found + [Pairing(a, b, tuple(mismatches(runs[a], runs[b]))) for a, b in beside]
 
 
 def _colours(backends: Sequence[str]) -> list[tuple[str, str]]:

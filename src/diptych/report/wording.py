@@ -146,16 +146,17 @@ def joined(parts: Sequence[Text], en: str = "; ", zh: str = "；") -> Text:
 
 
 def ratio_sentence(
-    key: str, what: tuple[str, str, str], ratio: Mapping[str, Any], a: str, b: str
+    key: str, what: tuple[str | Text, str, str], ratio: Mapping[str, Any], a: str, b: str
 ) -> Sentence:
     """B's number over A's; a direction is claimed only where the interval leaves out 1.
 
     Args:
         key: of the form "section.name".
-        what: keys of the catalogue: the number's name, the word for a ratio above 1, for one below.
+        what: the number's name, the word for a ratio above 1, for one below: keys of the
+            catalogue's terms; a name may be a text of its own.
         ratio: as `diptych.report.interval.ratio` gives it.
     """
-    name, above, below = (phrase(f"term.{word}") for word in what)
+    name, above, below = (w if isinstance(w, Text) else phrase(f"term.{w}") for w in what)
     section = key.split(".")[0]
     if ratio["low"] is None:
         return say(key, section, "ratio.short", a=a, b=b, what=name, ratio=ratio)

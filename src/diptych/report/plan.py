@@ -1,0 +1,113 @@
+"""A study as `diptych reproduce` notes it in study.json: what was asked, its runs, its stages.
+
+A report may be asked of the study's folder in place of its runs; then the page says what the study
+is, what it left out and what is still to be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.files import read_json
+
+NAME = "study.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its state is "done", "skipped" (for `reason`) or anything else: not done."""
+
+    name: str
+    state: str
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's folder and what study.json says; what is missing there is empty here."""
+
+    folder: Path
+    preset: str
+    quick: bool
+    backends: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[Path, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.folder / NAME
+
+    @property
+    def begun(self) -> tuple[Path, ...]:
+        """The run folders that hold a step.
+
+        Raises:
+            UserError: none of them does.
+        """
+        found = tuple(run for run in self.runs if (run / "metrics.jsonl").is_file())
+        if not found:
+            raise UserError(
+                f"{self.folder}: no run of the study has begun; go on with diptych reproduce"
+            )
+        return found
+
+
+def is_study(folder: Path) -> bool:
+    """Whether the folder is a study's and no run's."""
+    return (folder / NAME).is_file() and not (folder / "metrics.jsonl").exists()
+
+
+def read_plan(folder: Path) -> Plan:
+    """study.json of a folder.
+
+    Raises:
+        UserError: it is missing or no JSON object.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise UserError(f"{folder}: no study: {NAME} missing; run diptych reproduce first")
+    content = read_json(path)
+    runs = content.get("runs")
+    places = runs.values() if isinstance(runs, dict) else ()
+    return Plan(
+        folder,
+        preset=str(content.get("preset") or folder.resolve().name),
+        quick=content.get("quick") is True,
+        backends=tuple(str(each) for each in _list(content.get("backends"))),
+        seeds=tuple(each for each in _list(content.get("seeds")) if isinstance(each, int)),
+        runs=tuple(folder / str(place) for place in places),  # absolute ones stay as they are
+        stages=tuple(_stage(each) for each in _list(content.get("stages")) if _named(each)),
+    )
+
+
+def opened(folders: Sequence[Path]) -> tuple[list[Path], list[Path], Plan | None]:
+    """Run folders in place of studies' folders, the studies' folders, and the study if it is one.
+
+    A page that holds other runs too is no page of a study.
+    """
+    runs: list[Path] = []
+    studies = [folder for folder in folders if is_study(folder)]
+    for folder in folders:
+        runs += read_plan(folder).begun if folder in studies else [folder]
+    return runs, studies, read_plan(folders[0]) if studies and len(folders) == 1 else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _named(stage: Any) -> bool:
+    return isinstance(stage, dict) and isinstance(stage.get("name"), str)
+
+
+def _stage(noted: dict[str, Any]) -> Stage:
+    seconds = noted.get("seconds")
+    took = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+    return Stage(noted["name"], str(noted.get("state")), took, str(noted.get("reason") or ""))
