@@ -77,6 +77,7 @@ def test_watching_costs_what_its_thread_and_the_steps_readings_cost(tmp_path: Pa
 def test_no_english_is_left_in_the_chinese(tmp_path: Path, monkeypatch: Any) -> None:
     """Parts, causes, verdicts, samplers' settings: no cell or line that should have a name."""
     known = {"median_s": 0.1, "k": 2.0, "steps": 9, "outliers": [{}] * 2, "unexplained": 1,
+             "evidence": ["resources", "events"],
              "by_cause": {name: {"steps": 1, "excess_s": 1.0} for name in CAUSES}}  # fmt: skip
     monkeypatch.setattr(outliers, "attribute", lambda run: known)
     runs = whole_study(tmp_path, 60)
