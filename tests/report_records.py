@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,27 @@ def make_ladder(path: Path, passed: bool = True, identity: str = "0" * 64) -> Pa
 
 
 def make_profile(path: Path, backend: str) -> Path:
-    """profile.json: the parts of a step."""
+    """profile.json: the parts of a step, the same step whole, memory, as `diptych profile` has."""
     parts = {"data": 1e-4, "to_device": 1e-3, "forward": 0.1, "backward": 0.2, "optimizer": 0.02}
     total = sum(parts.values())
-    phases = [{"name": name, "median_s": value, "share": value / total, "note": None}
-              for name, value in parts.items()]  # fmt: skip
-    phases.append({"name": "ema", "median_s": None, "share": None, "note": "in the optimizer"})
-    return write(path, {"kind": "profile", "backend": backend, "phases": phases})
+    phases: list[dict[str, Any]] = [
+        {"name": name, "median_s": value, "share": value / total,
+         "note": "measured apart" if name == "to_device" else ""}
+        for name, value in parts.items()
+    ]  # fmt: skip
+    fused = "inside the optimizer's one pass over the weights"
+    phases.append({"name": "ema", "median_s": None, "share": None, "note": fused})
+    note = "seconds in all, over the warm-up; 37 kernels loaded"
+    phases.append({"name": "compile", "median_s": 24.0, "share": None, "note": note})
+    memory = [{"step": 0, "rss_mb": 500.0, "allocated_mb": None, "reserved_mb": 45.0,
+               "live_vars": 448},
+              {"step": 9, "rss_mb": 512.0, "allocated_mb": None, "reserved_mb": 46.0,
+               "live_vars": 450}]  # fmt: skip
+    spread = {"median_s": total, "p5_s": total, "p95_s": total}
+    content = {"kind": "profile", "backend": backend, "phases": phases, "split": spread,
+               "unsplit": spread | {"median_s": 0.3}, "memory": memory,
+               "overhead": {"ratio": 1.07, "low": 1.04, "high": 1.11}}  # fmt: skip
+    return write(path, content)
 
 
 def make_batches(path: Path, backend: str, first: float = 3.0) -> Path:
@@ -99,9 +114,12 @@ def make_batches(path: Path, backend: str, first: float = 3.0) -> Path:
 
 
 def watch(run: Path, seconds: int = 90) -> None:
-    """resources.jsonl with a torn last line."""
+    """resources.jsonl of a run on a card, with a torn last line."""
     rows = [{"time": 1e9 + s, "rss_mb": 600 + s, "cpu_percent": 150 + s % 40,
-             "others_percent": 20.0 + s % 7, "own_s": 1e-3} for s in range(seconds)]  # fmt: skip
+             "others_percent": 20.0 + s % 7, "own_s": 1e-3, "probe_s": 3e-3,
+             "counters": {"allocated_mb": 100.0 + s, "reserved_mb": 256.0, "live_vars": 730},
+             "gpu": {"memory_mb": 900.0, "memory_total_mb": 8000.0, "util_percent": 60.0 + s % 3}}
+            for s in range(seconds)]  # fmt: skip
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (run / "resources.jsonl").write_text(text + '{"time": 1')
 
@@ -128,7 +146,7 @@ def whole_study(folder: Path, steps: int = 450) -> list[Path]:
             card={"weights_sha256": WEIGHTS[panel], "num": 64, "batch": 64},
         )  # fmt: skip
         make_gif(samples / "trajectory.gif")
-        Image.new("L", (90, 60), 100 + 50 * other).save(samples / "progress.png")
+        Image.new("L", (62, 242), 100 + 50 * other).save(samples / "progress.png")
         values = [3.0 + other, 3.1 + other, 2.9 + other]
         make_scores(folder / "scores" / f"{panel}-seed0-mnist.json", panel,
                     {"mnist-frechet": values, "mnist-is": [8.0, 8.1, 7.9]})  # fmt: skip
@@ -158,3 +176,11 @@ def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No PNGs: for tests of numbers and words."""
     monkeypatch.setattr(static, "png_of", lambda plot, runs: PNG)
+
+
+def figures(page: Path) -> dict[str, Any]:
+    """The figures of an index.html as its script takes them, by name."""
+    found = re.search(r'id="figures">(.*?)</script>', page.read_text("utf-8"), re.S)
+    assert found is not None
+    content: dict[str, Any] = json.loads(found[1])
+    return content

@@ -152,6 +152,18 @@ def test_a_phone_is_not_scrolled_sideways(browser: Any, page_file: Path) -> None
         assert wide[0] <= wide[1] == 360
         plots = page.locator(".plot svg.main-svg")
         assert all(plots.nth(i).bounding_box()["width"] <= 360 for i in range(plots.count()))
+        assert page.locator(".modebar").count() == 0  # where nothing hovers it lay upon the names
+        assert shown.complaints == []
+
+
+def test_no_picture_is_taller_than_the_window(browser: Any, page_file: Path) -> None:
+    """The two columns of a sampler of two steps filled two screens."""
+    with Open(browser, page_file) as shown:
+        page = shown.drawn().page
+        assert page.locator(".modebar").count() > 0
+        tall = page.locator(".gallery img")
+        heights = [tall.nth(i).bounding_box()["height"] for i in range(tall.count())]
+        assert heights and max(heights) <= 500
 
 
 def test_it_prints_with_static_figures(browser: Any, page_file: Path, tmp_path: Path) -> None:

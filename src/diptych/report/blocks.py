@@ -39,6 +39,8 @@ class Trace:
         y: numbers; None where there is none.
         low, high: of a line the band behind it, of points their intervals.
         dash: "solid", "dash", "dot" or "dashdot".
+        marker: of points, one of `traces.MARKERS`.
+        under: drawn wide and pale, so that a line that lies upon it hides nothing.
         hover: a text for each value, shown where the page is pointed at.
     """
 
@@ -50,6 +52,8 @@ class Trace:
     low: Sequence[float | None] | None = None
     high: Sequence[float | None] | None = None
     dash: str = "solid"
+    marker: str = "circle"
+    under: bool = False
     hover: Sequence[str] | None = None
 
 
@@ -133,17 +137,17 @@ class Section:
         return [block for block in self.blocks if isinstance(block, Sentence)]
 
 
-def _cell(value: str | None) -> Text:
-    words = {"yes": "cell.affirmed", "no": "cell.denied"}
-    if value is None:
-        return NONE
+def _cell(value: Text | str | None) -> Text:
+    words = {"yes": "cell.affirmed", "no": "cell.denied", "none": "cell.none"}
+    if value is None or isinstance(value, Text):
+        return value or NONE
     return phrase(words[value]) if value in words else same(value)
 
 
 def grid_of(
     caption: Text,
     names: Sequence[str],
-    rows: Sequence[tuple[Text, Sequence[str | None]]],
+    rows: Sequence[tuple[Text, Sequence[Text | str | None]]],
     sources: tuple[Source, ...] = (),
     long: bool = False,
 ) -> Table:

@@ -65,3 +65,8 @@ def _texts(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Text]]:
 def phrase(key: str) -> Text:
     """The text of a key, as it stands."""
     return catalogue()[key]
+
+
+def known(kind: str, name: str) -> Text:
+    """The text of "kind.name"; the name itself where a record has one that no catalogue knows."""
+    return catalogue().get(f"{kind}.{name.replace(' ', '_')}", same(name))

@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.report import plots, sentences
 from diptych.report.blocks import NONE, Block, Table
-from diptych.report.catalogue import Text, phrase, same
+from diptych.report.catalogue import Text, known, phrase, same
 from diptych.report.chapters_setup import yes_no
 from diptych.report.figures import ROUNDING
 from diptych.report.gather import Record
@@ -161,7 +161,7 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
         yield from cite([other], source)
     head = [phrase(f"column.{key}") for key in ("rung", "verdict", "error", "floor", "margin")]
     body = [
-        [same(str(rung.get("rung"))), same(str(rung.get("verdict"))),
+        [same(str(rung.get("rung"))), known("verdict", str(rung.get("verdict"))),
          *(_short(rung.get(key)) for key in ("error", "floor", "margin"))]
         for rung in rungs
     ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""The chapters on cost: time per step and epoch and its parts, memory, processor use, sampling."""
+"""The chapters on cost: time per step and epoch, slow steps and their causes, sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,18 @@ import numpy as np
 from diptych.files import read_json
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, Table, grid_of
+from diptych.report.catalogue import known as named
 from diptych.report.catalogue import phrase, same
+from diptych.report.chapters_machine import cells, memory, processor
+from diptych.report.chapters_parts import parts
 from diptych.report.chapters_setup import told
 from diptych.report.pairing import Compared
-from diptych.report.resources import attribution, column, rows_of
+from diptych.report.resources import attribution
 from diptych.report.subjects import Study
-from diptych.report.tables import MEMORY, TIMES
+from diptych.report.tables import TIMES
 from diptych.report.wording import Sentence, cite, say, seconds, significant, words
 
 TIME_ROWS = ("median", "p95", "p99", "max", "max_step", "mean", "data_share", "synced")
-MEMORY_ROWS = ("first", "last", "peak", None, "slope")
 TIMED = "step, data_s, compute_s, synced"
 
 
@@ -27,11 +29,11 @@ def performance(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
     """Steps, epochs, parts of a step, slow steps and their causes, memory, processor use."""
     times = [statistics.step_time(run) for run in study.runs]
     yield from _times(study, pairs, times)
-    yield from _parts(study)
+    yield from parts(study)
     yield from _slow(study, times)
     yield from _epochs(study, pairs)
-    yield from _memory(study)
-    yield from _processor(study)
+    yield from memory(study)
+    yield from processor(study)
 
 
 def _times(
@@ -53,45 +55,10 @@ def _times(
         if figure:
             yield figure
     rows = [
-        (phrase(f"row.{row}"), _cells(times, key, show))
+        (phrase(f"row.{row}"), cells(times, key, show))
         for row, (_, key, show) in zip(TIME_ROWS, TIMES, strict=True)
     ]
     yield grid_of(phrase("caption.times"), study.labels, rows, study.metrics(TIMED))
-
-
-def _cells(
-    numbers: Sequence[Mapping[str, Any] | None], key: str, show: Callable[[Any], str]
-) -> list[str | None]:
-    return [None if n is None or n.get(key) is None else show(n[key]) for n in numbers]
-
-
-def _parts(study: Study) -> Iterator[Block]:
-    """The parts of a step: by profile where one was recorded, else data and computation."""
-    profiles = [(r, r.content) for r in study.found.of("profile") if r.content.get("phases")]
-    if profiles:
-        figure = plots_cost.phases(study, [record for record, _ in profiles])
-        if figure:
-            yield figure
-        names = list(dict.fromkeys(p["name"] for _, c in profiles for p in c["phases"]))
-        rows = [(same(name), [_phase(content, name) for _, content in profiles])
-                for name in names]  # fmt: skip
-        labels = [study.label_of(record) for record, _ in profiles]
-        sources = tuple(study.of_record(record, "phases") for record, _ in profiles)
-        yield grid_of(phrase("caption.phases"), labels, rows, sources)
-        return
-    figure = plots_cost.split(study)
-    if figure:
-        yield figure
-
-
-def _phase(content: Mapping[str, Any], name: str) -> str | None:
-    for phase in content["phases"]:
-        if phase["name"] == name:
-            value, share = phase.get("median_s"), phase.get("share")
-            if value is None:
-                return str(phase["note"]) if phase.get("note") else None
-            return seconds(value) + (f" ({significant(100 * share, 2)} %)" if share else "")
-    return None
 
 
 def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Block]:
@@ -113,7 +80,7 @@ def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Bloc
         said = say(f"cost.outliers.{label}", "performance", "cost.outliers", run=label, n=total,
                    k=known["k"], known=total - missing, unexplained=missing)  # fmt: skip
         yield from cite([said], *evidence)
-        rows = [[same(cause), same(f"{each['steps']:,}"), same(seconds(each["excess_s"]))]
+        rows = [[named("cause", cause), same(f"{each['steps']:,}"), same(seconds(each["excess_s"]))]
                 for cause, each in known["by_cause"].items()]  # fmt: skip
         head = [phrase(f"column.{key}") for key in ("cause", "steps", "excess")]
         caption = words("caption.outliers", run=label, k=known["k"])
@@ -141,58 +108,6 @@ def _epochs(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
                                         for each in both]) for epoch in epochs]  # fmt: skip
         caption = phrase("caption.epochs")
         yield grid_of(caption, study.labels, rows, study.metrics(fields), long=len(rows) > 12)
-
-
-def _memory(study: Study) -> Iterator[Block]:
-    numbers = [statistics.memory(run) for run in study.runs]
-    for i, each in enumerate(numbers):
-        said = sentences_cost.memory_of(study.labels[i], each)
-        yield from cite(said, *study.metrics("step, memory_mb", i))
-    figure = plots.memory(study)
-    if figure:
-        yield figure
-    rows = [
-        (phrase(f"row.{row}"), _cells(numbers, key, show))
-        for row, (_, key, show) in zip(MEMORY_ROWS, MEMORY, strict=True)
-        if row
-    ]
-    if any(numbers):
-        yield grid_of(phrase("caption.memory"), study.labels, rows, study.metrics("memory_mb"))
-
-
-def _processor(study: Study) -> Iterator[Block]:
-    """Processor use of each run and of its neighbours, where it was watched."""
-    watched = [rows_of(folder / "resources.jsonl") for folder in study.folders]
-    if not any(watched):
-        return
-    sources = tuple(study.source(i, "resources.jsonl", "time, cpu_percent, others_percent")
-                    for i, rows in enumerate(watched) if rows)  # fmt: skip
-    figure = plots_cost.processor(study, watched, sources)
-    if figure:
-        yield figure
-
-    def quantile(key: str, q: float, unit: str) -> list[str | None]:
-        found: list[str | None] = []
-        for rows in watched:
-            values = column(rows, key)
-            known = values[np.isfinite(values)]
-            found.append(f"{np.percentile(known, q):,.0f} {unit}" if known.size else None)
-        return found
-
-    rows = [
-        (phrase("row.process"), quantile("cpu_percent", 50, "%")),
-        (phrase("row.process_p95"), quantile("cpu_percent", 95, "%")),
-        (phrase("row.others"), quantile("others_percent", 50, "%")),
-        (phrase("row.rss"), quantile("rss_mb", 100, "MB")),
-        (phrase("row.readings"), [f"{len(rows):,}" if rows else None for rows in watched]),
-    ]
-    yield grid_of(phrase("caption.cpu"), study.labels, rows, sources)
-    for i, each in enumerate(watched):
-        own = column(each, "own_s")
-        if np.isfinite(own).any():
-            cost = say(f"cost.watching.{study.labels[i]}", "performance", "cost.watching",
-                       run=study.labels[i], own=float(np.nansum(own)), n=len(each))  # fmt: skip
-            yield from cite([cost], study.source(i, "resources.jsonl", "own_s"))
 
 
 def sampling(study: Study) -> Iterator[Block]:
@@ -233,7 +148,7 @@ def _sampled(study: Study) -> Iterator[Table]:
     cards = [read_json(record.path) for record in records]
     keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
             "network_calls")  # fmt: skip
-    rows = [(same(key.replace("_", " ")), [told(card.get(key)) for card in cards])
+    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards])
             for key in keys]  # fmt: skip
     spent = [card.get("seconds_per_image") for card in cards]
     rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))

@@ -1,13 +1,16 @@
-"""The chapters on scores: values with intervals, differences, the table over steps and eta.
+"""The chapter on scores: values with intervals, and differences of runs under one protocol.
 
-Nothing is called better unless the 95 % interval of its difference leaves out 0, and scores of
-unlike protocols are not compared: which field differs is said instead.
+    group   scores of one metric with one protocol id: only these are compared, and share an axis
+    pair    two different runs of a group: a run and its matched partner; a run that has none there
+            and the first other run
+
+Nothing is called better unless the 95 % interval of its difference leaves out 0. Where no two runs
+were measured alike, the first field of their protocols that differs is named instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 from diptych.errors import UserError
@@ -18,12 +21,15 @@ from diptych.report.blocks import EMPTY, NONE, Block, Plot, Table, Trace
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.gather import Record
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, cite, say, significant, words
+from diptych.report.traces import unmagnified
+from diptych.report.wording import Sentence, cite, say, words
 
-MOST_FIGURES = 4
-DASHES = ("solid", "dash", "dot", "dashdot")
+MOST_FIGURES = 6
+MOST_ROWS = 30  # a longer table is folded away
+MOST_FIELDS = 3
 FIELDS = "scores.value, scores.interval, scores.repeats, scores.protocol_id"
 Measured = tuple[Record, Score]
+Groups = dict[str, list[Measured]]
 
 
 def scores(study: Study) -> Iterator[Block]:
@@ -31,23 +37,16 @@ def scores(study: Study) -> Iterator[Block]:
     measured = [pair for record in study.found.of("scores") for pair in _read(record)]
     if not measured:
         return
-    metrics = list(dict.fromkeys(score.metric for _, score in measured))
-    compared = False
-    for metric in metrics:
-        own = [pair for pair in measured if pair[1].metric == metric]
-        if len(own) == 1:
-            yield from cite([_alone(study, *own[0])], study.of_record(own[0][0], FIELDS))
-        for a, b in combinations(own[:4], 2):
-            sources = [study.of_record(record, FIELDS) for record, _ in (a, b)]
-            yield from cite([_difference(study, a, b)], *sources)
-            compared = True
-    if compared:
+    metrics = {metric: _groups(measured, metric)
+               for metric in dict.fromkeys(score.metric for _, score in measured)}  # fmt: skip
+    said = [s for metric, groups in metrics.items() for s in _sentences(study, metric, groups)]
+    yield from said
+    if any(s.numbers.get("low") is not None or s.numbers.get("interval", EMPTY) != EMPTY
+           for s in said):  # fmt: skip
         yield say("score.seeds", "scores", "score.seeds")
-    yield _table(study, measured)
-    for metric in metrics[:MOST_FIGURES]:
-        own = [pair for pair in measured if pair[1].metric == metric]
-        if len(own) > 1:
-            yield _figure(study, metric, own)
+    yield _table(study, [pair for groups in metrics.values() for own in groups.values()
+                         for pair in own])  # fmt: skip
+    yield from _figures(study, metrics)
 
 
 def _read(record: Record) -> list[Measured]:
@@ -57,22 +56,93 @@ def _read(record: Record) -> list[Measured]:
         return []  # damaged, or changed by hand: no number of it is shown
 
 
-def _alone(study: Study, record: Record, score: Score) -> Sentence:
+def _groups(measured: Sequence[Measured], metric: str) -> Groups:
+    """A metric's scores by protocol, those with intervals and with more images first."""
+    found: Groups = {}
+    for record, score in measured:
+        if score.metric == metric:
+            found.setdefault(score.protocol_id, []).append((record, score))
+
+    def rank(own: list[Measured]) -> tuple[bool, int]:
+        shown = any(score.interval for _, score in own)
+        num = own[0][1].protocol.get("num")
+        return not shown, -num if isinstance(num, int) else 0
+
+    return dict(sorted(found.items(), key=lambda item: rank(item[1])))
+
+
+def _named(metric: str, groups: Groups, identity: str) -> str:
+    """A metric, and where it was measured under several protocols what tells this one apart."""
+    protocols = [own[0][1].protocol for own in groups.values()]
+    own = groups[identity][0][1].protocol
+    keys = [k for k in own if any(p.get(k) != own[k] for p in protocols)]
+    keys.sort(key=lambda k: (k != "num", not k.startswith("sampler.")))
+    told = [f"{k.rpartition('.')[2]} {_plain(own[k])}" for k in keys[:MOST_FIELDS]]
+    return f"{metric} ({', '.join(told)})" if told else metric
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _sentences(study: Study, metric: str, groups: Groups) -> Iterator[Sentence]:
+    """A metric's differences; where none can be had, its values or why they are not compared."""
+    pairs = {identity: list(_pairs(study, own)) for identity, own in groups.items()}
+    alike = [identity for identity, found in pairs.items() if found]
+    judged = [i for i in alike if any(a[1].interval and b[1].interval for a, b in pairs[i])]
+    for identity in judged or alike[:1]:
+        for a, b in pairs[identity]:
+            sources = [study.of_record(record, FIELDS) for record, _ in (a, b)]
+            name = _named(metric, groups, identity)
+            yield from cite([_difference(study, name, identity, a, b)], *sources)
+    if alike:
+        return
+    firsts = {own[0][0].run: own[0] for own in reversed(groups.values())}
+    if len(firsts) > 1:
+        a, b = sorted(firsts.values(), key=lambda pair: pair[0].run or 0)[:2]
+        sources = [study.of_record(record, FIELDS) for record, _ in (a, b)]
+        yield from cite([_unlike(study, a, b)], *sources)
+        return
+    for identity, own in groups.items():
+        said = _alone(study, _named(metric, groups, identity), identity, *own[0])
+        yield from cite([said], study.of_record(own[0][0], FIELDS))
+
+
+def _pairs(study: Study, own: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Different runs of a group: matched partners, and the others beside the first run."""
+    by_run = {pair[0].run: pair for pair in reversed(own)}
+    runs = sorted(by_run, key=lambda run: run or 0)
+    matched = [(p.a, p.b) for p in study.pairings
+               if p.matched and p.a in by_run and p.b in by_run]  # fmt: skip
+    partnered = {run for pair in matched for run in pair}
+    rest = [(runs[0], run) for run in runs[1:] if run not in partnered]
+    for a, b in (*matched, *rest):
+        yield by_run[a], by_run[b]
+
+
+def _alone(study: Study, name: str, identity: str, record: Record, score: Score) -> Sentence:
     ends = score.interval
     shown = words("score.alone_interval", low=ends[0], high=ends[1]) if ends else EMPTY
-    return say(f"score.{score.metric}", "scores", "score.alone", metric=score.metric,
+    return say(f"score.{score.metric}.{identity}", "scores", "score.alone", metric=name,
                run=study.label_of(record), value=score.value, interval=shown)  # fmt: skip
 
 
-def _difference(study: Study, one: Measured, other: Measured) -> Sentence:
-    """B minus A in words, or why there is none."""
+def _unlike(study: Study, one: Measured, other: Measured) -> Sentence:
     a, b = one[1], other[1]
     named = {"metric": a.metric, "a": study.label_of(one[0]), "b": study.label_of(other[0])}
-    key = f"score.{a.metric}.{named['a']}.{named['b']}"
     unlike = [k for k in dict.fromkeys((*a.protocol, *b.protocol))
               if a.protocol.get(k) != b.protocol.get(k)]  # fmt: skip
-    if unlike:
-        return say(key, "scores", "score.unlike", key=unlike[0], **named)
+    key = f"score.{a.metric}.{named['a']}.{named['b']}"
+    return say(key, "scores", "score.unlike", key=unlike[0], **named)
+
+
+def _difference(
+    study: Study, name: str, identity: str, one: Measured, other: Measured
+) -> Sentence:  # fmt: skip
+    """B minus A in words."""
+    a, b = one[1], other[1]
+    named = {"metric": name, "a": study.label_of(one[0]), "b": study.label_of(other[0])}
+    key = f"score.{a.metric}.{identity}.{named['a']}.{named['b']}"
     values: dict[str, Any] = {"value_a": a.value, "value_b": b.value}
     found = difference(a, b)
     if found["interval"] is None:
@@ -100,16 +170,36 @@ def _table(study: Study, measured: Sequence[Measured]) -> Table:
         against = f"{p['reference.name']}{split}" if p.get("reference.name") else "\N{EN DASH}"
         rows.append([
             same(score.metric), same(study.label_of(record)), same(number(score.value)),
-            _range(interval(score.interval)) if score.interval else NONE,
+            ranged(interval(score.interval)) if score.interval else NONE,
             same(f"{max(1, len(score.repeats))} x {p.get('num')}"), same(against),
             same(score.protocol_id),
         ])  # fmt: skip
     records = {str(record.path): record for record, _ in measured}
     sources = tuple(study.of_record(record, FIELDS) for record in records.values())
-    return Table(phrase("caption.scores"), [phrase(f"column.{k}") for k in keys], rows, sources)
+    return Table(phrase("caption.scores"), [phrase(f"column.{k}") for k in keys], rows, sources,
+                 long=len(rows) > MOST_ROWS)  # fmt: skip
 
 
-def _figure(study: Study, metric: str, measured: Sequence[Measured]) -> Plot:
+def ranged(text: str) -> Text:
+    """ "3.1 to 3.4" in both languages."""
+    return Text(text, text.replace(" to ", " 至 "))
+
+
+def _figures(study: Study, metrics: dict[str, Groups]) -> Iterator[Plot]:
+    """A figure for a group of two scores or more, if an interval is known; first groups first."""
+    drawn = [
+        (n, metric, identity)
+        for metric, groups in metrics.items()
+        for n, (identity, own) in enumerate(groups.items())
+        if len(own) > 1 and any(score.interval for _, score in own)
+    ]
+    for n, metric, identity in sorted(drawn, key=lambda each: each[0])[:MOST_FIGURES]:
+        name = f"score-{metric}" + (f"-{identity}" if n else "")
+        title = _named(metric, metrics[metric], identity)
+        yield _figure(study, name, title, metrics[metric][identity])
+
+
+def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -> Plot:
     """Values with intervals, a point a run."""
     traces = [
         Trace("points", same(study.label_of(record)), study.colour_of(record),
@@ -119,108 +209,13 @@ def _figure(study: Study, metric: str, measured: Sequence[Measured]) -> Plot:
         for record, score in measured
     ]  # fmt: skip
     return Plot(
-        f"score-{metric}",
-        words("figure.score", metric=metric),
+        name,
+        words("figure.score", metric=title),
         phrase("alt.score"),
         EMPTY,
-        same(metric),
+        same(measured[0][1].metric),
         traces,
         phrase("note.intervals"),
+        y_range=unmagnified(traces),
         sources=tuple(study.of_record(record, FIELDS) for record, _ in measured),
-    )
-
-
-def sweeps(study: Study) -> Iterator[Block]:
-    """Steps x eta: seconds an image and scores of each panel, and figures of them."""
-    for n, record in enumerate(study.found.of("sweep")):
-        cells = record.content.get("cells") or []
-        if not cells:
-            continue
-        request = record.content["request"]
-        source = study.of_record(record, "cells, request")
-        panels = list(dict.fromkeys(cell["backend"] for cell in cells))
-        metrics = [key.removesuffix("_protocol_id") for key in cells[0]
-                   if key.endswith("_protocol_id")]  # fmt: skip
-        if len(panels) > 1:
-            said = say("sweep.one", "sweep", "sweep.one", sha=str(request["weights_sha256"]))
-            yield from cite([said], source)
-        yield _sweep_table(record, cells, panels, metrics, source)
-        for metric in metrics[:MOST_FIGURES]:
-            yield _sweep_figure(study, cells, metric, source, n)
-        yield _sweep_figure(study, cells, "seconds_per_image", source, n)
-
-
-def _sweep_table(
-    record: Record, cells: Sequence[dict[str, Any]], panels: Sequence[str],
-    metrics: Sequence[str], source: Any,
-) -> Table:  # fmt: skip
-    """A row for each sampler and number of steps, columns for each panel."""
-    head = [phrase("column.sampler"), phrase("column.steps")]
-    for panel in panels:
-        head += [same(f"{panel}: s/image"), *(same(f"{panel}: {metric}") for metric in metrics)]
-    at = {(_sampler(cell), cell["steps"], cell["backend"]): cell for cell in cells}
-    rows = []
-    for sampler, steps in sorted({(_sampler(cell), cell["steps"]) for cell in cells}):
-        row = [same(sampler), same(f"{steps:,}")]
-        for panel in panels:
-            cell = at.get((sampler, steps, panel), {})
-            row += [_number(cell.get("seconds_per_image"), 3)]
-            row += [_with_interval(cell, metric) for metric in metrics]
-        rows.append(row)
-    request = record.content["request"]
-    caption = words("caption.sweep", num=request.get("num") or 0,
-                    repeats=request.get("repeats"), reference=request.get("reference"))  # fmt: skip
-    return Table(caption, head, rows, (source,))
-
-
-def _sampler(cell: dict[str, Any]) -> str:
-    """The solver as the sweep names it, and its eta if it has one."""
-    eta = cell.get("eta")
-    return str(cell.get("solver", "ddim")) + ("" if eta is None else f", eta {eta:g}")
-
-
-def _range(text: str) -> Text:
-    return Text(text, text.replace(" to ", " 至 "))
-
-
-def _number(value: Any, digits: int = 4) -> Text:
-    return same(significant(value, digits)) if isinstance(value, (int, float)) else NONE
-
-
-def _with_interval(cell: dict[str, Any], metric: str) -> Text:
-    value, low, high = (cell.get(key) for key in (metric, f"{metric}_low", f"{metric}_high"))
-    if low is None or high is None or value is None:
-        return _number(value)
-    return _range(f"{number(value)} ({interval((low, high))})")
-
-
-def _sweep_figure(
-    study: Study, cells: Sequence[dict[str, Any]], metric: str, source: Any, n: int
-) -> Plot:
-    traces = []
-    samplers = list(dict.fromkeys(_sampler(cell) for cell in cells))
-    for panel, sampler in dict.fromkeys((cell["backend"], _sampler(cell)) for cell in cells):
-        own = [c for c in cells if (c["backend"], _sampler(c)) == (panel, sampler)]
-        own = [c for c in own if c.get(metric) is not None]
-        own.sort(key=lambda c: c["network_calls"])
-        known = bool(own) and all(c.get(f"{metric}_low") is not None for c in own)
-        traces.append(
-            Trace("points", same(f"{panel}, {sampler}"), study.panel_colour(panel),
-                  [c["network_calls"] for c in own], [float(f"{c[metric]:.5g}") for c in own],
-                  low=[c[f"{metric}_low"] for c in own] if known else None,
-                  high=[c[f"{metric}_high"] for c in own] if known else None,
-                  dash=DASHES[samplers.index(sampler) % 4])
-        )  # fmt: skip
-    timed = metric == "seconds_per_image"
-    return Plot(
-        f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else ""),
-        phrase("figure.sweep_time") if timed else words("figure.sweep_score", metric=metric),
-        phrase("alt.sweep"),
-        phrase("axis.calls"),
-        phrase("axis.seconds_image") if timed else same(metric),
-        traces,
-        EMPTY if timed else phrase("note.intervals"),
-        log_x=True,
-        log_y=timed,
-        sources=(source,),
     )

@@ -32,6 +32,7 @@ DETAILS = (
 MOST_OF_A_KIND = 2
 MOST = 20
 MOST_PAIRS, MOST_ALONE = 2, 3  # that have tiles: pairs, or else runs
+MOST_NAMED = 8
 MOST_HASHED = 50_000_000
 
 
@@ -146,6 +147,11 @@ def records(study: Study, sections: Sequence[Section], order: dict[str, int]) ->
     if study.found.foreign:
         n = len(study.found.foreign)
         yield say("records.foreign", "records", "records.foreign", n=n)
+    if study.found.damaged:
+        named = [f"{'/'.join(path.parts[-2:])} ({why})"
+                 for path, why in study.found.damaged.items()]  # fmt: skip
+        yield say("records.damaged", "records", "records.damaged", n=len(named),
+                  files=named[:MOST_NAMED])  # fmt: skip
     head = [phrase("column.number"), phrase("column.file"), phrase("column.fields"),
             same("sha256")]  # fmt: skip
     rows = [

@@ -184,7 +184,7 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(textwrap.fill(part, width) for part in name.split("\n"))
 
 
-def bins(step: Ints, value: Floats, count: int) -> tuple[Floats, Floats, Floats, Floats]:
+def bins(step: Ints | Floats, value: Floats, count: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Median, least and most of `value` in at most `count` runs of consecutive steps.
 
     Returns:

@@ -6,13 +6,12 @@
                                its command gives); what belongs to none is left
                                out and counted
 
-A record is known by what stands in it (`kind`), not by its name. Other runs that lie beside are
-not entered. Nothing is written.
+A record is known by what stands in it (see `shapes`), not by its name. Other runs that lie beside
+are not entered, profiles and timings of a panel that no run has are left out. Nothing is written.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,28 +21,23 @@ from typing import Any
 
 from diptych.checkpoint import all_checkpoints, read_safetensors, weights_sha256
 from diptych.errors import UserError
+from diptych.files import read_json
+from diptych.report.shapes import known
 
-KINDS = {
-    "diptych scores": "scores",
-    "diptych sweep": "sweep",
-    "align": "ladder",
-    "align-train": "training",
-    "profile": "profile",
-    "batch_times": "batches",
-}
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
-MOST_BYTES = 20_000_000
 MOST_FOLDERS = 2000
+MEASURED = "images"  # the folder of a study's sets that were drawn for scores and sweeps
 MOST_SHOWN = 2  # sample folders of a run
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record: its kind ("samples" or a value of KINDS), its file and its content.
+    """One record: its kind ("samples" or a value of `shapes.KINDS`), its file and its content.
 
     `run` is the index of the run that it belongs to, or None for those of no single run; `by` says
-    how that is known: "place", "weights" or "name".
+    how that is known: "place", "weights" or "name". `damaged` says why the content cannot be
+    used; "" where it can.
     """
 
     kind: str
@@ -51,6 +45,7 @@ class Record:
     content: dict[str, Any]
     run: int | None = None
     by: str = "place"
+    damaged: str = ""
 
     @property
     def backend(self) -> str:
@@ -62,20 +57,26 @@ class Record:
 
 @dataclass
 class Gathered:
-    """All records that belong to the runs, and the paths of those that belong to none."""
+    """All records that belong to the runs, the paths of those that belong to none, and of damaged
+    ones the reasons."""
 
     records: list[Record] = field(default_factory=list)
     foreign: list[Path] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
 
     def of(self, kind: str, run: int | None = None) -> list[Record]:
         """The records of a kind, of one run where given."""
         return [r for r in self.records if r.kind == kind and run in (None, r.run)]
 
     def pictures(self) -> list[Record]:
-        """Some sample folders of each run, in turns; first those with a GIF, and not deep down."""
+        """Some sample folders of each run, in turns; first those with a GIF, and not deep down.
+
+        Sets that were drawn to be measured (images/...) only where a run has no others.
+        """
         ranked: list[tuple[int, int, Record]] = []
         for run in dict.fromkeys(r.run for r in self.of("samples")):
             own = [r for r in self.of("samples") if r.run == run]
+            own = [r for r in own if MEASURED not in r.path.parts[-4:]] or own
             own.sort(key=lambda r: (not any(r.path.parent.glob("*.gif")), len(r.path.parts)))
             ranked += [(i, run or 0, r) for i, r in enumerate(own[:MOST_SHOWN])]
         return [r for *_, r in sorted(ranked, key=lambda entry: entry[:2])]
@@ -100,7 +101,9 @@ def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
             if record.path.resolve() in seen:
                 continue
             seen.add(record.path.resolve())
-            if owner is not None:
+            if record.damaged:
+                found.damaged[record.path] = record.damaged
+            elif owner is not None:
                 found.records.append(Record(record.kind, record.path, record.content, owner))
             else:
                 unclaimed.append(record)
@@ -172,32 +175,27 @@ def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
 
 
 def _record(path: Path) -> Record | None:
-    content = _json(path)
-    if content is None:
-        return None
-    if path.name == "manifest.json" and {"solver", "num", "weights_sha256"} & set(content):
-        return Record("samples", path, content) if "solver" in content else None
-    kind = KINDS.get(str(content.get("kind")))
-    if kind == "scores" and not content.get("scores"):
-        return None
-    return Record(kind, path, content) if kind else None
+    found = known(path)
+    return None if found is None else Record(found[0], path, found[1], damaged=found[2])
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else: others' files lie about too."""
+def _backend(run: Path) -> str | None:
+    """The panel that made a run."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return None
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return str(read_json(run / "environment.json").get("backend"))
+    except UserError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
     """Give the record to the run it belongs to, or count it as foreign."""
-    if record.kind in ("ladder", "training", "profile", "batches"):
-        found.records.append(record)  # of a panel or of a pair, not of one run
+    if record.kind in ("ladder", "training"):
+        found.records.append(record)  # of a pair, not of one run
+        return
+    if record.kind in ("profile", "batches"):
+        ours = record.backend in {_backend(run) for run in runs}
+        found.records.extend([record] if ours else [])
+        found.foreign.extend([] if ours else [record.path])
         return
     shas = weights_named(record)
     for i, run in enumerate(runs):
@@ -226,5 +224,4 @@ def _run_of(place: Path) -> Path:
 
 
 def _same_panel(record: Record, run: Path) -> bool:
-    made = (_json(run / "environment.json") or {}).get("backend")
-    return record.kind == "sweep" or record.backend in ("", made)
+    return record.kind == "sweep" or record.backend in ("", _backend(run))

@@ -34,6 +34,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.records import read_rows
+from diptych.report.records import starts_of
 from diptych.watch import read_events, read_resources
 
 HALF = 0.5
@@ -113,8 +114,8 @@ class _Records:
         self.events, self.resources = read_events(run), read_resources(run)
         self.times = [row["time"] for row in self.resources]
         environment = run / "environment.json"
-        starts = read_json(environment).get("starts", []) if environment.is_file() else []
-        self.first = {1, *(start["step"] + 1 for start in starts if "step" in start)}
+        starts = starts_of(read_json(environment)) if environment.is_file() else []
+        self.first = {1, *(step + 1 for step in starts)}
         self.usual = {
             key: float(np.median([row[key] for row in rows if row.get(key) is not None] or [0.0]))
             for key in ("data_s", "compute_s", "queue_s", "system_s", "page_faults")

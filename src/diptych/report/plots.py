@@ -1,66 +1,44 @@
 """The figures of a report as traces, from the records alone.
 
-A run of more than MOST points is drawn as medians of consecutive steps with the range of the raw
-values, least to most, as a band behind them: no peak is lost, and the figure says so.
+Long lines are thinned and broken at gaps as `traces` says, and the figure tells the reader.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from diptych.report.blocks import EMPTY, Plot, Trace
-from diptych.report.catalogue import Text, phrase, same
-from diptych.report.drawing import bins
+from diptych.report.catalogue import phrase, same
 from diptych.report.figures import ROUNDING
-from diptych.report.records import Floats, Ints, Run
+from diptych.report.records import Floats, Run
 from diptych.report.statistics import STRIDE, common_steps, epoch_time, relative_difference
 from diptych.report.subjects import Pairing, Study
+from diptych.report.traces import line, listed, thinned, wide
 from diptych.report.wording import joined, seconds, words
 
-MOST = 1200
 MOST_SLOW = 300
 QUANTILES = 200
-DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def listed(values: Floats | Ints) -> list[float | None]:
-    """Numbers for JSON with six digits; None for what is not finite."""
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values.tolist()]
-
-
-def line(label: str, colour: str, step: Ints, value: Floats) -> Trace:
-    """A line over the steps, thinned to medians and a band where it is long."""
-    if step.size <= MOST:
-        return Trace("line", same(label), colour, step.tolist(), listed(value))
-    middle, median, least, most = bins(step, value, MOST // 2)
-    x = [round(float(m), 1) for m in middle]
-    return Trace(
-        "line", same(label), colour, x, listed(median), low=listed(least), high=listed(most)
-    )
-
-
-def thinned(sizes: Sequence[int]) -> Text:
-    """What the reader must know of lines of so many points."""
-    size = max(sizes, default=0)
-    if size <= MOST:
-        return phrase("note.every_step")
-    return words("note.thinned", n=-(-size // (MOST // 2)))
-
-
-def _lines(study: Study, pick: Callable[[Run], Floats]) -> list[Trace]:
+def _lines(study: Study, pick: Callable[[Run], Floats], styled: bool = False) -> list[Trace]:
+    style = _styles(study) if styled else {}
     return [
-        line(study.labels[i], f"run{i}", run.step, pick(run))
+        line(same(study.labels[i]), f"run{i}", run.step, pick(run), **style.get(i, {}))
         for i, run in enumerate(study.runs)
         if np.isfinite(pick(run)).any()
     ]
 
 
-def wide(values: Sequence[Floats]) -> bool:
-    """Whether a log scale shows the values better."""
-    known = np.concatenate([v[np.isfinite(v)] for v in values])
-    return bool(known.size and known.min() > 0 and known.max() > 8 * known.min())
+def _styles(study: Study) -> dict[int, dict[str, Any]]:
+    """Of two matched runs, whose lines lie upon each other, one is wide and pale, one dashed."""
+    matched = [pair for pair in study.pairings if pair.matched]
+    above = {pair.b for pair in matched}
+    return {pair.a: {"under": True} for pair in matched if pair.a not in above} | {
+        run: {"dash": "dash"} for run in above
+    }
 
 
 def loss(study: Study) -> Plot:
@@ -71,7 +49,7 @@ def loss(study: Study) -> Plot:
         phrase("alt.loss"),
         phrase("axis.step"),
         phrase("axis.loss"),
-        _lines(study, lambda run: run.loss),
+        _lines(study, lambda run: run.loss, styled=True),
         thinned([run.step.size for run in study.runs]),
         log_y=wide([run.loss for run in study.runs]),
         sources=study.metrics("step, loss"),
@@ -80,16 +58,14 @@ def loss(study: Study) -> Plot:
 
 def every_200(study: Study) -> Plot | None:
     """The losses of all runs at every 200th step; None where no run has such a step."""
-    traces, values = [], []
+    traces, values, style = [], [], _styles(study)
     for i, run in enumerate(study.runs):
         at = run.step % STRIDE == 0
         if at.any():
             x, y = run.step[at], run.loss[at]
             values.append(y)
-            traces.append(
-                Trace("line", same(study.labels[i]), f"run{i}", x.tolist(), listed(y),
-                      dash=DASHES[i % 4])
-            )  # fmt: skip
+            own = style.get(i, {})
+            traces.append(line(same(study.labels[i]), f"run{i}", x, y, most=x.size, **own))
     if not traces:
         return None
     return Plot(
@@ -119,7 +95,7 @@ def difference(study: Study, pairs: Sequence[Pairing]) -> Plot | None:
         if np.isfinite(relative).any():
             label = f"{study.labels[pair.a]} / {study.labels[pair.b]}"
             colour = "ink" if len(pairs) == 1 else f"run{pair.b}"
-            traces.append(line(label, colour, step, relative))
+            traces.append(line(same(label), colour, step, relative))
             sizes.append(step.size)
             used |= {pair.a, pair.b}
     if not traces:
@@ -146,7 +122,7 @@ def step_times(study: Study) -> Plot | None:
     for i, run in enumerate(study.runs):
         step, time = run.step[run.synced], run.step_s[run.synced]
         if time.size:
-            traces.append(line(study.labels[i], f"run{i}", step, time))
+            traces.append(line(same(study.labels[i]), f"run{i}", step, time))
             sizes.append(int(time.size))
             tops.append(min(float(np.max(time)), 2.2 * float(np.percentile(time, 95))))
     if not traces:

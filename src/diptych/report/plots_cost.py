@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from diptych.report.blocks import Plot, Trace
-from diptych.report.catalogue import phrase, same
-from diptych.report.drawing import bins
+from diptych.report.catalogue import known, phrase, same
 from diptych.report.gather import Record
-from diptych.report.plots import listed
 from diptych.report.resources import column
 from diptych.report.subjects import Study
-from diptych.report.wording import Source
+from diptych.report.traces import line
+from diptych.report.wording import Source, words
 
 PARTS = ("data", "to_device", "forward", "backward", "optimizer", "ema")
 READINGS = 240
@@ -28,7 +27,7 @@ def phases(study: Study, records: Sequence[Record]) -> Plot | None:
         values = [_median(record, part) for record in records]
         if any(value is not None for value in values):
             y = [None if value is None else float(f"{1000 * value:.4g}") for value in values]
-            traces.append(Trace("bars", same(part), f"part{k}", labels, y))
+            traces.append(Trace("bars", known("phase", part), f"part{k}", labels, y))
     if not traces:
         return None
     sources = tuple(study.of_record(record, "phases.median_s") for record in records)
@@ -68,7 +67,7 @@ def split(study: Study) -> Plot | None:
     for k, key in ((0, "data_s"), (2, "compute_s")):
         means = [1000 * float(np.mean(getattr(run, key)[run.synced])) for _, run in timed]
         y = [float(f"{value:.4g}") for value in means]
-        traces.append(Trace("bars", same(key.removesuffix("_s")), f"part{k}", labels, y))
+        traces.append(Trace("bars", phrase(f"split.{key}"), f"part{k}", labels, y))
     return _stack(traces, "note.split", study.metrics("data_s, compute_s, synced"))
 
 
@@ -76,23 +75,8 @@ def processor(
     study: Study, watched: Sequence[list[dict[str, Any]]], sources: tuple[Source, ...]
 ) -> Plot | None:
     """Processor use of each process, and of all others together, over the minutes."""
-    traces = []
-    for i, rows in enumerate(watched):
-        time = column(rows, "time")
-        for key, dash in (("cpu_percent", "solid"), ("others_percent", "dot")):
-            used = column(rows, key)
-            known = np.isfinite(time) & np.isfinite(used)
-            if known.sum() < 2:
-                continue
-            minutes, value = (time[known] - time[known][0]) / 60.0, used[known]
-            order = np.arange(value.size)
-            if value.size > READINGS:
-                at, value, _, _ = bins(order, value, READINGS)
-                minutes = np.interp(at, order, minutes)
-            name = study.labels[i] + ("" if dash == "solid" else ", others")
-            traces.append(
-                Trace("line", same(name), f"run{i}", listed(minutes), listed(value), dash=dash)
-            )
+    kinds = (("process", "cpu_percent", "solid"), ("others", "others_percent", "dot"))
+    traces = _over_minutes(study, watched, kinds)
     if not traces:
         return None
     return Plot(
@@ -106,6 +90,51 @@ def processor(
         from_zero=True,
         sources=sources,
     )
+
+
+def held(
+    study: Study, watched: Sequence[list[dict[str, Any]]], sources: tuple[Source, ...]
+) -> Plot | None:
+    """Memory as the framework's allocator and the card count it, over the minutes."""
+    kinds = (
+        ("reserved", "counters.reserved_mb", "solid"),
+        ("allocated", "counters.allocated_mb", "dash"),
+        ("gpu", "gpu.memory_mb", "dot"),
+    )
+    traces = _over_minutes(study, watched, kinds)
+    if not traces:
+        return None
+    return Plot(
+        "memory-held",
+        phrase("figure.held"),
+        phrase("alt.held"),
+        phrase("axis.minutes"),
+        same("MB"),
+        traces,
+        phrase("note.resources"),
+        from_zero=True,
+        sources=sources,
+    )
+
+
+def _over_minutes(
+    study: Study, watched: Sequence[list[dict[str, Any]]], kinds: Sequence[tuple[str, str, str]]
+) -> list[Trace]:
+    """A line for each run and kind (name, key, dash) of which two readings are known."""
+    traces = []
+    for i, rows in enumerate(watched):
+        time = column(rows, "time")
+        for name, key, dash in kinds:
+            used = column(rows, key)
+            finite = np.isfinite(time) & np.isfinite(used)
+            if finite.sum() < 2:
+                continue
+            minutes = (time[finite] - time[finite][0]) / 60.0
+            label = words(f"label.{name}", run=study.labels[i])
+            traces.append(
+                line(label, f"run{i}", minutes, used[finite], most=2 * READINGS, dash=dash)
+            )
+    return traces
 
 
 def batches(study: Study, records: Sequence[Record]) -> Plot:

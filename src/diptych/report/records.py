@@ -90,18 +90,21 @@ class Run:
     @property
     def starts(self) -> list[int]:
         """The steps after which a process took up the run: [0], and one for each resume."""
-        starts = self.environment.get("starts")
-        steps = (
-            [s.get("step") for s in starts if isinstance(s, dict)]
-            if isinstance(starts, list)
-            else []
-        )
-        return sorted({0, *(step for step in steps if isinstance(step, int))})
+        return starts_of(self.environment)
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key; durations and seed left out."""
         flat = flatten(self.config)
         return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+
+
+def starts_of(environment: dict[str, Any]) -> list[int]:
+    """The steps after which a process took up the run, with 0; what is no step is left out."""
+    starts = environment.get("starts")
+    steps = (
+        [s.get("step") for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
+    )
+    return sorted({0, *(step for step in steps if isinstance(step, int))})
 
 
 def read_run(folder: Path, *, strict: bool = True) -> Run:

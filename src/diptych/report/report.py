@@ -23,6 +23,7 @@ from diptych.report import (
     chapters_setup,
     chapters_short,
     chapters_study,
+    chapters_sweep,
     markdown,
     report_page,
     static,
@@ -96,7 +97,7 @@ def chapters(study: Study) -> tuple[list[Section], list[chapters_short.Tile]]:
         "performance": chapters_cost.performance(study, pairs),
         "sampling": chapters_cost.sampling(study),
         "scores": chapters_scores.scores(study),
-        "sweep": chapters_scores.sweeps(study),
+        "sweep": chapters_sweep.sweeps(study),
         "pictures": chain(
             chapters_pictures.pictures(study, pairs), chapters_study.difference(study)
         ),
@@ -137,6 +138,10 @@ def _content(study: Study, title: Text, sections: Sequence[Section]) -> dict[str
             for p in study.pairings
         ],
         "records_left_out": len(study.found.foreign),
+        "records_damaged": [
+            {"file": study.cite(path, "").path, "reason": reason}
+            for path, reason in study.found.damaged.items()
+        ],
         "sections": [
             {"key": section.key, "title": _both(section.title),
              "sentences": [_sentence(s) for s in section.sentences()],

@@ -29,7 +29,7 @@ from diptych.report.wording import Source, words
 PLOTLY = "plotly-basic.min.js"
 # The names of figures and pictures: those of `plots`, and what chapters number or name by run.
 DRAWN = (
-    r"loss|loss-every-200|difference|step-time|step-time-distribution|epoch-time|memory|split"
+    r"loss|loss-every-200|difference|step-time|step-time-distribution|epoch-time|memory|memory-held|split"
     r"|processor|sampling-time|(score|sweep|grid|progress|sampling|training)-.+"
 )
 

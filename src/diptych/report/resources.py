@@ -36,11 +36,16 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def column(rows: list[dict[str, Any]], key: str) -> Floats:
-    """One key of all rows as float64, NaN where it is missing or no number."""
-    values = [row.get(key) for row in rows]
-    return np.array(
-        [float(v) if isinstance(v, (int, float)) else np.nan for v in values], dtype=np.float64
-    )
+    """One key of all rows as float64, "gpu.memory_mb" for one within another; NaN where it is
+    missing or no number."""
+    outer, _, inner = key.partition(".")
+
+    def number(row: dict[str, Any]) -> float:
+        value = row.get(outer)
+        value = value.get(inner) if inner and isinstance(value, dict) else value
+        return float(value) if isinstance(value, (int, float)) else np.nan
+
+    return np.array([number(row) for row in rows], dtype=np.float64)
 
 
 def attribution(run: Path) -> dict[str, Any] | None:

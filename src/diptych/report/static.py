@@ -22,10 +22,14 @@ from matplotlib.ticker import (
 from diptych.report import drawing
 from diptych.report.blocks import Plot, Trace
 from diptych.report.drawing import LIGHT, Theme
+from diptych.report.traces import MARKERS
 
 # The parts of a step; (light, dark), as the page has them too.
 PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),
          ("#9a7b00", "#d6ba55"), ("#a92c64", "#f394bb"), ("#3d4650", "#d0d6dc"))  # fmt: skip
+# The page's names of markers, and those that this library has for them.
+SYMBOLS = dict(zip(MARKERS, "osD^XPv*", strict=True))
+MOST_NAMED = 8  # lines that are named at their ends; more stand in a legend, with their markers
 Colours = dict[str, str]
 
 
@@ -55,7 +59,11 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]]) -> bytes:
             ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
         drawing.plain_numbers(ax)
         _log_numbers(ax, plot)
-        drawing.name_ends(ax, theme, ends)
+        if len(ends) > MOST_NAMED:
+            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=6.5, frameon=False,
+                      labelcolor="linecolor", handlelength=3.2)  # fmt: skip
+        else:
+            drawing.name_ends(ax, theme, ends)
         return drawing.png(page)
 
 
@@ -87,9 +95,12 @@ def _line(ax: Axes, trace: Trace, x: Any, y: Any, colour: str, order: int) -> No
         else:
             ax.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     style = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}[trace.dash]
-    marker = "o" if trace.kind == "points" or (x.size <= 60 and x.size != 2) else ""
-    ax.plot(x, y, color=colour, linestyle=style, linewidth=1.5, marker=marker, markersize=3.8,
-            zorder=order)  # fmt: skip
+    shown = trace.kind == "points" or (x.size <= 60 and x.size != 2)
+    marker = SYMBOLS[trace.marker] if shown else ""
+    size = 3.8 if trace.marker == "circle" else 5.0
+    width, alpha = (4.5, 0.4) if trace.under else (1.5, 1.0)
+    ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=size, zorder=order,
+            label=trace.label.en, linewidth=width, alpha=alpha)  # fmt: skip
 
 
 def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]]:
@@ -126,8 +137,9 @@ def _log_numbers(ax: Axes, plot: Plot) -> None:
     if plot.log_x:
         values = sorted({x for trace in plot.traces for x in trace.x if not isinstance(x, str)})
         few = len(values) <= 8
-        if few:
-            ax.margins(x=0.06)
+        if few:  # bars of intervals would stretch the axis by a decade
+            room = (values[-1] / values[0]) ** 0.06 if values[-1] > values[0] else 1.5
+            ax.set_xlim(values[0] / room, values[-1] * room)
         ax.xaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(show)

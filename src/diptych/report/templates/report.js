@@ -7,6 +7,24 @@
   const say = (text) => text[root.dataset.lang] ?? text.en;
   const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
   const faint = (hex) => `${hex}2e`;
+  const pale = (hex) => `${hex}73`;
+
+  // The band of a line as closed shapes, one for each stretch between two gaps.
+  function outline(trace) {
+    const x = [], y = [];
+    let from = 0;
+    for (let i = 0; i <= trace.x.length; i++) {
+      if (i < trace.x.length && trace.low[i] !== null) continue;
+      if (i > from) {
+        if (x.length) x.push(null), y.push(null);
+        const at = trace.x.slice(from, i);
+        x.push(...at, ...[...at].reverse());
+        y.push(...trace.low.slice(from, i), ...trace.high.slice(from, i).reverse());
+      }
+      from = i + 1;
+    }
+    return { x, y };
+  }
 
   function traces(figure) {
     const found = [];
@@ -19,15 +37,18 @@
         continue;
       }
       if (trace.low && trace.kind === "line") {
-        const edge = { ...base, type: "scatter", mode: "lines", line: { width: 0 }, showlegend: false, hoverinfo: "skip" };
-        found.push({ ...edge, y: trace.low });
-        found.push({ ...edge, y: trace.high, fill: "tonexty", fillcolor: faint(own) });
+        found.push({ ...base, ...outline(trace), type: "scatter", mode: "lines", line: { width: 0 }, fill: "toself",
+          fillcolor: faint(own), showlegend: false, hoverinfo: "skip" });
       }
       const few = trace.x.length <= 60 && trace.x.length !== 2;
       const line = {
         ...base, type: "scatter", mode: trace.kind === "points" || few ? "lines+markers" : "lines",
-        line: { color: own, width: 1.8, dash: trace.dash }, marker: { color: own, size: 6 },
+        line: { color: own, width: 1.8, dash: trace.dash }, marker: { color: own, size: 7, symbol: trace.marker },
       };
+      if (trace.under) {
+        Object.assign(line.line, { color: pale(own), width: 5.5 });
+        Object.assign(line.marker, { color: pale(own), size: 10 });
+      }
       if (trace.low && trace.kind === "points") {
         line.error_y = {
           type: "data", symmetric: false, color: own, thickness: 1.4, width: 5,
@@ -39,11 +60,12 @@
     return found;
   }
 
-  // 1, 2, 5, 10 ... or, over many decades, powers of ten alone; the few values themselves.
+  // 1, 2, 5, 10 ... or, over many decades, powers of ten alone; the values themselves if few and apart.
   function ticks(values) {
     const known = [...new Set(values.filter((v) => typeof v === "number" && v > 0))].sort((a, b) => a - b);
-    if (known.length <= 8) return known;
     const [low, high] = [known[0], known[known.length - 1]];
+    const apart = Math.max(1.02, (high / low) ** (1 / 14));
+    if (known.length <= 8 && known.every((v, i) => i === 0 || v / known[i - 1] > apart)) return known;
     const found = [];
     for (let k = Math.floor(Math.log10(low)); k <= Math.ceil(Math.log10(high)); k++) {
       for (const m of high / low > 2000 ? [1] : [1, 2, 5]) found.push(Number(`${m}e${k}`));
@@ -61,6 +83,17 @@
     };
   }
 
+  // About how many rows the names take above the figure.
+  function rows(names, width) {
+    let count = 1, used = 0;
+    for (const name of names) {
+      const own = 52 + [...name].reduce((sum, c) => sum + (c.charCodeAt(0) > 0x2e7f ? 13 : 7.4), 0);
+      if (used && used + own > width - 80) count += 1, used = 0;
+      used += own;
+    }
+    return count;
+  }
+
   function layout(figure, width) {
     const xs = figure.traces.flatMap((trace) => trace.x);
     const x = axis(say(figure.x), figure.log_x, xs);
@@ -70,9 +103,10 @@
     else if (!figure.log_x && new Set(xs).size <= 20 && xs.every(Number.isInteger)) x.tickmode = "array", x.tickvals = [...new Set(xs)];
     if (figure.y_range) y.range = figure.y_range;
     else if (figure.from_zero) y.rangemode = "tozero";
-    const names = figure.traces.map((trace) => say(trace.label).length);
+    const names = figure.traces.map((trace) => say(trace.label));
+    const room = 26 * Math.max(0, rows(names, width) - 2); // names of many lines, which would leave the figure none
     return {
-      width, height: Math.round(Math.min(440, Math.max(290, width * 0.52))), autosize: false,
+      width, height: Math.round(Math.min(440, Math.max(290, width * 0.52)) + room), autosize: false,
       margin: { l: 58, r: 14, t: 8, b: 44 }, paper_bgcolor: colour("paper"), plot_bgcolor: colour("paper"),
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
       hoverlabel: { bgcolor: colour("paper"), bordercolor: colour("line"), font: { color: colour("ink") } },
@@ -82,8 +116,9 @@
     };
   }
 
-  const config = { displaylogo: false, responsive: false, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // On a phone, where nothing hovers, the buttons would lie upon the names for good.
+  const config = (width) => ({ displaylogo: false, responsive: false, displayModeBar: width >= 520 ? "hover" : false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
 
   function draw() {
     if (typeof Plotly === "undefined") return;
@@ -92,7 +127,7 @@
       const width = place.parentElement.clientWidth;
       if (!width) continue;
       Plotly.purge(place); // drawn anew: bars that are only updated keep scales of the old ones
-      Plotly.newPlot(place, traces(figure), layout(figure, width), config);
+      Plotly.newPlot(place, traces(figure), layout(figure, width), config(width));
       place.parentElement.classList.add("drawn");
       place.on("plotly_relayout", (change) => zoomed(place, change));
     }

@@ -1,0 +1,94 @@
+"""Where a step's time goes: a profile's phases beside the same step whole, else data and compute.
+
+A step that is waited for between its phases is no longer the step that trains; so the table ends
+with the whole step and with split / whole, the price of the splitting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from diptych.report import plots_cost
+from diptych.report.blocks import Block, grid_of
+from diptych.report.catalogue import Text, known, phrase
+from diptych.report.gather import Record
+from diptych.report.subjects import Study
+from diptych.report.wording import cite, say, seconds, significant, words
+
+FIELDS = "phases, split, unsplit, overhead, memory"
+FUSED = "inside the optimizer's one pass over the weights"
+EXPLAINED = ("data", "to_device")  # phases that are not measured as they pass in training
+HELD = (("profile_rss", "rss_mb"), ("profile_allocated", "allocated_mb"),
+        ("profile_reserved", "reserved_mb"), ("profile_live", "live_vars"))  # fmt: skip
+Content = Mapping[str, Any]
+
+
+def parts(study: Study) -> Iterator[Block]:
+    """The parts of a step: by profile where one was recorded, else data and computation."""
+    profiles = study.found.of("profile")
+    figure = plots_cost.phases(study, profiles) if profiles else plots_cost.split(study)
+    if figure:
+        yield figure
+    if profiles:
+        yield from _table(study, profiles)
+
+
+def _table(study: Study, profiles: Sequence[Record]) -> Iterator[Block]:
+    contents = [record.content for record in profiles]
+    names = list(dict.fromkeys(p["name"] for content in contents for p in content["phases"]))
+    rows: list[tuple[Text, Sequence[Text | str | None]]] = [
+        (known("phase", name), [_phase(content, name) for content in contents]) for name in names
+    ]
+    rows += [
+        (phrase("row.parts_sum"), [_median(content.get("split")) for content in contents]),
+        (phrase("row.whole_step"), [_median(content.get("unsplit")) for content in contents]),
+        (phrase("row.split_whole"), [_overhead(content.get("overhead")) for content in contents]),
+    ]
+    rows += [(phrase(f"row.{row}"), [_held(content, key) for content in contents])
+             for row, key in HELD]  # fmt: skip
+    labels = [study.label_of(record) for record in profiles]
+    sources = tuple(study.of_record(record, FIELDS) for record in profiles)
+    yield grid_of(phrase("caption.phases"), labels, rows, sources)
+    noted = {p["name"] for content in contents for p in content["phases"] if p.get("note")}
+    for name in EXPLAINED:
+        if name in noted:
+            yield from cite([say(f"cost.phase.{name}", "performance", f"cost.phase_{name}")],
+                            *sources)  # fmt: skip
+
+
+def _phase(content: Content, name: str) -> Text | str | None:
+    """A phase's median and share; that it was fused; of compiling, how many kernels."""
+    phase = next((each for each in content["phases"] if each["name"] == name), None)
+    if phase is None:
+        return None
+    value, share, note = phase.get("median_s"), phase.get("share"), phase.get("note") or ""
+    if value is None:
+        return phrase("cell.fused") if note == FUSED else note or None
+    kernels = re.search(r"(\d+) kernels", note)
+    if kernels:
+        return words("cell.kernels", time=value, n=int(kernels[1]))
+    return seconds(value) + (f" ({significant(100 * share, 2)} %)" if share else "")
+
+
+def _median(spread: Content | None) -> str | None:
+    return None if spread is None else seconds(spread["median_s"])
+
+
+def _overhead(found: Content | None) -> Text | None:
+    if found is None:
+        return None
+    if found.get("low") is None or found.get("high") is None:
+        return words("cell.ratio_alone", ratio=found["ratio"])
+    return words("cell.ratio", ratio=found["ratio"], low=found["low"], high=found["high"])
+
+
+def _held(content: Content, key: str) -> Text | str | None:
+    """A memory number before the first profiled step, and after the last."""
+    values = [row[key] for row in content.get("memory") or () if row.get(key) is not None]
+    if not values:
+        return None
+    show: Callable[[float], str] = (lambda x: f"{x:,.0f} MB") if key.endswith("_mb") else (
+        lambda x: f"{x:,.0f}")  # fmt: skip
+    return words("cell.from_to", first=show(values[0]), last=show(values[-1]))
