@@ -98,6 +98,7 @@ def test_a_cause_is_supposed_only_where_none_is_recorded(tmp_path: Path) -> None
     content = report_runs([bare, watched], tmp_path / "out")
     assert [s["key"] for s in said(content, "time.first.")] == ["time.first.torch"]
     assert said(content, "time.outliers.jittor")
+    assert "the first 20 steps of torch; compiling" in said(content, "time.first.")[0]["en"]
     assert said(content, "cost.outliers.jittor")[0]["numbers"]["unexplained"] == 0
     assert [s["key"] for s in said(content, "cost.bare.")] == ["cost.bare.torch"]
     told = said(content, "cost.bare.")[0]

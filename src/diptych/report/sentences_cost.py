@@ -93,6 +93,7 @@ def _first_steps(label: str, numbers: Numbers) -> Iterator[Sentence]:
             f"time.first.{label}",
             "time",
             "time.first",
+            run=label,
             excess=first["excess_s"],
             share=first["excess_s"] / slow["excess_s"],
             first=FIRST_STEPS,
