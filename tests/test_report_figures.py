@@ -43,14 +43,18 @@ def test_scores_are_compared_across_panels_within_one_protocol(tmp_path: Path) -
             values = {"fid": [start + n, start + n + 0.1, start + n - 0.1]}
             make_scores(tmp_path / "scores" / f"{panel}-{steps}.json", panel, values,
                         **{"sampler.steps": int(steps[5:])})  # fmt: skip
+    make_scores(
+        tmp_path / "scores" / "torch-more.json", "torch", SETS, num=9000
+    )  # of one run alone
     content = report_runs(runs, tmp_path / "out", search=[tmp_path / "scores"])
     found = said(content, "score.fid", "scores")
     assert [(s["numbers"]["a"], s["numbers"]["b"]) for s in found] == [("torch", "jittor")] * 2
-    assert [s["numbers"]["metric"] for s in found] == ["fid (steps 10)", "fid (steps 50)"]
+    names = [s["numbers"]["metric"] for s in found]
+    assert names == [f"fid (num 2,000, steps {steps})" for steps in (10, 50)]
     assert all("jittor is higher, that is worse" in s["en"] for s in found)
     drawn = {name: figure for name, figure in figures(tmp_path / "out" / "index.html").items()
              if name.startswith("score-")}  # fmt: skip
-    assert len(drawn) == 2
+    assert len(drawn) == 2 and "score-fid" in drawn
     shown = [[t["y"][0] for t in figure["traces"]] for figure in drawn.values()]
     assert np.allclose(shown, [[9, 10], [3, 4]])
 

@@ -57,16 +57,17 @@ def _read(record: Record) -> list[Measured]:
 
 
 def _groups(measured: Sequence[Measured], metric: str) -> Groups:
-    """A metric's scores by protocol, those with intervals and with more images first."""
+    """A metric's scores by protocol; of more runs, intervals, images first."""
     found: Groups = {}
     for record, score in measured:
         if score.metric == metric:
             found.setdefault(score.protocol_id, []).append((record, score))
 
-    def rank(own: list[Measured]) -> tuple[bool, int]:
+    def rank(own: list[Measured]) -> tuple[int, bool, int]:
+        runs = {record.run for record, _ in own}
         shown = any(score.interval for _, score in own)
         num = own[0][1].protocol.get("num")
-        return not shown, -num if isinstance(num, int) else 0
+        return -len(runs), not shown, -num if isinstance(num, int) else 0
 
     return dict(sorted(found.items(), key=lambda item: rank(item[1])))
 
