@@ -67,6 +67,8 @@ def pages(study: Path) -> None:
     for name in ("report.md", "report.zh.md"):
         text = (study / "report" / name).read_text("utf-8")
         text = re.sub(r"\]\((?=[\w.-]+\.(png|gif)\))", "](results/", text)
+        # The records stay with the study: a note names one, and the last table has its sha256.
+        text = re.sub(r"^(\[\^\d+\]: )\[(.+)\]\(.+\)$", r"\1`\2`", text, flags=re.MULTILINE)
         text = text.replace("](report", "](results").replace("../../", "")
         text = text.replace("../", f"{study.name}/").replace(f"{study.parent}/", "")
         write_text(DOCS / name.replace("report", "results"), text)
