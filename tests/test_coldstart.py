@@ -177,6 +177,7 @@ def test_loading_jittor_is_quiet_and_leaves_the_process_as_it_was() -> None:
     done = python(
         """
 import signal, ssl, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 before = signal.getsignal(signal.SIGINT), ssl._create_default_https_context, sys.getrecursionlimit()
 from diptych.jittor import setup
 assert "jittor" not in sys.modules

@@ -31,8 +31,10 @@ while True:
     time.sleep(0.01)
 """
 RUNNER = f"""
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
 from diptych.reproduce.processes import processes
 try:
     processes([[sys.executable, "-c", {STAGE_CODE!r}]], Path("."))
