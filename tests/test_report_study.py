@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
+from diptych.files import read_json
 from diptych.report.report import report_runs
 from report_records import (
+    make_scores,
     said,
     undrawn,  # noqa: F401 - a fixture
     whole_study,
@@ -145,3 +147,18 @@ def test_a_study_without_a_run_is_refused_in_one_line(tmp_path: Path, runs: Any)
     (folder / "study.json").write_text("[")
     with pytest.raises(UserError, match=r"study\.json"):
         report_runs([folder], tmp_path / "out")
+
+
+def test_a_study_holds_its_own_records(tmp_path: Path) -> None:
+    """What lies beside a run that was given to it is another matter's."""
+    folder = make_study(tmp_path / "study")
+    far = tmp_path / "far"
+    far.mkdir()
+    linked = (folder / "runs" / "jittor-seed0").rename(far / "jittor-seed0")
+    make_scores(far / "jittor-seed0-other.json", "jittor", {"mnist-is": [5.0, 5.1, 5.2]})
+    runs = {"torch-seed0": "runs/torch-seed0", "jittor-seed0": str(linked)}
+    write(folder / "study.json", {**read_json(folder / "study.json"), "runs": runs})
+    of_study = str(report_runs([folder], tmp_path / "study-page")["sections"])
+    of_run = str(report_runs([linked], tmp_path / "run-page")["sections"])
+    assert "jittor-seed0-mnist.json" in of_study and "seed0-other.json" not in of_study
+    assert "jittor-seed0-other.json" in of_run

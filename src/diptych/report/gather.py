@@ -82,19 +82,24 @@ class Gathered:
         return [r for *_, r in sorted(ranked, key=lambda entry: entry[:2])]
 
 
-def gather(runs: Sequence[Path], search: Sequence[Path] = ()) -> Gathered:
+def gather(
+    runs: Sequence[Path], search: Sequence[Path] = (), beside: Sequence[Path] | None = None
+) -> Gathered:
     """The records of these run folders.
 
     Args:
         runs: run folders that exist.
         search: more folders to look in.
+        beside: the runs to look beside; None: all. A study holds its own records, wherever the
+            runs lie that it was given.
     """
     found = Gathered()
     seen: set[Path] = set()
     own = {run.resolve() for run in runs}
     places: list[tuple[Path, int, int | None]] = [(run, DEPTH_IN, i) for i, run in enumerate(runs)]
     places += [(folder, DEPTH_SEARCHED, None) for folder in search]
-    places += [(folder, DEPTH_BESIDE, None) for folder in dict.fromkeys(_beside(runs))]
+    near = dict.fromkeys(_beside(runs if beside is None else beside))
+    places += [(folder, DEPTH_BESIDE, None) for folder in near]
     unclaimed: list[Record] = []
     for folder, depth, owner in places:
         for record in _walk(folder, depth, own - {folder.resolve()}):

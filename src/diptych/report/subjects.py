@@ -121,7 +121,7 @@ def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) ->
             raise UserError(f"{folder}: no such folder to search")
     runs = [read_run(folder, strict=False) for folder in folders]
     _check_common(folders, runs)
-    found = gather(folders, [*studies, *search])
+    found = gather(folders, [*studies, *search], [f for f in folders if f in asked])
     panels = [run.backend for run in runs]
     found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
     return Study(
