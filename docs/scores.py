@@ -15,15 +15,19 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from diptych.config import DiffusionConfig
 from diptych.files import atomic_path, write_text
 from diptych.metrics.comparison import compare_scores
 from diptych.metrics.table import interval, markdown, number
 from diptych.sampler import DEFAULT_SOLVER
-from diptych.sweep import output
+from diptych.schedule import make_schedule
+from diptych.sweep import output, variants
 from diptych.sweep.cells import read_cells
+from diptych.sweep.drawn import Drawing
 
 DOCS = Path(__file__).resolve().parent
 PANELS = ("torch", "jittor")
@@ -162,7 +166,28 @@ def solver_part(folder: Path) -> list[str]:
     ]
     for name in output.metrics_of(cells):
         lines += [f"### {name}\n", by_calls(cells, name)]
-    return [*lines, verdict(cells, metric)]
+    return [*lines, gaps(cells), verdict(cells, metric)]
+
+
+def gaps(cells: Any) -> str:
+    """What the dashes mean, and which solvers are one and the same."""
+    calls = [int(word) for word in CALLS.split(",")]
+    found = {(c["solver"], c["network_calls"]): [s["value"] for s in c["scores"]] for c in cells}
+    schedule, lines = make_schedule(DiffusionConfig()), []
+    for name in SOLVERS:
+        missing = [n for n in calls if (name, n) not in found]
+        chosen, _ = variants.cells([variants.parse(name)], Drawing(), (), missing, (0,), schedule)
+        if len(chosen) < len(missing):
+            lines.append(f"- `{name}` cannot take exactly every number of calls.")
+        if chosen:
+            lines.append(f"- `{name}`: {len(chosen)} of the dashes are cells not measured yet.")
+    for pair in combinations(SOLVERS, 2):
+        both = [n for n in calls if all((name, n) in found for name in pair)]
+        if len(both) > 1 and all(found[pair[0], n] == found[pair[1], n] for n in both):
+            at = ", ".join(map(str, both))
+            lines.append(f"- `{pair[0]}` and `{pair[1]}` have equal scores to the last digit at "
+                         f"{at} calls: one rule under two names.")  # fmt: skip
+    return "\n".join([*lines, ""])
 
 
 def by_calls(cells: Any, metric: str) -> str:
@@ -220,7 +245,7 @@ def cost(scores: Any, high: float) -> str:
     calls = min(equal)
     said = f"`{DEFAULT_SOLVER}` reaches a score that is no worse with {calls} calls."
     path = DOCS.parent / "benchmarks" / "results" / "pipeline-mnist.json"
-    timed = json.loads(path.read_text("utf-8")) if path.is_file() else {"steps": None}
+    timed: Any = json.loads(path.read_text("utf-8")) if path.is_file() else {"steps": None}
     if timed["steps"] != calls:
         return f"{said} How long that takes has not been measured."
     ratio = timed["ratio"]
