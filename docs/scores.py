@@ -180,7 +180,7 @@ def gaps(cells: Any) -> str:
         if len(chosen) < len(missing):
             lines.append(f"- `{name}` cannot take exactly every number of calls.")
         if chosen:
-            lines.append(f"- `{name}`: {len(chosen)} of the dashes are cells not measured yet.")
+            lines.append(f"- `{name}`: not measured yet: {len(chosen)} cell(s).")
     for pair in combinations(SOLVERS, 2):
         both = [n for n in calls if all((name, n) in found for name in pair)]
         if len(both) > 1 and all(found[pair[0], n] == found[pair[1], n] for n in both):
