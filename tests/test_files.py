@@ -255,3 +255,23 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     assert "UserError" in refused.stderr and "another process is at work in it" in refused.stderr
     assert subprocess.run(other, capture_output=True, text=True).stdout == "held\n"
     assert names(tmp_path) == ["run"]
+
+
+def test_a_held_folder_is_empty_to_its_holder_and_stays_held_when_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hold(tmp_path):
+        check_folder(tmp_path)
+        (tmp_path / "config.yaml").write_text("")
+        claim_folder(tmp_path, overwrite=True)
+        assert names(tmp_path) == [".lock"]
+        with pytest.raises(UserError, match="another process"), hold(tmp_path):
+            pass
+    assert names(tmp_path) == []
+
+    def without(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr("diptych.files.fcntl.flock", without)
+    with hold(tmp_path), hold(tmp_path):
+        pass

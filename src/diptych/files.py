@@ -100,13 +100,13 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; give a folder")
     with machine_faults(f"opening {path}"):
-        if path.is_dir() and not (resume or overwrite) and any(path.iterdir()):
+        inside = contents(path) if path.is_dir() else []
+        if inside and not (resume or overwrite):
             raise UserError(
                 f"{path}: the folder is not empty; go on with --resume, "
                 f"or replace it with --overwrite"
             )
-        foreign = overwrite and path.is_dir() and not any((path / m).exists() for m in MARKS)
-        if foreign and any(path.iterdir()):
+        if inside and overwrite and not any((path / m).exists() for m in MARKS):
             raise UserError(
                 f"{path}: holds files that are not Diptych's; --overwrite would delete them all. "
                 f"Choose another folder"
@@ -120,6 +120,12 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
 
 # What a folder of ours holds: only such a one is ever replaced whole.
 MARKS = ("config.yaml", "manifest.json", "demo.json")
+LOCK = ".lock"
+
+
+def contents(path: Path) -> list[Path]:
+    """What a folder holds, but for the lock of the process at work in it."""
+    return [child for child in path.iterdir() if child.name != LOCK]
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -127,7 +133,7 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
-        old = path.iterdir() if overwrite else ()
+        old = contents(path) if overwrite else ()
         for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: of a process killed while it wrote
             whole = left.is_dir() and not left.is_symlink()
             shutil.rmtree(left) if whole else left.unlink(missing_ok=True)
@@ -137,19 +143,27 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
 def hold(path: Path) -> Iterator[None]:
     """Keep other processes out of a folder, which is made where it is missing.
 
+    A file system without locks keeps nobody out. (A network's has them for files opened to be
+    written, and not for folders: hence a file.)
+
     Raises:
         UserError: another process holds it.
     """
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"{path}: another process is at work in it; wait for its end, or choose another folder"
-        ) from error
-    else:
-        yield
-    finally:
-        os.close(folder)
+        file = (path / LOCK).open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{path}: another process is at work in it; wait for its end, or choose another "
+                f"folder"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+        try:
+            yield
+        finally:
+            (path / LOCK).unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 from diptych import checkpoint
 from diptych.config import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.files import read_json
+from diptych.files import contents, read_json
 from diptych.reproduce.stages import Request
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
@@ -31,7 +31,7 @@ def check(request: Request, out: Path) -> None:
                     f"{out}: holds a study with {key}={before.get(key)}, not {now[key]}; go on "
                     f"with its own settings, or choose another --out"
                 )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and contents(out):
         raise UserError(f"{out}: is not empty, and holds no study; choose another --out")
     for name, folder in request.use:
         _check_linked(request, name, Path(folder))
