@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def replaced(text: str, name: str, block: str) -> str:
-    """The README with another block between the markers of `name`."""
+    """A page with another block between the markers of `name`."""
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
     before, rest = text.split(begin)
     return before + begin + block + end + rest.split(end)[1]

@@ -95,7 +95,7 @@ class Learner:
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum((1, 2, 3)).sum() / (len(batch.x0) * pixels)
+        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
 
     def draws(
         self, batch: Batch, x0: torch.Tensor

@@ -71,7 +71,7 @@ class PortLearner:
         error = wanted - self.desk.predict(alpha * x0 + sigma * eps, batch.t)
         square = error * error if batch.weight is None else put(batch.weight) * error * error
         pixels = batch.x0[0].size if self.desk.config.train.loss == "mean" else 1
-        return square.sum((1, 2, 3)).sum() / (len(batch.x0) * pixels)
+        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         desk, loss = self.desk, self.loss(batch)

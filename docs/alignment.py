@@ -1,0 +1,77 @@
+"""Regenerate the figures of docs/alignment.md from ladders that were climbed.
+
+    diptych align ladder tiny --mutate all --out LADDERS/tiny
+    diptych align ladder mnist --out LADDERS/mnist
+    diptych align ladder cifar10 --out LADDERS/cifar10
+    python docs/alignment.py LADDERS
+
+Replaces what stands between the markers `ladders` and `faults`. No number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from diptych.files import read_json, write_text
+from diptych.metrics.table import markdown
+from results import replaced
+
+PAGE = Path(__file__).resolve().parent / "alignment.md"
+PRESETS = ("tiny", "mnist", "cifar10")
+RUNGS = ["rung", "verdict", "PyTorch from truth", "Jittor from truth", "apart", "margin",
+         "nearest to its gate"]  # fmt: skip
+FAULTS = ["fault", "what it does", "caught by", "first tensor", "error", "allowed"]
+
+
+def main() -> None:
+    """Read the ladders and rewrite the page's two blocks."""
+    ladders = {name: read_json(Path(sys.argv[1]) / name / "align.json") for name in PRESETS}
+    text = PAGE.read_text("utf-8")
+    parts = [climbed(name, each) for name, each in ladders.items()]
+    text = replaced(text, "ladders", "\n".join([versions(ladders["tiny"]), *parts]))
+    write_text(PAGE, replaced(text, "faults", caught(ladders["tiny"])))
+
+
+def versions(ladder: dict[str, Any]) -> str:
+    """What was compared."""
+    found = ladder["environment"].items()
+    each = ", ".join(f"{name} {one['framework_version']} on {one['device']}" for name, one in found)
+    return f"Measured with {each}.\n"
+
+
+def climbed(name: str, ladder: dict[str, Any]) -> str:
+    """The table of one ladder."""
+    rows = []
+    for rung in ladder["rungs"]:
+        worst = rung["worst"]
+        near = f"`{worst['tensor']}` ({worst['panel']})" if worst and rung["margin"] else ""
+        apart = [short(rung["distance"][panel]) for panel in ("torch", "jittor")]
+        margin = f"{rung['margin']:.2g}" if rung["margin"] else ""
+        rows.append([rung["rung"], rung["verdict"], *apart, short(rung["apart"]), margin, near])
+    data = ladder["data"]
+    shown = f"{ladder['seconds']:.0f} s, {ladder['steps']} steps in lockstep, data: {data}"
+    return f"`{name}`, {shown}:\n\n{markdown(RUNGS, rows)}"
+
+
+def caught(ladder: dict[str, Any]) -> str:
+    """The table of planted faults."""
+    rows = []
+    for each in ladder["mutations"]:
+        exact = each["gate"] == 0
+        rows.append([
+            f"`{each['name']}`", each["what"], each["caught_by"] or "nothing",
+            f"`{each['tensor']}`", "differs" if exact else short(each["error"]),
+            "nothing" if exact else short(each["gate"]),
+        ])  # fmt: skip
+    return markdown(FAULTS, rows)
+
+
+def short(value: float | None) -> str:
+    """Two digits."""
+    return "" if value is None else f"{value:.2g}"
+
+
+if __name__ == "__main__":
+    main()
