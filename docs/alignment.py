@@ -70,7 +70,7 @@ def caught(ladder: dict[str, Any]) -> str:
 
 def short(value: float | None) -> str:
     """Two digits."""
-    return "" if value is None else f"{value:.2g}"
+    return "" if value is None else f"{float(f'{value:.2g}'):g}"
 
 
 if __name__ == "__main__":

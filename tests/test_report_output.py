@@ -15,8 +15,8 @@ from PIL import Image
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
+from diptych.report import chapters_pictures, study
 from diptych.report import report as report_module
-from diptych.report import study
 from diptych.report.catalogue import LANGUAGES, catalogue
 from diptych.report.report import report_runs
 from diptych.report.wording import Words
@@ -85,7 +85,21 @@ def test_markdown_in_both_languages_with_its_pictures(tmp_path: Path) -> None:
         assert noted and noted == set(re.findall(r"^\[\^(\d+)\]:", text, re.M))
     for heading in HEADINGS:
         assert f"\n## {heading}\n" in (out / "report.zh.md").read_text("utf-8")
-    assert sorted(p.suffix for p in out.iterdir() if p.stem.startswith("sampling-")).count(".gif")
+    assert len(list(out.glob("sampling-*.gif"))) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("spare", "shown"), [(0, 2), (-1, 0)])
+def test_both_panels_animations_or_neither(
+    spare: int, shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one panel's takes is not taken from the other's; one too large is named."""
+    runs = whole_study(tmp_path, 60)
+    (size,) = {path.stat().st_size for path in tmp_path.rglob("trajectory.gif")}
+    monkeypatch.setattr(chapters_pictures, "MOST_GIF_BYTES", size + spare)
+    content = report_runs(runs, tmp_path / "out", search=[tmp_path], markdown_too=True)
+    assert len(list((tmp_path / "out").glob("sampling-*.gif"))) == shown
+    assert len(said(content, "pictures.left.trajectory.gif")) == 2 - shown
 
 
 @pytest.mark.usefixtures("undrawn")

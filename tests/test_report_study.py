@@ -36,6 +36,7 @@ def make_study(folder: Path, **changed: Any) -> Path:
         {"name": "train-jittor-seed0", "state": "skipped", "reason": "linked: /far/away/long"},
         {"name": "scores-torch-seed0-inception", "state": "skipped", "reason": NO_WEIGHTS},
         {"name": "scores-jittor-seed0-inception", "state": "skipped", "reason": NO_WEIGHTS},
+        {"name": "sweep-torch", "state": "failed", "seconds": 2.0, "exit_code": 1},
         {"name": "align", "state": "waiting"},
     ]
     content = {"kind": "study", "preset": "mnist", "backends": ["torch", "jittor"], "seeds": [0],
@@ -64,10 +65,11 @@ def test_a_study_s_report_says_that_it_is_one(tmp_path: Path) -> None:
     assert left[0]["en"].endswith("so there is no FID by Inception features.")
     assert left[0]["zh"].endswith("因此没有基于 Inception 特征的 FID。")
     assert said(content, "study.waiting", "short")[0]["numbers"]["stages"] == ["align"]
+    assert said(content, "study.failing", "short")[0]["numbers"]["stages"] == ["sweep-torch"]
     assert said(content, "study.linked", "study")[0]["numbers"]["runs"] == ["jittor-seed0 (long)"]
     counts = said(content, "study.what")[0]["numbers"]
     assert {key: counts[key] for key in ("n", "done", "given", "left")} == {
-        "n": 5, "done": 1, "given": 1, "left": 2}  # fmt: skip
+        "n": 6, "done": 1, "given": 1, "left": 2}  # fmt: skip
     assert content["study"]["stages"]["align"] == "waiting" and content["study"]["quick"] is True
     assert content["sections"][1]["key"] == "study"
     assert top[0]["records"][0]["file"] == "../study/study.json"
@@ -75,6 +77,7 @@ def test_a_study_s_report_says_that_it_is_one(tmp_path: Path) -> None:
     assert gap["numbers"]["equal"] == 60 and "by at most 3 of 255" in gap["en"]
     assert (tmp_path / "out" / "grid-difference.png").read_bytes() == PNG
     text = (tmp_path / "out" / "report.zh.md").read_text("utf-8")
+    assert "| sweep-torch | 失败 |" in text and "| align | 未完成 |" in text
     assert "# mnist：2 次训练的实验研究" in text and "](grid-difference.png)" in text
 
 

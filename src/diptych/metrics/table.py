@@ -90,6 +90,11 @@ def aligned(head: Row, rows: Sequence[Row]) -> str:
 
 
 def markdown(head: Row, rows: Sequence[Row]) -> str:
-    """A table for a README."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
+    """A table for a README: columns of words to the left, columns of numbers to the right."""
+    columns = [[row[i] for row in rows] for i in range(len(head))]
+    rule = ["---:" if all(map(_numeric, column)) else "---" for column in columns]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows)) + "\n"
+
+
+def _numeric(cell: str) -> bool:
+    return not cell.strip("-") or cell.lstrip("-")[0].isdigit()

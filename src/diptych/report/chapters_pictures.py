@@ -32,7 +32,7 @@ from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, cite, say, words
 
 MOST_FOLDERS = 8
-MOST_GIF_BYTES = 1_200_000
+MOST_GIF_BYTES = 2_000_000  # of each, so that both panels' are shown or neither's
 Opened = list[tuple[Record, Samples]]
 
 
@@ -166,17 +166,16 @@ def _progress(
 def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
     found: list[Picture] = []
     sources: list[Source] = []
-    left = MOST_GIF_BYTES
     for record, samples in opened:
         for path in sorted(samples.folder.glob("*.gif")):
             size, label = path.stat().st_size, study.label_of(record)
-            if size > left:
+            if size > MOST_GIF_BYTES:
+                where = f"{label}: {samples.folder.name}/{path.name}"
                 why = words("pictures.too_large", size=size / 1e6)
                 said = say(f"pictures.left.{path.name}.{label}", "pictures", "pictures.left",
-                           path=f"{samples.folder.name}/{path.name}", reason=why)  # fmt: skip
+                           path=where, reason=why)  # fmt: skip
                 yield from cite([said], study.cite(path, "all"))
                 continue
-            left -= size
             name = f"sampling-{_plain(label)}-{len(found)}"
             found.append(Picture(name, same(f"{label}: {samples.folder.name}"),
                                  words("alt.gif", run=label), path.read_bytes(),

@@ -19,7 +19,7 @@ from diptych.report.wording import Sentence, Source, say, seconds, significant, 
 
 # Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (
-    "study.quick", "study.left", "study.waiting",
+    "study.quick", "study.left", "study.failing", "study.waiting",
     "matched", "unmatched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
     "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "score.",

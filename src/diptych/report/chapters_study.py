@@ -14,6 +14,7 @@ from diptych.report.plan import Plan, Stage
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, cite, say, seconds, words
 
+STATES = ("done", "skipped", "failed")
 COUNTS = ("images", "images_equal", "values", "values_differing", "max_levels")
 # What `diptych reproduce` gives as reasons, by their beginnings.
 LINKED = "linked: "
@@ -40,8 +41,8 @@ def overview(study: Study) -> Iterator[Block]:
         _sentences(plan), study.cite(plan.path, "preset, backends, seeds, quick, stages")
     )
     rows = [
-        [same(stage.name), phrase(f"study.{stage.state}")
-         if stage.state in ("done", "skipped") else phrase("study.open"),
+        [same(stage.name),
+         phrase(f"study.{stage.state if stage.state in STATES else 'open'}"),
          same(seconds(stage.seconds)) if stage.seconds else NONE, _reason(stage)]
         for stage in plan.stages
     ]  # fmt: skip
@@ -66,7 +67,10 @@ def _sentences(plan: Plan) -> Iterator[Sentence]:
     if linked:
         runs = [f"{stage.name.removeprefix('train-')} ({_linked(stage)})" for stage in linked]
         yield say("study.linked", "study", "study.linked", runs=runs)
-    waiting = [stage.name for stage in plan.stages if stage.state not in ("done", "skipped")]
+    failed = [stage.name for stage in plan.stages if stage.state == "failed"]
+    if failed:
+        yield say("study.failing", "study", "study.failing", stages=failed)
+    waiting = [stage.name for stage in plan.stages if stage.state not in STATES]
     if waiting:
         yield say("study.waiting", "study", "study.waiting", stages=waiting)
 

@@ -19,7 +19,7 @@ NAME = "study.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its state is "done", "skipped" (for `reason`) or anything else: not done."""
+    """A stage: its state is "done", "skipped" (for `reason`), "failed", or else: not done yet."""
 
     name: str
     state: str
