@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config import DiffusionConfig
-from diptych.files import atomic_path, write_text
+from diptych.files import atomic_path, read_json, write_text
 from diptych.metrics.comparison import compare_scores
 from diptych.metrics.table import interval, markdown, number
 from diptych.sampler import DEFAULT_SOLVER
@@ -118,6 +118,9 @@ def zoo_part(folder: Path, sampler: str) -> list[str]:
     lines = [
         f"## {p['num']:,} images of each zoo model, {sampler}, {p['sampler.steps']} steps{eta}\n"
     ]
+    cards = {panel: read_json(folder / f"{panel}-{sampler}" / "manifest.json") for panel in results}
+    named = ", ".join(f"{panel} {card['weights_sha256'][:12]}" for panel, card in cards.items())
+    lines.append(f"Weights (sha256): {named}.\n")
     head = ["score, against MNIST's test set"]
     for panel in results:
         head += [f"{panel}, all images", f"{panel}, {SETS} thirds: mean, 95 % interval"]
@@ -161,7 +164,8 @@ def solver_part(folder: Path) -> list[str]:
     lines = [
         "## Quality against cost: every solver at equal network calls\n",
         f"{total:,} images a cell in {request['repeats']} sets of {request['num']:,}, "
-        f"zoo:mnist-torch, PyTorch panel. Mean of the sets, 95 % interval below it.\n",
+        f"zoo:mnist-torch (weights {request['weights_sha256'][:12]}), PyTorch panel. Mean of the "
+        f"sets, 95 % interval below it.\n",
         "![Score against network calls, a line a solver](figures/solvers.png)\n",
     ]
     for name in output.metrics_of(cells):
