@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from diptych.files import read_json
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -37,6 +39,14 @@ def test_a_block_is_replaced_and_nothing_else(results: Any) -> None:
     assert "| a | 1 |" in again and "1.24 (95 %" not in again
     between = README.split("<!-- results:begin -->\n")[1].split("<!-- results:end -->")[0]
     assert results.replaced(again, "results", between) == README
+
+
+@pytest.mark.parametrize("panel", ["torch", "jittor"])
+def test_the_scores_are_of_the_zoo_s_weights(panel: str) -> None:
+    """A model that is renewed has to be scored anew."""
+    manifest = read_json(ROOT / "src" / "diptych" / "zoo" / f"mnist-{panel}" / "manifest.json")
+    page = (ROOT / "docs" / "scores.md").read_text("utf-8")
+    assert f"{panel} {manifest['weights_sha256'][:12]}" in page
 
 
 def test_the_changelog_keeps_additions_and_tolerances_apart() -> None:
