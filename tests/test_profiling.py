@@ -73,6 +73,7 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
         return str(fault.value)
 
     assert "where to" in refused("tiny")
+    assert "neither a run folder nor a preset" in refused(str(tmp_path / "nowhere"), "--json")
     assert "--steps is 0" in refused("tiny", "--steps", "0", "--json")
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))

@@ -88,7 +88,11 @@ def latest(run: Path) -> Path:
 
 
 def load_weights(path: Path, group: str, plan: Plan) -> Weights:
-    """One group of a checkpoint (`raw` or `ema`), checked against its manifest and the plan."""
+    """One of a checkpoint's `GROUPS`, checked against its manifest and the plan.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds another plan's weights.
+    """
     manifest = read_json(path / "manifest.json")
     file = path / f"{group}.safetensors"
     files = manifest.get("files")

@@ -18,7 +18,11 @@ from diptych.errors import MachineError, UserError
 
 @contextlib.contextmanager
 def machine_faults(what: str) -> Iterator[None]:
-    """Turn the system's refusals while doing `what` into one clear line."""
+    """Turn the system's refusals while doing `what` into one clear line.
+
+    Raises:
+        UserError: no permission, or a file in the way. MachineError: a full disk, or another fault.
+    """
     try:
         yield
     except OSError as error:
@@ -33,7 +37,10 @@ def machine_faults(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved to it when the block ends well, else removed."""
+    """A temporary path beside `path`, moved to it when the block ends well, else removed.
+
+    Its folder is made where it is missing. Raises as `machine_faults` does.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with machine_faults(f"writing {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +63,13 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write a small text file (UTF-8) atomically. Raises as `machine_faults` does."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
+    """Write a JSON file atomically. Raises as `machine_faults`; ValueError for nan, infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

@@ -22,7 +22,7 @@ def grid(images: Pixels, columns: int | None = None, gap: int = 2) -> Pixels:
     """Images (N, C, H, W) as one picture (C, rows, columns) with white gaps.
 
     The grid is as square as N allows (64 gives 8x8) unless `columns` is given; places past the
-    last image stay white.
+    last image stay white. `gap` is in pixels.
     """
     count, channels, height, width = images.shape
     columns = columns or max(1, int(np.ceil(np.sqrt(count))))

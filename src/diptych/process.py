@@ -3,7 +3,8 @@
     x_t = alpha * x0 + sigma * eps
     x0  = (x_t - sigma * eps) / alpha          Ho et al. 2020, arXiv:2006.11239, equations 4 and 15
 
-Coefficients are Python floats, so that float32 arrays of any framework stay float32.
+Arrays are images (B, C, H, W), and so are the answers. Coefficients are Python floats, so that
+float32 arrays of any framework stay float32.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
 
 
 def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
-    """The noise that an image implies: (x_t - alpha * x0) / sigma; needs sigma > 0."""
+    """The noise that an image implies: (x_t - alpha * x0) / sigma.
+
+    Raises:
+        ValueError: where `level.sigma` is 0: no noise is left there.
+    """
     if level.sigma == 0.0:
         raise ValueError(f"no noise remains at t={level.t} (sigma is 0)")
     return (1.0 / level.sigma) * x_t + (-level.alpha / level.sigma) * x0  # type: ignore[no-any-return]

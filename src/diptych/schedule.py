@@ -30,7 +30,12 @@ SPACINGS = ("uniform", "quad", "trailing")
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level as host floats; `t` is -1 for the clean image (alpha 1, sigma 0)."""
+    """One noise level as host floats.
+
+    Attributes:
+        t: the timestep, 0 .. T-1; -1 for the clean image.
+        alpha, sigma: scales of the image and of the noise, each 0 .. 1.
+    """
 
     t: int
     alpha: float
@@ -54,7 +59,7 @@ class Schedule:
         return len(self.beta)
 
     def level(self, t: int) -> Level:
-        """The level of timestep `t` in 0 .. T-1, or the clean image for -1."""
+        """The level of timestep `t` in 0 .. T-1, or the clean image for -1; else ValueError."""
         if t == -1:
             return CLEAN
         if not 0 <= t < self.timesteps:
@@ -89,7 +94,16 @@ def _ending_in_noise(alpha: Float64) -> Schedule:
 
 
 def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:
-    """The variances beta[t], (T,) float64, each in (0, 1]."""
+    """The variances beta[t], (T,) float64, each in (0, 1].
+
+    Args:
+        name: one of `SCHEDULES`.
+        start, end: the first and the last beta; `const` takes the last, `jsd` and `cosine` none.
+        timesteps: T.
+
+    Raises:
+        UserError: an unknown name.
+    """
     if name not in SCHEDULES:
         raise UserError(f"schedule '{name}' is not known{nearest(name, list(SCHEDULES))}")
     beta: Float64
@@ -122,7 +136,7 @@ def make_spacing(name: str, steps: int, timesteps: int) -> list[int]:
     `uniform` is floor(i T / S): the official DDIM sequence where S divides T. `quad` is the
     official one, (i sqrt(0.8 T) / (S - 1))**2 rounded down, in which a timestep that the official
     code would visit twice is moved up to the next free one. `trailing` ends on T-1
-    (Lin et al. 2024, table 2).
+    (Lin et al. 2023, arXiv:2305.08891, table 2).
 
     Raises:
         UserError: an unknown name, S < 1, or S > T.

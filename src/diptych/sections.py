@@ -37,9 +37,9 @@ class DataConfig(Section):
 
     source: str = "mnist"
     split: Literal["train", "test"] = "train"
-    image_size: int = Field(28, ge=4, le=1024)
+    image_size: int = Field(28, ge=4, le=1024)  # height and width in pixels
     channels: int = Field(1, ge=1, le=4)
-    random_flip: bool = False
+    random_flip: bool = False  # half of the images are mirrored
     crop: str | None = None  # a name of `diptych.data.crops`; null: the source's own
     rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
     logit_transform: bool = False
@@ -63,9 +63,9 @@ class ModelConfig(Section):
     """The official DDIM U-Net: names as in its `model` section."""
 
     ch: int = Field(32, ge=32, le=1024, multiple_of=32)
-    ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)
+    ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)  # one a resolution
     num_res_blocks: int = Field(1, ge=1, le=8)
-    attn_resolutions: tuple[int, ...] = (7,)
+    attn_resolutions: tuple[int, ...] = (7,)  # heights in pixels at which there is attention
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
     num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
@@ -105,18 +105,18 @@ class TrainConfig(Section):
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)  # where given, it stands in place of epochs
     lr: float = Field(2e-4, gt=0.0)
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0)  # over which the rate rises from 0 to lr
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)
     grad_clip: float | None = Field(1.0, gt=0.0)  # null: gradients are not clipped
-    ema_rate: float = Field(0.999, ge=0.0, lt=1.0)
+    ema_rate: float = Field(0.999, ge=0.0, lt=1.0)  # a window of 1 / (1 - rate) steps
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
-    noise: Literal["host", "device"] = "host"
+    noise: Literal["host", "device"] = "host"  # host: the same bits in both panels
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without class
     weighting: Literal["none", "min-snr"] = "none"  # of the loss, by timestep
     min_snr_gamma: float = Field(5.0, gt=0.0)
-    log_every: int = Field(20, ge=1)
+    log_every: int = Field(20, ge=1)  # in steps, as are the next ones
     checkpoint_every: int = Field(500, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
-    grid_every: int = Field(0, ge=0)  # 0: only at the end
+    keep_checkpoints: int = Field(2, ge=1)  # the newest ones
+    grid_every: int = Field(0, ge=0)  # 64 samples; 0: only at the end

@@ -36,7 +36,13 @@ from diptych.signals import Interrupted, Signals
 
 @dataclass(frozen=True)
 class Result:
-    """How a call of `train` ended."""
+    """How a call of `train` ended.
+
+    Attributes:
+        run, checkpoint: the run's folder, and that of its newest checkpoint.
+        step: the last step, 1-based.
+        loss: of the last step; nan where none was made.
+    """
 
     run: Path
     checkpoint: Path
@@ -77,6 +83,7 @@ def train(
     Raises:
         UserError: bad settings, data or folder, another process at work in the folder, or a loss
             that is not finite.
+        MachineError: a full disk, or another fault of the machine.
         Interrupted: Ctrl-C or SIGTERM, after saving.
     """
     check_folder(run, resume=resume, overwrite=overwrite)

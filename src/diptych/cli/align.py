@@ -21,7 +21,11 @@ class Align(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=Align, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Align,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Show that two implementations agree, or where not.",
+)
 def align() -> None:
     """Show that two implementations agree, or name the first place where they do not."""
 
@@ -60,7 +64,7 @@ def _say(quiet: bool) -> Any:
               show_default=True, help="What the port takes beside the images.")  # fmt: skip
 @click.option("--out", type=FOLDER, help="The folder of align.json and the page.")
 @click.option("--keep-traces", is_flag=True, help="Keep the traces, in OUT/traces.")
-@DEVICE
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
 @OVERWRITE
 @QUIET
 @JSON

@@ -22,7 +22,7 @@ DEVICE = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 
 

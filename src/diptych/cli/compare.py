@@ -10,7 +10,7 @@ from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Compare two runs step by step, or two files of scores.")
 @click.argument("run_a", type=FOLDER)
 @click.argument("run_b", type=FOLDER)
 @click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")

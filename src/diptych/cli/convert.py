@@ -13,7 +13,7 @@ CONFIG = click.option("--config", help="Preset or YAML (ours or official), where
 RAW = click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 
 
-@click.command()
+@click.command(short_help="Tell what weights a file, folder or run holds.")
 @click.argument("source")
 @RAW
 @JSON
@@ -34,12 +34,13 @@ def inspect(source: str, raw: bool, as_json: bool) -> None:
     show(facts, as_json, render(facts))
 
 
-@click.command()
+@click.command(short_help="Write weights in another form, bit for bit.")
 @click.argument("source")
 @click.argument("out", type=FOLDER)
 @click.option(
     "--to",
-    help="official, official-training, jittor, diffusers, safetensors or run.  [by OUT's suffix]",
+    help="official, official-training, jittor, diffusers, safetensors or run.  "
+    "[default: by OUT's suffix]",
 )
 @click.option("--ema", is_flag=True, help="The moving average, where there are both: the default.")
 @RAW

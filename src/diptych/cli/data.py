@@ -122,7 +122,11 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
 @click.option("--out", type=FOLDER, required=True, help="The file to write, such as faces.npy.")
 @ASKED
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Threads that decode.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Threads that decode.  [default: one a core, up to 8]",
+)
 @OVERWRITE
 @QUIET
 @JSON

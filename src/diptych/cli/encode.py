@@ -11,20 +11,22 @@ from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, 
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Find the noise that DDIM turns into given images.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
 @BACKEND
 @click.option("--steps", type=int, default=50, show_default=True, help="Solver steps, each way.")
 @click.option("--spacing", help=f"As in `diptych sample`.  [default: {USUAL}]")
 @click.option(
-    "--refine", type=int, default=1, show_default=True, help="More calls a step: exacter."
+    "--refine", type=int, default=1, show_default=True, help="Rounds that make a step more exact."
 )
 @click.option("--curve", help="Also the error at these numbers of steps, such as 10,20,50,100.")
 @click.option("--num", type=int, help="The first so many images.  [default: all]")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--out", type=FOLDER, required=True, help="The folder.")
-@click.option("--format", "form", default="safetensors", show_default=True, help="Or npz.")
+@click.option(
+    "--format", "form", default="safetensors", show_default=True, help="safetensors or npz."
+)
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
 @click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")

@@ -47,9 +47,13 @@ DRAWING = options(
     ),
     *CLASSES,
     click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat."),
-    click.option("--sample-batch", type=int, default=64, show_default=True),
+    click.option(
+        "--sample-batch", type=int, default=64, show_default=True, help="Images drawn at once."
+    ),
     click.option("--raw", is_flag=True, help="The weights as trained, not their moving average."),
-    click.option("--samples-out", type=FOLDER, help="Where a run's samples go.  [RUN/samples]"),
+    click.option(
+        "--samples-out", type=FOLDER, help="Where a run's samples go.  [default: RUN/samples]"
+    ),
 )
 
 
@@ -100,7 +104,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
     return networks.open_extractor(name, backend, device, weights)
 
 
-@click.command()
+@click.command(short_help="Score images against a reference.")
 @click.argument("samples", nargs=-1, required=True)
 @MEASURE
 @click.option("--num", type=int, help="Images of each sample set.  [default: all]")
@@ -176,7 +180,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     return folders, replace(settings, repeats=1)
 
 
-@click.command()
+@click.command(short_help="Keep the statistics of images' features in a file.")
 @click.argument("images")
 @click.option("--out", type=FOLDER, required=True, help="A .npz or .safetensors file.")
 @click.option(

@@ -10,8 +10,10 @@ import click
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE
 
 
-@click.command()
-@click.option("--out", type=FOLDER, default=Path("diptych-demo"), show_default=True)
+@click.command(short_help="Train and sample `tiny` in both panels, compare.")
+@click.option(
+    "--out", type=FOLDER, default=Path("diptych-demo"), show_default=True, help="The folder."
+)
 @click.option("--steps", type=int, help="Training steps a panel.  [default: the preset's]")
 @DEVICE
 @OVERWRITE
@@ -29,7 +31,7 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     run_demo(out, steps=steps, device=device, overwrite=overwrite)
 
 
-@click.command()
+@click.command(short_help="Say what works here, and how to mend the rest.")
 @click.option("--prepare", is_flag=True, help="Compile Jittor now, if that was not done yet.")
 @JSON
 def doctor(prepare: bool, as_json: bool) -> None:

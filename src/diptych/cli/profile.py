@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show
-from diptych.errors import UserError
+from diptych.errors import UserError, nearest
 
 
-@click.command()
+@click.command(short_help="Time the phases of a training step, or name slow steps.")
 @click.argument("source")
 @click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
 @click.option("--steps", type=int, default=20, show_default=True, help="Split steps.")
@@ -58,13 +58,17 @@ def profile(
             write_json(out, found)
         show(found, as_json, render_outliers(found))
         return
-    from diptych.config import load_config
+    from diptych.config import load_config, preset_names
     from diptych.profiling.subject import Request, run_profile
 
     run = Path(source)
     is_run = (run / "config.yaml").is_file()
+    if not is_run and source not in preset_names() and not run.is_file():
+        raise UserError(
+            f"{source}: neither a run folder nor a preset{nearest(source, preset_names())}"
+        )
     if not is_run:
-        load_config(source)  # a preset or a file, or refused by name before anything is asked
+        load_config(source)  # refused before anything is asked
     if out is None and not is_run and not as_json:
         raise UserError(f"{source}: where to? Give a JSON file with --out, or --json")
     if out is None and is_run:

@@ -10,7 +10,7 @@ from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Make one page about any runs.")
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option("--out", type=FOLDER, help="The folder of the report; of a study: STUDY/report.")
 @click.option(

@@ -11,7 +11,7 @@ from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Run a whole study and write its report.")
 @click.argument("preset")
 @click.option("--backend", default="both", show_default=True, help="torch, jittor or both.")
 @click.option("--out", type=FOLDER, help="The study's folder.  [default: studies/PRESET]")

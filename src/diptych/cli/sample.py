@@ -25,7 +25,7 @@ from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
 @click.argument("source")
 @BACKEND
 @click.option("--solver", help=f"{SOLVERS}  [default: dpmpp-sde; with --eta: ddim]")
@@ -36,7 +36,7 @@ from diptych.errors import UserError
 @click.option("--clip/--no-clip", default=None, help="Clip each predicted image.  [default: no]")
 @click.option("--threshold", type=float, help="Dynamic thresholding: a quantile such as 0.995.")
 @click.option("--class", "classes", help="7, a list 0,1,2 (by turns) or all.  [default: all]")
-@click.option("--guidance", type=float, help="Of the class: 0 none, 1 plain, 2 strong.")
+@click.option("--guidance", type=float, help="Of the class: 0 none, 2 strong.  [default: 1]")
 @click.option("--num", type=int, help="How many images.  [default: 64; of --latents: all]")
 @click.option(
     "--seed",
@@ -86,7 +86,8 @@ def sample(
     """Draw images from SOURCE: a run, a checkpoint, zoo:NAME, pretrained:NAME, a file of weights,
     or a folder of diffusers.
 
-    Without any option of the sampler, a zoo model is sampled as its manifest recommends.
+    Without any option of the sampler, a zoo model is sampled as its manifest recommends, a folder
+    of diffusers as its scheduler does.
 
     \b
     Examples:
@@ -161,9 +162,9 @@ def choose_sampler(
     if classes is not None and guidance is None:
         given.pop("guidance", None)  # what a start implies of networks that are told no class
     config = found.config
-    given |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
+    words = ", ".join(f"{name} {value}" for name, value in given.items())
+    told |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
     sampler = make_sampler(**given | told, ends_in_noise=config.diffusion.zero_terminal_snr)
     if recommended:
-        words = ", ".join(f"{name} {value}" for name, value in given.items())
         click.echo(f"sampling as this model recommends: {words}", err=True)
     return sampler

@@ -13,7 +13,7 @@ from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_networ
 from diptych.errors import MachineError, UserError
 
 
-@click.command()
+@click.command(short_help="Time and score solvers, steps and eta.")
 @click.argument("source")
 @click.option(
     "--solver",
@@ -32,9 +32,11 @@ from diptych.errors import MachineError, UserError
 @click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
 @options(*CLASSES)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
-@click.option("--sample-batch", type=int, default=64, show_default=True)
+@click.option(
+    "--sample-batch", type=int, default=64, show_default=True, help="Images drawn at once."
+)
 @click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
-@click.option("--samples-out", type=FOLDER, help="Where the samples go.  [RUN/samples]")
+@click.option("--samples-out", type=FOLDER, help="Where the samples go.  [default: RUN/samples]")
 @click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The folder of the tables.")
@@ -52,7 +54,7 @@ def sweep(source: str, **options: Any) -> None:
     Examples:
       diptych sweep runs/mnist --num 2000 --features mnist --reference mnist:test --out sweep
       diptych sweep zoo:mnist-torch --steps 10,50 --eta 0,0.5,1 --num 1000 --backend both --out s
-      diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10,15 \
+      diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10 \\
           --num 1000 --features mnist --reference mnist:test --out solvers
     """
     from diptych.files import claim_folder

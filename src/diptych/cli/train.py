@@ -12,7 +12,7 @@ from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, 
 from diptych.errors import UserError
 
 
-@click.command()
+@click.command(short_help="Train a preset or a YAML file of settings.")
 @click.argument("preset", required=False)
 @BACKEND
 @click.option("--out", "run", type=FOLDER, required=True, help="The run folder.")

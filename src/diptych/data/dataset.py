@@ -34,7 +34,7 @@ class Dataset:
         split: "train" or "test".
         images: (N, C, H, W), uint8, 0..255, read-only: in memory, mapped from a packed file, or
             decoded when they are asked for.
-        labels: (N,), int64, 0..9, read-only; None where the source has none.
+        labels: (N,), int64, 0 .. classes - 1, read-only; None where the source has none.
         sha256: the identity of the images as they are here, after any resizing; of encoded ones
             their names, lengths and recipe stand in for the pixels.
         origin: where they were found, for people.

@@ -106,7 +106,7 @@ def published_file() -> Path:
         raise UserError(
             f"the Inception weights are not on this machine and could not be downloaded ({error})."
             f" Put {PUBLISHED.name} (95 MB, from {MIRRORS[0]}) into {folder}, or name the file "
-            "as weights"
+            "with --weights"
         ) from None
 
 
@@ -145,8 +145,8 @@ def _checked(path: Path) -> Path:
     if digest != PUBLISHED.sha256:
         raise UserError(
             f"{path}: its sha256 is {digest[:12]}..., the published file's is "
-            f"{PUBLISHED.sha256[:12]}.... Remove it and it is fetched anew, or name it as weights "
-            "if other weights are meant"
+            f"{PUBLISHED.sha256[:12]}.... Remove it and it is fetched anew, or name it "
+            "with --weights if other weights are meant"
         )
     return path
 
