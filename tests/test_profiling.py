@@ -97,6 +97,9 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))
     assert "not a run folder" in refused(str(tmp_path), "--outliers")
+    assert "not above 1" in refused(str(tmp_path), "--outliers", "--slow", "nan")
+    assert "--steps is not for --outliers" in refused("run", "--outliers", "--steps", "5")
+    assert "--slow is for --outliers" in refused("tiny", "--slow", "3")
 
 
 def test_data_are_read_as_training_reads_them(panel: Panel, tmp_path: Path) -> None:
