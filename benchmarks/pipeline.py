@@ -1,8 +1,8 @@
-"""Whole pipelines at an equal score: `python -m benchmarks.pipeline`.
+"""Whole pipelines at scores that are not told apart: `python -m benchmarks.pipeline`.
 
 The same weights (`zoo:mnist-torch`), the same batch, one process, in turns: diffusers' DDIMPipeline
 with 50 steps at eta 0, read from Diptych's own export, and `model.sample` with its default solver
-and as many calls as docs/scores.md shows to be no worse than DDIM with 50 (`--steps`).
+and so few calls that docs/scores.md does not tell its score from that of DDIM with 50 (`--steps`).
 """
 
 from __future__ import annotations

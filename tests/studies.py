@@ -16,30 +16,42 @@ class Fake:
     def __init__(self, out: Path, fail: str = "", stop: str = "") -> None:
         self.out, self.fail, self.stop = out, fail, stop
         self.ran: list[list[str]] = []
+        self.anew: list[str] = []
 
-    def __call__(self, commands: list[list[str]], folder: Path) -> list[int]:
+    def __call__(self, commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
         assert folder == self.out
         listed = stages(Request(**self.asked))
-        by_words = {tuple(runner.command(stage)): stage for stage in listed}
+        by_words = {tuple(runner.command(s, anew)): s for s in listed for anew in (True, False)}
         group = [by_words[tuple(words)] for words in commands]
-        codes = []
+        self.anew += [s.name for s, w in zip(group, commands, strict=True)
+                      if w != runner.command(s)]  # fmt: skip
+        ended = []
         for stage in group:
             if stage.name == self.stop:
                 raise KeyboardInterrupt
             if stage.name == self.fail:
-                codes.append(1)
+                ended.append((1, 10.0))
                 continue
             for name in stage.outputs:
                 (self.out / name).touch()
-            codes.append(0)
+                if stage.name.startswith("train"):
+                    weigh((self.out / name).parent, "{}")
+            ended.append((0, 10.0))
         self.ran.append([stage.name for stage in group])
-        return codes
+        return ended
 
     asked: dict[str, Any]
 
     def go(self, parallel: bool = False, **asked: Any) -> dict[str, Any]:
         self.asked = {"preset": "mnist", **asked}
         return reproduce(Request(**self.asked), self.out, parallel=parallel, run=self)
+
+
+def weigh(run: Path, manifest: str) -> None:
+    """Weights of a run, as far as a study looks at them."""
+    path = run / "checkpoints" / "step-00000938" / "manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(manifest)
 
 
 def states(study: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -224,6 +225,15 @@ def test_checking_changes_nothing_and_claiming_does(tmp_path: Path) -> None:
     claim_folder(new)
 
 
+@pytest.mark.parametrize("mark", ["align.json", "sweep.json", "cells/torch-ddim-10-eta0.json"])
+def test_ladders_and_sweeps_are_ours_too(tmp_path: Path, mark: str) -> None:
+    """Or their own --overwrite would refuse what they have left."""
+    (tmp_path / mark).parent.mkdir(exist_ok=True)
+    (tmp_path / mark).write_text("{}")
+    claim_folder(tmp_path, overwrite=True)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("rule", [check_folder, claim_folder])
 @pytest.mark.parametrize("asked", [{}, {"resume": True}, {"overwrite": True}])
 def test_a_file_is_no_folder(
@@ -255,6 +265,24 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     assert "UserError" in refused.stderr and "another process is at work in it" in refused.stderr
     assert subprocess.run(other, capture_output=True, text=True).stdout == "held\n"
     assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("third", [True, False])
+def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third: bool
+) -> None:
+    """Two that open the same lock, which then goes, would else hold the folder beside a third."""
+    real = fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        (tmp_path / ".lock").unlink()  # the holder before us ends between our opening and this
+        if third:
+            (tmp_path / ".lock").touch()
+        real(file, how)
+
+    monkeypatch.setattr("diptych.files.fcntl.flock", late)
+    with pytest.raises(UserError, match="another process"), hold(tmp_path):
+        pass
 
 
 def test_a_held_folder_is_empty_to_its_holder_and_stays_held_when_it_is_replaced(

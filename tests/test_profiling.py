@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from diptych.cli import cli
 from diptych.errors import UserError
 from diptych.pictures import save_png
 from diptych.profiling import PHASES, render
-from diptych.profiling.split import overhead
+from diptych.profiling.split import ARRAYS, overhead, profile
 from diptych.profiling.subject import Request, run_profile
 from diptych.profiling.table import render_outliers
 from watch_work import profiled, split_and_whole
@@ -63,6 +65,24 @@ def test_the_overhead_is_that_of_the_pairs() -> None:
     assert overhead([1.0] * 5, [1.0] * 5)["low"] is None
 
 
+def test_slow_data_are_no_compiling() -> None:
+    """What the warm-up took above a usual step is told of the step alone."""
+
+    def slow(step: int) -> Any:
+        time.sleep(0.1)
+        return SimpleNamespace(**dict.fromkeys((*ARRAYS, "masks")))
+
+    def nothing(*_: Any) -> Any:
+        return None
+
+    backend = SimpleNamespace(synchronize=nothing, array=nothing, counters=dict)
+    learner = SimpleNamespace(step=nothing, loss=nothing, differentiate=nothing)
+    learner.update = lambda gradients, lr, mark: mark("optimizer")
+    found: Any = profile(backend, learner, SimpleNamespace(batch=slow), 1, 1e-3)  # type: ignore[arg-type]
+    assert found["phases"][-1]["name"] == "compile"
+    assert found["phases"][-1]["median_s"] < 0.05 < found["phases"][0]["median_s"]
+
+
 def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None:
     """And refuses what makes no sense, before a framework is loaded."""
 
@@ -78,6 +98,9 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))
     assert "not a run folder" in refused(str(tmp_path), "--outliers")
+    assert "not above 1" in refused(str(tmp_path), "--outliers", "--slow", "nan")
+    assert "--steps is not for --outliers" in refused("run", "--outliers", "--steps", "5")
+    assert "--slow is for --outliers" in refused("tiny", "--slow", "3")
 
 
 def test_data_are_read_as_training_reads_them(panel: Panel, tmp_path: Path) -> None:

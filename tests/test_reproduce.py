@@ -138,6 +138,11 @@ def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
         reproduce(Request("mnist"), tmp_path)
 
 
+def test_the_classifier_of_the_scores_is_that_of_the_images() -> None:
+    names = [stage.name for stage in stages(Request("mnist", overrides=("data.source=cifar10",)))]
+    assert "scores-torch-seed0-inception" in names and "scores-torch-seed0-mnist" not in names
+
+
 def test_without_inception_weights_a_sweep_times_alone() -> None:
     """Colour images have no other features: the scores are skipped, seconds an image are not."""
     found = {stage.name: stage for stage in stages(Request("cifar10"))}
@@ -162,6 +167,19 @@ def test_without_inception_weights_a_sweep_times_alone() -> None:
         (["mnist", "--use", "torch-seed3=x"], "no training of this study"),
         (["mnist", "--use", "torch-seed0"], "expected NAME=RUN"),
         (["mnist", "--only", "tarin"], "did you mean 'train'"),
+        (["mnist", "--only", "samples"], "samples-torch needs train-torch-seed0, which is not"),
+        (["mnist", "--sweep-steps", "10,abc"], "--sweep-steps 10,abc: give whole numbers"),
+        (["mnist", "--sweep-steps", "10,10"], "--sweep-steps: give one or more different"),
+        (["mnist", "--sweep-steps", "1001"], "1001"),
+        (["mnist", "--sweep-etas", "-1"], "eta is -1"),
+        (["mnist", "--sample-steps", "1001"], "1001"),
+        (["mnist", "--inception", "no.pth"], "no such weights file"),
+        (["mnist", "--data", "no-folder"], "--data .*no-folder: not found"),
+        (["mnist", "--device", "gpu"], "device 'gpu' is not known"),
+        (["mnist", "--steps", "0"], "train.steps"),
+        (["mnist", "--epochs", "0"], "train.epochs"),
+        (["mnist", "--seeds", str(2**63)], "seed"),
+        (["mnist", "--use", "torch-seed0=a", "--use", "torch-seed0=b"], "names a training twice"),
         (["mnist", "--set", "train.nope=1"], "is not known"),
     ],
 )
@@ -231,11 +249,11 @@ def test_named_data_reach_every_stage(tmp_path: Path, monkeypatch: pytest.Monkey
     seen = []
     fake = Fake(tmp_path / "study")
 
-    def run(commands: list[list[str]], folder: Path) -> list[int]:
+    def run(commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
         seen.append(os.environ["DIPTYCH_DATA"])
         assert not any("--data" in words for words in commands)
         return fake(commands, folder)
 
-    fake.asked = {"preset": "mnist", "data": "/somewhere", "quick": True}
+    fake.asked = {"preset": "mnist", "data": str(tmp_path), "quick": True}
     reproduce(Request(**fake.asked), fake.out, run=run)
-    assert set(seen) == {"/somewhere"} and len(seen) == 15
+    assert set(seen) == {str(tmp_path)} and len(seen) == 15

@@ -89,9 +89,16 @@ def test_ctrl_z_stops_the_stages_too(tmp_path: Path) -> None:
 
 def test_codes_come_back_in_order(tmp_path: Path) -> None:
     assert issubclass(Stopped, KeyboardInterrupt)
-    code = "import sys; sys.exit(int(sys.argv[1]))"
-    words = [[sys.executable, "-c", code, str(number)] for number in (3, 0)]
-    assert processes(words, tmp_path) == [3, 0]
+    ended = processes([["sh", "-c", "sleep 1; exit 3"], ["sh", "-c", "exit 0"]], tmp_path)
+    assert [code for code, _ in ended] == [3, 0]
+    assert ended[1][1] + 0.5 < ended[0][1] < 60  # of each its own
+
+
+def test_one_that_cannot_begin_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        processes([["sh", "-c", "echo $$ > pid; exec sleep 60"], ["./no-such-thing"]], tmp_path)
+    children = psutil.Process().children()
+    assert not any(child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
 @pytest.mark.parametrize("module", ["batches", "difference"])

@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import Panel
 from diptych.blueprint import make_plan, parameter_table
 from diptych.errors import MachineError, UserError
-from diptych.observe import Observe
+from diptych.observe import Observe, Observer
+from diptych.records import SCALARS, Journal
 from diptych.tracking import MLFLOW_SCALARS, Mlflow, gradient_histograms, histogram, text
 from diptych.watch import read_events
 from watch_work import trained_with_and_without
@@ -42,6 +43,21 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
     kinds = [event["kind"] for event in read_events(tmp_path / "on")]
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
+
+
+def test_a_resumed_training_shows_its_steps_and_its_blueprint_once(tmp_path: Path) -> None:
+    """Steps after the last checkpoint are done again: TensorBoard forgets the first ones."""
+    for start in (0, 2):
+        with Journal(tmp_path, start, float) as journal:
+            observer: Any = SimpleNamespace(blueprint="words", mlflow=None)
+            Observer.follow(observer, journal, start)
+            for step in range(start + 1, 5):
+                journal.add({"step": step, **dict.fromkeys(SCALARS, 1.0)})
+            journal.flush()
+    shown = EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
+    shown.Reload()
+    assert [event.step for event in shown.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [event.step for event in shown.Tensors("blueprint")] == [0]
 
 
 def test_histograms_hold_every_finite_number() -> None:
@@ -74,6 +90,11 @@ class FakeClient:
             raise RuntimeError("no such store\nwith details")
         self.lost: tuple[str, ...] = ()
         self.calls: list[tuple[Any, ...]] = []
+
+    known: tuple[int, ...] = ()  # steps that the store has
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+        return [SimpleNamespace(step=step) for step in self.known]
 
     def get_experiment_by_name(self, name: str) -> None:
         return None
@@ -117,7 +138,12 @@ def test_mlflow_follows_a_run_and_its_resumption(
     assert [Path(call[2]).name for call in calls if call[0] == "log_artifact"] == [
         "config.yaml", "step-1.png",
     ]  # fmt: skip
+    monkeypatch.setattr(FakeClient, "known", (1, 2, 3))
     again = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
+    again.rows([row])  # done again after a crash
+    again.rows([row, {**row, "step": 4}])
+    sent: Any = [call[2] for call in again.client.calls if call[0] == "log_batch"]
+    assert [{metric[3] for metric in metrics} for metrics in sent] == [{4}]
     assert again.run_id == "r1" and not any(c[0] == "log_param" for c in again.client.calls)
     with pytest.raises(UserError, match=r"no such store$"):
         Mlflow("bad", tmp_path, CONFIG, "torch")

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from diptych.config import Config
 from diptych.errors import UserError
 from diptych.files import hold
 from diptych.records import read_rows
+from diptych.run_folder import record_start
 
 STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
 
@@ -202,3 +205,19 @@ def test_a_full_disk_leaves_the_last_checkpoint(finished, tmp_path):
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_other_images_than_before_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A run whose folder of pictures has changed meanwhile is not the one that was begun."""
+    config: Any = SimpleNamespace(identity=lambda: "x")
+    backend: Any = SimpleNamespace(describe=dict)
+    for step, sha256, said in (
+        (0, "a", ""),
+        (5, "a", ""),
+        (0, "b", ""),
+        (7, "c", "7 steps before"),
+    ):
+        dataset: Any = SimpleNamespace(name="n", split="train", images=[], sha256=sha256, origin="")
+        record_start(tmp_path, step, config, backend, dataset)
+        err = capsys.readouterr().err
+        assert said in err and bool(err) == bool(said)

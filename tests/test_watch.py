@@ -6,9 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 from conftest import Panel
 from diptych.errors import UserError
 from diptych.report.outliers import attribute
-from diptych.watch import Watch, cost, gpu, read_events, read_resources
+from diptych.watch import Watch, clock, cost, read_events, read_resources
 from diptych.watch.probe import Probe, queued
 from diptych.watch.sampler import ResourceSampler
 from watch_work import disturbed
@@ -199,15 +197,52 @@ def test_sampling_states_its_own_cost(tmp_path: Path) -> None:
     assert spent["share"] == pytest.approx((spent["own_s"] + spent["probe_s"]) / spent["seconds"])
 
 
-def test_torn_lines_are_dropped_and_broken_ones_refused(tmp_path: Path) -> None:
-    """A killed run leaves half a line, after which a resumed one goes on."""
+def test_torn_lines_are_dropped(tmp_path: Path) -> None:
+    """A killed run leaves part of a line, after which a resumed one goes on, on the same or not."""
     path = tmp_path / "events.jsonl"
     path.write_text('{"time": 2.0, "kind": "gc"}\n{"time": 3\n{"time": 1.0, "kind": "grid"}\n{"ti')
     assert [row["time"] for row in read_events(tmp_path)] == [1.0, 2.0]
-    path.write_text('nonsense\n{"time": 1.0}\n')
-    with pytest.raises(UserError, match="line 1"):
-        read_events(tmp_path)
+    path.write_text(
+        '{"time": 3, "detail": {"a": 1}{"time": 4.0}\nno\n7\n{"kind": 1}\n{"time": 5}\n'
+    )
+    assert [row["time"] for row in read_events(tmp_path)] == [5]
     assert read_resources(tmp_path) == [] and cost(tmp_path) is None
+
+
+def test_a_clock_that_is_set_moves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a machine's sleep look like busy seconds: the time that passed is counted."""
+    probe = Probe()
+    before = probe.end()["ended"]
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert 0 <= probe.end()["ended"] - before < 60
+    sampler = ResourceSampler(tmp_path / "resources.jsonl")
+    later = clock.now() + 3600
+    monkeypatch.setattr(clock, "now", lambda: later)
+    burn(0.1)
+    row = sampler.sample()
+    assert row["time"] == later and row["cpu_percent"] < 1 and row["others_percent"] < 10
+
+
+def test_the_last_row_is_no_share_of_nothing(tmp_path: Path) -> None:
+    """Shares of a millisecond are those of clocks that tick every ten."""
+    path = tmp_path / "resources.jsonl"
+    with ResourceSampler(path, interval=0.5):
+        ends = time.monotonic() + 20
+        while not (path.is_file() and path.read_text()) and time.monotonic() < ends:
+            time.sleep(0.005)
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_a_gpu_that_is_lost_stops_the_record_and_not_the_run(tmp_path: Path, capsys: Any) -> None:
+    def lost() -> dict[str, float]:
+        raise RuntimeError("GPU is lost")
+
+    with ResourceSampler(tmp_path / "resources.jsonl", lost, interval=0.01) as sampler:
+        time.sleep(0.2)
+    assert sampler.failed == "GPU is lost"
+    assert "resources.jsonl: the record ends early (GPU is lost)" in capsys.readouterr().err
 
 
 def test_a_full_disk_stops_the_record_and_not_the_run(tmp_path: Path) -> None:
@@ -229,32 +264,3 @@ def test_waiting_of_idle_threads_is_not_the_step_s(tmp_path: Path) -> None:
     probe.scheduled = False
     probe.begin()
     assert "queue_s" not in probe.end()
-
-
-def test_nvml_is_read_where_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a stand-in of the library: a card that does not tell its power."""
-
-    class Fault(Exception):
-        pass
-
-    def refuses(handle: Any) -> float:
-        raise Fault
-
-    found = types.SimpleNamespace(
-        NVMLError=Fault, nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetMemoryInfo=lambda h: types.SimpleNamespace(used=2**30, total=2**34),
-        nvmlDeviceGetUtilizationRates=lambda h: types.SimpleNamespace(gpu=97 + h),
-        nvmlDeviceGetPowerUsage=refuses, nvmlDeviceGetTemperature=lambda h, kind: 61,
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "pynvml", found)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
-    read = gpu.reader("cuda:1")
-    assert read is not None
-    assert read() == {
-        "util_percent": 98.0, "memory_mb": 1024.0, "memory_total_mb": 16384.0,
-        "temperature_c": 61.0,
-    }  # fmt: skip
-    assert gpu.reader("cpu") is None
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpu.reader("cuda") is None

@@ -159,6 +159,13 @@ class Backend(Protocol):
         """Framework version, device name and threads, for run records."""
 
 
+def check_device(device: str) -> None:
+    """Refuse a word that names no device; whether it is there, a panel knows."""
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
+        raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
+
+
 def load(name: str, device: str = "auto") -> Backend:
     """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
@@ -168,9 +175,7 @@ def load(name: str, device: str = "auto") -> Backend:
     """
     if name not in BACKENDS:
         raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
-        raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
+    check_device(device)
     other = BACKENDS[1 - BACKENDS.index(name)]
     if other in sys.modules:
         raise UserError(

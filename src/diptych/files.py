@@ -113,7 +113,7 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
                 f"{path}: the folder is not empty; go on with --resume, "
                 f"or replace it with --overwrite"
             )
-        if inside and overwrite and not any((path / m).exists() for m in MARKS):
+        if inside and overwrite and not any(next(path.glob(m), None) for m in MARKS):
             raise UserError(
                 f"{path}: holds files that are not Diptych's; --overwrite would delete them all. "
                 f"Choose another folder"
@@ -126,7 +126,8 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
 
 
 # What a folder of ours holds: only such a one is ever replaced whole.
-MARKS = ("config.yaml", "manifest.json", "demo.json")
+MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json",
+         "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
 LOCK = ".lock"
 
 
@@ -159,14 +160,16 @@ def hold(path: Path) -> Iterator[None]:
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("w")
+    refusal = UserError(
+        f"{path}: another process is at work in it; wait for its end, or choose another folder"
+    )
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{path}: another process is at work in it; wait for its end, or choose another "
-                f"folder"
-            ) from error
+            if not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
+                raise refusal  # a third one's: the holder before us has just removed what we opened
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise refusal from error
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
                 raise

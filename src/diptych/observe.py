@@ -61,9 +61,10 @@ class Observer:
         self.begin, self.end, self.count = self.watch.begin, self.watch.end, self.watch.count
 
     def follow(self, journal: Journal, step: int) -> None:
-        """Show the blueprint, and hear of the journal's rows."""
+        """Show the blueprint where the run begins, and hear of the journal's rows."""
         self.journal = journal
-        journal.event(step, [text("blueprint", self.blueprint)])
+        if not step:
+            journal.event(step, [text("blueprint", self.blueprint)])
         if self.mlflow:
             journal.followers.append(self.mlflow.rows)
 

@@ -8,6 +8,7 @@ manifest.json       of samples and latents: all that their numbers depend on
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,12 @@ def check_resumable(config: Config, run: Path, backend_name: str) -> None:
 def record_start(run: Path, step: int, config: Config, backend: Backend, dataset: Dataset) -> None:
     """Note that training starts after `step`, beside the starts before it."""
     path = run / "environment.json"
-    starts = read_json(path)["starts"] if path.exists() else []
+    before = read_json(path) if path.exists() else {}
+    starts = before.get("starts", [])
+    if step and before.get("dataset_sha256") not in (None, dataset.sha256):
+        print(f"diptych: {run}: the images are not those of the {step} steps before "
+              f"(sha256 {before['dataset_sha256'][:12]}..., now {dataset.sha256[:12]}...)",
+              file=sys.stderr)  # fmt: skip
     starts.append({"step": step, "time": time.time(), "pid": os.getpid()})
     write_json(
         path,

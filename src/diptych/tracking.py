@@ -86,35 +86,44 @@ class Mlflow:
     def __init__(self, uri: str, run: Path, config: Config, backend: str) -> None:
         module = load_mlflow()
         self.folder, self.failed = run, False
+        self.sent = 0  # the last step that the store has
+        note = run / "mlflow.json"
+        before = read_json(note) if note.is_file() else {}
+        opened = before.get("run_id") if before.get("uri") == uri else None
         try:
             self.client = module.MlflowClient(tracking_uri=uri)
-            self.run_id = self._open(uri, config, backend)
+            self.run_id = str(opened) if opened else self._create(config, backend)
+            if opened:
+                self._reopen()
         except Exception as error:  # whatever a store raises, it is about the address
-            raise UserError(f"--mlflow {uri}: {_first_line(error)}") from error
+            other = f"; to begin another MLflow run, remove {note}" if opened else ""
+            raise UserError(f"--mlflow {uri}: {_first_line(error)}{other}") from error
+        write_json(note, {"uri": uri, "run_id": self.run_id})
         self.entities = importlib.import_module("mlflow.entities")
 
-    def _open(self, uri: str, config: Config, backend: str) -> str:
-        note = self.folder / "mlflow.json"
-        if note.is_file() and read_json(note).get("uri") == uri:
-            run_id = str(read_json(note)["run_id"])
-            self.client.set_terminated(run_id, "RUNNING")
-            return run_id
+    def _reopen(self) -> None:
+        self.client.set_terminated(self.run_id, "RUNNING")
+        known = self.client.get_metric_history(self.run_id, "train/loss")
+        self.sent = max((metric.step for metric in known), default=0)
+
+    def _create(self, config: Config, backend: str) -> str:
         found = self.client.get_experiment_by_name("diptych")
         where = found.experiment_id if found else self.client.create_experiment("diptych")
         created = self.client.create_run(where, run_name=self.folder.name)
         run_id = str(created.info.run_id)
         for key, value in {"backend": backend, **flatten(config)}.items():
             self.client.log_param(run_id, key, value)
-        write_json(note, {"uri": uri, "run_id": run_id})
         return run_id
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
         """The journal's rows as metrics, in batches of MLflow's own limit.
 
+        Steps that a resumed training does again are in the store already, and would be there twice.
         Where the store is lost, that is said once, and no row is sent any more: a training does
         not end, nor wait again and again, because its copy elsewhere does.
         """
-        if self.failed:
+        rows = [row for row in rows if row["step"] > self.sent]
+        if self.failed or not rows:
             return
         try:
             self._send(rows)

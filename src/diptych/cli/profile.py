@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show
 from diptych.errors import UserError, nearest
@@ -49,6 +50,7 @@ def profile(
     from diptych.files import write_json
     from diptych.profiling.table import render, render_outliers
 
+    check_given(outliers)
     if outliers:
         from diptych.report.outliers import attribute
 
@@ -79,3 +81,18 @@ def profile(
     if out is not None:
         write_json(out, record)
     show(record, as_json, render(record))
+
+
+def check_given(outliers: bool) -> None:
+    """Refuse the options of the one task where the other is asked for.
+
+    Raises:
+        UserError: the first of them.
+    """
+    context = click.get_current_context()
+    others = ("backend", "steps", "overrides", "data", "device") if outliers else ("slow",)
+    for name in others:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            word = "set" if name == "overrides" else name
+            where = "is not for --outliers" if outliers else "is for --outliers"
+            raise UserError(f"--{word} {where}; leave it out")

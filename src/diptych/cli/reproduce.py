@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show
+from diptych.cli.sweep import numbers
 from diptych.errors import UserError
 
 
@@ -51,6 +52,7 @@ def reproduce(preset: str, **options: Any) -> None:
     from diptych.signals import Interrupted
 
     request = study_request(preset, options)
+    check_samplers(request)
     out = options["out"] or Path("studies") / preset
     try:
         study = run(request, out.resolve(), parallel=options["parallel"])
@@ -69,7 +71,7 @@ def reproduce(preset: str, **options: Any) -> None:
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
     """The `Request` that the options ask for."""
-    from diptych.reproduce.stages import PANELS, Request
+    from diptych.reproduce.request import PANELS, Request
 
     if options["steps"] is not None and options["epochs"] is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")
@@ -95,6 +97,21 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
         only=tuple(part.strip() for part in (options["only"] or "").split(",") if part.strip()),
         **sizes,
     )
+
+
+def check_samplers(request: Any) -> None:
+    """Refuse steps and etas that cannot be, before the trainings that they would wait for."""
+    from diptych.sampler import make_sampler
+
+    steps = numbers("sweep-steps", request.sweep_steps, whole=True)
+    etas = numbers("sweep-etas", request.sweep_etas, whole=False)
+    for name, values in (("sweep-steps", steps), ("sweep-etas", etas)):
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"--{name}: give one or more different values, as in 10,20,50")
+    timesteps = request.config().diffusion.timesteps
+    for count in (request.sample_steps, *steps):
+        for eta in etas:
+            make_sampler("ddim", int(count), eta, timesteps=timesteps)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

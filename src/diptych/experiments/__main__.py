@@ -18,7 +18,7 @@ from typing import Any
 
 from diptych._version import __version__
 from diptych.environment import machine_facts
-from diptych.errors import MachineError
+from diptych.errors import MachineError, UserError
 from diptych.experiments.page import markdown
 from diptych.experiments.puzzle import Puzzle
 from diptych.experiments.puzzles import PUZZLES
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diptych.experiments")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--again", action="store_true")
-    parser.add_argument("--only", help="a puzzle's key")
+    parser.add_argument("--only", choices=[puzzle.key for puzzle in PUZZLES], help="one puzzle")
     words = parser.parse_args()
     path = words.out / "puzzles.json"
     loops: dict[str, Any] = read_json(path)["loops"] if path.is_file() else {}
@@ -77,4 +77,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (UserError, MachineError) as fault:
+        print(f"diptych: {fault}", file=sys.stderr)
+        sys.exit(fault.exit_code)

@@ -13,12 +13,13 @@ number.
 
 **All of it was measured on a CPU**, with a network for 14x14 images; the observations were made
 elsewhere, with larger ones, one of them on a GPU. What holds here shows that the mechanism exists,
-not that it was at work there. Times are processor seconds, which a busy machine does not stretch;
+not that it was at work there; what fails here was not seen on a CPU, which does not rule it out
+there. Times are processor seconds, which a busy machine does not stretch;
 those said to be by the clock are stretched.
 """
 WORDS = {
     "holds": "The prediction holds on a CPU.",
-    "fails": "The prediction fails: the hypothesis does not explain what was seen.",
+    "fails": "The prediction fails on a CPU.",
     "open": "Open: the measurement does not decide.",
 }
 

@@ -56,22 +56,28 @@ def late_kernels(found: list[Found]) -> Verdict:
             "ratio": own[0]["cpu_s"] / rest, "new_kernels": own[0]["kernels"] - before,
         }  # fmt: skip
         kinds[what]["wall_ratio"] = kinds[what]["first_wall_s"] / kinds[what]["usual_wall_s"]
-    new = [k for k in kinds.values() if k["new_kernels"]]
-    holds = all(
-        (max(k["ratio"], k["wall_ratio"]) > 2) == (k["new_kernels"] > 0) for k in kinds.values()
-    )
-    small, again = kinds["smaller batch"], kinds["step again"]
+    off = [k for k in kinds.values() if (k["ratio"] > 2) != (k["new_kernels"] > 0)]
+    # Slow by the clock alone: on a shared machine that may be the neighbours, or a wait for a disk.
+    waited = all(k["new_kernels"] > 0 and k["wall_ratio"] > 2 for k in off)
+    verdict = "holds" if not off else "open" if waited else "fails"
+    ends = {
+        "holds": "So kernels explain a slow first time of each kind of work, not spikes that "
+                 "return.",
+        "fails": "So slow first times and new kernels do not go together.",
+        "open": "A first time that is slow by the clock alone may be the machine's; it has to be "
+                "measured again on a quiet one.",
+    }  # fmt: skip
+    small, again, drawn = kinds["smaller batch"], kinds["step again"], kinds["sampling"]
     words = (
         f"The first step loads {kinds['step']['new_kernels']:.0f} kernels, from the cache of "
         f"earlier processes, and takes {kinds['step']['ratio']:.0f} times a usual one's processor "
-        f"time. The first sampling in between loads {kinds['sampling']['new_kernels']:.0f} more "
-        f"({told(kinds['sampling']['first_wall_s'])} by the clock, later "
-        f"{told(kinds['sampling']['usual_wall_s'])}). A smaller last batch loads "
-        f"{small['new_kernels']:.0f} and takes {small['ratio']:.2f} times its usual; a step after "
-        f"sampling {again['ratio']:.2f} times. So kernels explain a slow first time of each kind "
-        f"of work ({len(new)} of {len(kinds)} kinds here), not spikes that return."
+        f"time. The first sampling in between loads {drawn['new_kernels']:.0f} more and takes "
+        f"{drawn['ratio']:.2f} times ({told(drawn['first_wall_s'])} by the clock, later "
+        f"{told(drawn['usual_wall_s'])}). A smaller last batch loads {small['new_kernels']:.0f} "
+        f"and takes {small['ratio']:.2f} times its usual; a step after sampling "
+        f"{again['ratio']:.2f} times. {ends[verdict]}"
     )
-    return kinds, "holds" if holds else "fails", words
+    return kinds, verdict, words
 
 
 def pile_up(found: list[Found]) -> Verdict:
@@ -128,7 +134,7 @@ PUZZLES = (
     Puzzle(
         "spikes-kernels", "Step-time spikes: kernels that are met late", SPIKES,
         "Jittor compiles or loads kernels when work of a new kind is met.",
-        "A first time is slow, in processor time or by the clock, exactly where the count of "
+        "A first time takes more than twice the processor time exactly where the count of "
         "loaded kernels grows.",
         (("kernels", "jittor"),), late_kernels,
     ),

@@ -31,17 +31,19 @@ def first_batches(found: list[Found]) -> Verdict:
             "later_kernels": (rows[-1]["kernels"] or 0) - (first["kernels"] or 0),
         }  # fmt: skip
     warm, cold, torch = numbers["warm"], numbers["cold"], numbers["torch"]
-    holds = cold["compiler_s"] > 5 * cold["later_s"] and cold["second_ratio"] < 2
+    once = cold["second_ratio"] < 2 and not cold["later_kernels"]
+    holds = cold["compiler_s"] > 5 * cold["later_s"] and once
+    end = "Compiling makes one batch slow, not many: a plateau of many slow batches needs another "
+    end += "cause, as the hypotheses below try."
     words = (
         f"With an empty cache the first batch takes {told(cold['first_wall_s'])} by the clock, "
         f"{told(cold['compiler_s'])} of the compiler's processor time in it, later ones "
         f"{told(cold['later_wall_s'])}; with a filled one the first takes "
         f"{told(warm['first_s'])} of processor time and later ones {told(warm['later_s'])} "
-        f"(PyTorch: {told(torch['first_s'])}, then {told(torch['later_s'])}). The second batch is "
-        f"as quick as all later ones ({cold['second_ratio']:.2f} times), and loads no kernel: "
-        f"compiling makes one batch slow, not many. A plateau of many slow batches needs another "
-        f"cause, as the hypotheses below try."
-    )
+        f"(PyTorch: {told(torch['first_s'])}, then {told(torch['later_s'])}). The second batch "
+        f"takes {cold['second_ratio']:.2f} times the processor time of all later ones; together "
+        f"they load {cold['later_kernels']:.0f} kernels. {end if once else ''}"
+    ).rstrip()
     return numbers, "holds" if holds else "fails", words
 
 
@@ -55,12 +57,13 @@ def piled_chain(found: list[Found]) -> Verdict:
         numbers[name]["last_over_second"] = ratio
     ratio = numbers["piled"]["batch_s"] / numbers["submitted"]["batch_s"]
     numbers["ratio"] = ratio
+    jumps = numbers["piled"]["last_over_second"] < 0.7
     words = (
         f"A batch whose steps pile up until its end takes {ratio:.2f} times the processor time of "
         f"one submitted step by step, and its last batch "
-        f"{numbers['piled']['last_over_second']:.2f} times its second: no jump after some batches."
+        f"{numbers['piled']['last_over_second']:.2f} times its second: "
+        f"{'a' if jumps else 'no'} jump after some batches."
     )
-    jumps = numbers["piled"]["last_over_second"] < 0.7
     return numbers, "holds" if jumps else "fails", words
 
 
@@ -69,7 +72,7 @@ def growing(found: list[Found]) -> Verdict:
     rows = found[0]["rows"]
     last = rows[-1]["held_mb"]
     rests = next(k for k in range(len(rows)) if all(r["held_mb"] > 0.99 * last for r in rows[k:]))
-    before, after = rows[1 : rests + 1], rows[max(rests, 0) + 1 :] or rows[-1:]
+    before, after = rows[1 : rests + 1], rows[rests + 1 :] or rows[-1:]
     usual = median(row["cpu_s"] for row in after)
     ratio = median(row["cpu_s"] for row in before) / usual if before else 1.0
     numbers: Found = {
@@ -106,15 +109,16 @@ def neighbour(found: list[Found]) -> Verdict:
     numbers["cpu_ratio"] = median(cpu[1::2]) / median(cpu[::2])
     least = min(*numbers["begins"], *numbers["ends"])
     holds = least > 1.25 and 0.8 < numbers["cpu_ratio"] < 1.25
+    end = "So a neighbour that ends gives slow batches and then a jump; whether there was one, the "
+    end += "published times, which are by the clock, cannot say. Processor time beside them, or "
+    end += "the device's list of processes, would."
     told_spells = ", ".join(told(each) for each in wall)
     words = (
         f"{len(wall)} spells of {numbers['batches_a_spell']} batches on one core, every second one "
         f"beside a busy process, take {told_spells} a batch by the clock: each spell beside it is "
         f"{least:.2f} times the one before or after, or more. In processor time the ratio is "
-        f"{numbers['cpu_ratio']:.2f}. So a neighbour that ends gives slow batches and then a jump; "
-        f"whether there was one, the published times, which are by the clock, cannot say. "
-        f"Processor time beside them, or the device's list of processes, would."
-    )
+        f"{numbers['cpu_ratio']:.2f}. {end if holds else ''}"
+    ).rstrip()
     return numbers, "holds" if holds else "fails", words
 
 

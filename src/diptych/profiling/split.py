@@ -106,7 +106,7 @@ def profile(
 
     before = backend.counters().get("kernels", 0.0)
     firsts = [whole_step(backend, learner, make(), lr) for _ in range(FIRST)]
-    warm = [sum(split_step(backend, learner, make, lr).values()) for _ in range(WARM)]
+    warm = [_total(split_step(backend, learner, make, lr)) for _ in range(WARM)]
     kernels = backend.counters().get("kernels", 0.0) - before
     timeline: list[dict[str, Any]] = []
     whole: list[float] = []

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import UserError
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, grid_of
 from diptych.report.catalogue import Text, phrase
-from diptych.report.resources import column, rows_of
+from diptych.report.resources import column
 from diptych.report.subjects import Study
 from diptych.report.tables import MEMORY
 from diptych.report.wording import Source, cite, say
-from diptych.watch.read import cost
+from diptych.watch.read import cost, rows_of
 
 MEMORY_ROWS = ("first", "last", "peak", None, "slope")
 # Row, key of resources.jsonl, percentile, unit.
@@ -91,7 +90,7 @@ def processor(study: Study) -> Iterator[Block]:
     for i, folder in enumerate(study.folders):
         try:
             spent = cost(folder)
-        except (UserError, TypeError):
+        except TypeError:
             continue  # a row that was changed by hand: its cost is not known
         if spent:
             label = study.labels[i]

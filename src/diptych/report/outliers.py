@@ -57,7 +57,7 @@ def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
     Raises:
         UserError: no run, no timed step, or k of 1 or less.
     """
-    if k <= 1:
+    if not k > 1:
         raise UserError(f"a slow step takes more than one median; {k:g} is not above 1")
     path = run / "metrics.jsonl"
     if not path.is_file():

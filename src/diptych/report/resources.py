@@ -9,7 +9,6 @@ All of it is optional: an older run has none, and the report leaves those parts 
 from __future__ import annotations
 
 import importlib.util
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,6 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.report.records import Floats
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a line that is torn or no object is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def column(rows: list[dict[str, Any]], key: str) -> Floats:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from diptych import checkpoint
+from diptych.backend import check_device
 from diptych.config import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
+from diptych.features.weights_file import inception_weights
 from diptych.files import contents, read_json
-from diptych.reproduce.stages import Request
+from diptych.reproduce.request import Request
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
@@ -20,11 +22,20 @@ SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", 
 
 
 def check(request: Request, out: Path) -> None:
-    """Raises UserError where `out` holds something else, or a linked run cannot serve."""
+    """Raises UserError where something asked for cannot be, or `out` holds something else."""
+    request.config()
+    check_device(request.device)
+    if request.data and not Path(request.data).exists():
+        raise UserError(f"--data {request.data}: not found; give the folder that holds the data")
+    if request.inception:
+        inception_weights(Path(request.inception))  # to the end: it is needed after the trainings
     path = out / "study.json"
     if path.is_file():
         before = read_json(path).get("request", {})
         now = plain(request)
+        if before.get("inception") and not now["inception"]:
+            raise UserError(f"{out}: holds a study with --inception {before['inception']}; name "
+                            f"that file again, or choose another --out")  # fmt: skip
         for key in SAME:
             if before.get(key) != now[key]:
                 raise UserError(
@@ -78,19 +89,17 @@ def linked(request: Request) -> dict[str, dict[str, Any]]:
         found[name] = {
             "run": folder,
             "steps": int(checkpoint.latest(run).name.removeprefix("step-")),
-            "asked_steps": _asked_steps(request, config, images),
+            "asked_steps": _asked_steps(config, images),
         }
     return found
 
 
-def _asked_steps(request: Request, config: Config, images: Any) -> int | None:
-    kind, length = request.length() or ("steps", config.train.steps)
-    if kind == "steps" and length is not None:
-        return length
+def _asked_steps(config: Config, images: Any) -> int | None:
+    if config.train.steps is not None:
+        return config.train.steps
     if not isinstance(images, int):
         return None
-    epochs = length if kind == "epochs" and length is not None else config.train.epochs
-    return epochs * math.ceil(images / config.train.batch_size)
+    return config.train.epochs * math.ceil(images / config.train.batch_size)
 
 
 def say_lengths(found: dict[str, dict[str, Any]]) -> None:

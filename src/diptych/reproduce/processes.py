@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from diptych.signals import STAGE
 
 GRACE = 60.0
+POLL = 0.05
 Process = subprocess.Popen[bytes]
 
 
@@ -32,8 +34,8 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def processes(commands: list[list[str]], folder: Path) -> list[int]:
-    """Run commands side by side in `folder`; gives their exit codes.
+def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
+    """Run commands side by side in `folder`; gives exit code and seconds of each.
 
     Raises:
         KeyboardInterrupt: after the commands have saved and ended; `Stopped` for other signals.
@@ -43,8 +45,8 @@ def processes(commands: list[list[str]], folder: Path) -> list[int]:
         try:
             for words in commands:
                 begun.append(_begin(words, folder))
-            return [process.wait() for process in begun]
-        except KeyboardInterrupt:
+            return _wait(begun)
+        except BaseException:  # one that cannot be begun ends the others too
             for process in begun:
                 if process.poll() is None:
                     process.terminate()
@@ -58,6 +60,16 @@ def _begin(words: list[str], folder: Path) -> Process:
         words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         start_new_session=True, env={**os.environ, STAGE: "1"},
     )  # fmt: skip
+
+
+def _wait(begun: Sequence[Process]) -> list[tuple[int, float]]:
+    began, took = time.monotonic(), dict[int, float]()
+    while len(took) < len(begun):
+        time.sleep(POLL)
+        for process in begun:
+            if process.poll() is not None:
+                took.setdefault(process.pid, time.monotonic() - began)
+    return [(process.returncode, took[process.pid]) for process in begun]
 
 
 def _ended(process: Process) -> None:

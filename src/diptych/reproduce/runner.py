@@ -1,9 +1,9 @@
 """Runs a study's stages, notes each in STUDY/stages/ when it is whole, and writes study.json.
 
-A stage whose note is there, with the same words and all its files, is not run again. So a study
-that was interrupted at any point goes on with the stage at hand, which itself goes on where it was;
-the seconds of all its starts are added up. A stage that fails is noted and shown; those that need
-it wait, the others are done all the same.
+A stage that is done (see `diptych.reproduce.notes`) is not run again. So a study that was
+interrupted at any point goes on with the stage at hand, which itself goes on where it was; the
+seconds of all its starts are added up, but for one that was killed outright. A stage that fails is
+noted and shown; those that need it wait, the others are done all the same.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
 from diptych.reproduce.checks import check, linked, plain, say_lengths
+from diptych.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
 from diptych.reproduce.processes import processes
-from diptych.reproduce.stages import Request, Stage, stages
+from diptych.reproduce.request import Request
+from diptych.reproduce.stages import Stage, stages
 from diptych.signals import Interrupted
 
-Run = Callable[[list[list[str]], Path], list[int]]
+Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 
 
 def reproduce(
@@ -36,7 +38,8 @@ def reproduce(
 
     Args:
         parallel: train the panels of one seed at the same time.
-        run: starts commands in a folder, gives their exit codes; another one is for tests.
+        run: starts commands in a folder, gives exit code and seconds of each; another one is for
+            tests.
 
     Raises:
         UserError: another study or process in the folder, or a linked run that cannot serve.
@@ -47,27 +50,28 @@ def reproduce(
     check(request, out)
     if request.data:
         os.environ[ENVIRONMENT] = request.data  # for all stages, those too that have no --data
-    listed = stages(request)
+    every = stages(request)
+    _check_needs(request, out, every)
     say_lengths(linked(request))
     with hold(out):
-        return _go(request, out, listed, parallel, run)
+        return _go(request, out, every, parallel, run)
 
 
 def _go(
-    request: Request, out: Path, listed: list[Stage], parallel: bool, run: Run
+    request: Request, out: Path, every: list[Stage], parallel: bool, run: Run
 ) -> dict[str, Any]:
-    """All stages that are missing, then the page."""
-    notes = {stage.name: _note(out, stage) for stage in listed}
-    _write(request, out, listed, notes)
+    """All wanted stages that are missing, then the page; gives the content of study.json."""
+    listed = [stage for stage in every if request.wants(stage.name)]
     failed: list[str] = []
     for group in _groups(listed, parallel):
-        ready = [s for s in group if not notes[s.name] and not _blocked(s, notes)]
-        for stage in (s for s in ready if s.skip):
-            notes[stage.name] = _keep(out, stage, "skipped", 0.0)
-        ready = [stage for stage in ready if not stage.skip]
+        _write(request, out, every)
+        missing = [stage for stage in group if not done(out, stage)]
+        for stage in (s for s in missing if s.skip):
+            keep(out, stage, "skipped", 0.0, {})
+        ready = [s for s in missing if not s.skip and not _waits_for(out, every, s)]
         if ready:
-            failed += _run_group(ready, out, notes, run)
-        _write(request, out, listed, notes)
+            failed += _run_group(ready, out, run)
+    _write(request, out, every)
     fault = _page(request, out)
     if failed:
         raise MachineError(
@@ -79,7 +83,24 @@ def _go(
     return read_json(out / "study.json")
 
 
-def _page(request: Request, out: Path) -> UserError | None:
+def _waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
+    """The stages that it needs and that are not done; a linked training is."""
+    needed = [each for each in every if each.name in stage.needs]
+    return [each.name for each in needed if not each.skip and not done(out, each)]
+
+
+def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
+    """Refuse what `--only` leaves without what it is made of."""
+    for stage in (each for each in every if request.wants(each.name) and not each.skip):
+        lacks = [name for name in _waits_for(out, every, stage) if not request.wants(name)]
+        if lacks:
+            raise UserError(
+                f"--only: {stage.name} needs {lacks[0]}, which is not done; "
+                f"add {lacks[0].partition('-')[0]} to --only, or leave it out"
+            )
+
+
+def _page(request: Request, out: Path) -> UserError | MachineError | None:
     """Write the report of the runs that have begun; gives what kept it from being written."""
     runs = (out / request.run(b, s) for s in request.seeds for b in request.backends)
     if not any((run / "metrics.jsonl").is_file() for run in runs):
@@ -88,7 +109,7 @@ def _page(request: Request, out: Path) -> UserError | None:
     try:
         with _interruptible("report"):
             study.write(out)
-    except UserError as error:
+    except (UserError, MachineError) as error:
         print("diptych: the report could not be written", file=sys.stderr)
         return error
     return None
@@ -116,98 +137,56 @@ def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
         yield waiting
 
 
-def _blocked(stage: Stage, notes: dict[str, dict[str, Any]]) -> bool:
-    """Whether a stage that it needs is not done; one that is not listed is trusted to be."""
-    return any(not notes[name] for name in stage.needs if name in notes)
-
-
-def _run_group(
-    group: list[Stage], out: Path, notes: dict[str, dict[str, Any]], run: Run
-) -> list[str]:
+def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
     """Run stages side by side; gives the names of those that failed."""
     names = ", ".join(stage.name for stage in group)
     print(f"\n== {names}", file=sys.stderr, flush=True)
     for stage in group:
         for output in stage.outputs:
             (out / output).parent.mkdir(parents=True, exist_ok=True)
-    earlier = {stage.name: _earlier(out, stage) for stage in group}
+    earlier = {stage.name: earlier_seconds(out, stage) for stage in group}
+    sources = {stage.name: made_of(out, stage) for stage in group}
+    # Until a stage is done, what it has left may still be made of what was there before.
+    begun = {stage.name: {} if stale(out, stage) else sources[stage.name] for stage in group}
+    commands = [command(stage, anew=stale(out, stage)) for stage in group]
+    for stage in group:
+        keep(out, stage, "begun", earlier[stage.name], begun[stage.name])
     began = time.monotonic()
     try:
         with _interruptible(names):
-            codes = run([command(stage) for stage in group], out)
+            ended = run(commands, out)
     except Interrupted:
         for stage in group:
-            _keep(out, stage, "interrupted", earlier[stage.name] + time.monotonic() - began)
+            seconds = earlier[stage.name] + time.monotonic() - began
+            keep(out, stage, "interrupted", seconds, begun[stage.name])
         raise
     failed = []
-    for stage, code in zip(group, codes, strict=True):
-        seconds = earlier[stage.name] + time.monotonic() - began
+    for stage, (code, took) in zip(group, ended, strict=True):
+        seconds = earlier[stage.name] + took
         missing = [name for name in stage.outputs if not (out / name).exists()]
         if code in stage.fine and not missing:
-            notes[stage.name] = _keep(out, stage, "done", seconds, code)
+            keep(out, stage, "done", seconds, sources[stage.name], code)
         else:
             what = f"exit code {code}" if code not in stage.fine else f"left no {missing[0]}"
             print(f"diptych: stage {stage.name}: {what}", file=sys.stderr)
-            _keep(out, stage, "failed", seconds, code)
+            keep(out, stage, "failed", seconds, begun[stage.name], code)
             failed.append(stage.name)
     return failed
 
 
-def command(stage: Stage) -> list[str]:
-    """The process of a stage."""
-    return [sys.executable, "-m", stage.module, *stage.words]
+def command(stage: Stage, anew: bool = False) -> list[str]:
+    """The process of a stage, which goes on with what is there, or (`anew`) replaces it."""
+    words = stage.words
+    if anew and words[-1] == "--resume":
+        words = (*words[:-1], "--overwrite")
+    return [sys.executable, "-m", stage.module, *words]
 
 
-def _noted(out: Path, stage: Stage) -> dict[str, Any]:
-    """What is noted of a stage, done or not; nothing where it was started by other words."""
-    path = out / "stages" / f"{stage.name}.json"
-    note = read_json(path) if path.is_file() else {}
-    return note if note.get("words") == list(stage.words) else {}
+def _write(request: Request, out: Path, every: Sequence[Stage]) -> None:
+    """study.json: the request, where its runs are, and the state of every stage.
 
-
-def _note(out: Path, stage: Stage) -> dict[str, Any]:
-    """What is noted of a stage if it is done by the same words, or skipped; else nothing."""
-    note = _noted(out, stage)
-    if note.get("state") == "skipped":
-        return note if note.get("reason") == stage.skip else {}
-    there = all((out / name).exists() for name in stage.outputs)
-    return note if there and note.get("state") == "done" else {}
-
-
-def _earlier(out: Path, stage: Stage) -> float:
-    """Seconds that the stage's starts before this one took, if this one goes on from them."""
-    note = _noted(out, stage)
-    begun = note.get("state") in ("interrupted", "failed")
-    goes_on = begun or any((out / name).exists() for name in stage.outputs)
-    return float(note.get("seconds", 0.0)) if goes_on else 0.0
-
-
-def _keep(out: Path, stage: Stage, state: str, seconds: float, code: int = 0) -> dict[str, Any]:
-    note = {
-        "name": stage.name,
-        "state": state,
-        "seconds": seconds,
-        "time": time.time(),
-        "words": list(stage.words),
-        "command": " ".join([stage.module, *stage.words]),
-        "outputs": list(stage.outputs),
-        "exit_code": code,
-        "reason": stage.skip,
-    }
-    write_json(out / "stages" / f"{stage.name}.json", note)
-    return note
-
-
-def _undone(out: Path, stage: Stage) -> dict[str, Any]:
-    """A stage that failed with its seconds and code, or one that waits, as study.json has it."""
-    note = _noted(out, stage)
-    return note if note.get("state") == "failed" else {"name": stage.name, "state": "waiting"}
-
-
-def _write(
-    request: Request, out: Path, listed: Sequence[Stage], notes: dict[str, dict[str, Any]]
-) -> None:
-    """study.json: the request, where its runs are, and the state of every stage."""
+    A stage that was never asked for, by this call or an earlier one, is not in it.
+    """
     asked = plain(request)
     keys = ("preset", "backends", "seeds", "quick", "overrides")
     content = {
@@ -221,6 +200,6 @@ def _write(
             f"{b}-seed{s}": request.run(b, s) for s in request.seeds for b in request.backends
         },
         "linked": linked(request),
-        "stages": [notes[s.name] or _undone(out, s) for s in listed],
+        "stages": [shown(out, s) for s in every if request.wants(s.name) or noted(out, s)],
     }
     write_json(out / "study.json", content)

@@ -11,40 +11,56 @@ Read = Callable[[], dict[str, float]]
 
 
 def reader(device: str) -> Read | None:
-    """A function that reads the GPU of `device` (`cuda`, `cuda:1`); None where NVML is not."""
+    """A function that reads the GPU of `device` (`cuda`, `cuda:1`); None where NVML is not.
+
+    None too where it is not sure which GPU that is: a wrong one's numbers are worse than none.
+    """
     if not device.startswith("cuda"):
         return None
     try:
         nvml: Any = importlib.import_module("pynvml")
         nvml.nvmlInit()
-        handle = nvml.nvmlDeviceGetHandleByIndex(physical_index(device))
+        handle = find(nvml, device)
     except Exception:  # no package, no driver, no such GPU: the run does not depend on it
         return None
-
-    def read() -> dict[str, float]:
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        found = {
-            "util_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "memory_mb": memory.used / 2**20,
-            "memory_total_mb": memory.total / 2**20,
-        }
-        for key, ask in (
-            ("power_w", lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-            ("temperature_c", lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
-        ):
-            try:
-                found[key] = ask()
-            except nvml.NVMLError:  # some cards do not tell
-                continue
-        return found
-
-    return read
+    return None if handle is None else lambda: read(nvml, handle)
 
 
-def physical_index(device: str) -> int:
-    """NVML counts all GPUs; the frameworks count those that CUDA_VISIBLE_DEVICES leaves."""
+def read(nvml: Any, handle: Any) -> dict[str, float]:
+    """All that the card tells now; what it does not is absent (a part of a MIG has no use)."""
+    found: dict[str, float] = {}
+
+    def memory() -> dict[str, float]:
+        told = nvml.nvmlDeviceGetMemoryInfo(handle)
+        return {"memory_mb": told.used / 2**20, "memory_total_mb": told.total / 2**20}
+
+    for ask in (
+        lambda: {"util_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)},
+        memory,
+        lambda: {"power_w": nvml.nvmlDeviceGetPowerUsage(handle) / 1000},
+        lambda: {"temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, 0))},
+    ):
+        try:
+            found |= ask()
+        except nvml.NVMLError:
+            continue
+    return found
+
+
+def find(nvml: Any, device: str) -> Any:
+    """NVML's handle of the frameworks' `cuda:INDEX`; None where the order of the cards is unsure.
+
+    NVML counts all GPUs by their place on the bus. The frameworks count those that
+    CUDA_VISIBLE_DEVICES leaves, by number or by name, and unlike cards by their speed unless
+    CUDA_DEVICE_ORDER says otherwise.
+    """
     index = int(device.partition(":")[2] or 0)
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    if index < len(visible) and visible[index].isdigit():
-        return int(visible[index])
-    return index
+    chosen = visible[index] if index < len(visible) else ""
+    if chosen and not chosen.isdigit():
+        return nvml.nvmlDeviceGetHandleByUUID(chosen)
+    every = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    alike = len({nvml.nvmlDeviceGetName(handle) for handle in every}) == 1
+    if not alike and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        return None
+    return every[int(chosen or index)]

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from diptych.watch import clock
+
 TASKS = Path("/proc/self/task")
 COMPUTING = 0.25  # share of the busiest thread's processor time
 
@@ -42,7 +44,7 @@ class Probe:
         began = time.thread_time()
         (own, children, threads), (own0, children0, threads0) = self._read(), self._before
         row: dict[str, Any] = {
-            "ended": time.time(),
+            "ended": clock.now(),
             "cpu_s": own.ru_utime + own.ru_stime - own0.ru_utime - own0.ru_stime,
             "system_s": own.ru_stime - own0.ru_stime,
             "children_s": children - children0,

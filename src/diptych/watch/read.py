@@ -7,35 +7,35 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import UserError
-
 
 def read_resources(run: Path) -> list[dict[str, Any]]:
-    """The rows of RUN/resources.jsonl in order of time; a torn last line is dropped, none: []."""
-    return _rows(run / "resources.jsonl")
+    """The rows of RUN/resources.jsonl in order of time; see `rows_of`."""
+    return _timed(run / "resources.jsonl")
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:
     """The rows of RUN/events.jsonl, likewise."""
-    return _rows(run / "events.jsonl")
+    return _timed(run / "events.jsonl")
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a line that is torn, or holds none, is left out.
+
+    A killed process or a full disk tears a line, and what is written next may stand on the same.
+    """
     rows = []
-    lines = path.read_text("utf-8", errors="replace").split("\n")
-    last = max((n for n, line in enumerate(lines, 1) if line.strip()), default=0)
-    for number, line in enumerate(lines, 1):
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:
-            if line.strip():
-                row = json.loads(line)
-                rows.append({**row, "time": float(row["time"])})
-        except (ValueError, KeyError, TypeError) as error:
-            if number < last:  # a killed run may leave one torn line, followed by a resumed run's
-                if line.startswith("{") and not line.rstrip().endswith("}"):
-                    continue
-                raise UserError(f"{path}, line {number}: not a row of this record") from error
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _timed(path: Path) -> list[dict[str, Any]]:
+    rows = [row for row in rows_of(path) if isinstance(row.get("time"), (int, float))]
     return sorted(rows, key=lambda row: row["time"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from diptych.watch import clock
 
 SECONDS = 1.0
 
@@ -51,6 +54,8 @@ class ResourceSampler:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(5.0)
+        if self.failed:
+            print(f"diptych: {self.path}: the record ends early ({self.failed})", file=sys.stderr)
 
     def _work(self) -> None:
         try:
@@ -58,10 +63,15 @@ class ResourceSampler:
                 done = False
                 while not done:
                     done = self._stop.wait(self.interval)
+                    if done and file.tell() and self._age() < self.interval / 2:
+                        return  # shares of so short a time are mostly their clocks' own steps
                     file.write(json.dumps(self.sample()) + "\n")
                     file.flush()
-        except (OSError, psutil.Error) as error:  # a full disk stops the record, not the run
-            self.failed = str(error)
+        except Exception as error:  # a full disk, a lost GPU: it stops the record, not the run
+            self.failed = str(error) or type(error).__name__
+
+    def _age(self) -> float:
+        return clock.now() - self._before["wall"]
 
     def sample(self) -> dict[str, Any]:
         """One row: the state now, and the shares since the row before."""
@@ -72,7 +82,7 @@ class ResourceSampler:
         own = now["own"] - before["own"]
         busy = now["busy"] - before["busy"]
         row: dict[str, Any] = {
-            "time": time.time(),
+            "time": clock.now(),
             "rss_mb": self.process.memory_info().rss / 2**20,
             "cpu_percent": round(100 * own / wall, 1),
             "threads": self.process.num_threads(),
@@ -82,8 +92,8 @@ class ResourceSampler:
             "available_mb": psutil.virtual_memory().available / 2**20,
             **self.extra(),
         }
-        if self.gpu is not None:
-            row["gpu"] = self.gpu()
+        if self.gpu is not None and (told := self.gpu()):
+            row["gpu"] = told
         row["own_s"] = time.thread_time() - began
         return row
 
@@ -93,7 +103,7 @@ class ResourceSampler:
         steal = getattr(machine, "steal", 0.0)
         guest = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
         return {
-            "wall": time.perf_counter(),
+            "wall": clock.now(),
             "own": time.process_time(),
             "busy": sum(machine) - idle - steal - guest,  # a guest's time stands in user's too
             "steal": steal,

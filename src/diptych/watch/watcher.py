@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from diptych.watch import gpu
+from diptych.watch import clock, gpu
 from diptych.watch.probe import Probe
 from diptych.watch.sampler import ResourceSampler
 
@@ -58,7 +58,7 @@ class Watch:
             self._stack.callback(gc.callbacks.remove, self._collected)
             self._stack.enter_context(self.sampler)
             self.count()
-            self.note("start", time.time(), 0.0)
+            self.note("start", clock.now(), 0.0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,7 +94,7 @@ class Watch:
     @contextmanager
     def event(self, kind: str, step: int) -> Iterator[None]:
         """Note what is done inside as an event of `kind`."""
-        at, began = time.time(), time.perf_counter()
+        at, began = clock.now(), time.perf_counter()
         yield
         if self.on:
             self.note(kind, at, time.perf_counter() - began, step=step)
@@ -123,7 +123,7 @@ class Watch:
         seconds = time.perf_counter() - self._began_gc
         if self._began_gc and seconds >= GC_LEAST_S:
             detail = {"generation": info["generation"], "collected": info["collected"]}
-            self.note("gc", time.time() - seconds, seconds, detail)
+            self.note("gc", clock.now() - seconds, seconds, detail)
 
     def _extra(self) -> dict[str, Any]:
         spent, self.probe.spent = self.probe.spent, 0.0
