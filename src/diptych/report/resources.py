@@ -8,9 +8,7 @@ All of it is optional: an older run has none, and the report leaves those parts 
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.report.records import Floats
+from diptych.watch import read_events, read_resources
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -48,12 +47,22 @@ def column(rows: list[dict[str, Any]], key: str) -> Floats:
     return np.array([number(row) for row in rows], dtype=np.float64)
 
 
-def attribution(run: Path) -> dict[str, Any] | None:
-    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records."""
-    if importlib.util.find_spec("diptych.report.outliers") is None:
-        return None
+def attribution(run: Path) -> tuple[dict[str, Any] | None, str]:
+    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records.
+
+    Returns:
+        The causes, None where they cannot be had; and the file that is damaged, else "".
+    """
+    from diptych.report import outliers  # which reads rows by this module
+
+    for file, read in (("resources.jsonl", read_resources), ("events.jsonl", read_events)):
+        try:
+            read(run)
+        except UserError:
+            return None, file
     try:
-        found: dict[str, Any] = import_module("diptych.report.outliers").attribute(run)
+        return outliers.attribute(run), ""
     except UserError:
-        return None  # no timed step, or rows that say too little
-    return found
+        return None, ""  # no timed step
+    except (KeyError, TypeError, ValueError):
+        return None, "metrics.jsonl"  # text where a number belongs
