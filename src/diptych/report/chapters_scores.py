@@ -47,7 +47,8 @@ def scores(study: Study) -> Iterator[Block]:
         yield say("score.seeds", "scores", "score.seeds")
     less = [metric for metric in metrics if metric.rpartition("-")[2] in DISTANCES]
     if any(metric.startswith("mnist-") for metric in metrics) and less:
-        yield say("score.reading", "scores", "score.reading", less=less)
+        files = [study.of_record(record, "scores.metric") for record in study.found.of("scores")]
+        yield from cite([say("score.reading", "scores", "score.reading", less=less)], *files)
     yield _table(study, [pair for groups in metrics.values() for own in groups.values()
                          for pair in own])  # fmt: skip
     yield from _figures(study, metrics)
