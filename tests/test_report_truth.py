@@ -52,6 +52,9 @@ def test_what_two_runs_share_is_decided_by_all_that_decides_it(tmp_path: Path) -
     content = report_runs([tmp_path / "c", other], tmp_path / "again")
     shared = table(content, "jittor and torch: what they share")
     assert [row[0] for row in shared.values()] == ["no", "no", "no", "no"]
+    caveat = said(content, "time.caveat", "performance")[0]
+    work = "; nor was a step the same work (model.dropout, train.batch_size differ)."
+    assert caveat["en"].endswith(work) and "单步的计算量也不相同" in caveat["zh"]
 
 
 def test_a_loss_that_is_no_number_and_a_repeated_step_leave_the_causes_as_they_are(

@@ -41,7 +41,7 @@ def _times(
 ) -> Iterator[Block]:
     for pair in pairs:
         said = sentences_cost.ratio_of_times(
-            pair.numbers["step_time"], pair.content["machine_differences"], pair.a, pair.b
+            pair.numbers["step_time"], pair.content, pair.a, pair.b
         )
         yield from cite(said, *study.metrics(TIMED, pair.pairing.a, pair.pairing.b))
     for i, numbers in enumerate(times):
