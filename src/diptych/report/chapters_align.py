@@ -170,6 +170,8 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
         other = say("align.ladder_other", "alignment", "align.ladder_other", preset=preset,
                     identity=identity)  # fmt: skip
         yield from cite([other], source)
+    if any(rung.get("margin") is not None for rung in rungs):
+        yield from cite([say("align.how", "alignment", "align.how")], source)
     head = [phrase(f"column.{key}") for key in ("rung", "verdict", "error", "floor", "margin")]
     body = [
         [same(str(rung.get("rung"))), known("verdict", str(rung.get("verdict"))),
