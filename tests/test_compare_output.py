@@ -116,7 +116,7 @@ def test_an_output_folder_in_use_is_kept_unless_it_is_ours(tmp_path: Path) -> No
     (out / "notes.txt").write_text("mine")
     for folder in (out, a):
         before = sorted(folder.iterdir())
-        with pytest.raises(UserError, match="no part of a comparison"):
+        with pytest.raises(UserError, match="does not write"):
             compare_runs(a, b, folder, overwrite=True)
         assert sorted(folder.iterdir()) == before
     with pytest.raises(UserError, match="is a file"):

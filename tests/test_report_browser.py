@@ -152,6 +152,12 @@ def test_a_phone_is_not_scrolled_sideways(browser: Any, page_file: Path) -> None
         assert wide[0] <= wide[1] == 360
         plots = page.locator(".plot svg.main-svg")
         assert all(plots.nth(i).bounding_box()["width"] <= 360 for i in range(plots.count()))
+        captions = page.locator("caption")
+        assert all(captions.nth(i).bounding_box()["width"] <= 340 for i in range(captions.count()))
+        cells = page.locator("#record-1 td")
+        widths = [cells.nth(i).bounding_box()["width"] for i in (1, 2)]
+        assert widths[0] >= 200  # the fields of a file filled a screen, three signs a line
+        assert cells.nth(2).bounding_box()["height"] <= cells.nth(1).bounding_box()["height"]
         assert page.locator(".modebar").count() == 0  # where nothing hovers it lay upon the names
         assert shown.complaints == []
 

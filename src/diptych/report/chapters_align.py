@@ -13,6 +13,7 @@ from diptych.report.chapters_setup import yes_no
 from diptych.report.figures import ROUNDING
 from diptych.report.gather import Record
 from diptych.report.pairing import Compared
+from diptych.report.records import Run
 from diptych.report.statistics import STRIDE, relative_difference
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, cite, say, significant, words
@@ -57,21 +58,31 @@ def _calm(pair: Compared) -> dict[str, Any]:
 def _shared(study: Study, pair: Compared, sources: tuple[Source, ...]) -> Table:
     a, b = study.runs[pair.pairing.a], study.runs[pair.pairing.b]
     seeds = a.config.seed == b.config.seed
-    data = pair.content["dataset_equal"] is True
-    batch = a.config.train.batch_size == b.config.train.batch_size
-    plan = seeds and a.config.model == b.config.model and a.config.data == b.config.data
-    host = seeds and {a.config.train.noise, b.config.train.noise} == {"host"}
+    batch = seeds and a.config.train.batch_size == b.config.train.batch_size
+    shape = _equal(a, b, "data", "image_size", "channels")
+    plan = seeds and shape and a.config.model == b.config.model
+    order = batch and pair.content["dataset_equal"] is True and _equal(a, b, "data", "random_flip")
+    host = {a.config.train.noise, b.config.train.noise} == {"host"} and batch and shape
+    noise = host and a.config.diffusion.timesteps == b.config.diffusion.timesteps
     none = a.config.model.dropout == b.config.model.dropout == 0
+    alike = host and a.config.model == b.config.model
+    masks = "no_dropout" if none else "noise" if alike else "dropout_not"
     facts = [
         ("weights", plan, "keyed" if plan else "keyed_not"),
-        ("order", seeds and batch and data, "order" if seeds and batch and data else "order_not"),
-        ("noise", host, "noise" if host else "noise_not"),
-        ("dropout", host or none, "no_dropout" if none else "noise" if host else "noise_not"),
+        ("order", order, "order" if order else "order_not"),
+        ("noise", noise, "noise" if noise else "noise_not"),
+        ("dropout", masks != "dropout_not", masks),
     ]
     head = [same(""), phrase("column.equal"), phrase("column.why")]
     rows = [[phrase(f"row.{key}"), yes_no(value), phrase(f"cell.{why}")]
             for key, value, why in facts]  # fmt: skip
     return Table(words("caption.shared", a=pair.a, b=pair.b), head, rows, sources)
+
+
+def _equal(a: Run, b: Run, section: str, *keys: str) -> bool:
+    """Whether these settings of a section of the config are equal."""
+    one, other = getattr(a.config, section), getattr(b.config, section)
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def _difference(study: Study, pair: Compared) -> Iterator[Sentence]:
@@ -154,11 +165,13 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
         said = say("align.ladder", "alignment", "align.ladder_fail", rung=str(failed))
     yield from cite([said], source)
     identity = str(content.get("config_identity"))
-    if identity not in {run.config.identity() for run in study.runs}:
+    if not study.trained_with(identity):
         preset = str(content.get("preset"))
         other = say("align.ladder_other", "alignment", "align.ladder_other", preset=preset,
                     identity=identity)  # fmt: skip
         yield from cite([other], source)
+    if any(rung.get("margin") is not None for rung in rungs):
+        yield from cite([say("align.how", "alignment", "align.how")], source)
     head = [phrase(f"column.{key}") for key in ("rung", "verdict", "error", "floor", "margin")]
     body = [
         [same(str(rung.get("rung"))), known("verdict", str(rung.get("verdict"))),

@@ -41,7 +41,7 @@ def _times(
 ) -> Iterator[Block]:
     for pair in pairs:
         said = sentences_cost.ratio_of_times(
-            pair.numbers["step_time"], pair.content["machine_differences"], pair.a, pair.b
+            pair.numbers["step_time"], pair.content, pair.a, pair.b
         )
         yield from cite(said, *study.metrics(TIMED, pair.pairing.a, pair.pairing.b))
     for i, numbers in enumerate(times):
@@ -64,27 +64,47 @@ def _times(
 def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Block]:
     for i, numbers in enumerate(times):
         label = study.labels[i]
-        known = attribution(study.folders[i])
-        told = bool(known and known["evidence"] and known["by_cause"])
+        known, damaged = attribution(study.folders[i])
+        evidence = known["evidence"] if known else []
+        told = bool(damaged or (known and evidence and known["by_cause"]))
         said_of = sentences_cost.slow_steps(label, numbers, attributed=told)
         yield from cite(said_of, *study.metrics(TIMED, i))
-        if known and not known["evidence"]:
-            bare = say(f"cost.bare.{label}", "performance", "cost.bare", run=label)
-            yield from cite([bare], *study.metrics(TIMED, i))
-        if not known or not known.get("by_cause"):
-            continue
-        evidence = [study.source(i, "metrics.jsonl", "ended, queue_s, data_s, compute_s")]
-        evidence += [study.source(i, name, "all") for name in ("resources.jsonl", "events.jsonl")
-                     if (study.folders[i] / name).is_file()]  # fmt: skip
-        total, missing = len(known["outliers"]), int(known["unexplained"])
-        said = say(f"cost.outliers.{label}", "performance", "cost.outliers", run=label, n=total,
-                   k=known["k"], known=total - missing, unexplained=missing)  # fmt: skip
-        yield from cite([said], *evidence)
-        rows = [[named("cause", cause), same(f"{each['steps']:,}"), same(seconds(each["excess_s"]))]
-                for cause, each in known["by_cause"].items()]  # fmt: skip
-        head = [phrase(f"column.{key}") for key in ("cause", "steps", "excess")]
-        caption = words("caption.outliers", run=label, k=known["k"])
-        yield Table(caption, head, rows, tuple(evidence))
+        if damaged:
+            yield from cite([_about(label, "damaged")], *study.metrics(TIMED, i))
+        if known and not evidence:
+            yield from cite([_about(label, "bare")], *study.metrics(TIMED, i))
+        if known and known["by_cause"]:
+            yield from _causes(study, i, known)
+
+
+def _about(label: str, template: str, **numbers: Any) -> Sentence:
+    """A sentence of the performance chapter about one run."""
+    return say(f"cost.{template.partition('_')[0]}.{label}", "performance", f"cost.{template}",
+               run=label, **numbers)  # fmt: skip
+
+
+def _causes(study: Study, i: int, known: Mapping[str, Any]) -> Iterator[Block]:
+    """How many slow steps have a cause, which records are missing, and the causes."""
+    label, evidence = study.labels[i], known["evidence"]
+    sources = [study.source(i, "metrics.jsonl", "ended, queue_s, data_s, compute_s")]
+    sources += [study.source(i, name, "all") for name in ("resources.jsonl", "events.jsonl")
+                if (study.folders[i] / name).is_file()]  # fmt: skip
+    total, missing = len(known["outliers"]), int(known["unexplained"])
+    between = phrase("cost.between" if "ended" in evidence else "term.nothing")
+    numbers: dict[str, Any] = {"n": total, "k": known["k"], "between": between}
+    if missing == 0:
+        said = [_about(label, "outliers_all", **numbers)]
+    elif missing == total:
+        said = [_about(label, "outliers_none", **numbers)]
+    else:
+        said = [_about(label, "outliers", known=total - missing, unexplained=missing, **numbers)]
+    said += [_about(label, f"lacking_{record}") for record in ("resources", "events")
+             if evidence and record not in evidence]  # fmt: skip
+    yield from cite(said, *sources)
+    rows = [[named("cause", cause), same(f"{each['steps']:,}"), same(seconds(each["excess_s"]))]
+            for cause, each in known["by_cause"].items()]  # fmt: skip
+    head = [phrase(f"column.{key}") for key in ("cause", "steps", "excess")]
+    yield Table(words("caption.outliers", run=label, k=known["k"]), head, rows, tuple(sources))
 
 
 def _epochs(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:
@@ -152,7 +172,7 @@ def _sampled(study: Study) -> Iterator[Table]:
             for key in keys]  # fmt: skip
     spent = [card.get("seconds_per_image") for card in cards]
     rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))
-    names = [f"{study.label_of(record)}: {record.path.parent.name}" for record in records]
+    names = [study.title_of(record) for record in records]
     sources = tuple(study.of_record(record, "seconds_per_image, " + ", ".join(keys))
                     for record in records)  # fmt: skip
     yield grid_of(phrase("caption.sampled"), names, rows, sources)

@@ -51,6 +51,13 @@ def _table(study: Study, profiles: Sequence[Record]) -> Iterator[Block]:
     labels = [study.label_of(record) for record in profiles]
     sources = tuple(study.of_record(record, FIELDS) for record in profiles)
     yield grid_of(phrase("caption.phases"), labels, rows, sources)
+    for record in profiles:
+        identity = str(record.content.get("config_identity") or "")
+        if identity and not study.trained_with(identity):
+            other = say(f"cost.profile_other.{study.label_of(record)}", "performance",
+                        "cost.profile_other", panel=study.label_of(record), identity=identity,
+                        preset=str(record.content.get("preset")))  # fmt: skip
+            yield from cite([other], study.of_record(record, "config_identity, preset"))
     noted = {p["name"] for content in contents for p in content["phases"] if p.get("note")}
     for name in EXPLAINED:
         if name in noted:

@@ -79,9 +79,9 @@ def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
         if record.run is not None and record.by != "weights":
             if sha in weights_of(study.folders[record.run]):
                 continue
-            within = "_within" if record.by == "place" else ""
+            how = {"place": "_within", "images": "_images"}.get(record.by, "")
             said = say(f"pictures.weights.{samples.folder.name}", "pictures",
-                       f"pictures.weights{within}", samples="/".join(samples.folder.parts[-2:]),
+                       f"pictures.weights{how}", samples="/".join(samples.folder.parts[-2:]),
                        sha=sha, run=study.labels[record.run])  # fmt: skip
             yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
 
@@ -110,7 +110,7 @@ def _grids(
     for record, samples in opened:
         label = study.label_of(record)
         n = min(SIDE * SIDE, len(samples.images))
-        title = same(f"{label}: {samples.folder.name}")
+        title = same(study.title_of(record))
         alt = words("alt.grid", n=n, run=label)
         found.append(
             Picture(f"grid-{_plain(label)}-{len(found)}", title, alt, png(grid(samples.images)),
@@ -149,7 +149,8 @@ def _progress(
         if pixels is not None:
             label = study.label_of(record)
             read[samples.folder] = pixels
-            title, alt = same(f"{label}: {samples.folder.name}"), words("alt.progress", run=label)
+            title = same(study.title_of(record))
+            alt = words("alt.progress", run=label)
             name = f"progress-{_plain(label)}-{len(found)}"
             found.append(Picture(name, title, alt, path.read_bytes(), study.colour_of(record)))
             sources.append(study.cite(path, "all"))
@@ -170,14 +171,14 @@ def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
         for path in sorted(samples.folder.glob("*.gif")):
             size, label = path.stat().st_size, study.label_of(record)
             if size > MOST_GIF_BYTES:
-                where = f"{label}: {samples.folder.name}/{path.name}"
+                where = f"{study.title_of(record)}/{path.name}"
                 why = words("pictures.too_large", size=size / 1e6)
                 said = say(f"pictures.left.{path.name}.{label}", "pictures", "pictures.left",
                            path=where, reason=why)  # fmt: skip
                 yield from cite([said], study.cite(path, "all"))
                 continue
             name = f"sampling-{_plain(label)}-{len(found)}"
-            found.append(Picture(name, same(f"{label}: {samples.folder.name}"),
+            found.append(Picture(name, same(study.title_of(record)),
                                  words("alt.gif", run=label), path.read_bytes(),
                                  study.colour_of(record)))  # fmt: skip
             sources.append(study.cite(path, "all"))
@@ -192,7 +193,7 @@ def _training_grids(study: Study) -> Iterator[Gallery]:
         paths = sorted((folder / "grids").glob("step-*.png"))
         if not paths or _pixels(paths[-1]) is None:
             continue
-        step, label = paths[-1].stem.removeprefix("step-").lstrip("0"), study.labels[i]
+        step, label = paths[-1].stem.removeprefix("step-").lstrip("0") or "0", study.labels[i]
         found.append(
             Picture(f"training-{_plain(label)}", _at_step(label, step),
                     words("alt.training_grid", run=label, step=step), paths[-1].read_bytes(),

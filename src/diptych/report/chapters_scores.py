@@ -19,7 +19,7 @@ from diptych.metrics.score import DISTANCES, Score, difference
 from diptych.metrics.table import interval, number
 from diptych.report.blocks import EMPTY, NONE, Block, Plot, Table, Trace
 from diptych.report.catalogue import Text, phrase, same
-from diptych.report.gather import Record
+from diptych.report.gather import Record, weights_named, weights_of
 from diptych.report.subjects import Study
 from diptych.report.traces import unmagnified
 from diptych.report.wording import Sentence, cite, say, words
@@ -40,13 +40,29 @@ def scores(study: Study) -> Iterator[Block]:
     metrics = {metric: _groups(measured, metric)
                for metric in dict.fromkeys(score.metric for _, score in measured)}  # fmt: skip
     said = [s for metric, groups in metrics.items() for s in _sentences(study, metric, groups)]
+    yield from _whose(study)
     yield from said
     if any(s.numbers.get("low") is not None or s.numbers.get("interval", EMPTY) != EMPTY
            for s in said):  # fmt: skip
         yield say("score.seeds", "scores", "score.seeds")
+    less = [metric for metric in metrics if metric.rpartition("-")[2] in DISTANCES]
+    if any(metric.startswith("mnist-") for metric in metrics) and less:
+        files = [study.of_record(record, "scores.metric") for record in study.found.of("scores")]
+        yield from cite([say("score.reading", "scores", "score.reading", less=less)], *files)
     yield _table(study, [pair for groups in metrics.values() for own in groups.values()
                          for pair in own])  # fmt: skip
     yield from _figures(study, metrics)
+
+
+def _whose(study: Study) -> Iterator[Sentence]:
+    """Scores of weights that their run does not hold any more, which may be another training's."""
+    for record in study.found.of("scores"):
+        if record.run is not None:
+            gone = sorted(weights_named(record) - set(weights_of(study.folders[record.run])))
+            for sha in gone[:1]:
+                said = say(f"weights.{record.path.stem}", "scores", "score.weights", sha=sha,
+                           file=record.path.name, run=study.labels[record.run])  # fmt: skip
+                yield from cite([said], study.of_record(record, "scores.subject"))
 
 
 def _read(record: Record) -> list[Measured]:

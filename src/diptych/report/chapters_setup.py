@@ -37,7 +37,7 @@ def environment(study: Study) -> Iterator[Block]:
     """Frameworks, versions, machine; what else differs; the versions as requirements."""
     sources = tuple(study.source(i, "environment.json", ", ".join(SHOWN)) for i in _each(study))
     rows: list[tuple[Text, Sequence[str | None]]] = [
-        (phrase("row.run_folder"), [run.name for run in study.runs])
+        (phrase("row.run_folder"), study.folder_names())
     ]
     rows += [
         (phrase(f"row.{key}"), [told(run.environment.get(key)) for run in study.runs])

@@ -12,6 +12,7 @@ from diptych.report import statistics
 from diptych.report.blocks import EMPTY, Block, Section, Table
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.chapters_setup import planned
+from diptych.report.outliers import SLOW
 from diptych.report.pairing import Compared
 from diptych.report.sentences_method import method_of_times
 from diptych.report.subjects import Study
@@ -19,14 +20,14 @@ from diptych.report.wording import Sentence, Source, say, seconds, significant, 
 
 # Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (
-    "study.quick", "study.left", "study.failing", "study.waiting",
+    "study.quick", "study.left", "study.failing", "study.waiting", "study.absent",
     "matched", "unmatched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
-    "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "score.",
+    "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "weights.", "score.",
 )  # fmt: skip
 DETAILS = (
     "difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
-    "samples.time", "score.seeds",
+    "samples.time", "score.seeds", "score.reading",
 )  # fmt: skip
 # Of each kind so many, and so many in all: every kind has its first before any has its second.
 MOST_OF_A_KIND = 2
@@ -123,6 +124,7 @@ def method(pairs: Sequence[Compared]) -> Iterator[Sentence]:
     if any(pair.pairing.matched for pair in pairs):
         yield say("method.difference", "method", "method.difference")
     yield from method_of_times()
+    yield say("method.causes", "method", "method.causes", k=SLOW)
     yield say("records.png", "method", "records.png")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def _sentences(plan: Plan) -> Iterator[Sentence]:
     waiting = [stage.name for stage in plan.stages if stage.state not in STATES]
     if waiting:
         yield say("study.waiting", "study", "study.waiting", stages=waiting)
+    if plan.absent:
+        yield say("study.absent", "study", "study.absent", runs=plan.absent)
 
 
 def _reason(stage: Stage) -> Text:
@@ -90,13 +92,17 @@ def _linked(stage: Stage) -> str:
     return Path(stage.reason.removeprefix(LINKED)).name
 
 
-def difference(study: Study) -> Iterator[Block]:
-    """The study's own difference of the panels' images: its numbers and its picture."""
+def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
+    """The study's own difference of the panels' images: its numbers and its picture.
+
+    Args:
+        shown: what the chapter holds already; the same difference is not told twice.
+    """
     if study.plan is None:
         return
     folder = study.plan.folder
     numbers = _difference(folder / "difference.json")
-    if numbers is None:
+    if numbers is None or any(_same(numbers, each) for each in shown):
         return
     share = numbers["values_differing"] / numbers["values"]
     said = say("study.difference", "pictures", "study.difference", n=numbers["images"],
@@ -106,9 +112,18 @@ def difference(study: Study) -> Iterator[Block]:
     yield from cite([said], study.cite(folder / "difference.json", "all"))
     picture = folder / "difference.png"
     if picture.is_file():
-        shown = Picture("grid-difference", same("torch, jittor, |torch - jittor|"),
+        drawn = Picture("grid-difference", same("torch, jittor, |torch - jittor|"),
                         phrase("alt.study_difference"), picture.read_bytes())  # fmt: skip
-        yield Gallery(phrase("caption.study_difference"), [shown], (study.cite(picture, "all"),))
+        yield Gallery(phrase("caption.study_difference"), [drawn], (study.cite(picture, "all"),))
+
+
+def _same(numbers: dict[str, Any], block: Block) -> bool:
+    """Whether a sentence of the chapter tells these numbers of two sets of images."""
+    if not isinstance(block, Sentence) or "levels" not in block.numbers:
+        return False
+    keys = {"n": "images", "equal": "images_equal", "values": "values",
+            "differing": "values_differing", "levels": "max_levels"}  # fmt: skip
+    return all(block.numbers[key] == numbers[name] for key, name in keys.items())
 
 
 def _difference(path: Path) -> dict[str, Any] | None:

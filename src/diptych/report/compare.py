@@ -25,6 +25,7 @@ from diptych.report.matching import (
     labels,
     machine_keys,
     mismatches,
+    work_keys,
 )
 from diptych.report.records import Run, read_run
 from diptych.report.samples import Samples, compare_samples, read_samples
@@ -92,15 +93,17 @@ def pair_content(
     """
     a, b = pair.a, pair.b
     environment = environment_differences(a, b)
+    config = differences(flatten(a.config), flatten(b.config))
     result: Content = {
         "schema_version": SCHEMA_VERSION,
         "matched": matched,
         "mismatches": reasons,
         "runs": {"a": _identity(a, pair.names[0]), "b": _identity(b, pair.names[1])},
         "dataset_equal": _dataset_equal(a, b),
-        "config_differences": differences(flatten(a.config), flatten(b.config)),
+        "config_differences": config,
         "environment_differences": environment,
         "machine_differences": machine_keys(environment),
+        "work_differences": work_keys(config),
         "numbers": _numbers(a, b, matched)
         | {"samples": compare_samples(*images, matched=matched) if images else None},
     }

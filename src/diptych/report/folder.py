@@ -44,7 +44,7 @@ def check_free(out: Path, overwrite: bool, ours: Callable[[str], bool]) -> None:
     foreign = [name for name in names if not ours(name) or (out / name).is_dir()]
     if foreign:
         raise UserError(
-            f"{out}: holds '{foreign[0]}', which is no part of a comparison, so it is not "
+            f"{out}: holds '{foreign[0]}', which this command does not write, so it is not "
             "overwritten; give another --out folder"
         )
 

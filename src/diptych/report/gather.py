@@ -36,8 +36,8 @@ class Record:
     """One record: its kind ("samples" or a value of `shapes.KINDS`), its file and its content.
 
     `run` is the index of the run that it belongs to, or None for those of no single run; `by` says
-    how that is known: "place", "weights" or "name". `damaged` says why the content cannot be
-    used; "" where it can.
+    how that is known: "place", "weights", "images" (of the same weights, which are that run's) or
+    "name". `damaged` says why the content cannot be used; "" where it can.
     """
 
     kind: str
@@ -202,17 +202,27 @@ def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
         found.records.extend([record] if ours else [])
         found.foreign.extend([] if ours else [record.path])
         return
+    owner, by = _owner(record, runs, found)
+    if owner is None:
+        found.foreign.append(record.path)
+    else:
+        found.records.append(Record(record.kind, record.path, record.content, owner, by))
+
+
+def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int | None, str]:
+    """The run that a record belongs to, and how that is known; None: to none, or which is open."""
     shas = weights_named(record)
     for i, run in enumerate(runs):
-        drawn = {r.content.get("weights_sha256") for r in found.of("samples", i)}
-        if shas & (set(weights_of(run)) | drawn):
-            found.records.append(Record(record.kind, record.path, record.content, i, "weights"))
-            return
-    for i, run in enumerate(runs):
-        if _named(record, run.resolve().name) and _same_panel(record, run):
-            found.records.append(Record(record.kind, record.path, record.content, i, "name"))
-            return
-    found.foreign.append(record.path)
+        if shas & set(weights_of(run)):
+            return i, "weights"
+    for i in range(len(runs)):
+        if shas & {r.content.get("weights_sha256") for r in found.of("samples", i)}:
+            return i, "images"
+    named = [i for i, run in enumerate(runs)
+             if _named(record, run.resolve().name) and _same_panel(record, run)]  # fmt: skip
+    if len(named) > 1:  # folders of one name: the one beside which the record lies
+        named = [i for i in named if runs[i].resolve().parent in record.path.resolve().parents]
+    return (named[0], "name") if len(named) == 1 else (None, "")
 
 
 def _named(record: Record, name: str) -> bool:

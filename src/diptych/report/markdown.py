@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from diptych.report.blocks import Block, Code, Gallery, Picture, Plot, Section
 from diptych.report.catalogue import Text
 from diptych.report.wording import Sentence, Source
 
+SIGNS = ("\\", "`", "*", "_", "|", "<", "[", "]", "~", "$", "&")  # the first one first
 FILES = {"en": "report.md", "zh": "report.zh.md"}
 
 
@@ -52,13 +54,15 @@ def _lines(
 def _block(block: Block, order: Mapping[str, int], language: str) -> Iterator[str]:
     notes = _notes(block.sources, order)
     if isinstance(block, Sentence):
-        yield _plain(block.words.within(language)) + notes
+        yield _line(block.words.within(language)) + notes
     elif isinstance(block, Code):
-        yield f"{_plain(block.caption.within(language))}{notes}\n\n```bash\n{block.text}\n```"
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block.text)), default=0))
+        caption = _line(block.caption.within(language))
+        yield f"{caption}{notes}\n\n{fence}bash\n{block.text}\n{fence}"
     elif isinstance(block, Plot):
         yield f"**{_plain(block.title.within(language))}**{notes}"
         if block.note.within(language):
-            yield f"\n{_plain(block.note.within(language))}"
+            yield f"\n{_line(block.note.within(language))}"
         yield f"\n![{_plain(block.alt.within(language))}]({block.name}.png)"
     elif isinstance(block, Gallery):
         yield f"**{_plain(block.caption.within(language))}**{notes}\n"
@@ -82,7 +86,13 @@ def _row(cells: Sequence[str], escape: bool = True) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for sign in ("\\", "`", "*", "_", "|", "<", "[", "]"):
+    """Text that Markdown shows as it is: no emphasis, formula or entity of it."""
+    for sign in SIGNS:
         text = text.replace(sign, f"\\{sign}")
     return text.replace("\n", " ")
+
+
+def _line(text: str) -> str:
+    """The same at the beginning of a line: no list, heading or quotation of it."""
+    text = re.sub(r"^(\d+)([.)]\s)", r"\1\\\2", _plain(text))
+    return re.sub(r"^([-+#>=])", r"\\\1", text)

@@ -19,6 +19,8 @@ KINDS = ("cpu", "cuda")
 # When and from where a run was started, which differs always and determines nothing.
 INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
 SHOWN_KEYS = 4
+# What makes a step more work or less, besides the network itself.
+WORK = ("data.image_size", "data.channels", "train.batch_size", "train.noise")
 
 
 def mismatches(a: Run, b: Run) -> list[Text]:
@@ -99,3 +101,8 @@ def machine_keys(environment: list[dict[str, Any]]) -> list[str]:
         for d in environment
         if d["key"] in MACHINE and not (d["key"] == "device_name" and {d["a"], d["b"]} & {*KINDS})
     ]
+
+
+def work_keys(config: list[dict[str, Any]]) -> list[str]:
+    """Those of the settings' differences that say that a step was not the same work."""
+    return [d["key"] for d in config if d["key"] in WORK or d["key"].startswith("model.")]

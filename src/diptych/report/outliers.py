@@ -33,10 +33,11 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.records import read_rows
 from diptych.report.records import starts_of
 from diptych.watch import read_events, read_resources
+from diptych.watch.read import rows_of
 
+SLOW = 2.0  # medians
 HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
 COMPILER_S = 0.5
@@ -46,7 +47,7 @@ INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 Row = dict[str, Any]
 
 
-def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
+def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
     """Each step slower than `k` medians with its cause.
 
     Returns:
@@ -62,7 +63,7 @@ def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"{run}: not a run folder: metrics.jsonl missing")
-    rows = [row for row in read_rows(path) if row.get("synced") and "compute_s" in row]
+    rows = _timed(path)
     if not rows:
         raise UserError(f"{path}: no step was timed")
     records = _Records(run, rows)
@@ -85,6 +86,12 @@ def attribute(run: Path, k: float = 2.0) -> dict[str, Any]:
         "unexplained": by_cause.get("unexplained", {"steps": 0})["steps"],
         "evidence": records.evidence(),
     }
+
+
+def _timed(path: Path) -> list[Row]:
+    """The synchronised steps in order; of rows with the same step the last one counts."""
+    rows = {row["step"]: row for row in rows_of(path) if isinstance(row.get("step"), int)}
+    return [row for _, row in sorted(rows.items()) if row.get("synced") and "compute_s" in row]
 
 
 def _outlier(records: _Records, i: int, wall: float, median: float) -> Row:

@@ -6,7 +6,7 @@ is, what it left out and what is still to be done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Plan:
     quick: bool
     backends: tuple[str, ...]
     seeds: tuple[int, ...]
-    runs: tuple[Path, ...]
+    runs: Mapping[str, Path]
     stages: tuple[Stage, ...]
 
     @property
@@ -51,12 +51,18 @@ class Plan:
         Raises:
             UserError: none of them does.
         """
-        found = tuple(run for run in self.runs if (run / "metrics.jsonl").is_file())
+        found = tuple(run for run in self.runs.values() if _holds_a_step(run))
         if not found:
             raise UserError(
-                f"{self.folder}: no run of the study has begun; go on with diptych reproduce"
+                f"{self.folder}: no run of the study has begun, or none is where {NAME} says; go "
+                "on with diptych reproduce, or give the run folders, and this one as --search"
             )
         return found
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of the runs of which no step is found."""
+        return tuple(name for name, run in self.runs.items() if not _holds_a_step(run))
 
 
 def is_study(folder: Path) -> bool:
@@ -75,14 +81,14 @@ def read_plan(folder: Path) -> Plan:
         raise UserError(f"{folder}: no study: {NAME} missing; run diptych reproduce first")
     content = read_json(path)
     runs = content.get("runs")
-    places = runs.values() if isinstance(runs, dict) else ()
+    places = runs if isinstance(runs, dict) else {}
     return Plan(
         folder,
         preset=str(content.get("preset") or folder.resolve().name),
         quick=content.get("quick") is True,
         backends=tuple(str(each) for each in _list(content.get("backends"))),
         seeds=tuple(each for each in _list(content.get("seeds")) if isinstance(each, int)),
-        runs=tuple(folder / str(place) for place in places),  # absolute ones stay as they are
+        runs={name: folder / str(place) for name, place in places.items()},  # or absolute
         stages=tuple(_stage(each) for each in _list(content.get("stages")) if _named(each)),
     )
 
@@ -97,6 +103,11 @@ def opened(folders: Sequence[Path]) -> tuple[list[Path], list[Path], Plan | None
     for folder in folders:
         runs += read_plan(folder).begun if folder in studies else [folder]
     return runs, studies, read_plan(folders[0]) if studies and len(folders) == 1 else None
+
+
+def _holds_a_step(run: Path) -> bool:
+    path = run / "metrics.jsonl"
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _list(value: Any) -> list[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +97,8 @@ def chapters(study: Study) -> tuple[list[Section], list[chapters_short.Tile]]:
         "sampling": chapters_cost.sampling(study),
         "scores": chapters_scores.scores(study),
         "sweep": chapters_sweep.sweeps(study),
-        "pictures": chain(
-            chapters_pictures.pictures(study, pairs), chapters_study.difference(study)
-        ),
+        "pictures": (drawn := list(chapters_pictures.pictures(study, pairs)))
+        + list(chapters_study.difference(study, drawn)),
         "method": chapters_short.method(pairs),
     }
     sections = [

@@ -8,14 +8,13 @@ All of it is optional: an older run has none, and the report leaves those parts 
 
 from __future__ import annotations
 
-import importlib.util
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.report import outliers
 from diptych.report.records import Floats
 
 
@@ -32,12 +31,15 @@ def column(rows: list[dict[str, Any]], key: str) -> Floats:
     return np.array([number(row) for row in rows], dtype=np.float64)
 
 
-def attribution(run: Path) -> dict[str, Any] | None:
-    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records."""
-    if importlib.util.find_spec("diptych.report.outliers") is None:
-        return None
+def attribution(run: Path) -> tuple[dict[str, Any] | None, bool]:
+    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records.
+
+    Returns:
+        The causes, None where they cannot be had; and whether that is so for damaged records.
+    """
     try:
-        found: dict[str, Any] = import_module("diptych.report.outliers").attribute(run)
+        return outliers.attribute(run), False
     except UserError:
-        return None  # no timed step, or rows that say too little
-    return found
+        return None, False  # no timed step
+    except (KeyError, TypeError, ValueError):
+        return None, True  # text where a number belongs

@@ -27,7 +27,7 @@ def sentences(result: Numbers) -> list[Sentence]:
     if result["matched"]:
         found += difference(numbers["difference"], a, b)
     found += loss(numbers["loss"], result["matched"], a, b)
-    found += step_times(numbers["step_time"], result["machine_differences"], a, b)
+    found += step_times(numbers["step_time"], result, a, b)
     found += epochs(numbers["epoch_time"], a, b)
     found += memory(numbers["memory"], a, b)
     if numbers["samples"]:

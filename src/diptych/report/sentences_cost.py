@@ -11,27 +11,33 @@ from typing import Any
 
 from diptych.report.catalogue import Text, phrase
 from diptych.report.statistics import FIRST_STEPS, LEAST_FOR_SLOPE, OUTLIER
-from diptych.report.wording import Sentence, ratio_sentence, say, words
+from diptych.report.wording import Sentence, joined, ratio_sentence, say, words
 
 Numbers = Mapping[str, Any]
 # A fitted change of less than this share of the peak, over the whole run, is called flat.
 FLAT = 0.01
 
 
-def step_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Iterator[Sentence]:
-    """The ratio of the median step times, what qualifies it, and the slow steps of each run."""
-    yield from ratio_of_times(numbers, machines, a, b)
+def step_times(numbers: Numbers, unlike: Numbers, a: str, b: str) -> Iterator[Sentence]:
+    """The ratio of the median step times, what qualifies it, and the slow steps of each run.
+
+    Args:
+        unlike: `machine_differences` and `work_differences` of the two runs.
+    """
+    yield from ratio_of_times(numbers, unlike, a, b)
     for label, run in ((a, numbers["a"]), (b, numbers["b"])):
         yield from slow_steps(label, run)
 
 
-def ratio_of_times(numbers: Numbers, machines: list[str], a: str, b: str) -> Iterator[Sentence]:
+def ratio_of_times(numbers: Numbers, unlike: Numbers, a: str, b: str) -> Iterator[Sentence]:
     """The ratio of the median step times, and what qualifies it."""
     if numbers["ratio"]:
         what = ("step_time", "slower", "faster")
         yield ratio_sentence("time.ratio", what, numbers["ratio"], a, b)
-        unlike = phrase("time.caveat_machines" if machines else "term.nothing")
-        yield _caveat(numbers["together"], unlike, a, b)
+        besides = [phrase("time.caveat_machines")] if unlike["machine_differences"] else []
+        if unlike["work_differences"]:
+            besides.append(words("time.caveat_work", keys=unlike["work_differences"]))
+        yield _caveat(numbers["together"], joined(besides, "", ""), a, b)
     if numbers["a"] and numbers["b"]:
         yield say(
             "time.data",

@@ -84,6 +84,24 @@ class Study:
         """The label of the run that a record belongs to, else its panel."""
         return record.backend if record.run is None else self.labels[record.run]
 
+    def folder_names(self) -> list[str]:
+        """The names of the run folders; where two are alike, with that of the folder above."""
+        names = [run.name for run in self.runs]
+        above = [folder.resolve().parent.name for folder in self.folders]
+        return [name if names.count(name) == 1 else f"{up}/{name}"
+                for name, up in zip(names, above, strict=True)]  # fmt: skip
+
+    def trained_with(self, identity: str) -> bool:
+        """Whether a run has the settings of this identity, its seed and length aside."""
+        seeds = {0, *(run.config.seed for run in self.runs)}
+        return any(run.config.model_copy(update={"seed": seed}).identity() == identity
+                   for run in self.runs for seed in seeds)  # fmt: skip
+
+    def title_of(self, record: Record) -> str:
+        """The label and the folder of a set of images; once, where they are the same."""
+        label, folder = self.label_of(record), record.path.parent.name
+        return label if label == folder else f"{label}: {folder}"
+
     def colour_of(self, record: Record) -> str:
         """The colour's name of a record: its run's, else the first run's of its panel."""
         if record.run is not None and record.kind != "sweep":
