@@ -16,6 +16,7 @@ from diptych.align.names import matched, module_paths, read_names, translate
 from diptych.align.rungs import LADDER, choose
 from diptych.align.trace import Tracer
 from diptych.blueprint import initial_weights, make_plan
+from diptych.cli.align import ladder
 from diptych.config import load_config
 from diptych.errors import UserError
 
@@ -216,3 +217,10 @@ def test_two_checkpoints_are_compared_bit_by_bit(monkeypatch, capsys, tmp_path):
     assert found["a"][0] == 0
     assert found["bent"][0] == 3 and name in found["bent"][1].splitlines()[-1]
     assert found["less"][0] == 2 and f"'{name}' is missing" in found["less"][2]
+
+
+@pytest.mark.parametrize("option", ["--steps=3", "--device=cuda", "--mutate=all"])
+def test_a_port_is_not_given_what_only_the_panels_take(option):
+    words = ["--subject", "torch:tiny", "--reference", "torch:tiny", option]
+    with pytest.raises(UserError, match="is for the two panels"):
+        ladder.main(words, standalone_mode=False)

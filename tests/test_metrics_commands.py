@@ -118,6 +118,16 @@ def test_stats_on_the_command_line(monkeypatch, capsys, fake_network, places, tm
     assert code == 2 and "--overwrite" in err
 
 
+@pytest.mark.parametrize("words", [["evaluate", "nowhere", "--reference", "REAL"],
+                                   ["stats", "nowhere", "--out", "s.npz"]])  # fmt: skip
+def test_images_are_looked_for_before_a_network_is_fetched(monkeypatch, capsys, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    verbs = importlib.import_module("diptych.cli.evaluate")
+    monkeypatch.delattr(verbs, "open_network")
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 2 and "nowhere" in err and "not found" in err
+
+
 BAD = {
     "nothing there": (["evaluate", "nowhere", "--reference", "REAL"], "not found"),
     "no reference": (["evaluate", "REAL"], "against what"),

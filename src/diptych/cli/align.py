@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show, typed
 from diptych.errors import UserError
 
 
@@ -136,8 +136,8 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
         raise UserError("--subject and --reference go together; give both")
     if preset is not None:
         raise UserError(f"'{preset}': name the preset in --reference, such as torch:{preset}")
-    for name in ("mutate", "into", "rungs"):
-        if options[name]:
+    for name in ("mutate", "into", "rungs", "backends", "steps", "device"):
+        if typed(name):
             raise UserError(f"--{name} is for the two panels, not for --subject; leave it out")
     out, keep = _claim(options)
     result, text = port.compare_port(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 FOLDER = click.Path(path_type=Path)
 # As in diptych.solvers.kinds and diptych.spacing, which load NumPy; a test holds them together.
@@ -38,6 +39,11 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
         return command
 
     return apply
+
+
+def typed(name: str) -> bool:
+    """Whether the command at hand was given this option, and does not have it by default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def fail(message: str, code: int) -> None:

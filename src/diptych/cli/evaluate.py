@@ -131,6 +131,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     """
     from diptych.files import write_json
     from diptych.metrics.evaluate import evaluate as run
+    from diptych.metrics.sets import sample_sets
     from diptych.metrics.table import render
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
@@ -139,6 +140,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     out = options["out"]
     check_json_file(out, options["overwrite"])
     sources, settings = drawn(samples, settings, options)
+    sample_sets(sources, settings)  # before the network, which may have to be fetched
     extractor = open_network(
         options["features"], options["backend"], options["device"], options["weights"]
     )
@@ -209,6 +211,7 @@ def stats(images: str, **options: Any) -> None:
       diptych stats pictures/ --protocol clean-fid --out pictures.safetensors
       diptych stats part2/ --add part1.npz --out whole.npz
     """
+    from diptych.metrics.images import open_images
     from diptych.metrics.protocol import protocol_for
     from diptych.metrics.shards import write_statistics
     from diptych.metrics.statistics_file import check_suffix
@@ -217,6 +220,7 @@ def stats(images: str, **options: Any) -> None:
     check_suffix(out)
     check_json_file(out, options["overwrite"])
     protocol = protocol_for(check_features(options["features"]), options["protocol"])
+    open_images(images, options["data"])  # before the network, which may have to be fetched
     extractor = open_network(
         options["features"], options["backend"], options["device"], options["weights"]
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show, typed
 from diptych.errors import UserError, nearest
 
 
@@ -89,10 +88,9 @@ def check_given(outliers: bool) -> None:
     Raises:
         UserError: the first of them.
     """
-    context = click.get_current_context()
     others = ("backend", "steps", "overrides", "data", "device") if outliers else ("slow",)
     for name in others:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if typed(name):
             word = "set" if name == "overrides" else name
             where = "is not for --outliers" if outliers else "is for --outliers"
             raise UserError(f"--{word} {where}; leave it out")
