@@ -56,14 +56,18 @@ def late_kernels(found: list[Found]) -> Verdict:
             "ratio": own[0]["cpu_s"] / rest, "new_kernels": own[0]["kernels"] - before,
         }  # fmt: skip
         kinds[what]["wall_ratio"] = kinds[what]["first_wall_s"] / kinds[what]["usual_wall_s"]
-    off = [k for k in kinds.values() if (k["ratio"] > 2) != (k["new_kernels"] > 0)]
+    off = {what: k for what, k in kinds.items() if (k["ratio"] > 2) != (k["new_kernels"] > 0)}
     # Slow by the clock alone: on a shared machine that may be the neighbours, or a wait for a disk.
-    waited = all(k["new_kernels"] > 0 and k["wall_ratio"] > 2 for k in off)
+    waited = all(k["new_kernels"] > 0 and k["wall_ratio"] > 2 for k in off.values())
     verdict = "holds" if not off else "open" if waited else "fails"
+    against = "; ".join(
+        f"{what}: {'new kernels, not slow' if k['new_kernels'] else 'slow, no new kernels'}"
+        for what, k in off.items()
+    )
     ends = {
         "holds": "So kernels explain a slow first time of each kind of work, not spikes that "
                  "return.",
-        "fails": "So slow first times and new kernels do not go together.",
+        "fails": f"Against the prediction ({against}).",
         "open": "A first time that is slow by the clock alone may be the machine's; it has to be "
                 "measured again on a quiet one.",
     }  # fmt: skip
