@@ -20,10 +20,11 @@ from diptych.report.wording import Sentence, Source, say, seconds, significant, 
 
 # Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (
-    "study.quick", "study.left", "study.failing", "study.waiting", "study.absent",
+    "study.quick", "study.failing", "study.waiting", "study.absent",
     "matched", "unmatched", "torn.", "run.end.", "run.gaps.", "align.first", "difference",
     "align.ladder", "align.training", "loss.ratio", "loss.end", "time.ratio", "time.caveat",
     "cost.outliers.", "memory.peak.", "pictures.weights", "samples", "weights.", "score.",
+    "study.left",
 )  # fmt: skip
 DETAILS = (
     "difference.equal", "difference.growth", "difference.grad_norm", "difference.every_200",
