@@ -80,7 +80,7 @@ def test_slow_data_are_no_compiling() -> None:
     learner.update = lambda gradients, lr, mark: mark("optimizer")
     found: Any = profile(backend, learner, SimpleNamespace(batch=slow), 1, 1e-3)  # type: ignore[arg-type]
     assert found["phases"][-1]["name"] == "compile"
-    assert found["phases"][-1]["median_s"] < 0.05 < found["phases"][0]["median_s"]
+    assert found["phases"][-1]["median_s"] < found["phases"][0]["median_s"]
 
 
 def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None:

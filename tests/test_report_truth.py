@@ -77,17 +77,20 @@ def test_a_damaged_or_missing_record_is_named_where_it_would_tell_a_cause(tmp_pa
     slow = make_rows(60, change=edited("compute_s", {1: 30.0}))
     rows = [row | {"ended": 1e9 + 40 + row["step"]} for row in slow]
     torn = make_run(tmp_path / "torn", "torch", rows)
-    (torn / "events.jsonl").write_text(
-        'nonsense\n{"time": 1.0, "kind": "start", "seconds": "few"}\n'
-    )
+    (torn / "events.jsonl").write_text('{"time": 1.0, "kind": "start", "seconds": "few"}\n')
+    broken = make_run(tmp_path / "broken", "torch", rows, seed=3)
+    (broken / "events.jsonl").write_text('nonsense\n{"time": 1.0, "kind": "start", "seconds": 0}\n')
     silent = make_run(tmp_path / "silent", "jittor", rows)
     watch(silent)
-    content = report_runs([torn, silent], tmp_path / "out")
-    told = said(content, "cost.damaged.torch", "performance")[0]
-    assert told["en"].startswith("The records of torch hold words where numbers belong")
-    assert not said(content, "time.first.") and not said(content, "cost.outliers.torch")
+    content = report_runs([torn, broken, silent], tmp_path / "out")
+    told = said(content, "cost.damaged.torn", "performance")[0]
+    assert told["en"].startswith("The records of torn hold words where numbers belong")
+    named = said(content, "cost.damaged.broken", "performance")[0]
+    assert named["en"].startswith("events.jsonl of broken is damaged")
+    assert not said(content, "time.first.") and not said(content, "cost.outliers.torn")
+    assert not said(content, "cost.outliers.broken")
     lacking = [s["en"] for s in said(content, "cost.lacking.", "performance")]
-    assert len(lacking) == 1 and lacking[0].startswith("Of jittor no events were recorded")
+    assert len(lacking) == 1 and lacking[0].startswith("Of silent no events were recorded")
 
 
 def test_runs_of_one_name_do_not_take_each_other_s_records(tmp_path: Path) -> None:

@@ -197,15 +197,17 @@ def test_sampling_states_its_own_cost(tmp_path: Path) -> None:
     assert spent["share"] == pytest.approx((spent["own_s"] + spent["probe_s"]) / spent["seconds"])
 
 
-def test_torn_lines_are_dropped(tmp_path: Path) -> None:
+def test_torn_lines_are_dropped_and_broken_ones_refused(tmp_path: Path) -> None:
     """A killed run leaves part of a line, after which a resumed one goes on, on the same or not."""
     path = tmp_path / "events.jsonl"
     path.write_text('{"time": 2.0, "kind": "gc"}\n{"time": 3\n{"time": 1.0, "kind": "grid"}\n{"ti')
     assert [row["time"] for row in read_events(tmp_path)] == [1.0, 2.0]
-    path.write_text(
-        '{"time": 3, "detail": {"a": 1}{"time": 4.0}\nno\n7\n{"kind": 1}\n{"time": 5}\n'
-    )
+    path.write_text('{"time": 3, "detail": {"a": 1}{"time": 4.0}\n{"time": 5}\n')
     assert [row["time"] for row in read_events(tmp_path)] == [5]
+    for broken in ("nonsense", "7", '{"kind": 1}'):
+        path.write_text(broken + '\n{"time": 1.0}\n')
+        with pytest.raises(UserError, match="line 1"):
+            read_events(tmp_path)
     assert read_resources(tmp_path) == [] and cost(tmp_path) is None
 
 

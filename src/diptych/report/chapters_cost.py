@@ -66,11 +66,16 @@ def _slow(study: Study, times: Sequence[dict[str, Any] | None]) -> Iterator[Bloc
         label = study.labels[i]
         known, damaged = attribution(study.folders[i])
         evidence = known["evidence"] if known else []
-        told = bool(damaged or (known and evidence and known["by_cause"]))
+        told = bool(damaged is not None or (known and evidence and known["by_cause"]))
         said_of = sentences_cost.slow_steps(label, numbers, attributed=told)
         yield from cite(said_of, *study.metrics(TIMED, i))
-        if damaged:
-            yield from cite([_about(label, "damaged")], *study.metrics(TIMED, i))
+        if damaged is not None:
+            how = (
+                _about(label, "damaged", file=damaged)
+                if damaged
+                else _about(label, "damaged_words")
+            )
+            yield from cite([how], study.source(i, damaged or "metrics.jsonl", "all"))
         if known and not evidence:
             yield from cite([_about(label, "bare")], *study.metrics(TIMED, i))
         if known and known["by_cause"]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import UserError
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, grid_of
 from diptych.report.catalogue import Text, phrase
@@ -90,7 +91,7 @@ def processor(study: Study) -> Iterator[Block]:
     for i, folder in enumerate(study.folders):
         try:
             spent = cost(folder)
-        except TypeError:
+        except (UserError, TypeError):
             continue  # a row that was changed by hand: its cost is not known
         if spent:
             label = study.labels[i]

@@ -16,6 +16,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.report import outliers
 from diptych.report.records import Floats
+from diptych.watch import read_events, read_resources
 
 
 def column(rows: list[dict[str, Any]], key: str) -> Floats:
@@ -31,15 +32,21 @@ def column(rows: list[dict[str, Any]], key: str) -> Floats:
     return np.array([number(row) for row in rows], dtype=np.float64)
 
 
-def attribution(run: Path) -> tuple[dict[str, Any] | None, bool]:
+def attribution(run: Path) -> tuple[dict[str, Any] | None, str | None]:
     """The causes of the slow steps, as `diptych.report.outliers` finds them in the records.
 
     Returns:
-        The causes, None where they cannot be had; and whether that is so for damaged records.
+        The causes, None where they cannot be had; and the file that is damaged, "" where it is
+        not known which, None where none is.
     """
+    for file, read in (("resources.jsonl", read_resources), ("events.jsonl", read_events)):
+        try:
+            read(run)
+        except UserError:
+            return None, file
     try:
-        return outliers.attribute(run), False
+        return outliers.attribute(run), None
     except UserError:
-        return None, False  # no timed step
+        return None, None  # no timed step
     except (KeyError, TypeError, ValueError):
-        return None, True  # text where a number belongs
+        return None, ""  # text where a number belongs

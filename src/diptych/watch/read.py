@@ -7,9 +7,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from diptych.errors import UserError
+
 
 def read_resources(run: Path) -> list[dict[str, Any]]:
-    """The rows of RUN/resources.jsonl in order of time; see `rows_of`."""
+    """The rows of RUN/resources.jsonl in order of time, torn lines left out; none: [].
+
+    Raises:
+        UserError: a line that is whole, and no row of this record.
+    """
     return _timed(run / "resources.jsonl")
 
 
@@ -24,7 +30,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     A killed process or a full disk tears a line, and what is written next may stand on the same.
     """
     rows = []
-    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
+    for line in _lines(path):
         try:
             row = json.loads(line)
         except ValueError:
@@ -34,8 +40,21 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().rstrip().split(b"\n") if path.is_file() else []
+
+
 def _timed(path: Path) -> list[dict[str, Any]]:
-    rows = [row for row in rows_of(path) if isinstance(row.get("time"), (int, float))]
+    rows, lines = [], _lines(path)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "time": float(row["time"])})
+        except (ValueError, KeyError, TypeError) as error:
+            broken = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+            torn = broken and line.startswith(b"{")
+            if line.strip() and not torn and number < len(lines):
+                raise UserError(f"{path}, line {number}: not a row of this record") from error
     return sorted(rows, key=lambda row: row["time"])
 
 
