@@ -2,8 +2,9 @@
 
     python docs/results.py STUDY     the folder that `diptych reproduce mnist --out STUDY` filled
 
-docs/results.md and docs/results.zh.md are the study's report. The README has two blocks between
-markers: `picture`, above its commands, and `results`, below them, with the agreement of the study's
+docs/results.md and docs/results.zh.md are the study's report, its animations with fewer greys
+(noise does not compress, and every renewal stays in the repository). The README has two blocks
+between markers: `picture`, above its commands, and `results`, below them, with the agreement of the study's
 two runs and their scores; the speeds come from benchmarks/results/*.json, where they were measured
 in one run, in turns. No number is typed by hand.
 """
@@ -17,11 +18,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diptych.files import read_json, write_text
+from PIL import Image, ImageSequence
+
+from diptych.files import atomic_path, read_json, write_text
 from diptych.metrics.table import interval, number
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+COLOURS = 16  # of an animation
 FIGURES = ("grids.png", "loss.png")
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 NAMES = {**PANELS, "diffusers": "diffusers"}
@@ -62,8 +66,10 @@ def pages(study: Path) -> None:
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
     for path in (study / "report").iterdir():
-        if path.suffix in (".png", ".gif"):
+        if path.suffix == ".png":
             shutil.copyfile(path, pictures / path.name)
+        if path.suffix == ".gif":
+            shrink(path, pictures / path.name)
     for name in ("report.md", "report.zh.md"):
         text = (study / "report" / name).read_text("utf-8")
         text = re.sub(r"\]\((?=[\w.-]+\.(png|gif)\))", "](results/", text)
@@ -72,6 +78,16 @@ def pages(study: Path) -> None:
         text = text.replace("](report", "](results").replace("../../", "")
         text = text.replace("../", f"{study.name}/").replace(f"{study.parent}/", "")
         write_text(DOCS / name.replace("report", "results"), text)
+
+
+def shrink(path: Path, out: Path) -> None:
+    """An animation with `COLOURS` colours, each frame as long as it was."""
+    with Image.open(path) as whole, atomic_path(out) as smaller:
+        shown = [(frame.quantize(COLOURS), frame.info["duration"])
+                 for frame in ImageSequence.Iterator(whole)]  # fmt: skip
+        frames, lengths = zip(*shown, strict=True)
+        frames[0].save(smaller, "GIF", save_all=True, append_images=frames[1:], loop=0,
+                       duration=lengths)  # fmt: skip
 
 
 def table(study: Path) -> str:
