@@ -3,9 +3,10 @@
     diptych align ladder tiny --mutate all --out LADDERS/tiny
     diptych align ladder mnist --out LADDERS/mnist
     diptych align ladder cifar10 --out LADDERS/cifar10
+    diptych align train tiny --seeds 3 --steps 150 --margin 0.05 --out LADDERS/free
     python docs/alignment.py LADDERS
 
-Replaces what stands between the markers `ladders` and `faults`. No number is typed by hand.
+Replaces what stands between the markers `ladders`, `faults` and `free`. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ FAULTS = ["fault", "what it does", "caught by", "first tensor", "error", "allowe
 
 
 def main() -> None:
-    """Read the ladders and rewrite the page's two blocks."""
+    """Read the ladders and rewrite the page's blocks."""
     ladders = {name: read_json(Path(sys.argv[1]) / name / "align.json") for name in PRESETS}
     text = PAGE.read_text("utf-8")
     parts = [climbed(name, each) for name, each in ladders.items()]
     text = replaced(text, "ladders", "\n".join([versions(ladders["tiny"]), *parts]))
-    write_text(PAGE, replaced(text, "faults", caught(ladders["tiny"])))
+    text = replaced(text, "faults", caught(ladders["tiny"]))
+    trained = read_json(Path(sys.argv[1]) / "free" / "free.json")
+    write_text(PAGE, replaced(text, "free", freely(trained)))
 
 
 def versions(ladder: dict[str, Any]) -> str:
@@ -66,6 +69,13 @@ def caught(ladder: dict[str, Any]) -> str:
             "nothing" if exact else short(each["gate"]),
         ])  # fmt: skip
     return markdown(FAULTS, rows)
+
+
+def freely(trained: dict[str, Any]) -> str:
+    """The verdict of free training, and how far the seeds of one panel are apart."""
+    spread = f"{trained['seed_sd']['torch']:.1%}"
+    return (f"> {trained['conclusion']}\n\nOne panel's losses scatter by {spread} over the seeds, "
+            "which is what an unpaired comparison would have had\nto see through.\n")  # fmt: skip
 
 
 def short(value: float | None) -> str:

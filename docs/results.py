@@ -4,9 +4,9 @@
 
 docs/results.md and docs/results.zh.md are the study's report, its animations with fewer greys
 (noise does not compress, and every renewal stays in the repository). The README has two blocks
-between markers: `picture`, above its commands, and `results`, below them, with the agreement of the study's
-two runs and their scores; the speeds come from benchmarks/results/*.json, where they were measured
-in one run, in turns. No number is typed by hand.
+between markers: `picture`, above its commands, and `results`, below them, with the agreement of
+the study's two runs and their scores; the speeds come from benchmarks/results/*.json, where they
+were measured in one run, in turns. No number is typed by hand.
 """
 
 from __future__ import annotations
