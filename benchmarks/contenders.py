@@ -21,7 +21,7 @@ import psutil
 from benchmarks import sizes
 from diptych import backend as backends
 from diptych.blueprint import Plan, initial_weights, make_plan, parameter_table, time_embedding
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
 from diptych.engine import Engine

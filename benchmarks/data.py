@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import results
 from diptych.blueprint import make_plan
-from diptych.config import Config, validate
+from diptych.config.load import Config, validate
 from diptych.data import Images, Prefetch, load_dataset
 from diptych.data.batches import Batches
 from diptych.files import write_json, write_text

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmarks import sizes
 from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.blueprint import Plan, Weights, make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data.batches import to_float
 from diptych.errors import UserError
 from diptych.noise import Float32

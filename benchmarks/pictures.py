@@ -33,7 +33,7 @@ import numpy.typing as npt
 import psutil
 from PIL import Image
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.data.batches import to_uint8
 from diptych.files import write_json
 from diptych.movie import FORMATS

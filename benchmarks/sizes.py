@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.errors import UserError, nearest
 

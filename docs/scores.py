@@ -19,7 +19,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.files import atomic_path, read_json, write_text
 from diptych.metrics.comparison import compare_scores
 from diptych.metrics.table import interval, markdown, number

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diptych import checkpoint
 from diptych.blueprint import make_plan
-from diptych.config import load_config, to_yaml
+from diptych.config.load import load_config, to_yaml
 from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
 from diptych.records import read_rows
 

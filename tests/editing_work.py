@@ -11,7 +11,7 @@ import numpy as np
 
 import diptych
 import work
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.data.batches import to_float
 from diptych.editing.folder import encode_to

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.schedule import CLEAN, Level, make_schedule, make_spacing
 
 S = 0.5

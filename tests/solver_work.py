@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diptych import backend as backends
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.schedule import Level, make_schedule
 from diptych.solvers import DpmSolverPP, dynamic_threshold, limited, solve
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diptych.config import load_config, to_yaml
+from diptych.config.load import load_config, to_yaml
 from diptych.files import write_json
 from diptych.reproduce import Request, reproduce, runner, stages
 

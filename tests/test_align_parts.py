@@ -17,7 +17,7 @@ from diptych.align.rungs import LADDER, choose
 from diptych.align.trace import Tracer
 from diptych.blueprint import initial_weights, make_plan
 from diptych.cli.align import ladder
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.errors import UserError
 
 WANTED = {"conv_in.weight": (4, 1), "down.0.block.0.norm1.weight": (4,), "down.0.block.0.norm1.bias": (4,)}  # noqa: E501 # fmt: skip

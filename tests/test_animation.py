@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.backend import Backend
 from diptych.blueprint import make_plan
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.engine import Engine
 from diptych.errors import MachineError, UserError
 from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp

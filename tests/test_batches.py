@@ -12,7 +12,7 @@ import pytest
 from diptych import noise
 from diptych.backend import Batch
 from diptych.blueprint import make_plan, time_embedding
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches, to_float, to_uint8
 from diptych.schedule import make_schedule

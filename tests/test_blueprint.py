@@ -16,7 +16,7 @@ from diptych.blueprint import (
     parameter_table,
     time_embedding,
 )
-from diptych.config import Config, load_config, validate
+from diptych.config.load import Config, load_config, validate
 from properties import given, st
 
 

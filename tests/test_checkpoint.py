@@ -14,7 +14,7 @@ from diptych import checkpoint
 from diptych.backend import State
 from diptych.blueprint import Plan, Weights, make_plan, parameter_table
 from diptych.checkpoint import GROUPS, load_state, load_weights, save
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError
 from diptych.files import sha256_of
 from fulldisk import room_for

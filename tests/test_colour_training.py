@@ -13,7 +13,7 @@ from PIL import Image
 import photos
 import work_data
 from conftest import Panel
-from diptych.config import Config, validate
+from diptych.config.load import Config, validate
 from diptych.data import load_dataset
 from diptych.data.pack import prepare
 from diptych.data.packing import Packing

@@ -21,7 +21,7 @@ from diptych.conditioning import (
     parse_classes,
     short_name,
 )
-from diptych.config import Config, load_config, to_yaml
+from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.engine import Engine

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diptych.config import (
+from diptych.config.load import (
     DURATION_KEYS,
     Config,
     flatten,

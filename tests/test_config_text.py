@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.config import load_config, parse_tree, validate
+from diptych.config.load import load_config, parse_tree, validate
 from diptych.errors import UserError
 
 

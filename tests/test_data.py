@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datafiles import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
-from diptych.config import DataConfig
+from diptych.config.load import DataConfig
 from diptych.data import SOURCES, find, load_configured, load_dataset, read_idx, shrink
 from diptych.errors import MachineError, UserError
 

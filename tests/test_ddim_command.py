@@ -14,7 +14,7 @@ import work_exchange
 from conftest import Panel
 from diptych import checkpoint
 from diptych.blueprint import make_plan
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.ddim import translate
 from diptych.ddim.translate import Options, find_config
 from diptych.errors import UserError

@@ -14,7 +14,7 @@ import work_exchange
 from conftest import Panel
 from diptych.backend import State
 from diptych.blueprint import Weights, initial_weights, make_plan
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.convert import convert
 from diptych.inspection import inspect
 from diptych.interop import pretrained, read_config

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diptych.blueprint import make_plan
-from diptych.config import DiffusionConfig, load_config
+from diptych.config.load import DiffusionConfig, load_config
 from diptych.data.batches import Batches
 from diptych.errors import UserError
 from diptych.objective import min_snr_weights, target

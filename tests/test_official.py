@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from diptych.config import load_config, to_yaml
+from diptych.config.load import load_config, to_yaml
 from diptych.errors import UserError
 from diptych.interop import from_official, is_official, read_config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import work
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.data.batches import to_uint8
 
 GOLDEN = Path(__file__).parent / "golden" / "official.npz"

@@ -10,7 +10,7 @@ import pytest
 
 from diptych import noise
 from diptych.blueprint import make_plan
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.data.batches import Batches, to_float
 from diptych.data.preprocess import GAUSSIAN, LAMBDA, Preprocess, preprocess_of
 from diptych.engine import Engine

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.process import (
     add_noise,
     eps_from_v,

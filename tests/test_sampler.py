@@ -13,7 +13,7 @@ import pytest
 import gaussian
 from diptych.backend import Backend
 from diptych.blueprint import make_plan, time_embedding
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.inversion import encode, make_inversion

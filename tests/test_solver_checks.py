@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gaussian
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import (

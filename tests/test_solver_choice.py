@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError
 from diptych.process import v_from_x0_eps, x0_from_eps
 from diptych.sampler import SOLVERS, make_sampler

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gaussian
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError
 from diptych.schedule import CLEAN, SCHEDULES, SPACINGS, Level, make_schedule, make_spacing
 from diptych.solvers import Ddim

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError
 from diptych.schedule import SCHEDULES, SPACINGS, make_schedule, make_spacing
 from diptych.spacing import ALL_SPACINGS, BY_LEVEL, RHO, choose_timesteps

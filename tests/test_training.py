@@ -19,7 +19,7 @@ import pytest
 import work
 from diptych import checkpoint
 from diptych.blueprint import make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import hold
 from diptych.records import read_rows
@@ -189,7 +189,7 @@ def test_device_noise_trains_and_is_recorded(panel, tmp_path):
 
 @pytest.mark.parametrize("preset", ["mnist", "fashion_mnist", "tiny"])
 def test_every_preset_trains(panel, tmp_path, preset):
-    from diptych.config import load_config
+    from diptych.config.load import load_config
 
     # The packaged images stand in for those that cannot travel with the package.
     config = load_config(preset, ["data.source=mnist-10k", "train.steps=2", "train.batch_size=4"])

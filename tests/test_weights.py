@@ -17,7 +17,7 @@ from diptych.blueprint import (
     parameter_table,
 )
 from diptych.checkpoint import weights_sha256
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.errors import UserError
 
 

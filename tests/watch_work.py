@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import backend as backends
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data.batches import Batches
 from diptych.observe import Observe
 from diptych.records import read_rows

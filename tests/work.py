@@ -11,7 +11,7 @@ import numpy as np
 from diptych import backend as backends
 from diptych import noise
 from diptych.blueprint import initial_weights, make_plan, time_embedding
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.model import Model

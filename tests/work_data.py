@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.sample import Request, sample_to
 from diptych.sampler import make_sampler
 from diptych.train import train

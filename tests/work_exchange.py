@@ -10,7 +10,7 @@ import numpy as np
 
 from diptych import backend as backends
 from diptych.blueprint import initial_weights, make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 
 
 def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:

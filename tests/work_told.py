@@ -10,7 +10,7 @@ import numpy as np
 import work
 from diptych import backend as backends
 from diptych.blueprint import initial_weights, make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.sweep.drawn import Drawing, draw

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from diptych._version import __version__
 
 if TYPE_CHECKING:
-    from diptych.config import Config, load_config
+    from diptych.config.load import Config, load_config
     from diptych.errors import MachineError, UserError
     from diptych.model import Model, load
     from diptych.train import train
 
 _HOMES = {
-    "Config": "config",
-    "load_config": "config",
+    "Config": "config.load",
+    "load_config": "config.load",
     "MachineError": "errors",
     "UserError": "errors",
     "Model": "model",

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.blueprint import Plan, Weights
-from diptych.config import TrainConfig
+from diptych.config.load import TrainConfig
 from diptych.errors import UserError, nearest
 
 BACKENDS = ("torch", "jittor")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.noise import stream
 

@@ -25,7 +25,7 @@ from safetensors.numpy import save as to_bytes
 
 from diptych import checkpoint
 from diptych.blueprint import make_plan, parameter_table
-from diptych.config import Config, load_config, to_yaml
+from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
 from diptych.interop import is_diffusers

@@ -13,7 +13,7 @@ from typing import Any
 
 from diptych import checkpoint
 from diptych.blueprint import Weights, make_plan, parameter_table
-from diptych.config import Config, flatten, load_config, preset_names
+from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
 from diptych.interop import is_diffusers, load_weights, read_foreign
 from diptych.interop.layouts import layout_of

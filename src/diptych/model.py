@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from diptych import backend as backends
 from diptych.blueprint import make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.engine import Engine
 from diptych.errors import UserError

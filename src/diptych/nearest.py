@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.backend import Backend
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
 from diptych.pictures import Pixels

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import Plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.errors import MachineError
 from diptych.records import Journal
 from diptych.signals import Interrupted

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.backend import Backend
-from diptych.config import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.data import Dataset
 from diptych.environment import environment
 from diptych.errors import UserError

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from diptych.conditioning import short_name
-from diptych.config import flatten
+from diptych.config.load import flatten
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json

@@ -19,7 +19,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from diptych.config import DiffusionConfig
+from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError, nearest
 
 Float64 = npt.NDArray[np.float64]

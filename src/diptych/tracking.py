@@ -24,7 +24,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
 from diptych.blueprint import Plan, parameter_table
-from diptych.config import Config, flatten
+from diptych.config.load import Config, flatten
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
 

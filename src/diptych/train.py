@@ -19,7 +19,7 @@ from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
 from diptych.conditioning import check_labels
-from diptych.config import Config, to_yaml
+from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
 from diptych.engine import Engine

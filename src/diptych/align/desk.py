@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import blueprint, config, noise
+from diptych import blueprint, noise
 from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
 from diptych.backend import Batch
 from diptych.blueprint import Plan, Weights
 from diptych.conditioning import Labels
-from diptych.config import Config
+from diptych.config import load
+from diptych.config.load import Config
 from diptych.data import Images, load_configured
 from diptych.data import batches as data_batches
 from diptych.errors import UserError
@@ -36,7 +37,7 @@ class Spec:
     """What a subject computes; JSON, so that it crosses to another process."""
 
     panel: str
-    config: dict[str, Any]
+    load: dict[str, Any]
     rungs: tuple[str, ...]
     steps: int = 10
     batch: int = 8
@@ -84,7 +85,7 @@ class Desk:
 
     def __init__(self, panel: Panel, spec: Spec, tracer: Tracer, nudge: int = 0) -> None:
         self.panel, self.spec, self.tracer, self.nudge = panel, spec, tracer, nudge
-        self.config: Config = config.validate(spec.config, "the ladder's config")
+        self.config: Config = load.validate(spec.config, "the ladder's config")
         self.plan: Plan = blueprint.make_plan(self.config)
         self.images, self.labels, self.data_from = find_data(self.config)
         self.weights = worked_weights(self.plan, self.config.seed)
@@ -105,7 +106,7 @@ class Desk:
         for key, value in changes.items():
             section, _, name = key.partition("__")
             tree[section][name] = value
-        return config.validate(tree, "the ladder's config")
+        return load.validate(tree, "the ladder's config")
 
     def batches(self, settings: Config | None = None) -> data_batches.Batches:
         """Training batches of the ladder's size, of the config or of a changed one."""

@@ -23,7 +23,7 @@ from diptych.align.desk import find_data
 from diptych.backend import Backend
 from diptych.blueprint import Plan, Weights, make_plan, time_embedding
 from diptych.conditioning import class_rows
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json

@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from diptych import config, engine, sampler, schedule
+from diptych import engine, sampler, schedule
 from diptych.align.rungs import metric
+from diptych.config import load
 from diptych.data import batches as data_batches
 from diptych.metrics import resize as resizing
 
 
 def hyper_parameter(_: Any, patch: Any) -> None:
-    original = config.validate
+    original = load.validate
 
     def validate(tree: Any, where: str) -> Any:
         right = original(tree, where)
         beta2 = 0.99 if right.train.beta2 != 0.99 else 0.999
         return right.model_copy(update={"train": right.train.model_copy(update={"beta2": beta2})})
 
-    patch.set(config, "validate", validate)
+    patch.set(load, "validate", validate)
 
 
 def colours_reversed(_: Any, patch: Any) -> None:

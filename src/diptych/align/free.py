@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych.align.equivalence import paired_tost
 from diptych.backend import BACKENDS
-from diptych.config import Config, to_yaml
+from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.files import claim_folder, read_json, write_json, write_text
 from diptych.report.wording import significant

@@ -27,7 +27,7 @@ from diptych.align.processes import Say, Subject, subjects
 from diptych.align.rungs import LADDER
 from diptych.align.trace import Rung, Trace, read_trace
 from diptych.backend import BACKENDS
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.errors import UserError, nearest
 
 LARGE = 5_000_000  # parameters from which on a batch of 2 and one nudge must do

@@ -26,7 +26,7 @@ from diptych.align.processes import Say, Subject, subjects
 from diptych.align.rungs.port import PLAIN
 from diptych.align.trace import Rung, Trace, read_trace
 from diptych.backend import BACKENDS
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.errors import UserError, nearest
 
 RUNGS = ("weights", "layers", "loss", "gradients")

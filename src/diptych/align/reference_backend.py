@@ -15,7 +15,7 @@ import torch
 from diptych.align.reference import UNet
 from diptych.backend import Batch, State
 from diptych.blueprint import Plan, Weights
-from diptych.config import TrainConfig
+from diptych.config.load import TrainConfig
 
 Arrays = dict[str, npt.NDArray[Any]]
 

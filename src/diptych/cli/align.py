@@ -96,7 +96,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     from diptych.align import mutations, results
     from diptych.align.ladder import Request, climb
     from diptych.align.rungs import choose
-    from diptych.config import load_config
+    from diptych.config.load import load_config
 
     mutate = _split(options["mutate"])
     mutations.choose(mutate)
@@ -192,7 +192,7 @@ def train(preset: str, **options: Any) -> None:
       diptych align train tiny --seeds 3 --steps 600 --out free
     """
     from diptych.align import free
-    from diptych.config import load_config
+    from diptych.config.load import load_config
 
     config = load_config(preset, list(options["overrides"]))
     request = free.Request(preset, config, options["seeds"], options["steps"], options["margin"],

@@ -59,7 +59,7 @@ def profile(
             write_json(out, found)
         show(found, as_json, render_outliers(found))
         return
-    from diptych.config import load_config, preset_names
+    from diptych.config.load import load_config, preset_names
     from diptych.profiling.subject import Request, run_profile
 
     run = Path(source)

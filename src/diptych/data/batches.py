@@ -17,7 +17,7 @@ from diptych import noise
 from diptych.backend import Batch
 from diptych.blueprint import Plan, time_embedding
 from diptych.conditioning import Labels, check_labels, class_rows, drop_labels
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.data.decoded import Images
 from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.objective import min_snr_weights

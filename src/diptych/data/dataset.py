@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.config import DataConfig
+from diptych.config.load import DataConfig
 from diptych.data.decoded import CHUNK, Decoded, Images
 from diptych.data.idx import read_idx
 from diptych.data.known import NAMED, OWN, Asked, is_known, open_known

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych import noise
-from diptych.config import DataConfig
+from diptych.config.load import DataConfig
 
 Pixels = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.config import Config, parse_tree
+from diptych.config.load import Config, parse_tree
 from diptych.errors import UserError, nearest
 from diptych.interop import pretrained, read_config
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config import flatten
+from diptych.config.load import flatten
 from diptych.data.batches import to_uint8
 from diptych.editing.curve import measure
 from diptych.editing.latents import write_latents

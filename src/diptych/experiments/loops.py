@@ -26,7 +26,7 @@ import psutil
 from diptych import backend as backends
 from diptych.backend import Backend, Learner
 from diptych.blueprint import initial_weights, make_plan
-from diptych.config import load_config
+from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.engine import Engine

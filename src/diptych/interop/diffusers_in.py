@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.config import Config, validate
+from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.interop.stream import show

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.numpy import save as to_bytes
 
 from diptych.blueprint import Plan, Weights, make_plan
-from diptych.config import Config
+from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import write_json
 from diptych.interop.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS

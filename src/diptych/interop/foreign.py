@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from diptych.blueprint import Weights
-from diptych.config import Config, validate
+from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.interop import diffusers_in
 from diptych.interop.layouts import DDPM_TORCH, to_official

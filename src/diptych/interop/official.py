@@ -16,7 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.config import Config, apply_override, load_config, parse_tree, preset_names, validate
+from diptych.config.load import (
+    Config,
+    apply_override,
+    load_config,
+    parse_tree,
+    preset_names,
+    validate,
+)
 from diptych.errors import UserError, nearest
 
 Tree = dict[str, Any]

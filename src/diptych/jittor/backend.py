@@ -8,7 +8,7 @@ import numpy.typing as npt
 import psutil
 
 from diptych.blueprint import Plan, Weights
-from diptych.config import TrainConfig
+from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.jittor import setup
 

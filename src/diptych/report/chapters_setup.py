@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diptych.config import flatten
+from diptych.config.load import flatten
 from diptych.report.blocks import EMPTY, NONE, Block, Code, Table, grid_of
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.gather import Record, weights_named, weights_of

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from diptych.config import flatten
+from diptych.config.load import flatten
 from diptych.errors import UserError
 from diptych.files import write_json, write_text
 from diptych.report import clock, drawing, figures, figures_time, page, statistics

@@ -10,7 +10,7 @@ from typing import Any
 
 from diptych import checkpoint
 from diptych.backend import check_device
-from diptych.config import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.features.weights_file import inception_weights
 from diptych.files import contents, read_json

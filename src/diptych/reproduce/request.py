@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.config import Config, load_config
+from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 
 PANELS = ("torch", "jittor")

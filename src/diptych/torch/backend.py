@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from diptych.blueprint import Plan, Weights
-from diptych.config import TrainConfig
+from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.torch.arrays import build, put, read
 from diptych.torch.classifier import Classifier

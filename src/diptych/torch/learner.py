@@ -17,7 +17,7 @@ import torch
 
 from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
-from diptych.config import TrainConfig
+from diptych.config.load import TrainConfig
 from diptych.objective import target
 from diptych.torch.arrays import (
     assign,

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from diptych import blueprint, checkpoint, config, noise, schedule
+from diptych import blueprint, checkpoint, noise, schedule
 from diptych._version import __version__
 from diptych.align.desk import Desk
 from diptych.backend import Batch, State
+from diptych.config import load
 from diptych.data import batches as data_batches
 
 FIRST = 3  # training steps whose batches are compared
@@ -25,7 +26,7 @@ CLASSES = 10  # of the probe
 
 def trace_config(desk: Desk) -> None:
     """Every setting, its hash, and the versions that the host's part depends on."""
-    for key, value in config.flatten(desk.config).items():
+    for key, value in load.flatten(desk.config).items():
         desk.note(key, value)
     desk.note("identity", desk.config.identity())
     desk.note("diptych", __version__)

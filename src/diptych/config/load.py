@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
+from diptych.config.schema import LATER_KEYS, Section
+from diptych.config.schema import DataConfig as DataConfig
+from diptych.config.schema import DiffusionConfig as DiffusionConfig
+from diptych.config.schema import ModelConfig as ModelConfig
+from diptych.config.schema import TrainConfig as TrainConfig
+from diptych.config.yaml import FAULTS, read_yaml
 from diptych.errors import UserError, nearest
-from diptych.sections import DURATION_KEYS as DURATION_KEYS
-from diptych.sections import LATER_KEYS, Section
-from diptych.sections import DataConfig as DataConfig
-from diptych.sections import DiffusionConfig as DiffusionConfig
-from diptych.sections import ModelConfig as ModelConfig
-from diptych.sections import TrainConfig as TrainConfig
-from diptych.yamltext import FAULTS, read_yaml
 
 
 class Config(Section):
@@ -76,7 +76,7 @@ def to_yaml(config: Config) -> str:
 
 def preset_names() -> list[str]:
     """The presets that come with the package."""
-    folder = resources.files("diptych") / "presets"
+    folder = resources.files("diptych.config") / "presets"
     return sorted(
         p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
     )
@@ -90,7 +90,9 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     """
     path = Path(name_or_path)
     if name_or_path in preset_names():
-        text = (resources.files("diptych") / "presets" / f"{name_or_path}.yaml").read_text("utf-8")
+        text = (resources.files("diptych.config") / "presets" / f"{name_or_path}.yaml").read_text(
+            "utf-8"
+        )
     elif path.suffix in (".yaml", ".yml") or path.is_file():
         text = _read(path)
     else:

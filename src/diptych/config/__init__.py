@@ -1,0 +1,1 @@
+"""Settings of a run: typed, checked, and the same for both backends."""
