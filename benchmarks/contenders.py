@@ -25,7 +25,7 @@ from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
 from diptych.engine import Engine
-from diptych.noise import Float32, normal
+from diptych.rng import Float32, normal
 from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 

@@ -24,7 +24,7 @@ from diptych.blueprint import Plan, Weights, make_plan
 from diptych.config.load import Config
 from diptych.data.batches import to_float
 from diptych.errors import UserError
-from diptych.noise import Float32
+from diptych.rng import Float32
 
 try:
     import diffusers

@@ -22,8 +22,8 @@ from diptych.errors import MachineError, UserError
 from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.movie import mp4 as _mp4_function
 from diptych.movie import record as _record_function
-from diptych.noise import normal_per_image
 from diptych.pictures import Pixels
+from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.trajectory import Pictures, watching

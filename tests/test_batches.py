@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diptych import noise
+from diptych import rng
 from diptych.backend import Batch
 from diptych.blueprint import make_plan, time_embedding
 from diptych.config.load import Config, load_config
@@ -85,21 +85,21 @@ def test_the_order_differs_by_epoch_and_by_seed() -> None:
     one, other = (batches(config_of(f"seed={seed}"), 500) for seed in (0, 1))
     orders = [tuple(source.order(epoch)) for source in (one, other) for epoch in range(3)]
     assert len(set(orders)) == 6
-    assert np.array_equal(one.order(0), noise.stream(0, "order", 0).permutation(500))
+    assert np.array_equal(one.order(0), rng.stream(0, "order", 0).permutation(500))
 
 
 def test_fields_agree_with_the_schedule_and_the_streams() -> None:
     config = config_of("train.batch_size=9", "seed=5")
     source, table = batches(config, 40), make_schedule(config.diffusion)
     batch = source.batch(4)
-    t = noise.antithetic_timesteps(5, 4, 9, 1000)
+    t = rng.antithetic_timesteps(5, 4, 9, 1000)
     assert np.array_equal(batch.t, t) and batch.t.dtype == np.int64
     for got, exact in ((batch.alpha, table.alpha), (batch.sigma, table.sigma)):
         assert got.dtype == np.float32 and got.shape == (9, 1, 1, 1)
         assert np.array_equal(got.ravel(), exact[t].astype(np.float32))
     assert np.array_equal(batch.embedding, time_embedding(t, config.model.ch))
     assert batch.eps is not None and batch.eps.dtype == np.float32
-    assert np.array_equal(batch.eps, noise.normal(5, "training_noise", batch.x0.shape, 4))
+    assert np.array_equal(batch.eps, rng.normal(5, "training_noise", batch.x0.shape, 4))
     assert batch.masks is None, "no dropout, no masks"
     assert (batch.step, batch.epoch) == (4, 0)
 
@@ -111,7 +111,7 @@ def test_each_residual_block_has_its_own_mask() -> None:
     assert masks is not None and len(masks) == len(plan.blocks)
     for k, (mask, block) in enumerate(zip(masks, plan.blocks, strict=True)):
         shape = (3, block.out_ch, block.size, block.size)
-        assert np.array_equal(mask, noise.keep_mask(config.seed, 2, k, shape, 0.25))
+        assert np.array_equal(mask, rng.keep_mask(config.seed, 2, k, shape, 0.25))
 
 
 def test_noise_on_the_device_leaves_host_noise_out_and_all_else_alone() -> None:

@@ -19,8 +19,8 @@ from diptych.editing.latents import read_latents, write_latents
 from diptych.editing.starts import between_seeds, parse_level, parse_points
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.noise import normal_per_image
 from diptych.pictures import read_png
+from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim, invert, solve

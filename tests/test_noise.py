@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diptych.noise import (
-    PURPOSES,
-    antithetic_timesteps,
-    keep_mask,
-    normal,
-    normal_per_image,
-    stream,
-)
+from diptych.rng import PURPOSES, antithetic_timesteps, keep_mask, normal, normal_per_image, stream
 from properties import given, st
 
 WORD = 2**64

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych import noise
+from diptych import rng
 from diptych.blueprint import make_plan
 from diptych.config.load import Config, load_config
 from diptych.data.batches import Batches, to_float
@@ -100,7 +100,7 @@ def test_gaussian_noise_has_the_official_size_and_is_keyed() -> None:
     zeros = np.full((64, 3, 16, 16), 128, np.uint8)
     drawn = (way.floats(zeros, 0, 1) - to_float(zeros)) / (2 * GAUSSIAN)
     assert drawn.std() == pytest.approx(1, abs=0.02) and abs(drawn.mean()) < 0.02
-    expected = noise.normal(5, "dequantization", EVERY.shape, 7)
+    expected = rng.normal(5, "dequantization", EVERY.shape, 7)
     unit = Preprocess(False, False, "gaussian")
     assert np.allclose(unit.floats(EVERY, 5, 7), official(unit, EVERY, expected), atol=1e-6)
     assert not np.array_equal(way.floats(EVERY, 0, 1), way.floats(EVERY, 0, 2))

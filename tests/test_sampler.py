@@ -18,7 +18,7 @@ from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.inversion import encode, make_inversion
 from diptych.movie import Strip
-from diptych.noise import normal_per_image
+from diptych.rng import normal_per_image
 from diptych.sampler import Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import work
-from diptych import noise
+from diptych import rng
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError
 from diptych.files import read_json
@@ -100,7 +100,7 @@ def test_an_animation_with_other_settings_is_drawn_again(panels, tmp_path):
 
 def test_given_noise_replaces_the_keyed_one(panel):
     config = work.small()
-    given = noise.normal_per_image(5, "initial_noise", range(6), (1, 14, 14))
+    given = rng.normal_per_image(5, "initial_noise", range(6), (1, 14, 14))
     plain = {"solver": "ddim", "steps": 5}
     keyed = panel.call(work.draw, panel.name, config, 6, seed=5, as_float=True, **plain)
     ours = panel.call(work.draw, panel.name, config, 6, steps=5, x_T=given, as_float=True)

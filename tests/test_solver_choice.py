@@ -147,7 +147,7 @@ def test_a_whole_official_trajectory_with_repeats() -> None:
     drawn, backend = engine()
     ours = drawn.draw(sampler, [0], seed=1)
     from diptych.blueprint import time_embedding
-    from diptych.noise import normal_per_image
+    from diptych.rng import normal_per_image
 
     sequence = [int(s) for s in np.linspace(0, np.sqrt(1000 * 0.8), 100) ** 2]
     bars = np.cumprod(1 - np.concatenate([[0.0], drawn.schedule.beta]))

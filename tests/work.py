@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych import backend as backends
-from diptych import noise
+from diptych import rng
 from diptych.blueprint import initial_weights, make_plan, time_embedding
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
@@ -155,7 +155,7 @@ def _live(name: str) -> int:
 def noise_images(config: Config, count: int, seed: int = 5) -> Any:
     """Images of pure noise for the config's network."""
     size = config.data.image_size
-    return noise.normal(seed, "initial_noise", (count, config.data.channels, size, size))
+    return rng.normal(seed, "initial_noise", (count, config.data.channels, size, size))
 
 
 def save_official(config: Config, seed: int, path: Path) -> None:

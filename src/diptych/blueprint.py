@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.noise import stream
+from diptych.rng import stream
 
 Weight = npt.NDArray[np.float32]
 Weights = dict[str, Weight]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
-from diptych.noise import stream
+from diptych.rng import stream
 
 Labels = npt.NDArray[np.int64]
 Classes = tuple[int, ...]

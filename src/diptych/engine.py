@@ -18,8 +18,8 @@ from diptych.backend import Backend
 from diptych.blueprint import Plan
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.errors import UserError
-from diptych.noise import Float32, normal_per_image
 from diptych.predictor import Denoise, Observer, Predictor, watched
+from diptych.rng import Float32, normal_per_image
 from diptych.sampler import Sampler
 from diptych.schedule import Level, Schedule
 from diptych.solvers import dynamic_threshold, limited, solve

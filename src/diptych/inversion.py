@@ -12,8 +12,8 @@ from typing import Any
 
 from diptych.engine import Engine, finite
 from diptych.errors import UserError
-from diptych.noise import Float32
 from diptych.predictor import Observer
+from diptych.rng import Float32
 from diptych.sampler import Sampler, make_sampler
 from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import invert

@@ -17,8 +17,8 @@ from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.interop import read_config
 from diptych.inversion import encode, make_inversion
-from diptych.noise import Float32
 from diptych.predictor import check_integers
+from diptych.rng import Float32
 from diptych.sampler import make_sampler
 from diptych.schedule import make_schedule
 from diptych.weights_source import Source, find_weights

@@ -20,8 +20,8 @@ from diptych.backend import Backend
 from diptych.blueprint import Plan, time_embedding
 from diptych.conditioning import Classes, choose_classes, class_rows, labels_of
 from diptych.errors import UserError
-from diptych.noise import Float32
 from diptych.process import x0_from_eps
+from diptych.rng import Float32
 from diptych.schedule import Level, Schedule
 from diptych.solvers import Denoiser, from_v, from_x0
 from diptych.solvers.wrappers import image_of

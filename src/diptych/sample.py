@@ -35,8 +35,8 @@ from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
 from diptych.movie import FORMATS, Movie, Strip
 from diptych.nearest import Nearest, save_nearest, search
-from diptych.noise import Float32, normal_per_image
 from diptych.pictures import Pixels, grid, read_png, save_png
+from diptych.rng import Float32, normal_per_image
 from diptych.run_folder import check_same
 from diptych.sampler import Sampler
 from diptych.schedule import Level

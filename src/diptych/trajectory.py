@@ -17,9 +17,9 @@ import numpy as np
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.movie import FORMATS, Movie, Strip, StripRecorder, record
-from diptych.noise import Float32
 from diptych.pictures import Pixels, grid, save_png
 from diptych.predictor import Observer
+from diptych.rng import Float32
 from diptych.sampler import Sampler
 from diptych.schedule import Level
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import blueprint, noise
+from diptych import blueprint, rng
 from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
 from diptych.backend import Batch
@@ -68,7 +68,7 @@ def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
         found = load_configured(data, download=False)
     except UserError:
         shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
-        drawn = noise.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)
+        drawn = rng.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)
         return drawn.astype(np.uint8), draw_labels(settings, SYNTHETIC), "synthetic"
     return found.images, found.labels, found.name
 
@@ -76,7 +76,7 @@ def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
 def draw_labels(settings: Config, count: int) -> Labels | None:
     """Keyed labels that stand in for real ones; None for a network without classes."""
     classes = settings.model.num_classes
-    draws = noise.stream(settings.seed, "initial_noise", (1 << 20) + 2)
+    draws = rng.stream(settings.seed, "initial_noise", (1 << 20) + 2)
     return draws.integers(0, classes, count) if classes else None
 
 
@@ -131,7 +131,7 @@ class Desk:
         """The values, each moved to a neighbouring float32 where this pass is nudged."""
         if not self.nudge or values.dtype != np.float32:
             return values
-        ways = noise.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
+        ways = rng.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
         way = np.where(ways.random(values.shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
         return np.nextafter(values, way.astype(np.float32))
 
@@ -141,7 +141,7 @@ class Desk:
 
     def normal(self, key: str, shape: tuple[int, ...], scale: float = 1.0) -> Array:
         """Keyed normal numbers, moved where this pass is nudged."""
-        drawn = noise.normal(self.config.seed, "initial_noise", shape, (1 << 22) + _number(key))
+        drawn = rng.normal(self.config.seed, "initial_noise", shape, (1 << 22) + _number(key))
         return self.moved(drawn * np.float32(scale), key)
 
     def feed(self, rung: str) -> dict[str, Array]:
@@ -163,6 +163,6 @@ def worked_weights(plan: Plan, seed: int) -> Weights:
     weights = blueprint.initial_weights(plan, seed)
     for index, (name, array) in enumerate(weights.items()):
         if name.endswith(".bias") or "norm" in name.split(".")[-2]:
-            draws = noise.stream(seed, "weights", index, 1).standard_normal(array.shape)
+            draws = rng.stream(seed, "weights", index, 1).standard_normal(array.shape)
             weights[name] = (array + SPREAD * draws).astype(np.float32)
     return weights

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from diptych import backend as backends
-from diptych import checkpoint, noise
+from diptych import checkpoint, rng
 from diptych.align.desk import find_data
 from diptych.backend import Backend
 from diptych.blueprint import Plan, Weights, make_plan, time_embedding
@@ -57,11 +57,11 @@ def bin_losses(
     edges = np.linspace(0, tables.timesteps, bins + 1)
     found = []
     for k in range(bins):
-        chosen = noise.stream(EVAL_SEED, "order", k).permutation(len(images))[:IMAGES]
+        chosen = rng.stream(EVAL_SEED, "order", k).permutation(len(images))[:IMAGES]
         pixels = np.ascontiguousarray(images[chosen])
         x0 = preprocess_of(config.data).floats(pixels, EVAL_SEED, k)
         t = np.linspace(edges[k], edges[k + 1], len(x0), endpoint=False).astype(np.int64)
-        eps = noise.normal(EVAL_SEED, "training_noise", x0.shape, k)
+        eps = rng.normal(EVAL_SEED, "training_noise", x0.shape, k)
         alpha, sigma = (
             table[t].astype(np.float32)[:, None, None, None]
             for table in (tables.alpha, tables.sigma)

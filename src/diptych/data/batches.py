@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from diptych import noise
+from diptych import rng
 from diptych.backend import Batch
 from diptych.blueprint import Plan, time_embedding
 from diptych.conditioning import Labels, check_labels, class_rows, drop_labels
@@ -52,7 +52,7 @@ class Batches:
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
         """The permutation of all images in one epoch."""
-        return noise.stream(self.config.seed, "order", epoch).permutation(len(self.images))
+        return rng.stream(self.config.seed, "order", epoch).permutation(len(self.images))
 
     def batch(self, step: int) -> Batch:
         """The batch of a 1-based step."""
@@ -60,7 +60,7 @@ class Batches:
         epoch, within = divmod(step - 1, self.steps_per_epoch)
         chosen = self.order(epoch)[within * size : (within + 1) * size]
         x0 = self.x0(step, chosen)
-        t = noise.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
+        t = rng.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
         host = self.config.train.noise == "host"
         labels = self.labels(step, chosen)
         return Batch(
@@ -71,7 +71,7 @@ class Batches:
             alpha=self.alpha[t],
             sigma=self.sigma[t],
             embedding=self.embedding[t],
-            eps=noise.normal(seed, "training_noise", x0.shape, step) if host else None,
+            eps=rng.normal(seed, "training_noise", x0.shape, step) if host else None,
             masks=self.masks(step, len(x0)) if host else None,
             labels=labels,
             classes=None if labels is None else class_rows(labels, self.plan.num_classes),
@@ -92,7 +92,7 @@ class Batches:
         """
         pixels = np.ascontiguousarray(self.images[chosen])
         if self.config.data.random_flip:
-            flipped = noise.stream(self.config.seed, "flip", step).random(len(pixels)) < 0.5
+            flipped = rng.stream(self.config.seed, "flip", step).random(len(pixels)) < 0.5
             pixels[flipped] = pixels[flipped, ..., ::-1]
         if self.preprocess.plain:
             return to_float(pixels)
@@ -104,7 +104,7 @@ class Batches:
         if not rate:
             return None
         return tuple(
-            noise.keep_mask(
+            rng.keep_mask(
                 self.config.seed, step, k, (size, block.out_ch, block.size, block.size), rate
             )
             for k, block in enumerate(self.plan.blocks)

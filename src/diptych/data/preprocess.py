@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from diptych import noise
+from diptych import rng
 from diptych.config.load import DataConfig
 
 Pixels = npt.NDArray[np.uint8]
@@ -94,12 +94,12 @@ class Preprocess:
         """Pixels in [0, 1], with the dequantization noise."""
         floats = pixels.astype(np.float32)
         if self.dequantization == "uniform":
-            draws = noise.stream(seed, "dequantization", step)
+            draws = rng.stream(seed, "dequantization", step)
             odd = 2 * draws.integers(0, 1 << 15, pixels.shape, dtype=np.uint16) + 1
             return (floats + odd.astype(np.float32) / np.float32(65536)) / np.float32(256)
         floats /= np.float32(255)
         if self.dequantization == "gaussian":
-            floats += GAUSSIAN * noise.normal(seed, "dequantization", pixels.shape, step)
+            floats += GAUSSIAN * rng.normal(seed, "dequantization", pixels.shape, step)
         return floats
 
     def pixels(self, floats: Float32) -> Pixels:

@@ -14,8 +14,8 @@ from typing import Any
 
 from diptych.editing.interpolation import path
 from diptych.model import Model
-from diptych.noise import normal_per_image
 from diptych.pictures import save_png
+from diptych.rng import normal_per_image
 from diptych.sampler import Sampler
 from diptych.schedule import Level
 

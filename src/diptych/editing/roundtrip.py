@@ -20,8 +20,8 @@ from diptych.editing.inputs import Inputs
 from diptych.errors import UserError
 from diptych.inversion import Inversion, encode
 from diptych.model import Model, batches_of
-from diptych.noise import Float32
 from diptych.predictor import Observer
+from diptych.rng import Float32
 
 FORMATS = ("safetensors", "npz")
 Float64 = npt.NDArray[np.float64]

@@ -21,8 +21,8 @@ from diptych.editing.inputs import Inputs
 from diptych.editing.interpolation import path
 from diptych.editing.latents import Latents
 from diptych.errors import UserError
-from diptych.noise import Float32, normal_per_image
 from diptych.process import add_noise
+from diptych.rng import Float32, normal_per_image
 from diptych.schedule import Level
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from diptych.blueprint import Plan, Weights, check_weights
 from diptych.jittor.unet import UNet
-from diptych.noise import stream
+from diptych.rng import stream
 
 
 def put(values: npt.NDArray[Any], device: str) -> jt.Var:

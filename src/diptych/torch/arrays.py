@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from diptych.blueprint import Plan, Weights, check_weights
-from diptych.noise import stream
+from diptych.rng import stream
 from diptych.torch.unet import UNet
 
 

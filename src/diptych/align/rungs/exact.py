@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from diptych import blueprint, checkpoint, noise, schedule
+from diptych import blueprint, checkpoint, rng, schedule
 from diptych._version import __version__
 from diptych.align.desk import Desk
 from diptych.backend import Batch, State
@@ -47,7 +47,7 @@ def trace_data(desk: Desk) -> None:
         model__num_classes=CLASSES, train__label_dropout=0.5,
     )  # fmt: skip
     shape = (10, 3, probe.data.image_size, probe.data.image_size)
-    drawn = noise.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
+    drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
     plan, labels = blueprint.make_plan(probe), np.arange(10)
     colour = data_batches.Batches(probe, plan, drawn.astype(np.uint8), labels)
     for step in range(1, 5):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import noise
+from diptych import rng
 from diptych.align import reference_metric
 from diptych.align.desk import Desk
 from diptych.align.panels import REFERENCE
@@ -40,7 +40,7 @@ SUBSETS, SUBSET_SIZE, SPLITS = 4, 32, 4
 def images(seed: int, which: int) -> Pixels:
     """Set 0, or 1 (negatives): (COUNT, LARGER, LARGER, 3), each digit in a colour of its own."""
     digits = load_dataset("mnist-10k", "train", image_size=SIZE, download=False).images
-    draws = noise.stream(seed, "initial_noise", 1 << 23)
+    draws = rng.stream(seed, "initial_noise", 1 << 23)
     chosen = digits[draws.permutation(len(digits))[which * COUNT : (which + 1) * COUNT], 0]
     tints = draws.uniform(0.4, 1.0, (len(SETS), COUNT, 1, 1, 3))[which]
     edge = (LARGER - SIZE) // 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import noise, sampler, schedule
+from diptych import rng, sampler, schedule
 from diptych.align.desk import Array, Desk
 from diptych.blueprint import make_plan
 from diptych.data.batches import to_uint8
@@ -41,7 +41,7 @@ def trace_solver(desk: Desk) -> None:
     weights = desk.weights
     network = desk.panel.backend.network(desk.plan, weights)
     engine = Engine(desk.panel.backend, network, desk.plan, tables)
-    start = noise.normal_per_image(desk.config.seed, "initial_noise", range(count), engine.shape)
+    start = rng.normal_per_image(desk.config.seed, "initial_noise", range(count), engine.shape)
     for name, each in chosen.items():
         chain(desk, engine, name, each, start)
     guided(desk, start)
