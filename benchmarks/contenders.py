@@ -24,10 +24,10 @@ from diptych.blueprint import Plan, initial_weights, make_plan, parameter_table,
 from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
+from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.rng import Float32, normal
 from diptych.sampler import make_sampler
-from diptych.schedule import make_schedule
 
 CONTENDERS = ("torch", "jittor", "diffusers")
 TASKS = ("training", "sampling")

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config.load import DiffusionConfig
+from diptych.diffusion.schedule import make_schedule
 from diptych.files import atomic_path, read_json, write_text
 from diptych.metrics.comparison import compare_scores
 from diptych.metrics.table import interval, markdown, number
 from diptych.sampler import DEFAULT_SOLVER
-from diptych.schedule import make_schedule
 from diptych.sweep import output, variants
 from diptych.sweep.cells import read_cells
 from diptych.sweep.drawn import Drawing

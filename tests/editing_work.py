@@ -14,6 +14,7 @@ import work
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.data.batches import to_float
+from diptych.diffusion.schedule import CLEAN
 from diptych.editing.folder import encode_to
 from diptych.editing.inputs import Inputs, read_inputs
 from diptych.editing.latents import read_latents
@@ -24,7 +25,6 @@ from diptych.nearest import Nearest, search
 from diptych.sample import Request as SampleRequest
 from diptych.sample import sample_to
 from diptych.sampler import make_sampler
-from diptych.schedule import CLEAN
 from diptych.solvers import invert
 
 TRAINED: dict[str, Any] = {}

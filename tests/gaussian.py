@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import DiffusionConfig
-from diptych.schedule import CLEAN, Level, make_schedule, make_spacing
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
 
 S = 0.5
 # Fine enough that 320 steps still are a subset, and as noisy at the end as the published 1,000.

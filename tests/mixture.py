@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from diptych.schedule import Level
+from diptych.diffusion.schedule import Level
 from diptych.solvers import Solver, solve
 
 W, M, S = np.array([0.3, 0.7]), np.array([-0.7, 0.5]), np.array([0.25, 0.4])

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.process import x0_from_eps
-from diptych.schedule import Level
+from diptych.diffusion.process import x0_from_eps
+from diptych.diffusion.schedule import Level
 from diptych.solvers import DpmSolverPP, Memory
 from diptych.solvers.dpmpp import order_of
 from diptych.solvers.solver import half_log_snr

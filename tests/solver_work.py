@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych import backend as backends
 from diptych.config.load import DiffusionConfig
-from diptych.schedule import Level, make_schedule
+from diptych.diffusion.schedule import Level, make_schedule
 from diptych.solvers import DpmSolverPP, dynamic_threshold, limited, solve
 
 TABLE = make_schedule(DiffusionConfig())

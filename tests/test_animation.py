@@ -17,6 +17,7 @@ from PIL import Image
 from diptych.backend import Backend
 from diptych.blueprint import make_plan
 from diptych.config.load import load_config
+from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import MachineError, UserError
 from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
@@ -25,7 +26,6 @@ from diptych.movie import record as _record_function
 from diptych.pictures import Pixels
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
-from diptych.schedule import make_schedule
 from diptych.trajectory import Pictures, watching
 from test_sampler import NumpyBackend
 

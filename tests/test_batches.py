@@ -15,7 +15,7 @@ from diptych.blueprint import make_plan, time_embedding
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches, to_float, to_uint8
-from diptych.schedule import make_schedule
+from diptych.diffusion.schedule import make_schedule
 from properties import given, settings, st
 
 Pixels = npt.NDArray[np.uint8]

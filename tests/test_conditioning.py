@@ -13,7 +13,10 @@ from diptych import checkpoint
 from diptych.backend import Backend, State
 from diptych.blueprint import initial_weights, make_plan
 from diptych.cli.sample import choose_sampler
-from diptych.conditioning import (
+from diptych.config.load import Config, load_config, to_yaml
+from diptych.data import load_dataset
+from diptych.data.batches import Batches
+from diptych.diffusion.classes import (
     choose_classes,
     class_rows,
     drop_labels,
@@ -21,15 +24,12 @@ from diptych.conditioning import (
     parse_classes,
     short_name,
 )
-from diptych.config.load import Config, load_config, to_yaml
-from diptych.data import load_dataset
-from diptych.data.batches import Batches
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.predictor import Predictor
 from diptych.sample import Request, default_folder
 from diptych.sampler import make_sampler
-from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.weights_source import find_weights, zoo_names
 from test_cli import call
 from test_sampler import Float32, NumpyBackend

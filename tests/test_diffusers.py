@@ -22,7 +22,7 @@ import pytest
 import diffusers_work
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
-from diptych.schedule import CLEAN, Level, make_schedule, make_spacing
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
 from diptych.solvers import (
     Ddim,
     Ddpm,

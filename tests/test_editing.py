@@ -14,6 +14,7 @@ import work
 from conftest import Panel
 from diptych.blueprint import make_plan
 from diptych.cli.starts import refuse_unlike
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.editing.interpolation import path, slerp
 from diptych.editing.latents import read_latents, write_latents
 from diptych.editing.starts import between_seeds, parse_level, parse_points
@@ -22,7 +23,6 @@ from diptych.files import read_json
 from diptych.pictures import read_png
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
-from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import Ddim, invert, solve
 from diptych.solvers.kinds import KINDS
 from test_sampler import CONFIG, engine

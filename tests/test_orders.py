@@ -15,7 +15,7 @@ import pytest
 
 import gaussian
 import mixture
-from diptych.schedule import Level
+from diptych.diffusion.schedule import Level
 from diptych.solvers import (
     Ddim,
     Ddpm,

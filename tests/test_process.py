@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from diptych.config.load import DiffusionConfig
-from diptych.process import (
+from diptych.diffusion.process import (
     add_noise,
     eps_from_v,
     eps_from_x0,
@@ -17,7 +17,7 @@ from diptych.process import (
     x0_from_eps,
     x0_from_v,
 )
-from diptych.schedule import CLEAN, SCHEDULES, Level, make_schedule
+from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
 from properties import given, st
 
 Float64 = npt.NDArray[np.float64]

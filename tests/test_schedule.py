@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.config.load import DiffusionConfig
-from diptych.errors import UserError
-from diptych.schedule import (
+from diptych.diffusion.schedule import (
     CLEAN,
     SCHEDULES,
     SPACINGS,
@@ -21,6 +20,7 @@ from diptych.schedule import (
     make_schedule,
     make_spacing,
 )
+from diptych.errors import UserError
 from properties import given, settings, st
 
 START, END = 1e-4, 0.02

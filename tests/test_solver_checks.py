@@ -11,8 +11,9 @@ import pytest
 
 import gaussian
 from diptych.config.load import DiffusionConfig
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule
+from diptych.diffusion.timesteps import choose_timesteps
 from diptych.errors import UserError
-from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import (
     Ddim,
     Ddpm,
@@ -31,7 +32,6 @@ from diptych.solvers import (
     solve,
 )
 from diptych.solvers.kinds import KINDS
-from diptych.spacing import choose_timesteps
 
 TABLE = make_schedule(DiffusionConfig())
 ZERO = make_schedule(DiffusionConfig(objective="v", zero_terminal_snr=True))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from diptych.config.load import DiffusionConfig
+from diptych.diffusion.process import v_from_x0_eps, x0_from_eps
+from diptych.diffusion.schedule import CLEAN, Level, make_schedule
+from diptych.diffusion.timesteps import ALL_SPACINGS
 from diptych.errors import UserError
-from diptych.process import v_from_x0_eps, x0_from_eps
 from diptych.sampler import SOLVERS, make_sampler
-from diptych.schedule import CLEAN, Level, make_schedule
 from diptych.solvers import (
     Ddim,
     Ddpm,
@@ -27,7 +28,6 @@ from diptych.solvers import (
     solve,
 )
 from diptych.solvers.kinds import KINDS
-from diptych.spacing import ALL_SPACINGS
 from properties import given, st
 from published import official_ddpm_step, official_step
 from test_sampler import CONFIG, a_network, engine

@@ -9,7 +9,7 @@ import numpy as np
 import solver_work
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
-from diptych.schedule import CLEAN, make_schedule
+from diptych.diffusion.schedule import CLEAN, make_schedule
 from diptych.solvers import (
     Ddim,
     Ddpm,

@@ -12,8 +12,15 @@ import pytest
 
 import gaussian
 from diptych.config.load import DiffusionConfig
+from diptych.diffusion.schedule import (
+    CLEAN,
+    SCHEDULES,
+    SPACINGS,
+    Level,
+    make_schedule,
+    make_spacing,
+)
 from diptych.errors import UserError
-from diptych.schedule import CLEAN, SCHEDULES, SPACINGS, Level, make_schedule, make_spacing
 from diptych.solvers import Ddim
 from properties import given, settings, st
 from published import official_step

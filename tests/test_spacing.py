@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from diptych.config.load import DiffusionConfig
+from diptych.diffusion.schedule import SCHEDULES, SPACINGS, make_schedule, make_spacing
+from diptych.diffusion.timesteps import ALL_SPACINGS, BY_LEVEL, RHO, choose_timesteps
 from diptych.errors import UserError
-from diptych.schedule import SCHEDULES, SPACINGS, make_schedule, make_spacing
-from diptych.spacing import ALL_SPACINGS, BY_LEVEL, RHO, choose_timesteps
 from properties import given, st
 
 TABLE = make_schedule(DiffusionConfig())

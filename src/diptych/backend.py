@@ -127,7 +127,7 @@ class Backend(Protocol):
 
     def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
         """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a
-        network with K classes also (B or 1, K + 1), see `diptych.conditioning`."""
+        network with K classes also (B or 1, K + 1), see `diptych.diffusion.classes`."""
 
     def twice(self, x: Any) -> Any:
         """The rows of an array, and then all of them again."""

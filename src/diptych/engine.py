@@ -17,11 +17,11 @@ import numpy as np
 from diptych.backend import Backend
 from diptych.blueprint import Plan
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
+from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.predictor import Denoise, Observer, Predictor, watched
 from diptych.rng import Float32, normal_per_image
 from diptych.sampler import Sampler
-from diptych.schedule import Level, Schedule
 from diptych.solvers import dynamic_threshold, limited, solve
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.engine import Engine, finite
 from diptych.errors import UserError
 from diptych.predictor import Observer
 from diptych.rng import Float32
 from diptych.sampler import Sampler, make_sampler
-from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import invert
 
 MOST_REFINE = 100

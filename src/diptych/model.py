@@ -13,6 +13,7 @@ from diptych import backend as backends
 from diptych.blueprint import make_plan
 from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
+from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.interop import read_config
@@ -20,7 +21,6 @@ from diptych.inversion import encode, make_inversion
 from diptych.predictor import check_integers
 from diptych.rng import Float32
 from diptych.sampler import make_sampler
-from diptych.schedule import make_schedule
 from diptych.weights_source import Source, find_weights
 
 FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
@@ -121,7 +121,7 @@ class Model:
             steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
                 family, 50 for the others.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
-            spacing: a name of `diptych.spacing`, such as `logsnr`; where not given `uniform`, or
+            spacing: a name of `diptych.diffusion.timesteps`, such as `logsnr`; where not given `uniform`, or
                 `trailing` where the schedule ends in noise alone.
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.

@@ -27,8 +27,9 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from diptych.conditioning import short_name
 from diptych.config.load import flatten
+from diptych.diffusion.classes import short_name
+from diptych.diffusion.schedule import Level
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import atomic_path, claim_folder, read_json, write_json
@@ -39,7 +40,6 @@ from diptych.pictures import Pixels, grid, read_png, save_png
 from diptych.rng import Float32, normal_per_image
 from diptych.run_folder import check_same
 from diptych.sampler import Sampler
-from diptych.schedule import Level
 from diptych.sheet import save_arcs
 from diptych.trajectory import Pictures, watching
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from diptych.conditioning import choose_classes
+from diptych.diffusion.classes import choose_classes
+from diptych.diffusion.schedule import CLEAN, Level, Schedule
+from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
-from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import Solver
 from diptych.solvers.kinds import KINDS, Kind
 from diptych.solvers.solver import calls_of
-from diptych.spacing import REPEATING, check_spacing, choose_timesteps
 from diptych.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
@@ -129,7 +129,7 @@ def make_sampler(
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
-        classes, guidance: see `diptych.conditioning.choose_classes`.
+        classes, guidance: see `diptych.diffusion.classes.choose_classes`.
         num_classes: of the network.
         ends_in_noise: whether the schedule's last level holds nothing of the image.
 

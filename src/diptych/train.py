@@ -18,10 +18,11 @@ from diptych import backend as backends
 from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
 from diptych.blueprint import initial_weights, make_plan
-from diptych.conditioning import check_labels
 from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
+from diptych.diffusion.classes import check_labels
+from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, hold, write_text
@@ -30,7 +31,6 @@ from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.run_folder import check_resumable, record_start
 from diptych.sampler import make_sampler
-from diptych.schedule import make_schedule
 from diptych.signals import Interrupted, Signals
 
 

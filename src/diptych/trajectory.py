@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.diffusion.schedule import Level
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.movie import FORMATS, Movie, Strip, StripRecorder, record
@@ -21,7 +22,6 @@ from diptych.pictures import Pixels, grid, save_png
 from diptych.predictor import Observer
 from diptych.rng import Float32
 from diptych.sampler import Sampler
-from diptych.schedule import Level
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
 COLUMNS, SHOWN = 8, 64  # of the grid that an animation shows

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.errors import UserError
-from diptych.schedule import CLEAN, Level, Schedule
 from diptych.solvers import Ddim, Solver
 
 

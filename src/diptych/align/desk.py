@@ -20,11 +20,11 @@ from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
 from diptych.backend import Batch
 from diptych.blueprint import Plan, Weights
-from diptych.conditioning import Labels
 from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured
 from diptych.data import batches as data_batches
+from diptych.diffusion.classes import Labels
 from diptych.errors import UserError
 
 Array = npt.NDArray[Any]

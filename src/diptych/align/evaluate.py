@@ -22,13 +22,13 @@ from diptych import checkpoint, rng
 from diptych.align.desk import find_data
 from diptych.backend import Backend
 from diptych.blueprint import Plan, Weights, make_plan, time_embedding
-from diptych.conditioning import class_rows
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
+from diptych.diffusion.classes import class_rows
+from diptych.diffusion.objective import target
+from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
-from diptych.objective import target
-from diptych.schedule import make_schedule
 
 EVAL_SEED = 20_000_003
 IMAGES = 64  # in each bin

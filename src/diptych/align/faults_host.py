@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych import engine, sampler, schedule
+from diptych import engine, sampler
 from diptych.align.rungs import metric
 from diptych.config import load
 from diptych.data import batches as data_batches
+from diptych.diffusion import schedule
 from diptych.metrics import resize as resizing
 
 

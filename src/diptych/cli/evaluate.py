@@ -160,7 +160,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     """The sample sets, and the settings for them; a run is sampled first."""
     from dataclasses import replace
 
-    from diptych.conditioning import parse_classes
+    from diptych.diffusion.classes import parse_classes
     from diptych.sweep.drawn import Drawing, draw, is_model
 
     models = [source for source in samples if is_model(source)]

@@ -87,7 +87,7 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
-    from diptych.conditioning import parse_classes
+    from diptych.diffusion.classes import parse_classes
     from diptych.sweep.cells import Sweep
     from diptych.sweep.drawn import Drawing
     from diptych.sweep.variants import parse

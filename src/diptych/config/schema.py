@@ -79,7 +79,7 @@ class ModelConfig(Section):
 
 
 class DiffusionConfig(Section):
-    """The forward process; betas as in `diptych.schedule`."""
+    """The forward process; betas as in `diptych.diffusion.schedule`."""
 
     schedule: Literal["linear", "quad", "const", "jsd", "sigmoid", "cosine"] = "linear"
     beta_start: float = Field(1e-4, gt=0.0, lt=1.0)

@@ -12,12 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from diptych.diffusion.schedule import Level
 from diptych.editing.interpolation import path
 from diptych.model import Model
 from diptych.pictures import save_png
 from diptych.rng import normal_per_image
 from diptych.sampler import Sampler
-from diptych.schedule import Level
 
 STOPS, ROWS = 11, 8
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from diptych.data.preprocess import PLAIN, Preprocess
+from diptych.diffusion.process import add_noise
+from diptych.diffusion.schedule import Level
 from diptych.editing.inputs import Inputs
 from diptych.editing.interpolation import path
 from diptych.editing.latents import Latents
 from diptych.errors import UserError
-from diptych.process import add_noise
 from diptych.rng import Float32, normal_per_image
-from diptych.schedule import Level
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from diptych.diffusion.process import A
+from diptych.diffusion.schedule import Level
 from diptych.errors import UserError, nearest
-from diptych.process import A
-from diptych.schedule import Level
 from diptych.solvers.checks import Needs
 from diptych.solvers.ddim import Ddim, mean
 from diptych.solvers.solver import Memory, require_image, with_noise

@@ -19,8 +19,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diptych.process import A, x0_from_eps
-from diptych.schedule import Level
+from diptych.diffusion.process import A, x0_from_eps
+from diptych.diffusion.schedule import Level
 from diptych.solvers.checks import Needs, check_order
 from diptych.solvers.solver import Memory, half_log_snr, require_image, with_noise
 

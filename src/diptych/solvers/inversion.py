@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from diptych.diffusion.process import A
+from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.process import A
-from diptych.schedule import Level
 from diptych.solvers.checks import check_way
 from diptych.solvers.solver import flow
 from diptych.solvers.wrappers import Denoiser, compared, image_of, require_image
@@ -43,7 +43,7 @@ def invert(
     Args:
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level, (B, C, H, W).
-        levels: from clean (`diptych.schedule.CLEAN` for images) to noisy: the levels of `solve` at
+        levels: from clean (`diptych.diffusion.schedule.CLEAN` for images) to noisy: the levels of `solve` at
             eta 0 in the opposite order.
         refine: more network calls a step, each of which brings the step nearer to the exact one.
         observe: called after each step with (k, the level reached, the images there).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diptych.schedule import Schedule
+from diptych.diffusion.schedule import Schedule
 from diptych.solvers.ddim import Ddim
 from diptych.solvers.ddpm import Ddpm
 from diptych.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde

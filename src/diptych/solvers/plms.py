@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diptych.process import A
-from diptych.schedule import Level
+from diptych.diffusion.process import A
+from diptych.diffusion.schedule import Level
 from diptych.solvers.checks import Needs
 from diptych.solvers.solver import Memory, flow
 

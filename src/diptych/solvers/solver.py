@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-from diptych.process import A
-from diptych.schedule import Level
+from diptych.diffusion.process import A
+from diptych.diffusion.schedule import Level
 from diptych.solvers.checks import check_levels
 from diptych.solvers.wrappers import Denoiser, check_shape, compared, image_of
 from diptych.solvers.wrappers import require_image as require_image
@@ -106,7 +106,7 @@ def solve(
         solver: the update rule.
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level: standard normal noise where that is the noisiest.
-        levels: from noisy to clean; the last is `diptych.schedule.CLEAN` for whole images. One
+        levels: from noisy to clean; the last is `diptych.diffusion.schedule.CLEAN` for whole images. One
             level alone is no step, and x comes back.
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).

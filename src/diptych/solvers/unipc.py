@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.process import A, x0_from_eps
-from diptych.schedule import Level
+from diptych.diffusion.process import A, x0_from_eps
+from diptych.diffusion.schedule import Level
 from diptych.solvers.checks import Needs, check_order
 from diptych.solvers.solver import Memory, half_log_snr, require_image
 

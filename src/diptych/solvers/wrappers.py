@@ -16,9 +16,9 @@ from typing import Any, Generic
 import numpy as np
 import numpy.typing as npt
 
+from diptych.diffusion.process import A, eps_from_v, eps_from_x0, x0_from_eps, x0_from_v
+from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.process import A, eps_from_v, eps_from_x0, x0_from_eps, x0_from_v
-from diptych.schedule import Level
 
 
 @dataclass(frozen=True)

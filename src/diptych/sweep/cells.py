@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diptych.diffusion.schedule import Schedule, make_schedule
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
 from diptych.metrics.evaluate import evaluate
 from diptych.metrics.seam import Extractor
 from diptych.metrics.sets import Settings
-from diptych.schedule import Schedule, make_schedule
 from diptych.sweep.drawn import Drawing, draw
 from diptych.sweep.variants import Variant, parse
 from diptych.sweep.variants import cells as variant_cells

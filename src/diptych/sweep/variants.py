@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from diptych.diffusion.schedule import Schedule
 from diptych.errors import UserError, nearest
 from diptych.sampler import SOLVERS, make_sampler
-from diptych.schedule import Schedule
 from diptych.solvers.kinds import KINDS
 from diptych.sweep.drawn import Drawing
 

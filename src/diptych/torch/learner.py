@@ -3,7 +3,7 @@
     x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
     loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
 
-with the image or the velocity in place of eps where the plan predicts that (`diptych.objective`),
+with the image or the velocity in place of eps where the plan predicts that (`diptych.diffusion.objective`),
 then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
 Nothing here reads a device value: loss and norm go back as device scalars.
 """
@@ -18,7 +18,7 @@ import torch
 from diptych.backend import Batch, State, unmarked
 from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
-from diptych.objective import target
+from diptych.diffusion.objective import target
 from diptych.torch.arrays import (
     assign,
     build,

@@ -18,7 +18,7 @@ import numpy as np
 from diptych import blueprint
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
-from diptych.conditioning import class_rows
+from diptych.diffusion.classes import class_rows
 
 FAINT = np.float32(0.01)
 LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")

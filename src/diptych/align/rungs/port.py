@@ -20,8 +20,8 @@ from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
 from diptych.align.rungs import layers, training
 from diptych.backend import Batch, State
+from diptych.diffusion.objective import target
 from diptych.errors import UserError
-from diptych.objective import target
 
 PLAIN = "~plain"
 

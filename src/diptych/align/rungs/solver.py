@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng, sampler, schedule
+from diptych import rng, sampler
 from diptych.align.desk import Array, Desk
 from diptych.blueprint import make_plan
 from diptych.data.batches import to_uint8
+from diptych.diffusion import schedule
 from diptych.engine import Engine
 from diptych.solvers import Ddim
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.process import A
-from diptych.schedule import Float64, Schedule
+from diptych.diffusion.process import A
+from diptych.diffusion.schedule import Float64, Schedule
 
 
 def target(objective: str, x0: A, eps: A, alpha: A, sigma: A) -> A:

@@ -1,6 +1,6 @@
 """Which timesteps are visited: the spacings by timestep, by noise level, and the official one.
 
-    uniform, quad, trailing     by the timestep alone (`diptych.schedule.make_spacing`)
+    uniform, quad, trailing     by the timestep alone (`diptych.diffusion.schedule.make_spacing`)
     logsnr                      equal steps of lambda = log(alpha / sigma)
     karras                      equal steps of (sigma / alpha)^(1/7)
     official-quad               the official code's `quad` with the timesteps it visits twice
@@ -17,8 +17,8 @@ import math
 
 import numpy as np
 
+from diptych.diffusion.schedule import SPACINGS, Float64, Schedule, make_spacing
 from diptych.errors import UserError, nearest
-from diptych.schedule import SPACINGS, Float64, Schedule, make_spacing
 
 BY_LEVEL = ("logsnr", "karras")
 REPEATING = ("official-quad",)

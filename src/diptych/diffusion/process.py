@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from diptych.schedule import Level
+from diptych.diffusion.schedule import Level
 
 
 class Array(Protocol):

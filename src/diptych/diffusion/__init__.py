@@ -1,0 +1,1 @@
+"""The mathematics of DDPM and DDIM on the host: schedules, timesteps, the forward process."""
