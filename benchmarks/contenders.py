@@ -20,12 +20,12 @@ import psutil
 
 from benchmarks import sizes
 from diptych import backend as backends
-from diptych.blueprint import Plan, initial_weights, make_plan, parameter_table, time_embedding
 from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
+from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding
 from diptych.rng import Float32, normal
 from diptych.sampler import make_sampler
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from diptych import checkpoint
-from diptych.blueprint import make_plan
 from diptych.config.load import load_config, to_yaml
 from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
+from diptych.network.plan import make_plan
 from diptych.records import read_rows
 
 ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "zoo"

@@ -7,9 +7,9 @@ import importlib
 import numpy as np
 
 from diptych import features
-from diptych.feature_plans import inception as inception_plan
-from diptych.feature_plans.conv import fold
 from diptych.features import weights_file
+from diptych.network.features import inception as inception_plan
+from diptych.network.features.conv import fold
 
 OPEN = {}  # a network is built once in each process
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.feature_plans.inception import published_shapes
+from diptych.network.features.inception import published_shapes
 
 SEED = 2015
 

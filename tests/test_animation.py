@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from diptych.backend import Backend
-from diptych.blueprint import make_plan
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
@@ -23,6 +22,7 @@ from diptych.errors import MachineError, UserError
 from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.movie import mp4 as _mp4_function
 from diptych.movie import record as _record_function
+from diptych.network.plan import make_plan
 from diptych.pictures import Pixels
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler

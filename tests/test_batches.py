@@ -11,11 +11,11 @@ import pytest
 
 from diptych import rng
 from diptych.backend import Batch
-from diptych.blueprint import make_plan, time_embedding
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches, to_float, to_uint8
 from diptych.diffusion.schedule import make_schedule
+from diptych.network.plan import make_plan, time_embedding
 from properties import given, settings, st
 
 Pixels = npt.NDArray[np.uint8]

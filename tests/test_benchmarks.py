@@ -131,7 +131,7 @@ def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "mnist", "cifar10-size"])
 def test_sizes_have_the_parameters_that_the_readme_states(benchmarks: Any, name: str) -> None:
-    from diptych.blueprint import make_plan, parameter_table
+    from diptych.network.plan import make_plan, parameter_table
 
     table = parameter_table(make_plan(benchmarks.sizes.size(name).config))
     count = sum(int(np.prod(each.shape)) for each in table.values())

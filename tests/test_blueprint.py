@@ -10,13 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from conftest import Panel
-from diptych.blueprint import (
-    Plan,
-    make_plan,
-    parameter_table,
-    time_embedding,
-)
 from diptych.config.load import Config, load_config, validate
+from diptych.network.plan import Plan, make_plan, parameter_table, time_embedding
 from properties import given, st
 
 

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 
 from diptych import checkpoint
 from diptych.backend import State
-from diptych.blueprint import Plan, Weights, make_plan, parameter_table
 from diptych.checkpoint import GROUPS, load_state, load_weights, save
 from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError
 from diptych.files import sha256_of
+from diptych.network.plan import Plan, Weights, make_plan, parameter_table
 from fulldisk import room_for
 from properties import given, settings, st
 

@@ -11,7 +11,6 @@ import pytest
 
 from diptych import checkpoint
 from diptych.backend import Backend, State
-from diptych.blueprint import initial_weights, make_plan
 from diptych.cli.sample import choose_sampler
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset
@@ -27,6 +26,7 @@ from diptych.diffusion.classes import (
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
+from diptych.network.plan import initial_weights, make_plan
 from diptych.predictor import Predictor
 from diptych.sample import Request, default_folder
 from diptych.sampler import make_sampler
@@ -318,7 +318,7 @@ def test_bad_input_is_one_line(
 
 
 def test_a_weights_file_without_the_class_rows_is_refused() -> None:
-    from diptych.blueprint import check_weights
+    from diptych.network.plan import check_weights
 
     with pytest.raises(UserError, match=r"'class_embed\.weight' is missing"):
         check_weights(make_plan(TOLD), initial_weights(make_plan(PLAIN), 0), "x")

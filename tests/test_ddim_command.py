@@ -13,12 +13,12 @@ import photos
 import work_exchange
 from conftest import Panel
 from diptych import checkpoint
-from diptych.blueprint import make_plan
 from diptych.config.load import load_config
 from diptych.ddim import translate
 from diptych.ddim.translate import Options, find_config
 from diptych.errors import UserError
 from diptych.interop import pretrained, read_config
+from diptych.network.plan import make_plan
 from diptych.pictures import read_png
 
 YML = """

@@ -12,7 +12,6 @@ import pytest
 import editing_work
 import work
 from conftest import Panel
-from diptych.blueprint import make_plan
 from diptych.cli.starts import refuse_unlike
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.editing.interpolation import path, slerp
@@ -20,6 +19,7 @@ from diptych.editing.latents import read_latents, write_latents
 from diptych.editing.starts import between_seeds, parse_level, parse_points
 from diptych.errors import UserError
 from diptych.files import read_json
+from diptych.network.plan import make_plan
 from diptych.pictures import read_png
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler

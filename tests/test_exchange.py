@@ -13,7 +13,6 @@ import work
 import work_exchange
 from conftest import Panel
 from diptych.backend import State
-from diptych.blueprint import Weights, initial_weights, make_plan
 from diptych.config.load import Config, load_config
 from diptych.convert import convert
 from diptych.inspection import inspect
@@ -21,6 +20,7 @@ from diptych.interop import pretrained, read_config
 from diptych.interop.layouts import layout_of, to_diffusers, to_official
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import training_list
+from diptych.network.plan import Weights, initial_weights, make_plan
 from diptych.weights_source import find_weights
 
 CONFIG = work.small(

@@ -13,11 +13,11 @@ from safetensors.numpy import save_file
 
 from diptych.data.sources import File
 from diptych.errors import UserError
-from diptych.feature_plans import inception as inception_plan
-from diptych.feature_plans.classifier import SHIPPED
 from diptych.features import NAMES, open_extractor, weights_file
 from diptych.features.weights_file import classifier_weights, inception_weights, shipped_file
 from diptych.files import sha256_of
+from diptych.network.features import inception as inception_plan
+from diptych.network.features.classifier import SHIPPED
 from feature_work import save_pth
 from inception_file import random_weights
 

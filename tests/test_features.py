@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from diptych.data import find, load_dataset
-from diptych.feature_plans.classifier import CLASSES, CONVS, DIMS, SHIPPED
-from diptych.feature_plans.conv import misfit, shapes
+from diptych.network.features.classifier import CLASSES, CONVS, DIMS, SHIPPED
+from diptych.network.features.conv import misfit, shapes
 from feature_work import (
     accuracy,
     extract,

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.blueprint import make_plan
 from diptych.config.load import DiffusionConfig, load_config
 from diptych.data.batches import Batches
 from diptych.diffusion.objective import min_snr_weights, target
 from diptych.diffusion.process import eps_from_v, eps_from_x0, v_from_x0_eps, x0_from_v
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
 from diptych.errors import UserError
+from diptych.network.plan import make_plan
 from diptych.sampler import make_sampler
 from diptych.solvers import Ddim, dynamic_threshold, from_v, from_x0, invert, limited, solve
 from diptych.solvers.kinds import KINDS

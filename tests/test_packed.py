@@ -13,7 +13,7 @@ def outputs(ch):
     import torch
 
     from diptych import backend
-    from diptych.blueprint import initial_weights, make_plan, time_embedding
+    from diptych.network.plan import initial_weights, make_plan, time_embedding
     from diptych.torch.arrays import build
 
     panel = backend.load("torch", "cpu")

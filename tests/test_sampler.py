@@ -12,13 +12,13 @@ import pytest
 
 import gaussian
 from diptych.backend import Backend
-from diptych.blueprint import make_plan, time_embedding
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.inversion import encode, make_inversion
 from diptych.movie import Strip
+from diptych.network.plan import make_plan, time_embedding
 from diptych.rng import normal_per_image
 from diptych.sampler import Sampler, make_sampler
 from diptych.solvers import Ddim

@@ -12,8 +12,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import Panel
-from diptych.blueprint import make_plan, parameter_table
 from diptych.errors import MachineError, UserError
+from diptych.network.plan import make_plan, parameter_table
 from diptych.observe import Observe, Observer
 from diptych.records import SCALARS, Journal
 from diptych.tracking import MLFLOW_SCALARS, Mlflow, gradient_histograms, histogram, text

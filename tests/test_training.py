@@ -18,10 +18,10 @@ import pytest
 
 import work
 from diptych import checkpoint
-from diptych.blueprint import make_plan
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import hold
+from diptych.network.plan import make_plan
 from diptych.records import read_rows
 from diptych.run_folder import record_start
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diptych.blueprint import (
+from diptych.checkpoint import weights_sha256
+from diptych.config.load import load_config
+from diptych.errors import UserError
+from diptych.network.plan import (
     Plan,
     Weights,
     check_weights,
@@ -16,9 +19,6 @@ from diptych.blueprint import (
     make_plan,
     parameter_table,
 )
-from diptych.checkpoint import weights_sha256
-from diptych.config.load import load_config
-from diptych.errors import UserError
 
 
 def plan_of(preset: str = "tiny", *changes: str) -> Plan:

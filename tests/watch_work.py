@@ -41,7 +41,7 @@ def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seco
 
 
 def _fresh(config: Config) -> tuple[Any, ...]:
-    from diptych.blueprint import initial_weights, make_plan
+    from diptych.network.plan import initial_weights, make_plan
 
     plan = make_plan(config)
     return plan, initial_weights(plan, 0), config.train, 0
@@ -58,8 +58,8 @@ def _collect_for(seconds: float) -> None:
 
 def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
     """A profile of fresh weights."""
-    from diptych.blueprint import make_plan
     from diptych.data import load_dataset
+    from diptych.network.plan import make_plan
     from diptych.profiling import profile
 
     backend, plan = backends.load(name, "cpu"), make_plan(config)
@@ -70,8 +70,8 @@ def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
 
 def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
     """The weights after `steps` split steps, and after as many whole ones."""
-    from diptych.blueprint import make_plan
     from diptych.data import load_dataset
+    from diptych.network.plan import make_plan
     from diptych.profiling.split import split_step
 
     backend, plan = backends.load(name, "cpu"), make_plan(config)

@@ -10,11 +10,11 @@ import numpy as np
 
 from diptych import backend as backends
 from diptych import rng
-from diptych.blueprint import initial_weights, make_plan, time_embedding
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.model import Model
+from diptych.network.plan import initial_weights, make_plan, time_embedding
 from diptych.sample import Request, sample_to
 from diptych.sampler import make_sampler
 from diptych.train import train

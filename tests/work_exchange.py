@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from diptych import backend as backends
-from diptych.blueprint import initial_weights, make_plan
 from diptych.config.load import Config
+from diptych.network.plan import initial_weights, make_plan
 
 
 def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:

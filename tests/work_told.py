@@ -9,10 +9,10 @@ import numpy as np
 
 import work
 from diptych import backend as backends
-from diptych.blueprint import initial_weights, make_plan
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
+from diptych.network.plan import initial_weights, make_plan
 from diptych.sweep.drawn import Drawing, draw
 from diptych.weights_source import find_weights
 

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError, nearest
+from diptych.network.plan import Plan, Weights
 
 BACKENDS = ("torch", "jittor")
 DEVICES = ("auto", "cpu", "cuda")

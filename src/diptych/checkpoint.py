@@ -26,9 +26,9 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
 from diptych.backend import State
-from diptych.blueprint import Plan, Weights, check_weights
 from diptych.errors import UserError
 from diptych.files import atomic_path, read_json, sha256_of, write_json
+from diptych.network.plan import Plan, Weights, check_weights
 
 GROUPS = ("raw", "ema", "adam_m", "adam_v")
 _NAME = re.compile(r"step-(\d{8,})")

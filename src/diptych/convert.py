@@ -24,7 +24,6 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 
 from diptych import checkpoint
-from diptych.blueprint import make_plan, parameter_table
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
@@ -33,6 +32,7 @@ from diptych.interop.diffusers_out import network_config, scheduler_config, writ
 from diptych.interop.foreign import CONFIG_KEY, EMA_KEY
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import read_training_list, training_list
+from diptych.network.plan import make_plan, parameter_table
 from diptych.records import read_rows
 from diptych.weights_source import Source, find_weights
 

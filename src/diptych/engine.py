@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from diptych.backend import Backend
-from diptych.blueprint import Plan
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
+from diptych.network.plan import Plan
 from diptych.predictor import Denoise, Observer, Predictor, watched
 from diptych.rng import Float32, normal_per_image
 from diptych.sampler import Sampler

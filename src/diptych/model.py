@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych import backend as backends
-from diptych.blueprint import make_plan
 from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule
@@ -18,6 +17,7 @@ from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.interop import read_config
 from diptych.inversion import encode, make_inversion
+from diptych.network.plan import make_plan
 from diptych.predictor import check_integers
 from diptych.rng import Float32
 from diptych.sampler import make_sampler

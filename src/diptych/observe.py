@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.backend import Backend, Batch, Learner
-from diptych.blueprint import Plan
 from diptych.config.load import Config
 from diptych.errors import MachineError
+from diptych.network.plan import Plan
 from diptych.records import Journal
 from diptych.signals import Interrupted
 from diptych.tracking import Mlflow, blueprint_text, gradient_histograms, load_mlflow, text

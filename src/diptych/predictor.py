@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.backend import Backend
-from diptych.blueprint import Plan, time_embedding
 from diptych.diffusion.classes import Classes, choose_classes, class_rows, labels_of
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
+from diptych.network.plan import Plan, time_embedding
 from diptych.rng import Float32
 from diptych.solvers import Denoiser, from_v, from_x0
 from diptych.solvers.wrappers import image_of

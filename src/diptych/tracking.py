@@ -23,10 +23,10 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-from diptych.blueprint import Plan, parameter_table
 from diptych.config.load import Config, flatten
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
+from diptych.network.plan import Plan, parameter_table
 
 BINS = 30
 MLFLOW_SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")

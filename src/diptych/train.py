@@ -17,7 +17,6 @@ from tqdm import tqdm
 from diptych import backend as backends
 from diptych import checkpoint
 from diptych.backend import Backend, Batch, Learner
-from diptych.blueprint import initial_weights, make_plan
 from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
@@ -26,6 +25,7 @@ from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.files import check_folder, claim_folder, hold, write_text
+from diptych.network.plan import initial_weights, make_plan
 from diptych.observe import Observe, Observer
 from diptych.pictures import grid, save_png
 from diptych.records import Journal

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from diptych import checkpoint
-from diptych.blueprint import Weights, check_weights, make_plan
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
+from diptych.network.plan import Weights, check_weights, make_plan
 
 
 @dataclass(frozen=True)

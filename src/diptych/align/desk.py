@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import blueprint, rng
+from diptych import rng
 from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
 from diptych.backend import Batch
-from diptych.blueprint import Plan, Weights
 from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured
 from diptych.data import batches as data_batches
 from diptych.diffusion.classes import Labels
 from diptych.errors import UserError
+from diptych.network import plan as blueprint
+from diptych.network.plan import Plan, Weights
 
 Array = npt.NDArray[Any]
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1

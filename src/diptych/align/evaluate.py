@@ -21,7 +21,6 @@ from diptych import backend as backends
 from diptych import checkpoint, rng
 from diptych.align.desk import find_data
 from diptych.backend import Backend
-from diptych.blueprint import Plan, Weights, make_plan, time_embedding
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.classes import class_rows
@@ -29,6 +28,7 @@ from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
+from diptych.network.plan import Plan, Weights, make_plan, time_embedding
 
 EVAL_SEED = 20_000_003
 IMAGES = 64  # in each bin

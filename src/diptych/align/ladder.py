@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diptych import blueprint
 from diptych.align import compare, mutations
 from diptych.align.compare import FAIL, PASS, Verdict
 from diptych.align.desk import Spec, find_images
@@ -29,6 +28,7 @@ from diptych.align.trace import Rung, Trace, read_trace
 from diptych.backend import BACKENDS
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
+from diptych.network import plan
 
 LARGE = 5_000_000  # parameters from which on a batch of 2 and one nudge must do
 
@@ -85,7 +85,7 @@ class Climb:
 
 def batch_of(request: Request) -> tuple[int, int]:
     """(images in a batch, nudged passes): small networks get 4 and 2."""
-    table = blueprint.parameter_table(blueprint.make_plan(request.config))
+    table = plan.parameter_table(plan.make_plan(request.config))
     count = sum(math.prod(p.shape) for p in table.values())
     small = count < LARGE
     return request.batch or (4 if small else 2), 2 if small else 1

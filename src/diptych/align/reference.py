@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diptych.blueprint import Block, Plan, Stage
+from diptych.network.plan import Block, Plan, Stage
 
 
 class Conv2d(nn.Module):

@@ -14,8 +14,8 @@ import torch
 
 from diptych.align.reference import UNet
 from diptych.backend import Batch, State
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
+from diptych.network.plan import Plan, Weights
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.feature_plans.classifier import CONVS, SIZE
-from diptych.feature_plans.conv import Conv
+from diptych.network.features.classifier import CONVS, SIZE
+from diptych.network.features.conv import Conv
 
 Float64 = npt.NDArray[np.float64]
 Arrays = Mapping[str, npt.NDArray[Any]]

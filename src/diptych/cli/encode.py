@@ -49,7 +49,6 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
       diptych sample zoo:mnist-torch --latents codes --out decoded
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
     """
-    from diptych.blueprint import make_plan
     from diptych.editing.folder import encode_to
     from diptych.editing.inputs import read_inputs
     from diptych.editing.roundtrip import Request
@@ -57,6 +56,7 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     from diptych.interop import read_config
     from diptych.inversion import make_inversion
     from diptych.model import load
+    from diptych.network.plan import make_plan
     from diptych.weights_source import find_weights
 
     config = given["config"]

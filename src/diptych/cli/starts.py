@@ -27,10 +27,10 @@ class Start:
     """The start that the options ask for, worked out before any framework is loaded."""
 
     def __init__(self, given: dict[str, Any], found: Any, seed: int, num: int | None) -> None:
-        from diptych.blueprint import make_plan
         from diptych.data.preprocess import preprocess_of
         from diptych.diffusion.schedule import make_schedule
         from diptych.editing.latents import read_latents
+        from diptych.network.plan import make_plan
 
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from diptych import rng
 from diptych.backend import Batch
-from diptych.blueprint import Plan, time_embedding
 from diptych.config.load import Config
 from diptych.data.decoded import Images
 from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.diffusion.classes import Labels, check_labels, class_rows, drop_labels
 from diptych.diffusion.objective import min_snr_weights
 from diptych.diffusion.schedule import make_schedule
+from diptych.network.plan import Plan, time_embedding
 
 __all__ = ["Batches", "to_float", "to_uint8"]
 

@@ -25,12 +25,12 @@ import psutil
 
 from diptych import backend as backends
 from diptych.backend import Backend, Learner
-from diptych.blueprint import initial_weights, make_plan
 from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
+from diptych.network.plan import initial_weights, make_plan
 from diptych.sampler import make_sampler
 
 READ_EVERY = 6

@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from diptych import backend as backends
 from diptych.errors import UserError, nearest
-from diptych.feature_plans import classifier as classifier_plan
-from diptych.feature_plans import inception as inception_plan
 from diptych.features.weights_file import classifier_weights, inception_weights
+from diptych.network.features import classifier as classifier_plan
+from diptych.network.features import inception as inception_plan
 
 NAMES = ("inception", *classifier_plan.SHIPPED)
 BATCHES = {"inception": 32}  # a classifier takes 256

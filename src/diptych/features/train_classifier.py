@@ -27,9 +27,9 @@ from torch.optim import swa_utils
 
 from diptych._version import __version__
 from diptych.data import Dataset, load_dataset
-from diptych.feature_plans.classifier import CLASSES, CONVS, DIMS
-from diptych.feature_plans.conv import Arrays, fold
 from diptych.files import atomic_path, sha256_of, write_json
+from diptych.network.features.classifier import CLASSES, CONVS, DIMS
+from diptych.network.features.conv import Arrays, fold
 
 EPS = 1e-5
 
@@ -168,7 +168,7 @@ def accuracy(net: Net, data: Dataset) -> float:
 def manifest(data: Dataset, test: Dataset, recipe: Recipe, score: float) -> dict[str, Any]:
     """What the weights are and how to make them again."""
     return {
-        "network": "diptych.feature_plans.classifier",
+        "network": "diptych.network.features.classifier",
         "source": data.name,
         "test_accuracy": score,
         "train_images": len(data.images),

@@ -19,11 +19,11 @@ from pathlib import Path
 from diptych.data.download import Unusable, retrieve, turn
 from diptych.data.sources import File
 from diptych.errors import UserError
-from diptych.feature_plans import classifier as classifier_plan
-from diptych.feature_plans import inception as inception_plan
-from diptych.feature_plans.conv import Arrays, misfit, shapes
 from diptych.files import machine_faults, sha256_of
 from diptych.interop import load_weights
+from diptych.network.features import classifier as classifier_plan
+from diptych.network.features import inception as inception_plan
+from diptych.network.features.conv import Arrays, misfit, shapes
 
 PUBLISHED = File(
     "pt_inception-2015-12-05-6726825d.pth",

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from diptych.blueprint import Weights
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.interop import diffusers_in
@@ -21,6 +20,7 @@ from diptych.interop.layouts import DDPM_TORCH, to_official
 from diptych.interop.pickles import guarded
 from diptych.interop.stream import Fault
 from diptych.interop.weights import is_safetensors, load_weights
+from diptych.network.plan import Weights
 
 CONFIG_KEY, EMA_KEY = "diptych.config", "diptych.ema"
 _NORM_EPS = 1e-5  # ddpm-torch leaves GroupNorm's eps at PyTorch's default

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.blueprint import Weights
 from diptych.errors import UserError
 from diptych.interop.stream import show
+from diptych.network.plan import Weights
 
 OFFICIAL, DIFFUSERS, DDPM_TORCH = "official", "diffusers", "ddpm-torch"
 

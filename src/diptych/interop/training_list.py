@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from diptych.backend import State
-from diptych.blueprint import Plan, Weights, check_weights, make_plan, parameter_table
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.interop.pickles import read_pickle_weights
+from diptych.network.plan import Plan, Weights, check_weights, make_plan, parameter_table
 
 _PREFIX = "module."
 

@@ -9,8 +9,8 @@ import jittor as jt
 import numpy as np
 import numpy.typing as npt
 
-from diptych.blueprint import Plan, Weights, check_weights
 from diptych.jittor.unet import UNet
+from diptych.network.plan import Plan, Weights, check_weights
 from diptych.rng import stream
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy.typing as npt
 import psutil
 
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.jittor import setup
+from diptych.network.plan import Plan, Weights
 
 setup.load()  # before anything that imports jittor: it sets what must be set first
 

@@ -8,9 +8,9 @@ import jittor as jt
 import numpy as np
 import numpy.typing as npt
 
-from diptych.feature_plans.classifier import CONVS
 from diptych.jittor.arrays import put
 from diptych.jittor.feature_layers import conv_relu, dense, pixel_mean, place
+from diptych.network.features.classifier import CONVS
 
 Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import jittor as jt
 
-from diptych.feature_plans.conv import Conv
 from diptych.jittor import kernels
 from diptych.jittor.kernels import inference
+from diptych.network.features.conv import Conv
 
 
 def place(x: jt.Var) -> jt.Var:

@@ -1,6 +1,6 @@
 """InceptionV3 for FID, Jittor panel; its mirror is `diptych.torch.inception`.
 
-Names and sizes come from `diptych.feature_plans.inception`, which also says what differs from
+Names and sizes come from `diptych.network.features.inception`, which also says what differs from
 torchvision's network. Logits leave the last bias out, as the Inception Score of the 2015 graph
 does. Nothing here is trained: no gradients are kept.
 """
@@ -13,7 +13,6 @@ import jittor as jt
 import numpy as np
 import numpy.typing as npt
 
-from diptych.feature_plans.inception import CONVS
 from diptych.jittor.arrays import put
 from diptych.jittor.feature_layers import (
     avg_pool,
@@ -27,6 +26,7 @@ from diptych.jittor.feature_layers import (
     place_weight,
     resize,
 )
+from diptych.network.features.inception import CONVS
 
 Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 

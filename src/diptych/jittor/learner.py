@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 import jittor as jt
 
 from diptych.backend import Batch, State, unmarked
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.jittor.arrays import (
@@ -30,6 +29,7 @@ from diptych.jittor.arrays import (
     weights_of,
 )
 from diptych.jittor.optim import adam_step
+from diptych.network.plan import Plan, Weights
 
 
 class Learner:

@@ -1,6 +1,6 @@
 """The official DDIM U-Net, Jittor panel; its mirror is `diptych.torch.unet`.
 
-Structure and names come from `diptych.blueprint`. The network takes the sinusoidal embedding of t
+Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of t
 and not t itself: the host computes it, so that both panels start from the same bits, and a
 sampler, whose rows share one t, passes a single row.
 """
@@ -13,7 +13,6 @@ from itertools import repeat
 import jittor as jt
 from jittor import nn
 
-from diptych.blueprint import Block, Plan, Stage
 from diptych.jittor.layers import (
     Conv2d,
     Embedding,
@@ -27,6 +26,7 @@ from diptych.jittor.layers import (
     silu,
     upsample,
 )
+from diptych.network.plan import Block, Plan, Stage
 
 Masks = Iterator["jt.Var | None"]  # dropout's keep masks in the order of the plan's blocks
 

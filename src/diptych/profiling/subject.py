@@ -9,13 +9,13 @@ from typing import Any
 
 from diptych import backend as backends
 from diptych import checkpoint
-from diptych.blueprint import initial_weights, make_plan
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.data.batches import Batches
 from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import read_json
+from diptych.network.plan import initial_weights, make_plan
 from diptych.profiling.split import profile
 
 

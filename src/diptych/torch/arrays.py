@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diptych.blueprint import Plan, Weights, check_weights
+from diptych.network.plan import Plan, Weights, check_weights
 from diptych.rng import stream
 from diptych.torch.unet import UNet
 

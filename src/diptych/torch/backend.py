@@ -8,9 +8,9 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
+from diptych.network.plan import Plan, Weights
 from diptych.torch.arrays import build, put, read
 from diptych.torch.classifier import Classifier
 from diptych.torch.heap import keep_freed_memory

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diptych.feature_plans.classifier import CONVS
+from diptych.network.features.classifier import CONVS
 from diptych.torch.arrays import put
 from diptych.torch.feature_layers import conv_relu, dense, pixel_mean, place
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from diptych.feature_plans.conv import Conv
+from diptych.network.features.conv import Conv
 
 
 def place(x: torch.Tensor) -> torch.Tensor:

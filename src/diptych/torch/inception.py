@@ -1,6 +1,6 @@
 """InceptionV3 for FID, PyTorch panel; its mirror is `diptych.jittor.inception`.
 
-Names and sizes come from `diptych.feature_plans.inception`, which also says what differs from
+Names and sizes come from `diptych.network.features.inception`, which also says what differs from
 torchvision's network. Logits leave the last bias out, as the Inception Score of the 2015 graph
 does. Nothing here is trained: no gradients are kept.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diptych.feature_plans.inception import CONVS
+from diptych.network.features.inception import CONVS
 from diptych.torch.arrays import put
 from diptych.torch.feature_layers import (
     avg_pool,

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from diptych.backend import Batch, State, unmarked
-from diptych.blueprint import Plan, Weights
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
+from diptych.network.plan import Plan, Weights
 from diptych.torch.arrays import (
     assign,
     build,

@@ -1,6 +1,6 @@
 """The official DDIM U-Net, PyTorch panel; its mirror is `diptych.jittor.unet`.
 
-Structure and names come from `diptych.blueprint`. The network takes the sinusoidal embedding of t
+Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of t
 and not t itself: the host computes it, so that both panels start from the same bits, and a
 sampler, whose rows share one t, passes a single row.
 """
@@ -13,7 +13,7 @@ from itertools import repeat
 import torch
 from torch import nn
 
-from diptych.blueprint import Block, Plan, Stage
+from diptych.network.plan import Block, Plan, Stage
 from diptych.torch.layers import (
     Conv2d,
     Embedding,

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from diptych import blueprint, checkpoint, rng
+from diptych import checkpoint, rng
 from diptych._version import __version__
 from diptych.align.desk import Desk
 from diptych.backend import Batch, State
 from diptych.config import load
 from diptych.data import batches as data_batches
 from diptych.diffusion import schedule
+from diptych.network import plan as blueprint
 
 FIRST = 3  # training steps whose batches are compared
 CLASSES = 10  # of the probe

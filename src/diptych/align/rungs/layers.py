@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych import blueprint
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
 from diptych.diffusion.classes import class_rows
+from diptych.network import plan
 
 FAINT = np.float32(0.01)
 LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")
@@ -50,7 +50,7 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
     last = desk.config.diffusion.timesteps - 1
     t = np.linspace(0, last, batch).astype(np.int64)
     x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
-    return x, blueprint.time_embedding(t, desk.plan.ch)
+    return x, plan.time_embedding(t, desk.plan.ch)
 
 
 def told(desk: Desk) -> tuple[Any, ...]:

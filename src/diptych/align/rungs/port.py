@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych import blueprint
 from diptych.align import names as namemap
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
@@ -22,6 +21,7 @@ from diptych.align.rungs import layers, training
 from diptych.backend import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
+from diptych.network import plan
 
 PLAIN = "~plain"
 
@@ -34,7 +34,7 @@ class PortDesk(Desk):
         port = self.spec.port
         self.network = build(port["target"], self.config)
         own = dict(self.network.named_parameters())
-        table = blueprint.parameter_table(self.plan)
+        table = plan.parameter_table(self.plan)
         shapes = {name: tuple(array.shape) for name, array in own.items()}
         wanted = {name: parameter.shape for name, parameter in table.items()}
         self.names = namemap.matched(wanted, shapes, port["names"], port["target"])
@@ -49,7 +49,7 @@ class PortDesk(Desk):
 
     def predict(self, x: Any, batch_t: Array) -> Any:
         """The port's output, with the graph that it builds."""
-        embedding = blueprint.time_embedding(batch_t, self.plan.ch)
+        embedding = plan.time_embedding(batch_t, self.plan.ch)
         second = embedding if self.takes == "embedding" else batch_t.astype(np.int64)
         return self.network(x, self.panel.put(second))
 
@@ -122,7 +122,7 @@ def second_argument(network: Any, is_jittor: bool) -> str:
 def trace_weights(desk: Desk) -> None:
     """All weights after they were loaded, read back."""
     raw = desk.learner().state().raw
-    for name in blueprint.parameter_table(desk.plan):
+    for name in plan.parameter_table(desk.plan):
         desk.add(name, raw[name].astype(np.float32))
 
 

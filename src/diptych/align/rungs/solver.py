@@ -15,10 +15,10 @@ import numpy as np
 
 from diptych import rng, sampler
 from diptych.align.desk import Array, Desk
-from diptych.blueprint import make_plan
 from diptych.data.batches import to_uint8
 from diptych.diffusion import schedule
 from diptych.engine import Engine
+from diptych.network.plan import make_plan
 from diptych.solvers import Ddim
 
 STEPS, GUIDED_STEPS, CLASSES = 10, 5, 10

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
-from diptych.feature_plans.conv import Arrays, Conv, fold, misfit
+from diptych.network.features.conv import Arrays, Conv, fold, misfit
 
 SIZE, CHANNELS, DIMS, CLASSES = 299, 3, 2048, 1008
 SPATIAL = 7 * 17 * 17  # sFID's features: the first 7 channels of Mixed_6d.branch1x1

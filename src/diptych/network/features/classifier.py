@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.feature_plans.conv import Conv
+from diptych.network.features.conv import Conv
 
 SIZE, CLASSES, DIMS = 28, 10, 96
 
