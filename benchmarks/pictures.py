@@ -36,10 +36,10 @@ from PIL import Image
 from diptych.config.load import DiffusionConfig
 from diptych.data.batches import to_uint8
 from diptych.diffusion.schedule import make_schedule
+from diptych.figures.grids import grid
+from diptych.figures.movie import FORMATS
+from diptych.figures.movie.mp4 import find_ffmpeg
 from diptych.files import write_json
-from diptych.movie import FORMATS
-from diptych.movie.mp4 import find_ffmpeg
-from diptych.pictures import grid
 
 Pixels = npt.NDArray[np.uint8]
 BAR = 50.0

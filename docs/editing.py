@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from diptych.figures.grids import read_png
+from diptych.figures.sheets import save_sheet
 from diptych.files import write_text
-from diptych.pictures import read_png
-from diptych.sheet import save_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"

@@ -19,19 +19,19 @@ from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import MachineError, UserError
-from diptych.movie import FORMATS, Movie, Strip, mp4, record, webp
-from diptych.movie import mp4 as _mp4_function
-from diptych.movie import record as _record_function
+from diptych.figures.grids import Pixels
+from diptych.figures.movie import FORMATS, Movie, Strip, mp4, record, webp
+from diptych.figures.movie import mp4 as _mp4_function
+from diptych.figures.movie import record as _record_function
 from diptych.network.plan import make_plan
-from diptych.pictures import Pixels
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
 from diptych.trajectory import Pictures, watching
 from test_sampler import NumpyBackend
 
 assert callable(_mp4_function) and callable(_record_function)
-MP4 = sys.modules["diptych.movie.mp4"]
-RECORD = sys.modules["diptych.movie.record"]
+MP4 = sys.modules["diptych.figures.movie.mp4"]
+RECORD = sys.modules["diptych.figures.movie.record"]
 
 
 def scene(channels: int, k: int) -> Pixels:

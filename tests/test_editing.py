@@ -18,9 +18,9 @@ from diptych.editing.interpolation import path, slerp
 from diptych.editing.latents import read_latents, write_latents
 from diptych.editing.starts import between_seeds, parse_level, parse_points
 from diptych.errors import UserError
+from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.network.plan import make_plan
-from diptych.pictures import read_png
 from diptych.rng import normal_per_image
 from diptych.sampler import make_sampler
 from diptych.solvers import Ddim, invert, solve

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diptych.editing.latents import write_latents
-from diptych.pictures import read_png
+from diptych.figures.grids import read_png
 from test_cli import call, shell
 
 ZOO = ["sample", "zoo:mnist-torch", "--out", "OUT"]

@@ -13,8 +13,8 @@ from PIL import Image
 import work
 from conftest import Panel
 from diptych.errors import UserError
-from diptych.movie import Movie, gif, indices, palette
-from diptych.pictures import Pixels
+from diptych.figures.grids import Pixels
+from diptych.figures.movie import Movie, gif, indices, palette
 from diptych.sampler import make_sampler
 from test_sampler import engine
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diptych.errors import MachineError
-from diptych.pictures import Pixels, grid, read_png, save_png, to_picture
+from diptych.figures.grids import Pixels, grid, read_png, save_png, to_picture
 from fulldisk import room_for
 from properties import given, st
 

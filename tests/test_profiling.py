@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from conftest import Panel
 from diptych.cli import cli
 from diptych.errors import UserError
-from diptych.pictures import save_png
+from diptych.figures.grids import save_png
 from diptych.profiling import PHASES, render
 from diptych.profiling.split import ARRAYS, overhead, profile
 from diptych.profiling.subject import Request, run_profile

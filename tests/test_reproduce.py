@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from diptych.cli import cli
 from diptych.errors import MachineError, UserError
+from diptych.figures.grids import read_png
 from diptych.files import read_json
-from diptych.pictures import read_png
 from diptych.reproduce import Request, reproduce, runner, stages
 from diptych.reproduce.difference import difference
 from diptych.signals import Interrupted

@@ -16,8 +16,8 @@ from diptych.config.load import load_config
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
+from diptych.figures.movie import Strip
 from diptych.inversion import encode, make_inversion
-from diptych.movie import Strip
 from diptych.network.plan import make_plan, time_embedding
 from diptych.rng import normal_per_image
 from diptych.sampler import Sampler, make_sampler

@@ -9,9 +9,9 @@ import work
 from diptych import rng
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError
+from diptych.figures.grids import read_png
+from diptych.figures.movie import Movie, Strip
 from diptych.files import read_json
-from diptych.movie import Movie, Strip
-from diptych.pictures import read_png
 
 
 def contents(folder):

@@ -17,11 +17,11 @@ from diptych.backend import Backend
 from diptych.data import Dataset, load_dataset
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels, read_png
+from diptych.figures.movie import Movie, Strip, StripRecorder
+from diptych.figures.sheets import save_arcs, sheet
 from diptych.files import read_json
-from diptych.movie import Movie, Strip, StripRecorder
 from diptych.nearest import Nearest, make_nearest, save_nearest, search
-from diptych.pictures import Pixels, read_png
-from diptych.sheet import save_arcs, sheet
 
 NOBODY = cast(Backend, None)
 

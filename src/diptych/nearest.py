@@ -22,8 +22,8 @@ from diptych.backend import Backend
 from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
-from diptych.pictures import Pixels
-from diptych.sheet import save_sheet
+from diptych.figures.grids import Pixels
+from diptych.figures.sheets import save_sheet
 
 ENTRIES = 2**22  # of a block's table of distances, at most
 ROWS = 10

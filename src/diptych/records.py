@@ -21,8 +21,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from diptych import checkpoint
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels, to_picture
 from diptych.files import machine_faults, write_text
-from diptych.pictures import Pixels, to_picture
 
 SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
 

@@ -32,15 +32,15 @@ from diptych.diffusion.classes import short_name
 from diptych.diffusion.schedule import Level
 from diptych.environment import environment
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels, grid, read_png, save_png
+from diptych.figures.movie import FORMATS, Movie, Strip
+from diptych.figures.sheets import save_arcs
 from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
-from diptych.movie import FORMATS, Movie, Strip
 from diptych.nearest import Nearest, save_nearest, search
-from diptych.pictures import Pixels, grid, read_png, save_png
 from diptych.rng import Float32, normal_per_image
 from diptych.run_folder import check_same
 from diptych.sampler import Sampler
-from diptych.sheet import save_arcs
 from diptych.trajectory import Pictures, watching
 
 

@@ -24,10 +24,10 @@ from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine
 from diptych.errors import UserError
+from diptych.figures.grids import grid, save_png
 from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.plan import initial_weights, make_plan
 from diptych.observe import Observe, Observer
-from diptych.pictures import grid, save_png
 from diptych.records import Journal
 from diptych.run_folder import check_resumable, record_start
 from diptych.sampler import make_sampler

@@ -17,8 +17,8 @@ import numpy as np
 from diptych.diffusion.schedule import Level
 from diptych.engine import Engine
 from diptych.errors import UserError
-from diptych.movie import FORMATS, Movie, Strip, StripRecorder, record
-from diptych.pictures import Pixels, grid, save_png
+from diptych.figures.grids import Pixels, grid, save_png
+from diptych.figures.movie import FORMATS, Movie, Strip, StripRecorder, record
 from diptych.predictor import Observer
 from diptych.rng import Float32
 from diptych.sampler import Sampler

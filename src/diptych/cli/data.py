@@ -109,7 +109,7 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
     """A grid of images spread over SOURCE, as training sees them."""
     import numpy as np
 
-    from diptych.pictures import grid, save_png
+    from diptych.figures.grids import grid, save_png
 
     images = _load(source, **asked).images
     spread = np.linspace(0, len(images) - 1, min(num, len(images))).astype(np.int64)

@@ -33,7 +33,7 @@ def chosen_pictures(given: dict[str, Any], config: Any) -> dict[str, Any]:
     Raises:
         UserError: a setting without its picture, or a picture that cannot be made.
     """
-    from diptych.movie import FORMATS, Movie, Strip
+    from diptych.figures.movie import FORMATS, Movie, Strip
 
     formats = tuple(name for name in FORMATS if given.pop(name))
     frames, moments, shown = (given.pop(key) for key in ("frames", "moments", "shown"))

@@ -25,8 +25,8 @@ from diptych.data.decoded import Decoded, default_workers
 from diptych.data.packed import index_path, read_index
 from diptych.data.packing import BAD, DONE, TODO, Packing, header
 from diptych.errors import UserError
+from diptych.figures.grids import grid, save_png
 from diptych.files import atomic_path, hold, machine_faults, read_json, write_json
-from diptych.pictures import grid, save_png
 
 ROWS = 1024  # rows between two marks of progress
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from diptych.diffusion.schedule import Level
 from diptych.editing.interpolation import path
+from diptych.figures.grids import save_png
 from diptych.model import Model
-from diptych.pictures import save_png
 from diptych.rng import normal_per_image
 from diptych.sampler import Sampler
 

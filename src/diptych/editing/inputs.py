@@ -18,9 +18,9 @@ import numpy as np
 
 from diptych.data import shrink
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels
 from diptych.metrics.images import Images, open_images
 from diptych.metrics.pixels import SUFFIXES, read_image
-from diptych.pictures import Pixels
 
 LIMIT = 2**31  # bytes of pixels held at once
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels, grid, read_png, save_png
 from diptych.files import write_json
-from diptych.pictures import Pixels, grid, read_png, save_png
 from diptych.reproduce.alone import in_one_line
 
 GAP = 8

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diptych.errors import UserError
+from diptych.figures.grids import Pixels, to_picture
 from diptych.files import atomic_path
-from diptych.pictures import Pixels, to_picture
 
 EFFORT = {"lossless": True, "quality": 50, "method": 2}  # a fifth smaller than the fastest
 LONGEST = 2**32 - 2**20  # bytes; the size is a 32-bit number

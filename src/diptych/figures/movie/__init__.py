@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from diptych.movie.gif import gif, indices, palette
-from diptych.movie.mp4 import mp4
-from diptych.movie.record import FORMATS, Movie, record
-from diptych.movie.strip import Strip, StripRecorder
-from diptych.movie.webp import webp
+from diptych.figures.movie.gif import gif, indices, palette
+from diptych.figures.movie.mp4 import mp4
+from diptych.figures.movie.record import FORMATS, Movie, record
+from diptych.figures.movie.strip import Strip, StripRecorder
+from diptych.figures.movie.webp import webp
 
 __all__ = [
     "FORMATS",

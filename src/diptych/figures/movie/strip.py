@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.movie.record import SHOWN
-from diptych.sheet import save_sheet
+from diptych.figures.movie.record import SHOWN
+from diptych.figures.sheets import save_sheet
 
 ROWS = 8
 

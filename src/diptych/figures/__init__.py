@@ -1,0 +1,1 @@
+"""Pictures and charts: grids, sheets, animations, and the look of every chart."""
