@@ -19,7 +19,7 @@ import numpy.typing as npt
 import psutil
 
 from benchmarks import sizes
-from diptych import backend as backends
+from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches

@@ -27,8 +27,8 @@ from benchmarks import contenders
 from benchmarks.contenders import Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych._version import __version__
+from diptych.backends.jittor.setup import cpu_model
 from diptych.errors import MachineError, UserError
-from diptych.jittor.setup import cpu_model
 from diptych.rng import Float32
 
 

@@ -48,7 +48,7 @@ def refusal(backend, name, path, images):
 
 def extract_with_fault(backend, fault, path, images):
     """The features of a network with one planted fault."""
-    module = importlib.import_module(f"diptych.{backend}.inception")
+    module = importlib.import_module(f"diptych.backends.{backend}.inception")
     network = extractor(backend, "inception", path)
     if fault == "eps":
         return _with_another_eps(network, "Mixed_6b.branch7x7_2", path, images)
@@ -92,12 +92,12 @@ def _counting(backend, x):
 
 def operators_apart(seed=0):
     """Largest relative difference of our operators from Jittor's own, by operator."""
-    from diptych import backend
+    from diptych.backends import protocol
 
-    backend.load("jittor", "cpu")
+    protocol.load("jittor", "cpu")
     import jittor as jt
 
-    from diptych.jittor.kernels import code, inference
+    from diptych.backends.jittor.kernels import code, inference
 
     draw = np.random.default_rng(seed)
 

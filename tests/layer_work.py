@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych import backend as backends
+from diptych.backends import protocol as backends
 
 NUMBERS = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "max_norm": 1.0, "ema_rate": 0.9}
 
@@ -15,12 +15,12 @@ def framework(name):
     if name == "torch":
         import torch
 
-        from diptych.torch import layers
+        from diptych.backends.torch import layers
 
         return layers, torch.tensor, torch.autograd.grad
     import jittor as jt
 
-    from diptych.jittor import layers
+    from diptych.backends.jittor import layers
 
     return layers, jt.array, lambda y, inputs, g: jt.grad((y * g).sum(), inputs)
 
@@ -52,7 +52,7 @@ def parameter(backend, value):
 def update(backend, state, gradients):
     """Five steps at a growing rate: [norms, params, m, v, ema], and whether a clone was changed."""
     _, put, _ = framework(backend)
-    module = __import__(f"diptych.{backend}.optim", fromlist=["optim"])
+    module = __import__(f"diptych.backends.{backend}.optim", fromlist=["optim"])
     groups = [[put(x) for x in group] for group in state]
     if backend == "jittor":
         for x in (x for group in groups[1:] for x in group):
@@ -76,7 +76,7 @@ def rate(i):
 def refusal(name, *inputs):
     """What the Jittor panel says to inputs that do not fit."""
     _, put, _ = framework("jittor")
-    from diptych.jittor import kernels
+    from diptych.backends.jittor import kernels
 
     try:
         getattr(kernels, name)(*(put(x) if isinstance(x, np.ndarray) else x for x in inputs))
@@ -88,7 +88,7 @@ def refusal(name, *inputs):
 def evaluate_plain(*arguments):
     """`evaluate` with Jittor's own operators, as they run on CUDA."""
     framework("jittor")
-    from diptych.jittor.kernels import code
+    from diptych.backends.jittor.kernels import code
 
     flags, code._FLAGS = code._FLAGS, None
     try:

@@ -154,7 +154,7 @@ def test_a_port_that_raises_gives_one_line(both_installed, tmp_path):
 JITTOR_PORT = """
 import jittor
 from diptych.network.plan import make_plan
-from diptych.jittor.unet import UNet
+from diptych.backends.jittor.unet import UNet
 
 class Wrapped(jittor.Module):
     def __init__(self, config):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
 from diptych.engine import Engine

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from diptych import rng
-from diptych.backend import Batch
+from diptych.backends.protocol import Batch
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches, to_float, to_uint8

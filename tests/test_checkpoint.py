@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from diptych import checkpoint
-from diptych.backend import State
+from diptych.backends.protocol import State
 from diptych.checkpoint import GROUPS, load_state, load_weights, save
 from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from diptych import doctor
+from diptych.backends.jittor import coldstart, quiet
 from diptych.errors import UserError
-from diptych.jittor import coldstart, quiet
 
 FAKE_COMPILE = """
 import json, pathlib, sys, time

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diptych import checkpoint
-from diptych.backend import Backend, State
+from diptych.backends.protocol import Backend, State
 from diptych.cli.sample import choose_sampler
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset

@@ -12,7 +12,7 @@ import pytest
 import work
 import work_exchange
 from conftest import Panel
-from diptych.backend import State
+from diptych.backends.protocol import State
 from diptych.config.load import Config, load_config
 from diptych.convert import convert
 from diptych.inspection import inspect

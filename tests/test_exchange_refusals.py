@@ -246,7 +246,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
 
 def planted(fault: str) -> list[Any]:
     """An official training list with one fault."""
-    from diptych.backend import State
+    from diptych.backends.protocol import State
 
     weights = initial_weights(make_plan(LITTLE), 0)
     tree = training_list(State(5, weights, weights, weights, weights), LITTLE, 2)

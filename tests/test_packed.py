@@ -12,11 +12,11 @@ def outputs(ch):
     """The largest difference of the packed network's output, relative; what was replaced."""
     import torch
 
-    from diptych import backend
+    from diptych.backends import protocol
+    from diptych.backends.torch.arrays import build
     from diptych.network.plan import initial_weights, make_plan, time_embedding
-    from diptych.torch.arrays import build
 
-    panel = backend.load("torch", "cpu")
+    panel = protocol.load("torch", "cpu")
     plan = make_plan(work.small(f"model.ch={ch}"))
     weights = initial_weights(plan, 3)
     plain, packed = build(plan, weights, "cpu").eval(), panel.network(plan, weights)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import gaussian
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.engine import Engine

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from diptych import machine
+from diptych.backends.jittor import cuda, onednn, setup
 from diptych.errors import UserError
-from diptych.jittor import cuda, onednn, setup
 
 
 @pytest.fixture

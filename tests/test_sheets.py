@@ -13,7 +13,7 @@ import editing_work
 import work
 from conftest import Panel
 from diptych import nearest as nearest_module
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.data import Dataset, load_dataset
 from diptych.data.batches import to_uint8
 from diptych.errors import UserError

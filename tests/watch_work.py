@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych import backend as backends
+from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data.batches import Batches
 from diptych.observe import Observe

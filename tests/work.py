@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych import backend as backends
 from diptych import rng
+from diptych.backends import protocol as backends
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches

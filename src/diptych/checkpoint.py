@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
-from diptych.backend import State
+from diptych.backends.protocol import State
 from diptych.errors import UserError
 from diptych.files import atomic_path, read_json, sha256_of, write_json
 from diptych.network.plan import Plan, Weights, check_weights

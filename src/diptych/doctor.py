@@ -92,7 +92,7 @@ def _torch() -> Check:
 
 
 def _jittor() -> Check:
-    from diptych.jittor import coldstart, setup
+    from diptych.backends.jittor import coldstart, setup
 
     version = setup.jittor_version()
     if version is None:
@@ -110,7 +110,7 @@ def _jittor() -> Check:
 
 
 def _missing(panel: str) -> Check:
-    from diptych.jittor import setup
+    from diptych.backends.jittor import setup
 
     packages = {"torch": "torch", "jittor": setup.PACKAGES}
     return Check(panel, "warn", f"{PANELS[panel]} is not installed", f"{PIP} {packages[panel]}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 
 from diptych._version import __version__
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 
 
 def environment(backend: Backend) -> dict[str, Any]:

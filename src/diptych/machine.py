@@ -44,7 +44,7 @@ def python() -> Check:
 
 def numpy() -> Check:
     """NumPy's version: Jittor is silently wrong with 2."""
-    from diptych.jittor import setup
+    from diptych.backends.jittor import setup
 
     version = setup.numpy_version()
     if int(version.split(".")[0]) < 2:
@@ -54,7 +54,7 @@ def numpy() -> Check:
 
 def compiler() -> Check:
     """The C++ compiler and Python's headers, with which Jittor builds its kernels."""
-    from diptych.jittor import setup
+    from diptych.backends.jittor import setup
 
     path = setup.compiler()
     if path is None:
@@ -68,7 +68,7 @@ def compiler() -> Check:
 
 def onednn() -> Check:
     """The library behind Jittor's CPU convolutions, where Jittor looks for it."""
-    from diptych.jittor import onednn, setup
+    from diptych.backends.jittor import onednn, setup
 
     folder = onednn.folder(setup.home())
     if onednn.is_placed(folder):
@@ -82,7 +82,7 @@ def onednn() -> Check:
 
 def cuda() -> Check:
     """The driver, and a toolkit that Jittor can load."""
-    from diptych.jittor import cuda
+    from diptych.backends.jittor import cuda
 
     if not cuda.has_driver():
         return Check("cuda", "ok", "no NVIDIA driver: both panels run on the CPU")
@@ -136,7 +136,7 @@ def weights() -> Check:
 
 def disk() -> Check:
     """Free space where Jittor compiles and downloads go."""
-    from diptych.jittor import setup
+    from diptych.backends.jittor import setup
 
     home = setup.home()
     free = shutil.disk_usage(_existing(home)).free / 2**30

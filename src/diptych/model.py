@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import backend as backends
+from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule

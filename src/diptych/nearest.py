@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError

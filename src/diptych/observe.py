@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.backend import Backend, Batch, Learner
+from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config
 from diptych.errors import MachineError
 from diptych.network.plan import Plan

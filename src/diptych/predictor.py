@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.diffusion.classes import Classes, choose_classes, class_rows, labels_of
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level, Schedule

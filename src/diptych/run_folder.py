@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.backend import Backend
+from diptych.backends.protocol import Backend
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.data import Dataset
 from diptych.environment import environment

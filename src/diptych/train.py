@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from diptych import backend as backends
 from diptych import checkpoint
-from diptych.backend import Backend, Batch, Learner
+from diptych.backends import protocol as backends
+from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from diptych import rng
 from diptych.align.panels import Panel
 from diptych.align.trace import Tracer, read_trace
-from diptych.backend import Batch
+from diptych.backends.protocol import Batch
 from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured

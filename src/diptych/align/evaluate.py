@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych import backend as backends
 from diptych import checkpoint, rng
 from diptych.align.desk import find_data
-from diptych.backend import Backend
+from diptych.backends import protocol as backends
+from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.classes import class_rows

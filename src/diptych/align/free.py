@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from diptych.align.equivalence import paired_tost
-from diptych.backend import BACKENDS
+from diptych.backends.protocol import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.files import claim_folder, read_json, write_json, write_text

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych import backend as backends
+from diptych.backends import protocol as backends
 
 Array = npt.NDArray[Any]
 Seen = Callable[[str, Sequence[Any], Any], None]
@@ -39,7 +39,7 @@ class Panel:
 
     def part(self, module: str) -> ModuleType:
         """A module of the panel's package, such as `optim`."""
-        return importlib.import_module(f"diptych.{self.name}.{module}")
+        return importlib.import_module(f"diptych.backends.{self.name}.{module}")
 
     @property
     def is_jittor(self) -> bool:

@@ -25,7 +25,7 @@ from diptych.align.panels import REFERENCE
 from diptych.align.processes import Say, Subject, subjects
 from diptych.align.rungs.port import PLAIN
 from diptych.align.trace import Rung, Trace, read_trace
-from diptych.backend import BACKENDS
+from diptych.backends.protocol import BACKENDS
 from diptych.config.load import load_config
 from diptych.errors import UserError, nearest
 

@@ -2,7 +2,7 @@
 
     GroupNorm  (x - mean) / sqrt(var + 1e-6) * w + b over 32 groups      silu  x / (1 + exp(-x))
     attention  softmax(q^T k / sqrt(C)) applied to v                      loss  mean of (eps - f)**2
-    Adam       as in `diptych.torch.optim`, from the formula and not from a fused kernel
+    Adam       as in `diptych.backends.torch.optim`, from the formula and not from a fused kernel
 
 PyTorch on the CPU supplies convolution and differentiation; nothing of either panel's own code is
 used, so that a fault in a panel is not in what the panel is measured against. Names of modules

@@ -1,6 +1,6 @@
 """The float64 reference as a backend: what rungs ask of a panel, they can ask of it.
 
-Its learner is the formula of `diptych.torch.optim` in NumPy-like steps, one array after another.
+Its learner is the formula of `diptych.backends.torch.optim` in NumPy-like steps, one array after another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from diptych.align.reference import UNet
-from diptych.backend import Batch, State
+from diptych.backends.protocol import Batch, State
 from diptych.config.load import TrainConfig
 from diptych.network.plan import Plan, Weights
 
@@ -27,7 +27,7 @@ def double(values: npt.NDArray[Any]) -> torch.Tensor:
 
 
 class ReferenceBackend:
-    """See `diptych.backend.Backend`; floats are float64."""
+    """See `diptych.backends.protocol.Backend`; floats are float64."""
 
     name = "reference"
     device = "cpu"
@@ -78,7 +78,7 @@ class ReferenceBackend:
 
 
 class Learner:
-    """See `diptych.backend.Learner`."""
+    """See `diptych.backends.protocol.Learner`."""
 
     def __init__(self, network: UNet, train: TrainConfig, objective: str = "eps") -> None:
         self.network, self.train, self.count = network, train, 0
@@ -132,7 +132,7 @@ def adam(
     params: Arrays, grads: Arrays, m: Arrays, v: Arrays, ema: Arrays, *, lr: float, beta1: float,
     beta2: float, eps: float, step: int, max_norm: float, ema_rate: float,
 ) -> float:  # fmt: skip
-    """Update all in place in float64; gives the norm before clipping. See `diptych.torch.optim`."""
+    """Update all in place in float64; gives the norm before clipping. See `diptych.backends.torch.optim`."""
     norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads.values()))
     clip = min(1.0, max_norm / (norm + 1e-6))
     for name, p in params.items():

@@ -45,7 +45,7 @@ def _drop_docstring(
 
 
 def _module(name: str) -> str:
-    """`jittor.x` as `torch.x`, `diptych.jittor.x` as `diptych.torch.x`."""
+    """`jittor.x` as `torch.x`, `diptych.backends.jittor.x` as `diptych.backends.torch.x`."""
     return ".".join(TEXTS.get(part, part) for part in name.split("."))
 
 

@@ -46,7 +46,7 @@ def doctor(prepare: bool, as_json: bool) -> None:
     from diptych import doctor as checks
 
     if prepare:
-        from diptych.jittor import setup
+        from diptych.backends.jittor import setup
 
         setup.prepare(verify=True)
     found = checks.diagnose()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych import rng
-from diptych.backend import Batch
+from diptych.backends.protocol import Batch
 from diptych.config.load import Config
 from diptych.data.decoded import Images
 from diptych.data.preprocess import preprocess_of, to_float, to_uint8

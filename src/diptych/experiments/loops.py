@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
-from diptych import backend as backends
-from diptych.backend import Backend, Learner
+from diptych.backends import protocol as backends
+from diptych.backends.protocol import Backend, Learner
 from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches

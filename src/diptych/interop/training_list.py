@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backend import State
+from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.interop.pickles import read_pickle_weights

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 from scipy.stats import binom
 
-from diptych.backend import Backend, Batch, Learner
+from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.data.batches import Batches
 
 PHASES = ("data", "to_device", "forward", "backward", "optimizer", "ema")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych import backend as backends
 from diptych import checkpoint
+from diptych.backends import protocol as backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.data.batches import Batches

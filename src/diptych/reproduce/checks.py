@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import checkpoint
-from diptych.backend import check_device
+from diptych.backends.protocol import check_device
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.features.weights_file import inception_weights

@@ -16,7 +16,7 @@ import numpy as np
 from diptych import checkpoint, rng
 from diptych._version import __version__
 from diptych.align.desk import Desk
-from diptych.backend import Batch, State
+from diptych.backends.protocol import Batch, State
 from diptych.config import load
 from diptych.data import batches as data_batches
 from diptych.diffusion import schedule

@@ -18,7 +18,7 @@ from diptych.align import names as namemap
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
 from diptych.align.rungs import layers, training
-from diptych.backend import Batch, State
+from diptych.backends.protocol import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
 from diptych.network import plan
@@ -58,7 +58,7 @@ class PortDesk(Desk):
 
 
 class PortLearner:
-    """Loss and gradients of a port; see `diptych.backend.Learner`."""
+    """Loss and gradients of a port; see `diptych.backends.protocol.Learner`."""
 
     def __init__(self, desk: PortDesk) -> None:
         self.desk = desk

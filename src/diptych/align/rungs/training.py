@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.align.desk import Array, Desk
 from diptych.align.panels import REFERENCE
-from diptych.backend import Batch
+from diptych.backends.protocol import Batch
 
 # By its full name: the package's attribute `train` is the function.
 training: Any = importlib.import_module("diptych.train")

@@ -1,0 +1,1 @@
+"""The two implementations, PyTorch and Jittor, and the protocol that both fulfil."""

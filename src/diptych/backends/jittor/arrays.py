@@ -1,0 +1,65 @@
+"""Arrays and weights between host and device, Jittor panel; mirror: `diptych.backends.torch.arrays`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jittor as jt
+import numpy as np
+import numpy.typing as npt
+
+from diptych.backends.jittor.unet import UNet
+from diptych.network.plan import Plan, Weights, check_weights
+from diptych.rng import stream
+
+
+def put(values: npt.NDArray[Any], device: str) -> jt.Var:
+    """A host array on the device; Jittor's device is a global flag, set by the backend."""
+    return jt.array(np.ascontiguousarray(values)).stop_grad()
+
+
+def read(values: jt.Var) -> npt.NDArray[Any]:
+    """A copy of a device array on the host; waits for it."""
+    return np.array(values.numpy(), order="C")
+
+
+def assign(target: jt.Var, values: npt.NDArray[np.float32]) -> None:
+    """Overwrite a device array; shapes must be equal (Jittor's `assign` would take any)."""
+    if tuple(target.shape) != values.shape:
+        raise ValueError(f"cannot assign {values.shape} to {tuple(target.shape)}")
+    target.assign(jt.array(np.ascontiguousarray(values)))
+
+
+def build(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], device: str) -> UNet:
+    """The plan's network with exactly these weights."""
+    check_weights(plan, weights, "weights")
+    network = UNet(plan)
+    for name, array in weights_of(network).items():
+        assign(array, weights[name])
+    return network
+
+
+def weights_of(network: UNet) -> dict[str, jt.Var]:
+    """The network's own arrays by official name."""
+    return dict(network.named_parameters())
+
+
+def read_all(arrays: Mapping[str, jt.Var]) -> Weights:
+    """Host copies by name."""
+    return {name: read(array) for name, array in arrays.items()}
+
+
+def draw_noise(like: jt.Var, seed: int, step: int) -> jt.Var:
+    """Normal noise drawn on the device (`noise: device`), a function of (seed, step) there."""
+    jt.set_seed(int(stream(seed, "training_noise", step).integers(2, 2**31)))
+    return jt.randn(like.shape).stop_grad()
+
+
+def draw_masks(plan: Plan, batch: int, device: str) -> list[jt.Var] | None:
+    """Dropout's keep masks drawn on the device after `draw_noise`; None at rate 0."""
+    if not plan.dropout:
+        return None
+    shapes = [(batch, block.out_ch, block.size, block.size) for block in plan.blocks]
+    draws = [jt.rand(shape).stop_grad() for shape in shapes]
+    return [(draw >= plan.dropout).uint8() for draw in draws]

@@ -1,0 +1,112 @@
+"""The Jittor panel's backend; its mirror is `diptych.backends.torch.backend`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import psutil
+
+from diptych.backends.jittor import setup
+from diptych.config.load import TrainConfig
+from diptych.errors import UserError
+from diptych.network.plan import Plan, Weights
+
+setup.load()  # before anything that imports jittor: it sets what must be set first
+
+import jittor as jt  # noqa: E402
+
+from diptych.backends.jittor.arrays import build, put, read  # noqa: E402
+from diptych.backends.jittor.classifier import Classifier  # noqa: E402
+from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
+from diptych.backends.jittor.inception import Inception  # noqa: E402
+from diptych.backends.jittor.learner import Learner  # noqa: E402
+from diptych.backends.jittor.unet import UNet  # noqa: E402
+
+
+def make(device: str) -> JittorBackend:
+    """The backend on `cpu`, `cuda`, or `auto`: a GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if jt.has_cuda else "cpu"
+    if device.startswith("cuda"):
+        if not jt.has_cuda:
+            raise UserError(f"device '{device}': Jittor finds no CUDA here; use --device cpu")
+        if device not in ("cuda", "cuda:0"):
+            raise UserError(
+                f"device '{device}': Jittor uses the first visible GPU; "
+                f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and use --device cuda"
+            )
+    jt.flags.use_cuda = int(device != "cpu")
+    return JittorBackend(device)
+
+
+class JittorBackend:
+    """See `diptych.backends.protocol.Backend`."""
+
+    name = "jittor"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.on_gpu = device.startswith("cuda")
+
+    def array(self, values: npt.NDArray[Any]) -> jt.Var:
+        return put(values, self.device)
+
+    def numpy(self, values: jt.Var) -> npt.NDArray[Any]:
+        return read(values)
+
+    def scalar(self, value: jt.Var) -> float:
+        return float(read(value).reshape(()))
+
+    def network(self, plan: Plan, weights: Weights) -> UNet:
+        # Not `eval()`: it would stop the gradients of every weight for good.
+        return build(plan, weights, self.device)
+
+    def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
+        return (Inception if name == "inception" else Classifier)(arrays, self.device)
+
+    def predict(
+        self, network: UNet, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
+    ) -> jt.Var:
+        with jt.no_grad():
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: jt.Var) -> jt.Var:
+        return jt.concat([x, x], dim=0)
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        return Learner(plan, weights, train, seed, self.device)
+
+    def clip(self, x: jt.Var) -> jt.Var:
+        return x.clamp(-1, 1)
+
+    def submit(self, x: jt.Var) -> None:
+        # Without this the graph of every past step would stay in memory.
+        x.sync()
+
+    def synchronize(self) -> None:
+        jt.sync_all(device_sync=self.on_gpu)
+
+    def memory_mb(self) -> float:
+        if self.on_gpu:
+            return float(jt.get_mem_info().total_cuda_used) / 2**20
+        return psutil.Process().memory_info().rss / 2**20
+
+    def counters(self) -> dict[str, float]:
+        live, used = jt.liveness_info(), jt.get_mem_info()
+        held = used.total_cuda_used if self.on_gpu else used.total_cpu_used
+        return {
+            "reserved_mb": held / 2**20,
+            "live_vars": live["lived_vars"],
+            "live_ops": live["lived_ops"],
+            "kernels": loaded_kernels(str(jt.flags.cache_path)),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "device_name": "cuda" if self.on_gpu else "cpu",
+            "framework_version": jt.__version__,
+            "threads": int(jt.compiler.os.environ.get("OMP_NUM_THREADS", 0)) or psutil.cpu_count(),
+        }

@@ -1,0 +1,31 @@
+"""The Jittor panel's operators, forward and backward, on any device.
+
+On a CPU with oneDNN each is one or two C++ bodies; elsewhere (CUDA, or no oneDNN) a few ordinary
+Jittor operators, correct but not tuned. All take and give float32 arrays, images as
+(B, C, H, W), and raise ValueError where shapes do not fit.
+"""
+
+from __future__ import annotations
+
+from diptych.backends.jittor.kernels.code import native
+from diptych.backends.jittor.kernels.conv import conv2d
+from diptych.backends.jittor.kernels.dense import attention, linear
+from diptych.backends.jittor.kernels.norm import group_norm, silu
+from diptych.backends.jittor.kernels.pixels import add, avg_pool, concat, dropout, upsample
+from diptych.backends.jittor.kernels.update import adam, gradient_norm
+
+__all__ = [
+    "adam",
+    "add",
+    "attention",
+    "avg_pool",
+    "concat",
+    "conv2d",
+    "dropout",
+    "gradient_norm",
+    "group_norm",
+    "linear",
+    "native",
+    "silu",
+    "upsample",
+]

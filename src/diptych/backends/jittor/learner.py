@@ -1,0 +1,124 @@
+"""Training, Jittor panel; its mirror is `diptych.backends.torch.learner`.
+
+    x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
+    loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
+
+with the image or the velocity in place of eps where the plan predicts that (`diptych.diffusion.objective`),
+then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
+Nothing here reads a device value: loss and norm go back as device scalars.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import jittor as jt
+
+from diptych.backends.jittor.arrays import (
+    assign,
+    build,
+    draw_masks,
+    draw_noise,
+    put,
+    read,
+    read_all,
+    weights_of,
+)
+from diptych.backends.jittor.optim import adam_step
+from diptych.backends.protocol import Batch, State, unmarked
+from diptych.config.load import TrainConfig
+from diptych.diffusion.objective import target
+from diptych.network.plan import Plan, Weights
+
+
+class Learner:
+    """See `diptych.backends.protocol.Learner`."""
+
+    def __init__(
+        self, plan: Plan, weights: Weights, train: TrainConfig, seed: int, device: str
+    ) -> None:
+        self.plan = plan
+        self.train = train
+        self.seed = seed
+        self.device = device
+        self.count = 0
+        self.network = build(plan, weights, device).train()
+        self.raw = weights_of(self.network)
+        self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
+        self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
+        self.adam_v = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
+
+    def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
+        loss = self.loss(batch)
+        norm = self.update(self.differentiate(loss), lr)
+        # Stopped, or each waiting loss would keep its whole graph: 240 MB a step at 28x28.
+        return loss.stop_grad(), norm.stop_grad()
+
+    def differentiate(self, loss: jt.Var) -> list[jt.Var]:
+        return list(jt.grad(loss, list(self.raw.values())))
+
+    def update(
+        self, gradients: list[jt.Var], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> jt.Var:
+        self.count += 1
+        return adam_step(
+            list(self.raw.values()),
+            gradients,
+            list(self.adam_m.values()),
+            list(self.adam_v.values()),
+            list(self.ema.values()),
+            lr=lr,
+            beta1=self.train.beta1,
+            beta2=self.train.beta2,
+            eps=self.train.eps,
+            step=self.count,
+            max_norm=self.train.grad_clip or math.inf,
+            ema_rate=self.train.ema_rate,
+            mark=mark,
+        )
+
+    def gradients(self, batch: Batch) -> tuple[float, Weights]:
+        loss = self.loss(batch)
+        gradients = self.differentiate(loss)
+        return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
+
+    def loss(self, batch: Batch) -> jt.Var:
+        """The batch's loss as a device scalar with its graph."""
+        x0 = put(batch.x0, self.device)
+        eps, masks = self.draws(batch, x0)
+        alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
+        classes = None if batch.classes is None else put(batch.classes, self.device)
+        given = put(batch.embedding, self.device), masks, classes
+        wanted = target(self.plan.objective, x0, eps, alpha, sigma)
+        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        square = error * error
+        if batch.weight is not None:
+            square = put(batch.weight, self.device) * square
+        pixels = batch.x0[0].size if self.train.loss == "mean" else 1
+        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
+
+    def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
+        """Noise and dropout masks: the host's, or with `noise: device` drawn here by step."""
+        if batch.eps is None:
+            eps = draw_noise(x0, self.seed, batch.step)
+            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+        masks = batch.masks
+        on_device = None if masks is None else [put(mask, self.device) for mask in masks]
+        return put(batch.eps, self.device), on_device
+
+    def state(self) -> State:
+        groups = (self.raw, self.ema, self.adam_m, self.adam_v)
+        return State(self.count, *(read_all(group) for group in groups))
+
+    def restore(self, state: State) -> None:
+        self.count = state.step
+        pairs = (
+            (self.raw, state.raw),
+            (self.ema, state.ema),
+            (self.adam_m, state.adam_m),
+            (self.adam_v, state.adam_v),
+        )
+        for group, values in pairs:
+            for name, array in group.items():
+                assign(array, values[name])

@@ -1,0 +1,238 @@
+"""Everything that must be true before `import jittor`, made true; then the quiet import.
+
+Jittor 1.3.11 needs: NumPy below 2 (with 2 it imports and computes wrong numbers), no torch in
+the process (the two crash each other), a C++ compiler and Python's headers (it compiles its core
+and every kernel), oneDNN (see `onednn`), a complete CUDA or none (see `cuda`), and one compile of
+four minutes (see `coldstart`). Importing this module imports no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import sysconfig
+import threading
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from diptych.backends.jittor import coldstart, cuda, onednn, quiet
+from diptych.errors import MachineError, UserError
+
+_COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
+PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
+
+
+def home() -> Path:
+    """Jittor's home, chosen as Jittor does: JITTOR_HOME, its own config file, the user's home."""
+    remembered = Path.home() / ".cache" / "jittor" / "config.json"
+    try:
+        default = json.loads(remembered.read_text()).get("JITTOR_HOME", str(Path.home()))
+    except (OSError, ValueError):
+        default = str(Path.home())
+    return Path(os.environ.get("JITTOR_HOME", default)).absolute()
+
+
+def prepare(progress: bool = True, verify: bool = False) -> None:
+    """Make `import jittor` possible, right and quick in this process; milliseconds once done.
+
+    Args:
+        progress: show the four-minute compile of the first time on stderr.
+        verify: try Jittor in a child process even if it was compiled before, and mend it.
+
+    Raises:
+        UserError: NumPy 2, torch already loaded, no compiler, no oneDNN, a compile that fails.
+        MachineError: a folder that cannot be written.
+    """
+    check()
+    set_environment()
+    if platform.system() == "Linux":
+        onednn.place(onednn.folder(home()))
+    coldstart.ensure(site(), _command, _count, progress=progress, again=verify)
+
+
+def load() -> ModuleType:
+    """The `jittor` module, prepared for and imported without its chatter; warnings are kept.
+
+    Raises:
+        UserError, MachineError: see `prepare`.
+    """
+    if "jittor" in sys.modules:
+        return sys.modules["jittor"]
+    prepare()
+    coldstart.say_if_busy(site())
+    quiet.install()
+    try:
+        return _import()
+    except SystemExit as error:
+        raise MachineError(
+            "Jittor rebuilt a part of itself and asked for a restart: run the command again."
+        ) from error
+
+
+def check() -> None:
+    """Refuse what would crash Jittor or make it silently wrong.
+
+    Raises:
+        UserError: one line with the command that mends it.
+    """
+    pip = f"{sys.executable} -m pip install"
+    version = numpy_version()
+    if int(version.split(".")[0]) >= 2:
+        raise UserError(
+            f"NumPy {version} is installed, and Jittor computes wrong numbers with NumPy 2 or "
+            f"newer. Install an older one: {pip} 'numpy<2'"
+        )
+    if "torch" in sys.modules:
+        raise UserError(
+            "PyTorch is already loaded in this process, and PyTorch and Jittor crash each other. "
+            "Run the two panels in two processes, and pass files between them."
+        )
+    if jittor_version() is None:
+        raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")
+    if compiler() is None:
+        raise UserError(
+            f"Jittor needs the C++ compiler {os.environ.get('cc_path') or 'g++'}, which was not "
+            "found. Install it: sudo apt install g++"
+        )
+    if python_config() is None:
+        short = "python{}.{}".format(*sys.version_info)
+        raise UserError(
+            f"Jittor needs Python's C headers, and {short}-config was not found. "
+            f"Install them: sudo apt install {short}-dev"
+        )
+
+
+def set_environment() -> None:
+    """Set what Jittor reads from the environment, wherever the user has not."""
+    inside_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
+    defaults = {
+        "FIX_TORCH_ERROR": "0",  # else Jittor imports torch by itself
+        "OMP_WAIT_POLICY": "passive",  # spinning threads starve a busy machine
+        "use_mpi": "1" if inside_mpi else "0",  # under mpirun Jittor fails without it
+        # Jittor's default is the name of the git branch around it: another branch, another compile.
+        "cache_name": "diptych-" + hashlib.sha256(sys.prefix.encode()).hexdigest()[:8],
+        "python_config_path": str(python_config() or ""),
+    }
+    if "nvcc_path" not in os.environ:
+        defaults["nvcc_path"] = cuda.find_toolkit().nvcc
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def site() -> coldstart.Site:
+    """Where this environment's compile keeps its stamp; call `set_environment` before."""
+    folder = home() / ".cache" / "jittor" / "diptych" / os.environ["cache_name"]
+    return coldstart.Site(folder, compile_key())
+
+
+def compile_key() -> dict[str, str]:
+    """What the compiled files depend on; the compiler by its file, since asking it costs time."""
+    path = os.path.realpath(compiler() or "")
+    stat = Path(path).stat()
+    return {
+        "jittor": jittor_version() or "",
+        "python": platform.python_version(),
+        "prefix": sys.prefix,
+        "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
+        "machine": " ".join(os.uname()),
+        "cpu": cpu_model(),
+        **{name: os.environ.get(name, "") for name in _COMPILED_IN},
+    }
+
+
+def numpy_version() -> str:
+    return metadata.version("numpy")
+
+
+def jittor_version() -> str | None:
+    try:
+        return metadata.version("jittor")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def compiler() -> str | None:
+    """The C++ compiler that Jittor will use: `cc_path`, or g++."""
+    return shutil.which(os.environ.get("cc_path") or "g++")
+
+
+def python_config() -> Path | None:
+    """The `python3.N-config` of this very interpreter, not of another on the path.
+
+    Jittor looks beside `sys.executable` (nothing there in a virtual environment), then in
+    /usr/bin, where another build of the same Python may lie.
+    """
+    name = "python{}.{}-config".format(*sys.version_info)
+    given = os.environ.get("python_config_path")
+    folders = [Path(sys.base_prefix, "bin"), Path(os.path.realpath(sys.executable)).parent]
+    folders += [Path(sysconfig.get_config_var("BINDIR") or "/usr/bin"), Path("/usr/bin")]
+    candidates = [Path(given)] if given else [folder / name for folder in folders]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def cpu_model() -> str:
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _command(result: Path) -> list[str]:
+    return [sys.executable, "-m", "diptych.backends.jittor.firstcompile", str(result)]
+
+
+def _count() -> int:
+    """Files compiled so far, below every cache of this environment's name."""
+    roots = (home() / ".cache" / "jittor").glob(f"jt*/*/*/*/*/*/{os.environ['cache_name']}")
+    return sum(
+        name.endswith((".o", ".so"))
+        for root in roots
+        for _, _, names in os.walk(root)
+        for name in names
+    )
+
+
+def _import() -> ModuleType:
+    """Import Jittor, and undo what its import does to the whole process."""
+    import ssl
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
+    context, limit = ssl._create_default_https_context, sys.getrecursionlimit()
+    import jittor_utils
+
+    # Its Python part prints information on stdout, which is for results.
+    jittor_utils.LOG.i = lambda *_: None
+    jittor_utils.DelayProgress.update = lambda *_: None
+    import jittor
+
+    ssl._create_default_https_context = context  # it had switched certificate checks off
+    sys.setrecursionlimit(limit)  # a million frames turn a runaway recursion into a segfault
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # its own leave at once: no checkpoint on Ctrl-C
+            signal.signal(number, handler or signal.SIG_DFL)
+    _end_pool(jittor_utils)
+    return jittor
+
+
+def _end_pool(utils: Any) -> None:
+    """End the seven compiler processes that Jittor's import leaves behind.
+
+    They serve its import alone, would live as long as this process, and where a signal reaches
+    them first, leaving would wait for them for ever. Jittor starts new ones where it needs them.
+    """
+    import atexit
+
+    if utils.pool_size:
+        utils.pool_cleanup()
+        atexit.unregister(utils.pool_cleanup)
+        utils.pool_size = 0

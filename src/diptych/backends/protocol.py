@@ -1,0 +1,193 @@
+"""What a panel must provide: five small jobs, and nothing that both panels could share.
+
+A backend turns host arrays into its own and back, builds a network and a learner from
+(plan, weights), runs a network without gradients, and waits for its device. Weights cross as
+`dict[str, numpy.ndarray]` alone; schedules, noise, batches and solvers stay on the host side.
+
+PyTorch and Jittor are never loaded into one process (they bring two OpenMP run-times and two
+allocators, and crash): `load` refuses the second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from diptych.config.load import TrainConfig
+from diptych.errors import UserError, nearest
+from diptych.network.plan import Plan, Weights
+
+BACKENDS = ("torch", "jittor")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything that one training step consumes, as host arrays.
+
+    Attributes:
+        step: 1-based number of the optimizer step.
+        epoch: 0-based epoch that the step belongs to.
+        x0: clean images, (B, C, H, W) float32 in [-1, 1].
+        t: timesteps, (B,) int64.
+        alpha, sigma: scales at t, (B, 1, 1, 1) float32.
+        embedding: sinusoidal embedding of t, (B, ch) float32.
+        eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
+        masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
+            where the rate is 0.
+        labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
+        classes: their rows of the identity, (B, K + 1) float32; None likewise.
+        weight: of each image's loss, (B, 1, 1, 1) float32; None where all weigh 1.
+    """
+
+    step: int
+    epoch: int
+    x0: npt.NDArray[np.float32]
+    t: npt.NDArray[np.int64]
+    alpha: npt.NDArray[np.float32]
+    sigma: npt.NDArray[np.float32]
+    embedding: npt.NDArray[np.float32]
+    eps: npt.NDArray[np.float32] | None
+    masks: tuple[npt.NDArray[np.uint8], ...] | None
+    labels: npt.NDArray[np.int64] | None = None
+    classes: npt.NDArray[np.float32] | None = None
+    weight: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A learner's whole state; each of the four holds one array per weight."""
+
+    step: int
+    raw: Weights
+    ema: Weights
+    adam_m: Weights
+    adam_v: Weights
+
+
+def unmarked(phase: str) -> None:
+    """Told of the end of a phase of a step, does nothing: a step that nobody profiles."""
+
+
+class Learner(Protocol):
+    """A network in training: loss, gradients, clipping, Adam, EMA."""
+
+    def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
+        """One optimizer step; loss and gradient norm as device scalars, to be read later."""
+
+    def loss(self, batch: Batch) -> Any:
+        """The first part of a step: the loss as a device scalar with its graph."""
+
+    def differentiate(self, loss: Any) -> list[Any]:
+        """The second: the gradients of `loss`, one for each weight, on the device."""
+
+    def update(
+        self, gradients: list[Any], lr: float, mark: Callable[[str], None] = unmarked
+    ) -> Any:
+        """The third: clipping, Adam and EMA; gives the norm. See `adam_step` for `mark`."""
+
+    def gradients(self, batch: Batch) -> tuple[float, Weights]:
+        """Loss and the unclipped gradients of a batch; nothing is updated."""
+
+    def state(self) -> State:
+        """A copy of the whole state on the host."""
+
+    def restore(self, state: State) -> None:
+        """Continue exactly from `state`."""
+
+
+class Backend(Protocol):
+    """One panel on one device."""
+
+    name: str
+    device: str
+
+    def array(self, values: npt.NDArray[Any]) -> Any:
+        """A host array on the device."""
+
+    def numpy(self, values: Any) -> npt.NDArray[Any]:
+        """A device array on the host."""
+
+    def scalar(self, value: Any) -> float:
+        """A device scalar as a Python float; waits for it."""
+
+    def network(self, plan: Plan, weights: Weights) -> Any:
+        """A network for prediction only, with exactly these weights."""
+
+    def feature_network(self, name: str, arrays: Weights) -> Any:
+        """A network of `diptych.features` by name, with these folded arrays."""
+
+    def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
+        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a
+        network with K classes also (B or 1, K + 1), see `diptych.diffusion.classes`."""
+
+    def twice(self, x: Any) -> Any:
+        """The rows of an array, and then all of them again."""
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        """A learner that starts from these weights, with an EMA equal to them."""
+
+    def clip(self, x: Any) -> Any:
+        """The array limited to [-1, 1]."""
+
+    def submit(self, x: Any) -> None:
+        """Hand the work behind `x` to the device without waiting: lazy frameworks pile it up."""
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+
+    def memory_mb(self) -> float:
+        """Memory: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+
+    def counters(self) -> dict[str, float]:
+        """What the framework counts of itself; a key it does not count is absent.
+
+        allocated_mb, reserved_mb: in use by arrays, and held by the framework's allocator.
+        live_vars, live_ops: arrays and operators in the lazy graph.
+        kernels: compiled kernels that the process has loaded.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Framework version, device name and threads, for run records."""
+
+
+def check_device(device: str) -> None:
+    """Refuse a word that names no device; whether it is there, a panel knows."""
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
+        raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
+
+
+def load(name: str, device: str = "auto") -> Backend:
+    """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+
+    Raises:
+        UserError: an unknown name or device, a framework that is not installed, a device that is
+            not there, or the other framework already loaded in this process.
+    """
+    if name not in BACKENDS:
+        raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
+    check_device(device)
+    other = BACKENDS[1 - BACKENDS.index(name)]
+    if other in sys.modules:
+        raise UserError(
+            f"{other} is already loaded in this process and cannot share it with {name}; "
+            f"use one process for each, with files between them"
+        )
+    if importlib.util.find_spec(name) is None:
+        packages = {"torch": "torch", "jittor": "jittor==1.3.11.0 onednn-devel-cpu-gomp==2022.2.1"}
+        raise UserError(f"backend '{name}' is not installed; pip install {packages[name]}")
+    # Read once, when the OpenMP run-time loads. Waiting threads that spin make a step ten times
+    # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    panel = importlib.import_module(f"diptych.backends.{name}.backend")
+    backend: Backend = panel.make(device)
+    return backend

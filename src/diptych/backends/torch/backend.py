@@ -1,0 +1,110 @@
+"""The PyTorch panel's backend; its mirror is `diptych.backends.jittor.backend`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import psutil
+import torch
+
+from diptych.backends.torch.arrays import build, put, read
+from diptych.backends.torch.classifier import Classifier
+from diptych.backends.torch.heap import keep_freed_memory
+from diptych.backends.torch.inception import Inception
+from diptych.backends.torch.learner import Learner
+from diptych.backends.torch.packed import pack
+from diptych.backends.torch.unet import UNet
+from diptych.config.load import TrainConfig
+from diptych.errors import UserError
+from diptych.network.plan import Plan, Weights
+
+
+def make(device: str) -> TorchBackend:
+    """The backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
+        index = int(device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UserError(
+                f"device '{device}' is not there; {torch.cuda.device_count()} GPUs, from cuda:0"
+            )
+        torch.cuda.set_device(index)
+    else:
+        keep_freed_memory()
+    return TorchBackend(device)
+
+
+class TorchBackend:
+    """See `diptych.backends.protocol.Backend`."""
+
+    name = "torch"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.on_gpu = device.startswith("cuda")
+
+    def array(self, values: npt.NDArray[Any]) -> torch.Tensor:
+        return put(values, self.device)
+
+    def numpy(self, values: torch.Tensor) -> npt.NDArray[Any]:
+        return read(values)
+
+    def scalar(self, value: torch.Tensor) -> float:
+        return float(read(value))
+
+    def network(self, plan: Plan, weights: Weights) -> UNet:
+        network = build(plan, weights, self.device).eval()
+        return network if self.on_gpu else pack(network, plan.ch)
+
+    def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
+        return (Inception if name == "inception" else Classifier)(arrays, self.device)
+
+    def predict(
+        self,
+        network: UNet,
+        x: torch.Tensor,
+        embedding: torch.Tensor,
+        classes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        with torch.inference_mode():
+            return network(x, embedding, None, classes)
+
+    def twice(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.concat([x, x], dim=0)
+
+    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+        return Learner(plan, weights, train, seed, self.device)
+
+    def clip(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(-1, 1)
+
+    def submit(self, x: torch.Tensor) -> None:
+        """PyTorch computes eagerly: nothing waits."""
+
+    def synchronize(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def memory_mb(self) -> float:
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated() / 2**20
+        return psutil.Process().memory_info().rss / 2**20
+
+    def counters(self) -> dict[str, float]:
+        if not self.on_gpu:
+            return {}  # PyTorch's CPU allocator counts nothing
+        allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        return {"allocated_mb": allocated / 2**20, "reserved_mb": reserved / 2**20}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
+            "framework_version": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }

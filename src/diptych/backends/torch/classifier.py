@@ -1,0 +1,31 @@
+"""The classifier of 28x28 greyscale images, PyTorch panel; mirror: `diptych.backends.jittor.classifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diptych.backends.torch.arrays import put
+from diptych.backends.torch.feature_layers import conv_relu, dense, pixel_mean, place
+from diptych.network.features.classifier import CONVS
+
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+class Classifier:
+    """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), nothing."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]], device: str) -> None:
+        self.arrays = {name: put(array, device) for name, array in arrays.items()}
+
+    @torch.inference_mode()
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        x = place(x * 2 - 1)
+        for conv in CONVS:
+            weight, bias = self.arrays[f"{conv.name}.weight"], self.arrays[f"{conv.name}.bias"]
+            x = conv_relu(x, conv, weight, bias)
+        pool = pixel_mean(x)
+        return pool, dense(pool, self.arrays["fc.weight"], self.arrays["fc.bias"]), None

@@ -1,0 +1,114 @@
+"""InceptionV3 for FID, PyTorch panel; its mirror is `diptych.backends.jittor.inception`.
+
+Names and sizes come from `diptych.network.features.inception`, which also says what differs from
+torchvision's network. Logits leave the last bias out, as the Inception Score of the 2015 graph
+does. Nothing here is trained: no gradients are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from diptych.backends.torch.arrays import put
+from diptych.backends.torch.feature_layers import (
+    avg_pool,
+    conv_relu,
+    corner,
+    dense,
+    join,
+    max_pool,
+    pixel_mean,
+    place,
+    place_weight,
+    resize,
+)
+from diptych.network.features.inception import CONVS
+
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+class Inception:
+    """(B, 3, 299, 299) -> features (B, 2048), logits (B, 1008), spatial features (B, 2023)."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]], device: str) -> None:
+        self.arrays = {name: place_weight(put(array, device)) for name, array in arrays.items()}
+        self.no_bias = self.arrays["fc.bias"] * 0
+
+    @torch.inference_mode()
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        return self.features(place(x))
+
+    @torch.inference_mode()
+    def resized(
+        self,
+        images: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        scale: float,
+        shift: float,
+        limits: tuple[float, float],
+    ) -> Outputs:
+        """The features of uint8 images (B, H, W, 1 or 3), resized by two matrices."""
+        return self.features(resize(images, rows, columns, scale, shift, limits))
+
+    def features(self, x: torch.Tensor) -> Outputs:
+        x = self.chain(x, "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3")
+        x = self.chain(max_pool(x, 2, 0), "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+        x = max_pool(x, 2, 0)
+        for name in ("5b", "5c", "5d"):
+            x = self.block_a(x, f"Mixed_{name}.")
+        x = self.block_b(x, "Mixed_6a.")
+        for name in ("6b", "6c"):
+            x = join(self.block_c(x, f"Mixed_{name}."))
+        parts = self.block_c(x, "Mixed_6d.")
+        spatial = corner(parts[0], 7)
+        x = join(self.block_c(join(parts), "Mixed_6e."))
+        x = self.block_d(x, "Mixed_7a.")
+        x = self.block_e(x, avg_pool(x), "Mixed_7b.")
+        pool = pixel_mean(self.block_e(x, max_pool(x, 1, 1), "Mixed_7c."))
+        return pool, dense(pool, self.arrays["fc.weight"], self.no_bias), spatial
+
+    def chain(self, x: torch.Tensor, *names: str) -> torch.Tensor:
+        """Convolutions one after the other."""
+        for name in names:
+            weight, bias = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
+            x = conv_relu(x, CONVS[name], weight, bias)
+        return x
+
+    def branch(self, x: torch.Tensor, stem: str, *ends: str) -> torch.Tensor:
+        """`chain` of names that begin alike."""
+        return self.chain(x, *(stem + end for end in ends))
+
+    def block_a(self, x: torch.Tensor, at: str) -> torch.Tensor:
+        one = self.chain(x, f"{at}branch1x1")
+        five = self.branch(x, f"{at}branch5x5", "_1", "_2")
+        double = self.branch(x, f"{at}branch3x3dbl", "_1", "_2", "_3")
+        return join([one, five, double, self.chain(avg_pool(x), f"{at}branch_pool")])
+
+    def block_b(self, x: torch.Tensor, at: str) -> torch.Tensor:
+        three = self.chain(x, f"{at}branch3x3")
+        double = self.branch(x, f"{at}branch3x3dbl", "_1", "_2", "_3")
+        return join([three, double, max_pool(x, 2, 0)])
+
+    def block_c(self, x: torch.Tensor, at: str) -> list[torch.Tensor]:
+        one = self.chain(x, f"{at}branch1x1")
+        seven = self.branch(x, f"{at}branch7x7", "_1", "_2", "_3")
+        double = self.branch(x, f"{at}branch7x7dbl", "_1", "_2", "_3", "_4", "_5")
+        return [one, seven, double, self.chain(avg_pool(x), f"{at}branch_pool")]
+
+    def block_d(self, x: torch.Tensor, at: str) -> torch.Tensor:
+        three = self.branch(x, f"{at}branch3x3", "_1", "_2")
+        seven = self.branch(x, f"{at}branch7x7x3", "_1", "_2", "_3", "_4")
+        return join([three, seven, max_pool(x, 2, 0)])
+
+    def block_e(self, x: torch.Tensor, pooled: torch.Tensor, at: str) -> torch.Tensor:
+        one = self.chain(x, f"{at}branch1x1")
+        three = self.chain(x, f"{at}branch3x3_1")
+        double = self.branch(x, f"{at}branch3x3dbl", "_1", "_2")
+        ends = [self.chain(three, f"{at}branch3x3_2{side}") for side in "ab"]
+        ends += [self.chain(double, f"{at}branch3x3dbl_3{side}") for side in "ab"]
+        return join([one, *ends, self.chain(pooled, f"{at}branch_pool")])

@@ -1,0 +1,124 @@
+"""Layers of the U-Net, as the official DDIM code has them. Mirrors diptych/backends/jittor/layers.py.
+
+    GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
+    Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).
+
+Images are (B, C, H, W), float32. Weights start at zero: they are always loaded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+GROUPS, EPS = 32, 1e-6
+
+
+class Conv2d(nn.Module):
+    """Convolution with bias, weight (O, I, k, k)."""
+
+    def __init__(
+        self, in_ch: int, out_ch: int, kernel: int, stride: int = 1, pad: tuple[int, int] = (1, 1)
+    ) -> None:
+        super().__init__()
+        self.stride, self.pad = stride, pad
+        self.weight = nn.Parameter(torch.zeros((out_ch, in_ch, kernel, kernel)))
+        self.bias = nn.Parameter(torch.zeros((out_ch,)))
+
+    def forward(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
+        """With `doubled`, of x at twice its size (nearest neighbour): for 3x3 with padding 1."""
+        if doubled:
+            return F.conv_transpose2d(x, folded(self.weight), self.bias, stride=2, padding=1)
+        before, after = self.pad
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, before)
+
+
+def folded(weight: torch.Tensor) -> torch.Tensor:
+    """(O, I, 3, 3) -> (I, O, 4, 4): nearest upsampling and the convolution in one.
+
+    Under the kernel lie copies of 2x2 pixels only. A transposed convolution of stride 2, whose
+    weights are sums of those that meet the same pixel, does 4/9 of the work.
+    """
+    rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
+    fold = torch.tensor(rows, dtype=weight.dtype, device=weight.device)
+    sums = weight.flatten(2) @ torch.kron(fold, fold).t()
+    return sums.unflatten(2, (4, 4)).transpose(0, 1)
+
+
+class GroupNorm(nn.Module):
+    """GroupNorm of x + shift, followed by silu where asked; shift is (B or 1, C)."""
+
+    def __init__(self, ch: int, silu: bool = False) -> None:
+        super().__init__()
+        self.silu, self.eps = silu, EPS
+        self.weight = nn.Parameter(torch.ones((ch,)))
+        self.bias = nn.Parameter(torch.zeros((ch,)))
+
+    def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+        if shift is not None:
+            x = x + shift[:, :, None, None]
+        x = F.group_norm(x, GROUPS, self.weight, self.bias, self.eps)
+        return F.silu(x) if self.silu else x
+
+
+class Linear(nn.Module):
+    """x w^T + b, weight (out, in)."""
+
+    def __init__(self, in_ch: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((out_ch, in_ch)))
+        self.bias = nn.Parameter(torch.zeros((out_ch,)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(nn.Module):
+    """A learned vector for each row of the identity: (B, rows) -> (B, out); weight (rows, out)."""
+
+    def __init__(self, rows: int, out_ch: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((rows, out_ch)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(x, self.weight)
+
+
+def silu(x: torch.Tensor) -> torch.Tensor:
+    """x * sigmoid(x)."""
+    return F.silu(x)
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """softmax over keys of q^T k / sqrt(C), applied to v; all (B, C, H, W), one head."""
+    q_, k_, v_ = (x.flatten(2) for x in (q, k, v))
+    scores = torch.bmm(q_.transpose(1, 2), k_) * q.shape[1] ** -0.5
+    return torch.bmm(v_, torch.softmax(scores, dim=2).transpose(1, 2)).view(q.shape)
+
+
+def upsample(x: torch.Tensor) -> torch.Tensor:
+    """Nearest neighbour, twice the size."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def avg_pool(x: torch.Tensor) -> torch.Tensor:
+    """Mean of 2x2 pixels, half the size; height and width must be even."""
+    return F.avg_pool2d(x, 2)
+
+
+def concat(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """[a, b] along the channels."""
+    return torch.cat([a, b], dim=1)
+
+
+def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a + b: the residual sum."""
+    return a + b
+
+
+def dropout(x: torch.Tensor, mask: torch.Tensor, rate: float) -> torch.Tensor:
+    """x * mask / (1 - rate); mask is uint8, zeros and ones, of x's shape."""
+    return x * (mask * (1 / (1 - rate)))

@@ -1,0 +1,73 @@
+"""Weights prepared once, for a network that only predicts and does so on a CPU.
+
+Left alone, oneDNN brings a convolution's weights into its own layout at every call, and the
+convolution of an upsampling sums its weights at every call. Here both are done when the network is
+built. A packed convolution gives its images channels last, and copies others into that order: so
+all are packed, the first one too, and images stay so from there on. The operators are those that
+PyTorch's compiler calls; where a version lacks them, nothing is packed. With 32 and 64
+channels packing made calls slower, so that these networks are left alone (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from diptych.backends.torch.layers import Conv2d, folded
+from diptych.backends.torch.unet import UNet, Upsample
+
+FROM_CHANNELS = 128
+
+
+def pack(network: UNet, ch: int) -> UNet:
+    """The network, its convolutions replaced; later changes of their weights have no effect.
+
+    Args:
+        network: on a CPU, only to predict with.
+        ch: the plan's channels.
+    """
+    if ch >= FROM_CHANNELS and _available():
+        for conv in network.modules():
+            if isinstance(conv, Conv2d):
+                conv.forward = _Packed(conv)  # type: ignore[method-assign]
+    for module in network.modules():
+        if isinstance(module, Upsample) and module.with_conv:
+            module.conv.forward = _Doubling(module.conv)  # type: ignore[method-assign]
+    return network
+
+
+def _available() -> bool:
+    operators = torch.ops.mkldnn
+    names = ("_reorder_convolution_weight", "_convolution_pointwise")
+    return torch.backends.mkldnn.is_available() and all(hasattr(operators, n) for n in names)
+
+
+class _Doubling:
+    """The convolution after nearest upsampling, its weights summed."""
+
+    def __init__(self, conv: Conv2d) -> None:
+        self.weight = folded(conv.weight.detach()).contiguous()
+        self.bias = conv.bias
+
+    def __call__(self, x: torch.Tensor, doubled: bool = True) -> torch.Tensor:
+        assert doubled
+        return F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+
+
+class _Packed:
+    """A convolution whose weights are in oneDNN's layout, chosen for the first images' shape."""
+
+    def __init__(self, conv: Conv2d) -> None:
+        self.conv = conv
+        self.weight: torch.Tensor | None = None
+
+    def __call__(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
+        conv, (before, after) = self.conv, self.conv.pad
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        geometry = [before] * 2, [conv.stride] * 2, [1, 1], 1
+        if self.weight is None:
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            self.weight = reorder(conv.weight.detach(), *geometry, list(x.shape))
+        run = torch.ops.mkldnn._convolution_pointwise
+        return run(x, self.weight, conv.bias, *geometry, "none", [], "")

@@ -1,1 +1,0 @@
-"""The Jittor panel. Load it through `diptych.backend.load("jittor")` only."""

@@ -1,1 +1,0 @@
-"""The PyTorch panel. Load it through `diptych.backend.load("torch")` only."""
