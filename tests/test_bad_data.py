@@ -18,7 +18,7 @@ import pytest
 import photos
 from datafiles import bare_machine  # noqa: F401  (a fixture)
 from diptych.data import load_dataset
-from diptych.data.cifar10 import PYTHON
+from diptych.data.readers.cifar10 import PYTHON
 from diptych.errors import UserError
 
 

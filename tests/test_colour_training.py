@@ -15,8 +15,8 @@ import work_data
 from conftest import Panel
 from diptych.config.load import Config, validate
 from diptych.data import load_dataset
-from diptych.data.pack import prepare
-from diptych.data.packing import Packing
+from diptych.data.packed.job import Packing
+from diptych.data.packed.write import prepare
 from diptych.data.preprocess import LAMBDA
 from diptych.interop.official import from_official
 

@@ -17,8 +17,10 @@ import pytest
 
 import photos
 from datafiles import NAMES, bare_machine, idx  # noqa: F401  (a fixture)
-from diptych.data import SOURCES, cifar10, download, find, load_dataset
-from diptych.data.sources import File
+from diptych.data import SOURCES, find, load_dataset
+from diptych.data.readers import cifar10
+from diptych.data.sources import download
+from diptych.data.sources.registry import File
 from diptych.errors import MachineError, UserError
 from test_cli import call
 

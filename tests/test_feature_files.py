@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from diptych.data.sources import File
+from diptych.data.sources.registry import File
 from diptych.errors import UserError
 from diptych.features import NAMES, open_extractor, weights_file
 from diptych.features.weights_file import classifier_weights, inception_weights, shipped_file

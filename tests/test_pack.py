@@ -16,9 +16,10 @@ from PIL import Image
 
 import photos
 from datafiles import bare_machine  # noqa: F401  (a fixture)
-from diptych.data import Decoded, load_dataset, pack
-from diptych.data.pack import prepare
-from diptych.data.packing import Packing
+from diptych.data import Decoded, load_dataset
+from diptych.data.packed import write as pack
+from diptych.data.packed.job import Packing
+from diptych.data.packed.write import prepare
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json
 

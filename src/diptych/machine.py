@@ -104,19 +104,19 @@ def mpi() -> Check:
 
 def data() -> Iterator[Check]:
     """Each known data set: where it is, or how it is got."""
-    from diptych.data import sources
+    from diptych.data.sources import registry
 
     mends = {"fashion_mnist": "sudo apt install dataset-fashion-mnist"}
-    for name in sources.SOURCES:
+    for name in registry.SOURCES:
         try:
-            found = sources.find(name)
+            found = registry.find(name)
         except (UserError, MachineError) as error:
-            yield Check(name, "warn", str(error), f"unset {sources.ENVIRONMENT}")
+            yield Check(name, "warn", str(error), f"unset {registry.ENVIRONMENT}")
             continue
         if found is not None:
             yield Check(name, "ok", str(found.origin))
         else:
-            mend = mends.get(name, f"export {sources.ENVIRONMENT}=/folder/that/holds/{name}")
+            mend = mends.get(name, f"export {registry.ENVIRONMENT}=/folder/that/holds/{name}")
             yield Check(name, "warn", "not on this machine; downloaded when first used", mend)
 
 

@@ -149,8 +149,8 @@ def prepare(
       diptych data prepare folder:photos --size 64 --crop center --out photos.npy --skip-bad
     """
     from diptych.data.decoded import Decoded
-    from diptych.data.pack import prepare as pack
-    from diptych.data.packing import Packing
+    from diptych.data.packed.job import Packing
+    from diptych.data.packed.write import prepare as pack
 
     found = _load(source, **asked)
     crop = found.images.recipe.crop if isinstance(found.images, Decoded) else "none"

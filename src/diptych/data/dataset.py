@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
 from diptych.data.decoded import CHUNK, Decoded, Images
-from diptych.data.idx import read_idx
-from diptych.data.known import NAMED, OWN, Asked, is_known, open_known
+from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
-from diptych.data.sources import SOURCES, Located, Source, find, lookup
+from diptych.data.sources.named import NAMED, OWN, Asked, is_known, open_known
+from diptych.data.sources.registry import SOURCES, Located, Source, find, lookup
 from diptych.errors import UserError, nearest
 
 
@@ -64,7 +64,7 @@ def load_dataset(
     Args:
         source: "mnist" (60,000 and 10,000 images), "fashion_mnist" (likewise) or "mnist-10k"
             (in the package; its "train" is MNIST's 10,000 test images); or one of those of
-            `diptych.data.known`: "cifar10", "celeba", "lsun_bedroom", "folder:PATH" ...
+            `diptych.data.sources.named`: "cifar10", "celeba", "lsun_bedroom", "folder:PATH" ...
         split: "train" or "test".
         image_size: height and width in pixels, a divisor of the native 28; None: native.
         channels: 1 or 3 for pictures that are decoded; the others have their own.
@@ -122,7 +122,7 @@ def _from_idx(known: Source, asked: Asked) -> Dataset:
     split, image_size = asked.split, asked.image_size
     located = find(asked.source, split, asked.data_dir)
     if located is None:
-        from diptych.data.download import fetch
+        from diptych.data.sources.download import fetch
 
         located = fetch(known, split, asked.download, asked.settable)
     images = read_idx(located.images, ndim=3)
@@ -139,7 +139,7 @@ def _from_idx(known: Source, asked: Asked) -> Dataset:
 
 
 def _known(asked: Asked) -> Dataset:
-    """A data set of `diptych.data.known`."""
+    """A data set of `diptych.data.sources.named`."""
     found = open_known(asked)
     images = found.images
     if not isinstance(images, Decoded):

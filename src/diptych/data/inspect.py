@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data import celeba, cifar10, lmdbs
 from diptych.data.dataset import Dataset, identity
 from diptych.data.decoded import CHUNK, Decoded
-from diptych.data.packed import read_index
-from diptych.data.places import locate
-from diptych.data.sources import SOURCES, find
+from diptych.data.packed.read import read_index
+from diptych.data.readers import celeba, cifar10, lmdb
+from diptych.data.sources.places import locate
+from diptych.data.sources.registry import SOURCES, find
 from diptych.errors import MachineError, UserError
 
 KINDS = {
@@ -56,8 +56,8 @@ def _where(name: str, data_dir: Path | None) -> str:
         return archive.origin if archive else ""
     tests = {
         "celeba": (celeba.FOLDERS, (celeba.PICTURES, celeba.ARCHIVE)),
-        "lsun_CATEGORY": (lmdbs.LSUN_FOLDERS, ("*_train_lmdb",)),
-        "ffhq": (lmdbs.FFHQ_FOLDERS, ("data.mdb",)),
+        "lsun_CATEGORY": (lmdb.LSUN_FOLDERS, ("*_train_lmdb",)),
+        "ffhq": (lmdb.FFHQ_FOLDERS, ("data.mdb",)),
     }
     if name not in tests:
         return ""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from diptych.data.download import Unusable, retrieve, turn
-from diptych.data.sources import File
+from diptych.data.sources.download import Unusable, retrieve, turn
+from diptych.data.sources.registry import File
 from diptych.errors import UserError
 from diptych.files import machine_faults, sha256_of
 from diptych.interop import load_weights

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from diptych.data.download import Unusable, go_on, turn
+from diptych.data.sources.download import Unusable, go_on, turn
 from diptych.errors import UserError, nearest
 from diptych.files import machine_faults
 

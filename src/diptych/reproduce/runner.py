@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.data.sources import ENVIRONMENT
+from diptych.data.sources.registry import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study

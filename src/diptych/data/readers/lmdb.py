@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.data.decoded import Items
-from diptych.data.folder import Files, find_pictures
-from diptych.data.places import cache_folder, locate
+from diptych.data.readers.folder import Files, find_pictures
+from diptych.data.sources.places import cache_folder, locate
 from diptych.errors import MachineError, UserError
 
 LSUN = "lsun_"

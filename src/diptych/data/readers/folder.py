@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.data.picture import SUFFIXES
-from diptych.data.places import read_file
+from diptych.data.sources.places import read_file
 from diptych.errors import MachineError, UserError
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.data.decoded import Items
-from diptych.data.folder import Files
-from diptych.data.places import cache_folder, locate, read_file
+from diptych.data.readers.folder import Files
+from diptych.data.sources.places import cache_folder, locate, read_file
 from diptych.errors import UserError
 
 NAME = "celeba"

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.data.places import cache_folder, locate, read_file
+from diptych.data.sources.places import cache_folder, locate, read_file
 from diptych.errors import UserError
 
 NAME = "cifar10"
@@ -106,7 +106,7 @@ def read_cifar10(
     """
     found = find_cifar10(split, data_dir)
     if found is None:
-        from diptych.data.download import fetch_whole
+        from diptych.data.sources.download import fetch_whole
 
         fetched = fetch_whole(
             NAME, URL, PYTHON.archive, PYTHON.sha256, cache_folder(NAME), download

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from diptych.data.sources import ENVIRONMENT, checked_root, shared_roots
+from diptych.data.sources.registry import ENVIRONMENT, checked_root, shared_roots
 from diptych.errors import MachineError, UserError
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from diptych.data.dataset import Dataset
 from diptych.data.decoded import Decoded
-from diptych.data.packed import FORMAT
+from diptych.data.packed.read import FORMAT
 
 TODO, DONE, BAD = 0, 1, 2  # what has become of a picture
 

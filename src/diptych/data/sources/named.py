@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from diptych.data import celeba, cifar10, lmdbs
 from diptych.data.crops import Recipe, check_crop
 from diptych.data.decoded import Decoded, Images, Items
-from diptych.data.folder import open_folder
-from diptych.data.huggingface import open_huggingface
-from diptych.data.npz import read_npz
-from diptych.data.packed import read_packed
+from diptych.data.packed.read import read_packed
 from diptych.data.picture import open_picture
+from diptych.data.readers import celeba, cifar10, lmdb
+from diptych.data.readers.folder import open_folder
+from diptych.data.readers.huggingface import open_huggingface
+from diptych.data.readers.npz import read_npz
 from diptych.errors import UserError
 
 OWN = ("folder", "npz", "packed", "hf")
@@ -72,7 +72,7 @@ class Opened:
 def is_known(source: str) -> bool:
     """Whether this module knows the name."""
     kind = source.partition(":")[0]
-    return kind in OWN or source in NAMED or lmdbs.is_lsun(source)
+    return kind in OWN or source in NAMED or lmdb.is_lsun(source)
 
 
 def open_known(asked: Asked) -> Opened:
@@ -116,9 +116,9 @@ def open_items(asked: Asked) -> Items:
     if asked.source == celeba.NAME:
         return celeba.open_celeba(asked.split, asked.data_dir)
     if asked.source == "ffhq":
-        return lmdbs.open_ffhq(asked.split, asked.image_size, asked.data_dir)
-    if lmdbs.is_lsun(asked.source):
-        return lmdbs.open_lsun(asked.source, asked.split, asked.data_dir)
+        return lmdb.open_ffhq(asked.split, asked.image_size, asked.data_dir)
+    if lmdb.is_lsun(asked.source):
+        return lmdb.open_lsun(asked.source, asked.split, asked.data_dir)
     if asked.kind == "hf":
         return open_huggingface(str(asked.path()), asked.split)
     return open_folder(asked.path())

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.data.sources import File, Located, Source, cache_folder
+from diptych.data.sources.registry import File, Located, Source, cache_folder
 from diptych.errors import MachineError, UserError
 
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.data.decoded import Decoded, default_workers
-from diptych.data.packed import index_path, read_index
-from diptych.data.packing import BAD, DONE, TODO, Packing, header
+from diptych.data.packed.job import BAD, DONE, TODO, Packing, header
+from diptych.data.packed.read import index_path, read_index
 from diptych.errors import UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import atomic_path, hold, machine_faults, read_json, write_json
