@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from diptych.checkpoint import weights_sha256
 from diptych.metrics.score import Score, combine
 from diptych.report import static
+from diptych.runs.checkpoint import weights_sha256
 from synthetic_runs import PNG, make_rows, make_run, make_samples
 
 ARRAYS = {panel: {"w": np.full(3, i, np.float32)} for i, panel in enumerate(("torch", "jittor"))}

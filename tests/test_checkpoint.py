@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from diptych import checkpoint
 from diptych.backends.protocol import State
-from diptych.checkpoint import GROUPS, load_state, load_weights, save
 from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError
 from diptych.files import sha256_of
 from diptych.network.plan import Plan, Weights, make_plan, parameter_table
+from diptych.runs import checkpoint
+from diptych.runs.checkpoint import GROUPS, load_state, load_weights, save
 from fulldisk import room_for
 from properties import given, settings, st
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from diptych import checkpoint
 from diptych.backends.protocol import Backend, State
 from diptych.cli.sample import choose_sampler
 from diptych.config.load import Config, load_config, to_yaml
@@ -28,6 +27,7 @@ from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.network.plan import initial_weights, make_plan
 from diptych.predictor import Predictor
+from diptych.runs import checkpoint
 from diptych.sample import Request, default_folder
 from diptych.sampler import make_sampler
 from diptych.weights_source import find_weights, zoo_names

@@ -12,7 +12,6 @@ import pytest
 import photos
 import work_exchange
 from conftest import Panel
-from diptych import checkpoint
 from diptych.config.load import load_config
 from diptych.ddim import translate
 from diptych.ddim.translate import Options, find_config
@@ -20,6 +19,7 @@ from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.interop import pretrained, read_config
 from diptych.network.plan import make_plan
+from diptych.runs import checkpoint
 
 YML = """
 data: {dataset: CIFAR10, image_size: 8, channels: 3, logit_transform: false,

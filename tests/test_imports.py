@@ -91,7 +91,7 @@ PLANTED = {
     "torch/unet.py": ("from diptych.backends.jittor.unet import UNet", "only backend.load may"),
     "jittor/unet.py": ("import torch.nn", "imports torch.nn outside the panel torch/"),
     "torch/learner.py": ("from diptych.data import Dataset", "a panel imports diptych.data"),
-    "jittor/learner.py": ("from diptych.checkpoint import save", "a panel imports"),
+    "jittor/learner.py": ("from diptych.runs.checkpoint import save", "a panel imports"),
     "solvers/ddim.py": ("from .. import schedule", "relative import"),
     "process.py": ("__import__('torch')", "imports torch outside the panel torch/"),
     "records.py": ("importlib.import_module(name)", "imports by a name made at run time"),

@@ -15,9 +15,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from diptych import checkpoint
 from diptych.errors import MachineError, UserError
 from diptych.records import SCALARS, Journal, read_rows
+from diptych.runs import checkpoint
 from fulldisk import room_for
 from properties import given, settings, st
 

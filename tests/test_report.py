@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.report.records import read_run
 from diptych.report.report import report_runs
+from diptych.runs.reader import read_run
 from report_records import (
     hold_weights,
     make_ladder,

@@ -11,7 +11,7 @@ import pytest
 from diptych.report import outliers
 from diptych.report.catalogue import catalogue
 from diptych.report.report import report_runs
-from diptych.watch.read import cost
+from diptych.runs.watch.read import cost
 from report_records import (
     figures,
     make_profile,

@@ -11,8 +11,8 @@ from diptych.files import read_json
 from diptych.report import markdown
 from diptych.report.gather import gather
 from diptych.report.outliers import attribute
-from diptych.report.records import read_run
 from diptych.report.report import report_runs
+from diptych.runs.reader import read_run
 from report_records import (
     make_ladder,
     make_profile,

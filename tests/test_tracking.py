@@ -16,8 +16,8 @@ from diptych.errors import MachineError, UserError
 from diptych.network.plan import make_plan, parameter_table
 from diptych.observe import Observe, Observer
 from diptych.records import SCALARS, Journal
+from diptych.runs.watch import read_events
 from diptych.tracking import MLFLOW_SCALARS, Mlflow, gradient_histograms, histogram, text
-from diptych.watch import read_events
 from watch_work import trained_with_and_without
 from work import small
 

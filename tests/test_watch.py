@@ -15,9 +15,9 @@ import pytest
 from conftest import Panel
 from diptych.errors import UserError
 from diptych.report.outliers import attribute
-from diptych.watch import Watch, clock, cost, read_events, read_resources
-from diptych.watch.probe import Probe, queued
-from diptych.watch.sampler import ResourceSampler
+from diptych.runs.watch import Watch, clock, cost, read_events, read_resources
+from diptych.runs.watch.probe import Probe, queued
+from diptych.runs.watch.resource_log import ResourceSampler
 from watch_work import disturbed
 from work import small
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.watch import gpu
+from diptych.runs.watch import gpu
 
 
 class NvmlFault(Exception):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diptych.checkpoint import weights_sha256
 from diptych.config.load import load_config
 from diptych.errors import UserError
 from diptych.network.plan import (
@@ -19,6 +18,7 @@ from diptych.network.plan import (
     make_plan,
     parameter_table,
 )
+from diptych.runs.checkpoint import weights_sha256
 
 
 def plan_of(preset: str = "tiny", *changes: str) -> Plan:

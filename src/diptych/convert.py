@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as to_bytes
 
-from diptych import checkpoint
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
@@ -34,6 +33,7 @@ from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import read_training_list, training_list
 from diptych.network.plan import make_plan, parameter_table
 from diptych.records import read_rows
+from diptych.runs import checkpoint
 from diptych.weights_source import Source, find_weights
 
 JITTOR_END = b"HCAJSLHD"

@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diptych import checkpoint
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
 from diptych.interop import is_diffusers, load_weights, read_foreign
 from diptych.interop.layouts import layout_of
 from diptych.network.plan import Weights, make_plan, parameter_table
+from diptych.runs import checkpoint
 from diptych.weights_source import find_weights
 
 

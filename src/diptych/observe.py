@@ -1,6 +1,6 @@
 """All that watches a training from beside it, and never reaches its numbers: one object.
 
-Resources and events (`diptych.watch`), histograms of the gradients and the blueprint for
+Resources and events (`diptych.runs.watch`), histograms of the gradients and the blueprint for
 TensorBoard, and MLflow (`diptych.tracking`).
 """
 
@@ -16,9 +16,9 @@ from diptych.config.load import Config
 from diptych.errors import MachineError
 from diptych.network.plan import Plan
 from diptych.records import Journal
+from diptych.runs.watch import Watch
 from diptych.signals import Interrupted
 from diptych.tracking import Mlflow, blueprint_text, gradient_histograms, load_mlflow, text
-from diptych.watch import Watch
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from tqdm import tqdm
 from diptych.config.load import flatten
 from diptych.diffusion.classes import short_name
 from diptych.diffusion.schedule import Level
-from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.figures.grids import Pixels, grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
@@ -39,7 +38,8 @@ from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.model import Model, batches_of
 from diptych.nearest import Nearest, save_nearest, search
 from diptych.rng import Float32, normal_per_image
-from diptych.run_folder import check_same
+from diptych.runs.folder import check_same
+from diptych.runs.provenance import environment
 from diptych.sampler import Sampler
 from diptych.trajectory import Pictures, watching
 

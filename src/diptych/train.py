@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from diptych import checkpoint
 from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config, to_yaml
@@ -29,7 +28,8 @@ from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.plan import initial_weights, make_plan
 from diptych.observe import Observe, Observer
 from diptych.records import Journal
-from diptych.run_folder import check_resumable, record_start
+from diptych.runs import checkpoint
+from diptych.runs.folder import check_resumable, record_start
 from diptych.sampler import make_sampler
 from diptych.signals import Interrupted, Signals
 

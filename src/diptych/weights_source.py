@@ -7,12 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from diptych import checkpoint
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
 from diptych.network.plan import Weights, check_weights, make_plan
+from diptych.runs import checkpoint
 
 
 @dataclass(frozen=True)

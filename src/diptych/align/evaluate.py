@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import checkpoint, rng
+from diptych import rng
 from diptych.align.desk import find_data
 from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend
@@ -29,6 +29,7 @@ from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
 from diptych.network.plan import Plan, Weights, make_plan, time_embedding
+from diptych.runs import checkpoint
 
 EVAL_SEED = 20_000_003
 IMAGES = 64  # in each bin

@@ -25,12 +25,12 @@ from diptych.data.batches import to_uint8
 from diptych.editing.curve import measure
 from diptych.editing.latents import write_latents
 from diptych.editing.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
-from diptych.environment import environment
 from diptych.figures.grids import save_png
 from diptych.figures.sheets import save_sheet
 from diptych.files import atomic_path, claim_folder, write_json, write_text
 from diptych.model import Model
-from diptych.run_folder import check_same
+from diptych.runs.folder import check_same
+from diptych.runs.provenance import environment
 
 SHOWN = 10
 SPREAD = 3.0  # standard deviations of a latent that a figure shows from black to white

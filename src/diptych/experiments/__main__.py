@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from diptych._version import __version__
-from diptych.environment import machine_facts
 from diptych.errors import MachineError, UserError
 from diptych.experiments.page import markdown
 from diptych.experiments.puzzle import Puzzle
 from diptych.experiments.puzzles import PUZZLES
 from diptych.files import read_json, write_json, write_text
+from diptych.runs.provenance import machine_facts
 
 
 def measure(words: tuple[str, ...]) -> dict[str, Any]:

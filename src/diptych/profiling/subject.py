@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych import checkpoint
 from diptych.backends import protocol as backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.data.batches import Batches
-from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.network.plan import initial_weights, make_plan
 from diptych.profiling.split import profile
+from diptych.runs import checkpoint
+from diptych.runs.provenance import environment
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from diptych.report.chapters_setup import yes_no
 from diptych.report.figures import ROUNDING
 from diptych.report.gather import Record
 from diptych.report.pairing import Compared
-from diptych.report.records import Run
 from diptych.report.statistics import STRIDE, relative_difference
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, cite, say, significant, words
+from diptych.runs.reader import Run
 
 # Losses of the first step that are this close come of the same numbers: a few roundings; a float32
 # sum of all values in another order. Other weights, images or noise differ by far more.

@@ -9,10 +9,10 @@ from diptych.report.blocks import Block, Table, grid_of
 from diptych.report.catalogue import phrase, same
 from diptych.report.chapters_setup import planned
 from diptych.report.pairing import Compared
-from diptych.report.records import Run
 from diptych.report.statistics import STRIDE, loss_summary
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, cite, say, significant, words
+from diptych.runs.reader import Run
 
 
 def losses(study: Study, pairs: Sequence[Compared]) -> Iterator[Block]:

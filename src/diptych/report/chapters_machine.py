@@ -21,7 +21,7 @@ from diptych.report.resources import column
 from diptych.report.subjects import Study
 from diptych.report.tables import MEMORY
 from diptych.report.wording import Source, cite, say
-from diptych.watch.read import cost, rows_of
+from diptych.runs.watch.read import cost, rows_of
 
 MEMORY_ROWS = ("first", "last", "peak", None, "slope")
 # Row, key of resources.jsonl, percentile, unit.

@@ -11,9 +11,9 @@ from diptych.report.blocks import EMPTY, NONE, Block, Code, Table, grid_of
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.gather import Record, weights_named, weights_of
 from diptych.report.matching import INCIDENTAL, flat
-from diptych.report.records import Run
 from diptych.report.subjects import Study
 from diptych.report.wording import say, words
+from diptych.runs.reader import Run
 
 SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform", "cpu", "cores",
          "threads", "device", "device_name")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.report.records import Run
+from diptych.runs.reader import Run
 
 Span = tuple[float, float]
 

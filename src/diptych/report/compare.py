@@ -27,9 +27,9 @@ from diptych.report.matching import (
     mismatches,
     work_keys,
 )
-from diptych.report.records import Run, read_run
 from diptych.report.samples import Samples, compare_samples, read_samples
 from diptych.report.sentences import sentences
+from diptych.runs.reader import Run, read_run
 
 SCHEMA_VERSION = 1
 GO_ON = "To compare times, memory and loss distributions only: --unmatched"

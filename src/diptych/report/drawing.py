@@ -23,8 +23,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
-from diptych.report.records import Floats, Ints, Run
 from diptych.report.wording import significant
+from diptych.runs.reader import Floats, Ints, Run
 
 SIZE = (6.4, 3.6)
 DPI = 210

@@ -25,7 +25,6 @@ from diptych.report.drawing import (
     plain_numbers,
     wrapped,
 )
-from diptych.report.records import Floats, Ints, Run
 from diptych.report.samples import Samples, difference_picture, grid
 from diptych.report.statistics import (
     STRIDE,
@@ -33,6 +32,7 @@ from diptych.report.statistics import (
     relative_difference,
 )
 from diptych.report.wording import significant
+from diptych.runs.reader import Floats, Ints, Run
 
 DETAIL = 400
 MEDIANS = 120

@@ -19,10 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from diptych.checkpoint import all_checkpoints, read_safetensors, weights_sha256
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.report.shapes import known
+from diptych.runs.checkpoint import all_checkpoints, read_safetensors, weights_sha256
 
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4

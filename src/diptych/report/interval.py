@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.report.records import Floats
+from diptych.runs.reader import Floats
 
 DRAWS = 2000
 BLOCKS = 10

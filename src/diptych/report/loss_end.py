@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from diptych.report.interval import ratio
-from diptych.report.records import Run
 from diptych.report.statistics import Numbers
+from diptych.runs.reader import Run
 
 
 def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:

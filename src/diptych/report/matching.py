@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from diptych.report.catalogue import Text
-from diptych.report.records import Run
 from diptych.report.statistics import common_steps
 from diptych.report.wording import joined, words
+from diptych.runs.reader import Run
 
 # What of an environment makes two runs' times and memory incomparable.
 MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform")

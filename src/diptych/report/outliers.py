@@ -33,9 +33,9 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.report.records import starts_of
-from diptych.watch import read_events, read_resources
-from diptych.watch.read import rows_of
+from diptych.runs.reader import starts_of
+from diptych.runs.watch import read_events, read_resources
+from diptych.runs.watch.read import rows_of
 
 SLOW = 2.0  # medians
 HALF = 0.5

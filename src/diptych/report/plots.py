@@ -13,11 +13,11 @@ import numpy as np
 from diptych.report.blocks import EMPTY, Plot, Trace
 from diptych.report.catalogue import phrase, same
 from diptych.report.figures import ROUNDING
-from diptych.report.records import Floats, Run
 from diptych.report.statistics import STRIDE, common_steps, epoch_time, relative_difference
 from diptych.report.subjects import Pairing, Study
 from diptych.report.traces import line, listed, thinned, wide
 from diptych.report.wording import joined, seconds, words
+from diptych.runs.reader import Floats, Run
 
 MOST_SLOW = 300
 QUANTILES = 200

@@ -15,8 +15,8 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.report import outliers
-from diptych.report.records import Floats
-from diptych.watch import read_events, read_resources
+from diptych.runs.reader import Floats
+from diptych.runs.watch import read_events, read_resources
 
 
 def column(rows: list[dict[str, Any]], key: str) -> Floats:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.report.records import Run
+from diptych.runs.reader import Run
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from diptych.report.interval import ratio
-from diptych.report.records import Bools, Floats, Ints, Run
+from diptych.runs.reader import Bools, Floats, Ints, Run
 
 OUTLIER = 5.0
 FIRST_STEPS = 20

@@ -20,8 +20,8 @@ from diptych.report.drawing import DARK, LIGHT
 from diptych.report.gather import Gathered, Record, gather
 from diptych.report.matching import mismatches
 from diptych.report.plan import Plan, opened
-from diptych.report.records import Run, read_run
 from diptych.report.wording import Source
+from diptych.runs.reader import Run, read_run
 
 MOST_RUNS = 12
 # For further runs of a panel: (light, dark), each with a contrast of 4.5 to its paper.

@@ -18,8 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from diptych.report.blocks import Trace
 from diptych.report.catalogue import Text, phrase
 from diptych.report.drawing import bins
-from diptych.report.records import Floats, Ints
 from diptych.report.wording import words
+from diptych.runs.reader import Floats, Ints
 
 MOST = 1200
 GAP = 4

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diptych import checkpoint
 from diptych.backends.protocol import check_device
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.reproduce.request import Request
+from diptych.runs import checkpoint
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",

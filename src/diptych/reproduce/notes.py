@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych import checkpoint
 from diptych.files import read_json, sha256_of, write_json
 from diptych.reproduce.stages import Stage
+from diptych.runs import checkpoint
 
 UNFINISHED = ("begun", "interrupted", "failed")
 

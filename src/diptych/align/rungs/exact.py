@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from diptych import checkpoint, rng
+from diptych import rng
 from diptych._version import __version__
 from diptych.align.desk import Desk
 from diptych.backends.protocol import Batch, State
@@ -21,6 +21,7 @@ from diptych.config import load
 from diptych.data import batches as data_batches
 from diptych.diffusion import schedule
 from diptych.network import plan as blueprint
+from diptych.runs import checkpoint
 
 FIRST = 3  # training steps whose batches are compared
 CLASSES = 10  # of the probe

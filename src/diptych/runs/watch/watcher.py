@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from diptych.watch import clock, gpu
-from diptych.watch.probe import Probe
-from diptych.watch.sampler import ResourceSampler
+from diptych.runs.watch import clock, gpu
+from diptych.runs.watch.probe import Probe
+from diptych.runs.watch.resource_log import ResourceSampler
 
 GC_LEAST_S = 1e-3
 SLOW, RECENT, FIRST = 1.5, 50, 3  # a step is looked into: slower than so many recent medians

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych.watch import clock
+from diptych.runs.watch import clock
 
 TASKS = Path("/proc/self/task")
 COMPUTING = 0.25  # share of the busiest thread's processor time

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from diptych.watch import clock
+from diptych.runs.watch import clock
 
 SECONDS = 1.0
 

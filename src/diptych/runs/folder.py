@@ -17,9 +17,9 @@ from typing import Any
 from diptych.backends.protocol import Backend
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.data import Dataset
-from diptych.environment import environment
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
+from diptych.runs.provenance import environment
 
 
 def check_resumable(config: Config, run: Path, backend_name: str) -> None:
