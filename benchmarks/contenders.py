@@ -24,10 +24,10 @@ from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
-from diptych.engine import Engine
 from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding
 from diptych.rng import Float32, normal
-from diptych.sampler import make_sampler
+from diptych.sampling.engine import Engine
+from diptych.sampling.sampler import make_sampler
 
 CONTENDERS = ("torch", "jittor", "diffusers")
 TASKS = ("training", "sampling")
@@ -154,7 +154,7 @@ class PanelTraining:
 
 
 class PanelSampling:
-    """Deterministic DDIM chains of a panel, as in `diptych.sampler`."""
+    """Deterministic DDIM chains of a panel, as in `diptych.sampling.sampler`."""
 
     def __init__(self, job: Job) -> None:
         self.backend = backends.load(job.contender, job.device)

@@ -27,7 +27,7 @@ from diptych import load
 from diptych.files import write_json, write_text
 from diptych.interop.diffusers_out import write_folder
 from diptych.metrics.table import markdown
-from diptych.sampler import DEFAULT_SOLVER
+from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.weights_source import find_weights
 
 SOURCE, THEIR_STEPS, BAR = "zoo:mnist-torch", 50, 4.0

@@ -24,7 +24,7 @@ from diptych.diffusion.schedule import make_schedule
 from diptych.files import atomic_path, read_json, write_text
 from diptych.metrics.comparison import compare_scores
 from diptych.metrics.table import interval, markdown, number
-from diptych.sampler import DEFAULT_SOLVER
+from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.sweep import output, variants
 from diptych.sweep.cells import read_cells
 from diptych.sweep.drawn import Drawing

@@ -20,12 +20,12 @@ from diptych.editing.inputs import Inputs, read_inputs
 from diptych.editing.latents import read_latents
 from diptych.editing.roundtrip import Request, errors_of, round_trip
 from diptych.editing.starts import FromImages, from_latents
-from diptych.inversion import make_inversion
 from diptych.nearest import Nearest, search
 from diptych.sample import Request as SampleRequest
 from diptych.sample import sample_to
-from diptych.sampler import make_sampler
-from diptych.solvers import invert
+from diptych.sampling.inversion import make_inversion
+from diptych.sampling.sampler import make_sampler
+from diptych.sampling.solvers import invert
 
 TRAINED: dict[str, Any] = {}
 

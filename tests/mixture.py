@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from diptych.diffusion.schedule import Level
-from diptych.solvers import Solver, solve
+from diptych.sampling.solvers import Solver, solve
 
 W, M, S = np.array([0.3, 0.7]), np.array([-0.7, 0.5]), np.array([0.25, 0.4])
 STARTS = np.array([-1.7, -0.6, 0.2, 1.1, 2.1])

@@ -10,9 +10,9 @@ import numpy as np
 
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
-from diptych.solvers import DpmSolverPP, Memory
-from diptych.solvers.dpmpp import order_of
-from diptych.solvers.solver import half_log_snr
+from diptych.sampling.solvers import DpmSolverPP, Memory
+from diptych.sampling.solvers.dpmpp import order_of
+from diptych.sampling.solvers.solver import half_log_snr
 
 
 @dataclass(frozen=True)

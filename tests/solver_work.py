@@ -12,7 +12,7 @@ import numpy as np
 from diptych.backends import protocol as backends
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import Level, make_schedule
-from diptych.solvers import DpmSolverPP, dynamic_threshold, limited, solve
+from diptych.sampling.solvers import DpmSolverPP, dynamic_threshold, limited, solve
 
 TABLE = make_schedule(DiffusionConfig())
 PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"

@@ -17,7 +17,6 @@ from PIL import Image
 from diptych.backends.protocol import Backend
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
-from diptych.engine import Engine
 from diptych.errors import MachineError, UserError
 from diptych.figures.grids import Pixels
 from diptych.figures.movie import FORMATS, Movie, Strip, mp4, record, webp
@@ -25,7 +24,8 @@ from diptych.figures.movie import mp4 as _mp4_function
 from diptych.figures.movie import record as _record_function
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
-from diptych.sampler import make_sampler
+from diptych.sampling.engine import Engine
+from diptych.sampling.sampler import make_sampler
 from diptych.trajectory import Pictures, watching
 from test_sampler import NumpyBackend
 

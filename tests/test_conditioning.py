@@ -23,13 +23,13 @@ from diptych.diffusion.classes import (
     short_name,
 )
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
-from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.network.plan import initial_weights, make_plan
-from diptych.predictor import Predictor
 from diptych.runs import checkpoint
 from diptych.sample import Request, default_folder
-from diptych.sampler import make_sampler
+from diptych.sampling.denoiser import Predictor
+from diptych.sampling.engine import Engine
+from diptych.sampling.sampler import make_sampler
 from diptych.weights_source import find_weights, zoo_names
 from test_cli import call
 from test_sampler import Float32, NumpyBackend

@@ -23,7 +23,7 @@ import diffusers_work
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
-from diptych.solvers import (
+from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
     DpmSolverPP,

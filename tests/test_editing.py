@@ -22,9 +22,9 @@ from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
-from diptych.sampler import make_sampler
-from diptych.solvers import Ddim, invert, solve
-from diptych.solvers.kinds import KINDS
+from diptych.sampling.sampler import make_sampler
+from diptych.sampling.solvers import Ddim, invert, solve
+from diptych.sampling.solvers.kinds import KINDS
 from test_sampler import CONFIG, engine
 
 TABLE = make_schedule(CONFIG.diffusion)

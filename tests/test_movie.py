@@ -15,7 +15,7 @@ from conftest import Panel
 from diptych.errors import UserError
 from diptych.figures.grids import Pixels
 from diptych.figures.movie import Movie, gif, indices, palette
-from diptych.sampler import make_sampler
+from diptych.sampling.sampler import make_sampler
 from test_sampler import engine
 
 

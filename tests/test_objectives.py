@@ -16,10 +16,18 @@ from diptych.diffusion.process import eps_from_v, eps_from_x0, v_from_x0_eps, x0
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
-from diptych.sampler import make_sampler
-from diptych.solvers import Ddim, dynamic_threshold, from_v, from_x0, invert, limited, solve
-from diptych.solvers.kinds import KINDS
-from diptych.solvers.solver import calls_of
+from diptych.sampling.sampler import make_sampler
+from diptych.sampling.solvers import (
+    Ddim,
+    dynamic_threshold,
+    from_v,
+    from_x0,
+    invert,
+    limited,
+    solve,
+)
+from diptych.sampling.solvers.kinds import KINDS
+from diptych.sampling.solvers.solver import calls_of
 from properties import given, st
 
 S = 0.5  # of Gaussian data, on which the best prediction is known

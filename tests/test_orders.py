@@ -16,7 +16,7 @@ import pytest
 import gaussian
 import mixture
 from diptych.diffusion.schedule import Level
-from diptych.solvers import (
+from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
     DpmSolverPP,

@@ -14,7 +14,7 @@ from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import choose_timesteps
 from diptych.errors import UserError
-from diptych.solvers import (
+from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
     Denoiser,
@@ -31,7 +31,7 @@ from diptych.solvers import (
     limited,
     solve,
 )
-from diptych.solvers.kinds import KINDS
+from diptych.sampling.solvers.kinds import KINDS
 
 TABLE = make_schedule(DiffusionConfig())
 ZERO = make_schedule(DiffusionConfig(objective="v", zero_terminal_snr=True))

@@ -14,8 +14,8 @@ from diptych.diffusion.process import v_from_x0_eps, x0_from_eps
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import ALL_SPACINGS
 from diptych.errors import UserError
-from diptych.sampler import SOLVERS, make_sampler
-from diptych.solvers import (
+from diptych.sampling.sampler import SOLVERS, make_sampler
+from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
     DpmSolverPP,
@@ -27,7 +27,7 @@ from diptych.solvers import (
     limited,
     solve,
 )
-from diptych.solvers.kinds import KINDS
+from diptych.sampling.solvers.kinds import KINDS
 from properties import given, st
 from published import official_ddpm_step, official_step
 from test_sampler import CONFIG, a_network, engine
@@ -89,7 +89,7 @@ def test_float32_images_stay_float32(name: str) -> None:
 
 
 def test_memory_stays_within_the_order() -> None:
-    from diptych.solvers import Memory
+    from diptych.sampling.solvers import Memory
 
     levels = [TABLE.level(t) for t in range(999, -1, -10)] + [CLEAN]
     for name, most in {"dpmpp": 3, "unipc": 3, "plms": 4, "pndm": 4}.items():

@@ -10,7 +10,7 @@ import solver_work
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, make_schedule
-from diptych.solvers import (
+from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
     DpmSolverPP,

@@ -21,7 +21,7 @@ from diptych.diffusion.schedule import (
     make_spacing,
 )
 from diptych.errors import UserError
-from diptych.solvers import Ddim
+from diptych.sampling.solvers import Ddim
 from properties import given, settings, st
 from published import official_step
 

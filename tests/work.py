@@ -16,7 +16,7 @@ from diptych.data.batches import Batches
 from diptych.model import Model
 from diptych.network.plan import initial_weights, make_plan, time_embedding
 from diptych.sample import Request, sample_to
-from diptych.sampler import make_sampler
+from diptych.sampling.sampler import make_sampler
 from diptych.train import train
 from diptych.weights_source import Source
 

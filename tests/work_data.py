@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.config.load import Config
 from diptych.sample import Request, sample_to
-from diptych.sampler import make_sampler
+from diptych.sampling.sampler import make_sampler
 from diptych.train import train
 from work import make
 

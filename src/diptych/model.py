@@ -13,14 +13,14 @@ from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule
-from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.interop import read_config
-from diptych.inversion import encode, make_inversion
 from diptych.network.plan import make_plan
-from diptych.predictor import check_integers
 from diptych.rng import Float32
-from diptych.sampler import make_sampler
+from diptych.sampling.denoiser import check_integers
+from diptych.sampling.engine import Engine
+from diptych.sampling.inversion import encode, make_inversion
+from diptych.sampling.sampler import make_sampler
 from diptych.weights_source import Source, find_weights
 
 FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
@@ -116,7 +116,7 @@ class Model:
 
         Args:
             num: how many, 1 or more.
-            solver: a name of `diptych.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`; where not
+            solver: a name of `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`; where not
                 given `dpmpp-sde`, or `ddim` if eta or x_T is given.
             steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
                 family, 50 for the others.

@@ -40,7 +40,7 @@ from diptych.nearest import Nearest, save_nearest, search
 from diptych.rng import Float32, normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
-from diptych.sampler import Sampler
+from diptych.sampling.sampler import Sampler
 from diptych.trajectory import Pictures, watching
 
 

@@ -21,7 +21,6 @@ from diptych.data import Dataset, Prefetch, load_configured
 from diptych.data.batches import Batches
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
-from diptych.engine import Engine
 from diptych.errors import UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import check_folder, claim_folder, hold, write_text
@@ -30,7 +29,8 @@ from diptych.observe import Observe, Observer
 from diptych.records import Journal
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_resumable, record_start
-from diptych.sampler import make_sampler
+from diptych.sampling.engine import Engine
+from diptych.sampling.sampler import make_sampler
 from diptych.signals import Interrupted, Signals
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych import engine, sampler
 from diptych.align.rungs import metric
 from diptych.config import load
 from diptych.data import batches as data_batches
 from diptych.diffusion import schedule
 from diptych.metrics import resize as resizing
+from diptych.sampling import engine, sampler
 
 
 def hyper_parameter(_: Any, patch: Any) -> None:

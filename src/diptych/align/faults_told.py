@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych import predictor
 from diptych.data import batches as data_batches
+from diptych.sampling import denoiser
 
 
 def labels_shifted(_: Any, patch: Any) -> None:
@@ -46,12 +46,12 @@ def velocity_sign(panel: Any, patch: Any) -> None:
 
 
 def guidance_shifted(_: Any, patch: Any) -> None:
-    original = predictor.Predictor.denoise
+    original = denoiser.Predictor.denoise
 
     def denoise(self: Any, classes: Any, guidance: Any, images: Any) -> Any:
         return original(self, classes, None if guidance is None else 1.0 + guidance, images)
 
-    patch.set(predictor.Predictor, "denoise", denoise)
+    patch.set(denoiser.Predictor, "denoise", denoise)
 
 
 ROWS = (

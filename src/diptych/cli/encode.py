@@ -54,9 +54,9 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     from diptych.editing.roundtrip import Request
     from diptych.files import check_folder
     from diptych.interop import read_config
-    from diptych.inversion import make_inversion
     from diptych.model import load
     from diptych.network.plan import make_plan
+    from diptych.sampling.inversion import make_inversion
     from diptych.weights_source import find_weights
 
     config = given["config"]

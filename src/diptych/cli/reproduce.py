@@ -101,7 +101,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
 
 def check_samplers(request: Any) -> None:
     """Refuse steps and etas that cannot be, before the trainings that they would wait for."""
-    from diptych.sampler import make_sampler
+    from diptych.sampling.sampler import make_sampler
 
     steps = numbers("sweep-steps", request.sweep_steps, whole=True)
     etas = numbers("sweep-etas", request.sweep_etas, whole=False)

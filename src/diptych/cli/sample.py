@@ -148,7 +148,7 @@ def choose_sampler(
     `instead` stands in place of the recommendation and fills in what the options leave open.
     """
     from diptych.diffusion.classes import parse_classes
-    from diptych.sampler import make_sampler
+    from diptych.sampling.sampler import make_sampler
 
     given = {name: value for name, value in options.items() if value is not None}
     recommended = instead is None and not given and bool(found.sampler)

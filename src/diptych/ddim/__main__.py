@@ -99,7 +99,7 @@ def _strip(options: Options, config: Official, overwrite: bool) -> None:
     """The two ways of sampling that write no sample folder."""
     from diptych.ddim import strips
     from diptych.model import load
-    from diptych.sampler import make_sampler
+    from diptych.sampling.sampler import make_sampler
 
     settings = config.read(training=False)
     words = translate.sampler(options)

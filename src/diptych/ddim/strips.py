@@ -17,7 +17,7 @@ from diptych.editing.interpolation import path
 from diptych.figures.grids import save_png
 from diptych.model import Model
 from diptych.rng import normal_per_image
-from diptych.sampler import Sampler
+from diptych.sampling.sampler import Sampler
 
 STOPS, ROWS = 11, 8
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from diptych.editing.inputs import Inputs
 from diptych.errors import UserError
-from diptych.inversion import Inversion, encode
 from diptych.model import Model, batches_of
-from diptych.predictor import Observer
 from diptych.rng import Float32
+from diptych.sampling.denoiser import Observer
+from diptych.sampling.inversion import Inversion, encode
 
 FORMATS = ("safetensors", "npz")
 Float64 = npt.NDArray[np.float64]

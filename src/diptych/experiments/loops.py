@@ -29,9 +29,9 @@ from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
-from diptych.engine import Engine
 from diptych.network.plan import initial_weights, make_plan
-from diptych.sampler import make_sampler
+from diptych.sampling.engine import Engine
+from diptych.sampling.sampler import make_sampler
 
 READ_EVERY = 6
 Row = dict[str, Any]

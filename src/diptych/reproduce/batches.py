@@ -16,7 +16,7 @@ from typing import Any
 from diptych.files import write_json
 from diptych.model import Model, load
 from diptych.reproduce.alone import in_one_line
-from diptych.sampler import make_sampler
+from diptych.sampling.sampler import make_sampler
 
 SIZE = 64
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.sample import Request, default_folder, sample_to
-from diptych.sampler import make_sampler
+from diptych.sampling.sampler import make_sampler
 
 _NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
 

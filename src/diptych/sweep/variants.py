@@ -13,8 +13,8 @@ from typing import Any
 
 from diptych.diffusion.schedule import Schedule
 from diptych.errors import UserError, nearest
-from diptych.sampler import SOLVERS, make_sampler
-from diptych.solvers.kinds import KINDS
+from diptych.sampling.sampler import SOLVERS, make_sampler
+from diptych.sampling.solvers.kinds import KINDS
 from diptych.sweep.drawn import Drawing
 
 KEYS = ("order", "spacing", "clip", "threshold")

@@ -2,7 +2,7 @@
 
 Image i is a function of (weights, sampler, seed, i): its first noise and the noise of its k-th step
 are streams of their own, keyed by (seed, i, k). The batch that computes it changes at most how the
-kernels round. The loop itself is `diptych.solvers.solve`.
+kernels round. The loop itself is `diptych.sampling.solvers.solve`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from diptych.data.preprocess import PLAIN, Pixels, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.network.plan import Plan
-from diptych.predictor import Denoise, Observer, Predictor, watched
 from diptych.rng import Float32, normal_per_image
-from diptych.sampler import Sampler
-from diptych.solvers import dynamic_threshold, limited, solve
+from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
+from diptych.sampling.sampler import Sampler
+from diptych.sampling.solvers import dynamic_threshold, limited, solve
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
-from diptych.solvers.checks import Needs
-from diptych.solvers.solver import Memory, flow
+from diptych.sampling.solvers.checks import Needs
+from diptych.sampling.solvers.solver import Memory, flow
 
 
 @dataclass(frozen=True)

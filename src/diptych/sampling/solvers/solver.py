@@ -29,9 +29,9 @@ from typing import Any, Protocol
 
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
-from diptych.solvers.checks import check_levels
-from diptych.solvers.wrappers import Denoiser, check_shape, compared, image_of
-from diptych.solvers.wrappers import require_image as require_image
+from diptych.sampling.solvers.checks import check_levels
+from diptych.sampling.solvers.wrappers import Denoiser, check_shape, compared, image_of
+from diptych.sampling.solvers.wrappers import require_image as require_image
 
 
 @dataclass

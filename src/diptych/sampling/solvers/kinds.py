@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diptych.diffusion.schedule import Schedule
-from diptych.solvers.ddim import Ddim
-from diptych.solvers.ddpm import Ddpm
-from diptych.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
-from diptych.solvers.euler import Euler
-from diptych.solvers.heun import Heun
-from diptych.solvers.plms import Plms
-from diptych.solvers.pndm import Pndm
-from diptych.solvers.solver import Solver
-from diptych.solvers.unipc import UniPC
+from diptych.sampling.solvers.ddim import Ddim
+from diptych.sampling.solvers.ddpm import Ddpm
+from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
+from diptych.sampling.solvers.euler import Euler
+from diptych.sampling.solvers.heun import Heun
+from diptych.sampling.solvers.plms import Plms
+from diptych.sampling.solvers.pndm import Pndm
+from diptych.sampling.solvers.solver import Solver
+from diptych.sampling.solvers.unipc import UniPC
 
 EQUAL_STEPS = ("uniform", "trailing")
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
-from diptych.engine import Engine, finite
 from diptych.errors import UserError
-from diptych.predictor import Observer
 from diptych.rng import Float32
-from diptych.sampler import Sampler, make_sampler
-from diptych.solvers import invert
+from diptych.sampling.denoiser import Observer
+from diptych.sampling.engine import Engine, finite
+from diptych.sampling.sampler import Sampler, make_sampler
+from diptych.sampling.solvers import invert
 
 MOST_REFINE = 100
 

@@ -26,9 +26,9 @@ from itertools import pairwise
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.solvers.checks import check_way
-from diptych.solvers.solver import flow
-from diptych.solvers.wrappers import Denoiser, compared, image_of, require_image
+from diptych.sampling.solvers.checks import check_way
+from diptych.sampling.solvers.solver import flow
+from diptych.sampling.solvers.wrappers import Denoiser, compared, image_of, require_image
 
 
 def invert(

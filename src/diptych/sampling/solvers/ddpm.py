@@ -20,9 +20,9 @@ from typing import ClassVar, Literal
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError, nearest
-from diptych.solvers.checks import Needs
-from diptych.solvers.ddim import Ddim, mean
-from diptych.solvers.solver import Memory, require_image, with_noise
+from diptych.sampling.solvers.checks import Needs
+from diptych.sampling.solvers.ddim import Ddim, mean
+from diptych.sampling.solvers.solver import Memory, require_image, with_noise
 
 POSTERIOR = Ddim(1.0)
 

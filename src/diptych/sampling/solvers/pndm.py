@@ -17,9 +17,9 @@ from typing import ClassVar
 
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
-from diptych.solvers.checks import Needs
-from diptych.solvers.plms import extrapolated
-from diptych.solvers.solver import Memory, flow
+from diptych.sampling.solvers.checks import Needs
+from diptych.sampling.solvers.plms import extrapolated
+from diptych.sampling.solvers.solver import Memory, flow
 
 START = 3  # steps before four predictions are at hand
 

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
-from diptych.solvers.checks import Needs
-from diptych.solvers.solver import Memory, flow
+from diptych.sampling.solvers.checks import Needs
+from diptych.sampling.solvers.solver import Memory, flow
 
 # Newest first: the weights for 1, 2, 3 and 4 predictions at hand.
 ADAMS_BASHFORTH = (

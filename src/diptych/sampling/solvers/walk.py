@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.errors import UserError
-from diptych.solvers import Ddim, Solver
+from diptych.sampling.solvers import Ddim, Solver
 
 
 def most_eta(now: Level, after: Level) -> float:

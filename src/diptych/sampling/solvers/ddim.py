@@ -20,8 +20,8 @@ from typing import ClassVar
 from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.solvers.checks import Needs
-from diptych.solvers.solver import Memory, require_image, with_noise
+from diptych.sampling.solvers.checks import Needs
+from diptych.sampling.solvers.solver import Memory, require_image, with_noise
 
 
 @dataclass(frozen=True)

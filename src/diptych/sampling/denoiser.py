@@ -23,8 +23,8 @@ from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.network.plan import Plan, time_embedding
 from diptych.rng import Float32
-from diptych.solvers import Denoiser, from_v, from_x0
-from diptych.solvers.wrappers import image_of
+from diptych.sampling.solvers import Denoiser, from_v, from_x0
+from diptych.sampling.solvers.wrappers import image_of
 
 Denoise = Callable[[Any, Level], Any]
 Observer = Callable[[int, Level, Any], None]

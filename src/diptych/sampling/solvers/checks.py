@@ -4,7 +4,7 @@
     which divides by zero in the multistep rules
 
 A rule that needs more says so in an attribute `needs`; one without it takes any levels that do not
-turn back. (The command line refuses spacings by name: `diptych.solvers.kinds`.)
+turn back. (The command line refuses spacings by name: `diptych.sampling.solvers.kinds`.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check_levels(solver: object, levels: Sequence[Level], knows_image: bool) -> 
 
     Args:
         solver: any; its `needs` are looked at, if it has some.
-        levels: as given to `diptych.solvers.solve`.
+        levels: as given to `diptych.sampling.solvers.solve`.
         knows_image: whether the network can be asked for the image where alpha is 0.
     """
     needs: Needs = getattr(solver, "needs", Needs(repeats=True))

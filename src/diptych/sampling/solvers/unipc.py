@@ -23,8 +23,8 @@ import numpy as np
 
 from diptych.diffusion.process import A, x0_from_eps
 from diptych.diffusion.schedule import Level
-from diptych.solvers.checks import Needs, check_order
-from diptych.solvers.solver import Memory, half_log_snr, require_image
+from diptych.sampling.solvers.checks import Needs, check_order
+from diptych.sampling.solvers.solver import Memory, half_log_snr, require_image
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
-from diptych.solvers import Solver
-from diptych.solvers.kinds import KINDS, Kind
-from diptych.solvers.solver import calls_of
-from diptych.walk import check_noise, check_start
+from diptych.sampling.solvers import Solver
+from diptych.sampling.solvers.kinds import KINDS, Kind
+from diptych.sampling.solvers.solver import calls_of
+from diptych.sampling.solvers.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 # Chosen by measurement: docs/scores.md. The ddpm family takes every timestep.
@@ -44,7 +44,7 @@ class Sampler:
         return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
-        """Raises UserError where the solver cannot walk these levels: see `diptych.walk`."""
+        """Raises UserError where the solver cannot walk these levels: see `diptych.sampling.solvers.walk`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
             below = "" if self.level is None else f" from level t={self.level} down"
@@ -116,7 +116,7 @@ def make_sampler(
     num_classes: int = 0,
     ends_in_noise: bool = False,
 ) -> Sampler:
-    """A checked sampler; the solvers are those of `diptych.solvers.kinds`.
+    """A checked sampler; the solvers are those of `diptych.sampling.solvers.kinds`.
 
     Args:
         solver: its name; where not given `dpmpp-sde`, or `ddim` if eta is given.

@@ -1,0 +1,40 @@
+"""Samplers: one update rule a file, one loop for all, on NumPy, PyTorch or Jittor arrays.
+
+from diptych.solvers import DpmSolverPP, solve
+x = solve(DpmSolverPP(2), denoise, x_T, levels)        # denoise(x, level) -> eps
+"""
+
+from __future__ import annotations
+
+from diptych.sampling.solvers.ddim import Ddim
+from diptych.sampling.solvers.ddim_inverse import invert
+from diptych.sampling.solvers.ddpm import Ddpm
+from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
+from diptych.sampling.solvers.euler import Euler
+from diptych.sampling.solvers.heun import Heun
+from diptych.sampling.solvers.plms import Plms
+from diptych.sampling.solvers.pndm import Pndm
+from diptych.sampling.solvers.solver import Memory, Solver, solve
+from diptych.sampling.solvers.unipc import UniPC
+from diptych.sampling.solvers.wrappers import Denoiser, dynamic_threshold, from_v, from_x0, limited
+
+__all__ = [
+    "Ddim",
+    "Ddpm",
+    "Denoiser",
+    "DpmSolverPP",
+    "DpmSolverPPSde",
+    "Euler",
+    "Heun",
+    "Memory",
+    "Plms",
+    "Pndm",
+    "Solver",
+    "UniPC",
+    "dynamic_threshold",
+    "from_v",
+    "from_x0",
+    "invert",
+    "limited",
+    "solve",
+]
