@@ -22,12 +22,12 @@ from benchmarks import sizes
 from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data import Prefetch
-from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding
 from diptych.rng import Float32, normal
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
+from diptych.training.batches import Batches
 
 CONTENDERS = ("torch", "jittor", "diffusers")
 TASKS = ("training", "sampling")

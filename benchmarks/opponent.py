@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from benchmarks import sizes
 from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
-from diptych.data.batches import to_float
 from diptych.errors import UserError
 from diptych.network.plan import Plan, Weights, make_plan
 from diptych.rng import Float32
+from diptych.training.batches import to_float
 
 try:
     import diffusers

@@ -34,12 +34,12 @@ import psutil
 from PIL import Image
 
 from diptych.config.load import DiffusionConfig
-from diptych.data.batches import to_uint8
 from diptych.diffusion.schedule import make_schedule
 from diptych.figures.grids import grid
 from diptych.figures.movie import FORMATS
 from diptych.figures.movie.mp4 import find_ffmpeg
 from diptych.files import write_json
+from diptych.training.batches import to_uint8
 
 Pixels = npt.NDArray[np.uint8]
 BAR = 50.0

@@ -14,8 +14,8 @@ from pathlib import Path
 from diptych.config.load import load_config, to_yaml
 from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
 from diptych.network.plan import make_plan
-from diptych.records import read_rows
 from diptych.runs import checkpoint
+from diptych.training.callbacks.journal import read_rows
 
 ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "zoo"
 # Steps with noise of their own correct what a short training gets wrong (docs/scores.md).

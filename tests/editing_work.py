@@ -13,7 +13,6 @@ import diptych
 import work
 from diptych.config.load import Config
 from diptych.data import load_dataset
-from diptych.data.batches import to_float
 from diptych.diffusion.schedule import CLEAN
 from diptych.editing.folder import encode_to
 from diptych.editing.inputs import Inputs, read_inputs
@@ -26,6 +25,7 @@ from diptych.sample import sample_to
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from diptych.sampling.solvers import invert
+from diptych.training.batches import to_float
 
 TRAINED: dict[str, Any] = {}
 

@@ -111,7 +111,7 @@ def test_the_table_of_mutations_covers_every_rung():
 
 
 def test_a_fault_is_taken_back():
-    from diptych.data import batches
+    from diptych.training import batches
 
     before = batches.to_float
     with mutations.planted("colours_reversed", None):

@@ -13,9 +13,9 @@ from diptych import rng
 from diptych.backends.protocol import Batch
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
-from diptych.data.batches import Batches, to_float, to_uint8
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import make_plan, time_embedding
+from diptych.training.batches import Batches, to_float, to_uint8
 from properties import given, settings, st
 
 Pixels = npt.NDArray[np.uint8]

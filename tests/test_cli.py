@@ -12,7 +12,7 @@ import pytest
 
 import work
 from diptych import cli
-from diptych.signals import STAGE, Interrupted
+from diptych.training.signals import STAGE, Interrupted
 
 TRAIN = ["train", "tiny", "--out", "OUT", "--device", "cpu", "--quiet"]
 
@@ -191,7 +191,7 @@ def test_a_stopped_training_says_how_to_go_on(monkeypatch, capsys, tmp_path, sta
     def stopped(*_, **__):
         raise Interrupted("stopped at step 3 of 9, saved", 15)
 
-    monkeypatch.setattr("diptych.train.train", stopped)
+    monkeypatch.setattr("diptych.training.loop.train", stopped)
     monkeypatch.delenv(STAGE, raising=False)
     if stage:
         monkeypatch.setenv(STAGE, "1")

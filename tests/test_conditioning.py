@@ -13,7 +13,6 @@ from diptych.backends.protocol import Backend, State
 from diptych.cli.sample import choose_sampler
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset
-from diptych.data.batches import Batches
 from diptych.diffusion.classes import (
     choose_classes,
     class_rows,
@@ -30,6 +29,7 @@ from diptych.sample import Request, default_folder
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
+from diptych.training.batches import Batches
 from diptych.weights_source import find_weights, zoo_names
 from test_cli import call
 from test_sampler import Float32, NumpyBackend

@@ -78,7 +78,10 @@ def test_what_prepares_jittor_loads_no_framework_at_its_top() -> None:
 
 
 PLANTED = {
-    "schedule.py": ("from diptych.train import train", "imports diptych.train, which is not below"),
+    "schedule.py": (
+        "from diptych.training.loop import train",
+        "imports diptych.train, which is not below",
+    ),
     "noise.py": (
         "from diptych import schedule",
         "imports diptych.diffusion.schedule, which is not below",
@@ -132,7 +135,9 @@ def test_imports_for_type_checkers_do_not_count(copy: Path) -> None:
     path = copy / "noise.py"
     whole = path.read_text()
     try:
-        path.write_text(f"{whole}\nif TYPE_CHECKING:\n    from diptych.train import train\n")
+        path.write_text(
+            f"{whole}\nif TYPE_CHECKING:\n    from diptych.training.loop import train\n"
+        )
         assert faults(copy) == []
     finally:
         path.write_text(whole)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from diptych.config.load import DiffusionConfig, load_config
-from diptych.data.batches import Batches
 from diptych.diffusion.objective import min_snr_weights, target
 from diptych.diffusion.process import eps_from_v, eps_from_x0, v_from_x0_eps, x0_from_v
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
@@ -28,6 +27,7 @@ from diptych.sampling.solvers import (
 )
 from diptych.sampling.solvers.kinds import KINDS
 from diptych.sampling.solvers.solver import calls_of
+from diptych.training.batches import Batches
 from properties import given, st
 
 S = 0.5  # of Gaussian data, on which the best prediction is known

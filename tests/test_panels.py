@@ -9,7 +9,7 @@ import pytest
 
 import work
 from diptych.config.load import load_config
-from diptych.data.batches import to_uint8
+from diptych.training.batches import to_uint8
 
 GOLDEN = Path(__file__).parent / "golden" / "official.npz"
 WIDE = [

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from diptych.data import Prefetch
-from diptych.data import prefetch as module
+from diptych.training import prefetch as module
 
 
 def test_items_come_in_order_and_end_at_stop():

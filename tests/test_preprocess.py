@@ -10,13 +10,13 @@ import pytest
 
 from diptych import rng
 from diptych.config.load import Config, load_config
-from diptych.data.batches import Batches, to_float
 from diptych.data.preprocess import GAUSSIAN, LAMBDA, Preprocess, preprocess_of
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
+from diptych.training.batches import Batches, to_float
 from properties import given, st
 
 EVERY = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)

@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from diptych.errors import MachineError, UserError
-from diptych.records import SCALARS, Journal, read_rows
 from diptych.runs import checkpoint
+from diptych.training.callbacks.journal import SCALARS, Journal, read_rows
 from fulldisk import room_for
 from properties import given, settings, st
 

@@ -21,7 +21,7 @@ from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.reproduce import Request, reproduce, runner, stages
 from diptych.reproduce.difference import difference
-from diptych.signals import Interrupted
+from diptych.training.signals import Interrupted
 from studies import Fake, states
 
 WRITE_PAGE = runner.study.write

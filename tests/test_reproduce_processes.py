@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from diptych.reproduce.processes import Stopped, processes
-from diptych.signals import STAGE
+from diptych.training.signals import STAGE
 
 # Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
 STAGE_CODE = """

@@ -11,7 +11,7 @@ import pytest
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
 from diptych.reproduce import runner
-from diptych.signals import Interrupted
+from diptych.training.signals import Interrupted
 from studies import Fake, states, weigh
 
 

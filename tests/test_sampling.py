@@ -7,11 +7,11 @@ import pytest
 
 import work
 from diptych import rng
-from diptych.data.batches import to_uint8
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.figures.movie import Movie, Strip
 from diptych.files import read_json
+from diptych.training.batches import to_uint8
 
 
 def contents(folder):

@@ -7,7 +7,7 @@ import pytest
 
 import work
 import work_told
-from diptych.data.batches import to_uint8
+from diptych.training.batches import to_uint8
 from work_told import TOLD
 
 ZERO = ["diffusion.objective=v", "diffusion.zero_terminal_snr=true", "diffusion.schedule=cosine"]

@@ -14,10 +14,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import Panel
 from diptych.errors import MachineError, UserError
 from diptych.network.plan import make_plan, parameter_table
-from diptych.observe import Observe, Observer
-from diptych.records import SCALARS, Journal
 from diptych.runs.watch import read_events
-from diptych.tracking import MLFLOW_SCALARS, Mlflow, gradient_histograms, histogram, text
+from diptych.training.callbacks import Observe, Observer
+from diptych.training.callbacks.journal import SCALARS, Journal
+from diptych.training.callbacks.tracking import (
+    MLFLOW_SCALARS,
+    Mlflow,
+    gradient_histograms,
+    histogram,
+    text,
+)
 from watch_work import trained_with_and_without
 from work import small
 

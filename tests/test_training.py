@@ -21,9 +21,9 @@ from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import hold
 from diptych.network.plan import make_plan
-from diptych.records import read_rows
 from diptych.runs import checkpoint
 from diptych.runs.folder import record_start
+from diptych.training.callbacks.journal import read_rows
 
 STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
 

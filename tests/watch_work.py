@@ -9,10 +9,10 @@ from typing import Any
 
 from diptych.backends import protocol as backends
 from diptych.config.load import Config
-from diptych.data.batches import Batches
-from diptych.observe import Observe
-from diptych.records import read_rows
-from diptych.train import train
+from diptych.training.batches import Batches
+from diptych.training.callbacks import Observe
+from diptych.training.callbacks.journal import read_rows
+from diptych.training.loop import train
 
 
 def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seconds: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from diptych.config.load import Config
 from diptych.sample import Request, sample_to
 from diptych.sampling.sampler import make_sampler
-from diptych.train import train
+from diptych.training.loop import train
 from work import make
 
 

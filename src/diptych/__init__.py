@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diptych.config.load import Config, load_config
     from diptych.errors import MachineError, UserError
     from diptych.model import Model, load
-    from diptych.train import train
+    from diptych.training.loop import train
 
 _HOMES = {
     "Config": "config.load",
@@ -26,7 +26,7 @@ _HOMES = {
     "UserError": "errors",
     "Model": "model",
     "load": "model",
-    "train": "train",
+    "train": "training.loop",
 }
 
 __all__ = [

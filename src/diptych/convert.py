@@ -32,8 +32,8 @@ from diptych.interop.foreign import CONFIG_KEY, EMA_KEY
 from diptych.interop.torch_write import write_torch
 from diptych.interop.training_list import read_training_list, training_list
 from diptych.network.plan import make_plan, parameter_table
-from diptych.records import read_rows
 from diptych.runs import checkpoint
+from diptych.training.callbacks.journal import read_rows
 from diptych.weights_source import Source, find_weights
 
 JITTOR_END = b"HCAJSLHD"

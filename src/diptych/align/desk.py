@@ -22,11 +22,11 @@ from diptych.backends.protocol import Batch
 from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured
-from diptych.data import batches as data_batches
 from diptych.diffusion.classes import Labels
 from diptych.errors import UserError
 from diptych.network import plan as blueprint
 from diptych.network.plan import Plan, Weights
+from diptych.training import batches as data_batches
 
 Array = npt.NDArray[Any]
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1

@@ -11,10 +11,10 @@ import numpy as np
 
 from diptych.align.rungs import metric
 from diptych.config import load
-from diptych.data import batches as data_batches
 from diptych.diffusion import schedule
 from diptych.metrics import resize as resizing
 from diptych.sampling import engine, sampler
+from diptych.training import batches as data_batches
 
 
 def hyper_parameter(_: Any, patch: Any) -> None:
@@ -69,7 +69,7 @@ def schedule_shifted(_: Any, patch: Any) -> None:
 
 def warm_up_ignored(_: Any, patch: Any) -> None:
     patch.set(
-        importlib.import_module("diptych.train"),
+        importlib.import_module("diptych.training.loop"),
         "learning_rate",
         lambda base, warmup_steps, step: base,
     )

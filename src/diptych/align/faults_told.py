@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data import batches as data_batches
 from diptych.sampling import denoiser
+from diptych.training import batches as data_batches
 
 
 def labels_shifted(_: Any, patch: Any) -> None:

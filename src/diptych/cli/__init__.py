@@ -29,7 +29,7 @@ from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import MachineError, UserError
-from diptych.signals import STAGE
+from diptych.training.signals import STAGE
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:

@@ -49,7 +49,7 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
     """
     from diptych.reproduce import reproduce as run
-    from diptych.signals import Interrupted
+    from diptych.training.signals import Interrupted
 
     request = study_request(preset, options)
     check_samplers(request)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from diptych.data.dataset import Dataset, load_configured, load_dataset
 from diptych.data.decoded import Decoded, Images
-from diptych.data.prefetch import Prefetch
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
 from diptych.data.sources.registry import SOURCES, Located, Source, find
+from diptych.training.prefetch import Prefetch
 
 __all__ = [
     "SOURCES",

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import flatten
-from diptych.data.batches import to_uint8
 from diptych.editing.curve import measure
 from diptych.editing.latents import write_latents
 from diptych.editing.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
@@ -31,6 +30,7 @@ from diptych.files import atomic_path, claim_folder, write_json, write_text
 from diptych.model import Model
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
+from diptych.training.batches import to_uint8
 
 SHOWN = 10
 SPREAD = 3.0  # standard deviations of a latent that a figure shows from black to white

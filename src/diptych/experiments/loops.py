@@ -27,11 +27,11 @@ from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend, Learner
 from diptych.config.load import load_config
 from diptych.data import load_dataset
-from diptych.data.batches import Batches
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import initial_weights, make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
+from diptych.training.batches import Batches
 
 READ_EVERY = 6
 Row = dict[str, Any]

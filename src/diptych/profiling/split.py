@@ -24,7 +24,7 @@ import psutil
 from scipy.stats import binom
 
 from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.data.batches import Batches
+from diptych.training.batches import Batches
 
 PHASES = ("data", "to_device", "forward", "backward", "optimizer", "ema")
 ARRAYS = ("x0", "alpha", "sigma", "embedding", "eps")

@@ -10,13 +10,13 @@ from typing import Any
 from diptych.backends import protocol as backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
-from diptych.data.batches import Batches
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.network.plan import initial_weights, make_plan
 from diptych.profiling.split import profile
 from diptych.runs import checkpoint
 from diptych.runs.provenance import environment
+from diptych.training.batches import Batches
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from diptych.errors import MachineError, UserError
-from diptych.signals import STAGE
+from diptych.training.signals import STAGE
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from diptych.reproduce.notes import done, earlier_seconds, keep, made_of, noted,
 from diptych.reproduce.processes import processes
 from diptych.reproduce.request import Request
 from diptych.reproduce.stages import Stage, stages
-from diptych.signals import Interrupted
+from diptych.training.signals import Interrupted
 
 Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 

@@ -18,10 +18,10 @@ from diptych._version import __version__
 from diptych.align.desk import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
-from diptych.data import batches as data_batches
 from diptych.diffusion import schedule
 from diptych.network import plan as blueprint
 from diptych.runs import checkpoint
+from diptych.training import batches as data_batches
 
 FIRST = 3  # training steps whose batches are compared
 CLASSES = 10  # of the probe

@@ -15,12 +15,12 @@ import numpy as np
 
 from diptych import rng
 from diptych.align.desk import Array, Desk
-from diptych.data.batches import to_uint8
 from diptych.diffusion import schedule
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler
 from diptych.sampling.engine import Engine
 from diptych.sampling.solvers import Ddim
+from diptych.training.batches import to_uint8
 
 STEPS, GUIDED_STEPS, CLASSES = 10, 5, 10
 CHAINS = {"ddim": ("ddim", 0.0, "uniform"), "quad": ("ddim", 0.0, "quad"), "eta": ("ddim", 1.0, "uniform")}  # noqa: E501 # fmt: skip

@@ -19,7 +19,7 @@ from diptych.align.panels import REFERENCE
 from diptych.backends.protocol import Batch
 
 # By its full name: the package's attribute `train` is the function.
-training: Any = importlib.import_module("diptych.train")
+training: Any = importlib.import_module("diptych.training.loop")
 
 DROPOUT, CLASSES = 0.25, 10
 SIZES: dict[str, tuple[int, ...]] = {"a": (32, 16, 3, 3), "b": (64,), "c": (40, 24)}

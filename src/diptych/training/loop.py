@@ -18,20 +18,20 @@ from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, Prefetch, load_configured
-from diptych.data.batches import Batches
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.plan import initial_weights, make_plan
-from diptych.observe import Observe, Observer
-from diptych.records import Journal
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_resumable, record_start
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
-from diptych.signals import Interrupted, Signals
+from diptych.training.batches import Batches
+from diptych.training.callbacks import Observe, Observer
+from diptych.training.callbacks.journal import Journal
+from diptych.training.signals import Interrupted, Signals
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """All that watches a training from beside it, and never reaches its numbers: one object.
 
 Resources and events (`diptych.runs.watch`), histograms of the gradients and the blueprint for
-TensorBoard, and MLflow (`diptych.tracking`).
+TensorBoard, and MLflow (`diptych.training.callbacks.tracking`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config
 from diptych.errors import MachineError
 from diptych.network.plan import Plan
-from diptych.records import Journal
 from diptych.runs.watch import Watch
-from diptych.signals import Interrupted
-from diptych.tracking import Mlflow, blueprint_text, gradient_histograms, load_mlflow, text
+from diptych.training.callbacks.journal import Journal
+from diptych.training.callbacks.tracking import (
+    Mlflow,
+    blueprint_text,
+    gradient_histograms,
+    load_mlflow,
+    text,
+)
+from diptych.training.signals import Interrupted
 
 
 @dataclass(frozen=True)

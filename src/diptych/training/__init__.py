@@ -1,0 +1,1 @@
+"""Training: batches, the loop, and the callbacks that record it."""
