@@ -25,10 +25,10 @@ from benchmarks.driver import machine
 from benchmarks.results import median, verdict
 from diptych import load
 from diptych.files import write_json, write_text
-from diptych.interop.diffusers_out import write_folder
 from diptych.metrics.table import markdown
 from diptych.sampling.sampler import DEFAULT_SOLVER
-from diptych.weights_source import find_weights
+from diptych.weights.find import find_weights
+from diptych.weights.formats.diffusers_out import write_folder
 
 SOURCE, THEIR_STEPS, BAR = "zoo:mnist-torch", 50, 4.0
 

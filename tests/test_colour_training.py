@@ -18,7 +18,7 @@ from diptych.data import load_dataset
 from diptych.data.packed.job import Packing
 from diptych.data.packed.write import prepare
 from diptych.data.preprocess import LAMBDA
-from diptych.interop.official import from_official
+from diptych.weights.formats.official import from_official
 
 NETWORK = {"ch": 32, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
 

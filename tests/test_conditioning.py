@@ -30,7 +30,7 @@ from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
-from diptych.weights_source import find_weights, zoo_names
+from diptych.weights.find import find_weights, zoo_names
 from test_cli import call
 from test_sampler import Float32, NumpyBackend
 

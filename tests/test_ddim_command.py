@@ -17,9 +17,10 @@ from diptych.ddim import translate
 from diptych.ddim.translate import Options, find_config
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
-from diptych.interop import pretrained, read_config
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
+from diptych.weights import pretrained
+from diptych.weights.formats import read_config
 
 YML = """
 data: {dataset: CIFAR10, image_size: 8, channels: 3, logit_transform: false,

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from diptych.cli import cli
 from diptych.cli.sample import choose_sampler
-from diptych.weights_source import find_weights
+from diptych.weights.find import find_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *ROOT.glob("benchmarks/*.md")]

@@ -14,14 +14,15 @@ import work_exchange
 from conftest import Panel
 from diptych.backends.protocol import State
 from diptych.config.load import Config, load_config
-from diptych.convert import convert
-from diptych.inspection import inspect
-from diptych.interop import pretrained, read_config
-from diptych.interop.layouts import layout_of, to_diffusers, to_official
-from diptych.interop.torch_write import write_torch
-from diptych.interop.training_list import training_list
 from diptych.network.plan import Weights, initial_weights, make_plan
-from diptych.weights_source import find_weights
+from diptych.weights import pretrained
+from diptych.weights.convert import convert
+from diptych.weights.find import find_weights
+from diptych.weights.formats import read_config
+from diptych.weights.formats.layouts import layout_of, to_diffusers, to_official
+from diptych.weights.formats.torch_write import write_torch
+from diptych.weights.formats.training_list import training_list
+from diptych.weights.inspect import inspect
 
 CONFIG = work.small(
     "data.channels=3", "data.image_size=16", "model.attn_resolutions=[8]", "model.ch_mult=[1,2,2]",

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 import work
-from diptych.convert import convert, import_training
 from diptych.errors import MachineError, UserError
-from diptych.inspection import inspect
-from diptych.interop import pretrained
-from diptych.interop.torch_write import write_torch
-from diptych.interop.training_list import read_training_list, training_list
 from diptych.network.plan import initial_weights, make_plan
-from diptych.weights_source import find_weights
+from diptych.weights import pretrained
+from diptych.weights.convert import convert, import_training
+from diptych.weights.find import find_weights
+from diptych.weights.formats.torch_write import write_torch
+from diptych.weights.formats.training_list import read_training_list, training_list
+from diptych.weights.inspect import inspect
 from test_exchange import CONFIG, GOOGLE, GOOGLE_NOISE, WEIGHTS
 from weightfiles import as_zip
 

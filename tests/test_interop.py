@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from diptych.errors import UserError
-from diptych.interop import load_weights, read_pickle_weights, state_dict
+from diptych.weights.formats import load_weights, read_pickle_weights, state_dict
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -244,5 +244,5 @@ def test_big_endian_storages_are_turned(tmp_path: Path) -> None:
 
 
 def test_no_framework_is_loaded() -> None:
-    check = "import sys, diptych.interop; assert not {'torch', 'jittor'} & set(sys.modules)"
+    check = "import sys, diptych.weights.formats; assert not {'torch', 'jittor'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

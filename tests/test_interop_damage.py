@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from diptych.errors import UserError
-from diptych.interop import load_weights, read_pickle_weights
+from diptych.weights.formats import load_weights, read_pickle_weights
 from weightfiles import FORMS, as_legacy, as_zip, refused, tensor
 
 
@@ -85,7 +85,7 @@ def test_a_bomb_is_refused_within_little_memory_and_time(tmp_path: Path, name: s
     path.write_bytes(bombs()[name])
     script = (
         "import resource, sys\nfrom pathlib import Path\nfrom diptych.errors import UserError\n"
-        "from diptych.interop import load_weights\n"
+        "from diptych.weights.formats import load_weights\n"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_weights(Path(sys.argv[1]))\n"
         "except UserError as error:\n    print(error)\n"

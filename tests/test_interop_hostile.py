@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.interop import load_weights
+from diptych.weights.formats import load_weights
 from weightfiles import FORMS, as_zip, refused, tensor
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from diptych.config.load import load_config, to_yaml
 from diptych.errors import UserError
-from diptych.interop import from_official, is_official, read_config
+from diptych.weights.formats import from_official, is_official, read_config
 
 Tree = dict[str, Any]
 

@@ -34,7 +34,7 @@ def test_bad_settings_are_one_line_and_code_2(
     message: str,
 ) -> None:
     found = SimpleNamespace(config=work.small(), sampler=None)
-    monkeypatch.setattr("diptych.weights_source.find_weights", lambda *_: found)
+    monkeypatch.setattr("diptych.weights.find.find_weights", lambda *_: found)
     code, stdout, stderr = call(
         monkeypatch, capsys, "sample", "some", "--out", tmp_path / "out", *words
     )

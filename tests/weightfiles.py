@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import UserError
-from diptych.interop import load_weights
+from diptych.weights.formats import load_weights
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 SYSTEM = {"protocol_version": PROTOCOL, "little_endian": True}

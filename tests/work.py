@@ -18,7 +18,7 @@ from diptych.sample import Request, sample_to
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.loop import train
-from diptych.weights_source import Source
+from diptych.weights.find import Source
 
 # A network that has every kind of block, small enough to run often.
 SMALL = [

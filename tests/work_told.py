@@ -14,7 +14,7 @@ from diptych.data import load_dataset
 from diptych.network.plan import initial_weights, make_plan
 from diptych.sweep.drawn import Drawing, draw
 from diptych.training.batches import Batches
-from diptych.weights_source import find_weights
+from diptych.weights.find import find_weights
 
 TOLD = ["model.num_classes=10", "train.label_dropout=0.3"]
 

@@ -14,14 +14,14 @@ from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
-from diptych.interop import read_config
 from diptych.network.plan import make_plan
 from diptych.rng import Float32
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import make_sampler
-from diptych.weights_source import Source, find_weights
+from diptych.weights.find import Source, find_weights
+from diptych.weights.formats import read_config
 
 FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
 

@@ -130,10 +130,10 @@ def _checkpoints(
 def weights_of(text: str) -> dict[str, Any]:
     """The weights of a run, a checkpoint or a file."""
     if Path(text).is_file():
-        from diptych.interop import load_weights
+        from diptych.weights.formats import load_weights
 
         return dict(load_weights(Path(text)).weights)
-    from diptych.weights_source import find_weights
+    from diptych.weights.find import find_weights
 
     return dict(find_weights(text).weights)
 

@@ -27,8 +27,8 @@ def inspect(source: str, raw: bool, as_json: bool) -> None:
       diptych inspect ckpt.pth
       diptych inspect ddpm-cifar10-32 --json
     """
-    from diptych.inspection import inspect as look
-    from diptych.inspection import render
+    from diptych.weights.inspect import inspect as look
+    from diptych.weights.inspect import render
 
     facts = look(source, raw)
     show(facts, as_json, render(facts))
@@ -68,8 +68,8 @@ def convert(
       diptych convert model-790000.ckpt cifar10.pkl --config cifar10
       diptych convert exp/logs/cifar/ckpt.pth runs/cifar --to run --config cifar10.yml
     """
-    from diptych.convert import convert as write
-    from diptych.interop import read_config
+    from diptych.weights.convert import convert as write
+    from diptych.weights.formats import read_config
 
     if ema and raw:
         raise UserError("--ema and --raw exclude each other; choose one")

@@ -53,11 +53,11 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     from diptych.editing.inputs import read_inputs
     from diptych.editing.roundtrip import Request
     from diptych.files import check_folder
-    from diptych.interop import read_config
     from diptych.model import load
     from diptych.network.plan import make_plan
     from diptych.sampling.inversion import make_inversion
-    from diptych.weights_source import find_weights
+    from diptych.weights.find import find_weights
+    from diptych.weights.formats import read_config
 
     config = given["config"]
     settings = read_config(config, for_training=False) if config else None

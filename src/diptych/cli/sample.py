@@ -102,10 +102,10 @@ def sample(
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
-    from diptych.interop import read_config
     from diptych.model import load
     from diptych.sample import Request, default_folder, sample_to
-    from diptych.weights_source import find_weights
+    from diptych.weights.find import find_weights
+    from diptych.weights.formats import read_config
 
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)

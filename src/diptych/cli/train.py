@@ -102,7 +102,7 @@ def train_config(
     resume: bool,
 ) -> Any:
     """The config that a call of `train` asks for."""
-    from diptych.interop import read_config
+    from diptych.weights.formats import read_config
 
     if steps is not None and epochs is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")

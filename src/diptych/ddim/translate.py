@@ -17,7 +17,8 @@ from typing import Any
 
 from diptych.config.load import Config, parse_tree
 from diptych.errors import UserError, nearest
-from diptych.interop import pretrained, read_config
+from diptych.weights import pretrained
+from diptych.weights.formats import read_config
 
 FID_IMAGES, GRID_IMAGES = 50_000, 64
 _QUIET = ("warning", "error", "critical")

@@ -20,10 +20,10 @@ from diptych.data.sources.download import Unusable, retrieve, turn
 from diptych.data.sources.registry import File
 from diptych.errors import UserError
 from diptych.files import machine_faults, sha256_of
-from diptych.interop import load_weights
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.conv import Arrays, misfit, shapes
+from diptych.weights.formats import load_weights
 
 PUBLISHED = File(
     "pt_inception-2015-12-05-6726825d.pth",

@@ -113,7 +113,7 @@ def run_panel(
     Raises:
         UserError: as sampling and evaluation, or cells of another request.
     """
-    from diptych.weights_source import find_weights
+    from diptych.weights.find import find_weights
 
     found = find_weights(sweep.source, None, sweep.drawing.raw)
     request = sweep.request(found.facts()["weights_sha256"])

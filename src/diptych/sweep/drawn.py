@@ -47,8 +47,8 @@ class Drawing:
 
 def is_model(source: str) -> bool:
     """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
-    from diptych.interop import is_diffusers
     from diptych.metrics.images import is_sample_folder
+    from diptych.weights.formats import is_diffusers
 
     if source.startswith(_NAMED):
         return True
@@ -79,7 +79,7 @@ def draw(
         UserError: as `diptych sample`.
     """
     from diptych.model import load
-    from diptych.weights_source import find_weights
+    from diptych.weights.find import find_weights
 
     if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")

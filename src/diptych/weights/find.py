@@ -10,9 +10,10 @@ from typing import Any
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
-from diptych.interop import is_diffusers, pretrained, read_config, read_foreign
 from diptych.network.plan import Weights, check_weights, make_plan
 from diptych.runs import checkpoint
+from diptych.weights import pretrained
+from diptych.weights.formats import is_diffusers, read_config, read_foreign
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Source:
 
 def zoo_names() -> list[str]:
     """The trained models that come with the package."""
-    folder = resources.files("diptych") / "zoo"
+    folder = resources.files("diptych.weights") / "zoo"
     return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
 
 
@@ -86,7 +87,7 @@ def _zoo(source: str) -> Path:
     name = source.removeprefix("zoo:")
     if name not in zoo_names():
         raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")
-    return Path(str(resources.files("diptych") / "zoo" / name))
+    return Path(str(resources.files("diptych.weights") / "zoo" / name))
 
 
 def _pretrained(name: str, config: Config | None, raw: bool) -> Source:

@@ -26,15 +26,15 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
-from diptych.interop import is_diffusers
-from diptych.interop.diffusers_out import network_config, scheduler_config, write_folder
-from diptych.interop.foreign import CONFIG_KEY, EMA_KEY
-from diptych.interop.torch_write import write_torch
-from diptych.interop.training_list import read_training_list, training_list
 from diptych.network.plan import make_plan, parameter_table
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
-from diptych.weights_source import Source, find_weights
+from diptych.weights.find import Source, find_weights
+from diptych.weights.formats import is_diffusers
+from diptych.weights.formats.diffusers_out import network_config, scheduler_config, write_folder
+from diptych.weights.formats.foreign import CONFIG_KEY, EMA_KEY
+from diptych.weights.formats.torch_write import write_torch
+from diptych.weights.formats.training_list import read_training_list, training_list
 
 JITTOR_END = b"HCAJSLHD"
 SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
@@ -53,7 +53,7 @@ def convert(
     """Write the weights of `source` in another form; gives what was written.
 
     Args:
-        source: as `diptych.weights_source.find_weights` takes it; for `official-training` a
+        source: as `diptych.weights.find.find_weights` takes it; for `official-training` a
             run, for `run` an official training list.
         out: the file or folder.
         to: a name above; told by the suffix of `out` where not given.

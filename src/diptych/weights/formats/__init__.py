@@ -5,11 +5,11 @@ Loads neither framework and executes nothing of a file.
 
 from __future__ import annotations
 
-from diptych.interop.diffusers_in import is_diffusers
-from diptych.interop.foreign import Foreign, read_foreign
-from diptych.interop.official import from_official, is_official, read_config
-from diptych.interop.pickles import read_pickle_weights
-from diptych.interop.weights import Loaded, load_weights, state_dict
+from diptych.weights.formats.diffusers_in import is_diffusers
+from diptych.weights.formats.files import Loaded, load_weights, state_dict
+from diptych.weights.formats.foreign import Foreign, read_foreign
+from diptych.weights.formats.official import from_official, is_official, read_config
+from diptych.weights.pickle.files import read_pickle_weights
 
 __all__ = [
     "Foreign",

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.interop.machine import Blank, Known
-from diptych.interop.stream import Fault, show
+from diptych.weights.pickle.ops import Fault, show
+from diptych.weights.pickle.vm import Blank, Known
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -161,5 +161,5 @@ def _checked(path: Path, model: Pretrained) -> Path:
 
 def official_config(name: str) -> Path | None:
     """The official config of that file name that comes with the package, if there is one."""
-    path = Path(str(resources.files("diptych") / "interop" / "configs" / Path(name).name))
+    path = Path(str(resources.files("diptych.weights") / "configs" / Path(name).name))
     return path if Path(name).name == name and path.is_file() else None

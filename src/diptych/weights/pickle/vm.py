@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from diptych.interop.stream import Fault, Op, show
+from diptych.weights.pickle.ops import Fault, Op, show
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import write_json
-from diptych.interop.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS
-from diptych.interop.layouts import to_diffusers
 from diptych.network.plan import Plan, Weights, make_plan
+from diptych.weights.formats.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS
+from diptych.weights.formats.layouts import to_diffusers
 
 VERSION = "0.30.0"  # the oldest whose form of files this is tested to be
 

@@ -15,12 +15,12 @@ from typing import IO, Any
 
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
-from diptych.interop import diffusers_in
-from diptych.interop.layouts import DDPM_TORCH, to_official
-from diptych.interop.pickles import guarded
-from diptych.interop.stream import Fault
-from diptych.interop.weights import is_safetensors, load_weights
 from diptych.network.plan import Weights
+from diptych.weights.formats import diffusers_in
+from diptych.weights.formats.files import is_safetensors, load_weights
+from diptych.weights.formats.layouts import DDPM_TORCH, to_official
+from diptych.weights.pickle.files import guarded
+from diptych.weights.pickle.ops import Fault
 
 CONFIG_KEY, EMA_KEY = "diptych.config", "diptych.ema"
 _NORM_EPS = 1e-5  # ddpm-torch leaves GroupNorm's eps at PyTorch's default

@@ -19,7 +19,7 @@ from typing import Any
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.interop.stream import show
+from diptych.weights.pickle.ops import show
 
 Tree = dict[str, Any]
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

@@ -13,18 +13,18 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.interop import is_diffusers, load_weights, read_foreign
-from diptych.interop.layouts import layout_of
 from diptych.network.plan import Weights, make_plan, parameter_table
 from diptych.runs import checkpoint
-from diptych.weights_source import find_weights
+from diptych.weights.find import find_weights
+from diptych.weights.formats import is_diffusers, load_weights, read_foreign
+from diptych.weights.formats.layouts import layout_of
 
 
 def inspect(source: str, raw: bool = False) -> dict[str, Any]:
     """Facts of a run, a checkpoint, a file of weights or a folder of diffusers, for JSON.
 
     Args:
-        source: as `diptych.weights_source.find_weights` takes it.
+        source: as `diptych.weights.find.find_weights` takes it.
         raw: look at the raw weights where there are both.
 
     Raises:

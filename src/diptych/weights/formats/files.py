@@ -21,9 +21,9 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.interop.pickles import guarded, read_with_form
-from diptych.interop.rebuild import BFLOAT16, Array, StorageType, decode
-from diptych.interop.stream import Fault, show
+from diptych.weights.pickle.arrays import BFLOAT16, Array, StorageType, decode
+from diptych.weights.pickle.files import guarded, read_with_form
+from diptych.weights.pickle.ops import Fault, show
 
 _PREFIX = "module."
 _RAW_NAMES = ("state_dict", "model_state_dict", "model", "net", "unet")

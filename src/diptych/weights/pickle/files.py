@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from diptych.errors import MachineError, UserError
-from diptych.interop.machine import Machine
-from diptych.interop.rebuild import Storage, decode, known_names, storage_id, whole
-from diptych.interop.stream import Bounded, Fault, operations, show
+from diptych.weights.pickle.arrays import Storage, decode, known_names, storage_id, whole
+from diptych.weights.pickle.ops import Bounded, Fault, operations, show
+from diptych.weights.pickle.vm import Machine
 
 T = TypeVar("T")
 

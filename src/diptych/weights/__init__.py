@@ -1,0 +1,1 @@
+"""Weights of every supported format: found, inspected and converted."""

@@ -1,0 +1,1 @@
+"""Pickled weights read as data, without executing any code in them."""
