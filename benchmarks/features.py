@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 def serve(backend: str, weights: Path, count: int) -> None:
     """Wall and processor seconds of one pass for each line on stdin."""
-    from diptych.features import open_extractor
+    from diptych.evaluation.features import open_extractor
     from inception_file import images, preprocessed
 
     network, x = open_extractor("inception", backend, "cpu", weights), preprocessed(images(count))

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.metrics.frechet import frechet_distance
-from diptych.metrics.protocol import PROTOCOLS
-from diptych.metrics.resize import resize
-from diptych.metrics.statistics import Moments
+from diptych.evaluation.frechet import frechet_distance
+from diptych.evaluation.protocol import PROTOCOLS
+from diptych.evaluation.resize import resize
+from diptych.evaluation.statistics import Moments
 
 Route = Callable[[], Any]
 
@@ -166,7 +166,7 @@ def resizes(size: int, count: int, rounds: int) -> list[dict[str, Any]]:
 
 def inception(weights: Path, backend: str, rounds: int) -> list[dict[str, Any]]:
     """64 images of 32 px to features, by the package's network and by pytorch-fid's."""
-    from diptych.features import open_extractor
+    from diptych.evaluation.features import open_extractor
 
     extractor = open_extractor("inception", backend, "cpu", weights)
     protocol = PROTOCOLS["pytorch-fid"]

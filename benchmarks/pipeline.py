@@ -24,8 +24,8 @@ import torch
 from benchmarks.driver import machine
 from benchmarks.results import median, verdict
 from diptych import load
+from diptych.evaluation.score_table import markdown
 from diptych.files import write_json, write_text
-from diptych.metrics.table import markdown
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.weights.find import find_weights
 from diptych.weights.formats.diffusers_out import write_folder

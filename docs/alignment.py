@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from diptych.evaluation.score_table import markdown
 from diptych.files import read_json, write_text
-from diptych.metrics.table import markdown
 from results import replaced
 
 PAGE = Path(__file__).resolve().parent / "alignment.md"

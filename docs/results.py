@@ -20,8 +20,8 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
+from diptych.evaluation.score_table import interval, number
 from diptych.files import atomic_path, read_json, write_text
-from diptych.metrics.table import interval, number
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -21,9 +21,9 @@ from typing import Any
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import make_schedule
+from diptych.evaluation.comparison import compare_scores
+from diptych.evaluation.score_table import interval, markdown, number
 from diptych.files import atomic_path, read_json, write_text
-from diptych.metrics.comparison import compare_scores
-from diptych.metrics.table import interval, markdown, number
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.sweep import output, variants
 from diptych.sweep.cells import read_cells

@@ -19,7 +19,7 @@ from diptych.editing.inputs import Inputs, read_inputs
 from diptych.editing.latents import read_latents
 from diptych.editing.roundtrip import Request, errors_of, round_trip
 from diptych.editing.starts import FromImages, from_latents
-from diptych.nearest import Nearest, search
+from diptych.evaluation.nearest import Nearest, search
 from diptych.sample import Request as SampleRequest
 from diptych.sample import sample_to
 from diptych.sampling.inversion import make_inversion

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rows:
-    """See `diptych.metrics.seam.Features`."""
+    """See `diptych.evaluation.feature_network.Features`."""
 
     pool: np.ndarray
     logits: np.ndarray
@@ -17,7 +17,7 @@ class Rows:
 
 
 class Fake:
-    """Fulfils `diptych.metrics.seam.Extractor`; a feature depends on its image alone."""
+    """Fulfils `diptych.evaluation.feature_network.Extractor`; a feature depends on its image alone."""
 
     def __init__(self, name: str = "inception", dims: int = 12, seed: int = 0) -> None:
         self.name, self.dims = name, dims
@@ -41,5 +41,5 @@ class Fake:
 
 
 def open_fake(name: str = "inception", backend: str = "torch", device: str = "auto", weights=None):
-    """In place of `diptych.features.open_extractor`."""
+    """In place of `diptych.evaluation.features.open_extractor`."""
     return Fake(name)

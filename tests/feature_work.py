@@ -6,8 +6,8 @@ import importlib
 
 import numpy as np
 
-from diptych import features
-from diptych.features import weights_file
+from diptych.evaluation import features
+from diptych.evaluation.features import weights_file
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.conv import fold
 
@@ -144,7 +144,7 @@ def trained(count):
     from dataclasses import replace
 
     from diptych.data import load_dataset
-    from diptych.features import train_classifier as training
+    from diptych.evaluation.features import train_classifier as training
 
     data = load_dataset("mnist-10k")
     data = replace(data, images=data.images[:count], labels=data.labels[:count])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.metrics.evaluate import evaluate
-from diptych.metrics.score import Score
-from diptych.metrics.sets import Settings
+from diptych.evaluation.run import evaluate
+from diptych.evaluation.score import Score
+from diptych.evaluation.sets import Settings
 from fake_features import Fake
 
 ALL = ("fid", "kid", "is", "prdc", "sfid")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from diptych.metrics.score import Score, combine
+from diptych.evaluation.score import Score, combine
 from diptych.report import static
 from diptych.runs.checkpoint import weights_sha256
 from synthetic_runs import PNG, make_rows, make_run, make_samples

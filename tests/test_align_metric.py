@@ -8,8 +8,8 @@ import pytest
 from diptych.align import measures, mutations, reference_metric
 from diptych.align.floors import gate_of
 from diptych.align.rungs import metric
-from diptych.features import Features
-from diptych.features.weights_file import classifier_weights
+from diptych.evaluation.features import Features
+from diptych.evaluation.features.weights_file import classifier_weights
 
 SEED = 3
 ROUNDINGS = gate_of("metric").k * 16 * 5.96e-8  # far more than the rung allows

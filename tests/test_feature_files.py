@@ -13,8 +13,12 @@ from safetensors.numpy import save_file
 
 from diptych.data.sources.registry import File
 from diptych.errors import UserError
-from diptych.features import NAMES, open_extractor, weights_file
-from diptych.features.weights_file import classifier_weights, inception_weights, shipped_file
+from diptych.evaluation.features import NAMES, open_extractor, weights_file
+from diptych.evaluation.features.weights_file import (
+    classifier_weights,
+    inception_weights,
+    shipped_file,
+)
 from diptych.files import sha256_of
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.classifier import SHIPPED

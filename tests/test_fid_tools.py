@@ -19,8 +19,8 @@ RELATIVE = 1e-3
 
 def fids(backend, weights, a, b):
     """The FID of folder a against folder b by each protocol."""
-    from diptych.metrics.evaluate import evaluate
-    from diptych.metrics.sets import Settings
+    from diptych.evaluation.run import evaluate
+    from diptych.evaluation.sets import Settings
 
     network = extractor(backend, "inception", weights)
     found = {}

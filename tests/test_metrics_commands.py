@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.metrics import Statistics
-from diptych.metrics.evaluate import evaluate
-from diptych.metrics.protocol import NATIVE
-from diptych.metrics.sets import Settings
-from diptych.metrics.shards import write_statistics
-from diptych.metrics.statistics_file import is_statistics, load, save
+from diptych.evaluation import Statistics
+from diptych.evaluation.protocol import NATIVE
+from diptych.evaluation.run import evaluate
+from diptych.evaluation.sets import Settings
+from diptych.evaluation.shards import write_statistics
+from diptych.evaluation.statistics_file import is_statistics, load, save
 from fake_features import Fake, open_fake
 from metric_sets import QUICK, make_places, scores, sets  # noqa: F401
 from test_cli import call

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.metrics.evaluate import evaluate
-from diptych.metrics.protocol import NATIVE, PROTOCOLS
-from diptych.metrics.score import Score, combine, difference, split_half
-from diptych.metrics.sets import Settings
+from diptych.evaluation.protocol import NATIVE, PROTOCOLS
+from diptych.evaluation.run import evaluate
+from diptych.evaluation.score import Score, combine, difference, split_half
+from diptych.evaluation.sets import Settings
 from fake_features import Fake
 from metric_sets import ALL, QUICK, make_places, scores, sets  # noqa: F401
 
@@ -30,8 +30,8 @@ def test_every_metric_bears_its_network_name(places):
 
 
 def test_the_value_is_that_of_numpy_on_the_same_features(places):
-    from diptych.metrics import Moments, frechet_distance
-    from diptych.metrics.images import open_images
+    from diptych.evaluation import Moments, frechet_distance
+    from diptych.evaluation.images import open_images
 
     network = Fake("mnist")
     rows = [network(NATIVE.prepare(np.stack(list(open_images(places / name).stream())))).pool

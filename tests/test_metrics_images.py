@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from diptych.errors import UserError
-from diptych.metrics.images import open_images
-from diptych.metrics.pixels import read_image
+from diptych.evaluation.images import open_images
+from diptych.evaluation.pixels import read_image
 
 RANDOM = np.random.RandomState(0)
 GREY = RANDOM.randint(0, 256, (9, 7), dtype=np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.metrics import (
+from diptych.evaluation import (
     Moments,
     Statistics,
     frechet_distance,
@@ -19,8 +19,8 @@ from diptych.metrics import (
     kernel_distance,
     neighbours,
 )
-from diptych.metrics.kernel import unbiased_mmd
-from diptych.metrics.resize import RESIZES, matrix, resize
+from diptych.evaluation.kid import unbiased_mmd
+from diptych.evaluation.resize import RESIZES, matrix, resize
 from properties import given, st
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.metrics.protocol import NATIVE, PROTOCOLS, as_digits, protocol_for
+from diptych.evaluation.protocol import NATIVE, PROTOCOLS, as_digits, protocol_for
 from fake_features import Fake
 
 RANDOM = np.random.RandomState(0)

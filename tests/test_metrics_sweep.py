@@ -14,7 +14,7 @@ import pytest
 
 import work
 from diptych.errors import UserError
-from diptych.metrics.sets import Settings
+from diptych.evaluation.sets import Settings
 from diptych.sweep import cells as sweeps
 from diptych.sweep import output as sweep_output
 from diptych.sweep.drawn import Drawing, draw, is_model

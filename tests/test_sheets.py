@@ -12,15 +12,15 @@ from PIL import Image
 import editing_work
 import work
 from conftest import Panel
-from diptych import nearest as nearest_module
 from diptych.backends.protocol import Backend
 from diptych.data import Dataset, load_dataset
 from diptych.errors import UserError
+from diptych.evaluation import nearest as nearest_module
+from diptych.evaluation.nearest import Nearest, make_nearest, save_nearest, search
 from diptych.figures.grids import Pixels, read_png
 from diptych.figures.movie import Movie, Strip, StripRecorder
 from diptych.figures.sheets import save_arcs, sheet
 from diptych.files import read_json
-from diptych.nearest import Nearest, make_nearest, save_nearest, search
 from diptych.training.batches import to_uint8
 
 NOBODY = cast(Backend, None)

@@ -12,7 +12,7 @@ import numpy as np
 from diptych.align.rungs import metric
 from diptych.config import load
 from diptych.diffusion import schedule
-from diptych.metrics import resize as resizing
+from diptych.evaluation import resize as resizing
 from diptych.sampling import engine, sampler
 from diptych.training import batches as data_batches
 

@@ -123,7 +123,7 @@ class Backend(Protocol):
         """A network for prediction only, with exactly these weights."""
 
     def feature_network(self, name: str, arrays: Weights) -> Any:
-        """A network of `diptych.features` by name, with these folded arrays."""
+        """A network of `diptych.evaluation.features` by name, with these folded arrays."""
 
     def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
         """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a

@@ -41,7 +41,7 @@ def compare(
       diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
     """
     if ".json" in (run_a.suffix, run_b.suffix):
-        from diptych.metrics.comparison import compare_scores
+        from diptych.evaluation.comparison import compare_scores
 
         if samples or unmatched:
             raise UserError("--samples and --unmatched are for runs; these are files of scores")

@@ -69,9 +69,9 @@ def measure_settings(
     quiet: bool,
 ) -> Any:
     """The `Settings` that the options of MEASURE ask for; checked before anything is done."""
-    from diptych.metrics.protocol import protocol_for
-    from diptych.metrics.reference import cache_folder
-    from diptych.metrics.sets import Settings
+    from diptych.evaluation.protocol import protocol_for
+    from diptych.evaluation.reference import cache_folder
+    from diptych.evaluation.sets import Settings
 
     protocol_for(check_features(features), protocol)
     return Settings(
@@ -99,7 +99,7 @@ def check_features(name: str) -> str:
 
 def open_network(name: str, backend: str, device: str, weights: Path | None) -> Any:
     """The feature network on a panel."""
-    from diptych import features as networks
+    from diptych.evaluation import features as networks
 
     return networks.open_extractor(name, backend, device, weights)
 
@@ -129,10 +129,10 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
       diptych evaluate runs/mnist --num 10000 --repeats 3 --reference mnist:test --metrics fid,kid
       diptych evaluate a.npz --reference cifar.npz --protocol clean-fid --out score.json
     """
+    from diptych.evaluation.run import evaluate as run
+    from diptych.evaluation.score_table import render
+    from diptych.evaluation.sets import sample_sets
     from diptych.files import write_json
-    from diptych.metrics.evaluate import evaluate as run
-    from diptych.metrics.sets import sample_sets
-    from diptych.metrics.table import render
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
@@ -211,10 +211,10 @@ def stats(images: str, **options: Any) -> None:
       diptych stats pictures/ --protocol clean-fid --out pictures.safetensors
       diptych stats part2/ --add part1.npz --out whole.npz
     """
-    from diptych.metrics.images import open_images
-    from diptych.metrics.protocol import protocol_for
-    from diptych.metrics.shards import write_statistics
-    from diptych.metrics.statistics_file import check_suffix
+    from diptych.evaluation.images import open_images
+    from diptych.evaluation.protocol import protocol_for
+    from diptych.evaluation.shards import write_statistics
+    from diptych.evaluation.statistics_file import check_suffix
 
     out = options["out"]
     check_suffix(out)

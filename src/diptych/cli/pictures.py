@@ -59,6 +59,6 @@ def _nearest(given: dict[str, Any], config: Any) -> Any:
         if count is not None or by is not None:
             raise UserError("--neighbours and --nearest-by are of the search; add --nearest")
         return None
-    from diptych.nearest import make_nearest
+    from diptych.evaluation.nearest import make_nearest
 
     return make_nearest(config, 5 if count is None else count, by or "pixels", data)

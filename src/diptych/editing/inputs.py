@@ -18,9 +18,9 @@ import numpy as np
 
 from diptych.data import shrink
 from diptych.errors import UserError
+from diptych.evaluation.images import Images, open_images
+from diptych.evaluation.pixels import SUFFIXES, read_image
 from diptych.figures.grids import Pixels
-from diptych.metrics.images import Images, open_images
-from diptych.metrics.pixels import SUFFIXES, read_image
 
 LIMIT = 2**31  # bytes of pixels held at once
 

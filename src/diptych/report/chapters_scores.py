@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.metrics.comparison import read_scores
-from diptych.metrics.score import DISTANCES, Score, difference
-from diptych.metrics.table import interval, number
+from diptych.evaluation.comparison import read_scores
+from diptych.evaluation.score import DISTANCES, Score, difference
+from diptych.evaluation.score_table import interval, number
 from diptych.report.blocks import EMPTY, NONE, Block, Plot, Table, Trace
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.gather import Record, weights_named, weights_of

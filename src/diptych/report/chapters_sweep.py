@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.metrics.table import interval, number
+from diptych.evaluation.score_table import interval, number
 from diptych.report.blocks import EMPTY, NONE, Block, Plot, Table, Trace
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.chapters_scores import ranged

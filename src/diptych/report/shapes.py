@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from diptych.errors import UserError
-from diptych.metrics.score import Score
+from diptych.evaluation.score import Score
 
 KINDS = {
     "diptych scores": "scores",

@@ -11,7 +11,7 @@ from typing import Any
 from diptych.backends.protocol import check_device
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.features.weights_file import inception_weights
+from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.reproduce.request import Request
 from diptych.runs import checkpoint

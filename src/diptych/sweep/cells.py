@@ -17,10 +17,10 @@ from typing import Any
 
 from diptych.diffusion.schedule import Schedule, make_schedule
 from diptych.errors import UserError
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.run import evaluate
+from diptych.evaluation.sets import Settings
 from diptych.files import read_json, write_json
-from diptych.metrics.evaluate import evaluate
-from diptych.metrics.seam import Extractor
-from diptych.metrics.sets import Settings
 from diptych.sweep.drawn import Drawing, draw
 from diptych.sweep.variants import Variant, parse
 from diptych.sweep.variants import cells as variant_cells

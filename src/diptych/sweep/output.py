@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diptych.evaluation.score_table import aligned, interval, markdown, number
 from diptych.files import atomic_path, write_json, write_text
-from diptych.metrics.table import aligned, interval, markdown, number
 
 Cell = dict[str, Any]
 MARKERS = "osD^v<>P"

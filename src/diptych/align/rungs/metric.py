@@ -23,11 +23,11 @@ from diptych.align import reference_metric
 from diptych.align.desk import Desk
 from diptych.align.panels import REFERENCE
 from diptych.data import load_dataset
-from diptych.features import Extractor, open_extractor
-from diptych.features.weights_file import classifier_weights
-from diptych.metrics import frechet_distance, inception_score, kernel_distance, resize
-from diptych.metrics.protocol import NATIVE
-from diptych.metrics.statistics import Statistics
+from diptych.evaluation import frechet_distance, inception_score, kernel_distance, resize
+from diptych.evaluation.features import Extractor, open_extractor
+from diptych.evaluation.features.weights_file import classifier_weights
+from diptych.evaluation.protocol import NATIVE
+from diptych.evaluation.statistics import Statistics
 from diptych.network.features.classifier import SIZE
 
 Pixels = npt.NDArray[np.uint8]

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from diptych.metrics.collect import Collected
-from diptych.metrics.frechet import frechet_distance
-from diptych.metrics.inception_score import SEED as SCORE_SEED
-from diptych.metrics.inception_score import SPLITS, inception_score
-from diptych.metrics.kernel import SEED as KERNEL_SEED
-from diptych.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
-from diptych.metrics.neighbours import K, neighbours
-from diptych.metrics.protocol import Protocol
-from diptych.metrics.reference import Reference
-from diptych.metrics.score import split_half
-from diptych.metrics.seam import Extractor
-from diptych.metrics.sets import Settings
-from diptych.metrics.statistics import Statistics
+from diptych.evaluation.collect import Collected
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.frechet import frechet_distance
+from diptych.evaluation.inception_score import SEED as SCORE_SEED
+from diptych.evaluation.inception_score import SPLITS, inception_score
+from diptych.evaluation.kid import SEED as KERNEL_SEED
+from diptych.evaluation.kid import SUBSET_SIZE, SUBSETS, kernel_distance
+from diptych.evaluation.neighbours import K, neighbours
+from diptych.evaluation.protocol import Protocol
+from diptych.evaluation.reference import Reference
+from diptych.evaluation.score import split_half
+from diptych.evaluation.sets import Settings
+from diptych.evaluation.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
+from diptych.evaluation.run import KIND
+from diptych.evaluation.score import Score, difference
 from diptych.files import read_json, write_json
-from diptych.metrics.evaluate import KIND
-from diptych.metrics.score import Score, difference
 
 
 def read_scores(path: Path) -> dict[str, Score]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.metrics.statistics import Float64, Floats
+from diptych.evaluation.statistics import Float64, Floats
 
 K = 3
 BLOCK = 1024

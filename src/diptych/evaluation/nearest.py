@@ -154,7 +154,7 @@ def _by_features(samples: Pixels, features: Callable[[Pixels], Float64]) -> Dist
 
 
 def _extractor(nearest: Nearest, backend: Backend) -> Callable[[Pixels], Float64]:
-    from diptych.features import open_extractor
+    from diptych.evaluation.features import open_extractor
 
     network = open_extractor(str(_features_of(nearest.data.name)), backend.name, backend.device)
 

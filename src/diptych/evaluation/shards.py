@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
+from diptych.evaluation.collect import BATCH, Needs, collect
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.images import open_images
+from diptych.evaluation.protocol import Protocol
+from diptych.evaluation.reference import check_made_alike
+from diptych.evaluation.statistics_file import Stored, load, save
 from diptych.files import sha256_of
-from diptych.metrics.collect import BATCH, Needs, collect
-from diptych.metrics.images import open_images
-from diptych.metrics.protocol import Protocol
-from diptych.metrics.reference import check_made_alike
-from diptych.metrics.seam import Extractor
-from diptych.metrics.statistics_file import Stored, load, save
 
 
 def write_statistics(

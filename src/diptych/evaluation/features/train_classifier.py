@@ -1,6 +1,6 @@
 """Training the classifiers whose features score 28x28 images; run once, its result is shipped.
 
-    python -m diptych.features.train_classifier mnist|fashion_mnist [--out FOLDER] [--epochs N]
+    python -m diptych.evaluation.features.train_classifier mnist|fashion_mnist [--out FOLDER] [--epochs N]
 
 PyTorch panel. Cross-entropy, SGD with Nesterov momentum under a one-cycle rate, an exponential
 average of weights and norms, random small affine maps (and flips for clothes). The averaged
@@ -176,7 +176,7 @@ def manifest(data: Dataset, test: Dataset, recipe: Recipe, score: float) -> dict
         "train_sha256": data.sha256,
         "test_sha256": test.sha256,
         "recipe": asdict(recipe),
-        "command": f"python -m diptych.features.train_classifier {data.name}",
+        "command": f"python -m diptych.evaluation.features.train_classifier {data.name}",
         "versions": {"diptych": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 

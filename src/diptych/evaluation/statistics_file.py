@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
+from diptych.evaluation.statistics import Grid, Moments, Statistics
 from diptych.files import atomic_path
-from diptych.metrics.statistics import Grid, Moments, Statistics
 
 SCHEMA = "diptych-statistics-1"
 SUFFIXES = (".npz", ".safetensors")

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.metrics.collect import Collected, collect, needs
-from diptych.metrics.measure import Context, measure, score_name
-from diptych.metrics.protocol import protocol_for
-from diptych.metrics.reference import check_made_alike, open_reference
-from diptych.metrics.score import Score, combine
-from diptych.metrics.seam import Extractor
-from diptych.metrics.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
-from diptych.metrics.statistics import Statistics
+from diptych.evaluation.collect import Collected, collect, needs
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.measure import Context, measure, score_name
+from diptych.evaluation.protocol import protocol_for
+from diptych.evaluation.reference import check_made_alike, open_reference
+from diptych.evaluation.score import Score, combine
+from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
+from diptych.evaluation.statistics import Statistics
 
 SCHEMA = 1
 KIND = "diptych scores"

@@ -1,4 +1,4 @@
-"""What the metrics ask of a feature network; `diptych.features` fulfils it in either panel."""
+"""What the metrics ask of a feature network; `diptych.evaluation.features` fulfils it in either panel."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError, nearest
+from diptych.evaluation import arrays
+from diptych.evaluation.pixels import SUFFIXES, read_image
 from diptych.files import machine_faults, read_json, sha256_of
-from diptych.metrics import arrays
-from diptych.metrics.pixels import SUFFIXES, read_image
 
 Pixels = npt.NDArray[np.uint8]
 WAITING = 4  # batches' worth of odd sizes that may wait for company

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from diptych.errors import UserError
-from diptych.metrics.images import Images
-from diptych.metrics.protocol import Protocol
-from diptych.metrics.seam import Extractor
-from diptych.metrics.statistics import Floats, Statistics
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.images import Images
+from diptych.evaluation.protocol import Protocol
+from diptych.evaluation.statistics import Floats, Statistics
 
 BATCH = 64
 METRICS = ("fid", "kid", "is", "prdc", "sfid")

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from diptych.errors import UserError
-from diptych.metrics.statistics import Floats
+from diptych.evaluation.statistics import Floats
 
 SPLITS, SEED = 10, 2020
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from diptych.backends import protocol as backends
 from diptych.errors import UserError, nearest
-from diptych.features.weights_file import classifier_weights, inception_weights
+from diptych.evaluation.features.weights_file import classifier_weights, inception_weights
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
 

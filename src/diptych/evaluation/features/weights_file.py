@@ -78,14 +78,16 @@ def classifier_weights(name: str, given: Path | None) -> WeightsFile:
     if fault is not None:
         raise UserError(
             f"{path}: is no classifier of 28x28 images: {fault}. Give a file that "
-            "`python -m diptych.features.train_classifier` wrote"
+            "`python -m diptych.evaluation.features.train_classifier` wrote"
         )
     return WeightsFile(arrays, digest)
 
 
 def shipped_file(name: str) -> Path:
     """The weights of `mnist` or `fashion_mnist` in the package."""
-    return Path(str(resources.files("diptych.features") / "weights" / f"{name}.safetensors"))
+    return Path(
+        str(resources.files("diptych.evaluation.features") / "weights" / f"{name}.safetensors")
+    )
 
 
 def published_file() -> Path:

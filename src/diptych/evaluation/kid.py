@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
-from diptych.metrics.statistics import Floats
+from diptych.evaluation.statistics import Floats
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.evaluation.collect import BATCH, Needs, collect
+from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.images import open_images
+from diptych.evaluation.protocol import Protocol
+from diptych.evaluation.statistics import Floats, Moments, Statistics
+from diptych.evaluation.statistics_file import is_statistics, load
 from diptych.files import atomic_path, sha256_of
-from diptych.metrics.collect import BATCH, Needs, collect
-from diptych.metrics.images import open_images
-from diptych.metrics.protocol import Protocol
-from diptych.metrics.seam import Extractor
-from diptych.metrics.statistics import Floats, Moments, Statistics
-from diptych.metrics.statistics_file import is_statistics, load
 
 ROWS = 2048
 

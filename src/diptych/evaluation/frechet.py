@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from diptych.errors import UserError
-from diptych.metrics.statistics import Float64, Floats, Moments
+from diptych.evaluation.statistics import Float64, Floats, Moments
 
 _DOUBT = 1e-9  # of the trace of the root
 

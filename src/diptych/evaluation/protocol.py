@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError, nearest
-from diptych.metrics.resize import matrix, resize
-from diptych.metrics.seam import Extractor, Features
-from diptych.metrics.statistics import Moments
+from diptych.evaluation.feature_network import Extractor, Features
+from diptych.evaluation.resize import matrix, resize
+from diptych.evaluation.statistics import Moments
 
 Pixels = npt.NDArray[np.uint8]
 

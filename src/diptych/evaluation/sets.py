@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError, nearest
-from diptych.metrics.collect import BATCH, METRICS
-from diptych.metrics.images import Images, open_images
-from diptych.metrics.statistics_file import Stored, is_statistics, load
+from diptych.evaluation.collect import BATCH, METRICS
+from diptych.evaluation.images import Images, open_images
+from diptych.evaluation.statistics_file import Stored, is_statistics, load
 
 SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
