@@ -24,10 +24,10 @@ from diptych.diffusion.schedule import make_schedule
 from diptych.evaluation.comparison import compare_scores
 from diptych.evaluation.score_table import interval, markdown, number
 from diptych.files import atomic_path, read_json, write_text
+from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.sweep import output, variants
 from diptych.sweep.cells import read_cells
-from diptych.sweep.drawn import Drawing
 
 DOCS = Path(__file__).resolve().parent
 PANELS = ("torch", "jittor")

@@ -14,14 +14,14 @@ import work
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.diffusion.schedule import CLEAN
-from diptych.editing.folder import encode_to
-from diptych.editing.inputs import Inputs, read_inputs
-from diptych.editing.latents import read_latents
-from diptych.editing.roundtrip import Request, errors_of, round_trip
-from diptych.editing.starts import FromImages, from_latents
 from diptych.evaluation.nearest import Nearest, search
-from diptych.sample import Request as SampleRequest
-from diptych.sample import sample_to
+from diptych.generate.encode import encode_to
+from diptych.generate.inputs import Inputs, read_inputs
+from diptych.generate.latents import read_latents
+from diptych.generate.roundtrip import Request, errors_of, round_trip
+from diptych.generate.samples import Request as SampleRequest
+from diptych.generate.samples import sample_to
+from diptych.generate.starts import FromImages, from_latents
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from diptych.sampling.solvers import invert

@@ -22,11 +22,11 @@ from diptych.figures.grids import Pixels
 from diptych.figures.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.figures.movie import mp4 as _mp4_function
 from diptych.figures.movie import record as _record_function
+from diptych.generate.trajectory import Pictures, watching
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
-from diptych.trajectory import Pictures, watching
 from test_sampler import NumpyBackend
 
 assert callable(_mp4_function) and callable(_record_function)

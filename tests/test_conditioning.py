@@ -23,9 +23,9 @@ from diptych.diffusion.classes import (
 )
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
+from diptych.generate.samples import Request, default_folder
 from diptych.network.plan import initial_weights, make_plan
 from diptych.runs import checkpoint
-from diptych.sample import Request, default_folder
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler

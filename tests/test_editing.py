@@ -14,12 +14,12 @@ import work
 from conftest import Panel
 from diptych.cli.starts import refuse_unlike
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
-from diptych.editing.interpolation import path, slerp
-from diptych.editing.latents import read_latents, write_latents
-from diptych.editing.starts import between_seeds, parse_level, parse_points
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
+from diptych.generate.interpolation import path, slerp
+from diptych.generate.latents import read_latents, write_latents
+from diptych.generate.starts import between_seeds, parse_level, parse_points
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.sampler import make_sampler

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diptych.editing.latents import write_latents
 from diptych.figures.grids import read_png
+from diptych.generate.latents import write_latents
 from test_cli import call, shell
 
 ZOO = ["sample", "zoo:mnist-torch", "--out", "OUT"]

@@ -16,13 +16,13 @@ from diptych.config.load import load_config
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.figures.movie import Strip
+from diptych.generate.trajectory import Pictures, Watch
 from diptych.network.plan import make_plan, time_embedding
 from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers import Ddim
-from diptych.trajectory import Pictures, Watch
 
 Float32 = npt.NDArray[np.float32]
 CONFIG = load_config("tiny")

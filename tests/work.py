@@ -12,9 +12,9 @@ from diptych import rng
 from diptych.backends import protocol as backends
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
+from diptych.generate.samples import Request, sample_to
 from diptych.model import Model
 from diptych.network.plan import initial_weights, make_plan, time_embedding
-from diptych.sample import Request, sample_to
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.loop import train

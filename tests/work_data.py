@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import Config
-from diptych.sample import Request, sample_to
+from diptych.generate.samples import Request, sample_to
 from diptych.sampling.sampler import make_sampler
 from diptych.training.loop import train
 from work import make

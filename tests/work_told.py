@@ -11,8 +11,8 @@ import work
 from diptych.backends import protocol as backends
 from diptych.config.load import Config
 from diptych.data import load_dataset
+from diptych.generate.for_scoring import Drawing, draw
 from diptych.network.plan import initial_weights, make_plan
-from diptych.sweep.drawn import Drawing, draw
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
 

@@ -49,10 +49,10 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
       diptych sample zoo:mnist-torch --latents codes --out decoded
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
     """
-    from diptych.editing.folder import encode_to
-    from diptych.editing.inputs import read_inputs
-    from diptych.editing.roundtrip import Request
     from diptych.files import check_folder
+    from diptych.generate.encode import encode_to
+    from diptych.generate.inputs import read_inputs
+    from diptych.generate.roundtrip import Request
     from diptych.model import load
     from diptych.network.plan import make_plan
     from diptych.sampling.inversion import make_inversion

@@ -161,7 +161,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     from dataclasses import replace
 
     from diptych.diffusion.classes import parse_classes
-    from diptych.sweep.drawn import Drawing, draw, is_model
+    from diptych.generate.for_scoring import Drawing, draw, is_model
 
     models = [source for source in samples if is_model(source)]
     if not models:

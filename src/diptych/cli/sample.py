@@ -102,8 +102,8 @@ def sample(
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
+    from diptych.generate.samples import Request, default_folder, sample_to
     from diptych.model import load
-    from diptych.sample import Request, default_folder, sample_to
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
 

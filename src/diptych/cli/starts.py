@@ -29,7 +29,7 @@ class Start:
     def __init__(self, given: dict[str, Any], found: Any, seed: int, num: int | None) -> None:
         from diptych.data.preprocess import preprocess_of
         from diptych.diffusion.schedule import make_schedule
-        from diptych.editing.latents import read_latents
+        from diptych.generate.latents import read_latents
         from diptych.network.plan import make_plan
 
         self.given = {name: given.pop(name) for name in NAMES}
@@ -73,7 +73,7 @@ class Start:
 
     def make(self, sampler: Any) -> tuple[Any, int]:
         """The start (None for keyed noise) and the number of images."""
-        from diptych.editing import starts
+        from diptych.generate import starts
 
         timesteps = sampler.timesteps(self.schedule)
         between = self.given["frames_between"]
@@ -92,14 +92,14 @@ class Start:
         return None, self.count
 
     def _read_images(self, source: str, level: str) -> None:
-        from diptych.editing.inputs import read_inputs
-        from diptych.editing.starts import parse_level
+        from diptych.generate.inputs import read_inputs
+        from diptych.generate.starts import parse_level
 
         self.level = parse_level(level, self.schedule.timesteps)
         self.inputs = read_inputs([source], self.shape, most=self.count, data_dir=self.data)
 
     def _arcs(self, first: int, between: int) -> Any:
-        from diptych.editing import starts
+        from diptych.generate import starts
 
         text = self.given["interpolate"]
         points = starts.parse_points(text, self.seed, self.latents is not None)

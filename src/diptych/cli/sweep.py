@@ -88,8 +88,8 @@ def sweep(source: str, **options: Any) -> None:
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
     from diptych.diffusion.classes import parse_classes
+    from diptych.generate.for_scoring import Drawing
     from diptych.sweep.cells import Sweep
-    from diptych.sweep.drawn import Drawing
     from diptych.sweep.variants import parse
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}

@@ -1,6 +1,6 @@
 """The official `--interpolation` and `--sequence`: images from chosen noise, and x0 at every step.
 
-    interpolation   0.png ... 10.png, from slerp(z0, z1; k / 10) of `diptych.editing.interpolation`
+    interpolation   0.png ... 10.png, from slerp(z0, z1; k / 10) of `diptych.generate.interpolation`
     sequence        J_I.png: what image J looks like from step I's prediction, J in 0 .. 7
 
 z0, z1 and the noise of image J are the keyed ones of images 0, 1 and J. Source: Song et al. 2021,
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.diffusion.schedule import Level
-from diptych.editing.interpolation import path
 from diptych.figures.grids import save_png
+from diptych.generate.interpolation import path
 from diptych.model import Model
 from diptych.rng import normal_per_image
 from diptych.sampling.sampler import Sampler

@@ -21,7 +21,7 @@ from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.files import read_json, write_json
-from diptych.sweep.drawn import Drawing, draw
+from diptych.generate.for_scoring import Drawing, draw
 from diptych.sweep.variants import Variant, parse
 from diptych.sweep.variants import cells as variant_cells
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from diptych.diffusion.schedule import Schedule
 from diptych.errors import UserError, nearest
+from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import SOLVERS, make_sampler
 from diptych.sampling.solvers.kinds import KINDS
-from diptych.sweep.drawn import Drawing
 
 KEYS = ("order", "spacing", "clip", "threshold")
 

@@ -36,16 +36,16 @@ from diptych.figures.grids import Pixels, grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
 from diptych.files import atomic_path, claim_folder, read_json, write_json
+from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import Float32, normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.sampling.sampler import Sampler
-from diptych.trajectory import Pictures, watching
 
 
 class Start(Protocol):
-    """Where trajectories start, if not at their own keyed noise; see `diptych.editing.starts`."""
+    """Where trajectories start, if not at their own keyed noise; see `diptych.generate.starts`."""
 
     def rows(self, images: Sequence[int]) -> Float32:
         """The first x of these images, (len(images), C, H, W)."""

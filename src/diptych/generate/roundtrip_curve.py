@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.editing.roundtrip import Request, round_trip, steps_shown
 from diptych.files import atomic_path, read_json, write_json, write_text
+from diptych.generate.roundtrip import Request, round_trip, steps_shown
 from diptych.model import Model
 from diptych.sampling.inversion import Inversion
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from diptych.editing.inputs import Inputs
 from diptych.errors import UserError
+from diptych.generate.inputs import Inputs
 from diptych.model import Model, batches_of
 from diptych.rng import Float32
 from diptych.sampling.denoiser import Observer

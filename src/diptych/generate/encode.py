@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import flatten
-from diptych.editing.curve import measure
-from diptych.editing.latents import write_latents
-from diptych.editing.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
 from diptych.figures.grids import save_png
 from diptych.figures.sheets import save_sheet
 from diptych.files import atomic_path, claim_folder, write_json, write_text
+from diptych.generate.latents import write_latents
+from diptych.generate.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
+from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment

@@ -19,10 +19,10 @@ import numpy as np
 from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.diffusion.process import add_noise
 from diptych.diffusion.schedule import Level
-from diptych.editing.inputs import Inputs
-from diptych.editing.interpolation import path
-from diptych.editing.latents import Latents
 from diptych.errors import UserError
+from diptych.generate.inputs import Inputs
+from diptych.generate.interpolation import path
+from diptych.generate.latents import Latents
 from diptych.rng import Float32, normal_per_image
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.sample import Request, default_folder, sample_to
+from diptych.generate.samples import Request, default_folder, sample_to
 from diptych.sampling.sampler import make_sampler
 
 _NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
