@@ -26,8 +26,8 @@ from diptych.evaluation.score_table import interval, markdown, number
 from diptych.files import atomic_path, read_json, write_text
 from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import DEFAULT_SOLVER
-from diptych.sweep import output, variants
-from diptych.sweep.cells import read_cells
+from diptych.study.sweep import output, variants
+from diptych.study.sweep.cells import read_cells
 
 DOCS = Path(__file__).resolve().parent
 PANELS = ("torch", "jittor")

@@ -7,7 +7,7 @@ from typing import Any
 
 from diptych.config.load import load_config, to_yaml
 from diptych.files import write_json
-from diptych.reproduce import Request, reproduce, runner, stages
+from diptych.study.reproduce import Request, reproduce, runner, stages
 
 
 class Fake:

@@ -16,9 +16,9 @@ import work
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.generate.for_scoring import Drawing, draw, is_model
-from diptych.sweep import cells as sweeps
-from diptych.sweep import output as sweep_output
-from diptych.sweep.variants import parse
+from diptych.study.sweep import cells as sweeps
+from diptych.study.sweep import output as sweep_output
+from diptych.study.sweep.variants import parse
 from fake_features import Fake, open_fake
 from test_cli import call
 

@@ -19,8 +19,8 @@ from diptych.cli import cli
 from diptych.errors import MachineError, UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
-from diptych.reproduce import Request, reproduce, runner, stages
-from diptych.reproduce.difference import difference
+from diptych.study.reproduce import Request, reproduce, runner, stages
+from diptych.study.reproduce.difference import difference
 from diptych.training.signals import Interrupted
 from studies import Fake, states
 

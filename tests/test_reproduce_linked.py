@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diptych.errors import UserError
-from diptych.reproduce import runner
+from diptych.study.reproduce import runner
 from studies import Fake, states, trained
 
 

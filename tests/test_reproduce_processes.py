@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from diptych.reproduce.processes import Stopped, processes
+from diptych.study.reproduce.processes import Stopped, processes
 from diptych.training.signals import STAGE
 
 # Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
@@ -35,7 +35,7 @@ import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
-from diptych.reproduce.processes import processes
+from diptych.study.reproduce.processes import processes
 try:
     processes([[sys.executable, "-c", {STAGE_CODE!r}]], Path("."))
 except KeyboardInterrupt as stop:
@@ -109,12 +109,12 @@ def test_stages_that_are_no_verbs_end_in_one_line(tmp_path: Path, module: str, s
     words = {"batches": ["no-run", "--backend", "torch", "--out", "x"], "difference": ["a", "b"]}
     here = {key: value for key, value in os.environ.items() if key != STAGE}
     env = here | ({STAGE: "1"} if stage else {})
-    command = [sys.executable, "-m", f"diptych.reproduce.{module}", *words[module]]
+    command = [sys.executable, "-m", f"diptych.study.reproduce.{module}", *words[module]]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     held = {"batches": "load", "difference": "read_set"}[module]
     code = (
-        f"import sys, diptych.reproduce.{module} as m\n"
+        f"import sys, diptych.study.reproduce.{module} as m\n"
         f"def stop(*_, **__): raise KeyboardInterrupt\n"
         f"m.{held} = stop\nsys.argv[1:] = {words[module]!r}\nm.main()"
     )

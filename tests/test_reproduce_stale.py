@@ -10,7 +10,7 @@ import pytest
 
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
-from diptych.reproduce import runner
+from diptych.study.reproduce import runner
 from diptych.training.signals import Interrupted
 from studies import Fake, states, weigh
 

@@ -26,7 +26,7 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     Example:
       diptych demo --out my-demo
     """
-    from diptych.demo import run_demo
+    from diptych.study.demo import run_demo
 
     run_demo(out, steps=steps, device=device, overwrite=overwrite)
 

@@ -48,7 +48,7 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
     """
-    from diptych.reproduce import reproduce as run
+    from diptych.study.reproduce import reproduce as run
     from diptych.training.signals import Interrupted
 
     request = study_request(preset, options)
@@ -71,7 +71,7 @@ def reproduce(preset: str, **options: Any) -> None:
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
     """The `Request` that the options ask for."""
-    from diptych.reproduce.request import PANELS, Request
+    from diptych.study.reproduce.request import PANELS, Request
 
     if options["steps"] is not None and options["epochs"] is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")

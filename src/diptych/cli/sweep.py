@@ -58,8 +58,8 @@ def sweep(source: str, **options: Any) -> None:
           --num 1000 --features mnist --reference mnist:test --out solvers
     """
     from diptych.files import claim_folder
-    from diptych.sweep import cells as sweeps
-    from diptych.sweep import output
+    from diptych.study.sweep import cells as sweeps
+    from diptych.study.sweep import output
 
     request = sweep_request(source, options)
     out, backend = options["out"], options["backend"]
@@ -89,8 +89,8 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
     from diptych.diffusion.classes import parse_classes
     from diptych.generate.for_scoring import Drawing
-    from diptych.sweep.cells import Sweep
-    from diptych.sweep.variants import parse
+    from diptych.study.sweep.cells import Sweep
+    from diptych.study.sweep.variants import parse
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}

@@ -1,6 +1,6 @@
 """Seconds of each sampled batch of a run, in order, and the kernels loaded after each.
 
-    python -m diptych.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out FILE
+    python -m diptych.study.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out FILE
 
 The first batches hold what a process does once: compiling or loading kernels, allocating.
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 from diptych.files import write_json
 from diptych.model import Model, load
-from diptych.reproduce.alone import in_one_line
 from diptych.sampling.sampler import make_sampler
+from diptych.study.reproduce.alone import in_one_line
 
 SIZE = 64
 
@@ -54,7 +54,7 @@ def time_batches(model: Model, steps: int, batches: int, size: int = SIZE) -> di
 
 def main() -> None:
     """The command in the module's first lines."""
-    parser = argparse.ArgumentParser(prog="python -m diptych.reproduce.batches")
+    parser = argparse.ArgumentParser(prog="python -m diptych.study.reproduce.batches")
     parser.add_argument("run")
     parser.add_argument("--backend", required=True)
     parser.add_argument("--device", default="auto")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diptych.errors import UserError, nearest
-from diptych.reproduce.request import CLASSIFIERS, PANELS, Request
+from diptych.study.reproduce.request import CLASSIFIERS, PANELS, Request
 
 DRAWN = ("grid.png", "progress.png", "trajectory.gif", "manifest.json")
 QUICK_RUNGS = "config,data,weights,schedule"
@@ -92,7 +92,7 @@ def _pictures(request: Request) -> Iterator[Stage]:
                 (*runs, *(f"{run}/metrics.jsonl" for run in runs)),
                 skip=_alone(request))  # fmt: skip
     yield Stage("difference", tuple(drawn), ("difference.png", "difference.json"), both,
-                tuple(runs), _alone(request), module="diptych.reproduce.difference")  # fmt: skip
+                tuple(runs), _alone(request), module="diptych.study.reproduce.difference")  # fmt: skip
 
 
 def _scores(request: Request) -> Iterator[Stage]:
@@ -132,7 +132,7 @@ def _times(request: Request) -> Iterator[Stage]:
         words = (run, "--backend", backend, "--steps", str(request.sample_steps), "--batches",
                  str(count), "--out", f"batches/{backend}.json", *_device(request))  # fmt: skip
         yield Stage(f"batches-{backend}", words, (f"batches/{backend}.json",), needs,
-                    (run,), module="diptych.reproduce.batches")  # fmt: skip
+                    (run,), module="diptych.study.reproduce.batches")  # fmt: skip
         words = _line("profile", run, "--backend", backend, "--steps", split, *_device(request),
                       out=f"profile/{backend}.json")  # fmt: skip
         yield Stage(f"profile-{backend}", words, (f"profile/{backend}.json",), needs,

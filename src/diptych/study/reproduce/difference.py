@@ -1,6 +1,6 @@
 """Two sample folders and how far they are apart, as one picture and its numbers.
 
-    python -m diptych.reproduce.difference SAMPLES_A SAMPLES_B
+    python -m diptych.study.reproduce.difference SAMPLES_A SAMPLES_B
 
 Writes difference.png (grid A, grid B, |A - B| as grey levels from white) and difference.json here.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.figures.grids import Pixels, grid, read_png, save_png
 from diptych.files import write_json
-from diptych.reproduce.alone import in_one_line
+from diptych.study.reproduce.alone import in_one_line
 
 GAP = 8
 SHOWN = 64

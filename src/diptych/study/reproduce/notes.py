@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.files import read_json, sha256_of, write_json
-from diptych.reproduce.stages import Stage
 from diptych.runs import checkpoint
+from diptych.study.reproduce.stages import Stage
 
 UNFINISHED = ("begun", "interrupted", "failed")
 

@@ -1,6 +1,6 @@
 """Runs a study's stages, notes each in STUDY/stages/ when it is whole, and writes study.json.
 
-A stage that is done (see `diptych.reproduce.notes`) is not run again. So a study that was
+A stage that is done (see `diptych.study.reproduce.notes`) is not run again. So a study that was
 interrupted at any point goes on with the stage at hand, which itself goes on where it was; the
 seconds of all its starts are added up, but for one that was killed outright. A stage that fails is
 noted and shown; those that need it wait, the others are done all the same.
@@ -21,11 +21,11 @@ from diptych.data.sources.registry import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
-from diptych.reproduce.checks import check, linked, plain, say_lengths
-from diptych.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
-from diptych.reproduce.processes import processes
-from diptych.reproduce.request import Request
-from diptych.reproduce.stages import Stage, stages
+from diptych.study.reproduce.checks import check, linked, plain, say_lengths
+from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
+from diptych.study.reproduce.processes import processes
+from diptych.study.reproduce.request import Request
+from diptych.study.reproduce.stages import Stage, stages
 from diptych.training.signals import Interrupted
 
 Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]

@@ -13,8 +13,8 @@ from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
-from diptych.reproduce.request import Request
 from diptych.runs import checkpoint
+from diptych.study.reproduce.request import Request
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",

@@ -22,8 +22,8 @@ from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.files import read_json, write_json
 from diptych.generate.for_scoring import Drawing, draw
-from diptych.sweep.variants import Variant, parse
-from diptych.sweep.variants import cells as variant_cells
+from diptych.study.sweep.variants import Variant, parse
+from diptych.study.sweep.variants import cells as variant_cells
 
 PANELS = ("torch", "jittor")
 OF_SCORES = ("metrics", "features", "protocol", "reference")

@@ -1,0 +1,1 @@
+"""Studies of several runs: sweeps over samplers, whole reproductions, the demo."""
