@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych import doctor
 from diptych.backends.jittor import coldstart, quiet
+from diptych.cli.doctor import report
 from diptych.errors import UserError
 
 FAKE_COMPILE = """
@@ -172,7 +172,7 @@ os._exit(7)
 
 @pytest.mark.jittor
 def test_loading_jittor_is_quiet_and_leaves_the_process_as_it_was() -> None:
-    if doctor._jittor().status != "ok" and os.environ.get("DIPTYCH_REQUIRE_PANELS") != "1":
+    if report._jittor().status != "ok" and os.environ.get("DIPTYCH_REQUIRE_PANELS") != "1":
         pytest.skip("Jittor is not compiled here: diptych doctor --prepare")
     done = python(
         """

@@ -12,9 +12,9 @@ import pytest
 import photos
 import work_exchange
 from conftest import Panel
+from diptych.cli.ddim import translate
+from diptych.cli.ddim.translate import Options, find_config
 from diptych.config.load import load_config
-from diptych.ddim import translate
-from diptych.ddim.translate import Options, find_config
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.network.plan import make_plan

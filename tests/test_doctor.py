@@ -8,17 +8,17 @@ import sys
 
 import pytest
 
-from diptych import doctor
+from diptych.cli.doctor import report
 
 
 def test_the_doctors_json_says_what_its_table_says() -> None:
-    checks = [doctor.Check("a", "ok", "1"), doctor.Check("b", "fail", "2", "mend b")]
-    found = json.loads(doctor.to_json(checks))
+    checks = [report.Check("a", "ok", "1"), report.Check("b", "fail", "2", "mend b")]
+    found = json.loads(report.to_json(checks))
     assert found["ok"] is False and set(found) == {"diptych", "ok", "checks"}
     assert found["checks"][1] == {"name": "b", "status": "fail", "detail": "2", "fix": "mend b"}
-    table = doctor.render(checks)
+    table = report.render(checks)
     assert "mend: mend b" in table and table.endswith("not ready: b")
-    assert doctor.healthy(checks[:1]) and not doctor.healthy(checks)
+    assert report.healthy(checks[:1]) and not report.healthy(checks)
 
 
 def test_the_doctor_loads_no_framework_and_gives_a_command_for_each_problem() -> None:
@@ -42,9 +42,9 @@ print(doctor.to_json(checks))
 def test_a_missing_panel_fails_only_where_both_are_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor, "_torch", lambda: doctor._missing("torch"))
-    monkeypatch.setattr(doctor, "_tried", lambda name, *_: doctor.Check(name, "ok", ""))
+    monkeypatch.setattr(report, "_torch", lambda: report._missing("torch"))
+    monkeypatch.setattr(report, "_tried", lambda name, *_: report.Check(name, "ok", ""))
     for required, status in (("0", "warn"), ("1", "fail")):
         monkeypatch.setenv("DIPTYCH_REQUIRE_PANELS", required)
-        found = {check.name: check.status for check in doctor.diagnose()}
+        found = {check.name: check.status for check in report.diagnose()}
         assert found["torch"] == status

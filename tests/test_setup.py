@@ -13,8 +13,8 @@ from unittest import mock
 
 import pytest
 
-from diptych import machine
 from diptych.backends.jittor import cuda, onednn, setup
+from diptych.cli.doctor import checks
 from diptych.errors import UserError
 
 
@@ -37,7 +37,7 @@ def test_numpy_2_is_refused_with_the_command_that_mends_it(
     monkeypatch.setattr(setup, "numpy_version", lambda: version)
     with pytest.raises(UserError, match=f"NumPy {version}.*pip install 'numpy<2'$"):
         setup.check()
-    assert machine.numpy().status == "fail"
+    assert checks.numpy().status == "fail"
 
 
 def test_a_process_with_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

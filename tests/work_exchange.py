@@ -108,7 +108,7 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     import sys
 
     from diptych.cli import main
-    from diptych.ddim.__main__ import ddim as command
+    from diptych.cli.ddim.main import ddim as command
 
     out, err, argv, place = io.StringIO(), io.StringIO(), sys.argv, os.getcwd()
     stdin = sys.stdin

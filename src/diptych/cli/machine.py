@@ -43,7 +43,7 @@ def doctor(prepare: bool, as_json: bool) -> None:
       diptych doctor --prepare
       diptych doctor --json
     """
-    from diptych import doctor as checks
+    from diptych.cli.doctor import report as checks
 
     if prepare:
         from diptych.backends.jittor import setup

@@ -14,9 +14,9 @@ import subprocess
 import sys
 from dataclasses import asdict
 
-from diptych import machine
+from diptych.cli.doctor import checks as machine
+from diptych.cli.doctor.checks import PIP, PREPARE, Check
 from diptych.errors import MachineError, UserError
-from diptych.machine import PIP, PREPARE, Check
 
 PANELS = {"torch": "PyTorch", "jittor": "Jittor"}
 

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from diptych.cli import cli, main
-from diptych.ddim import translate
-from diptych.ddim.translate import Official, Options
+from diptych.cli.ddim import translate
+from diptych.cli.ddim.translate import Official, Options
 from diptych.errors import UserError
 
 
@@ -97,7 +97,7 @@ def _sample(options: Options, config: Official) -> None:
 
 def _strip(options: Options, config: Official, overwrite: bool) -> None:
     """The two ways of sampling that write no sample folder."""
-    from diptych.ddim import strips
+    from diptych.cli.ddim import strips
     from diptych.model import load
     from diptych.sampling.sampler import make_sampler
 

@@ -1,0 +1,1 @@
+"""The official DDIM command line (ermongroup/ddim, main.py), translated into Diptych's."""
