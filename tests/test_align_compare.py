@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from diptych.align import measures
-from diptych.align.compare import judge
-from diptych.align.floors import Passes
-from diptych.align.rungs import LADDER
-from diptych.align.tolerances import tolerances
-from diptych.align.trace import Rung, Tracer, read_trace
+from diptych.align.ladder import measures
+from diptych.align.ladder.floors import Passes
+from diptych.align.ladder.judge import judge
+from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.tolerances import tolerances
+from diptych.align.ladder.trace import Rung, Tracer, read_trace
 from diptych.errors import UserError
 
 LAYERS = ("free/a", "free/b", "fed/a", "fed/b")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diptych.align import measures, mutations, reference_metric
-from diptych.align.floors import gate_of
-from diptych.align.rungs import metric
+from diptych.align.faults import mutations
+from diptych.align.ladder import measures
+from diptych.align.ladder.floors import gate_of
+from diptych.align.ladder.rungs import metric
+from diptych.align.reference import metric as reference_metric
 from diptych.evaluation.features import Features
 from diptych.evaluation.features.weights_file import classifier_weights
 

@@ -10,11 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from diptych import cli
-from diptych.align import free, mutations
-from diptych.align.equivalence import paired_tost
-from diptych.align.names import matched, module_paths, read_names, translate
-from diptych.align.rungs import LADDER, choose
-from diptych.align.trace import Tracer
+from diptych.align.faults import mutations
+from diptych.align.ladder.rungs import LADDER, choose
+from diptych.align.ladder.trace import Tracer
+from diptych.align.ports.names import matched, module_paths, read_names, translate
+from diptych.align.training import free
+from diptych.align.training.equivalence import paired_tost
 from diptych.cli.align import ladder
 from diptych.config.load import load_config
 from diptych.errors import UserError

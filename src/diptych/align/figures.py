@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from diptych.align.compare import Finding, Verdict
+from diptych.align.ladder.judge import Finding, Verdict
 from diptych.report.drawing import Theme, axes, canvas, line, name_ends, plain_numbers
 from diptych.report.wording import significant
 

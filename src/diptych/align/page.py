@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from diptych.align import figures
-from diptych.align.compare import Verdict
-from diptych.align.ladder import Climb
+from diptych.align.ladder.climb import Climb
+from diptych.align.ladder.judge import Verdict
 from diptych.files import write_json, write_text
 from diptych.report import drawing
 from diptych.report.template import data_uri, fill

@@ -93,9 +93,10 @@ def ladder(preset: str | None, **options: Any) -> None:
 
 
 def _ladder(preset: str, options: dict[str, Any]) -> None:
-    from diptych.align import mutations, results
-    from diptych.align.ladder import Request, climb
-    from diptych.align.rungs import choose
+    from diptych.align.faults import mutations
+    from diptych.align.ladder import results
+    from diptych.align.ladder.climb import Request, climb
+    from diptych.align.ladder.rungs import choose
     from diptych.config.load import load_config
 
     mutate = _split(options["mutate"])
@@ -130,7 +131,7 @@ def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
 
 
 def _port(preset: str | None, options: dict[str, Any]) -> None:
-    from diptych.align import port
+    from diptych.align.ports import climb as port
 
     if not (options["subject"] and options["reference"]):
         raise UserError("--subject and --reference go together; give both")
@@ -161,8 +162,8 @@ def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def _listing() -> str:
-    from diptych.align.mutations import MUTATIONS
-    from diptych.align.rungs import LADDER
+    from diptych.align.faults.mutations import MUTATIONS
+    from diptych.align.ladder.rungs import LADDER
 
     lines = [f"{s.name:10} {s.gate:6} {s.claim}" for s in LADDER.values()]
     lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in MUTATIONS.values())]
@@ -191,7 +192,7 @@ def train(preset: str, **options: Any) -> None:
     Example:
       diptych align train tiny --seeds 3 --steps 600 --out free
     """
-    from diptych.align import free
+    from diptych.align.training import free
     from diptych.config.load import load_config
 
     config = load_config(preset, list(options["overrides"]))

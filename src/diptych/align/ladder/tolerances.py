@@ -32,7 +32,7 @@ class Tolerances:
 @cache
 def tolerances() -> Tolerances:
     """The packaged file."""
-    text = (resources.files("diptych.align") / "tolerances.yaml").read_text("utf-8")
+    text = (resources.files("diptych.align.ladder") / "tolerances.yaml").read_text("utf-8")
     tree = yaml.safe_load(text)
     rungs = {
         name: Gate(float(g["k"]), g["reason"], float(g["measured"]), str(g["date"]))

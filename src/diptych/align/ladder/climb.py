@@ -17,14 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diptych.align import compare, mutations
-from diptych.align.compare import FAIL, PASS, Verdict
-from diptych.align.desk import Spec, find_images
-from diptych.align.floors import Passes
-from diptych.align.panels import REFERENCE
-from diptych.align.processes import Say, Subject, subjects
-from diptych.align.rungs import LADDER
-from diptych.align.trace import Rung, Trace, read_trace
+from diptych.align.faults import mutations
+from diptych.align.ladder import judge
+from diptych.align.ladder.floors import Passes
+from diptych.align.ladder.judge import FAIL, PASS, Verdict
+from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.trace import Rung, Trace, read_trace
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Spec, find_images
+from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends.protocol import BACKENDS
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
@@ -192,7 +193,7 @@ def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, d
     """A rung's verdict, and the arrays that its figures need."""
     truth = truth_of(traces, name)
     passes = {panel: passes_of(traces, panel, name) for panel in panels}
-    verdict = compare.judge(name, truth, passes)
+    verdict = judge.judge(name, truth, passes)
     kept: dict[str, Any] = {}
     worst = verdict.worst
     if worst is not None and worst.name in truth.arrays:
@@ -222,7 +223,7 @@ def _caught(
     for name in _upto(rungs, mutation.rung):
         got = trace.rung(name) if name in trace.listed else Rung()
         passes = {into: Passes(got), other: passes_of(traces, other, name)}
-        found = compare.judge(name, truth_of(traces, name), passes, only=into).first_failure
+        found = judge.judge(name, truth_of(traces, name), passes, only=into).first_failure
         if found is not None:
             right = name == mutation.rung
             return facts | {"verdict": PASS if right else FAIL, "caught_by": name,
@@ -230,5 +231,5 @@ def _caught(
     return facts | {"verdict": FAIL, "caught_by": None, "tensor": None}
 
 
-def _numbers(finding: compare.Finding) -> dict[str, Any]:
-    return {k: v for k, v in compare.as_json(finding).items() if k in ("error", "floor", "gate")}
+def _numbers(finding: judge.Finding) -> dict[str, Any]:
+    return {k: v for k, v in judge.as_json(finding).items() if k in ("error", "floor", "gate")}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
-from diptych.align.desk import Array, Desk
+from diptych.align.process.workbench import Array, Desk
 from diptych.diffusion import schedule
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diptych.align.reference import UNet
+from diptych.align.reference.network import UNet
 from diptych.backends.protocol import Batch, State
 from diptych.config.load import TrainConfig
 from diptych.network.plan import Plan, Weights

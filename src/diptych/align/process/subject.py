@@ -1,4 +1,4 @@
-"""One implementation's process: `python -m diptych.align.subject SPEC.json`.
+"""One implementation's process: `python -m diptych.align.process.subject SPEC.json`.
 
 SPEC.json holds a `spec` (see `desk.Spec`) and `jobs`, each {out, nudge, mutation, rungs}. Every job
 leaves a trace folder; its progress goes to stdout, one JSON line a rung. A job that raises ends
@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from diptych.align.desk import Desk, Spec, spec_from
-from diptych.align.panels import Panel
-from diptych.align.rungs import LADDER
-from diptych.align.rungs import port as port_rungs
-from diptych.align.trace import Tracer
+from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.trace import Tracer
+from diptych.align.ports import rung as port_rungs
+from diptych.align.process.panels import Panel
+from diptych.align.process.workbench import Desk, Spec, spec_from
 from diptych.errors import MachineError, UserError
 
 
@@ -44,7 +44,7 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
     about |= {"environment": panel.backend.describe(), "data": ""}
     with ExitStack() as stack:
         if fault:
-            from diptych.align.mutations import planted
+            from diptych.align.faults.mutations import planted
 
             stack.enter_context(planted(fault, panel))
         tracer = stack.enter_context(Tracer(Path(job["out"]), panel.name, **about))

@@ -2,7 +2,7 @@
 
 network      [torch:|jittor:]package.module:function   against   torch:PRESET or jittor:PRESET
 checkpoint   a run, a checkpoint or a file of weights  against   another one: bit by bit
-trace        a folder that `diptych.align.trace.Tracer` wrote, against another one
+trace        a folder that `diptych.align.ladder.trace.Tracer` wrote, against another one
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.align import compare, results
-from diptych.align.compare import FAIL, Finding, Verdict
-from diptych.align.desk import Spec, find_images
-from diptych.align.floors import Passes, gate_of
-from diptych.align.names import matched, read_names, translate
-from diptych.align.panels import REFERENCE
-from diptych.align.processes import Say, Subject, subjects
-from diptych.align.rungs.port import PLAIN
-from diptych.align.trace import Rung, Trace, read_trace
+from diptych.align.ladder import judge, results
+from diptych.align.ladder.floors import Passes, gate_of
+from diptych.align.ladder.judge import FAIL, Finding, Verdict
+from diptych.align.ladder.trace import Rung, Trace, read_trace
+from diptych.align.ports.names import matched, read_names, translate
+from diptych.align.ports.rung import PLAIN
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Spec, find_images
+from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends.protocol import BACKENDS
 from diptych.config.load import load_config
 from diptych.errors import UserError, nearest
@@ -84,7 +84,7 @@ def _result(verdicts: list[Verdict], subject: str, reference: str, seconds: floa
         "schema": results.SCHEMA, "kind": "align-port", "preset": reference, "subject": subject,
         "reference": reference, "backends": [PORT, reference.partition(":")[0]], "data": "",
         "passed": failed is None, "rungs": rungs, "mutations": [], "seconds": seconds,
-        "first_failure": {"rung": failed.rung, **compare.as_json(first)} if failed and first
+        "first_failure": {"rung": failed.rung, **judge.as_json(first)} if failed and first
         else None, "conclusion": text,
     }  # fmt: skip
     return content, results.rung_table(rungs)
@@ -98,7 +98,7 @@ def _traces(subject: str, reference: str, kinds: list[str], names: dict[str, str
     verdicts = []
     for name in ours.listed:
         got = _renamed(theirs.rung(name), ours.rung(name), names)
-        verdicts.append(compare.judge(name, ours.rung(name), {PORT: Passes(got)}, gate="trace"))
+        verdicts.append(judge.judge(name, ours.rung(name), {PORT: Passes(got)}, gate="trace"))
     if not verdicts:
         raise UserError(f"{reference}: the trace holds no rung; trace something first")
     return verdicts
@@ -124,7 +124,7 @@ def _checkpoints(
     wanted = {name: array.shape for name, array in ours.items()}
     pairs = matched(wanted, {n: a.shape for n, a in theirs.items()}, names, subject)
     got = Rung({name: theirs[pairs[name]] for name in ours})
-    return [compare.judge("weights", Rung(dict(ours)), {PORT: Passes(got)})]
+    return [judge.judge("weights", Rung(dict(ours)), {PORT: Passes(got)})]
 
 
 def weights_of(text: str) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
     own = [trace.rung(name) for trace in ours]
     if name != "layers":
         panels = {PORT: Passes(got), "panel": Passes(own[0], own[1:])}
-        return compare.judge(name, right, panels, only=PORT)
-    verdict = Verdict(name, compare.PASS, gate_of(name), seconds=got.seconds)
+        return judge.judge(name, right, panels, only=PORT)
+    verdict = Verdict(name, judge.PASS, gate_of(name), seconds=got.seconds)
     for tensor in got.arrays:
         verdict.findings += _nearest(name, tensor, right, got, own)
     if any(f.failed for f in verdict.findings):
@@ -228,5 +228,5 @@ def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) ->
             cut = [Rung({tensor: rung.arrays[chosen]}) for rung in (right, *own)]
             passes = {PORT: Passes(Rung({tensor: got.arrays[tensor]})),
                       "panel": Passes(cut[1], cut[2:])}  # fmt: skip
-            found += compare.judge(name, cut[0], passes, only=PORT).findings
+            found += judge.judge(name, cut[0], passes, only=PORT).findings
     return sorted(found, key=lambda f: (bool(f.text), f.ratio))[:1]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych import rng
-from diptych.align.panels import Panel
-from diptych.align.trace import Tracer, read_trace
+from diptych.align.ladder.trace import Tracer, read_trace
+from diptych.align.process.panels import Panel
 from diptych.backends.protocol import Batch
 from diptych.config import load
 from diptych.config.load import Config

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align import names as namemap
-from diptych.align.desk import Array, Desk
-from diptych.align.panels import REFERENCE
-from diptych.align.rungs import layers, training
+from diptych.align.ladder.rungs import layers, training
+from diptych.align.ports import names as namemap
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Array, Desk
 from diptych.backends.protocol import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError

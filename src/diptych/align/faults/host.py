@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.rungs import metric
+from diptych.align.ladder.rungs import metric
 from diptych.config import load
 from diptych.diffusion import schedule
 from diptych.evaluation import resize as resizing

@@ -13,11 +13,11 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diptych.align import measures
-from diptych.align.measures import Array, Distances
-from diptych.align.rungs import LADDER
-from diptych.align.tolerances import Gate, tolerances
-from diptych.align.trace import Rung
+from diptych.align.ladder import measures
+from diptych.align.ladder.measures import Array, Distances
+from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.tolerances import Gate, tolerances
+from diptych.align.ladder.trace import Rung
 
 NOT_COMPARED = "in/*"
 POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's

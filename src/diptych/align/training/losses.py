@@ -1,4 +1,4 @@
-"""Losses of finished runs per bin of timesteps: `python -m diptych.align.evaluate SPEC.json OUT`.
+"""Losses of finished runs per bin of timesteps: `python -m diptych.align.training.losses SPEC.json OUT`.
 
     loss(bin) = mean of (eps - network(alpha x0 + sigma eps, t))**2 over images and t in the bin
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
-from diptych.align.desk import find_data
+from diptych.align.process.workbench import find_data
 from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config

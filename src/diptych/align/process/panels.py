@@ -30,9 +30,9 @@ class Panel:
         self.name = name
         if name == REFERENCE:
             self.backend = importlib.import_module(
-                "diptych.align.reference_backend"
+                "diptych.align.reference.backend"
             ).ReferenceBackend()
-            self.layers: ModuleType = importlib.import_module("diptych.align.reference")
+            self.layers: ModuleType = importlib.import_module("diptych.align.reference.network")
         else:
             self.backend = backends.load(name, device)
             self.layers = self.part("layers")

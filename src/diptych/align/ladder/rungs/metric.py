@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych import rng
-from diptych.align import reference_metric
-from diptych.align.desk import Desk
-from diptych.align.panels import REFERENCE
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Desk
+from diptych.align.reference import metric
 from diptych.data import load_dataset
 from diptych.evaluation import frechet_distance, inception_score, kernel_distance, resize
 from diptych.evaluation.features import Extractor, open_extractor
@@ -62,7 +62,7 @@ def trace_metric(desk: Desk) -> None:
     desk.note("images", f"{LARGER}x{LARGER} colour, to {SIZE}x{SIZE} grey, {RESIZE}")
     sets = [images(desk.config.seed, which) for which in range(len(SETS))]
     if desk.panel.name == REFERENCE:
-        found = reference_metric.trace(weights.arrays, sets)
+        found = metric.trace(weights.arrays, sets)
     else:
         pixels = [
             desk.moved(prepare(shown), f"metric {name}")

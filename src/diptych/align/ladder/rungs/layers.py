@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.desk import Array, Desk
-from diptych.align.panels import REFERENCE
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Array, Desk
 from diptych.diffusion.classes import class_rows
 from diptych.network import plan
 

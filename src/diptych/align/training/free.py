@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.equivalence import paired_tost
+from diptych.align.training.equivalence import paired_tost
 from diptych.backends.protocol import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
@@ -98,7 +98,7 @@ def evaluate(request: Request, panel: str, runs: list[str], out: Path) -> list[l
     write_json(
         spec, {"backend": panel, "device": request.device, "bins": request.bins, "runs": runs}
     )
-    _diptych([sys.executable, "-m", "diptych.align.evaluate", str(spec), str(found)])
+    _diptych([sys.executable, "-m", "diptych.align.training.losses", str(spec), str(found)])
     losses = read_json(found)
     return [losses[run] for run in runs]
 

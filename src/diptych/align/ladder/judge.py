@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align import measures
-from diptych.align.floors import (
+from diptych.align.ladder import measures
+from diptych.align.ladder.floors import (
     NOT_COMPARED,
     Passes,
     floors_of,
@@ -26,9 +26,9 @@ from diptych.align.floors import (
     kinds_of,
     least_scale,
 )
-from diptych.align.measures import Array, Distances
-from diptych.align.tolerances import Gate
-from diptych.align.trace import Rung
+from diptych.align.ladder.measures import Array, Distances
+from diptych.align.ladder.tolerances import Gate
+from diptych.align.ladder.trace import Rung
 
 PASS, FAIL = "pass", "fail"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.align.compare import FAIL, PASS, Verdict, as_json
-from diptych.align.floors import gate_kind
-from diptych.align.ladder import Climb
-from diptych.align.rungs import LADDER
+from diptych.align.ladder.climb import Climb
+from diptych.align.ladder.floors import gate_kind
+from diptych.align.ladder.judge import FAIL, PASS, Verdict, as_json
+from diptych.align.ladder.rungs import LADDER
 from diptych.report.wording import significant
 
 SCHEMA = 1

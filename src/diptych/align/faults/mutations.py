@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.align.rungs import LADDER
+from diptych.align.ladder.rungs import LADDER
 from diptych.errors import UserError, nearest
 
 
@@ -51,9 +51,15 @@ class Mutation:
 
 
 def _table() -> dict[str, Mutation]:
-    from diptych.align import faults_host, faults_panel, faults_told
+    from diptych.align.faults import (
+        classes,
+        host,
+    )
+    from diptych.align.faults import (
+        panel as faults_panel,
+    )
 
-    rows = [*faults_host.ROWS, *faults_panel.ROWS, *faults_told.ROWS]
+    rows = [*host.ROWS, *faults_panel.ROWS, *classes.ROWS]
     made = [Mutation(name, rung, what, plant) for name, rung, what, plant in rows]
     order = list(LADDER)
     return {m.name: m for m in sorted(made, key=lambda m: order.index(m.rung))}

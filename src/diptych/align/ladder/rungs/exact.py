@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych import rng
 from diptych._version import __version__
-from diptych.align.desk import Desk
+from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
 from diptych.diffusion import schedule

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.desk import Array, Desk
+from diptych.align.process.workbench import Array, Desk
 
 B, C = 2, 64
 PICTURE = (B, C, 8, 8)

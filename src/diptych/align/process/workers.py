@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.align.desk import Spec
+from diptych.align.process.workbench import Spec
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
 
@@ -36,7 +36,7 @@ class Subject:
         self.log = folder / f"{spec.panel}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "diptych.align.subject", str(path)],
+                [sys.executable, "-m", "diptych.align.process.subject", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.desk import Array, Desk
-from diptych.align.panels import REFERENCE
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Array, Desk
 from diptych.backends.protocol import Batch
 
 # By its full name: the package's attribute `train` is the function.
@@ -119,7 +119,7 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
     given["v"] = {n: a * a for n, a in given["v"].items()}
     before = {k: {n: a.astype(np.float64) for n, a in given[k].items()} for k in keys}
     if desk.panel.name == REFERENCE:
-        from diptych.align.reference_backend import adam
+        from diptych.align.reference.backend import adam
 
         given_all: Any = [before[k] for k in keys]
         numbers: Any = NUMBERS

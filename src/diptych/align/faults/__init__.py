@@ -1,0 +1,1 @@
+"""Planted faults: changes to one running backend that the ladder must catch."""

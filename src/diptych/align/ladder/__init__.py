@@ -1,0 +1,1 @@
+"""The ladder: its rungs, floors, tolerances and judge."""

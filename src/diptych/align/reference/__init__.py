@@ -1,0 +1,1 @@
+"""The float64 reference implementation that both backends are judged against."""

@@ -1,0 +1,1 @@
+"""Free training of both backends from several seeds, and the test of equivalence."""
