@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.report import outliers
+from diptych.profiling import outliers
 from diptych.report.catalogue import catalogue
 from diptych.report.report import report_runs
 from diptych.runs.watch.read import cost

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diptych.files import read_json
+from diptych.profiling.outliers import attribute
 from diptych.report import markdown
 from diptych.report.gather import gather
-from diptych.report.outliers import attribute
 from diptych.report.report import report_runs
 from diptych.runs.reader import read_run
 from report_records import (

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Panel
 from diptych.errors import UserError
-from diptych.report.outliers import attribute
+from diptych.profiling.outliers import attribute
 from diptych.runs.watch import Watch, clock, cost, read_events, read_resources
 from diptych.runs.watch.probe import Probe, queued
 from diptych.runs.watch.resource_log import ResourceSampler

@@ -51,7 +51,7 @@ def profile(
 
     check_given(outliers)
     if outliers:
-        from diptych.report.outliers import attribute
+        from diptych.profiling.outliers import attribute
 
         found = attribute(Path(source), slow)
         check_json_file(out, overwrite)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych.files import read_json
+from diptych.profiling.resources import attribution
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, Table, grid_of
 from diptych.report.catalogue import known as named
@@ -16,7 +17,6 @@ from diptych.report.chapters_machine import cells, memory, processor
 from diptych.report.chapters_parts import parts
 from diptych.report.chapters_setup import told
 from diptych.report.pairing import Compared
-from diptych.report.resources import attribution
 from diptych.report.subjects import Study
 from diptych.report.tables import TIMES
 from diptych.report.wording import Sentence, cite, say, seconds, significant, words

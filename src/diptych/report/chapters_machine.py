@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.profiling.resources import column
 from diptych.report import plots, plots_cost, sentences_cost, statistics
 from diptych.report.blocks import Block, grid_of
 from diptych.report.catalogue import Text, phrase
-from diptych.report.resources import column
 from diptych.report.subjects import Study
 from diptych.report.tables import MEMORY
 from diptych.report.wording import Source, cite, say

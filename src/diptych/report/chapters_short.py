@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.files import sha256_of
+from diptych.profiling.outliers import SLOW
 from diptych.report import statistics
 from diptych.report.blocks import EMPTY, Block, Section, Table
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.chapters_setup import planned
-from diptych.report.outliers import SLOW
 from diptych.report.pairing import Compared
 from diptych.report.sentences_method import method_of_times
 from diptych.report.subjects import Study

@@ -15,7 +15,8 @@ from typing import Any
 from diptych.config.load import flatten
 from diptych.errors import UserError
 from diptych.files import write_json, write_text
-from diptych.report import clock, drawing, figures, figures_time, page, statistics
+from diptych.profiling import clock
+from diptych.report import drawing, figures, figures_time, page, statistics
 from diptych.report.catalogue import Text
 from diptych.report.folder import check_free, new_folder
 from diptych.report.loss_end import loss_end

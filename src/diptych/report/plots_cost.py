@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from diptych.profiling.resources import column
 from diptych.report.blocks import Plot, Trace
 from diptych.report.catalogue import known, phrase, same
 from diptych.report.gather import Record
-from diptych.report.resources import column
 from diptych.report.subjects import Study
 from diptych.report.traces import line
 from diptych.report.wording import Source, words

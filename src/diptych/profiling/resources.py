@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.report import outliers
+from diptych.profiling import outliers
 from diptych.runs.reader import Floats
 from diptych.runs.watch import read_events, read_resources
 
@@ -33,7 +33,7 @@ def column(rows: list[dict[str, Any]], key: str) -> Floats:
 
 
 def attribution(run: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The causes of the slow steps, as `diptych.report.outliers` finds them in the records.
+    """The causes of the slow steps, as `diptych.profiling.outliers` finds them in the records.
 
     Returns:
         The causes, None where they cannot be had; and the file that is damaged, "" where it is
