@@ -17,7 +17,7 @@ class Rows:
 
 
 class Fake:
-    """Fulfils `diptych.evaluation.feature_network.Extractor`; a feature depends on its image alone."""
+    """Fulfils `evaluation.feature_network.Extractor`; a feature depends on its image alone."""
 
     def __init__(self, name: str = "inception", dims: int = 12, seed: int = 0) -> None:
         self.name, self.dims = name, dims

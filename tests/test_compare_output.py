@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from diptych.errors import MachineError, UserError
+from diptych.figures.numbers import seconds, significant
 from diptych.report import compare, compare_runs, drawing, interval
 from diptych.report.catalogue import same
-from diptych.report.wording import fill, seconds, significant
+from diptych.report.wording import fill
 from synthetic_runs import (
     PNG,
     make_rows,

@@ -173,7 +173,10 @@ def common(source: str) -> str:
     [
         ("import jittor as jt", "import torch"),
         ("from jittor import nn", "from torch import nn"),
-        ("from diptych.backends.jittor.arrays import put", "from diptych.backends.torch.arrays import put"),
+        (
+            "from diptych.backends.jittor.arrays import put",
+            "from diptych.backends.torch.arrays import put",
+        ),
         ("def execute(self, x: jt.Var) -> jt.Var: return x",
          "def forward(self, x: torch.Tensor) -> torch.Tensor: return x"),
         ("self.net.execute(x)", "self.net.forward(x)"),

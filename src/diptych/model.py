@@ -116,13 +116,13 @@ class Model:
 
         Args:
             num: how many, 1 or more.
-            solver: a name of `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or `dpmpp`; where not
-                given `dpmpp-sde`, or `ddim` if eta or x_T is given.
+            solver: a name of `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or
+                `dpmpp`; where not given `dpmpp-sde`, or `ddim` if eta or x_T is given.
             steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
                 family, 50 for the others.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
-            spacing: a name of `diptych.diffusion.timesteps`, such as `logsnr`; where not given `uniform`, or
-                `trailing` where the schedule ends in noise alone.
+            spacing: a name of `diptych.diffusion.timesteps`, such as `logsnr`; where not given
+                `uniform`, or `trailing` where the schedule ends in noise alone.
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.
             as_float: give float32 (num, C, H, W) as the solver left them, unclipped.

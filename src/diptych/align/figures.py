@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diptych.align.ladder.judge import Finding, Verdict
+from diptych.figures.numbers import significant
 from diptych.report.drawing import Theme, axes, canvas, line, name_ends, plain_numbers
-from diptych.report.wording import significant
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 LEAST = 1e-9  # what a logarithmic axis shows of an error of zero

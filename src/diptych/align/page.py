@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from diptych.align import figures
 from diptych.align.ladder.climb import Climb
 from diptych.align.ladder.judge import Verdict
+from diptych.figures.numbers import seconds, significant
 from diptych.files import write_json, write_text
 from diptych.report import drawing
 from diptych.report.template import data_uri, fill
-from diptych.report.wording import seconds, significant
 
 WORST = 12  # tensors in a rung's table
 

@@ -12,7 +12,8 @@ import click
 from click.core import ParameterSource
 
 FOLDER = click.Path(path_type=Path)
-# As in diptych.sampling.solvers.kinds and diptych.diffusion.timesteps, which load NumPy; a test holds them together.
+# As in diptych.sampling.solvers.kinds and diptych.diffusion.timesteps, which load NumPy; a test
+# holds them together.
 SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
 SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
 USUAL = "uniform; with zero terminal SNR: trailing"

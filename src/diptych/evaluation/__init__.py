@@ -1,7 +1,7 @@
 """What a set of images is worth beside another: distances between features, and their error bars.
 
-The mathematics needs NumPy and SciPy alone; features come from `diptych.evaluation.features`, which runs in
-either panel. A score carries the protocol that made it, and is compared with its like only.
+The mathematics needs NumPy and SciPy alone; features come from `diptych.evaluation.features`, which
+runs in either panel. A score carries the protocol that made it, and is compared with its like only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the metrics ask of a feature network; `diptych.evaluation.features` fulfils it in either panel."""
+"""The protocol of a feature network; `evaluation.features` implements it in either panel."""
 
 from __future__ import annotations
 

@@ -4,6 +4,6 @@
     inputs, latents             images from the user's hand; latents in a file
     starts, interpolation       `diptych sample` from latents, between noises, from images
 
-The inversion itself belongs to a model (`Model.encode`): `diptych.sampling.inversion`, and its update rule
-in `diptych.sampling.solvers.ddim_inverse`.
+The inversion itself belongs to a model (`Model.encode`): `diptych.sampling.inversion`, and its
+update rule in `diptych.sampling.solvers.ddim_inverse`.
 """

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from diptych.figures.numbers import significant
 from diptych.report import plots, sentences
 from diptych.report.blocks import NONE, Block, Table
 from diptych.report.catalogue import Text, known, phrase, same
@@ -15,7 +16,7 @@ from diptych.report.gather import Record
 from diptych.report.pairing import Compared
 from diptych.report.statistics import STRIDE, relative_difference
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, Source, cite, say, significant, words
+from diptych.report.wording import Sentence, Source, cite, say, words
 from diptych.runs.reader import Run
 
 # Losses of the first step that are this close come of the same numbers: a few roundings; a float32

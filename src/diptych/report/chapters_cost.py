@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.figures.numbers import seconds, significant
 from diptych.files import read_json
 from diptych.profiling.resources import attribution
 from diptych.report import plots, plots_cost, sentences_cost, statistics
@@ -19,7 +20,7 @@ from diptych.report.chapters_setup import told
 from diptych.report.pairing import Compared
 from diptych.report.subjects import Study
 from diptych.report.tables import TIMES
-from diptych.report.wording import Sentence, cite, say, seconds, significant, words
+from diptych.report.wording import Sentence, cite, say, words
 
 TIME_ROWS = ("median", "p95", "p99", "max", "max_step", "mean", "data_share", "synced")
 TIMED = "step, data_s, compute_s, synced"

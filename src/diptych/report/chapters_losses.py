@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from diptych.figures.numbers import significant
 from diptych.report import plots, sentences
 from diptych.report.blocks import Block, Table, grid_of
 from diptych.report.catalogue import phrase, same
@@ -11,7 +12,7 @@ from diptych.report.chapters_setup import planned
 from diptych.report.pairing import Compared
 from diptych.report.statistics import STRIDE, loss_summary
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, cite, say, significant, words
+from diptych.report.wording import Sentence, cite, say, words
 from diptych.runs.reader import Run
 
 

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from diptych.figures.numbers import seconds, significant
 from diptych.report import plots_cost
 from diptych.report.blocks import Block, grid_of
 from diptych.report.catalogue import Text, known, phrase
 from diptych.report.gather import Record
 from diptych.report.subjects import Study
-from diptych.report.wording import cite, say, seconds, significant, words
+from diptych.report.wording import cite, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
 FUSED = "inside the optimizer's one pass over the weights"

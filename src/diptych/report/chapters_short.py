@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from diptych.figures.numbers import seconds, significant
 from diptych.files import sha256_of
 from diptych.profiling.outliers import SLOW
 from diptych.report import statistics
@@ -16,7 +17,7 @@ from diptych.report.chapters_setup import planned
 from diptych.report.pairing import Compared
 from diptych.report.sentences_method import method_of_times
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, Source, say, seconds, significant, words
+from diptych.report.wording import Sentence, Source, say, words
 
 # Which sentences stand at the top too, by the beginning of their keys: kinds, in this order.
 VERDICTS = (

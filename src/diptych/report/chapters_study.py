@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
+from diptych.figures.numbers import seconds
 from diptych.files import read_json
 from diptych.report.blocks import NONE, Block, Gallery, Picture, Table
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.plan import Plan, Stage
 from diptych.report.subjects import Study
-from diptych.report.wording import Sentence, cite, say, seconds, words
+from diptych.report.wording import Sentence, cite, say, words
 
 STATES = ("done", "skipped", "failed")
 COUNTS = ("images", "images_equal", "values", "values_differing", "max_levels")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.evaluation.score_table import interval, number
+from diptych.figures.numbers import significant
 from diptych.report.blocks import EMPTY, NONE, Block, Plot, Table, Trace
 from diptych.report.catalogue import Text, phrase, same
 from diptych.report.chapters_scores import ranged
@@ -19,7 +20,7 @@ from diptych.report.gather import Record
 from diptych.report.static import PARTS
 from diptych.report.subjects import Study
 from diptych.report.traces import DASHES, MARKERS, unmagnified
-from diptych.report.wording import Source, cite, say, significant, words
+from diptych.report.wording import Source, cite, say, words
 
 MOST_FIGURES = 4
 FIELDS = "cells, request"

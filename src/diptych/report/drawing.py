@@ -23,7 +23,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
-from diptych.report.wording import significant
+from diptych.figures.numbers import significant
 from diptych.runs.reader import Floats, Ints, Run
 
 SIZE = (6.4, 3.6)

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from diptych.figures.numbers import significant
 from diptych.report.drawing import (
     Pair,
     Theme,
@@ -31,7 +32,6 @@ from diptych.report.statistics import (
     common_steps,
     relative_difference,
 )
-from diptych.report.wording import significant
 from diptych.runs.reader import Floats, Ints, Run
 
 DETAIL = 400

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from diptych.figures.numbers import seconds
 from diptych.report.drawing import (
     Pair,
     Theme,
@@ -18,7 +19,6 @@ from diptych.report.drawing import (
     plain_numbers,
 )
 from diptych.report.statistics import epoch_time, step_time
-from diptych.report.wording import seconds
 
 MOST_DOTS = 10_000
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diptych.figures.numbers import significant
 from diptych.report.drawing import DARK, LIGHT
 from diptych.report.tables import tables
 from diptych.report.template import data_uri, fill
-from diptych.report.wording import Words, significant
+from diptych.report.wording import Words
 
 # File name -> (section, what it shows).
 FIGURES = {

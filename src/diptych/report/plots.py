@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from diptych.figures.numbers import seconds
 from diptych.report.blocks import EMPTY, Plot, Trace
 from diptych.report.catalogue import phrase, same
 from diptych.report.figures import ROUNDING
 from diptych.report.statistics import STRIDE, common_steps, epoch_time, relative_difference
 from diptych.report.subjects import Pairing, Study
 from diptych.report.traces import line, listed, thinned, wide
-from diptych.report.wording import joined, seconds, words
+from diptych.report.wording import joined, words
 from diptych.runs.reader import Floats, Run
 
 MOST_SLOW = 300

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.report.wording import seconds, significant, steps_listed
+from diptych.figures.numbers import seconds, significant
+from diptych.report.wording import steps_listed
 
 Content = Mapping[str, Any]
 NONE = "\N{EN DASH}"

@@ -1,1 +1,1 @@
-"""From noise to images: the sampler's settings, the denoiser, and the loop over a solver's steps."""
+"""From noise to images: the sampler's settings, the denoiser, the loop over a solver's steps."""

@@ -44,7 +44,7 @@ class Sampler:
         return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
-        """Raises UserError where the solver cannot walk these levels: see `diptych.sampling.solvers.walk`."""
+        """Raises UserError where the solver cannot walk these levels: see `solvers.walk`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
             below = "" if self.level is None else f" from level t={self.level} down"

@@ -8,7 +8,7 @@ from diptych.align.ladder.climb import Climb
 from diptych.align.ladder.floors import gate_kind
 from diptych.align.ladder.judge import FAIL, PASS, Verdict, as_json
 from diptych.align.ladder.rungs import LADDER
-from diptych.report.wording import significant
+from diptych.figures.numbers import significant
 
 SCHEMA = 1
 

@@ -1,6 +1,7 @@
 """The float64 reference as a backend: what rungs ask of a panel, they can ask of it.
 
-Its learner is the formula of `diptych.backends.torch.optim` in NumPy-like steps, one array after another.
+Its learner is the formula of `diptych.backends.torch.optim` in NumPy-like steps, one array after
+another.
 """
 
 from __future__ import annotations
@@ -132,7 +133,10 @@ def adam(
     params: Arrays, grads: Arrays, m: Arrays, v: Arrays, ema: Arrays, *, lr: float, beta1: float,
     beta2: float, eps: float, step: int, max_norm: float, ema_rate: float,
 ) -> float:  # fmt: skip
-    """Update all in place in float64; gives the norm before clipping. See `diptych.backends.torch.optim`."""
+    """Update all in place in float64; gives the norm before clipping.
+
+    Source: `diptych.backends.torch.optim`.
+    """
     norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads.values()))
     clip = min(1.0, max_norm / (norm + 1e-6))
     for name, p in params.items():

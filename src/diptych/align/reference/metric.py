@@ -6,8 +6,8 @@
     kernel     (x.y / d + 1)**3, means of the pairs that are not one image twice
     score      exp(entropy of the mean of p - mean entropy of p)
 
-NumPy alone, and nothing of `diptych.evaluation` or of a panel. What is a definition and no arithmetic
-is shared: the plan, the weights, and the shuffles by RandomState(2020).
+NumPy alone, and nothing of `diptych.evaluation` or of a panel. What is a definition and no
+arithmetic is shared: the plan, the weights, and the shuffles by RandomState(2020).
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from diptych.align.training.equivalence import paired_tost
 from diptych.backends.protocol import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
+from diptych.figures.numbers import significant
 from diptych.files import claim_folder, read_json, write_json, write_text
-from diptych.report.wording import significant
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 

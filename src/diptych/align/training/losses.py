@@ -1,4 +1,6 @@
-"""Losses of finished runs per bin of timesteps: `python -m diptych.align.training.losses SPEC.json OUT`.
+"""Losses of finished runs per bin of timesteps.
+
+    python -m diptych.align.training.losses SPEC.json OUT
 
     loss(bin) = mean of (eps - network(alpha x0 + sigma eps, t))**2 over images and t in the bin
 

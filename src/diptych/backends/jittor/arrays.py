@@ -1,4 +1,4 @@
-"""Arrays and weights between host and device, Jittor panel; mirror: `diptych.backends.torch.arrays`."""
+"""Arrays and weights between host and device, Jittor panel; mirror: `torch/arrays.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classifier of 28x28 greyscale images, Jittor panel; mirror: `diptych.backends.torch.classifier`."""
+"""The classifier of 28x28 greyscale images, Jittor panel; mirror: `torch/classifier.py`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
     x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
     loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
 
-with the image or the velocity in place of eps where the plan predicts that (`diptych.diffusion.objective`),
+with the image or the velocity in place of eps where the plan predicts that
+(`diptych.diffusion.objective`),
 then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
 Nothing here reads a device value: loss and norm go back as device scalars.
 """

@@ -1,7 +1,7 @@
 """The official DDIM U-Net, Jittor panel; its mirror is `diptych.backends.torch.unet`.
 
-Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of t
-and not t itself: the host computes it, so that both panels start from the same bits, and a
+Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of
+t and not t itself: the host computes it, so that both panels start from the same bits, and a
 sampler, whose rows share one t, passes a single row.
 """
 

@@ -1,4 +1,4 @@
-"""Arrays and weights between host and device, PyTorch panel; mirror: `diptych.backends.jittor.arrays`."""
+"""Arrays and weights between host and device, PyTorch panel; mirror: `jittor/arrays.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classifier of 28x28 greyscale images, PyTorch panel; mirror: `diptych.backends.jittor.classifier`."""
+"""The classifier of 28x28 greyscale images, PyTorch panel; mirror: `jittor/classifier.py`."""
 
 from __future__ import annotations
 

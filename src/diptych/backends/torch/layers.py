@@ -1,4 +1,4 @@
-"""Layers of the U-Net, as the official DDIM code has them. Mirrors diptych/backends/jittor/layers.py.
+"""Layers of the U-Net, as the official DDIM code has them. Mirrors `jittor/layers.py`.
 
     GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
     Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).

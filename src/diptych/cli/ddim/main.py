@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from diptych.cli import cli, main
+from diptych.cli import cli
 from diptych.cli.ddim import translate
 from diptych.cli.ddim.translate import Official, Options
 from diptych.errors import UserError
@@ -136,7 +136,3 @@ def _carry_out(command: list[str]) -> None:
     """Show a native command, and do it."""
     click.echo(f"diptych {shlex.join(command)}", err=True)
     cli.main(args=command, prog_name="diptych", standalone_mode=False)
-
-
-if __name__ == "__main__":
-    main(ddim, "python -m diptych.ddim")

@@ -1,6 +1,6 @@
 """Training the classifiers whose features score 28x28 images; run once, its result is shipped.
 
-    python -m diptych.evaluation.features.train_classifier mnist|fashion_mnist [--out FOLDER] [--epochs N]
+    python -m diptych.evaluation.features.train_classifier mnist|fashion_mnist
 
 PyTorch panel. Cross-entropy, SGD with Nesterov momentum under a one-cycle rate, an exponential
 average of weights and norms, random small affine maps (and flips for clothes). The averaged

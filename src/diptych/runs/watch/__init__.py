@@ -2,7 +2,7 @@
 
     RUN/resources.jsonl   a row a second: memory, processor, neighbours, GPU, and its own cost
     RUN/events.jsonl      what interrupted the steps: checkpoints, grids, garbage collection, ...
-    RUN/metrics.jsonl     gains per-step processor and waiting times (see `diptych.runs.watch.probe`)
+    RUN/metrics.jsonl     gains per-step processor and waiting times (see `probe`)
 
 None of it reaches a run's numbers; `train --no-resources` leaves it out.
 """

@@ -77,7 +77,8 @@ def check_way(levels: Sequence[Level], name: str, repeats: bool = False, up: boo
         if not all(0.0 <= number < math.inf for number in numbers):
             raise UserError(
                 f"levels[{k}] is {level}; it must be a Level of alpha and sigma, finite and 0 or "
-                f"more: take schedule.level(t), or diptych.diffusion.schedule.CLEAN at the clean end"
+                f"more: take schedule.level(t), or "
+                f"diptych.diffusion.schedule.CLEAN at the clean end"
             )
     for first, second in pairwise(levels):
         now, after = (second, first) if up else (first, second)

@@ -43,7 +43,8 @@ def invert(
     Args:
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level, (B, C, H, W).
-        levels: from clean (`diptych.diffusion.schedule.CLEAN` for images) to noisy: the levels of `solve` at
+        levels: from clean (`diptych.diffusion.schedule.CLEAN` for images) to noisy: the levels of
+        `solve` at
             eta 0 in the opposite order.
         refine: more network calls a step, each of which brings the step nearer to the exact one.
         observe: called after each step with (k, the level reached, the images there).

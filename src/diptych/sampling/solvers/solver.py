@@ -106,7 +106,8 @@ def solve(
         solver: the update rule.
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level: standard normal noise where that is the noisiest.
-        levels: from noisy to clean; the last is `diptych.diffusion.schedule.CLEAN` for whole images. One
+        levels: from noisy to clean; the last is `diptych.diffusion.schedule.CLEAN` for whole
+        images. One
             level alone is no step, and x comes back.
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).

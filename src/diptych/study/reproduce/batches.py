@@ -1,6 +1,7 @@
 """Seconds of each sampled batch of a run, in order, and the kernels loaded after each.
 
-    python -m diptych.study.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out FILE
+    python -m diptych.study.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out
+    FILE
 
 The first batches hold what a process does once: compiling or loading kernels, allocating.
 """

@@ -91,8 +91,15 @@ def _pictures(request: Request) -> Iterator[Stage]:
                 ("compare/compare.json", "compare/index.html"), both,
                 (*runs, *(f"{run}/metrics.jsonl" for run in runs)),
                 skip=_alone(request))  # fmt: skip
-    yield Stage("difference", tuple(drawn), ("difference.png", "difference.json"), both,
-                tuple(runs), _alone(request), module="diptych.study.reproduce.difference")  # fmt: skip
+    yield Stage(
+        "difference",
+        tuple(drawn),
+        ("difference.png", "difference.json"),
+        both,
+        tuple(runs),
+        _alone(request),
+        module="diptych.study.reproduce.difference",
+    )
 
 
 def _scores(request: Request) -> Iterator[Stage]:

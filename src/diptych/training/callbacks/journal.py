@@ -84,7 +84,7 @@ class Journal:
             follow(rows)
 
     def event(self, step: int, values: list[Any]) -> None:
-        """Summaries of `diptych.training.callbacks.tracking` or our own for TensorBoard, at a step."""
+        """Summaries of `callbacks.tracking` or our own for TensorBoard, at a step."""
         summary = Summary(value=values)
         self.events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
 

@@ -1,6 +1,7 @@
 """What a run shows elsewhere than in its own files: histograms and text for TensorBoard, MLflow.
 
-TensorBoard's events are written without TensorFlow (see `diptych.training.callbacks.journal`). MLflow is optional:
+TensorBoard's events are written without TensorFlow (see `diptych.training.callbacks.journal`).
+MLflow is optional:
 
     pip install 'diptych[mlflow]'     diptych train mnist --out RUN --mlflow sqlite:///mlflow.db
 
