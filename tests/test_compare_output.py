@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diptych import stats
 from diptych.errors import MachineError, UserError
+from diptych.figures import charts
 from diptych.figures.numbers import seconds, significant
-from diptych.report import compare, compare_runs, drawing, interval
+from diptych.report import compare, compare_runs
 from diptych.report.catalogue import same
 from diptych.report.wording import fill
 from synthetic_runs import (
@@ -66,7 +68,7 @@ def test_the_whole_output(tmp_path: Path) -> None:
 
 def test_both_curves_are_seen_where_they_coincide(tmp_path: Path) -> None:
     """Run A shows as a wide pale line on both sides of run B's, each in its panel's colour."""
-    light = drawing.LIGHT
+    light = charts.LIGHT
     for order in (("torch", "jittor"), ("jittor", "torch")):
         folder = tmp_path / order[0]
         runs = [make_run(folder / name, name, make_rows(200)) for name in order]
@@ -160,7 +162,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two series without a true difference, whose load lasts for about 30 steps."""
-    monkeypatch.setattr(interval, "DRAWS", 200)
+    monkeypatch.setattr(stats, "DRAWS", 200)
     generator = np.random.default_rng(11)
 
     def series() -> Any:
@@ -171,7 +173,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(
 
     held = 0
     for _ in range(60):
-        found = interval.ratio(series(), series(), np.median)
+        found = stats.ratio(series(), series(), np.median)
         assert found is not None and found["low"] is not None and found["high"] is not None
         held += found["low"] <= 1 <= found["high"]
     assert held >= 51  # of 60; a true 95 % would give less once in 1,000

@@ -1,6 +1,6 @@
 """The figures of a climb: errors layer by layer, loss curves in lockstep, the worst tensor.
 
-Drawn in the look of `diptych.report.drawing`; every number is one that decided a verdict.
+Drawn in the look of `diptych.figures.charts`; every number is one that decided a verdict.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diptych.align.ladder.judge import Finding, Verdict
+from diptych.figures.charts import Theme, axes, canvas, line, name_ends, plain_numbers
 from diptych.figures.numbers import significant
-from diptych.report.drawing import Theme, axes, canvas, line, name_ends, plain_numbers
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 LEAST = 1e-9  # what a logarithmic axis shows of an error of zero

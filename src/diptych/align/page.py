@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from diptych.align import figures
 from diptych.align.ladder.climb import Climb
 from diptych.align.ladder.judge import Verdict
+from diptych.figures import charts
 from diptych.figures.numbers import seconds, significant
 from diptych.files import write_json, write_text
-from diptych.report import drawing
 from diptych.report.template import data_uri, fill
 
 WORST = 12  # tensors in a rung's table
@@ -51,7 +51,7 @@ def render(result: dict[str, Any], climb: Climb | None) -> str:
         names=names,
         tiles=tiles(result),
         sections=sections,
-        colours=[theme.pair(*result["backends"]) for theme in (drawing.LIGHT, drawing.DARK)],
+        colours=[theme.pair(*result["backends"]) for theme in (charts.LIGHT, charts.DARK)],
     )
 
 
@@ -96,7 +96,7 @@ def sentences(rung: dict[str, Any]) -> Iterator[str]:
 
 
 def _figures(verdict: Verdict, climb: Climb) -> Iterator[dict[str, Any]]:
-    drawn: list[tuple[str, Callable[[drawing.Theme], Figure]]] = []
+    drawn: list[tuple[str, Callable[[charts.Theme], Figure]]] = []
     if verdict.rung == "layers":
         for mode in ("free", "fed"):
             drawn.append((f"Error of each layer, {mode}",
@@ -113,9 +113,9 @@ def _figures(verdict: Verdict, climb: Climb) -> Iterator[dict[str, Any]]:
                 lambda t: figures.heat_map(worst[0], worst[1], worst[2], t),
             )
         )
-    with drawing.settings():
+    with charts.settings():
         for alt, draw in drawn:
-            light, dark = (data_uri(drawing.png(draw(t))) for t in (drawing.LIGHT, drawing.DARK))
+            light, dark = (data_uri(charts.png(draw(t))) for t in (charts.LIGHT, charts.DARK))
             yield {"alt": alt, "light": light, "dark": dark}
 
 

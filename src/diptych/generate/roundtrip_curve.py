@@ -46,15 +46,15 @@ def _row(model: Model, request: Request, one: Inversion, count: Any) -> Row:
 
 def figure(rows: Sequence[Row], request: Request, backend: str) -> bytes:
     """Error against steps, both logarithmic, as PNG."""
-    from diptych.report import drawing
+    from diptych.figures import charts
 
-    with drawing.settings():
+    with charts.settings():
         inputs, inversion = request.inputs, request.inversion
         note = f"{len(inputs.pixels)} images of {inputs.name}, {inversion.sampler.spacing} spacing"
         note += f", {inversion.refine} rounds of refinement" if inversion.refine else ""
-        theme = drawing.LIGHT
-        sheet = drawing.canvas(theme, "Error of encoding and decoding", note)
-        ax = drawing.axes(sheet, theme, "steps each way", "mean squared error, pixels 0 to 1")
+        theme = charts.LIGHT
+        sheet = charts.canvas(theme, "Error of encoding and decoding", note)
+        ax = charts.axes(sheet, theme, "steps each way", "mean squared error, pixels 0 to 1")
         ax.set_xscale("log")
         ax.set_yscale("log")
         steps = [row["steps"] for row in rows]
@@ -63,7 +63,7 @@ def figure(rows: Sequence[Row], request: Request, backend: str) -> bytes:
         ax.plot(steps, errors, color=colour, linewidth=1.8, marker="o", markersize=4.5)
         ax.set_xticks(steps, [f"{n:,}" for n in steps], minor=False)
         ax.set_xticks([], minor=True)
-        drawing.plain_numbers(ax)
+        charts.plain_numbers(ax)
         names = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
-        drawing.name_ends(ax, theme, [(errors[-1], names.get(backend, backend), colour)])
-        return drawing.png(sheet)
+        charts.name_ends(ax, theme, [(errors[-1], names.get(backend, backend), colour)])
+        return charts.png(sheet)

@@ -14,9 +14,10 @@ from typing import Any
 
 from diptych.config.load import flatten
 from diptych.errors import UserError
+from diptych.figures import charts
 from diptych.files import write_json, write_text
 from diptych.profiling import clock
-from diptych.report import drawing, figures, figures_time, page, statistics
+from diptych.report import figures, figures_time, page, statistics
 from diptych.report.catalogue import Text
 from diptych.report.folder import check_free, new_folder
 from diptych.report.loss_end import loss_end
@@ -71,7 +72,7 @@ def compare_runs(
         what = f"{run_a} and {run_b} cannot be compared step by step"
         raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
-    result = pair_content(pair := drawing.Pair(a, b, labels(a, b)), images, matched, reasons)
+    result = pair_content(pair := charts.Pair(a, b, labels(a, b)), images, matched, reasons)
     drawn = _draw(pair, images, result)
     with new_folder(out) as build:
         for name, pngs in drawn.items():
@@ -82,7 +83,7 @@ def compare_runs(
 
 
 def pair_content(
-    pair: drawing.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
+    pair: charts.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
 ) -> Content:
     """The content of compare.json: numbers, differences and sentences of two runs.
 
@@ -174,10 +175,10 @@ def _wanted(result: Content) -> dict[str, bool]:
 
 
 def _draw(
-    pair: drawing.Pair, images: TwoSamples | None, result: Content
+    pair: charts.Pair, images: TwoSamples | None, result: Content
 ) -> dict[str, tuple[bytes, bytes]]:
     """The PNG of every figure, on light and on dark paper."""
-    draw: dict[str, drawing.Draw] = {
+    draw: dict[str, charts.Draw] = {
         "loss.png": figures.loss,
         "loss-every-200.png": figures.every_200,
         "difference.png": figures.difference,
@@ -188,11 +189,11 @@ def _draw(
     if images:
         alike = result["numbers"]["samples"]["pixels"] is not None
         draw["grids.png"] = lambda pair, theme: figures.grids(pair, theme, *images, alike)
-    with drawing.settings():
+    with charts.settings():
         return {
             name: (
-                drawing.png(draw[name](pair, drawing.LIGHT)),
-                drawing.png(draw[name](pair, drawing.DARK)),
+                charts.png(draw[name](pair, charts.LIGHT)),
+                charts.png(draw[name](pair, charts.DARK)),
             )
             for name in result["figures"]
         }

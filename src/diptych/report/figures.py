@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diptych.figures.numbers import significant
-from diptych.report.drawing import (
+from diptych.figures.charts import (
     Pair,
     Theme,
     axes,
@@ -26,6 +25,7 @@ from diptych.report.drawing import (
     plain_numbers,
     wrapped,
 )
+from diptych.figures.numbers import significant
 from diptych.report.samples import Samples, difference_picture, grid
 from diptych.report.statistics import (
     STRIDE,

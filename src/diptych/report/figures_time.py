@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from diptych.figures.numbers import seconds
-from diptych.report.drawing import (
+from diptych.figures.charts import (
     Pair,
     Theme,
     axes,
@@ -18,6 +17,7 @@ from diptych.report.drawing import (
     name_ends,
     plain_numbers,
 )
+from diptych.figures.numbers import seconds
 from diptych.report.statistics import epoch_time, step_time
 
 MOST_DOTS = 10_000

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.report.interval import ratio
 from diptych.report.statistics import Numbers
 from diptych.runs.reader import Run
+from diptych.stats import ratio
 
 
 def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diptych.figures.charts import DARK, LIGHT
 from diptych.figures.numbers import significant
-from diptych.report.drawing import DARK, LIGHT
 from diptych.report.tables import tables
 from diptych.report.template import data_uri, fill
 from diptych.report.wording import Words

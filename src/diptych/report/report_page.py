@@ -17,10 +17,10 @@ from typing import Any
 from markupsafe import Markup
 
 from diptych._version import __version__
+from diptych.figures.charts import DARK, LIGHT
 from diptych.report.blocks import Plot, Section, Table
 from diptych.report.catalogue import Text, catalogue
 from diptych.report.chapters_short import Tile
-from diptych.report.drawing import DARK, LIGHT
 from diptych.report.markdown import FILES
 from diptych.report.static import palette
 from diptych.report.template import data_uri, fill

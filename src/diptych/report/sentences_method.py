@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diptych.report.interval import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 from diptych.report.statistics import OUTLIER
 from diptych.report.wording import Sentence, say
+from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 
 
 def method(result: Mapping[str, Any]) -> Iterator[Sentence]:

@@ -19,9 +19,9 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from diptych.report import drawing
+from diptych.figures import charts
+from diptych.figures.charts import LIGHT, Theme
 from diptych.report.blocks import Plot, Trace
-from diptych.report.drawing import LIGHT, Theme
 from diptych.report.traces import MARKERS
 
 # The parts of a step; (light, dark), as the page has them too.
@@ -44,10 +44,10 @@ def palette(runs: Sequence[tuple[str, str]], theme: Theme) -> Colours:
 def png_of(plot: Plot, runs: Sequence[tuple[str, str]]) -> bytes:
     """A figure as PNG bytes on light paper."""
     theme, colours = LIGHT, palette(runs, LIGHT)
-    with drawing.settings():
+    with charts.settings():
         note = plot.note.en.partition(": double-click")[0]
-        page = drawing.canvas(theme, plot.title.en, drawing.wrapped(note, 96))
-        ax = drawing.axes(page, theme, plot.x.en, plot.y.en, right=0.78)
+        page = charts.canvas(theme, plot.title.en, charts.wrapped(note, 96))
+        ax = charts.axes(page, theme, plot.x.en, plot.y.en, right=0.78)
         if plot.log_x:
             ax.set_xscale("log")
         if plot.log_y:
@@ -57,14 +57,14 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]]) -> bytes:
             ax.set_ylim(*plot.y_range)
         elif plot.from_zero:
             ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
-        drawing.plain_numbers(ax)
+        charts.plain_numbers(ax)
         _log_numbers(ax, plot)
         if len(ends) > MOST_NAMED:
             ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=6.5, frameon=False,
                       labelcolor="linecolor", handlelength=3.2)  # fmt: skip
         else:
-            drawing.name_ends(ax, theme, ends)
-        return drawing.png(page)
+            charts.name_ends(ax, theme, ends)
+        return charts.png(page)
 
 
 def _draw(ax: Axes, theme: Theme, plot: Plot, colours: Colours) -> list[tuple[float, str, str]]:
@@ -82,7 +82,7 @@ def _draw(ax: Axes, theme: Theme, plot: Plot, colours: Colours) -> list[tuple[fl
         _line(ax, trace, x, y, colour, 3 + k)
         ends.append((float(y[np.isfinite(y)][-1]), trace.label.en, colour))
     if places:
-        ax.set_xticks(list(places.values()), [drawing.wrapped(n, 18) for n in places])
+        ax.set_xticks(list(places.values()), [charts.wrapped(n, 18) for n in places])
         ax.set_xlim(-0.6, len(places) - 0.4)
     return ends
 
@@ -124,7 +124,7 @@ def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]
             ax.bar(at + shift, y, width=0.94 * width, color=colour)
             ends.append((float(y[-1]), trace.label.en, colour))
     if texts:
-        ax.set_xticks(list(places.values()), [drawing.wrapped(n, 18) for n in names])
+        ax.set_xticks(list(places.values()), [charts.wrapped(n, 18) for n in names])
         ax.set_xlim(-0.7, len(names) - 0.3)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

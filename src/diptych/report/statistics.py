@@ -7,7 +7,7 @@
                           the run's second half; the first fills caches, which is no leak
     last tenth            the last tenth of a run's steps, one step at least; see `loss_end` too
 
-Ratios and their intervals: `diptych.report.interval`.
+Ratios and their intervals: `diptych.stats`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.report.interval import ratio
 from diptych.runs.reader import Bools, Floats, Ints, Run
+from diptych.stats import ratio
 
 OUTLIER = 5.0
 FIRST_STEPS = 20

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diptych.errors import UserError
+from diptych.figures.charts import DARK, LIGHT
 from diptych.report.catalogue import Text
-from diptych.report.drawing import DARK, LIGHT
 from diptych.report.gather import Gathered, Record, gather
 from diptych.report.matching import mismatches
 from diptych.report.plan import Plan, opened

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from diptych.report.drawing import DARK, LIGHT
+from diptych.figures.charts import DARK, LIGHT
 
 
 def fill(name: str, **given: Any) -> str:

@@ -15,9 +15,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from diptych.figures.charts import bins
 from diptych.report.blocks import Trace
 from diptych.report.catalogue import Text, phrase
-from diptych.report.drawing import bins
 from diptych.report.wording import words
 from diptych.runs.reader import Floats, Ints
 

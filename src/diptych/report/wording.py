@@ -136,7 +136,7 @@ def ratio_sentence(
         key: of the form "section.name".
         what: the number's name, the word for a ratio above 1, for one below: keys of the
             catalogue's terms; a name may be a text of its own.
-        ratio: as `diptych.report.interval.ratio` gives it.
+        ratio: as `diptych.stats.ratio` gives it.
     """
     name, above, below = (w if isinstance(w, Text) else phrase(f"term.{w}") for w in what)
     section = key.split(".")[0]

@@ -83,17 +83,17 @@ def figure(cells: Sequence[Cell], metric: str) -> bytes:
     """Score against network calls as PNG: a line a panel, solver and eta, intervals where known."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    from diptych.report import drawing
+    from diptych.figures import charts
 
-    theme = drawing.LIGHT
+    theme = charts.LIGHT
     request = cells[0]["request"]
     lines = _lines(cells)
-    height = max(drawing.SIZE[1], 1.4 + 0.3 * len(lines))
+    height = max(charts.SIZE[1], 1.4 + 0.3 * len(lines))
     note = f"{request['num']:,} images x {request['repeats']}, against {request['reference']}"
-    with drawing.settings():
+    with charts.settings():
         title = f"{metric} against network calls"
-        page = drawing.canvas(theme, title, note, (drawing.SIZE[0], height))
-        ax = drawing.axes(page, theme, "network calls an image", metric, right=0.72)
+        page = charts.canvas(theme, title, note, (charts.SIZE[0], height))
+        ax = charts.axes(page, theme, "network calls an image", metric, right=0.72)
         calls = sorted({cell["network_calls"] for cell in cells})
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(calls))
@@ -104,9 +104,9 @@ def figure(cells: Sequence[Cell], metric: str) -> bytes:
             ax.set_yscale("log")
         ends = [_line(ax, theme, cells, metric, line) for line in lines]
         ax.margins(x=0.05)
-        drawing.plain_numbers(ax)
-        drawing.name_ends(ax, theme, ends)
-        return drawing.png(page)
+        charts.plain_numbers(ax)
+        charts.name_ends(ax, theme, ends)
+        return charts.png(page)
 
 
 def value_of(cell: Cell, metric: str) -> float:
@@ -143,7 +143,7 @@ def _lines(cells: Sequence[Cell]) -> list[_Line]:
 def _line(
     ax: Any, theme: Any, cells: Sequence[Cell], metric: str, line: _Line
 ) -> tuple[float, str, str]:
-    from diptych.report import drawing
+    from diptych.figures import charts
 
     panels = {cell["backend"] for cell in cells}
     several = len({cell["solver"] for cell in cells}) > 1
@@ -159,7 +159,7 @@ def _line(
     # Where both panels are there, PyTorch's line is wide and pale and Jittor's lies upon it.
     under = line.backend == "torch" and len(panels) > 1
     dashes = STYLES[(line.place // (len(SOLVERS) if several else 1)) % len(STYLES)]
-    style = drawing.line(theme, colour, under) | {"linestyle": dashes}
+    style = charts.line(theme, colour, under) | {"linestyle": dashes}
     style |= {"solid_capstyle": "butt", "zorder": 2 if under else 3}
     ax.plot(x, y, marker=MARKERS[line.place % len(MARKERS)], **style)
     for at, cell in zip(x, own, strict=True):
