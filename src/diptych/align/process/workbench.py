@@ -38,7 +38,7 @@ class Spec:
     """What a subject computes; JSON, so that it crosses to another process."""
 
     panel: str
-    load: dict[str, Any]
+    config: dict[str, Any]
     rungs: tuple[str, ...]
     steps: int = 10
     batch: int = 8
