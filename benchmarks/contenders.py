@@ -24,10 +24,11 @@ from diptych.config.load import Config
 from diptych.data import Prefetch
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding
-from diptych.rng import Float32, normal
+from diptych.rng import normal
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
+from diptych.types import Float32
 
 CONTENDERS = ("torch", "jittor", "diffusers")
 TASKS = ("training", "sampling")

@@ -29,7 +29,7 @@ from benchmarks.sizes import Amount, Size
 from diptych._version import __version__
 from diptych.backends.jittor.setup import cpu_model
 from diptych.errors import MachineError, UserError
-from diptych.rng import Float32
+from diptych.types import Float32
 
 
 @dataclass(frozen=True)

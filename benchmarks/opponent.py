@@ -22,9 +22,9 @@ from benchmarks import sizes
 from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.network.plan import Plan, Weights, make_plan
-from diptych.rng import Float32
+from diptych.network.plan import Plan, make_plan
 from diptych.training.batches import to_float
+from diptych.types import Float32, Weights
 
 try:
     import diffusers

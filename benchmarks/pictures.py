@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 from PIL import Image
 
@@ -40,8 +39,8 @@ from diptych.figures.movie import FORMATS
 from diptych.figures.movie.mp4 import find_ffmpeg
 from diptych.files import write_json
 from diptych.training.batches import to_uint8
+from diptych.types import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 BAR = 50.0
 MOST_GROWTH = 24.0  # MB
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.driver import Outcome, machine
+from diptych.types import Float64
 
 DRAWS = 5000
 LEAST_FOR_INTERVAL = 4
@@ -28,10 +28,8 @@ BARS = {
 }
 PAIRS = (("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor"))
 
-Floats = npt.NDArray[np.float64]
 
-
-def median(values: Floats) -> dict[str, float | None]:
+def median(values: Float64) -> dict[str, float | None]:
     """The median of the rounds and its bootstrap interval, None with fewer than 4 rounds."""
     found: dict[str, float | None] = {"median": float(np.median(values)), "low": None, "high": None}
     if len(values) >= LEAST_FOR_INTERVAL:
@@ -78,7 +76,7 @@ def digest(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _contender(outcome: Outcome, name: str, seconds: Floats) -> dict[str, Any]:
+def _contender(outcome: Outcome, name: str, seconds: Float64) -> dict[str, Any]:
     turns, loaded = outcome.turns[name], outcome.loaded[name]
     plan = outcome.plan
     per_image = (1 if plan.task == "training" else plan.amount.steps) / plan.amount.batch
@@ -100,7 +98,7 @@ def _contender(outcome: Outcome, name: str, seconds: Floats) -> dict[str, Any]:
     }
 
 
-def _ratio(task: str, a: str, b: str, seconds: dict[str, Floats]) -> dict[str, Any]:
+def _ratio(task: str, a: str, b: str, seconds: dict[str, Float64]) -> dict[str, Any]:
     found: dict[str, Any] = {"a": a, "b": b, **median(seconds[a] / seconds[b])}
     if (task, a, b) in BARS:
         kind, bar = BARS[task, a, b]

@@ -14,21 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers import Solver, solve
+from diptych.types import Array
 
 W, M, S = np.array([0.3, 0.7]), np.array([-0.7, 0.5]), np.array([0.25, 0.4])
 STARTS = np.array([-1.7, -0.6, 0.2, 1.1, 2.1])
 HIGH, LOW = math.log(6.0), math.log(0.08)  # log (sigma / alpha) at the ends
-
-Array = npt.NDArray[Any]
 
 
 def at(log_ratio: float, t: int = 0) -> Level:

@@ -18,7 +18,6 @@ from diptych.backends.protocol import Backend
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
-from diptych.figures.grids import Pixels
 from diptych.figures.movie import FORMATS, Movie, Strip, mp4, record, webp
 from diptych.figures.movie import mp4 as _mp4_function
 from diptych.figures.movie import record as _record_function
@@ -27,6 +26,7 @@ from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
+from diptych.types import Pixels
 from test_sampler import NumpyBackend
 
 assert callable(_mp4_function) and callable(_record_function)

@@ -16,9 +16,8 @@ from diptych.data import load_dataset
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import make_plan, time_embedding
 from diptych.training.batches import Batches, to_float, to_uint8
+from diptych.types import Pixels
 from properties import given, settings, st
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def config_of(*changes: str) -> Config:

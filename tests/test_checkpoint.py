@@ -14,9 +14,10 @@ from diptych.backends.protocol import State
 from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError
 from diptych.files import sha256_of
-from diptych.network.plan import Plan, Weights, make_plan, parameter_table
+from diptych.network.plan import Plan, make_plan, parameter_table
 from diptych.runs import checkpoint
 from diptych.runs.checkpoint import GROUPS, load_state, load_weights, save
+from diptych.types import Weights
 from fulldisk import room_for
 from properties import given, settings, st
 

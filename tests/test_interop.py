@@ -14,7 +14,6 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from diptych.errors import UserError
+from diptych.types import Array
 from diptych.weights.formats import load_weights, read_pickle_weights, state_dict
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 TORCH = """
 import sys

@@ -13,9 +13,9 @@ from PIL import Image
 import work
 from conftest import Panel
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels
 from diptych.figures.movie import Movie, gif, indices, palette
 from diptych.sampling.sampler import make_sampler
+from diptych.types import Pixels
 from test_sampler import engine
 
 

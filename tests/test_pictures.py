@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from diptych.errors import MachineError
-from diptych.figures.grids import Pixels, grid, read_png, save_png, to_picture
+from diptych.figures.grids import grid, read_png, save_png, to_picture
+from diptych.types import Pixels
 from fulldisk import room_for
 from properties import given, st
 

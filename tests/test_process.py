@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from diptych.config.load import DiffusionConfig
@@ -18,9 +17,8 @@ from diptych.diffusion.process import (
     x0_from_v,
 )
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
+from diptych.types import Float64
 from properties import given, st
-
-Float64 = npt.NDArray[np.float64]
 
 
 def level_of(alpha: float) -> Level:

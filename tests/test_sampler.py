@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 import gaussian
@@ -23,8 +22,8 @@ from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers import Ddim
+from diptych.types import Float32
 
-Float32 = npt.NDArray[np.float32]
 CONFIG = load_config("tiny")
 
 

@@ -17,11 +17,12 @@ from diptych.data import Dataset, load_dataset
 from diptych.errors import UserError
 from diptych.evaluation import nearest as nearest_module
 from diptych.evaluation.nearest import Nearest, make_nearest, save_nearest, search
-from diptych.figures.grids import Pixels, read_png
+from diptych.figures.grids import read_png
 from diptych.figures.movie import Movie, Strip, StripRecorder
 from diptych.figures.sheets import save_arcs, sheet
 from diptych.files import read_json
 from diptych.training.batches import to_uint8
+from diptych.types import Pixels
 
 NOBODY = cast(Backend, None)
 

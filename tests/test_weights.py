@@ -10,15 +10,9 @@ from scipy import stats
 
 from diptych.config.load import load_config
 from diptych.errors import UserError
-from diptych.network.plan import (
-    Plan,
-    Weights,
-    check_weights,
-    initial_weights,
-    make_plan,
-    parameter_table,
-)
+from diptych.network.plan import Plan, check_weights, initial_weights, make_plan, parameter_table
 from diptych.runs.checkpoint import weights_sha256
+from diptych.types import Weights
 
 
 def plan_of(preset: str = "tiny", *changes: str) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +14,11 @@ from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
-from diptych.rng import Float32
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import make_sampler
+from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights
 from diptych.weights.formats import read_config
 
@@ -111,7 +110,7 @@ class Model:
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
-    ) -> npt.NDArray[Any]:
+    ) -> Array:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.
 
         Args:
@@ -163,7 +162,7 @@ class Model:
 
     def encode(
         self,
-        images: npt.NDArray[Any],
+        images: Array,
         steps: int = 50,
         spacing: str | None = None,
         *,

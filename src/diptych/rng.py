@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
+from diptych.types import Float32, Int64, Pixels
 
 # The numbers are part of every stream's identity: never change or reuse one.
 PURPOSES = {
@@ -72,9 +70,7 @@ def antithetic_timesteps(seed: int, step: int, batch: int, timesteps: int) -> In
     return both[:batch]
 
 
-def keep_mask(
-    seed: int, step: int, layer: int, shape: Sequence[int], rate: float
-) -> npt.NDArray[np.uint8]:
+def keep_mask(seed: int, step: int, layer: int, shape: Sequence[int], rate: float) -> Pixels:
     """Dropout's mask of one layer in one training step: 1 keeps a unit, 0 drops it.
 
     A unit is dropped where a 16-bit draw lies below round(rate * 65536): the rate is met

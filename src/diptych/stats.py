@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.runs.reader import Floats
+from diptych.types import Float64
 
 DRAWS = 2000
 BLOCKS = 10
@@ -30,10 +30,10 @@ LEAST_FOR_INTERVAL = 3 * BLOCKS
 # A longer run is thinned evenly before it is resampled: a second in place of a minute.
 MOST_RESAMPLED = 20_000
 
-Statistic = Callable[[Floats], Any]
+Statistic = Callable[[Float64], Any]
 
 
-def ratio(a: Floats, b: Floats, statistic: Statistic) -> dict[str, float | int | None] | None:
+def ratio(a: Float64, b: Float64, statistic: Statistic) -> dict[str, float | int | None] | None:
     """statistic(b) / statistic(a), and its 95 % interval.
 
     Args:
@@ -59,7 +59,7 @@ def ratio(a: Floats, b: Floats, statistic: Statistic) -> dict[str, float | int |
     return numbers
 
 
-def resample(values: Floats, statistic: Statistic, stream: int) -> Floats:
+def resample(values: Float64, statistic: Statistic, stream: int) -> Float64:
     """The statistic of DRAWS resamples, (DRAWS,); the same every time for the same `stream`."""
     values = values[:: -(-values.size // MOST_RESAMPLED)]
     length = values.size // BLOCKS

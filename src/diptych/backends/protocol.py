@@ -18,12 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError, nearest
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Array, Float32, Int64, Pixels, Weights
 
 BACKENDS = ("torch", "jittor")
 DEVICES = ("auto", "cpu", "cuda")
@@ -50,16 +48,16 @@ class Batch:
 
     step: int
     epoch: int
-    x0: npt.NDArray[np.float32]
-    t: npt.NDArray[np.int64]
-    alpha: npt.NDArray[np.float32]
-    sigma: npt.NDArray[np.float32]
-    embedding: npt.NDArray[np.float32]
-    eps: npt.NDArray[np.float32] | None
-    masks: tuple[npt.NDArray[np.uint8], ...] | None
-    labels: npt.NDArray[np.int64] | None = None
-    classes: npt.NDArray[np.float32] | None = None
-    weight: npt.NDArray[np.float32] | None = None
+    x0: Float32
+    t: Int64
+    alpha: Float32
+    sigma: Float32
+    embedding: Float32
+    eps: Float32 | None
+    masks: tuple[Pixels, ...] | None
+    labels: Int64 | None = None
+    classes: Float32 | None = None
+    weight: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,10 @@ class Backend(Protocol):
     name: str
     device: str
 
-    def array(self, values: npt.NDArray[Any]) -> Any:
+    def array(self, values: Array) -> Any:
         """A host array on the device."""
 
-    def numpy(self, values: Any) -> npt.NDArray[Any]:
+    def numpy(self, values: Any) -> Array:
         """A device array on the host."""
 
     def scalar(self, value: Any) -> float:

@@ -16,12 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.data.crops import Recipe
 from diptych.data.picture import decode
+from diptych.types import Int64, Pixels
 
-Pixels = npt.NDArray[np.uint8]
 CHUNK = 1024  # images at once where all are visited
 
 
@@ -41,7 +40,7 @@ class Items(Protocol):
         """The crop recipe that the data set's users apply."""
 
     @property
-    def labels(self) -> npt.NDArray[np.int64] | None:
+    def labels(self) -> Int64 | None:
         """A class for each, or None."""
 
     def title(self, index: int) -> str:
@@ -112,4 +111,4 @@ class Decoded:
         return digest.hexdigest()
 
 
-Images = npt.NDArray[np.uint8] | Decoded
+Images = Pixels | Decoded

@@ -14,11 +14,11 @@ import warnings
 import zlib
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from diptych.data.crops import Recipe, apply_crop
 from diptych.errors import UserError
+from diptych.types import Pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -30,7 +30,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, Typ
            Image.DecompressionBombWarning)  # fmt: skip
 
 
-def decode(data: bytes, where: str, recipe: Recipe) -> npt.NDArray[np.uint8]:
+def decode(data: bytes, where: str, recipe: Recipe) -> Pixels:
     """Encoded bytes as an image of the recipe, (C, H, W), uint8.
 
     Args:

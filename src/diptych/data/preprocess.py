@@ -19,13 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych import rng
 from diptych.config.load import DataConfig
-
-Pixels = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
+from diptych.types import Float32, Float64, Pixels
 
 LAMBDA = 1e-6
 GAUSSIAN = np.float32(0.01)
@@ -113,7 +110,7 @@ class Preprocess:
         levels = np.floor(256 * u) if self.dequantization == "uniform" else np.rint(255 * u)
         return np.asarray(np.clip(levels, 0, 255), dtype=np.uint8)
 
-    def unit(self, floats: Float32) -> npt.NDArray[np.float64]:
+    def unit(self, floats: Float32) -> Float64:
         """The way back without rounding to pixels: float64 in [0, 1], clipped."""
         u = floats.astype(np.float64)
         if self.rescaled:

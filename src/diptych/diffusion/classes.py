@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from diptych.errors import UserError
 from diptych.rng import stream
+from diptych.types import Float32, Int64
 
-Labels = npt.NDArray[np.int64]
 Classes = tuple[int, ...]
 
 
-def class_rows(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
+def class_rows(labels: npt.ArrayLike, num_classes: int) -> Float32:
     """Labels (B,) in 0 .. K as rows (B, K + 1) of the identity, float32.
 
     Raises:
@@ -38,13 +38,13 @@ def class_rows(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float3
     return np.eye(num_classes + 1, dtype=np.float32)[rows]
 
 
-def drop_labels(labels: Labels, num_classes: int, rate: float, seed: int, step: int) -> Labels:
+def drop_labels(labels: Int64, num_classes: int, rate: float, seed: int, step: int) -> Int64:
     """The labels of one training step, each 'no class' with probability `rate`."""
     dropped = stream(seed, "label_dropout", step).random(len(labels)) < rate
     return np.where(dropped, num_classes, labels)
 
 
-def check_labels(labels: Labels | None, num_classes: int, source: str) -> None:
+def check_labels(labels: Int64 | None, num_classes: int, source: str) -> None:
     """Refuse data without labels, or with more classes than the network has.
 
     Raises:
@@ -113,7 +113,7 @@ def choose_classes(
     return chosen, weight
 
 
-def labels_of(classes: Classes, images: Sequence[int]) -> Labels:
+def labels_of(classes: Classes, images: Sequence[int]) -> Int64:
     """The class of each image by its index: image i gets class i mod n of the list."""
     return np.asarray([classes[i % len(classes)] for i in images], dtype=np.int64)
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.diffusion.process import A
-from diptych.diffusion.schedule import Float64, Schedule
+from diptych.diffusion.schedule import Schedule
+from diptych.types import A, Float64
 
 
 def target(objective: str, x0: A, eps: A, alpha: A, sigma: A) -> A:
@@ -31,7 +31,7 @@ def target(objective: str, x0: A, eps: A, alpha: A, sigma: A) -> A:
         return eps
     if objective == "x0":
         return x0
-    return alpha * eps - sigma * x0  # type: ignore[no-any-return, operator]
+    return alpha * eps - sigma * x0  # type: ignore[operator, no-any-return]
 
 
 def min_snr_weights(objective: str, schedule: Schedule, gamma: float) -> Float64:

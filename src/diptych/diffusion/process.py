@@ -9,24 +9,13 @@ float32 arrays of any framework stay float32.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
-
 from diptych.diffusion.schedule import Level
-
-
-class Array(Protocol):
-    """What a NumPy, torch or Jittor array can do that is asked of it here."""
-
-    def __add__(self, other: Any, /) -> Any: ...
-    def __rmul__(self, other: float, /) -> Any: ...
-
-
-A = TypeVar("A", bound=Array)
+from diptych.types import A
 
 
 def add_noise(x0: A, eps: A, level: Level) -> A:
     """Noisy images x_t of one level: alpha * x0 + sigma * eps; shapes (B, C, H, W)."""
-    return level.alpha * x0 + level.sigma * eps  # type: ignore[no-any-return]
+    return level.alpha * x0 + level.sigma * eps
 
 
 def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
@@ -45,7 +34,7 @@ def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
     """
     if level.alpha == 0.0:
         raise ValueError(f"no image remains at t={level.t} (alpha is 0)")
-    return (1.0 / level.alpha) * x_t + (-level.sigma / level.alpha) * eps  # type: ignore[no-any-return]
+    return (1.0 / level.alpha) * x_t + (-level.sigma / level.alpha) * eps
 
 
 def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
@@ -56,19 +45,19 @@ def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
     """
     if level.sigma == 0.0:
         raise ValueError(f"no noise remains at t={level.t} (sigma is 0)")
-    return (1.0 / level.sigma) * x_t + (-level.alpha / level.sigma) * x0  # type: ignore[no-any-return]
+    return (1.0 / level.sigma) * x_t + (-level.alpha / level.sigma) * x0
 
 
 def v_from_x0_eps(x0: A, eps: A, level: Level) -> A:
     """Velocity v = alpha * eps - sigma * x0 (Salimans & Ho 2022, section 4)."""
-    return level.alpha * eps + (-level.sigma) * x0  # type: ignore[no-any-return]
+    return level.alpha * eps + (-level.sigma) * x0
 
 
 def x0_from_v(x_t: A, v: A, level: Level) -> A:
     """The image that a velocity prediction implies: alpha * x_t - sigma * v."""
-    return level.alpha * x_t + (-level.sigma) * v  # type: ignore[no-any-return]
+    return level.alpha * x_t + (-level.sigma) * v
 
 
 def eps_from_v(x_t: A, v: A, level: Level) -> A:
     """The noise that a velocity prediction implies: sigma * x_t + alpha * v."""
-    return level.sigma * x_t + level.alpha * v  # type: ignore[no-any-return]
+    return level.sigma * x_t + level.alpha * v

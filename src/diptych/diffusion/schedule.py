@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.config.load import DiffusionConfig
 from diptych.errors import UserError, nearest
-
-Float64 = npt.NDArray[np.float64]
+from diptych.types import Float64
 
 SCHEDULES: tuple[str, ...] = get_args(DiffusionConfig.model_fields["schedule"].annotation)
 SPACINGS = ("uniform", "quad", "trailing")

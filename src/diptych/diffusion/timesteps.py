@@ -17,8 +17,9 @@ import math
 
 import numpy as np
 
-from diptych.diffusion.schedule import SPACINGS, Float64, Schedule, make_spacing
+from diptych.diffusion.schedule import SPACINGS, Schedule, make_spacing
 from diptych.errors import UserError, nearest
+from diptych.types import Float64
 
 BY_LEVEL = ("logsnr", "karras")
 REPEATING = ("official-quad",)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError
+from diptych.types import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 NAMES = ("images", "arr_0", "samples", "x")
 
 

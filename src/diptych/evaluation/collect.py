@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
 from diptych.evaluation.protocol import Protocol
-from diptych.evaluation.statistics import Floats, Statistics
+from diptych.evaluation.statistics import Statistics
+from diptych.types import Floating, Int64
 
 BATCH = 64
 METRICS = ("fid", "kid", "is", "prdc", "sfid")
@@ -62,8 +62,8 @@ class Collected:
 
     num: int
     halves: dict[str, tuple[Statistics, Statistics]]
-    rows: dict[str, Floats]
-    classes: npt.NDArray[np.int64] | None = None
+    rows: dict[str, Floating]
+    classes: Int64 | None = None
     confident: int = 0
 
     def statistics(self, kind: str) -> Statistics:
@@ -108,23 +108,21 @@ def collect(
     return found
 
 
-def _present(by_kind: dict[str, Any], kind: str, extractor: Extractor) -> Floats:
-    rows: Floats | None = by_kind[kind]
+def _present(by_kind: dict[str, Any], kind: str, extractor: Extractor) -> Floating:
+    rows: Floating | None = by_kind[kind]
     if rows is None:
         raise UserError(f"sfid needs --features inception; {extractor.name} has no such features")
     return rows
 
 
-def _add_halves(
-    found: Collected, kind: str, rows: Floats, positions: npt.NDArray[np.int64]
-) -> None:
+def _add_halves(found: Collected, kind: str, rows: Floating, positions: Int64) -> None:
     if kind not in found.halves:
         found.halves[kind] = (Statistics(rows.shape[1]), Statistics(rows.shape[1]))
     for half, statistics in enumerate(found.halves[kind]):
         statistics.add(rows[positions % 2 == half])
 
 
-def _count_classes(found: Collected, logits: Floats) -> None:
+def _count_classes(found: Collected, logits: Floating) -> None:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probability = shifted.max(axis=1) / shifted.sum(axis=1)
     counts = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]).astype(np.int64)

@@ -23,7 +23,8 @@ import numpy as np
 from scipy.linalg import lapack
 
 from diptych.errors import UserError
-from diptych.evaluation.statistics import Float64, Floats, Moments
+from diptych.evaluation.statistics import Moments
+from diptych.types import Float64, Floating
 
 _DOUBT = 1e-9  # of the trace of the root
 
@@ -31,8 +32,8 @@ _DOUBT = 1e-9  # of the trace of the root
 def frechet_distance(
     a: Moments,
     b: Moments,
-    features_a: Floats | None = None,
-    features_b: Floats | None = None,
+    features_a: Floating | None = None,
+    features_b: Floating | None = None,
 ) -> float:
     """The squared 2-Wasserstein distance of the two Gaussians; 0 or more up to rounding.
 
@@ -58,7 +59,7 @@ def frechet_distance(
     return float(gap @ gap) + traces - 2.0 * trace_of_root(f1, f2)
 
 
-def _trace(side: Moments, features: Floats | None, factor: Float64) -> float:
+def _trace(side: Moments, features: Floating | None, factor: Float64) -> float:
     """Tr S, from the centred features themselves where they are the factor."""
     centred = features is not None and len(features) <= side.mean.size
     return float(np.sum(factor * factor)) if centred else float(np.trace(side.cov))
@@ -85,7 +86,7 @@ def trace_of_root(f1: Float64, f2: Float64) -> float:
     return float(np.sum(np.linalg.svd(product, compute_uv=False)))
 
 
-def factor(side: Moments, features: Floats | None = None) -> Float64:
+def factor(side: Moments, features: Floating | None = None) -> Float64:
     """F, (r, d) float64, with F^T F = the covariance; r is d or the rank."""
     n, dims = side.n, side.mean.size
     if features is not None and len(features) <= dims:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError, nearest
 from diptych.evaluation import arrays
 from diptych.evaluation.pixels import SUFFIXES, read_image
 from diptych.files import machine_faults, read_json, sha256_of
+from diptych.types import Int64, Pixels
 
-Pixels = npt.NDArray[np.uint8]
 WAITING = 4  # batches' worth of odd sizes that may wait for company
 
 
@@ -49,7 +48,7 @@ class Images:
 
     def batches(
         self, size: int, first: int = 0, num: int | None = None
-    ) -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
+    ) -> Iterator[tuple[Int64, Pixels]]:
         """Batches of (positions from 0, images (B, H, W, C)); B is at most `size`.
 
         Args:
@@ -78,7 +77,7 @@ class Images:
             yield _batch(group)
 
 
-def _batch(group: list[tuple[int, Pixels]]) -> tuple[npt.NDArray[np.int64], Pixels]:
+def _batch(group: list[tuple[int, Pixels]]) -> tuple[Int64, Pixels]:
     positions, images = zip(*group, strict=True)
     return np.array(positions, np.int64), np.stack(images)
 

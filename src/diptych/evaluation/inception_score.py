@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from diptych.errors import UserError
-from diptych.evaluation.statistics import Floats
+from diptych.types import Floating
 
 SPLITS, SEED = 10, 2020
 
@@ -29,7 +29,7 @@ class InceptionScore:
 
 
 def inception_score(
-    logits: Floats,
+    logits: Floating,
     splits: int = SPLITS,
     shuffle: bool = True,
     seed: int = SEED,
@@ -49,7 +49,7 @@ def inception_score(
     return InceptionScore(float(np.mean(parts)), float(np.std(parts)))
 
 
-def _score(logits: Floats) -> float:
+def _score(logits: Floating) -> float:
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(log_p)
     marginal = p.mean(axis=0, keepdims=True)

@@ -13,10 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError
-from diptych.evaluation.statistics import Floats
+from diptych.types import Float64, Floating
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 
@@ -30,8 +29,8 @@ class KernelDistance:
 
 
 def kernel_distance(
-    a: Floats,
-    b: Floats,
+    a: Floating,
+    b: Floating,
     subsets: int = SUBSETS,
     subset_size: int = SUBSET_SIZE,
     seed: int = SEED,
@@ -58,7 +57,7 @@ def kernel_distance(
     return KernelDistance(float(found.mean()), float(found.std()))
 
 
-def unbiased_mmd(x: Floats, y: Floats) -> float:
+def unbiased_mmd(x: Floating, y: Floating) -> float:
     """The unbiased squared MMD of two sets of rows, in float64."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     m, n = len(x), len(y)
@@ -68,9 +67,9 @@ def unbiased_mmd(x: Floats, y: Floats) -> float:
     return float(within - 2.0 * kxy.mean())
 
 
-def _kernel(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _kernel(x: Float64, y: Float64) -> Float64:
     inner = x @ y.T
     inner /= x.shape[1]
     inner += 1.0
-    cube: npt.NDArray[np.float64] = inner * inner * inner
+    cube: Float64 = inner * inner * inner
     return cube

@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels
 from diptych.figures.sheets import save_sheet
+from diptych.types import Float64, Int64, Pixels
 
 ENTRIES = 2**22  # of a block's table of distances, at most
 ROWS = 10
 METRICS = ("pixels", "features")
-Float64 = npt.NDArray[np.float64]
 Distances = Callable[[Pixels], Float64]
 
 
@@ -51,7 +49,7 @@ class Found:
         distance: (N, k) float64.
     """
 
-    index: npt.NDArray[np.int64]
+    index: Int64
     distance: Float64
 
 
@@ -114,9 +112,7 @@ def _blocks(nearest: Nearest, size: int) -> Iterator[tuple[int, Pixels]]:
             yield first, block[..., ::-1] if mirrored else block
 
 
-def _first_of_each(
-    index: npt.NDArray[np.int64], order: npt.NDArray[np.int64], count: int
-) -> npt.NDArray[np.int64]:
+def _first_of_each(index: Int64, order: Int64, count: int) -> Int64:
     """The order with the farther of an image and its mirror image put last."""
     kept = np.empty((len(order), min(count, order.shape[1])), np.int64)
     for row, places in enumerate(order):

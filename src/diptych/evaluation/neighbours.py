@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.evaluation.statistics import Float64, Floats
+from diptych.types import Float64, Floating
 
 K = 3
 BLOCK = 1024
@@ -38,8 +38,8 @@ class Neighbours:
 
 
 def neighbours(
-    real: Floats,
-    generated: Floats,
+    real: Floating,
+    generated: Floating,
     k: int = K,
     block: int = BLOCK,
 ) -> Neighbours:

@@ -17,14 +17,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError, nearest
 from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.resize import matrix, resize
 from diptych.evaluation.statistics import Moments
-
-Pixels = npt.NDArray[np.uint8]
+from diptych.types import Float32, Pixels
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Protocol:
         """The choices, for a score's protocol."""
         return asdict(self) | {"covariance": "float64 ddof 1", "features_dtype": "float32"}
 
-    def prepare(self, images: Pixels) -> npt.NDArray[np.float32]:
+    def prepare(self, images: Pixels) -> Float32:
         """Images (N, H, W, C) uint8, C = 1 or 3, as the network's input (N, C, H', W') float32.
 
         Greyscale becomes three equal channels where there is a resize (Inception), and colour

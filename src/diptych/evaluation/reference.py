@@ -20,9 +20,10 @@ from diptych.evaluation.collect import BATCH, Needs, collect
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import open_images
 from diptych.evaluation.protocol import Protocol
-from diptych.evaluation.statistics import Floats, Moments, Statistics
+from diptych.evaluation.statistics import Moments, Statistics
 from diptych.evaluation.statistics_file import is_statistics, load
 from diptych.files import atomic_path, sha256_of
+from diptych.types import Floating
 
 ROWS = 2048
 
@@ -39,7 +40,7 @@ class Reference:
 
     facts: dict[str, Any]
     moments: dict[str, Moments]
-    rows: dict[str, Floats]
+    rows: dict[str, Floating]
 
 
 def open_reference(
@@ -86,7 +87,7 @@ def open_reference(
     return Reference(facts, moments, rows)
 
 
-def _moments(rows: Floats) -> Moments:
+def _moments(rows: Floating) -> Moments:
     found = Statistics(rows.shape[1])
     for first in range(0, len(rows), ROWS):
         found.add(rows[first : first + ROWS])
@@ -145,7 +146,7 @@ def _kept(
     return cache / f"{facts['reference.name']}-{facts['reference.split']}-{extractor.name}-{key}"
 
 
-def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floats] | None:
+def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floating] | None:
     """Features from the cache, memory-mapped; None where any is missing or damaged."""
     if kept is None:
         return None
@@ -155,7 +156,7 @@ def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floats] |
         return None
 
 
-def _keep(kept: Path | None, rows: dict[str, Floats]) -> None:
+def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
     for kind, values in rows.items() if kept is not None else ():
         with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
             np.save(file, values, allow_pickle=False)

@@ -16,26 +16,26 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from diptych.types import Float32, Float64, Pixels
+
 SIZE = 299
 
 
 @functools.lru_cache(maxsize=64)
-def matrix(kind: str, n: int, size: int = SIZE) -> npt.NDArray[np.float32]:
+def matrix(kind: str, n: int, size: int = SIZE) -> Float32:
     """The matrix (size, n), float32, read-only, of the resize `kind` in RESIZES."""
     made = RESIZES[kind](n, size).astype(np.float32)
     made.flags.writeable = False
     return made
 
 
-def resize(images: npt.NDArray[np.uint8], kind: str, size: int = SIZE) -> npt.NDArray[np.float32]:
+def resize(images: Pixels, kind: str, size: int = SIZE) -> Float32:
     """Images (N, H, W, C) uint8 as (N, C, size, size) float32; a bicubic overshoots 0..255."""
     _, height, width, _ = images.shape
     planes = images.transpose(0, 3, 1, 2).astype(np.float32)
     rows, columns = matrix(kind, height, size), matrix(kind, width, size)
-    resized: npt.NDArray[np.float32] = rows @ (planes @ columns.T)
+    resized: Float32 = rows @ (planes @ columns.T)
     return resized
 
 
@@ -57,7 +57,7 @@ def _step(n: int, size: int) -> np.float32:
     return np.float32(n) / np.float32(size)
 
 
-def _two_weights(at: npt.NDArray[np.float32], n: int) -> Float64:
+def _two_weights(at: Float32, n: int) -> Float64:
     low = np.minimum(np.floor(at).astype(np.int64), n - 1)
     high = np.minimum(low + 1, n - 1)
     weight = at - low

@@ -20,16 +20,12 @@ where the machine has it, and given as float64.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
-
-Floats = npt.NDArray[np.floating[Any]]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from diptych.types import Float64, Floating, Int64
 
 BITS = 20  # of a limb
 BOUND = 10  # the finest grid holds values below 2**BOUND
@@ -68,7 +64,7 @@ class Grid:
         return Grid(self.sums + other.sums, self.outer + other.outer)
 
 
-def _grid(rows: Floats, bound: int) -> Grid:
+def _grid(rows: Floating, bound: int) -> Grid:
     """Sums of at most ROWS rows, all of them below 2**bound in magnitude."""
     scaled = np.rint(np.ldexp(rows.astype(np.float64), 2 * BITS - bound))
     high = np.rint(np.ldexp(scaled, -BITS))
@@ -78,11 +74,11 @@ def _grid(rows: Floats, bound: int) -> Grid:
     return Grid(np.stack([high.sum(0), low.sum(0)]).astype(np.int64), outer.astype(np.int64))
 
 
-def _bounds(rows: Floats) -> npt.NDArray[np.int64]:
+def _bounds(rows: Floating) -> Int64:
     """The bound of each row's grid, from the row's largest value."""
     _, exponent = np.frexp(np.abs(rows).max(axis=1))
     above = np.maximum(0, exponent.astype(np.int64) - BOUND)
-    bounds: npt.NDArray[np.int64] = BOUND + LADDER * -(-above // LADDER)
+    bounds: Int64 = BOUND + LADDER * -(-above // LADDER)
     return bounds
 
 
@@ -94,7 +90,7 @@ class Statistics:
     n: int = 0
     grids: dict[int, Grid] = field(default_factory=dict)
 
-    def add(self, features: Floats) -> None:
+    def add(self, features: Floating) -> None:
         """Take in a batch.
 
         Args:

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError
 from diptych.evaluation.statistics import Grid, Moments, Statistics
 from diptych.files import atomic_path
+from diptych.types import Arrays
 
 SCHEMA = "diptych-statistics-1"
 SUFFIXES = (".npz", ".safetensors")
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

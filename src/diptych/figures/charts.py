@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
 from diptych.figures.numbers import significant
-from diptych.runs.reader import Floats, Ints, Run
+from diptych.runs.reader import Run
+from diptych.types import Float64, Int64
 
 SIZE = (6.4, 3.6)
 DPI = 210
@@ -130,7 +131,7 @@ class _EqualDecimals(Formatter):
         return f"{value:,.{decimals}f}"
 
 
-def medians(ax: Axes, theme: Theme, x: Floats, y: Floats, colour: str) -> None:
+def medians(ax: Axes, theme: Theme, x: Float64, y: Float64, colour: str) -> None:
     """A line of medians over many dots, edged with paper so that it stands out from them."""
     ax.plot(x, y, color=theme.paper, linewidth=4.0, alpha=0.8, zorder=4)
     ax.plot(x, y, color=colour, linewidth=1.8, marker="o" if x.size == 1 else "", zorder=5)
@@ -184,7 +185,9 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(textwrap.fill(part, width) for part in name.split("\n"))
 
 
-def bins(step: Ints | Floats, value: Floats, count: int) -> tuple[Floats, Floats, Floats, Floats]:
+def bins(
+    step: Int64 | Float64, value: Float64, count: int
+) -> tuple[Float64, Float64, Float64, Float64]:
     """Median, least and most of `value` in at most `count` runs of consecutive steps.
 
     Returns:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from diptych.files import atomic_path
-
-Pixels = npt.NDArray[np.uint8]
+from diptych.types import Pixels
 
 
 def to_picture(image: Pixels) -> Image.Image:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diptych.figures.grids import Pixels, to_picture
+from diptych.figures.grids import to_picture
 from diptych.files import atomic_path
+from diptych.types import Pixels
 
 PAPER, INK, SOFT = "#ffffff", "#1f2328", "#636c76"
 LEAST = 56  # pixels a side, below which an image is shown larger

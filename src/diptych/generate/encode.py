@@ -25,12 +25,13 @@ from diptych.figures.grids import save_png
 from diptych.figures.sheets import save_sheet
 from diptych.files import atomic_path, claim_folder, write_json, write_text
 from diptych.generate.latents import write_latents
-from diptych.generate.roundtrip import Float64, Request, errors_of, round_trip, steps_shown
+from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.training.batches import to_uint8
+from diptych.types import Float64
 
 SHOWN = 10
 SPREAD = 3.0  # standard deviations of a latent that a figure shows from black to white

@@ -20,7 +20,7 @@ from diptych.data import shrink
 from diptych.errors import UserError
 from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.pixels import SUFFIXES, read_image
-from diptych.figures.grids import Pixels
+from diptych.types import Pixels
 
 LIMIT = 2**31  # bytes of pixels held at once
 

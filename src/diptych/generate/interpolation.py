@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from diptych.rng import Float32
+from diptych.types import Float32
 
 NEARLY_PARALLEL = 1e-6  # radians, below which the arc is a straight line to the last digit
 

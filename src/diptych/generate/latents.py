@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from diptych.errors import UserError
 from diptych.files import atomic_path, sha256_of
-from diptych.rng import Float32
+from diptych.types import Float32
 
 NAME = "latents"
 SUFFIXES = (".safetensors", ".npz", ".npy")

@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from diptych.errors import UserError
 from diptych.generate.inputs import Inputs
 from diptych.model import Model, batches_of
-from diptych.rng import Float32
 from diptych.sampling.denoiser import Observer
 from diptych.sampling.inversion import Inversion, encode
+from diptych.types import Float32, Float64, Pixels
 
 FORMATS = ("safetensors", "npz")
-Float64 = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

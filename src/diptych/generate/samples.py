@@ -32,16 +32,17 @@ from diptych.diffusion.classes import short_name
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.evaluation.nearest import Nearest, save_nearest, search
-from diptych.figures.grids import Pixels, grid, read_png, save_png
+from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
 from diptych.files import atomic_path, claim_folder, read_json, write_json
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
-from diptych.rng import Float32, normal_per_image
+from diptych.rng import normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.sampling.sampler import Sampler
+from diptych.types import Float32, Pixels
 
 
 class Start(Protocol):

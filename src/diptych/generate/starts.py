@@ -23,7 +23,8 @@ from diptych.errors import UserError
 from diptych.generate.inputs import Inputs
 from diptych.generate.interpolation import path
 from diptych.generate.latents import Latents
-from diptych.rng import Float32, normal_per_image
+from diptych.rng import normal_per_image
+from diptych.types import Float32
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels, grid, save_png
+from diptych.figures.grids import grid, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip, StripRecorder, record
-from diptych.rng import Float32
 from diptych.sampling.denoiser import Observer
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import Sampler
+from diptych.types import Float32, Pixels
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
 COLUMNS, SHOWN = 8, 64  # of the grid that an animation shows

@@ -23,9 +23,8 @@ import numpy.typing as npt
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.rng import stream
+from diptych.types import Float32, Weights
 
-Weight = npt.NDArray[np.float32]
-Weights = dict[str, Weight]
 _OTHER = "give the config that it was trained with"
 NORM_EPS = 1e-6  # GroupNorm's in the official network
 
@@ -214,7 +213,7 @@ def initial_weights(plan: Plan, seed: int) -> Weights:
     return weights
 
 
-def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], where: str) -> None:
+def check_weights(plan: Plan, weights: Mapping[str, Float32], where: str) -> None:
     """Refuse weights that are not exactly the plan's: names and shapes, both ways.
 
     Raises:
@@ -236,7 +235,7 @@ def check_weights(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], wh
         raise UserError(f"{where}: weight '{extra[0]}' is not in this config's network; {_OTHER}")
 
 
-def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
+def time_embedding(t: npt.ArrayLike, ch: int) -> Float32:
     """Sinusoidal embedding of timesteps (B,) -> (B, ch): sines, then cosines, float32.
 
         frequency[k] = exp(-k log(10000) / (ch / 2 - 1))
@@ -249,5 +248,5 @@ def time_embedding(t: npt.ArrayLike, ch: int) -> npt.NDArray[np.float32]:
     angle_per_t = np.exp((np.arange(half, dtype=np.float32) * -step).astype(np.float64))
     angles = np.asarray(t, dtype=np.float32)[:, None] * angle_per_t.astype(np.float32)[None]
     wide = angles.astype(np.float64)
-    embedding: Weight = np.concatenate([np.sin(wide), np.cos(wide)], axis=1).astype(np.float32)
+    embedding: Float32 = np.concatenate([np.sin(wide), np.cos(wide)], axis=1).astype(np.float32)
     return embedding

@@ -15,11 +15,11 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.profiling import outliers
-from diptych.runs.reader import Floats
 from diptych.runs.watch import read_events, read_resources
+from diptych.types import Float64
 
 
-def column(rows: list[dict[str, Any]], key: str) -> Floats:
+def column(rows: list[dict[str, Any]], key: str) -> Float64:
     """One key of all rows as float64, "gpu.memory_mb" for one within another; NaN where it is
     missing or no number."""
     outer, _, inner = key.partition(".")

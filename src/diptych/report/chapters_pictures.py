@@ -21,7 +21,6 @@ from diptych.report.gather import Record, weights_of
 from diptych.report.pairing import Compared
 from diptych.report.samples import (
     SIDE,
-    Pixels,
     Samples,
     compare_samples,
     difference_picture,
@@ -30,6 +29,7 @@ from diptych.report.samples import (
 )
 from diptych.report.subjects import Study
 from diptych.report.wording import Sentence, Source, cite, say, words
+from diptych.types import Pixels
 
 MOST_FOLDERS = 8
 MOST_GIF_BYTES = 2_000_000  # of each, so that both panels' are shown or neither's

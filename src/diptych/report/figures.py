@@ -32,7 +32,8 @@ from diptych.report.statistics import (
     common_steps,
     relative_difference,
 )
-from diptych.runs.reader import Floats, Ints, Run
+from diptych.runs.reader import Run
+from diptych.types import Float64, Int64
 
 DETAIL = 400
 MEDIANS = 120
@@ -66,7 +67,7 @@ def _binned(pair: Pair, count: int) -> str:
 
 
 def _lines(
-    ax: Axes, theme: Theme, pair: Pair, pick: Callable[[Run], Floats], from_zero: bool = False
+    ax: Axes, theme: Theme, pair: Pair, pick: Callable[[Run], Float64], from_zero: bool = False
 ) -> None:
     """Run A wide and pale, run B thin and dark upon it."""
     long = max(pair.a.step.size, pair.b.step.size) > DETAIL
@@ -90,7 +91,7 @@ def _lines(
     name_ends(ax, theme, ends)
 
 
-def _log_where_wide(ax: Axes, values: list[Floats]) -> None:
+def _log_where_wide(ax: Axes, values: list[Float64]) -> None:
     known = np.concatenate(values)
     known = known[np.isfinite(known)]
     if known.size and known.min() > 0 and known.max() > 8 * known.min():
@@ -146,7 +147,7 @@ def difference(pair: Pair, theme: Theme) -> Figure:
 
 
 def _difference_marks(
-    ax: Axes, theme: Theme, step: Ints, relative: Floats
+    ax: Axes, theme: Theme, step: Int64, relative: Float64
 ) -> list[tuple[float, str, str]]:
     worst = int(np.nanargmax(relative))
     text = f"{significant(relative[worst])} at step {step[worst]:,}"

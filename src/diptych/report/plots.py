@@ -18,13 +18,14 @@ from diptych.report.statistics import STRIDE, common_steps, epoch_time, relative
 from diptych.report.subjects import Pairing, Study
 from diptych.report.traces import line, listed, thinned, wide
 from diptych.report.wording import joined, words
-from diptych.runs.reader import Floats, Run
+from diptych.runs.reader import Run
+from diptych.types import Float64
 
 MOST_SLOW = 300
 QUANTILES = 200
 
 
-def _lines(study: Study, pick: Callable[[Run], Floats], styled: bool = False) -> list[Trace]:
+def _lines(study: Study, pick: Callable[[Run], Float64], styled: bool = False) -> list[Trace]:
     style = _styles(study) if styled else {}
     return [
         line(same(study.labels[i]), f"run{i}", run.step, pick(run), **style.get(i, {}))

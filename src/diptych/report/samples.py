@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.runs.reader import Run
-
-Pixels = npt.NDArray[np.uint8]
+from diptych.types import Pixels
 
 # What determines image i besides the weights.
 CARD = (

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from diptych.runs.reader import Bools, Floats, Ints, Run
+from diptych.runs.reader import Run
 from diptych.stats import ratio
+from diptych.types import Bool, Float64, Int64
 
 OUTLIER = 5.0
 FIRST_STEPS = 20
@@ -29,14 +30,14 @@ THRESHOLDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 Numbers = dict[str, Any]
 
 
-def relative_difference(a: Floats, b: Floats) -> Floats:
+def relative_difference(a: Float64, b: Float64) -> Float64:
     """|a - b| / max(|a|, |b|), elementwise, in [0, 2]; 0 where both are 0, NaN where either is."""
     scale = np.maximum(np.abs(a), np.abs(b))
     gap = np.abs(a - b)
     return np.divide(gap, scale, out=np.where(np.isnan(scale), np.nan, 0.0), where=scale > 0)
 
 
-def common_steps(a: Run, b: Run) -> tuple[Ints, Ints] | None:
+def common_steps(a: Run, b: Run) -> tuple[Int64, Int64] | None:
     """Where the steps that both runs recorded stand in each, or None where there is none."""
     both, in_a, in_b = np.intersect1d(a.step, b.step, assume_unique=True, return_indices=True)
     return (in_a, in_b) if both.size else None
@@ -60,7 +61,7 @@ def difference(a: Run, b: Run) -> Numbers | None:
     }
 
 
-def _differences(step: Ints, a: Floats, b: Floats) -> Numbers | None:
+def _differences(step: Int64, a: Float64, b: Float64) -> Numbers | None:
     relative = relative_difference(a, b)
     known = np.isfinite(relative)
     if not known.any():
@@ -83,12 +84,12 @@ def _differences(step: Ints, a: Floats, b: Floats) -> Numbers | None:
     }
 
 
-def _above(limit: float, step: Ints, relative: Floats) -> Numbers:
+def _above(limit: float, step: Int64, relative: Float64) -> Numbers:
     over = step[relative > limit]
     return {"limit": limit, "steps": int(over.size), "first": int(over[0]) if over.size else None}
 
 
-def _every(stride: int, step: Ints, a: Floats, b: Floats) -> list[Numbers]:
+def _every(stride: int, step: Int64, a: Float64, b: Float64) -> list[Numbers]:
     relative = relative_difference(a, b)
     return [
         {
@@ -129,9 +130,9 @@ def loss_summary(run: Run) -> Numbers:
     }
 
 
-def _last_tenth(run: Run) -> Floats:
+def _last_tenth(run: Run) -> Float64:
     tail = run.loss[-max(1, run.loss.size // 10) :]
-    known: Floats = tail[np.isfinite(tail)]
+    known: Float64 = tail[np.isfinite(tail)]
     return known
 
 
@@ -160,7 +161,7 @@ def step_time(run: Run) -> Numbers | None:
     }
 
 
-def _outliers(time: Floats, step: Ints, slow: Bools, median: float, total: float) -> Numbers:
+def _outliers(time: Float64, step: Int64, slow: Bool, median: float, total: float) -> Numbers:
     excess = float(np.sum(time[slow] - median))
     return {
         "steps": [int(s) for s in step[slow]],
@@ -225,7 +226,7 @@ def memory(run: Run) -> Numbers | None:
     }
 
 
-def _slope(step: Ints, value: Floats, points: int = 600) -> float | None:
+def _slope(step: Int64, value: Float64, points: int = 600) -> float | None:
     """Theil-Sen slope per 1,000 steps over evenly spread points; None for too short a run."""
     if step.size < LEAST_FOR_SLOPE:
         return None

@@ -19,7 +19,7 @@ from diptych.figures.charts import bins
 from diptych.report.blocks import Trace
 from diptych.report.catalogue import Text, phrase
 from diptych.report.wording import words
-from diptych.runs.reader import Floats, Ints
+from diptych.types import Float64, Int64
 
 MOST = 1200
 GAP = 4
@@ -29,12 +29,12 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle-down", "star")
 
 
-def listed(values: Floats | Ints) -> list[float | None]:
+def listed(values: Float64 | Int64) -> list[float | None]:
     """Numbers for JSON with six digits; None for what is not finite."""
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values.tolist()]
 
 
-def segments(x: Floats | Ints) -> list[slice]:
+def segments(x: Float64 | Int64) -> list[slice]:
     """The stretches of ascending values that hold no gap."""
     if x.size < 3:
         return [slice(0, x.size)]
@@ -45,7 +45,7 @@ def segments(x: Floats | Ints) -> list[slice]:
 
 
 def line(
-    label: Text, colour: str, x: Ints | Floats, y: Floats, *, most: int = MOST,
+    label: Text, colour: str, x: Int64 | Float64, y: Float64, *, most: int = MOST,
     dash: str = "solid", under: bool = False,
 ) -> Trace:  # fmt: skip
     """A line over ascending x, broken at gaps, thinned to medians and a band where it is long.
@@ -83,7 +83,7 @@ def thinned(sizes: Sequence[int]) -> Text:
     return words("note.thinned", n=-(-size // (MOST // 2)))
 
 
-def wide(values: Sequence[Floats]) -> bool:
+def wide(values: Sequence[Float64]) -> bool:
     """Whether a log scale shows the values better."""
     known = np.concatenate([v[np.isfinite(v)] for v in values])
     return bool(known.size and known.min() > 0 and known.max() > 8 * known.min())

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
@@ -28,13 +27,14 @@ from safetensors.numpy import save as to_bytes
 from diptych.backends.protocol import State
 from diptych.errors import UserError
 from diptych.files import atomic_path, read_json, sha256_of, write_json
-from diptych.network.plan import Plan, Weights, check_weights
+from diptych.network.plan import Plan, check_weights
+from diptych.types import Float32, Weights
 
 GROUPS = ("raw", "ema", "adam_m", "adam_v")
 _NAME = re.compile(r"step-(\d{8,})")
 
 
-def weights_sha256(weights: Mapping[str, npt.NDArray[np.float32]]) -> str:
+def weights_sha256(weights: Mapping[str, Float32]) -> str:
     """The identity of weights: sha256 over names, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(weights):

@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.files import read_json
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
 # Whether a null or a NaN may stand for the number: a loss that was not finite, a memory that
@@ -57,17 +53,17 @@ class Run:
     name: str
     config: Config
     environment: dict[str, Any]
-    step: Ints
-    epoch: Ints
-    loss: Floats
-    lr: Floats
-    grad_norm: Floats
-    data_s: Floats
-    compute_s: Floats
-    synced: Bools
-    memory_mb: Floats
+    step: Int64
+    epoch: Int64
+    loss: Float64
+    lr: Float64
+    grad_norm: Float64
+    data_s: Float64
+    compute_s: Float64
+    synced: Bool
+    memory_mb: Float64
     torn: bool
-    ended: Floats
+    ended: Float64
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
 
@@ -77,7 +73,7 @@ class Run:
         return str(self.environment.get("backend", "unknown"))
 
     @property
-    def step_s(self) -> Floats:
+    def step_s(self) -> Float64:
         """Seconds of each step, waiting for data included."""
         return self.data_s + self.compute_s
 
@@ -214,7 +210,7 @@ def _number(value: Any, optional: bool, where: str, signed: bool) -> float:
     return float(value)
 
 
-def _check_order(steps: Ints, epochs: Ints, path: Path) -> None:
+def _check_order(steps: Int64, epochs: Int64, path: Path) -> None:
     wrong = np.flatnonzero((np.diff(steps) != 1) | (np.diff(epochs) < 0))
     if wrong.size == 0:
         return

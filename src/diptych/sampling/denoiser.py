@@ -22,9 +22,9 @@ from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.network.plan import Plan, time_embedding
-from diptych.rng import Float32
 from diptych.sampling.solvers import Denoiser, from_v, from_x0
 from diptych.sampling.solvers.wrappers import image_of
+from diptych.types import Array, Float32
 
 Denoise = Callable[[Any, Level], Any]
 Observer = Callable[[int, Level, Any], None]
@@ -84,7 +84,7 @@ class Predictor:
         return self.backend.array(class_rows(labels, count))
 
     def predict(
-        self, x: Float32, t: npt.NDArray[Any], classes: npt.ArrayLike | None, schedule: Schedule
+        self, x: Float32, t: Array, classes: npt.ArrayLike | None, schedule: Schedule
     ) -> Float32:
         """Predicted noise of host images, each at a timestep of its own; see `Model.predict`."""
         count, put = self.plan.num_classes, self.backend.array
@@ -107,7 +107,7 @@ class Predictor:
         return out
 
 
-def check_integers(name: str, values: npt.NDArray[Any], count: int, end: int) -> None:
+def check_integers(name: str, values: Array, count: int, end: int) -> None:
     """Raises UserError where it is not `count` integers in 0 .. end - 1."""
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
         raise UserError(f"predict: {name} must be {count} integers, one for each image")

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from diptych.backends.protocol import Backend
-from diptych.data.preprocess import PLAIN, Pixels, Preprocess
+from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.network.plan import Plan
-from diptych.rng import Float32, normal_per_image
+from diptych.rng import normal_per_image
 from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
 from diptych.sampling.sampler import Sampler
 from diptych.sampling.solvers import dynamic_threshold, limited, solve
+from diptych.types import Float32, Pixels
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.errors import UserError
-from diptych.rng import Float32
 from diptych.sampling.denoiser import Observer
 from diptych.sampling.engine import Engine, finite
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers import invert
+from diptych.types import Float32
 
 MOST_REFINE = 100
 

@@ -11,17 +11,17 @@ import functools
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych import rng
 from diptych.backends.protocol import Batch
 from diptych.config.load import Config
 from diptych.data.decoded import Images
 from diptych.data.preprocess import preprocess_of, to_float, to_uint8
-from diptych.diffusion.classes import Labels, check_labels, class_rows, drop_labels
+from diptych.diffusion.classes import check_labels, class_rows, drop_labels
 from diptych.diffusion.objective import min_snr_weights
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import Plan, time_embedding
+from diptych.types import Float32, Int64, Pixels
 
 __all__ = ["Batches", "to_float", "to_uint8"]
 
@@ -30,7 +30,7 @@ class Batches:
     """All batches of a run; `batch(step)` makes one."""
 
     def __init__(
-        self, config: Config, plan: Plan, images: Images, labels: Labels | None = None
+        self, config: Config, plan: Plan, images: Images, labels: Int64 | None = None
     ) -> None:
         """Of (N, C, H, W) images and their (N,) labels, which a plan with classes needs."""
         check_labels(labels, plan.num_classes, config.data.source)
@@ -44,13 +44,13 @@ class Batches:
         self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
         self.sigma = schedule.sigma.astype(np.float32)[:, None, None, None]
         self.embedding = time_embedding(np.arange(schedule.timesteps), plan.ch)
-        self.weight: npt.NDArray[np.float32] | None = None
+        self.weight: Float32 | None = None
         if config.train.weighting == "min-snr":
             table = min_snr_weights(plan.objective, schedule, config.train.min_snr_gamma)
             self.weight = table.astype(np.float32)[:, None, None, None]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
-    def order(self, epoch: int) -> npt.NDArray[np.int64]:
+    def order(self, epoch: int) -> Int64:
         """The permutation of all images in one epoch."""
         return rng.stream(self.config.seed, "order", epoch).permutation(len(self.images))
 
@@ -78,14 +78,14 @@ class Batches:
             weight=None if self.weight is None else self.weight[t],
         )
 
-    def labels(self, step: int, chosen: npt.NDArray[np.int64]) -> Labels | None:
+    def labels(self, step: int, chosen: Int64) -> Int64 | None:
         """The chosen images' labels, some of them dropped; None for a plan without classes."""
         if self.all_labels is None:
             return None
         rate, seed = self.config.train.label_dropout, self.config.seed
         return drop_labels(self.all_labels[chosen], self.plan.num_classes, rate, seed, step)
 
-    def x0(self, step: int, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def x0(self, step: int, chosen: Int64) -> Float32:
         """The chosen images as the network sees them in a step, (B, C, H, W) in C order.
 
         The order in memory matters: a framework picks its kernels by it, and they round otherwise.
@@ -98,7 +98,7 @@ class Batches:
             return to_float(pixels)
         return self.preprocess.floats(pixels, self.config.seed, step)
 
-    def masks(self, step: int, size: int) -> tuple[npt.NDArray[np.uint8], ...] | None:
+    def masks(self, step: int, size: int) -> tuple[Pixels, ...] | None:
         """Dropout's keep masks of one step, one for each residual block."""
         rate = self.plan.dropout
         if not rate:

@@ -13,8 +13,9 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.network.plan import Weights, make_plan, parameter_table
+from diptych.network.plan import make_plan, parameter_table
 from diptych.runs import checkpoint
+from diptych.types import Weights
 from diptych.weights.find import find_weights
 from diptych.weights.formats import is_diffusers, load_weights, read_foreign
 from diptych.weights.formats.layouts import layout_of

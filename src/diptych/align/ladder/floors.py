@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.align.ladder import measures
-from diptych.align.ladder.measures import Array, Distances
+from diptych.align.ladder.measures import Distances
 from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.tolerances import Gate, tolerances
 from diptych.align.ladder.trace import Rung
+from diptych.types import Array
 
 NOT_COMPARED = "in/*"
 POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's

@@ -26,9 +26,10 @@ from diptych.align.ladder.floors import (
     kinds_of,
     least_scale,
 )
-from diptych.align.ladder.measures import Array, Distances
+from diptych.align.ladder.measures import Distances
 from diptych.align.ladder.tolerances import Gate
 from diptych.align.ladder.trace import Rung
+from diptych.types import Array
 
 PASS, FAIL = "pass", "fail"
 

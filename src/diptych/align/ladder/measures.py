@@ -11,12 +11,10 @@ moves by +-lr for rounding's sake, in any framework; there mean and p99.9 are ta
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from diptych.types import Array
+
 Distances = dict[str, float]
 
 

@@ -24,10 +24,10 @@ from safetensors.numpy import load_file, save
 
 from diptych.errors import UserError
 from diptych.files import machine_faults, read_json, write_json
+from diptych.types import Array
 
 SCHEMA = 1
 KIND = "diptych-trace"
-Array = npt.NDArray[Any]
 
 
 @dataclass

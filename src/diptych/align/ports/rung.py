@@ -17,11 +17,12 @@ import numpy as np
 from diptych.align.ladder.rungs import layers, training
 from diptych.align.ports import names as namemap
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Array, Desk
+from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
 from diptych.network import plan
+from diptych.types import Array
 
 PLAIN = "~plain"
 

@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.backends import protocol as backends
+from diptych.types import Array
 
-Array = npt.NDArray[Any]
 Seen = Callable[[str, Sequence[Any], Any], None]
 """Called after each module's forward with its path, its arguments and its output."""
 

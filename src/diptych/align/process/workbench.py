@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych import rng
 from diptych.align.ladder.trace import Tracer, read_trace
@@ -22,13 +21,12 @@ from diptych.backends.protocol import Batch
 from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured
-from diptych.diffusion.classes import Labels
 from diptych.errors import UserError
 from diptych.network import plan as blueprint
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
 from diptych.training import batches as data_batches
+from diptych.types import Array, Int64, Weights
 
-Array = npt.NDArray[Any]
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1
 SYNTHETIC = 256  # images that stand in for data that is not on this machine
 
@@ -62,7 +60,7 @@ def find_images(settings: Config) -> tuple[Images, str]:
     return images, origin
 
 
-def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
+def find_data(settings: Config) -> tuple[Images, Int64 | None, str]:
     """Images, their labels where the source has any, and where they are from."""
     data = settings.data
     try:
@@ -74,7 +72,7 @@ def find_data(settings: Config) -> tuple[Images, Labels | None, str]:
     return found.images, found.labels, found.name
 
 
-def draw_labels(settings: Config, count: int) -> Labels | None:
+def draw_labels(settings: Config, count: int) -> Int64 | None:
     """Keyed labels that stand in for real ones; None for a network without classes."""
     classes = settings.model.num_classes
     draws = rng.stream(settings.seed, "initial_noise", (1 << 20) + 2)

@@ -10,18 +10,16 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from diptych.align.reference.network import UNet
 from diptych.backends.protocol import Batch, State
 from diptych.config.load import TrainConfig
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Array, Arrays, Weights
 
-Arrays = dict[str, npt.NDArray[Any]]
 
-
-def double(values: npt.NDArray[Any]) -> torch.Tensor:
+def double(values: Array) -> torch.Tensor:
     """A host array as a tensor; floats as float64."""
     array = np.ascontiguousarray(values)
     return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else array)
@@ -33,10 +31,10 @@ class ReferenceBackend:
     name = "reference"
     device = "cpu"
 
-    def array(self, values: npt.NDArray[Any]) -> torch.Tensor:
+    def array(self, values: Array) -> torch.Tensor:
         return double(values)
 
-    def numpy(self, values: torch.Tensor) -> npt.NDArray[Any]:
+    def numpy(self, values: torch.Tensor) -> Array:
         return np.array(values.detach().numpy(), order="C")
 
     def scalar(self, value: torch.Tensor) -> float:

@@ -13,20 +13,18 @@ arithmetic is shared: the plan, the weights, and the shuffles by RandomState(202
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.network.features.classifier import CONVS, SIZE
 from diptych.network.features.conv import Conv
+from diptych.types import Array, Float64, Pixels
 
-Float64 = npt.NDArray[np.float64]
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, Array]
 SUBSETS, SUBSET_SIZE, SPLITS, SEED = 4, 32, 4, 2020
 
 
-def trace(arrays: Arrays, sets: Sequence[npt.NDArray[np.uint8]]) -> Iterator[tuple[str, Float64]]:
+def trace(arrays: Arrays, sets: Sequence[Pixels]) -> Iterator[tuple[str, Float64]]:
     """Name and array of everything that the rung looks at, in its order.
 
     Args:
@@ -51,7 +49,7 @@ def trace(arrays: Arrays, sets: Sequence[npt.NDArray[np.uint8]]) -> Iterator[tup
     yield "inception score", score(first)
 
 
-def small(images: npt.NDArray[np.uint8]) -> Float64:
+def small(images: Pixels) -> Float64:
     """(N, 1, 28, 28) in 0..1: grey first, then line by line."""
     grey = images.astype(np.float64).sum(axis=3) / 3.0
     for _ in range(2):  # rows, then, by the turn at the end, columns

@@ -30,8 +30,9 @@ from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
-from diptych.network.plan import Plan, Weights, make_plan, time_embedding
+from diptych.network.plan import Plan, make_plan, time_embedding
 from diptych.runs import checkpoint
+from diptych.types import Weights
 
 EVAL_SEED = 20_000_003
 IMAGES = 64  # in each bin

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jittor as jt
 import numpy as np
-import numpy.typing as npt
 
 from diptych.backends.jittor.unet import UNet
-from diptych.network.plan import Plan, Weights, check_weights
+from diptych.network.plan import Plan, check_weights
 from diptych.rng import stream
+from diptych.types import Array, Float32, Weights
 
 
-def put(values: npt.NDArray[Any], device: str) -> jt.Var:
+def put(values: Array, device: str) -> jt.Var:
     """A host array on the device; Jittor's device is a global flag, set by the backend."""
     return jt.array(np.ascontiguousarray(values)).stop_grad()
 
 
-def read(values: jt.Var) -> npt.NDArray[Any]:
+def read(values: jt.Var) -> Array:
     """A copy of a device array on the host; waits for it."""
     return np.array(values.numpy(), order="C")
 
 
-def assign(target: jt.Var, values: npt.NDArray[np.float32]) -> None:
+def assign(target: jt.Var, values: Float32) -> None:
     """Overwrite a device array; shapes must be equal (Jittor's `assign` would take any)."""
     if tuple(target.shape) != values.shape:
         raise ValueError(f"cannot assign {values.shape} to {tuple(target.shape)}")
     target.assign(jt.array(np.ascontiguousarray(values)))
 
 
-def build(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], device: str) -> UNet:
+def build(plan: Plan, weights: Mapping[str, Float32], device: str) -> UNet:
     """The plan's network with exactly these weights."""
     check_weights(plan, weights, "weights")
     network = UNet(plan)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 import psutil
 
 from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Array, Weights
 
 setup.load()  # before anything that imports jittor: it sets what must be set first
 
@@ -49,10 +49,10 @@ class JittorBackend:
         self.device = device
         self.on_gpu = device.startswith("cuda")
 
-    def array(self, values: npt.NDArray[Any]) -> jt.Var:
+    def array(self, values: Array) -> jt.Var:
         return put(values, self.device)
 
-    def numpy(self, values: jt.Var) -> npt.NDArray[Any]:
+    def numpy(self, values: jt.Var) -> Array:
         return read(values)
 
     def scalar(self, value: jt.Var) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jittor as jt
-import numpy as np
-import numpy.typing as npt
 
 from diptych.backends.jittor.arrays import put
 from diptych.backends.jittor.feature_layers import conv_relu, dense, pixel_mean, place
 from diptych.network.features.classifier import CONVS
+from diptych.types import Float32
 
 Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 
@@ -18,7 +17,7 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 class Classifier:
     """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), nothing."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]], device: str) -> None:
+    def __init__(self, arrays: Mapping[str, Float32], device: str) -> None:
         self.arrays = {name: put(array, device) for name, array in arrays.items()}
 
     @jt.no_grad()

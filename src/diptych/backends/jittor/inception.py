@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jittor as jt
-import numpy as np
-import numpy.typing as npt
 
 from diptych.backends.jittor.arrays import put
 from diptych.backends.jittor.feature_layers import (
@@ -27,6 +25,7 @@ from diptych.backends.jittor.feature_layers import (
     resize,
 )
 from diptych.network.features.inception import CONVS
+from diptych.types import Float32
 
 Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 
@@ -34,7 +33,7 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 class Inception:
     """(B, 3, 299, 299) -> features (B, 2048), logits (B, 1008), spatial features (B, 2023)."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[np.float32]], device: str) -> None:
+    def __init__(self, arrays: Mapping[str, Float32], device: str) -> None:
         self.arrays = {name: place_weight(put(array, device)) for name, array in arrays.items()}
         self.no_bias = self.arrays["fc.bias"] * 0
 

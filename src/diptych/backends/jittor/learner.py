@@ -30,7 +30,8 @@ from diptych.backends.jittor.optim import adam_step
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Weights
 
 
 class Learner:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from diptych.backends.torch.unet import UNet
-from diptych.network.plan import Plan, Weights, check_weights
+from diptych.network.plan import Plan, check_weights
 from diptych.rng import stream
+from diptych.types import Array, Float32, Weights
 
 
-def put(values: npt.NDArray[Any], device: str) -> torch.Tensor:
+def put(values: Array, device: str) -> torch.Tensor:
     """A host array on the device; on a CPU it may share the host's memory.
 
     A GPU is not waited for: it copies from pinned pages when its turn comes.
@@ -23,12 +22,12 @@ def put(values: npt.NDArray[Any], device: str) -> torch.Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else host
 
 
-def read(values: torch.Tensor) -> npt.NDArray[Any]:
+def read(values: torch.Tensor) -> Array:
     """A copy of a device array on the host; waits for it."""
     return np.array(values.detach().cpu().numpy(), order="C")
 
 
-def assign(target: torch.Tensor, values: npt.NDArray[np.float32]) -> None:
+def assign(target: torch.Tensor, values: Float32) -> None:
     """Overwrite a device array in place; shapes must be equal."""
     if tuple(target.shape) != values.shape:
         raise ValueError(f"cannot assign {values.shape} to {tuple(target.shape)}")
@@ -36,7 +35,7 @@ def assign(target: torch.Tensor, values: npt.NDArray[np.float32]) -> None:
         target.copy_(torch.from_numpy(np.ascontiguousarray(values)))
 
 
-def build(plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]], device: str) -> UNet:
+def build(plan: Plan, weights: Mapping[str, Float32], device: str) -> UNet:
     """The plan's network with exactly these weights."""
     check_weights(plan, weights, "weights")
     # Not channels_last: measured on a CPU, it is slower with 32 channels and with 128.

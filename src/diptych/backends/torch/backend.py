@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 import psutil
 import torch
 
@@ -17,7 +16,8 @@ from diptych.backends.torch.packed import pack
 from diptych.backends.torch.unet import UNet
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Array, Weights
 
 
 def make(device: str) -> TorchBackend:
@@ -47,10 +47,10 @@ class TorchBackend:
         self.device = device
         self.on_gpu = device.startswith("cuda")
 
-    def array(self, values: npt.NDArray[Any]) -> torch.Tensor:
+    def array(self, values: Array) -> torch.Tensor:
         return put(values, self.device)
 
-    def numpy(self, values: torch.Tensor) -> npt.NDArray[Any]:
+    def numpy(self, values: torch.Tensor) -> Array:
         return read(values)
 
     def scalar(self, value: torch.Tensor) -> float:

@@ -30,7 +30,8 @@ from diptych.backends.torch.arrays import (
 from diptych.backends.torch.optim import adam_step
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
-from diptych.network.plan import Plan, Weights
+from diptych.network.plan import Plan
+from diptych.types import Weights
 
 
 class Learner:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib import format as npy
 
 from diptych.data.dataset import Dataset
 from diptych.data.decoded import Decoded
 from diptych.data.packed.read import FORMAT
+from diptych.types import Int64
 
 TODO, DONE, BAD = 0, 1, 2  # what has become of a picture
 
@@ -53,7 +53,7 @@ class Packing:
         own = {"input": names} if isinstance(self.dataset.images, Decoded) else {}
         return {**self.settings(), **own}
 
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> Int64:
         """Each picture's encoded length, by which one that was repaired is known; 0 of arrays."""
         images = self.dataset.images
         if not isinstance(images, Decoded):

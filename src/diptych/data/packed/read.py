@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json
+from diptych.types import Int64, Pixels
 
 FORMAT = "diptych-packed-1"
 _AGAIN = "Pack it again with diptych data prepare"
@@ -54,7 +54,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 def read_packed(
     path: Path,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None, dict[str, Any]]:
+) -> tuple[Pixels, Int64 | None, dict[str, Any]]:
     """A packed file as images (N, C, H, W), mapped; labels (N,) or None; and its index.
 
     Raises:
@@ -84,7 +84,7 @@ def read_packed(
     return rows.transpose(0, 3, 1, 2), classes, index
 
 
-def _read_no_neighbours(rows: npt.NDArray[np.uint8]) -> None:
+def _read_no_neighbours(rows: Pixels) -> None:
     """Tell the system that rows are read in random order.
 
     Else it reads 128 KiB around each: of a file larger than memory, a batch of 128 rows of 12 KiB

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.data.decoded import Decoded, default_workers
 from diptych.data.packed.job import BAD, DONE, TODO, Packing, header
@@ -27,6 +26,7 @@ from diptych.data.packed.read import index_path, read_index
 from diptych.errors import UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import atomic_path, hold, machine_faults, read_json, write_json
+from diptych.types import Int64, Pixels
 
 ROWS = 1024  # rows between two marks of progress
 
@@ -124,9 +124,7 @@ def _refuse(made: list[bytes | UserError]) -> None:
         )
 
 
-def _rows(
-    packing: Packing, part: npt.NDArray[np.int64], pool: ThreadPoolExecutor
-) -> list[bytes | UserError]:
+def _rows(packing: Packing, part: Int64, pool: ThreadPoolExecutor) -> list[bytes | UserError]:
     """Each picture's bytes (H, W, C), or why there are none."""
     images = packing.dataset.images
     if not isinstance(images, Decoded):
@@ -167,9 +165,7 @@ def _finish(packing: Packing) -> dict[str, Any]:
     return index
 
 
-def _index(
-    packing: Packing, good: npt.NDArray[np.int64], rows: npt.NDArray[np.uint8]
-) -> dict[str, Any]:
+def _index(packing: Packing, good: Int64, rows: Pixels) -> dict[str, Any]:
     data, names = packing.dataset, packing.names()
     count, height, width, channels = len(good), *packing.shape[1:]
     digest = hashlib.sha256(f"uint8 {count} {channels} {height} {width}\n".encode())

@@ -14,13 +14,11 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files
 from diptych.data.sources.places import cache_folder, locate, read_file
 from diptych.errors import UserError
+from diptych.types import Int64
 
 NAME = "celeba"
 FOLDERS = ("celeba/celeba", "celeba", "CelebA")
@@ -39,7 +37,7 @@ class Zipped:
     prefix: str
     origin: str
     crop: str = NAME
-    labels: npt.NDArray[np.int64] | None = None
+    labels: Int64 | None = None
 
     def title(self, index: int) -> str:
         """The archive and the member."""

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.data.sources.places import cache_folder, locate, read_file
 from diptych.errors import UserError
+from diptych.types import Int64, Pixels
 
 NAME = "cifar10"
 FOLDERS = {"train": ("cifar10", "cifar-10"), "test": ("cifar10_test", "cifar10", "cifar-10")}
@@ -98,7 +98,7 @@ class Found:
 
 def read_cifar10(
     split: str, data_dir: Path | None = None, download: bool = True
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], str]:
+) -> tuple[Pixels, Int64, str]:
     """Images (N, 3, 32, 32), labels (N,) and where they were found.
 
     Raises:
@@ -201,9 +201,7 @@ def _from_archive(found: Found, archive: bytes, names: list[str]) -> list[tuple[
     return [(name, held[name]) for name in names]
 
 
-def _parse(
-    found: Found, name: str, data: bytes
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _parse(found: Found, name: str, data: bytes) -> tuple[Pixels, Int64]:
     where = f"{found.path / name}"
     parse: Callable[[bytes], tuple[Any, Any]] = _binary if found.form is BINARY else _python
     try:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.data.picture import SUFFIXES
 from diptych.data.sources.places import read_file
 from diptych.errors import MachineError, UserError
+from diptych.types import Int64
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Files:
     names: list[str] = field(repr=False)  # paths below the root, with slashes
     origin: str
     crop: str = "center"
-    labels: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    labels: Int64 | None = field(default=None, repr=False)
 
     def title(self, index: int) -> str:
         """The path of one picture."""
@@ -89,7 +89,7 @@ def open_folder(root: Path, origin: str | None = None, crop: str = "center") -> 
     return Files(root, names, origin or str(root), crop, _classes(names))
 
 
-def _classes(names: list[str]) -> npt.NDArray[np.int64] | None:
+def _classes(names: list[str]) -> Int64 | None:
     firsts = [name.partition("/")[0] if "/" in name else "" for name in names]
     known = sorted(set(firsts))
     if "" in known or len(known) < 2:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.errors import UserError
+from diptych.types import Int64
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Rows:
     table: Any = field(repr=False)
     column: str
     origin: str
-    labels: npt.NDArray[np.int64] | None = field(repr=False)
+    labels: Int64 | None = field(repr=False)
     crop: str = "center"
 
     @property

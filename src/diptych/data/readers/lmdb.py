@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files, find_pictures
 from diptych.data.sources.places import cache_folder, locate
 from diptych.errors import MachineError, UserError
+from diptych.types import Int64
 
 LSUN = "lsun_"
 LSUN_FOLDERS = ("lsun", "LSUN")
@@ -41,7 +41,7 @@ class Records:
     keys: list[bytes] = field(repr=False)
     origin: str
     crop: str
-    labels: npt.NDArray[np.int64] | None = None
+    labels: Int64 | None = None
     numbered: bool = False  # keys that say nothing of the pictures: their lengths tell copies apart
 
     @property

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from diptych.errors import UserError
+from diptych.types import Int64, Pixels
 
 _CHANNELS = (1, 3)
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, struct.error,
            RuntimeError, SyntaxError, MemoryError)  # fmt: skip
 
 
-def read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
+def read_npz(path: Path) -> tuple[Pixels, Int64 | None]:
     """Images (N, C, H, W) and labels (N,) or None.
 
     Raises:
@@ -50,7 +51,7 @@ def read_npz(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] |
     return images, labels.astype(np.int64)
 
 
-def _first(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.uint8]:
+def _first(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> Pixels:
     several = [name for name, array in arrays.items() if array.ndim in (3, 4)]
     named = [name for name in ("images", "arr_0") if name in arrays] or several
     if not named or (len(several) > 1 and named is several):

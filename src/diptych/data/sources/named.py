@@ -12,9 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from diptych.data.crops import Recipe, check_crop
 from diptych.data.decoded import Decoded, Images, Items
 from diptych.data.packed.read import read_packed
@@ -24,6 +21,7 @@ from diptych.data.readers.folder import open_folder
 from diptych.data.readers.huggingface import open_huggingface
 from diptych.data.readers.npz import read_npz
 from diptych.errors import UserError
+from diptych.types import Int64
 
 OWN = ("folder", "npz", "packed", "hf")
 NAMED = (cifar10.NAME, celeba.NAME, "ffhq")
@@ -64,7 +62,7 @@ class Opened:
     """What was found: images in some form, and what is known of them."""
 
     images: Images
-    labels: npt.NDArray[np.int64] | None
+    labels: Int64 | None
     origin: str
     sha256: str | None = None
 

@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych.backends import protocol as backends
 from diptych.errors import UserError, nearest
 from diptych.evaluation.features.weights_file import classifier_weights, inception_weights
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
+from diptych.types import Array, Float32, Floating, Pixels
 
 NAMES = ("inception", *classifier_plan.SHIPPED)
 BATCHES = {"inception": 32}  # a classifier takes 256
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Features:
         spatial: (N, 2023) float32, sFID's features; None where the network has none.
     """
 
-    pool: Floats
-    logits: Floats
-    spatial: Floats | None
+    pool: Float32
+    logits: Float32
+    spatial: Float32 | None
 
 
 class Extractor(Protocol):
@@ -56,14 +54,14 @@ class Extractor(Protocol):
     dims: int
     sha256: str
 
-    def __call__(self, images: Floats) -> Features:
+    def __call__(self, images: Float32) -> Features:
         """The features of preprocessed images, float32 (N, C, H, W)."""
 
     def resized(
         self,
-        images: npt.NDArray[np.uint8],
-        matrix_h: npt.NDArray[np.floating[Any]],
-        matrix_w: npt.NDArray[np.floating[Any]],
+        images: Pixels,
+        matrix_h: Floating,
+        matrix_w: Floating,
         scale: float,
         shift: float,
         *,
@@ -82,7 +80,7 @@ class Network:
         self.dims, self.sha256 = dims, sha256
         self._panel, self._network = panel, network
 
-    def __call__(self, images: Floats) -> Features:
+    def __call__(self, images: Float32) -> Features:
         """The features of preprocessed images; ranges and sizes as in the module's table.
 
         Raises:
@@ -99,9 +97,9 @@ class Network:
 
     def resized(
         self,
-        images: npt.NDArray[np.uint8],
-        matrix_h: npt.NDArray[np.floating[Any]],
-        matrix_w: npt.NDArray[np.floating[Any]],
+        images: Pixels,
+        matrix_h: Floating,
+        matrix_w: Floating,
         scale: float,
         shift: float,
         *,
@@ -134,7 +132,7 @@ class Network:
             images, lambda part: self._network.resized(put(part), rows, columns, *numbers)
         )
 
-    def _batches(self, images: npt.NDArray[Any], run: Callable[[Any], Any]) -> Features:
+    def _batches(self, images: Array, run: Callable[[Any], Any]) -> Features:
         if len(images) == 0:
             raise ValueError(f"{self.name}: no images")
         size = BATCHES.get(self.name, 256)

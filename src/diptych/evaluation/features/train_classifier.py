@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -29,7 +28,8 @@ from diptych._version import __version__
 from diptych.data import Dataset, load_dataset
 from diptych.files import atomic_path, sha256_of, write_json
 from diptych.network.features.classifier import CLASSES, CONVS, DIMS
-from diptych.network.features.conv import Arrays, fold
+from diptych.network.features.conv import fold
+from diptych.types import Pixels, Weights
 
 EPS = 1e-5
 
@@ -80,9 +80,9 @@ class Net(nn.Module):
         logits: torch.Tensor = self.fc(x.mean((2, 3)))
         return logits
 
-    def folded(self) -> Arrays:
+    def folded(self) -> Weights:
         """The arrays of the plan, norms multiplied in."""
-        arrays: Arrays = {}
+        arrays: Weights = {}
         for spec, conv, norm in zip(CONVS, self.convs, self.norms, strict=True):
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             parts = conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var
@@ -152,7 +152,7 @@ def train(data: Dataset, test: Dataset, recipe: Recipe) -> Net:
     return module
 
 
-def to_floats(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+def to_floats(images: Pixels) -> torch.Tensor:
     """uint8 (N, 1, 28, 28) as float32 in [-1, 1]."""
     return torch.from_numpy(images / np.float32(127.5) - np.float32(1))
 

@@ -22,7 +22,8 @@ from diptych.errors import UserError
 from diptych.files import machine_faults, sha256_of
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
-from diptych.network.features.conv import Arrays, misfit, shapes
+from diptych.network.features.conv import misfit, shapes
+from diptych.types import Weights
 from diptych.weights.formats import load_weights
 
 PUBLISHED = File(
@@ -40,7 +41,7 @@ MIRRORS = (
 class WeightsFile:
     """A network's arrays, norms folded, and the sha256 of the file that they come from."""
 
-    arrays: Arrays
+    arrays: Weights
     sha256: str
 
 

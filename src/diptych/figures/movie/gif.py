@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from diptych.figures.grids import Pixels
 from diptych.files import atomic_path
+from diptych.types import Pixels
 
 LEVELS = (6, 7, 6)
 REPEAT = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # without end

@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import MachineError, UserError
-from diptych.figures.grids import Pixels
 from diptych.files import atomic_path
+from diptych.types import Pixels
 
 QUALITY = "18"  # x264's rate factor: 0 is lossless, 23 its default
 

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import features
 
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels
 from diptych.figures.movie.gif import gif
 from diptych.figures.movie.mp4 import find_ffmpeg, mp4
 from diptych.figures.movie.webp import webp
+from diptych.types import Pixels
 
 FORMATS = {"gif": gif, "webp": webp, "mp4": mp4}
 SHOWN = ("x_t", "x0", "both")

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels, to_picture
+from diptych.figures.grids import to_picture
 from diptych.files import atomic_path
+from diptych.types import Pixels
 
 EFFORT = {"lossless": True, "quality": 50, "method": 2}  # a fifth smaller than the fastest
 LONGEST = 2**32 - 2**20  # bytes; the size is a 32-bit number

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Arrays = dict[str, npt.NDArray[np.float32]]
+from diptych.types import Array, Float32
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,7 @@ class Conv:
         return (self.out_ch, self.in_ch, *self.kernel)
 
 
-def fold(
-    weight: npt.NDArray[Any], norm: Sequence[npt.NDArray[Any]], eps: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def fold(weight: Array, norm: Sequence[Array], eps: float) -> tuple[Float32, Float32]:
     """Weight (O, I, kh, kw) and bias (O,) of a convolution with its BatchNorm multiplied in.
 
     `norm` is the scale, shift, running mean and running variance, (O,) each.
@@ -58,9 +54,7 @@ def shapes(convs: Sequence[Conv], classes: int, dims: int) -> dict[str, tuple[in
     return found | {"fc.weight": (classes, dims), "fc.bias": (classes,)}
 
 
-def misfit(
-    arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]
-) -> str | None:
+def misfit(arrays: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
     """What is first wrong with a set of arrays, in a few words; None where all fit."""
     missing, extra = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing:

@@ -19,11 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from diptych.errors import UserError
-from diptych.network.features.conv import Arrays, Conv, fold, misfit
+from diptych.network.features.conv import Conv, fold, misfit
+from diptych.types import Float32, Weights
 
 SIZE, CHANNELS, DIMS, CLASSES = 299, 3, 2048, 1008
 SPATIAL = 7 * 17 * 17  # sFID's features: the first 7 channels of Mixed_6d.branch1x1
@@ -122,7 +120,7 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
     return found | {"fc.weight": (CLASSES, DIMS), "fc.bias": (CLASSES,)}
 
 
-def folded(published: Mapping[str, npt.NDArray[np.float32]], origin: Path) -> Arrays:
+def folded(published: Mapping[str, Float32], origin: Path) -> Weights:
     """The arrays of a published file with every norm multiplied into its convolution.
 
     Args:
@@ -143,7 +141,7 @@ def folded(published: Mapping[str, npt.NDArray[np.float32]], origin: Path) -> Ar
             f"{origin}: is no FID InceptionV3: {fault}. Expected the 472 or 566 arrays of "
             "pt_inception-2015-12-05 (torchvision's names, 1008 classes)"
         )
-    arrays: Arrays = {}
+    arrays: Weights = {}
     for name in CONVS:
         norm = [rest[f"{name}.bn.{part}"] for part in _NORM]
         weight, bias = fold(rest[f"{name}.conv.weight"], norm, EPS)

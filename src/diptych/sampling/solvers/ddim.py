@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Memory, require_image, with_noise
+from diptych.types import A
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ def mean(x: A, eps: A, now: Level, after: Level, s: float) -> A:
     """alpha' x0 + sqrt(sigma'^2 - s^2) eps: the step without its noise."""
     scale = after.alpha / now.alpha
     kept = math.sqrt(max(0.0, after.sigma**2 - s**2))
-    return scale * x + (kept - scale * now.sigma) * eps  # type: ignore[no-any-return]
+    return scale * x + (kept - scale * now.sigma) * eps

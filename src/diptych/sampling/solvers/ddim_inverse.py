@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.sampling.solvers.checks import check_way
 from diptych.sampling.solvers.solver import flow
 from diptych.sampling.solvers.wrappers import Denoiser, compared, image_of, require_image
+from diptych.types import A
 
 
 def invert(
@@ -76,7 +76,7 @@ def _moved(x: A, there: A, denoise: Callable[[A, Level], A], now: Level, after: 
     if after.alpha > 0.0:
         return flow(x, denoise(there, after), now, after)
     image = image_of(denoise, there, after)
-    return (1.0 / now.sigma) * x + (-now.alpha / now.sigma) * image  # type: ignore[no-any-return]
+    return (1.0 / now.sigma) * x + (-now.alpha / now.sigma) * image
 
 
 def _check_end(denoise: Callable[[A, Level], A], levels: Sequence[Level]) -> None:

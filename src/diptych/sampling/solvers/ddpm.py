@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError, nearest
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim, mean
 from diptych.sampling.solvers.solver import Memory, require_image, with_noise
+from diptych.types import A
 
 POSTERIOR = Ddim(1.0)
 

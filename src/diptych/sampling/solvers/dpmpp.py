@@ -19,10 +19,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from diptych.diffusion.process import A, x0_from_eps
+from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs, check_order
 from diptych.sampling.solvers.solver import Memory, half_log_snr, require_image, with_noise
+from diptych.types import A
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class DpmSolverPP:
         memory = look(x, denoise, now, memory, self.order)
         h = half_log_snr(after) - half_log_snr(now)
         weights = image_weights(memory, now, after, h, min(self.order, order_of(memory, after)))
-        return _combined((after.sigma / now.sigma) * x, weights, memory)  # type: ignore[no-any-return]
+        return _combined((after.sigma / now.sigma) * x, weights, memory)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class DpmSolverPPSde:
         total = -math.expm1(-2.0 * h) * after.alpha
         weights = _two(total, h, memory) if used == 2 else [total]
         moved = _combined((after.sigma / now.sigma * math.exp(-h)) * x, weights, memory)
-        return with_noise(moved, self.noise_scale(now, after), noise, now)  # type: ignore[no-any-return]
+        return with_noise(moved, self.noise_scale(now, after), noise, now)
 
 
 def look(

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Memory, flow
+from diptych.types import A
 
 
 @dataclass(frozen=True)

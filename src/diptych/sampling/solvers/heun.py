@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Memory, flow
+from diptych.types import A
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,4 @@ class Heun:
         if after.sigma == 0.0:
             return moved
         there = denoise(moved, after)
-        return flow(x, 0.5 * here + 0.5 * there, now, after)  # type: ignore[no-any-return]
+        return flow(x, 0.5 * here + 0.5 * there, now, after)

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Memory, flow
+from diptych.types import A
 
 # Newest first: the weights for 1, 2, 3 and 4 predictions at hand.
 ADAMS_BASHFORTH = (
@@ -61,7 +61,7 @@ class Plms:
         memory.remember(now, eps, keep=4)
         if len(memory.past) == 1 and after.sigma > 0:
             there = denoise(flow(x, eps, now, after), after)
-            return flow(x, 0.5 * eps + 0.5 * there, now, after)  # type: ignore[no-any-return]
+            return flow(x, 0.5 * eps + 0.5 * there, now, after)
         return flow(x, extrapolated(memory), now, after)  # type: ignore[no-any-return]
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.plms import extrapolated
 from diptych.sampling.solvers.solver import Memory, flow
+from diptych.types import A
 
 START = 3  # steps before four predictions are at hand
 
@@ -66,4 +66,4 @@ class Pndm:
         e3 = denoise(flow(x, e2, now, middle), middle)
         e4 = denoise(flow(x, e3, now, after), after)
         mean = (1 / 6) * e1 + (1 / 3) * e2 + (1 / 3) * e3 + (1 / 6) * e4
-        return flow(x, mean, now, after)  # type: ignore[no-any-return]
+        return flow(x, mean, now, after)

@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-from diptych.diffusion.process import A
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import check_levels
 from diptych.sampling.solvers.wrappers import Denoiser, check_shape, compared, image_of
 from diptych.sampling.solvers.wrappers import require_image as require_image
+from diptych.types import A
 
 
 @dataclass
@@ -154,7 +154,7 @@ def out_of_noise(
     """The step from a level with alpha 0, where x is the noise; `scale` of fresh noise is added."""
     kept = math.sqrt(max(0.0, after.sigma**2 - scale**2))
     moved = after.alpha * image_of(denoise, x, now) + kept * x
-    return with_noise(moved, scale, noise, now)  # type: ignore[no-any-return]
+    return with_noise(moved, scale, noise, now)
 
 
 def flow(x: A, eps: A, now: Level, after: Level) -> A:
@@ -164,7 +164,7 @@ def flow(x: A, eps: A, now: Level, after: Level) -> A:
     """
     require_image(now)
     scale = after.alpha / now.alpha
-    return scale * x + (after.sigma - scale * now.sigma) * eps  # type: ignore[no-any-return]
+    return scale * x + (after.sigma - scale * now.sigma) * eps
 
 
 def half_log_snr(level: Level) -> float:
@@ -180,4 +180,4 @@ def with_noise(mean: A, scale: float, noise: A | None, now: Level) -> A:
         return mean
     if noise is None:
         raise ValueError(f"the step from t={now.t} adds noise (scale {scale:g}), but none is given")
-    return mean + scale * noise  # type: ignore[no-any-return]
+    return mean + scale * noise

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych.diffusion.process import A, x0_from_eps
+from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs, check_order
 from diptych.sampling.solvers.solver import Memory, half_log_snr, require_image
+from diptych.types import A
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 import numpy as np
-import numpy.typing as npt
 
-from diptych.diffusion.process import A, eps_from_v, eps_from_x0, x0_from_eps, x0_from_v
+from diptych.diffusion.process import eps_from_v, eps_from_x0, x0_from_eps, x0_from_v
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
+from diptych.types import A, Array
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denois
     return Denoiser(lambda x, level: eps_from_x0(x, image(x, level), level), image)
 
 
-def dynamic_threshold(x0: npt.NDArray[Any], quantile: float) -> npt.NDArray[Any]:
+def dynamic_threshold(x0: Array, quantile: float) -> Array:
     """Each image clipped to [-s, s] and divided by s, s its quantile of |x0|, or 1 if below.
 
     Args:
@@ -133,5 +133,5 @@ def dynamic_threshold(x0: npt.NDArray[Any], quantile: float) -> npt.NDArray[Any]
         raise UserError(f"threshold is {quantile}; it is a quantile, above 0 and up to 1")
     sizes = np.quantile(np.abs(x0).reshape(len(x0), -1).astype(np.float64), quantile, axis=1)
     s = np.maximum(sizes, 1.0).astype(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
-    limited_images: npt.NDArray[Any] = np.clip(x0, -s, s) / s
+    limited_images: Array = np.clip(x0, -s, s) / s
     return limited_images

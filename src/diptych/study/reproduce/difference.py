@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels, grid, read_png, save_png
+from diptych.figures.grids import grid, read_png, save_png
 from diptych.files import write_json
 from diptych.study.reproduce.alone import in_one_line
+from diptych.types import Pixels
 
 GAP = 8
 SHOWN = 64

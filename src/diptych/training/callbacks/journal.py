@@ -20,9 +20,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from diptych.errors import UserError
-from diptych.figures.grids import Pixels, to_picture
+from diptych.figures.grids import to_picture
 from diptych.files import machine_faults, write_text
 from diptych.runs import checkpoint
+from diptych.types import Pixels
 
 SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
 

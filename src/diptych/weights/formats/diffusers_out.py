@@ -17,7 +17,8 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import write_json
-from diptych.network.plan import Plan, Weights, make_plan
+from diptych.network.plan import Plan, make_plan
+from diptych.types import Weights
 from diptych.weights.formats.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS
 from diptych.weights.formats.layouts import to_diffusers
 

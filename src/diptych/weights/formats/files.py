@@ -21,7 +21,8 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.weights.pickle.arrays import BFLOAT16, Array, StorageType, decode
+from diptych.types import Array
+from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
 from diptych.weights.pickle.ops import Fault, show
 

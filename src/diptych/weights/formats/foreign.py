@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
-from diptych.network.plan import Weights
+from diptych.types import Weights
 from diptych.weights.formats import diffusers_in
 from diptych.weights.formats.files import is_safetensors, load_weights
 from diptych.weights.formats.layouts import DDPM_TORCH, to_official

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.network.plan import Weights
+from diptych.types import Weights
 from diptych.weights.pickle.ops import show
 
 OFFICIAL, DIFFUSERS, DDPM_TORCH = "official", "diffusers", "ddpm-torch"

@@ -18,7 +18,8 @@ import numpy as np
 from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.network.plan import Plan, Weights, check_weights, make_plan, parameter_table
+from diptych.network.plan import Plan, check_weights, make_plan, parameter_table
+from diptych.types import Weights
 from diptych.weights.pickle.files import read_pickle_weights
 
 _PREFIX = "module."

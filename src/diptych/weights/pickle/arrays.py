@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from diptych.types import Array
 from diptych.weights.pickle.ops import Fault, show
 from diptych.weights.pickle.vm import Blank, Known
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 BFLOAT16 = "bfloat16"
 _MAX_DIMS = 32  # NumPy 1's limit

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Array, Desk
+from diptych.align.process.workbench import Desk
 from diptych.diffusion.classes import class_rows
 from diptych.network import plan
+from diptych.types import Array
 
 FAINT = np.float32(0.01)
 LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")

@@ -13,10 +13,8 @@ reference does all of it by itself in float64: `align/reference_metric.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diptych import rng
 from diptych.align.process.panels import REFERENCE
@@ -29,8 +27,8 @@ from diptych.evaluation.features.weights_file import classifier_weights
 from diptych.evaluation.protocol import NATIVE
 from diptych.evaluation.statistics import Statistics
 from diptych.network.features.classifier import SIZE
+from diptych.types import Array, Float32, Pixels
 
-Pixels = npt.NDArray[np.uint8]
 CLASSIFIER, RESIZE = "mnist", "bilinear"
 SETS = ("own", "other")
 COUNT, LARGER = 64, 42  # 42 / 28 = 3 / 2: neighbours' weights are exact in float32
@@ -49,7 +47,7 @@ def images(seed: int, which: int) -> Pixels:
     return np.asarray(255 - tinted if which else tinted)
 
 
-def prepare(shown: Pixels) -> npt.NDArray[np.float32]:
+def prepare(shown: Pixels) -> Float32:
     """Colour images as the classifier's input (N, 1, 28, 28), in 0..1."""
     grey = resize.resize(shown, RESIZE, SIZE).mean(axis=1, keepdims=True, dtype=np.float32)
     return np.asarray(grey * np.float32(NATIVE.scale))
@@ -73,9 +71,7 @@ def trace_metric(desk: Desk) -> None:
         desk.add(name, array)
 
 
-def measured(
-    extractor: Extractor, sets: list[npt.NDArray[np.float32]]
-) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def measured(extractor: Extractor, sets: list[Float32]) -> Iterator[tuple[str, Array]]:
     """What the shipped metrics make of a panel's features; names as the reference's."""
     features = [extractor(pixels) for pixels in sets]
     moments = []

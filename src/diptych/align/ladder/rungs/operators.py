@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.process.workbench import Array, Desk
+from diptych.align.process.workbench import Desk
+from diptych.types import Array
 
 B, C = 2, 64
 PICTURE = (B, C, 8, 8)

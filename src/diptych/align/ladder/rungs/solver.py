@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
-from diptych.align.process.workbench import Array, Desk
+from diptych.align.process.workbench import Desk
 from diptych.diffusion import schedule
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler
 from diptych.sampling.engine import Engine
 from diptych.sampling.solvers import Ddim
 from diptych.training.batches import to_uint8
+from diptych.types import Array
 
 STEPS, GUIDED_STEPS, CLASSES = 10, 5, 10
 CHAINS = {"ddim": ("ddim", 0.0, "uniform"), "quad": ("ddim", 0.0, "quad"), "eta": ("ddim", 1.0, "uniform")}  # noqa: E501 # fmt: skip

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Array, Desk
+from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch
+from diptych.types import Array
 
 # By its full name: the package's attribute `train` is the function.
 training: Any = importlib.import_module("diptych.training.loop")
