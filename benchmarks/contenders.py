@@ -21,13 +21,13 @@ import psutil
 from benchmarks import sizes
 from diptych.backends import protocol as backends
 from diptych.config.load import Config
-from diptych.data import Prefetch
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding
 from diptych.rng import normal
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
+from diptych.training.prefetch import Prefetch
 from diptych.types import Float32
 
 CONTENDERS = ("torch", "jittor", "diffusers")

@@ -31,10 +31,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import results
 from diptych.config.load import Config, validate
-from diptych.data import Images, Prefetch, load_dataset
+from diptych.data import Images, load_dataset
 from diptych.files import write_json, write_text
 from diptych.network.plan import make_plan
 from diptych.training.batches import Batches
+from diptych.training.prefetch import Prefetch
 
 BATCH = 128
 BAR = 4.0  # of `cifar`: the fastest loader's time by ours

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from diptych.data import Prefetch
 from diptych.training import prefetch as module
+from diptych.training.prefetch import Prefetch
 
 
 def test_items_come_in_order_and_end_at_stop():

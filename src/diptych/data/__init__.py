@@ -7,7 +7,6 @@ from diptych.data.decoded import Decoded, Images
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
 from diptych.data.sources.registry import SOURCES, Located, Source, find
-from diptych.training.prefetch import Prefetch
 
 __all__ = [
     "SOURCES",
@@ -15,7 +14,6 @@ __all__ = [
     "Decoded",
     "Images",
     "Located",
-    "Prefetch",
     "Source",
     "find",
     "load_configured",

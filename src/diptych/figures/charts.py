@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
 from diptych.figures.numbers import significant
-from diptych.runs.reader import Run
 from diptych.types import Float64, Int64
 
 SIZE = (6.4, 3.6)
@@ -57,23 +56,6 @@ class Theme:
 
 LIGHT = Theme("#ffffff", "#1f2328", "#636c76", "#e4e7eb", "#c9501c", "#0b62a8")
 DARK = Theme("#14171c", "#e6e9ed", "#99a2ad", "#2b3038", "#f08a5d", "#62b0f2")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two runs and the names they go by."""
-
-    a: Run
-    b: Run
-    names: tuple[str, str]
-
-    def coloured(self, theme: Theme) -> list[tuple[Run, str, str]]:
-        """(run, name, colour) of both."""
-        colours = theme.pair(self.a.backend, self.b.backend)
-        return [(self.a, self.names[0], colours[0]), (self.b, self.names[1], colours[1])]
-
-
-Draw = Callable[[Pair, Theme], Figure]
 
 
 def canvas(theme: Theme, title: str, note: str = "", size: tuple[float, float] = SIZE) -> Figure:

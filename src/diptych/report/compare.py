@@ -29,6 +29,7 @@ from diptych.report.matching import (
     mismatches,
     work_keys,
 )
+from diptych.report.pair import Draw
 from diptych.report.samples import Samples, compare_samples, read_samples
 from diptych.report.sentences import sentences
 from diptych.runs.reader import Run, read_run
@@ -178,7 +179,7 @@ def _draw(
     pair: charts.Pair, images: TwoSamples | None, result: Content
 ) -> dict[str, tuple[bytes, bytes]]:
     """The PNG of every figure, on light and on dark paper."""
-    draw: dict[str, charts.Draw] = {
+    draw: dict[str, Draw] = {
         "loss.png": figures.loss,
         "loss-every-200.png": figures.every_200,
         "difference.png": figures.difference,

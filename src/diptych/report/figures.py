@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diptych.figures.charts import (
-    Pair,
     Theme,
     axes,
     bins,
@@ -26,6 +25,7 @@ from diptych.figures.charts import (
     wrapped,
 )
 from diptych.figures.numbers import significant
+from diptych.report.pair import Pair
 from diptych.report.samples import Samples, difference_picture, grid
 from diptych.report.statistics import (
     STRIDE,

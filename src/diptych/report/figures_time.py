@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from diptych.figures.charts import (
-    Pair,
     Theme,
     axes,
     bins,
@@ -18,6 +17,7 @@ from diptych.figures.charts import (
     plain_numbers,
 )
 from diptych.figures.numbers import seconds
+from diptych.report.pair import Pair
 from diptych.report.statistics import epoch_time, step_time
 
 MOST_DOTS = 10_000

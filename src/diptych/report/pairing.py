@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.figures.charts import Pair
 from diptych.report.compare import pair_content
+from diptych.report.pair import Pair
 from diptych.report.subjects import Pairing, Study
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config, to_yaml
-from diptych.data import Dataset, Prefetch, load_configured
+from diptych.data import Dataset, load_configured
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
@@ -31,6 +31,7 @@ from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.callbacks import Observe, Observer
 from diptych.training.callbacks.journal import Journal
+from diptych.training.prefetch import Prefetch
 from diptych.training.signals import Interrupted, Signals
 
 
