@@ -35,7 +35,7 @@ check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m diptych.align.mirror
+	$(BIN)/python -m tools.mirror
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
@@ -51,7 +51,7 @@ bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, and
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make a second run quick; they are renewed when a dependency or a pin changes.
 $(VENV)/.installed-all: $(PINNED) | $(BIN)/python

@@ -144,7 +144,7 @@ def trained(count):
     from dataclasses import replace
 
     from diptych.data import load_dataset
-    from diptych.evaluation.features import train_classifier as training
+    from tools import train_classifier as training
 
     data = load_dataset("mnist-10k")
     data = replace(data, images=data.images[:count], labels=data.labels[:count])

@@ -1,9 +1,7 @@
 """Which module of the package may import which, read from the sources without running them.
 
-    cli -> (train, sample, align, report, ...) -> model, sampler -> solvers, data -> core
-
-A module may import from the layers before its own, and from its own package. The two panels import
-the core alone, are loaded by `backend.load` alone, and never import each other.
+A room may import the rooms of earlier layers, and itself. The two panels import what they share
+alone, are loaded by `backends.load` alone, and never import each other.
 """
 
 from __future__ import annotations
@@ -15,40 +13,35 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "diptych"
-CORE: list[set[str]] = [
-    {"_version", "errors", "yamltext", "sections"},
-    {"config", "noise", "files"},
-    {"schedule", "blueprint", "pictures", "feature_plans", "conditioning"},
-    {"process", "backend"},
-    {"objective"},
-]
+# A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
-    *CORE,
-    {"spacing", "solvers", "data", "checkpoint", "environment", "signals", "sheet"}
-    | {"watch", "tracking"},
-    {"interop", "predictor", "walk"},
-    {"sampler", "records", "run_folder", "features", "weights_source"},
-    {"engine"},
-    {"inversion", "metrics", "movie", "nearest"},
-    {"model", "trajectory", "observe"},
-    {"train", "sample", "convert", "inspection"},
-    {"report", "studio", "machine", "demo"},
-    {"align", "sweep", "doctor", "editing", "profiling", "reproduce", "experiments"},
+    {"_version", "errors", "types"},
+    {"stats", "files", "rng", "config"},
+    {"diffusion", "network", "figures"},
+    {"backends", "data"},
+    {"runs", "sampling"},
+    {"training"},
+    {"weights"},
+    {"evaluation", "profiling", "model"},
+    {"generate", "report"},
+    {"align", "study"},
     {"cli"},
-    {"ddim"},
+    {"ddim", "solvers"},
     {"", "__main__"},  # the package itself: its public names
 ]
+# What both implementations may use: it holds nothing of a run, a file or a data set.
+SHARED = {"errors", "types", "rng", "config", "diffusion", "network"}
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}
 # Parts of the Jittor panel that prepare it and load no framework; `doctor` asks them too.
 PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}
-MAY_PREPARE = {"doctor", "machine", "cli"}
-# Scripts of the PyTorch panel: they made what is shipped, and nothing imports them.
-SCRIPTS = {"features.train_classifier"}
+MAY_PREPARE = {"cli.doctor.report", "cli.doctor.checks", "cli.machine"}
 # The ladder's parts that run in a subject's own process, where its framework is loaded already.
 SUBJECTS = {
-    f"align.{name}" for name in ("faults_panel", "panels", "reference", "reference_backend")
+    f"align.{name}"
+    for name in ("faults.panel", "process.panels", "reference.network", "reference.backend")
 }
-MAY_IMPORT_BY_NAME = {"", "backend", "align"}  # the ladder also loads a user's own module
+MAY_IMPORT_BY_NAME = {"", "backends", "align"}  # the ladder also loads a user's own module
+LOADER = "backends.protocol"
 
 
 @dataclass(frozen=True)
@@ -116,13 +109,13 @@ def faults(package: Path) -> list[str]:
     found: list[str] = []
     graph: dict[str, set[str]] = {}
     for module, path in paths.items():
-        head = module.partition(".")[0]
-        if head not in ranks and head not in PANELS:
-            found.append(f"{path}: '{head}' stands in no layer; give it one")
+        room = module.partition(".")[0]
+        if room not in ranks:
+            found.append(f"{path}: '{room}' stands in no layer; give it one")
             continue
         graph[module] = set()
         for each in imports_of(path, modules):
-            fault = _fault(module, head, each.target, ranks)
+            fault = _fault(module, each.target, ranks)
             if fault:
                 found.append(f"{path}:{each.line}: {fault}")
             elif each.at_top and each.target.startswith(f"{PACKAGE}."):
@@ -130,27 +123,35 @@ def faults(package: Path) -> list[str]:
     return found + _cycles(graph)
 
 
-def _fault(module: str, head: str, target: str, ranks: dict[str, int]) -> str:
+def panel_of(module: str) -> str:
+    """`torch` or `jittor` for a module of that panel, else nothing."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "backends" and parts[1:2] and parts[1] in PANELS else ""
+
+
+def _fault(module: str, target: str, ranks: dict[str, int]) -> str:
     root, _, rest = target.partition(".")
+    room, panel = module.partition(".")[0], panel_of(module)
     if target == "?":
-        return "" if head in MAY_IMPORT_BY_NAME else "imports by a name made at run time"
+        return "" if room in MAY_IMPORT_BY_NAME else "imports by a name made at run time"
     if root == "":
         return f"relative import {target}"
-    for panel, frameworks in PANELS.items():
-        excused = module in SUBJECTS or (panel == "torch" and module in SCRIPTS)
-        if root in frameworks and head != panel and not excused:
-            return f"imports {target} outside the panel {panel}/"
-    if root != PACKAGE:
+    for name, frameworks in PANELS.items():
+        if root in frameworks and panel != name and module not in SUBJECTS:
+            return f"imports {target} outside the panel {name}/"
+    if root != PACKAGE or not rest:
         return ""
-    other, _, part = rest.partition(".")
-    if other == head or not rest:
+    other, theirs = rest.partition(".")[0], panel_of(rest)
+    if theirs and theirs != panel:
+        part = rest.split(".")[2] if rest.count(".") > 1 else ""
+        prepares = theirs == "jittor" and part in PREPARING and module in MAY_PREPARE
+        return "" if prepares else f"imports {target}; only {LOADER} may"
+    if panel:
+        shared = other in SHARED or theirs == panel or rest == LOADER
+        return "" if shared else f"a panel imports {target}"
+    if other == room:
         return ""
-    if other in PANELS:
-        prepares = other == "jittor" and part in PREPARING and head in MAY_PREPARE
-        return "" if prepares else f"imports {target}; only backend.load may"
-    if head in PANELS:
-        return "" if any(other in layer for layer in CORE) else f"a panel imports {target}"
-    return "" if ranks[other] < ranks[head] else f"imports {target}, which is not below it"
+    return "" if ranks[other] < ranks[room] else f"imports {target}, which is not below it"
 
 
 def _cycles(graph: dict[str, set[str]]) -> list[str]:

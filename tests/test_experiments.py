@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from diptych.experiments.__main__ import judge, measure
-from diptych.experiments.page import markdown
-from diptych.experiments.puzzles import PUZZLES
+from tools.experiments.__main__ import judge, measure
+from tools.experiments.page import markdown
+from tools.experiments.puzzles import PUZZLES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 RECORD: dict[str, Any] = json.loads((DOCS / "puzzles.json").read_text("utf-8"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import diptych
-from imports import PACKAGE, PANELS, PREPARING, SCRIPTS, SUBJECTS, faults, imports_of, module_of
+from imports import PACKAGE, PREPARING, SUBJECTS, faults, imports_of, module_of, panel_of
 
 HERE = Path(diptych.__file__).parent
 HEAVY = {"torch", "jittor", "jittor_utils", "matplotlib", "scipy", "tensorboard", "numpy"}
@@ -52,9 +52,8 @@ def test_this_account_sees_what_is_loaded() -> None:
 def test_no_framework_is_needed_outside_the_panels() -> None:
     """Every other module imports with both frameworks forbidden."""
     modules = [module_of(path, HERE) for path in sorted(HERE.rglob("*.py"))]
-    free = [m for m in modules if m.partition(".")[0] not in PANELS and m not in ("", "__main__")]
-    free = [m for m in free if m not in SCRIPTS | SUBJECTS]
-    free += [f"jittor.{part}" for part in sorted(PREPARING)]
+    free = [m for m in modules if not panel_of(m) and m not in {"", "__main__", *SUBJECTS}]
+    free += [f"backends.jittor.{part}" for part in sorted(PREPARING)]
     code = (
         "import importlib, sys\n"
         f"for name in {sorted(FRAMEWORKS)}: sys.modules[name] = None\n"
@@ -73,32 +72,33 @@ def test_imports_run_one_way() -> None:
 def test_what_prepares_jittor_loads_no_framework_at_its_top() -> None:
     modules = frozenset(module_of(path, HERE) for path in HERE.rglob("*.py"))
     for part in PREPARING:
-        for each in imports_of(HERE / "jittor" / f"{part}.py", modules):
+        for each in imports_of(HERE / "backends" / "jittor" / f"{part}.py", modules):
             assert not (each.at_top and each.target.partition(".")[0] in FRAMEWORKS)
 
 
 PLANTED = {
-    "schedule.py": (
+    "diffusion/schedule.py": (
         "from diptych.training.loop import train",
-        "imports diptych.train, which is not below",
+        "imports diptych.training.loop, which is not below",
     ),
-    "noise.py": (
-        "from diptych import schedule",
-        "imports diptych.diffusion.schedule, which is not below",
+    "rng.py": ("from diptych import diffusion", "imports diptych.diffusion, which is not below"),
+    "training/loop.py": ("import torch", "imports torch outside the panel torch/"),
+    "sampling/sampler.py": ("import jittor as jt", "imports jittor outside the panel jittor/"),
+    "model.py": ("from diptych.backends.torch.unet import UNet", "only backends.protocol may"),
+    "generate/samples.py": ("from diptych.backends.jittor import setup", "only backends"),
+    "cli/doctor/report.py": ("from diptych.backends.jittor import unet", "only backends"),
+    "backends/torch/unet.py": ("from diptych.backends.jittor.unet import UNet", "only backends"),
+    "backends/jittor/unet.py": ("import torch.nn", "imports torch.nn outside the panel torch/"),
+    "backends/torch/learner.py": ("from diptych.data import Dataset", "a panel imports diptych"),
+    "backends/jittor/learner.py": ("from diptych.runs.checkpoint import save", "a panel imports"),
+    "sampling/solvers/ddim.py": ("from .. import schedule", "relative import"),
+    "diffusion/process.py": ("__import__('torch')", "imports torch outside the panel torch/"),
+    "runs/reader.py": ("importlib.import_module(name)", "imports by a name made at run time"),
+    "data/dataset.py": ("from diptych.training import batches", "which is not below it"),
+    "data/readers/idx.py": (
+        "from diptych.data.dataset import Dataset",
+        "data.readers.idx imports itself",
     ),
-    "train.py": ("import torch", "imports torch outside the panel torch/"),
-    "sampler.py": ("import jittor as jt", "imports jittor outside the panel jittor/"),
-    "model.py": ("from diptych.backends.torch.unet import UNet", "only backend.load may"),
-    "sample.py": ("from diptych.jittor import setup", "only backend.load may"),
-    "doctor.py": ("from diptych.jittor import unet", "only backend.load may"),
-    "torch/unet.py": ("from diptych.backends.jittor.unet import UNet", "only backend.load may"),
-    "jittor/unet.py": ("import torch.nn", "imports torch.nn outside the panel torch/"),
-    "torch/learner.py": ("from diptych.data import Dataset", "a panel imports diptych.data"),
-    "jittor/learner.py": ("from diptych.runs.checkpoint import save", "a panel imports"),
-    "solvers/ddim.py": ("from .. import schedule", "relative import"),
-    "process.py": ("__import__('torch')", "imports torch outside the panel torch/"),
-    "records.py": ("importlib.import_module(name)", "imports by a name made at run time"),
-    "data/idx.py": ("from diptych.data.dataset import Dataset", "data.idx imports itself"),
     "novelty.py": ("import os", "'novelty' stands in no layer"),
 }
 
@@ -110,7 +110,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Only the top of a file can make a cycle, and only a file can want a layer.
-EVERYWHERE = [name for name in PLANTED if name not in ("data/idx.py", "novelty.py")]
+EVERYWHERE = [name for name in PLANTED if name not in ("data/readers/idx.py", "novelty.py")]
 PLACES = [(name, False) for name in PLANTED] + [(name, True) for name in EVERYWHERE]
 
 
@@ -132,7 +132,7 @@ def test_a_planted_import_is_reported_with_its_line(copy: Path, name: str, insid
 
 
 def test_imports_for_type_checkers_do_not_count(copy: Path) -> None:
-    path = copy / "noise.py"
+    path = copy / "rng.py"
     whole = path.read_text()
     try:
         path.write_text(

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from diptych.align import mirror
-from diptych.align.mirror import INTENDED, ONE_SIDED, PACKAGE, Intended, compare, units
-from diptych.align.words import in_torch_words
+from tools import mirror
+from tools.mirror import INTENDED, ONE_SIDED, PACKAGE, Intended, compare, units
+from tools.mirror_words import in_torch_words
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -232,7 +234,7 @@ def test_statements_are_found_where_they_stand() -> None:
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "diptych.align.mirror"], capture_output=True, text=True
+        [sys.executable, "-m", "tools.mirror"], capture_output=True, text=True, cwd=ROOT
     )
     assert (done.returncode, done.stderr) == (0, "") and "mirror each other" in done.stdout
     monkeypatch.setattr(mirror, "compare", lambda *_: ["a drift", "another"])

@@ -41,9 +41,19 @@ __all__ = [
 ]
 
 
+# Modules that can be had by these addresses too, and are loaded when they are asked for.
+_ROOMS = {"solvers": "solvers", "torch": "backends.torch", "jittor": "backends.jittor"}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'diptych' has no attribute '{name}'")
     import importlib
 
+    if name in _ROOMS:
+        return importlib.import_module(f"diptych.{_ROOMS[name]}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diptych' has no attribute '{name}'")
     return getattr(importlib.import_module(f"diptych.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_ROOMS]

@@ -29,7 +29,7 @@ from diptych.report.matching import (
     mismatches,
     work_keys,
 )
-from diptych.report.pair import Draw
+from diptych.report.pair import Draw, Pair
 from diptych.report.samples import Samples, compare_samples, read_samples
 from diptych.report.sentences import sentences
 from diptych.runs.reader import Run, read_run
@@ -73,7 +73,7 @@ def compare_runs(
         what = f"{run_a} and {run_b} cannot be compared step by step"
         raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     images = (read_samples(samples[0], a), read_samples(samples[1], b)) if samples else None
-    result = pair_content(pair := charts.Pair(a, b, labels(a, b)), images, matched, reasons)
+    result = pair_content(pair := Pair(a, b, labels(a, b)), images, matched, reasons)
     drawn = _draw(pair, images, result)
     with new_folder(out) as build:
         for name, pngs in drawn.items():
@@ -84,7 +84,7 @@ def compare_runs(
 
 
 def pair_content(
-    pair: charts.Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
+    pair: Pair, images: TwoSamples | None, matched: bool, reasons: list[Text]
 ) -> Content:
     """The content of compare.json: numbers, differences and sentences of two runs.
 
@@ -175,9 +175,7 @@ def _wanted(result: Content) -> dict[str, bool]:
     }
 
 
-def _draw(
-    pair: charts.Pair, images: TwoSamples | None, result: Content
-) -> dict[str, tuple[bytes, bytes]]:
+def _draw(pair: Pair, images: TwoSamples | None, result: Content) -> dict[str, tuple[bytes, bytes]]:
     """The PNG of every figure, on light and on dark paper."""
     draw: dict[str, Draw] = {
         "loss.png": figures.loss,

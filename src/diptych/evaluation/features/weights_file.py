@@ -79,7 +79,7 @@ def classifier_weights(name: str, given: Path | None) -> WeightsFile:
     if fault is not None:
         raise UserError(
             f"{path}: is no classifier of 28x28 images: {fault}. Give a file that "
-            "`python -m diptych.evaluation.features.train_classifier` wrote"
+            "`python -m tools.train_classifier` wrote"
         )
     return WeightsFile(arrays, digest)
 

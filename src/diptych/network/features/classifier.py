@@ -3,7 +3,7 @@
     (1, 28, 28) -> 32 -> 32 /2 -> 64 -> 64 /2 -> 96 -> 96 (7 x 7) -> mean = 96 features -> 10 logits
 
 3x3 convolutions with relu, "/2" strided. Inputs are in [0, 1]; the convolutions see them in
-[-1, 1]. Trained by this project (`python -m diptych.evaluation.features.train_classifier`), about
+[-1, 1]. Trained by this project (`python -m tools.train_classifier`), about
 200,000
 parameters. Distances between such features are no FID: they bear their own name, and the hash of
 the weights is pinned here.

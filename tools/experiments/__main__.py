@@ -1,6 +1,6 @@
 """Measure what is missing, judge, and write the page.
 
-    python -m diptych.experiments --out docs [--again] [--only KEY]
+    python -m tools.experiments --out docs [--again] [--only KEY]
 
 OUT/puzzles.json holds measurements and verdicts, OUT/puzzles.md the page. A measurement that is
 there is kept (--again: measured anew); each is a process of its own, one after the other.
@@ -18,11 +18,11 @@ from typing import Any
 
 from diptych._version import __version__
 from diptych.errors import MachineError, UserError
-from diptych.experiments.page import markdown
-from diptych.experiments.puzzle import Puzzle
-from diptych.experiments.puzzles import PUZZLES
 from diptych.files import read_json, write_json, write_text
 from diptych.runs.provenance import machine_facts
+from tools.experiments.page import markdown
+from tools.experiments.puzzle import Puzzle
+from tools.experiments.puzzles import PUZZLES
 
 
 def measure(words: tuple[str, ...]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def measure(words: tuple[str, ...]) -> dict[str, Any]:
         MachineError: it failed; what it said stands above.
     """
     print("== " + " ".join(words), file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "diptych.experiments.loops", *words]
+    command = [sys.executable, "-m", "tools.experiments.loops", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise MachineError(f"the experiment '{' '.join(words)}' failed; see above")
@@ -53,7 +53,7 @@ def judge(puzzle: Puzzle, loops: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """The command in the module's first lines."""
-    parser = argparse.ArgumentParser(prog="python -m diptych.experiments")
+    parser = argparse.ArgumentParser(prog="python -m tools.experiments")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--only", choices=[puzzle.key for puzzle in PUZZLES], help="one puzzle")

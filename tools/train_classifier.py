@@ -1,6 +1,6 @@
 """Training the classifiers whose features score 28x28 images; run once, its result is shipped.
 
-    python -m diptych.evaluation.features.train_classifier mnist|fashion_mnist
+    python -m tools.train_classifier mnist|fashion_mnist
 
 PyTorch panel. Cross-entropy, SGD with Nesterov momentum under a one-cycle rate, an exponential
 average of weights and norms, random small affine maps (and flips for clothes). The averaged
@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import swa_utils
 
+import diptych
 from diptych._version import __version__
 from diptych.data import Dataset, load_dataset
 from diptych.files import atomic_path, sha256_of, write_json
@@ -32,6 +33,7 @@ from diptych.network.features.conv import fold
 from diptych.types import Pixels, Weights
 
 EPS = 1e-5
+WEIGHTS = Path(diptych.__file__).parent / "evaluation" / "features" / "weights"
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def manifest(data: Dataset, test: Dataset, recipe: Recipe, score: float) -> dict
         "train_sha256": data.sha256,
         "test_sha256": test.sha256,
         "recipe": asdict(recipe),
-        "command": f"python -m diptych.evaluation.features.train_classifier {data.name}",
+        "command": f"python -m tools.train_classifier {data.name}",
         "versions": {"diptych": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
 
@@ -187,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--epochs", type=int, help="other than the recipe's")
     given = parser.parse_args(arguments)
     recipe = RECIPES[given.name]

@@ -8,7 +8,7 @@ HEAD = """# Three puzzles, tried
 
 Two published reproductions of diffusion models in Jittor beside PyTorch left three observations
 without an explanation. Here each becomes hypotheses that could fail, and measurements. Written
-by `python -m diptych.experiments --out docs` from [puzzles.json](puzzles.json), which holds every
+by `python -m tools.experiments --out docs` from [puzzles.json](puzzles.json), which holds every
 number.
 
 **All of it was measured on a CPU**, with a network for 14x14 images; the observations were made
@@ -54,9 +54,9 @@ def _method(record: dict[str, Any]) -> str:
     return (
         "## How it was measured\n\n"
         "Each loop is a process of its own, one after the other "
-        "([loops.py](../src/diptych/experiments/loops.py)); verdicts are computed from the numbers "
-        "([puzzles.py](../src/diptych/experiments/puzzles.py), "
-        "[sampling.py](../src/diptych/experiments/sampling.py)). "
+        "([loops.py](../tools/experiments/loops.py)); verdicts are computed from the numbers "
+        "([puzzles.py](../tools/experiments/puzzles.py), "
+        "[sampling.py](../tools/experiments/sampling.py)). "
         f"Machine: {'; '.join(sorted(machines))}.\n"
     )
 

@@ -1,6 +1,6 @@
 """The loops that the experiments measure, one a process.
 
-    python -m diptych.experiments.loops EXPERIMENT BACKEND      the measurement as JSON on stdout
+    python -m tools.experiments.loops EXPERIMENT BACKEND      the measurement as JSON on stdout
 
 Processor seconds stand beside wall seconds: a busy machine stretches the latter alone.
 """

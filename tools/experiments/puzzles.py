@@ -1,6 +1,6 @@
 """The puzzles: what was seen, what would explain it, what must then be measured, and the verdict.
 
-Each takes the measurements of its loops (`diptych.experiments.loops`) and returns the numbers, a
+Each takes the measurements of its loops (`tools.experiments.loops`) and returns the numbers, a
 verdict, `holds`, `fails` or `open`, and one sentence made from the numbers. Times are processor
 seconds, which a busy machine does not stretch; wall seconds are named as such.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from diptych.experiments import sampling
-from diptych.experiments.puzzle import Found, Puzzle, Verdict, told
+from tools.experiments import sampling
+from tools.experiments.puzzle import Found, Puzzle, Verdict, told
 
 SPIKES = "A Jittor step took 0.12 s, but now and then 0.6 to 0.7 s; a PyTorch step 0.16 s always."
 MEMORY = "On a GPU, Jittor held 15 GB throughout and PyTorch 10 GB, for the same training."

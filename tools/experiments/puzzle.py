@@ -15,7 +15,7 @@ class Puzzle:
     """One hypothesis about one observation.
 
     Attributes:
-        loops: the measurements that it needs, as words of `diptych.experiments.loops`.
+        loops: the measurements that it needs, as words of `tools.experiments.loops`.
         judge: measurements in that order -> numbers, verdict, sentence.
     """
 

@@ -1,6 +1,6 @@
 """The mirror check: the two panels' sources are one program but for what is listed here.
 
-    python -m diptych.align.mirror        0: in step; 1: every drift, with file, line and both sides
+    python -m tools.mirror        0: in step; 1: every drift, with file, line and both sides
 
 Both sources are parsed, stripped of docstrings and comments, and put into common words (`words`).
 What then differs, statement by statement, must stand in `INTENDED` (which function, why, how many
@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.align.words import in_torch_words
+from tools.mirror_words import in_torch_words
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "diptych" / "backends"
 BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from diptych.experiments.puzzle import Found, Puzzle, Verdict, told
+from tools.experiments.puzzle import Found, Puzzle, Verdict, told
 
 SLOW_FIRST = (
     "Jittor's first batches of 64 took about 43 s each, far longer than PyTorch's; after many "
