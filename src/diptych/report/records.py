@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diptych.config import DURATION_KEYS, Config, flatten, load_config
+from diptych.config import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.files import read_json
 
@@ -95,7 +95,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key; durations and seed left out."""
         flat = flatten(self.config)
-        return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+        return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
