@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import sizes
-from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
+from benchmarks.job import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.network.plan import Plan, make_plan
