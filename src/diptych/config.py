@@ -19,10 +19,11 @@ from pydantic import Field, ValidationError, model_validator
 from diptych.errors import UserError, nearest
 from diptych.sections import DURATION_KEYS as DURATION_KEYS
 from diptych.sections import LATER_KEYS as LATER_KEYS
-from diptych.sections import LENGTH_KEYS, Section
+from diptych.sections import LENGTH_KEYS as LENGTH_KEYS
 from diptych.sections import DataConfig as DataConfig
 from diptych.sections import DiffusionConfig as DiffusionConfig
 from diptych.sections import ModelConfig as ModelConfig
+from diptych.sections import Section
 from diptych.sections import TrainConfig as TrainConfig
 from diptych.yamltext import FAULTS, read_yaml
 

@@ -49,7 +49,7 @@ def trace_layers(desk: Desk) -> None:
 def add_other_norms(desk: Desk, x: Array, embedding: Array) -> None:
     """The output of the config's network with another eps, and with other groups, in its norms."""
     model = desk.config.model
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "eps": {"model__norm_eps": 1e-2 if model.norm_eps != 1e-2 else 1e-3},
         "groups": {"model__norm_groups": 8 if model.norm_groups != 8 else 4},
     }
