@@ -4,7 +4,7 @@ Training is its unconditional example: `add_noise`, MSE on the noise, `backward`
 `EMAModel`, the loss logged each step. Sampling is its loop over `DDIMScheduler.timesteps` under
 `no_grad`. Defaults stay where the documentation leaves them (PyTorch's Adam, `EMAModel`).
 
-The network is the same function: `norm_eps`, one attention head, the time embedding's order and
+The network is the same function: norms, one attention head, the time embedding's order and
 the padding of its strided convolutions are set to the official DDIM network's, as in the config of
 diffusers' own conversion of it. So its parameters map one to one, and its outputs must agree.
 """
