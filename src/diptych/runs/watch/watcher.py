@@ -20,7 +20,7 @@ from diptych.runs.watch.probe import Probe
 from diptych.runs.watch.resource_log import ResourceSampler
 
 GC_LEAST_S = 1e-3
-SLOW, RECENT, FIRST = 1.5, 50, 3  # a step is slow above SLOW medians of the RECENT steps
+SLOW, RECENT, FIRST = 1.5, 50, 3  # slow: above SLOW medians of RECENT steps, at least FIRST
 
 
 class Watch:
@@ -70,7 +70,7 @@ class Watch:
             self.probe.begin()
 
     def end(self, step: int, seconds: float) -> dict[str, Any]:
-        """Keys for the row of a step that took `seconds`; a slow step gets an event."""
+        """Keys for the row of a step of `seconds`; a slow step that loaded kernels is an event."""
         self.step = step
         if not self.on:
             return {}

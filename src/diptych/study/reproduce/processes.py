@@ -73,7 +73,7 @@ def _wait(begun: Sequence[Process]) -> list[tuple[int, float]]:
 
 
 def _ended(process: Process) -> None:
-    """End a process and wait; a second Ctrl-C or a timeout kills it at once."""
+    """Wait for the end of a process; a second Ctrl-C or a timeout kills it at once."""
     try:
         process.wait(GRACE)
         _send(process, signal.SIGTERM)  # to the processes it has left behind

@@ -138,7 +138,7 @@ def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
 
 
 def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
-    """Run stages side by side; gives the names of those that failed."""
+    """Run stages side by side; return the names of the failed ones."""
     names = ", ".join(stage.name for stage in group)
     print(f"\n== {names}", file=sys.stderr, flush=True)
     for stage in group:
@@ -146,7 +146,7 @@ def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
             (out / output).parent.mkdir(parents=True, exist_ok=True)
     earlier = {stage.name: earlier_seconds(out, stage) for stage in group}
     sources = {stage.name: made_of(out, stage) for stage in group}
-    # Until a stage is done, what it has left may still be made of what was there before.
+    # Until a stage is done, its files may still be made from the earlier inputs.
     begun = {stage.name: {} if stale(out, stage) else sources[stage.name] for stage in group}
     commands = [command(stage, anew=stale(out, stage)) for stage in group]
     for stage in group:
