@@ -1,4 +1,4 @@
-"""Configs: every key known, every range kept, and YAML that gives back what went in."""
+"""Configs: every key is known, every range is checked, and YAML round trips are exact."""
 
 from __future__ import annotations
 

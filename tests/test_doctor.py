@@ -1,4 +1,4 @@
-"""The doctor: what it says, in what form, and that it starts no framework in its own process."""
+"""The doctor: its findings and output formats; it loads no framework in its own process."""
 
 from __future__ import annotations
 

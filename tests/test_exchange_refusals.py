@@ -1,4 +1,4 @@
-"""What cannot be honoured is refused by name, in one line; a hostile file runs nothing."""
+"""Requests that cannot be met are refused by name in one line; a hostile file runs nothing."""
 
 from __future__ import annotations
 

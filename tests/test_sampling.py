@@ -1,4 +1,4 @@
-"""Image i depends on (weights, sampler, seed, i) alone."""
+"""Image i depends only on (weights, sampler, seed, i)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Solvers by name: calls counted, what each refuses, official semantics, limits, objectives."""
+"""Solvers by name: NFE, refusals, official semantics, limits, prediction types."""
 
 from __future__ import annotations
 

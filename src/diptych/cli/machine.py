@@ -1,4 +1,4 @@
-"""`diptych doctor` and `diptych demo`: the first two commands on a machine."""
+"""`diptych doctor` and `diptych demo`: the first two commands to run on a machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE
 @DEVICE
 @OVERWRITE
 def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
-    """Train `tiny` in both panels, sample both from the same noise, compare.
+    """Train `tiny` with both backends, sample both from the same noise, and compare them.
 
-    An interrupted demo goes on where it was; a finished one starts anew.
+    An interrupted demo resumes; a finished one starts over.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
 @click.option("--prepare", is_flag=True, help="Compile Jittor now, if that was not done yet.")
 @JSON
 def doctor(prepare: bool, as_json: bool) -> None:
-    """Say what works on this machine, and the command that mends what does not.
+    """Check this machine, and name the command that fixes each problem.
 
     \b
     Examples:

@@ -1,8 +1,8 @@
-"""The U-Net's plan: which blocks, in which order, with which weights; no framework.
+"""The U-Net's plan: its blocks, their order and their weights; no framework code.
 
-Both panels build from this plan, so a name, a shape or an initial value exists once. Names,
+Both backends build from this plan, so each name, shape and initial value is defined once. Names,
 order and structure are those of the official DDIM network (ermongroup/ddim, models/diffusion.py),
-so that its checkpoints load without a map.
+so its checkpoints load without renaming.
 
     temb:  sinusoid(ch) -> dense 4ch -> swish -> dense 4ch (+ the class's row of class_embed)
     down:  per level: blocks (+ attention), then a strided convolution
@@ -26,7 +26,7 @@ from diptych.rng import stream
 from diptych.types import Float32, Weights
 
 _OTHER = "give the config that it was trained with"
-NORM_GROUPS, NORM_EPS = 32, 1e-6  # GroupNorm's in the official network
+NORM_GROUPS, NORM_EPS = 32, 1e-6  # GroupNorm in the official network
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Block:
     in_ch: int
     out_ch: int
     size: int
-    attention: str = ""  # its name, or none
+    attention: str = ""  # its name; empty: none
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Stage:
 
     name: str
     blocks: tuple[Block, ...]
-    resample: str  # the name of the down- or upsampling after the blocks, or none
+    resample: str  # name of the down- or upsampling after the blocks; empty: none
     out_ch: int
 
 
@@ -61,15 +61,15 @@ class Plan:
     resamp_with_conv: bool
     down: tuple[Stage, ...]
     mid: tuple[Block, ...]
-    up: tuple[Stage, ...]  # in the order of computation: the lowest resolution first
+    up: tuple[Stage, ...]  # in order of computation: the lowest resolution first
     num_classes: int = 0  # 0: no class embedding
-    objective: str = "eps"  # what it predicts: eps, x0 or v
+    objective: str = "eps"  # prediction type: eps, x0 or v
     norm_groups: int = NORM_GROUPS  # of every GroupNorm
     norm_eps: float = NORM_EPS
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """All residual blocks in the order of computation; dropout layer k belongs to block k."""
+        """All residual blocks in order of computation; dropout layer k belongs to block k."""
         down = tuple(block for stage in self.down for block in stage.blocks)
         return down + self.mid + tuple(block for stage in self.up for block in stage.blocks)
 
@@ -80,7 +80,7 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """The plan of the official network with the config's sizes."""
+    """Make the plan of the official network with the config's sizes."""
     model, size = config.model, config.data.image_size
     skips = [model.ch]
     down: list[Stage] = []
@@ -125,7 +125,7 @@ def _block(config: Config, stage: str, j: int, in_ch: int, out_ch: int, size: in
 
 @dataclass(frozen=True)
 class Parameter:
-    """Shape of one weight array, and the bound of its uniform initial values (or a constant)."""
+    """Shape of one weight array, and the bound of its uniform initial values, or a constant."""
 
     shape: tuple[int, ...]
     bound: float = 0.0
@@ -148,12 +148,12 @@ def _parameters(plan: Plan) -> Iterator[tuple[str, Parameter]]:
         yield from _block_parameters(block, temb)
         if block.attention:
             yield from _attention(block.attention, block.out_ch)
-    # The official module list holds the upward path from the highest resolution down.
+    # The official module list orders the upward path from the highest resolution down.
     for stage in reversed(plan.up):
         yield from _stage(plan, stage, "upsample")
     yield from _norm("norm_out", plan.out_ch)
     yield from _conv("conv_out", plan.out_ch, plan.channels)
-    if plan.num_classes:  # last, so that all others start as they do without classes
+    if plan.num_classes:  # last, so that the other arrays start as without classes
         rows = plan.num_classes + 1
         yield "class_embed.weight", Parameter((rows, temb), 1 / math.sqrt(rows))
 
@@ -190,7 +190,7 @@ def _norm(name: str, ch: int) -> Iterator[tuple[str, Parameter]]:
 
 
 def _dense(name: str, in_ch: int, out_ch: int) -> Iterator[tuple[str, Parameter]]:
-    # PyTorch's default, which the official code relies on: uniform in +-1 / sqrt(fan_in).
+    # PyTorch's default, used by the official code: uniform in +-1 / sqrt(fan_in).
     yield f"{name}.weight", Parameter((out_ch, in_ch), 1 / math.sqrt(in_ch))
     yield f"{name}.bias", Parameter((out_ch,), 1 / math.sqrt(in_ch))
 
@@ -215,10 +215,10 @@ def initial_weights(plan: Plan, seed: int) -> Weights:
 
 
 def check_weights(plan: Plan, weights: Mapping[str, Float32], where: str) -> None:
-    """Refuse weights that are not exactly the plan's: names and shapes, both ways.
+    """Refuse weights whose names or shapes are not exactly the plan's.
 
     Raises:
-        UserError: naming the first missing, extra or wrongly shaped array.
+        UserError: names the first missing, extra or wrongly shaped array.
     """
     table = parameter_table(plan)
     for name, parameter in table.items():
@@ -241,8 +241,8 @@ def time_embedding(t: npt.ArrayLike, ch: int) -> Float32:
 
         frequency[k] = exp(-k log(10000) / (ch / 2 - 1))
 
-    Each operation is rounded to float32, as in the official code: at t = 999 a frequency's last
-    bit moves the angle by 6e-5, so roundings are part of the function.
+    Each operation is rounded to float32, as in the official code: at t = 999 the last bit of a
+    frequency moves the angle by 6e-5, so the rounding is part of the function.
     """
     half = ch // 2
     step = np.float32(math.log(10000) / (half - 1))

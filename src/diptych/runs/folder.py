@@ -1,8 +1,8 @@
-"""What a folder says of how it was made, and whether it may go on.
+"""The provenance files of an output folder, and checks before it is resumed.
 
-config.yaml         of a run: all settings; only durations may change where it is resumed
+config.yaml         of a run: all settings; only durations may change on resuming
 environment.json    of a run: machine, versions and data, and each start: step, time, process
-manifest.json       of samples and latents: all that their numbers depend on
+manifest.json       of samples and latents: everything their numbers depend on
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diptych.runs.provenance import environment
 
 
 def check_resumable(config: Config, run: Path, backend_name: str) -> None:
-    """Raises UserError where the run was trained with other settings, or by the other panel."""
+    """Refuse to resume a run trained with other settings or the other backend (UserError)."""
     before = flatten(load_config(str(run / "config.yaml")))
     for key, value in flatten(config).items():
         if key not in config.duration_keys and before[key] != value:
@@ -46,7 +46,7 @@ def check_resumable(config: Config, run: Path, backend_name: str) -> None:
 
 
 def record_start(run: Path, step: int, config: Config, backend: Backend, dataset: Dataset) -> None:
-    """Note that training starts after `step`, beside the starts before it."""
+    """Record that training starts after `step`, in addition to the earlier starts."""
     path = run / "environment.json"
     before = read_json(path) if path.exists() else {}
     starts = before.get("starts", [])
@@ -70,7 +70,7 @@ def record_start(run: Path, step: int, config: Config, backend: Backend, dataset
     )
 
 
-# Settings that reach an image's numbers without being a sampler's or the weights'.
+# Settings that affect an image's numbers but belong to neither the sampler nor the weights.
 NUMBERS = (
     "diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization",
     "model.norm_eps", "model.norm_groups",
@@ -78,10 +78,10 @@ NUMBERS = (
 
 
 def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> dict[str, Any]:
-    """The manifest of an earlier start; empty where there is none.
+    """Read the manifest of an earlier start and check it; {} if there is none.
 
     Raises:
-        UserError: it differs in `identity`, or in a setting that reaches the images' numbers.
+        UserError: it differs in `identity`, or in a setting that affects the images' numbers.
     """
     if not (out / "manifest.json").exists():
         return {}

@@ -1,1 +1,1 @@
-"""The PyTorch panel. Load it through `diptych.backends.protocol.load("torch")` only."""
+"""The PyTorch backend. Load it only through `diptych.backends.protocol.load("torch")`."""

@@ -1,4 +1,4 @@
-"""A stage that is no verb of `diptych` ends as verbs do: errors are one line and an exit code."""
+"""Error handling of stages that are not `diptych` commands: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.training.signals import STAGE
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Leaves the process where what is inside is interrupted, or raises an error of the house."""
+    """Exit the process if the block is interrupted or raises a UserError or MachineError."""
     try:
         yield
     except KeyboardInterrupt:
