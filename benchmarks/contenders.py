@@ -19,7 +19,7 @@ import numpy.typing as npt
 import psutil
 
 from benchmarks import sizes
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import Plan, initial_weights, make_plan, parameter_table, time_embedding

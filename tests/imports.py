@@ -41,7 +41,8 @@ SUBJECTS = {
     for name in ("faults.panel", "process.panels", "reference.network", "reference.backend")
 }
 MAY_IMPORT_BY_NAME = {"", "backends", "align"}  # the ladder also loads a user's own module
-LOADER = "backends.protocol"
+LOADER = "backends"
+SEAM = "backends.protocol"  # what a panel may know of the room around it
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _fault(module: str, target: str, ranks: dict[str, int]) -> str:
         prepares = theirs == "jittor" and part in PREPARING and module in MAY_PREPARE
         return "" if prepares else f"imports {target}; only {LOADER} may"
     if panel:
-        shared = other in SHARED or theirs == panel or rest == LOADER
+        shared = other in SHARED or theirs == panel or rest == SEAM
         return "" if shared else f"a panel imports {target}"
     if other == room:
         return ""

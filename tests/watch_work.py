@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.training.batches import Batches
 from diptych.training.callbacks import Observe

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
-from diptych.backends import protocol as backends
+from diptych import backends, rng
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.generate.samples import Request, sample_to

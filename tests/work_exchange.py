@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.network.plan import initial_weights, make_plan
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import work
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.generate.for_scoring import Drawing, draw

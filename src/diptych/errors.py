@@ -13,6 +13,19 @@ class UserError(Exception):
     exit_code = 2
 
 
+# In the environment of a study's stages: `diptych reproduce` itself says what was interrupted, and
+# how to go on. A stage's own advice would name a command and a folder that are not the user's.
+STAGE = "DIPTYCH_STAGE"
+
+
+class Interrupted(Exception):
+    """The user or the system asked the work to stop; it was saved first. Exit code 128 + signal."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 class MachineError(Exception):
     """The machine failed us (disk full, no permission, out of memory); exit code 1."""
 

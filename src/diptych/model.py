@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import make_schedule

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.backends.protocol import Backend, Learner
 from diptych.config.load import load_config
 from diptych.data import load_dataset

@@ -28,8 +28,7 @@ from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE, MachineError, UserError
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:

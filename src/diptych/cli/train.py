@@ -62,9 +62,9 @@ def train(
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
     """
+    from diptych.errors import STAGE, Interrupted
     from diptych.training.callbacks import Observe
     from diptych.training.loop import train as run_training
-    from diptych.training.signals import STAGE, Interrupted
 
     config = train_config(preset, run, steps, epochs, seed, overrides, resume)
     try:

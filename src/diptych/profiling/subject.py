@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.errors import UserError

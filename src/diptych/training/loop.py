@@ -14,13 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config, to_yaml
 from diptych.data import Dataset, load_configured
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
-from diptych.errors import UserError
+from diptych.errors import Interrupted, UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.plan import initial_weights, make_plan
@@ -32,7 +32,7 @@ from diptych.training.batches import Batches
 from diptych.training.callbacks import Observe, Observer
 from diptych.training.callbacks.journal import Journal
 from diptych.training.prefetch import Prefetch
-from diptych.training.signals import Interrupted, Signals
+from diptych.training.signals import Signals
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
-from diptych.backends.protocol import BACKENDS
+from diptych.backends import BACKENDS
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
 from diptych.network import plan

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
+from diptych import backends, rng
 from diptych.align.process.workbench import find_data
-from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE, MachineError, UserError
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.sources.registry import ENVIRONMENT
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
@@ -26,7 +26,6 @@ from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, 
 from diptych.study.reproduce.processes import processes
 from diptych.study.reproduce.request import Request
 from diptych.study.reproduce.stages import Stage, stages
-from diptych.training.signals import Interrupted
 
 Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 

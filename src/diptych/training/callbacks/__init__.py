@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diptych.backends.protocol import Backend, Batch, Learner
 from diptych.config.load import Config
-from diptych.errors import MachineError
+from diptych.errors import Interrupted, MachineError
 from diptych.network.plan import Plan
 from diptych.runs.watch import Watch
 from diptych.training.callbacks.journal import Journal
@@ -24,7 +24,6 @@ from diptych.training.callbacks.tracking import (
     load_mlflow,
     text,
 )
-from diptych.training.signals import Interrupted
 
 
 @dataclass(frozen=True)
