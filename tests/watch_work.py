@@ -10,8 +10,8 @@ from typing import Any
 from diptych import backends
 from diptych.config.load import Config
 from diptych.training.batches import Batches
-from diptych.training.callbacks import Observe
 from diptych.training.callbacks.journal import read_rows
+from diptych.training.callbacks.usual import Recording
 from diptych.training.loop import train
 
 
@@ -86,7 +86,7 @@ def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
 
 def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[Any, Any]:
     """The journal's rows of a training that is observed in every way, and of one that is not."""
-    for word, observe in (("on", Observe(True, 3)), ("off", Observe(False, 0))):
-        train(config, folder / word, name, device="cpu", progress=False, observe=observe)
+    for word, recording in (("on", Recording(True, 3)), ("off", Recording(False, 0))):
+        train(config, folder / word, name, device="cpu", progress=False, recording=recording)
     on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
     return on, off

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from diptych.config.load import TrainConfig
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan
 from diptych.types import Array, Float32, Int64, Pixels, Weights
 
 
@@ -28,7 +28,8 @@ class Batch:
         x0: clean images, (B, C, H, W) float32 in [-1, 1].
         t: timesteps, (B,) int64.
         alpha, sigma: scales at t, (B, 1, 1, 1) float32.
-        embedding: sinusoidal embedding of t, (B, ch) float32.
+        embedding: sinusoidal embedding of t, (B, ch) float32; for a network of the user's own
+            t itself.
         eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
         masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
             where the rate is 0.
@@ -43,7 +44,7 @@ class Batch:
     t: Int64
     alpha: Float32
     sigma: Float32
-    embedding: Float32
+    embedding: Float32 | Int64
     eps: Float32 | None
     masks: tuple[Pixels, ...] | None
     labels: Int64 | None = None
@@ -108,8 +109,12 @@ class Backend(Protocol):
     def scalar(self, value: Any) -> float:
         """A device scalar as a Python float; waits for it."""
 
-    def network(self, plan: Plan, weights: Weights) -> Any:
-        """A network for prediction only, with exactly these weights."""
+    def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
+        """A network for prediction only, with exactly these weights; None, of a network of the
+        user's own alone: with those that it has."""
+
+    def weights(self, network: Any) -> Weights:
+        """Host copies of a network's weights by name."""
 
     def feature_network(self, name: str, arrays: Weights) -> Any:
         """A network of `diptych.evaluation.features` by name, with these folded arrays."""
@@ -121,8 +126,10 @@ class Backend(Protocol):
     def twice(self, x: Any) -> Any:
         """The rows of an array, and then all of them again."""
 
-    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
-        """A learner that starts from these weights, with an EMA equal to them."""
+    def learner(
+        self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
+    ) -> Learner:
+        """A learner that starts from these weights, with an EMA equal to them; None as above."""
 
     def clip(self, x: Any) -> Any:
         """The array limited to [-1, 1]."""

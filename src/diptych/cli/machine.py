@@ -28,7 +28,8 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     """
     from diptych.study.demo import run_demo
 
-    run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    page = run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    click.echo(f"\nThe two panels side by side: {page}")
 
 
 @click.command(short_help="Say what works here, and how to mend the rest.")

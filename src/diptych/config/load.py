@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
-from diptych.config.schema import LATER_KEYS, Section
+from diptych.config.schema import LATER_KEYS, PLACED_SOURCES, Section
 from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
@@ -50,13 +50,20 @@ class Config(Section):
             )
         return self
 
-    def identity(self) -> str:
-        """Sha256 of all that determines a run's numbers: durations and cadences are left out."""
+    def identity(self, placed: bool = False) -> str:
+        """Sha256 of all that determines a run's numbers: durations and cadences are left out.
+
+        Args:
+            placed: hash the place of `folder:PATH` and its like too, as the first release did.
+        """
         flat = {
             key: value
             for key, value in flatten(self).items()
             if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
         }
+        kind, colon, _ = self.data.source.partition(":")
+        if kind in PLACED_SOURCES and not placed:
+            flat["data.source"] = kind + colon
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 

@@ -77,6 +77,15 @@ class Plan:
         """Channels before the last convolution."""
         return self.up[-1].out_ch
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (self.channels, self.size, self.size)
+
+    def times(self, t: npt.ArrayLike) -> Float32:
+        """What the network is given for timesteps (B,): their sinusoidal embedding, (B, ch)."""
+        return time_embedding(t, self.ch)
+
 
 def make_plan(config: Config) -> Plan:
     """The plan of the official network with the config's sizes."""

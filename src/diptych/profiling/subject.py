@@ -64,7 +64,7 @@ def run_profile(request: Request) -> dict[str, Any]:
     found = checkpoint.all_checkpoints(run) if is_run else []
     first = 1
     if found:
-        state = checkpoint.load_state(found[-1], plan)
+        state = checkpoint.load_state(found[-1], plan, config)
         learner.restore(state)
         first = state.step + 1
     batches = Batches(config, plan, dataset.images, dataset.labels)

@@ -149,7 +149,7 @@ def export_training(run: Path, out: Path) -> int:
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: is not a run, and only one has what training goes on from")
     config = load_config(str(run / "config.yaml"))
-    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config), config)
     rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] == state.step]
     epoch = rows[-1].get("epoch", 0) if rows else 0
     write_torch(out, training_list(state, config, epoch))

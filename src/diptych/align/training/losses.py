@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import backends, rng
+from diptych import backends, logs, rng
 from diptych.align.process.workbench import find_data
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
@@ -81,6 +81,7 @@ def bin_losses(
 
 def main() -> int:
     """The process; its exit code."""
+    logs.show()
     try:
         run(Path(sys.argv[1]), Path(sys.argv[2]))
     except (UserError, MachineError) as error:

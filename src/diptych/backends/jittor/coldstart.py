@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from diptych.errors import MachineError, UserError
+
+log = logging.getLogger(__name__)
 
 EXPECTED_FILES = 165  # object files and libraries of a CPU build of Jittor 1.3.11, counted
 _ATTEMPTS = 2  # Jittor may leave with code 0 and no result, having rebuilt its own helper
@@ -62,7 +65,7 @@ def is_ready(site: Site) -> bool:
 
 
 def say_if_busy(site: Site) -> None:
-    """Say on stderr for what `import jittor` is about to wait, if it is.
+    """Say for what `import jittor` is about to wait, if it is.
 
     Jittor holds one lock while it compiles kernels, and its import waits for that lock in silence:
     minutes, if another process has just begun to train.
@@ -73,10 +76,7 @@ def say_if_busy(site: Site) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(
-                    "diptych: waiting for another process, in which Jittor compiles kernels",
-                    file=sys.stderr,
-                )
+                log.warning("waiting for another process, in which Jittor compiles kernels")
 
 
 def ensure(
@@ -217,7 +217,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.shown:
-            tqdm.write(f"diptych: {text}", file=sys.stderr)
+            with tqdm.external_write_mode(file=sys.stderr):
+                log.warning("%s", text)
 
     def tick(self) -> None:
         if not self.shown:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from diptych import logs
 from diptych.errors import STAGE, MachineError, UserError
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Leaves the process where what is inside is interrupted, or raises an error of the house."""
+    logs.show()
     try:
         yield
     except KeyboardInterrupt:

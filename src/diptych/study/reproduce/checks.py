@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.runs import checkpoint
 from diptych.study.reproduce.request import Request
+
+log = logging.getLogger(__name__)
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
@@ -103,9 +105,14 @@ def _asked_steps(config: Config, images: Any) -> int | None:
 
 
 def say_lengths(found: dict[str, dict[str, Any]]) -> None:
-    """One line on stderr for each linked training that is shorter or longer than asked."""
+    """A warning for each linked training that is shorter or longer than asked."""
     for name, each in found.items():
         steps, asked = each["steps"], each["asked_steps"]
         if asked is not None and steps != asked:
-            print(f"diptych: {name}: the linked run was trained for {steps:,} steps, this study "
-                  f"asks for {asked:,}; it is used as it is", file=sys.stderr)  # fmt: skip
+            log.warning(
+                "%s: the linked run was trained for %s steps, this study asks for %s; it is used "
+                "as it is",
+                name,
+                f"{steps:,}",
+                f"{asked:,}",
+            )
