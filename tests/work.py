@@ -70,12 +70,12 @@ def losses(name: str, config: Config, steps: int, predict_between: bool = False)
 def doubled(name: str, x: Any, weight: Any, bias: Any) -> list[Any]:
     """Output and three gradients of a convolution of the doubled image, and of doubling first."""
     backend = backends.load(name, "cpu")
-    panel = importlib.import_module(f"diptych.{name}.layers")
+    panel = importlib.import_module(f"diptych.backends.{name}.layers")
     framework = importlib.import_module(name)
     found = []
     for at_once in (True, False):
         conv = panel.Conv2d(weight.shape[1], weight.shape[0], 3)
-        arrays = importlib.import_module(f"diptych.{name}.arrays")
+        arrays = importlib.import_module(f"diptych.backends.{name}.arrays")
         arrays.assign(conv.weight, weight)
         arrays.assign(conv.bias, bias)
         image = framework.tensor(x, requires_grad=True) if name == "torch" else framework.array(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def doctor(prepare: bool, as_json: bool) -> None:
     if prepare:
         from diptych.backends.jittor import setup
 
+        if not os.environ.get("JITTOR_HOME"):
+            setup.forget_home()
         setup.prepare(verify=True)
     found = checks.diagnose()
     click.echo(checks.to_json(found) if as_json else checks.render(found))

@@ -52,7 +52,7 @@ def find_weights(
         source: where they are. A run gives its newest checkpoint.
         config: of the network; needed where `source` is a file that does not say it.
         raw: the weights as trained, in place of their moving average.
-        own_network: they are of a network of the user's own, whose names and shapes are checked later.
+        own_network: they are of a network of the user's own, which checks them later.
 
     Raises:
         UserError: not found, damaged, not executable-free, or of another network.

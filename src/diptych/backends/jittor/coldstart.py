@@ -156,14 +156,37 @@ def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progre
     new.replace(site.stamp)
 
 
+# Starts the real command, and ends its whole group as soon as the process that asked for it is
+# gone, even by kill -9: the kernel tells this one (PR_SET_PDEATHSIG, 1), which only waits.
+_GUARD = """
+import ctypes, os, signal, subprocess, sys, time
+child = None
+def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    end = time.monotonic() + 5
+    while child is not None and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(0, signal.SIGKILL)
+signal.signal(signal.SIGTERM, stop)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+child = subprocess.Popen(sys.argv[2:])
+code = child.wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
 def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
-    """Run a child to its end with its output in `log`; stop it, with its children, if we stop.
+    """Run a child to its end with its output in `log`; it ends, with its children, if we do.
 
     It works in `folder`, so that nothing in the user's own folder can shadow a module.
     """
     with log.open("wb") as out:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

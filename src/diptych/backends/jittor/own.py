@@ -68,4 +68,7 @@ def seed(seed: int, step: int) -> None:
 
 def gradients(loss: jt.Var, arrays: list[jt.Var]) -> list[jt.Var]:
     """The gradients of `loss`; zeros for what is not trained, or not used."""
-    return list(jt.grad(loss, arrays))
+    trained = [array for array in arrays if not array.is_stop_grad()]
+    found = jt.grad(loss, trained)
+    by_id = {id(array): gradient for array, gradient in zip(trained, found, strict=True)}
+    return [by_id[id(array)] if id(array) in by_id else jt.zeros_like(array) for array in arrays]

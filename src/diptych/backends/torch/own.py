@@ -71,4 +71,4 @@ def gradients(loss: torch.Tensor, arrays: list[torch.Tensor]) -> list[torch.Tens
     trained = [array for array in arrays if array.requires_grad]
     found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
     by_id = {id(array): gradient for array, gradient in zip(trained, found, strict=True)}
-    return [by_id.get(id(array), torch.zeros_like(array)) for array in arrays]
+    return [by_id[id(array)] if id(array) in by_id else torch.zeros_like(array) for array in arrays]
