@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from benchmarks import driver, results, sizes, table
-from benchmarks.contenders import CONTENDERS
+from benchmarks.job import CONTENDERS
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json, write_text
 

@@ -24,7 +24,7 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks import contenders
-from benchmarks.contenders import Job, Loaded, Turn
+from benchmarks.job import CONTENDERS, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych._version import __version__
 from diptych.backends.jittor.setup import cpu_model
@@ -140,8 +140,6 @@ def machine() -> dict[str, Any]:
 def check(names: Sequence[str]) -> tuple[str, ...]:
     """The contenders asked for, each once. Raises UserError for one that is not known."""
     for name in names:
-        if name not in contenders.CONTENDERS:
-            raise UserError(
-                f"contender '{name}' is not known; known: {', '.join(contenders.CONTENDERS)}"
-            )
+        if name not in CONTENDERS:
+            raise UserError(f"contender '{name}' is not known; known: {', '.join(CONTENDERS)}")
     return tuple(dict.fromkeys(names))

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import sizes
-from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
+from benchmarks.job import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.network.plan import Plan, make_plan
@@ -77,7 +77,8 @@ def network(config: Config, weights: Weights, device: str) -> UNet2DModel:
         up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)),
         dropout=plan.dropout,
         attention_head_dim=None,
-        norm_eps=1e-6,
+        norm_eps=plan.norm_eps,
+        norm_num_groups=plan.norm_groups,
         downsample_padding=0,
         flip_sin_to_cos=False,
         freq_shift=1,

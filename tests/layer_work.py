@@ -25,8 +25,11 @@ def framework(name):
     return layers, jt.array, lambda y, inputs, g: jt.grad((y * g).sum(), inputs)
 
 
-def evaluate(backend, name, init, weights, inputs, g):
-    """[output, gradients of the float inputs, gradients of the weights] of a layer or function."""
+def evaluate(backend, name, init, weights, inputs, g, **attributes):
+    """[output, gradients of the float inputs, gradients of the weights] of a layer or function.
+
+    `attributes` are set on the layer.
+    """
     layers, put, gradients = framework(backend)
     layer = getattr(layers, name)
     given = [put(x) if isinstance(x, np.ndarray) else x for x in inputs]
@@ -35,6 +38,9 @@ def evaluate(backend, name, init, weights, inputs, g):
         layer = layer(*init)
         layer.weight, layer.bias = (parameter(backend, put(w)) for w in weights)
         wanted += [layer.weight, layer.bias]
+        for attribute, value in attributes.items():
+            assert hasattr(layer, attribute)
+            setattr(layer, attribute, value)
     for v in wanted if backend == "torch" else []:
         v.requires_grad_(True)
     y = layer(*given)
@@ -85,13 +91,13 @@ def refusal(name, *inputs):
     return "nothing"
 
 
-def evaluate_plain(*arguments):
+def evaluate_plain(*arguments, **attributes):
     """`evaluate` with Jittor's own operators, as they run on CUDA."""
     framework("jittor")
     from diptych.backends.jittor.kernels import code
 
     flags, code._FLAGS = code._FLAGS, None
     try:
-        return evaluate("jittor", *arguments)
+        return evaluate("jittor", *arguments, **attributes)
     finally:
         code._FLAGS = flags

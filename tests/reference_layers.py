@@ -36,16 +36,18 @@ def conv2d(x: A, w: A, b: A, g: A, stride: int = 1, pad: tuple[int, int] = (1, 1
     return [y, dpadded[:, :, pad[0] : end[0], pad[0] : end[1]], dw, g.sum((0, 2, 3))]
 
 
-def group_norm(x: A, shift: A | None, w: A, b: A, g: A, act: bool) -> list[A]:
+def group_norm(
+    x: A, shift: A | None, w: A, b: A, g: A, act: bool, groups: int = GROUPS, eps: float = EPS
+) -> list[A]:
     x = x if shift is None else x + shift[:, :, None, None]
-    grouped = (len(x), GROUPS, -1)
+    grouped = (len(x), groups, -1)
 
     def mean(values: A) -> A:
         average = values.reshape(grouped).mean(2, keepdims=True)
         return np.broadcast_to(average, values.reshape(grouped).shape).reshape(x.shape)
 
     centred = x - mean(x)
-    rstd = 1 / np.sqrt(mean(centred**2) + EPS)
+    rstd = 1 / np.sqrt(mean(centred**2) + eps)
     h = centred * rstd
     z = h * w[:, None, None] + b[:, None, None]
     y = z * sigmoid(z) if act else z

@@ -17,7 +17,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
-from diptych.config.schema import LATER_KEYS, PLACED_SOURCES, Section
+from diptych.config.schema import LATER_KEYS as LATER_KEYS
+from diptych.config.schema import LENGTH_KEYS as LENGTH_KEYS
+from diptych.config.schema import PLACED_SOURCES, Section
 from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
@@ -50,8 +52,17 @@ class Config(Section):
             )
         return self
 
+    @property
+    def duration_keys(self) -> frozenset[str]:
+        """The keys that reach no number of a step: durations and cadences.
+
+        Where the learning rate decays, a run's length is none of them: every rate depends on it.
+        """
+        decays = self.train.lr_decay != "none"
+        return DURATION_KEYS - LENGTH_KEYS if decays else DURATION_KEYS
+
     def identity(self, placed: bool = False) -> str:
-        """Sha256 of all that determines a run's numbers: durations and cadences are left out.
+        """Sha256 of all that determines a run's numbers: `duration_keys` are left out.
 
         Args:
             placed: hash the place of `folder:PATH` and its like too, as the first release did.
@@ -59,7 +70,7 @@ class Config(Section):
         flat = {
             key: value
             for key, value in flatten(self).items()
-            if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
+            if key not in self.duration_keys and LATER_KEYS.get(key, ...) != value
         }
         kind, colon, _ = self.data.source.partition(":")
         if kind in PLACED_SOURCES and not placed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # none of it reaches the numbers of a step.
 _DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
 DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
+LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do, where the rate decays
 
 # Keys that came after the first release. At these values a run's numbers, and so its identity, are
 # those that it had without them.
@@ -20,11 +22,15 @@ LATER_KEYS: dict[str, Any] = {
     "data.dequantization": "none",
     "model.num_classes": 0,
     "model.norm_eps": 1e-6,
+    "model.norm_groups": 32,
     "diffusion.objective": "eps",
     "diffusion.zero_terminal_snr": False,
     "train.label_dropout": 0.1,
     "train.weighting": "none",
     "train.min_snr_gamma": 5.0,
+    "train.lr_decay": "none",
+    "train.lr_final": 0.0,
+    "train.ema_warmup": False,
 }
 
 
@@ -67,7 +73,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The official DDIM U-Net: names as in its `model` section."""
 
-    ch: int = Field(32, ge=32, le=1024, multiple_of=32)
+    ch: int = Field(32, ge=8, le=1024, multiple_of=8)  # a multiple of norm_groups
     ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)  # one a resolution
     num_res_blocks: int = Field(1, ge=1, le=8)
     attn_resolutions: tuple[int, ...] = (7,)  # heights in pixels at which there is attention
@@ -75,11 +81,21 @@ class ModelConfig(Section):
     resamp_with_conv: bool = True
     num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
     norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # GroupNorm's; other libraries have 1e-5
+    norm_groups: int = Field(32, ge=1, le=1024)  # GroupNorm's; the official network has 32
 
     @model_validator(mode="after")
     def _multipliers(self) -> ModelConfig:
         if any(mult < 1 for mult in self.ch_mult):
             raise ValueError("ch_mult must hold whole numbers of 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _groups(self) -> ModelConfig:
+        if self.ch % self.norm_groups:  # all widths are multiples of ch, and ch is one of them
+            raise ValueError(
+                f"norm_groups {self.norm_groups} does not divide ch {self.ch}; use for example "
+                f"{math.gcd(self.ch, self.norm_groups)} groups, or another ch"
+            )
         return self
 
 
@@ -111,11 +127,14 @@ class TrainConfig(Section):
     steps: int | None = Field(None, ge=1)  # where given, it stands in place of epochs
     lr: float = Field(2e-4, gt=0.0)
     warmup_steps: int = Field(0, ge=0)  # over which the rate rises from 0 to lr
+    lr_decay: Literal["none", "linear", "cosine"] = "none"  # after the warm-up, to the last step
+    lr_final: float = Field(0.0, ge=0.0, le=1.0)  # the decayed rate at the last step, a share of lr
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)
     grad_clip: float | None = Field(1.0, gt=0.0)  # null: gradients are not clipped
     ema_rate: float = Field(0.999, ge=0.0, lt=1.0)  # a window of 1 / (1 - rate) steps
+    ema_warmup: bool = False  # shorter windows at first, see `ema_rate_at`
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
     noise: Literal["host", "device"] = "host"  # host: the same bits in both panels
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without class
@@ -125,3 +144,19 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)  # the newest ones
     grid_every: int = Field(0, ge=0)  # 64 samples; 0: only at the end
+
+    @model_validator(mode="after")
+    def _decay(self) -> TrainConfig:
+        if self.lr_final and self.lr_decay == "none":
+            raise ValueError(
+                "lr_final is the rate that a decay ends at; set train.lr_decay to linear or cosine"
+            )
+        return self
+
+    def ema_rate_at(self, step: int) -> float:
+        """The moving average's rate at a 1-based step, on the host.
+
+        With `ema_warmup` at most (1 + step) / (10 + step), as TensorFlow's
+        ExponentialMovingAverage has it: the first average is not of weights that hardly trained.
+        """
+        return min(self.ema_rate, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_rate

@@ -26,7 +26,7 @@ from diptych.rng import stream
 from diptych.types import Float32, Weights
 
 _OTHER = "give the config that it was trained with"
-NORM_EPS = 1e-6  # GroupNorm's in the official network
+NORM_GROUPS, NORM_EPS = 32, 1e-6  # GroupNorm's in the official network
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Plan:
     up: tuple[Stage, ...]  # in the order of computation: the lowest resolution first
     num_classes: int = 0  # 0: no class embedding
     objective: str = "eps"  # what it predicts: eps, x0 or v
-    norm_eps: float | None = None  # GroupNorm's; None for the official one
+    norm_groups: int = NORM_GROUPS  # of every GroupNorm
+    norm_eps: float = NORM_EPS
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -122,7 +123,7 @@ def make_plan(config: Config) -> Plan:
     return Plan(
         config.data.channels, config.data.image_size, model.ch, model.dropout,
         model.resamp_with_conv, tuple(down), mid, tuple(up), model.num_classes,
-        config.diffusion.objective, None if model.norm_eps == NORM_EPS else model.norm_eps,
+        config.diffusion.objective, model.norm_groups, model.norm_eps,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.backends.protocol import Backend
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import LATER_KEYS, LENGTH_KEYS, Config, flatten, load_config
 from diptych.data import Dataset
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
@@ -36,10 +36,16 @@ def check_resumable(config: Config, run: Path, backend_name: str) -> None:
     """
     before = flatten(load_config(str(run / "config.yaml")))
     for key, value in flatten(config).items():
-        if key not in DURATION_KEYS and key != "data.source" and before[key] != value:
+        if key not in {*config.duration_keys, "data.source"} and before[key] != value:
+            why = (
+                f", and with train.lr_decay={config.train.lr_decay} every learning rate depends on "
+                "the run's length"
+                if key in LENGTH_KEYS
+                else ""
+            )
             raise UserError(
-                f"{run}: was trained with {key}={before[key]}, not {value}; resume it with its own "
-                f"settings, or train into another folder"
+                f"{run}: was trained with {key}={before[key]}, not {value}{why}; resume it with "
+                f"its own settings, or train into another folder"
             )
     trained_by = _environment(run).get("backend", backend_name)
     if trained_by != backend_name:
@@ -139,7 +145,10 @@ def _last_start(run: Path) -> dict[str, Any]:
 
 
 # Settings that reach an image's numbers without being a sampler's or the weights'.
-NUMBERS = ("diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization")
+NUMBERS = (
+    "diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization",
+    "model.norm_eps", "model.norm_groups",
+)  # fmt: skip
 
 
 def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> dict[str, Any]:
@@ -152,7 +161,8 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
         return {}
     before = read_json(out / "manifest.json")
     was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
-    for key, value in before.get("config", {}).items():
+    settings = {**LATER_KEYS, **before["config"]} if "config" in before else {}
+    for key, value in settings.items():
         if key.startswith(NUMBERS) and key in manifest["config"]:
             was[key], now[key] = value, manifest["config"][key]
     for key in was:

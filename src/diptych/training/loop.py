@@ -8,6 +8,7 @@ are those of an uninterrupted run, bit for bit.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from diptych import backends
 from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.config.load import Config, to_yaml
+from diptych.config.load import Config, TrainConfig, to_yaml
 from diptych.data import Dataset, load_configured
 from diptych.data.sources.named import absolute
 from diptych.diffusion.classes import check_labels
@@ -61,9 +62,42 @@ class Result:
     loss: float
 
 
-def learning_rate(base: float, warmup_steps: int, step: int) -> float:
-    """Linear warm-up: base * min(1, step / warmup_steps) at a 1-based step."""
-    return base * min(1.0, step / warmup_steps) if warmup_steps else base
+def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
+    """The rate of a 1-based step: linear warm-up, then the decay down to lr * lr_final.
+
+        warm-up   lr * min(1, step / warmup_steps)
+        decay     lr * (lr_final + (1 - lr_final) * f(p)),  p = share of the steps after the warm-up
+                  linear f = 1 - p;  cosine f = (1 + cos(pi p)) / 2
+
+    A function of the step alone, so that a resumed run has the rates of one that never stopped.
+
+    Args:
+        last: the run's last step, where p is 1; without a decay it does not matter.
+
+    Source of the cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, no restarts.
+    """
+    warmup = settings.warmup_steps
+    rate = settings.lr * min(1.0, step / warmup) if warmup else settings.lr
+    if settings.lr_decay == "none" or step <= warmup:
+        return rate
+    p = min(1.0, (step - warmup) / max(1, last - warmup))
+    share = 1 - p if settings.lr_decay == "linear" else (1 + math.cos(math.pi * p)) / 2
+    return settings.lr * (settings.lr_final + (1 - settings.lr_final) * share)
+
+
+def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
+    """The number of a run's steps: `steps`, or else those of `epochs`."""
+    return settings.steps or settings.epochs * steps_per_epoch
+
+
+def check_decay(settings: TrainConfig, last: int) -> None:
+    """Raises UserError where a decay is asked for that would never begin."""
+    if settings.lr_decay != "none" and settings.warmup_steps >= last:
+        raise UserError(
+            f"train.lr_decay={settings.lr_decay} begins after train.warmup_steps="
+            f"{settings.warmup_steps}, but the run has {last} steps; shorten the warm-up, or train "
+            "longer"
+        )
 
 
 def train(
@@ -122,7 +156,8 @@ def train(
         sizes = config.data.channels, config.data.image_size, config.model.num_classes
         plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
     batches = Batches(config, plan, dataset.images, dataset.labels)
-    last = config.train.steps or config.train.epochs * batches.steps_per_epoch
+    last = last_step(config.train, batches.steps_per_epoch)
+    check_decay(config.train, last)
     weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
     learner = backend.learner(plan, weights, config.train, config.seed)
     with held(run):
@@ -252,7 +287,7 @@ class Training:
             self.backend.synchronize()
         self.callbacks.begin()
         began = time.perf_counter()
-        lr = learning_rate(settings.lr, settings.warmup_steps, batch.step)
+        lr = learning_rate(settings, self.last, batch.step)
         loss, norm = self.learner.step(batch, lr)
         if synced:
             self.backend.synchronize()

@@ -1,6 +1,6 @@
 """Layers of the U-Net, as the official DDIM code has them. Mirrors `torch/layers.py`.
 
-    GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
+    GroupNorm: 32 groups, eps 1e-6, or as the plan says.   attention: one head, scaled by C^-0.5.
     Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).
 
 Images are (B, C, H, W), float32. Weights start at zero: they are always loaded.
@@ -38,12 +38,13 @@ class GroupNorm(nn.Module):  # type: ignore[misc]
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu, self.eps = silu, EPS
+        self.silu, self.groups, self.eps = silu, GROUPS, EPS
         self.weight = jt.ones((ch,))
         self.bias = jt.zeros((ch,))
 
     def execute(self, x: jt.Var, shift: jt.Var | None = None) -> jt.Var:
-        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, self.eps, self.silu)
+        w, b = self.weight, self.bias
+        return kernels.group_norm(x, w, b, shift, self.groups, self.eps, self.silu)
 
 
 class Linear(nn.Module):  # type: ignore[misc]

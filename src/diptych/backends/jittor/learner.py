@@ -85,7 +85,7 @@ class Learner:
             eps=self.train.eps,
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
-            ema_rate=self.train.ema_rate,
+            ema_rate=self.train.ema_rate_at(self.count),
             mark=mark,
         )
 

@@ -1,6 +1,6 @@
 """Layers of the U-Net, as the official DDIM code has them. Mirrors `jittor/layers.py`.
 
-    GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
+    GroupNorm: 32 groups, eps 1e-6, or as the plan says.   attention: one head, scaled by C^-0.5.
     Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).
 
 Images are (B, C, H, W), float32. Weights start at zero: they are always loaded.
@@ -53,14 +53,14 @@ class GroupNorm(nn.Module):
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu, self.eps = silu, EPS
+        self.silu, self.groups, self.eps = silu, GROUPS, EPS
         self.weight = nn.Parameter(torch.ones((ch,)))
         self.bias = nn.Parameter(torch.zeros((ch,)))
 
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
         if shift is not None:
             x = x + shift[:, :, None, None]
-        x = F.group_norm(x, GROUPS, self.weight, self.bias, self.eps)
+        x = F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         return F.silu(x) if self.silu else x
 
 

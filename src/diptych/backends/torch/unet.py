@@ -196,8 +196,8 @@ class UNet(nn.Module):
         if self.conditional:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
-            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
-                norm.eps = plan.norm_eps
+            if isinstance(norm, GroupNorm):
+                norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
 
     def forward(
         self,
