@@ -14,7 +14,8 @@ from diptych.backends.protocol import State
 from diptych.config.load import load_config
 from diptych.errors import MachineError, UserError
 from diptych.files import sha256_of
-from diptych.network.plan import Plan, make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
 from diptych.runs.checkpoint import GROUPS, load_state, load_weights, save
 from diptych.types import Weights

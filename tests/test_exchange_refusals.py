@@ -17,7 +17,8 @@ import pytest
 
 import work
 from diptych.errors import MachineError, UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.weights import pretrained
 from diptych.weights.convert import convert, import_training
 from diptych.weights.find import find_weights

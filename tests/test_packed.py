@@ -14,7 +14,9 @@ def outputs(ch):
 
     from diptych import backends
     from diptych.backends.torch.arrays import build
-    from diptych.network.plan import initial_weights, make_plan, time_embedding
+    from diptych.network.embedding import time_embedding
+    from diptych.network.parameters import initial_weights
+    from diptych.network.plan import make_plan
 
     panel = backends.load("torch", "cpu")
     plan = make_plan(work.small(f"model.ch={ch}"))

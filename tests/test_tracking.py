@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conftest import Panel
 from diptych.errors import Interrupted, StopTraining, UserError
-from diptych.network.plan import make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
 from diptych.training.callbacks.mlflow import MLFLOW_SCALARS, Mlflow
 from diptych.training.callbacks.tensorboard import (

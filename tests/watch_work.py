@@ -41,7 +41,8 @@ def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seco
 
 
 def _fresh(config: Config) -> tuple[Any, ...]:
-    from diptych.network.plan import initial_weights, make_plan
+    from diptych.network.parameters import initial_weights
+    from diptych.network.plan import make_plan
 
     plan = make_plan(config)
     return plan, initial_weights(plan, 0), config.train, 0

@@ -13,7 +13,9 @@ from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.generate.samples import Request, sample_to
 from diptych.model import Model
-from diptych.network.plan import initial_weights, make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.loop import train

@@ -12,7 +12,8 @@ from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.profiling.split import profile
 from diptych.runs import checkpoint
 from diptych.runs.provenance import environment

@@ -28,7 +28,8 @@ from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.files import atomic_path, machine_faults, read_json, sha256_of, write_json
-from diptych.network.plan import Plan, check_weights
+from diptych.network.parameters import check_weights
+from diptych.network.plan import Plan
 from diptych.types import Float32, Weights
 
 GROUPS = ("raw", "ema", "adam_m", "adam_v")

@@ -30,7 +30,8 @@ from diptych.errors import Interrupted, StopTraining, UserError
 from diptych.figures.grids import grid, save_png
 from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.own import AnyPlan, OwnPlan
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
 from diptych.sampling.engine import Engine

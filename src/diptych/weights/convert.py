@@ -26,7 +26,8 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
-from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import Source, find_weights

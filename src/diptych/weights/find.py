@@ -10,7 +10,8 @@ from typing import Any
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
-from diptych.network.plan import check_weights, make_plan
+from diptych.network.parameters import check_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights import pretrained

@@ -29,7 +29,8 @@ from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
-from diptych.network.plan import Plan, make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 

@@ -12,7 +12,7 @@ from diptych.backends.jittor.own import Own
 from diptych.backends.jittor.unet import UNet
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
-from diptych.network.plan import check_weights
+from diptych.network.parameters import check_weights
 from diptych.rng import stream
 from diptych.types import Array, Float32, Weights
 

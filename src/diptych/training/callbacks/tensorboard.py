@@ -22,7 +22,8 @@ from diptych.backends.protocol import Batch, Learner
 from diptych.figures.grids import to_picture
 from diptych.files import machine_faults
 from diptych.network.own import AnyPlan
-from diptych.network.plan import Plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan
 from diptych.training.callbacks import Callback, Row
 from diptych.types import Pixels
 
