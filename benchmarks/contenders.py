@@ -25,9 +25,11 @@ from benchmarks.job import (
     check_finite,
     process_memory,
 )
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.diffusion.schedule import make_schedule
-from diptych.network.plan import Plan, make_plan, parameter_table, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches

@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 
 from diptych.config.load import Config
-from diptych.network.plan import Plan, initial_weights
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import Plan
 from diptych.rng import normal
 from diptych.types import Float32, Int64, Weights
 

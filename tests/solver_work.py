@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import Level, make_schedule
 from diptych.sampling.solvers import DpmSolverPP, dynamic_threshold, limited, solve

@@ -19,7 +19,8 @@ import work
 from diptych.backends.protocol import State
 from diptych.config.load import to_yaml
 from diptych.errors import MachineError, UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.weights import pretrained
 from diptych.weights.convert import convert, import_training

@@ -70,7 +70,7 @@ np.savez(f"{folder}/raw.npz", **{k: v.numpy() for k, v in raw.items()})
 JITTOR = """
 import sys
 import numpy as np
-from diptych.jittor import setup
+from diptych.backends.jittor import setup
 jt, folder = setup.load(), sys.argv[1]
 model = jt.nn.Linear(3, 4)
 more = {"half": jt.array(np.ones((2, 3), np.float16)), "count": jt.array(np.arange(3))}

@@ -16,12 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli import cli
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.study.reproduce import Request, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
-from diptych.training.signals import Interrupted
 from studies import Fake, states
 
 WRITE_PAGE = runner.study.write

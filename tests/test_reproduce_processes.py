@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diptych.errors import STAGE
 from diptych.study.reproduce.processes import Stopped, processes
-from diptych.training.signals import STAGE
 
 # Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
 STAGE_CODE = """

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import read_json, write_json
 from diptych.study.reproduce import runner
-from diptych.training.signals import Interrupted
 from studies import Fake, states, weigh
 
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.training.batches import Batches
-from diptych.training.callbacks import Observe
 from diptych.training.callbacks.journal import read_rows
+from diptych.training.callbacks.usual import Recording
 from diptych.training.loop import train
 
 
@@ -41,7 +41,8 @@ def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seco
 
 
 def _fresh(config: Config) -> tuple[Any, ...]:
-    from diptych.network.plan import initial_weights, make_plan
+    from diptych.network.parameters import initial_weights
+    from diptych.network.plan import make_plan
 
     plan = make_plan(config)
     return plan, initial_weights(plan, 0), config.train, 0
@@ -85,8 +86,8 @@ def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
 
 
 def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[Any, Any]:
-    """The journal's rows of a training with every observer, and of one without any."""
-    for word, observe in (("on", Observe(True, 3)), ("off", Observe(False, 0))):
-        train(config, folder / word, name, device="cpu", progress=False, observe=observe)
+    """The journal's rows of a training that is observed in every way, and of one that is not."""
+    for word, recording in (("on", Recording(True, 3)), ("off", Recording(False, 0))):
+        train(config, folder / word, name, device="cpu", progress=False, recording=recording)
     on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
     return on, off

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
-from diptych.backends import protocol as backends
+from diptych import backends, rng
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.generate.samples import Request, sample_to
 from diptych.model import Model
-from diptych.network.plan import initial_weights, make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.loop import train
@@ -71,12 +72,12 @@ def losses(name: str, config: Config, steps: int, predict_between: bool = False)
 def doubled(name: str, x: Any, weight: Any, bias: Any) -> list[Any]:
     """Output and three gradients of a `doubled` convolution, and of doubling and convolving."""
     backend = backends.load(name, "cpu")
-    panel = importlib.import_module(f"diptych.{name}.layers")
+    panel = importlib.import_module(f"diptych.backends.{name}.layers")
     framework = importlib.import_module(name)
     found = []
     for at_once in (True, False):
         conv = panel.Conv2d(weight.shape[1], weight.shape[0], 3)
-        arrays = importlib.import_module(f"diptych.{name}.arrays")
+        arrays = importlib.import_module(f"diptych.backends.{name}.arrays")
         arrays.assign(conv.weight, weight)
         arrays.assign(conv.bias, bias)
         image = framework.tensor(x, requires_grad=True) if name == "torch" else framework.array(x)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 
 
 def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:

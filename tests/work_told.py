@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 import work
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.generate.for_scoring import Drawing, draw
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
 

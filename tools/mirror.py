@@ -65,7 +65,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (9, 6)),
     Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),
     Intended(
-        "backend.py", "TorchBackend.network", "PyTorch packs; Jittor's eval() ends training", (2, 1)
+        "backend.py", "TorchBackend.network", "PyTorch packs; Jittor's eval() ends training", (4, 2)
     ),
     Intended("backend.py", "TorchBackend.submit", "only Jittor puts work off", (1, 1)),
     Intended("backend.py", "TorchBackend.synchronize", "only Jittor puts work off", (2, 1)),
@@ -80,6 +80,14 @@ INTENDED: tuple[Intended, ...] = (
     Intended("layers.py", "folded", "Jittor upsamples first", (5, 0)),
     Intended("learner.py", "Learner.__init__", _GRAPH, (3, 3)),
     Intended("learner.py", "Learner.step", _GRAPH, (1, 1)),
+    Intended("own.py", "Own.__init__", _DEVICE, (1, 1)),
+    Intended("own.py", "Own.__call__", "Jittor's argmax gives the values too", (1, 1)),
+    Intended("own.py", "Own.named_parameters", "Jittor counts buffers as parameters", (2, 2)),
+    Intended("own.py", "Own.train", "Jittor's eval() ends training, so modes are set here", (1, 1)),
+    Intended("own.py", "Own.eval", "Jittor's eval() ends training, so modes are set here", (1, 1)),
+    Intended("own.py", "Own._mode", "Jittor's eval() ends training, so modes are set here", (0, 3)),
+    Intended("own.py", "seed", "each framework has its own generator", (1, 1)),
+    Intended("own.py", "gradients", "Jittor names it otherwise, and fills in zeros itself", (2, 2)),
     Intended("optim.py", "imports", _KERNELS, (0, 1)),
     Intended("optim.py", "adam_step", "each panel has its own fused update"),
 )

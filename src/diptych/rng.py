@@ -28,6 +28,7 @@ PURPOSES = {
     "weights": 8,
     "dequantization": 10,
     "label_dropout": 20,
+    "own_network": 30,
 }
 
 

@@ -23,12 +23,13 @@ from typing import Any
 
 import psutil
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.backends.protocol import Backend, Learner
 from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.diffusion.schedule import make_schedule
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches

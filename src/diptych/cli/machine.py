@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     """
     from diptych.study.demo import run_demo
 
-    run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    page = run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    click.echo(f"\nThe two panels side by side: {page}")
 
 
 @click.command(short_help="Say what works here, and how to mend the rest.")
@@ -48,6 +50,8 @@ def doctor(prepare: bool, as_json: bool) -> None:
     if prepare:
         from diptych.backends.jittor import setup
 
+        if not os.environ.get("JITTOR_HOME"):
+            setup.forget_home()
         setup.prepare(verify=True)
     found = checks.diagnose()
     click.echo(checks.to_json(found) if as_json else checks.render(found))

@@ -19,10 +19,10 @@ from pydantic import Field, ValidationError, model_validator
 from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
 from diptych.config.schema import LATER_KEYS as LATER_KEYS
 from diptych.config.schema import LENGTH_KEYS as LENGTH_KEYS
+from diptych.config.schema import PLACED_SOURCES, Section
 from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
-from diptych.config.schema import Section
 from diptych.config.schema import TrainConfig as TrainConfig
 from diptych.config.yaml import FAULTS, read_yaml
 from diptych.errors import UserError, nearest
@@ -61,13 +61,20 @@ class Config(Section):
         decays = self.train.lr_decay != "none"
         return DURATION_KEYS - LENGTH_KEYS if decays else DURATION_KEYS
 
-    def identity(self) -> str:
-        """SHA-256 of the settings that determine a run's numbers: all but `duration_keys`."""
+    def identity(self, placed: bool = False) -> str:
+        """Sha256 of all that determines a run's numbers: `duration_keys` are left out.
+
+        Args:
+            placed: hash the place of `folder:PATH` and its like too, as the first release did.
+        """
         flat = {
             key: value
             for key, value in flatten(self).items()
             if key not in self.duration_keys and LATER_KEYS.get(key, ...) != value
         }
+        kind, colon, _ = self.data.source.partition(":")
+        if kind in PLACED_SOURCES and not placed:
+            flat["data.source"] = kind + colon
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 

@@ -34,6 +34,11 @@ LATER_KEYS: dict[str, Any] = {
 }
 
 
+# Sources that name a place, as `folder:/pictures`. A place is no part of a config's identity: the
+# pictures themselves have a hash of their own.
+PLACED_SOURCES = ("folder", "npz", "packed", "hf")
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -6,12 +6,15 @@ comparison reads those.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError
 from diptych.files import claim_folder, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 PANELS = ("torch", "jittor")
 # After such a short training, ancestral sampling with clipping gives cleaner strokes than DDIM.
@@ -20,8 +23,8 @@ SAMPLER = ("--solver", "ddpm", "--steps", "200", "--clip")
 
 def run_demo(
     out: Path, *, steps: int | None = None, device: str = "auto", overwrite: bool = False
-) -> None:
-    """Train, sample and compare both backends below `out`.
+) -> Path:
+    """Train, sample and compare both panels below `out`; gives the page.
 
     An interrupted demo resumes; a finished one starts over.
 
@@ -46,12 +49,12 @@ def run_demo(
     runs = [out / panel for panel in PANELS]
     diptych("compare", *runs, "--out", out / "report", "--samples", *drawn, "--overwrite")
     write_json(note, {"complete": True})
-    print(f"\nThe two panels side by side: {(out / 'report' / 'index.html').resolve()}")
+    return (out / "report" / "index.html").resolve()
 
 
 def say(text: str) -> None:
-    """Print a heading on stderr."""
-    print(f"\n== {text}", file=sys.stderr, flush=True)
+    """A heading."""
+    log.info("\n== %s", text)
 
 
 def diptych(*arguments: object) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.network.plan import make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights.find import find_weights

@@ -1,1 +1,1 @@
-"""The Jittor backend. Load it only through `diptych.backends.protocol.load("jittor")`."""
+"""The Jittor panel. Load it through `diptych.backends.load("jittor")` only."""

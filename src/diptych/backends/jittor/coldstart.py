@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from diptych.errors import MachineError, UserError
+
+log = logging.getLogger(__name__)
 
 EXPECTED_FILES = 165  # object files and libraries of a CPU build of Jittor 1.3.11, counted
 _ATTEMPTS = 2  # Jittor may exit with code 0 and no result after rebuilding its helper
@@ -62,7 +65,7 @@ def is_ready(site: Site) -> bool:
 
 
 def say_if_busy(site: Site) -> None:
-    """Say on stderr why `import jittor` is about to wait, if it is.
+    """Say for what `import jittor` is about to wait, if it is.
 
     Jittor holds one lock while it compiles kernels, and its import waits for that lock in silence,
     for minutes if another process has just begun to train.
@@ -73,10 +76,7 @@ def say_if_busy(site: Site) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(
-                    "diptych: waiting for another process, in which Jittor compiles kernels",
-                    file=sys.stderr,
-                )
+                log.warning("waiting for another process, in which Jittor compiles kernels")
 
 
 def ensure(
@@ -156,14 +156,37 @@ def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progre
     new.replace(site.stamp)
 
 
+# Starts the real command, and ends its whole group as soon as the process that asked for it is
+# gone, even by kill -9: the kernel tells this one (PR_SET_PDEATHSIG, 1), which only waits.
+_GUARD = """
+import ctypes, os, signal, subprocess, sys, time
+child = None
+def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    end = time.monotonic() + 5
+    while child is not None and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(0, signal.SIGKILL)
+signal.signal(signal.SIGTERM, stop)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+child = subprocess.Popen(sys.argv[2:])
+code = child.wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
 def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
-    """Run a child process with its output in `log`; if we stop, stop it and its children.
+    """Run a child to its end with its output in `log`; it ends, with its children, if we do.
 
     It runs in `folder`, so that no file in the user's current folder can shadow a module.
     """
     with log.open("wb") as out:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -217,7 +240,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.shown:
-            tqdm.write(f"diptych: {text}", file=sys.stderr)
+            with tqdm.external_write_mode(file=sys.stderr):
+                log.warning("%s", text)
 
     def tick(self) -> None:
         if not self.shown:

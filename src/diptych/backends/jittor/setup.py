@@ -17,6 +17,8 @@ import signal
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -30,13 +32,48 @@ PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
 
 
 def home() -> Path:
-    """Jittor's home, in Jittor's own order: JITTOR_HOME, its config file, the user's home."""
-    remembered = Path.home() / ".cache" / "jittor" / "config.json"
+    """Jittor's home, chosen as Jittor does: JITTOR_HOME, its own config file, the user's home."""
+    return Path(os.environ.get("JITTOR_HOME") or remembered_home() or Path.home()).absolute()
+
+
+def _memory() -> Path:
+    """The file in which Jittor keeps a JITTOR_HOME that was set once, for all later processes."""
+    return Path.home() / ".cache" / "jittor" / "config.json"
+
+
+def _remembered() -> dict[str, Any]:
     try:
-        default = json.loads(remembered.read_text()).get("JITTOR_HOME", str(Path.home()))
+        found = json.loads(_memory().read_text())
     except (OSError, ValueError):
-        default = str(Path.home())
-    return Path(os.environ.get("JITTOR_HOME", default)).absolute()
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remembered_home() -> str | None:
+    """The JITTOR_HOME that some earlier process was given, if it is still in force."""
+    found = _remembered().get("JITTOR_HOME")
+    return str(found) if found and Path(found) != Path.home() else None
+
+
+def forget_home() -> None:
+    """Remove a remembered JITTOR_HOME, so that Jittor's home is the user's again."""
+    if "JITTOR_HOME" in (found := _remembered()):
+        del found["JITTOR_HOME"]
+        _memory().write_text(json.dumps(found))
+
+
+@contextmanager
+def home_not_kept() -> Iterator[None]:
+    """Jittor imported inside does not keep this process's JITTOR_HOME for every later one."""
+    before = _remembered().get("JITTOR_HOME")
+    try:
+        yield
+    finally:
+        after = _remembered()
+        if after.get("JITTOR_HOME") != before:
+            forget_home()
+            if before is not None:
+                _memory().write_text(json.dumps({**after, "JITTOR_HOME": before}))
 
 
 def prepare(progress: bool = True, verify: bool = False) -> None:
@@ -208,12 +245,13 @@ def _import() -> ModuleType:
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
     context, limit = ssl._create_default_https_context, sys.getrecursionlimit()
-    import jittor_utils
+    with home_not_kept():
+        import jittor_utils
 
-    # Its Python part prints information to stdout, which is for results.
-    jittor_utils.LOG.i = lambda *_: None
-    jittor_utils.DelayProgress.update = lambda *_: None
-    import jittor
+        # Its Python part prints information on stdout, which is for results.
+        jittor_utils.LOG.i = lambda *_: None
+        jittor_utils.DelayProgress.update = lambda *_: None
+        import jittor
 
     ssl._create_default_https_context = context  # Jittor turns off certificate checks
     sys.setrecursionlimit(limit)  # a million frames would turn runaway recursion into a segfault

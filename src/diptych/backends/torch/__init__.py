@@ -1,1 +1,1 @@
-"""The PyTorch backend. Load it only through `diptych.backends.protocol.load("torch")`."""
+"""The PyTorch panel. Load it through `diptych.backends.load("torch")` only."""

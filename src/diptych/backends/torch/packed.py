@@ -11,16 +11,17 @@ calls slower, so these networks are not packed (docs/log.md).
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from diptych.backends.torch.layers import Conv2d, folded
-from diptych.backends.torch.unet import UNet, Upsample
+from diptych.backends.torch.unet import Upsample
 
 FROM_CHANNELS = 128
 
 
-def pack(network: UNet, ch: int) -> UNet:
-    """Replace the network's convolutions; later changes of their weights have no effect.
+def pack(network: nn.Module, ch: int) -> nn.Module:
+    """The network, its convolutions replaced; later changes of their weights have no effect.
 
     Args:
         network: a network on a CPU, for inference only.

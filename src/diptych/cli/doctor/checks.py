@@ -66,6 +66,17 @@ def compiler() -> Check:
     return Check("compiler", "ok", f"{_first_line([path, '--version'])} at {path}")
 
 
+def jittor_home() -> Check:
+    """Where Jittor compiles: a JITTOR_HOME that was set once is in force for ever after."""
+    from diptych.backends.jittor import setup
+
+    kept = setup.remembered_home()
+    if kept is None or os.environ.get("JITTOR_HOME"):
+        return Check("jittor home", "ok", str(setup.home()))
+    detail = f"{kept}, remembered from a JITTOR_HOME that was set once"
+    return Check("jittor home", "warn", detail, PREPARE)
+
+
 def onednn() -> Check:
     """oneDNN for Jittor's CPU convolutions, in the folder where Jittor looks for it."""
     from diptych.backends.jittor import onednn, setup

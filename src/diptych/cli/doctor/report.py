@@ -29,7 +29,7 @@ print(json.dumps(f"{torch.__version__}, {device}, {torch.get_num_threads()} thre
 """
 _TRY_JITTOR = """
 import json
-from diptych.jittor import setup
+from diptych.backends.jittor import setup
 jt = setup.load()
 assert float((jt.ones(3) * 2).sum()) == 6
 device = f"{jt.get_device_count()} CUDA device(s)" if jt.has_cuda else "no CUDA device"
@@ -47,6 +47,7 @@ def diagnose() -> list[Check]:
         machine.numpy(),
         *panels,
         machine.compiler(),
+        machine.jittor_home(),
         machine.onednn(),
         machine.cuda(),
         machine.mpi(),

@@ -8,8 +8,8 @@ own_s            processor seconds spent on the row, by the thread's own clock
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 
 from diptych.runs.watch import clock
+
+log = logging.getLogger(__name__)
 
 SECONDS = 1.0
 
@@ -55,7 +57,7 @@ class ResourceSampler:
         self._stop.set()
         self._thread.join(5.0)
         if self.failed:
-            print(f"diptych: {self.path}: the record ends early ({self.failed})", file=sys.stderr)
+            log.warning("%s: the record ends early (%s)", self.path, self.failed)
 
     def _work(self) -> None:
         try:

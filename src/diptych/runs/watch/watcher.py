@@ -62,6 +62,10 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the record."""
         self._stack.close()
 
     def begin(self) -> None:

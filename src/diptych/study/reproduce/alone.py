@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych import logs
+from diptych.errors import STAGE, MachineError, UserError
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Exit the process if the block is interrupted or raises a UserError or MachineError."""
+    """Leaves the process where what is inside is interrupted, or raises an error of the house."""
+    logs.show()
     try:
         yield
     except KeyboardInterrupt:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diptych.backends.protocol import check_device
+from diptych.backends import check_device
 from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.runs import checkpoint
 from diptych.study.reproduce.request import Request
+
+log = logging.getLogger(__name__)
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
@@ -104,9 +106,14 @@ def _asked_steps(config: Config, images: Any) -> int | None:
 
 
 def say_lengths(found: dict[str, dict[str, Any]]) -> None:
-    """Print one line on stderr for each linked training shorter or longer than requested."""
+    """A warning for each linked training that is shorter or longer than asked."""
     for name, each in found.items():
         steps, asked = each["steps"], each["asked_steps"]
         if asked is not None and steps != asked:
-            print(f"diptych: {name}: the linked run was trained for {steps:,} steps, this study "
-                  f"asks for {asked:,}; it is used as it is", file=sys.stderr)  # fmt: skip
+            log.warning(
+                "%s: the linked run was trained for %s steps, this study asks for %s; it is used "
+                "as it is",
+                name,
+                f"{steps:,}",
+                f"{asked:,}",
+            )

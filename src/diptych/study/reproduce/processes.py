@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE
 
 GRACE = 60.0
 POLL = 0.05

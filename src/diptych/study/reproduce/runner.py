@@ -8,6 +8,7 @@ shown; stages that need it wait, the others run anyway.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.sources.registry import ENVIRONMENT
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
@@ -26,7 +27,8 @@ from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, 
 from diptych.study.reproduce.processes import processes
 from diptych.study.reproduce.request import Request
 from diptych.study.reproduce.stages import Stage, stages
-from diptych.training.signals import Interrupted
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 
@@ -104,13 +106,13 @@ def _page(request: Request, out: Path) -> UserError | MachineError | None:
     """Write the report of the runs that have begun; return the error that prevented it, if any."""
     runs = (out / request.run(b, s) for s in request.seeds for b in request.backends)
     if not any((run / "metrics.jsonl").is_file() for run in runs):
-        print("diptych: no report yet: no training of the study has begun", file=sys.stderr)
+        log.warning("no report yet: no training of the study has begun")
         return None
     try:
         with _interruptible("report"):
             study.write(out)
     except (UserError, MachineError) as error:
-        print("diptych: the report could not be written", file=sys.stderr)
+        log.warning("the report could not be written")
         return error
     return None
 
@@ -140,7 +142,7 @@ def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
 def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
     """Run stages side by side; return the names of the failed ones."""
     names = ", ".join(stage.name for stage in group)
-    print(f"\n== {names}", file=sys.stderr, flush=True)
+    log.info("\n== %s", names)
     for stage in group:
         for output in stage.outputs:
             (out / output).parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
             keep(out, stage, "done", seconds, sources[stage.name], code)
         else:
             what = f"exit code {code}" if code not in stage.fine else f"left no {missing[0]}"
-            print(f"diptych: stage {stage.name}: {what}", file=sys.stderr)
+            log.warning("stage %s: %s", stage.name, what)
             keep(out, stage, "failed", seconds, begun[stage.name], code)
             failed.append(stage.name)
     return failed
