@@ -1,7 +1,7 @@
-"""Four training steps of each panel against recorded losses and hashes: no move changes a number.
+"""Four training steps and the images of every solver against records: no move changes a number.
 
 On the processor, framework and number of threads of the record, bits are compared; elsewhere the
-losses, within what other instruction sets change in four steps.
+losses alone, within what other instruction sets change in four steps.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from golden.steps import steps
+from golden import solvers
+from golden.steps import steps, where
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "steps.json").read_text("utf-8"))
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = json.loads((FOLDER / "steps.json").read_text("utf-8"))
+IMAGES = json.loads((FOLDER / "solvers.json").read_text("utf-8"))
 PANELS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in GOLDEN]
 ELSEWHERE = 2e-6  # relative; the two panels' losses of these steps are 1.3e-7 apart
 
@@ -26,3 +29,11 @@ def test_four_steps_give_the_recorded_losses_and_weights(backend: str) -> None:
     assert sorted(found["sha256"]) == sorted(golden["sha256"])
     if found["where"] == golden["where"]:
         assert found == golden
+
+
+@pytest.mark.parametrize("place", ["numpy", *PANELS])
+def test_every_solver_draws_the_recorded_images(place: str) -> None:
+    golden = IMAGES[place]
+    if where(place) != golden["where"]:
+        pytest.skip("recorded on another processor, framework or number of threads")
+    assert solvers.solvers(place) == golden
