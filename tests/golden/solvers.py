@@ -3,7 +3,7 @@
     python tests/golden/solvers.py numpy|torch|jittor     prints one JSON object
 
 A refactor leaves all of it as it is; tests/test_golden.py compares with solvers.json. As with
-steps.json, the bits hold on one processor, framework and number of threads, which `where` names,
+steps.json, the hashes hold on one processor, framework and number of threads, which `where` names,
 and the file is renewed only with a change of numbers that CHANGELOG.md announces.
 """
 
@@ -44,13 +44,14 @@ CASES: dict[str, dict[str, Any]] = {
 STEPS, SEED, THREADS = 8, 5, 2
 
 
-def sha256(x: Any) -> str:
-    """Of an array's type, shape and bytes."""
+def facts(x: Any) -> tuple[str, float]:
+    """A hash of an array's type, shape and bytes; and its root mean square, to compare anywhere."""
     header = f"{x.dtype} {x.shape}\n".encode()
-    return hashlib.sha256(header + x.tobytes()).hexdigest()[:24]
+    size = float((x.astype("float64") ** 2).mean() ** 0.5)
+    return hashlib.sha256(header + x.tobytes()).hexdigest()[:24], size
 
 
-def on_numpy() -> dict[str, str]:
+def on_numpy() -> dict[str, tuple[str, float]]:
     """The rules alone, in both precisions, with a network that is no more than arithmetic."""
     import numpy as np
 
@@ -74,17 +75,17 @@ def on_numpy() -> dict[str, str]:
         for dtype in (np.float64, np.float32):
             x, z = first.astype(dtype), noises.astype(dtype)
             images = solve(sampler.make(table), network, x, levels, lambda k, z=z: z[k])
-            found[f"{name} {np.dtype(dtype)}"] = sha256(images)
+            found[f"{name} {np.dtype(dtype)}"] = facts(images)
     return found
 
 
-def on_panel(backend: str) -> dict[str, str]:
+def on_panel(backend: str) -> dict[str, tuple[str, float]]:
     """Images of fresh networks: of eps, and of v with classes, guided, out of noise alone."""
     import work
 
     plain = work.make(backend, work.small())
     found = {
-        name: sha256(plain.sample(3, seed=SEED, as_float=True, **{"steps": STEPS, **case}))
+        name: facts(plain.sample(3, seed=SEED, as_float=True, **{"steps": STEPS, **case}))
         for name, case in CASES.items()
     }
     told = work.small("model.num_classes=4", "diffusion.objective=v",
@@ -92,14 +93,14 @@ def on_panel(backend: str) -> dict[str, str]:
     model = work.make(backend, told)
     for name in ("ddim", "dpmpp-sde", "heun", "unipc"):
         images = model.sample(3, name, STEPS, seed=SEED, as_float=True, classes=[1, 3], guidance=2)
-        found[f"{name} guided"] = sha256(images)
+        found[f"{name} guided"] = facts(images)
     pixels = plain.sample(2, "ddim", STEPS, seed=SEED)
-    found["encode"] = sha256(plain.encode(pixels, STEPS, refine=2))
+    found["encode"] = facts(plain.encode(pixels, STEPS, refine=2))
     return found
 
 
 def solvers(where: str) -> dict[str, Any]:
-    """The hashes, in a process of its own."""
+    """The hashes and sizes, in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
     command = [sys.executable, str(HERE / "solvers.py"), where]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -113,4 +114,4 @@ if __name__ == "__main__":
 
     place = sys.argv[1]
     images = on_numpy() if place == "numpy" else on_panel(place)
-    print(json.dumps({"where": where(place), "sha256": images}, indent=1))
+    print(json.dumps({"where": where(place), "images": images}, indent=1))
