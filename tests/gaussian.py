@@ -15,6 +15,7 @@ import numpy as np
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
+from diptych.sampling.solvers import Step
 
 S = 0.5
 # Fine enough that 320 steps are still a subset, and as noisy at the end as the published 1,000.
@@ -44,7 +45,7 @@ def trajectory_error(solver: Any, steps: int) -> float:
     path = levels(steps)
     x: Any = np.array([1.0])
     for now, after in pairwise(path):
-        x = solver.step(x, denoise, now, after, None)
+        x = solver.step(Step(x, denoise, now, after))
     exact = math.sqrt(variance(path[-1]) / variance(path[0]))
     return abs(float(x[0]) / exact - 1)
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from diptych.diffusion.process import x0_from_eps
-from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers import DpmSolverPP, Memory
+from diptych.sampling.solvers import DpmSolverPP, Memory, Solver, Step
 from diptych.sampling.solvers.dpmpp import order_of
 from diptych.sampling.solvers.solver import half_log_snr
 
 
 @dataclass(frozen=True)
-class Published3M:
+class Published3M(Solver):
     """DPM-Solver++ 3M as in the authors' code and in diffusers.
 
     `curvature` 1 is theirs; 2 gives the second difference its full weight, like ours.
@@ -24,25 +23,11 @@ class Published3M:
 
     curvature: float = 1.0
 
-    def calls(self, steps: int) -> int:
-        return steps
-
-    def noise_scale(self, now: Level, after: Level) -> float:
-        return 0.0
-
-    def step(
-        self,
-        x: Any,
-        denoise: Any,
-        now: Level,
-        after: Level,
-        noise: Any = None,
-        memory: Memory | None = None,
-    ) -> Any:
-        assert memory is not None
-        memory.remember(now, x0_from_eps(x, denoise(x, now), now), 3)
-        if order_of(memory, after) < 3:
-            return _lower(x, now, after, memory)
+    def step(self, s: Step[Any]) -> Any:
+        x, now, after, memory = s.x, s.now, s.after, s.memory
+        memory.remember(now, x0_from_eps(x, s.denoise(x, now), now), 3)
+        if order_of(s) < 3:
+            return _lower(s)
         (level_2, m2), (level_1, m1), (_, m0) = memory.past
         lambda_t, lambda_0 = half_log_snr(after), half_log_snr(now)
         lambda_1, lambda_2 = half_log_snr(level_1), half_log_snr(level_2)
@@ -60,14 +45,13 @@ class Published3M:
         )
 
 
-def _lower(x: Any, now: Level, after: Level, memory: Memory) -> Any:
-    """The same step by our solver at the available order; its prediction is already made."""
-    past = Memory(memory.left, memory.past[:-1])
-    past.few = memory.few
-    eps = (x - now.alpha * memory.past[-1][1]) / now.sigma
-    return DpmSolverPP(min(2, order_of(memory, after))).step(
-        x, lambda *_: eps, now, after, None, past
-    )
+def _lower(s: Step[Any]) -> Any:
+    """The same step by ours, at the order that can be had: its prediction is already made."""
+    past = Memory(s.memory.left, s.memory.past[:-1])
+    past.few = s.memory.few
+    eps = (s.x - s.now.alpha * s.memory.past[-1][1]) / s.now.sigma
+    again = Step(s.x, lambda *_: eps, s.now, s.after, memory=past)
+    return DpmSolverPP(min(2, order_of(s))).step(again)
 
 
 def official_ddpm_step(x: Any, eps: Any, t: int, bar: float, bar_next: float, noise: Any) -> Any:
