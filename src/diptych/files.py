@@ -167,7 +167,7 @@ def hold(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("w")
     refusal = UserError(
-        f"{path}: another process is at work in it; wait for its end, or choose another folder"
+        f"{path}: another process is at work in it; wait until it ends, or choose another folder"
     )
     with file:
         try:
