@@ -4,7 +4,7 @@ Training follows its unconditional example: `add_noise`, MSE on the noise, `back
 `EMAModel`, the loss logged each step. Sampling is its loop over `DDIMScheduler.timesteps` under
 `no_grad`. Defaults are those of the documentation (PyTorch's Adam, `EMAModel`).
 
-The network is the same function: `norm_eps`, one attention head, the order of the time embedding
+The network is the same function: its norms, one attention head, the order of the time embedding
 and the padding of the strided convolutions are those of the official DDIM network, as in the
 config of diffusers' own conversion of it. So parameters map one to one, and outputs must agree.
 """
