@@ -176,10 +176,10 @@ def render(found: list[dict[str, Any]]) -> str:
 
 
 @click.command(help=(__doc__ or "").split("\n")[0])
-@click.option("--pictures", default="cifar,packed,jpeg", show_default=True, help="Which sets.")
+@click.option("--pictures", default="cifar,packed,jpeg", show_default=True, help="The sets.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--batches", type=click.IntRange(1), default=60, show_default=True, help="Of a turn.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@click.option("--batches", type=click.IntRange(1), default=60, show_default=True, help="Per turn.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.json and OUT.md.")
 def main(pictures: str, rounds: int, batches: int, as_json: bool, out: Path | None) -> None:
     """The command."""

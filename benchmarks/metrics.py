@@ -212,7 +212,7 @@ def main() -> None:
     """Print the table; `--json` for programs."""
     parser = argparse.ArgumentParser(description="Metrics against the routes of other tools.")
     parser.add_argument("--dims", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=1, help="of the Frechet distances")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of the Frechet distances")
     parser.add_argument("--inception", type=Path, help="weights in the published layout")
     parser.add_argument("--backend", default="torch", choices=("torch", "jittor"))
     parser.add_argument("--only", choices=("frechet", "resize", "inception"))

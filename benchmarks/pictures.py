@@ -152,10 +152,10 @@ def growth(frames: Frames, name: str) -> dict[str, float]:
 def main() -> int:
     """Measure and print; the exit code says whether the bars are met."""
     parser = argparse.ArgumentParser(description="Animations against Pillow's default.")
-    parser.add_argument("--frames", type=int, default=1000, help="of the long files")
+    parser.add_argument("--frames", type=int, default=1000, help="frames of the long files")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every contender")
-    parser.add_argument("--each", type=int, default=10, help="frames of a turn")
-    parser.add_argument("--json", action="store_true", help="JSON in place of the table")
+    parser.add_argument("--each", type=int, default=10, help="frames per turn")
+    parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     parser.add_argument("--out", type=Path, help="also write this JSON file")
     asked = parser.parse_args()
     frames = Frames(asked.frames)

@@ -35,10 +35,10 @@ SOURCE, THEIR_STEPS, BAR = "zoo:mnist-torch", 50, 4.0
 
 
 @click.command()
-@click.option("--steps", type=click.IntRange(2), default=8, show_default=True, help="Ours.")
+@click.option("--steps", type=click.IntRange(2), default=8, show_default=True, help="Our steps.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=6, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.json and OUT.md.")
 def main(steps: int, batch: int, rounds: int, as_json: bool, out: Path | None) -> None:
     """Time our default pipeline against diffusers' DDIM of 50 steps, on the same weights."""

@@ -143,7 +143,10 @@ def contents(path: Path) -> list[Path]:
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Create or empty an output folder. Raises the errors of `check_folder`."""
+    """Create an output folder, or prepare an existing one: `overwrite` empties it.
+
+    Temporary files left by killed processes are removed. Raises the errors of `check_folder`.
+    """
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
@@ -167,7 +170,7 @@ def hold(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("w")
     refusal = UserError(
-        f"{path}: another process is at work in it; wait for its end, or choose another folder"
+        f"{path}: another process is at work in it; wait until it ends, or choose another folder"
     )
     with file:
         try:

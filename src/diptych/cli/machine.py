@@ -11,11 +11,11 @@ import click
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE
 
 
-@click.command(short_help="Train and sample `tiny` in both panels, compare.")
+@click.command(short_help="Train, sample and compare `tiny` with both backends.")
 @click.option(
-    "--out", type=FOLDER, default=Path("diptych-demo"), show_default=True, help="The folder."
+    "--out", type=FOLDER, default=Path("diptych-demo"), show_default=True, help="The output folder."
 )
-@click.option("--steps", type=int, help="Training steps a panel.  [default: the preset's]")
+@click.option("--steps", type=int, help="Training steps per backend.  [default: the preset's]")
 @DEVICE
 @OVERWRITE
 def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
@@ -33,8 +33,8 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     click.echo(f"\nThe two panels side by side: {page}")
 
 
-@click.command(short_help="Say what works here, and how to mend the rest.")
-@click.option("--prepare", is_flag=True, help="Compile Jittor now, if that was not done yet.")
+@click.command(short_help="Check this machine, and say how to fix problems.")
+@click.option("--prepare", is_flag=True, help="Compile Jittor now, unless it is compiled.")
 @JSON
 def doctor(prepare: bool, as_json: bool) -> None:
     """Check this machine, and name the command that fixes each problem.

@@ -168,7 +168,7 @@ def validate(tree: dict[str, Any], where: str) -> Config:
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date as a key, a recursive alias
-        raise UserError(f"{where}: holds what no config can ({error})") from error
+        raise UserError(f"{where}: cannot be used as a config ({error})") from error
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -113,8 +113,8 @@ class DiffusionConfig(Section):
     def _last_timestep(self) -> DiffusionConfig:
         if self.zero_terminal_snr and self.objective == "eps":
             raise ValueError(
-                "zero_terminal_snr leaves nothing of the image at the last timestep, where the "
-                "noise says nothing of it; use diffusion.objective v or x0"
+                "zero_terminal_snr leaves nothing of the image at the last timestep, so the image "
+                "cannot be found from eps there; use diffusion.objective v or x0"
             )
         return self
 
@@ -149,7 +149,7 @@ class TrainConfig(Section):
     def _decay(self) -> TrainConfig:
         if self.lr_final and self.lr_decay == "none":
             raise ValueError(
-                "lr_final is the rate that a decay ends at; set train.lr_decay to linear or cosine"
+                "lr_final is the final rate of a decay; set train.lr_decay to linear or cosine"
             )
         return self
 

@@ -129,7 +129,7 @@ def check() -> None:
     if "torch" in sys.modules:
         raise UserError(
             "PyTorch is already loaded in this process, and PyTorch and Jittor crash each other. "
-            "Run the two panels in two processes, and pass files between them."
+            "Run the backends in two processes, and exchange files between them."
         )
     if jittor_version() is None:
         raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")

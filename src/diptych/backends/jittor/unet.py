@@ -201,7 +201,7 @@ class UNet(nn.Module):  # type: ignore[misc]
         classes: jt.Var | None = None,
     ) -> jt.Var:
         if self.conditional != (classes is not None):
-            raise ValueError("classes are for networks that have them, and for all of these")
+            raise ValueError("a network with classes needs them, and one without takes none")
         temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)

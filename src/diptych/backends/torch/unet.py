@@ -207,7 +207,7 @@ class UNet(nn.Module):
         classes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if self.conditional != (classes is not None):
-            raise ValueError("classes are for networks that have them, and for all of these")
+            raise ValueError("a network with classes needs them, and one without takes none")
         temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)

@@ -49,7 +49,7 @@ def numpy() -> Check:
     version = setup.numpy_version()
     if int(version.split(".")[0]) < 2:
         return Check("numpy", "ok", version)
-    return Check("numpy", "fail", f"{version}: Jittor is wrong with it", f"{PIP} 'numpy<2'")
+    return Check("numpy", "fail", f"{version}: Jittor needs 1.x", f"{PIP} 'numpy<2'")
 
 
 def compiler() -> Check:
@@ -61,7 +61,7 @@ def compiler() -> Check:
         return Check("compiler", "fail", "no C++ compiler (g++)", "sudo apt install g++")
     if setup.python_config() is None:
         short = "python{}.{}".format(*sys.version_info)
-        detail = f"{path}; no C headers of Python ({short}-config)"
+        detail = f"{path}; Python's C headers are missing ({short}-config)"
         return Check("compiler", "fail", detail, f"sudo apt install {short}-dev")
     return Check("compiler", "ok", f"{_first_line([path, '--version'])} at {path}")
 
@@ -96,7 +96,7 @@ def cuda() -> Check:
     from diptych.backends.jittor import cuda
 
     if not cuda.has_driver():
-        return Check("cuda", "ok", "no NVIDIA driver: both panels run on the CPU")
+        return Check("cuda", "ok", "no NVIDIA driver: both backends run on the CPU")
     found = cuda.find_toolkit()
     if found.nvcc:
         return Check("cuda", "ok", f"driver loaded; Jittor uses {found.nvcc}")

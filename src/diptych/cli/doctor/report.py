@@ -137,7 +137,7 @@ def _tried(name: str, program: str, fix: str) -> Check:
         return Check(
             name,
             "fail",
-            "installed, but gave no answer in 300 s (does another process compile?)",
+            "installed, but gave no answer in 300 s (is another process compiling?)",
             fix,
         )
     except (ValueError, IndexError):

@@ -98,7 +98,7 @@ def _coded(pixels: Pixels) -> bytes:
             at += data[at] + 1
         at += 1
     if data[at] != 0x2C or data[at + 9] & 0x80:
-        raise ValueError("Pillow wrote a GIF frame in a form that is not expected")
+        raise ValueError("Pillow wrote a GIF frame in an unexpected form")
     return data[at:-1]
 
 

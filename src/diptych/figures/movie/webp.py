@@ -63,7 +63,7 @@ def webp(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
 def _begin(file: BinaryIO, path: Path, picture: Pixels) -> None:
     _, height, width = picture.shape
     if max(height, width) > WIDEST:
-        raise UserError(f"{path}: {width}x{height} pixels; a WebP has {WIDEST} a side at most")
+        raise UserError(f"{path}: {width}x{height} pixels; a WebP allows at most {WIDEST} per side")
     canvas = struct.pack("<I", ANIMATED) + _three(width - 1) + _three(height - 1)
     anim = struct.pack("<IH", 0xFFFFFFFF, 0)  # white background; loops forever
     file.write(b"RIFF\0\0\0\0WEBP" + _chunk(b"VP8X", canvas) + _chunk(b"ANIM", anim))

@@ -77,8 +77,8 @@ def _go(
     fault = _page(request, out)
     if failed:
         raise MachineError(
-            f"{out}: failed: {', '.join(failed)}; what they said stands above. The same command "
-            f"does what is missing"
+            f"{out}: failed: {', '.join(failed)}; see their output above. The same command runs "
+            f"the missing stages"
         )
     if fault:
         raise fault

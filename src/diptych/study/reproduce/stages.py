@@ -57,7 +57,7 @@ def stages(request: Request) -> list[Stage]:
     known = sorted({stage.name.partition("-")[0] for stage in found})
     for word in request.only:
         if word not in known:
-            raise UserError(f"--only {word}: no stage is called so{nearest(word, known)}")
+            raise UserError(f"--only {word}: no stage has this name{nearest(word, known)}")
     return found
 
 

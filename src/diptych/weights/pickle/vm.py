@@ -95,7 +95,7 @@ class Machine:
 
     def _pop(self) -> Any:
         if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise Fault("the pickle takes a value that is not there")
+            raise Fault("the pickle uses a value that does not exist")
         return self._stack.pop()
 
     def _top(self, kind: type) -> Any:
@@ -185,7 +185,7 @@ class Machine:
 
     def _find(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise Fault("the pickle names something by other than text")
+            raise Fault("the pickle uses a name that is not text")
         if (module, name) not in self._known:
             raise Fault(_refusal("it asks for", f"{module}.{name}"))
         self._stack.append(self._known[module, name])
