@@ -21,7 +21,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from diptych.errors import UserError
 from diptych.figures.grids import to_picture
-from diptych.files import machine_faults, write_text
+from diptych.files import machine_faults, parse_json, write_text
 from diptych.runs import checkpoint
 from diptych.types import Pixels
 
@@ -118,9 +118,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                row = json.loads(line)
+                row = parse_json(line, finite=False)
                 rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}: not a row of a journal") from error
     return rows
