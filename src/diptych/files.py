@@ -178,7 +178,8 @@ def parse_json(text: str | bytes, most_values: int = MOST_VALUES, *, finite: boo
         finite: refuse NaN and infinity; False for rows of a training, whose loss may be either.
 
     Raises:
-        ValueError: not JSON, a key that occurs twice, a whole number beyond 64 bits, `most_values` values or `MOST_LEVELS` levels, or a number that is not finite.
+        ValueError: not JSON, a key that occurs twice, a whole number beyond 64 bits, a number that
+            is not finite, more than `most_values` values, or more than `MOST_LEVELS` levels.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")

@@ -94,7 +94,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
         text = (resources.files("diptych.config") / "presets" / f"{name_or_path}.yaml").read_text(
             "utf-8"
         )
-    elif path.suffix in (".yaml", ".yml") or _is_there(path):
+    elif path.suffix in (".yaml", ".yml") or is_there(path):
         text = _read(path)
     else:
         raise UserError(
@@ -106,7 +106,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     return validate(tree, name_or_path)
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether something other than a folder is at a path; a name too long for one is not."""
     try:
         return path.exists() and not path.is_dir()
@@ -114,14 +114,17 @@ def _is_there(path: Path) -> bool:
         return False
 
 
+def read_tree(path: Path) -> dict[str, Any]:
+    """A YAML file as a plain dict. Raises UserError: not there, no text, or no mapping."""
+    return parse_tree(_read(path), str(path))
+
+
 def _read(path: Path) -> str:
     try:
         return read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8")
     except (UserError, MachineError, UnicodeDecodeError) as error:
         reason = str(error).removeprefix(f"{path}: ")
-        raise UserError(
-            f"{path}: the config cannot be read ({reason}); give a YAML file"
-        ) from error
+        raise UserError(f"{path}: the config cannot be read ({reason})") from error
 
 
 def parse_tree(text: str, where: str) -> dict[str, Any]:

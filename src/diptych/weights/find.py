@@ -63,7 +63,7 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         folder = path
         places = [p / "config.yaml" for p in (path, path.parent.parent)]
         own = next((place for place in places if place.is_file()), path)
-    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
+    elif (path.exists() and not path.is_dir()) or (path.is_dir() and is_diffusers(path)):
         return _from_file(path, config, raw)
     elif path.exists():
         raise UserError(

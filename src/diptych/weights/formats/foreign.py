@@ -8,13 +8,13 @@ safetensors that we write carry their config (`diptych.config`) and whether they
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
+from diptych.files import parse_json
 from diptych.types import Weights
 from diptych.weights.formats import diffusers_in
 from diptych.weights.formats.files import is_safetensors, load_weights
@@ -95,9 +95,9 @@ def _metadata(path: Path) -> dict[str, str]:
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(length, size)))
-        except (ValueError, RecursionError) as error:
-            raise Fault("damaged or truncated safetensors; fetch it again") from error
+            header = parse_json(file.read(min(length, size)))
+        except ValueError as error:
+            raise Fault(f"damaged or truncated safetensors ({error}); fetch it again") from error
         found = header.get("__metadata__") if isinstance(header, dict) else None
         items = found.items() if isinstance(found, dict) else ()
         return {key: value for key, value in items if isinstance(value, str)}
@@ -109,7 +109,11 @@ def _config(metadata: dict[str, str], path: Path) -> Config | None:
     if CONFIG_KEY not in metadata:
         return None
     try:
-        tree = json.loads(metadata[CONFIG_KEY])
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its config is damaged; convert the weights again") from error
-    return validate(tree, str(path)) if isinstance(tree, dict) else None
+        tree = parse_json(metadata[CONFIG_KEY])
+        if not isinstance(tree, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise UserError(
+            f"{path}: its config is damaged ({error}); convert the weights again"
+        ) from error
+    return validate(tree, str(path))

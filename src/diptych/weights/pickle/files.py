@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from diptych.errors import MachineError, UserError
+from diptych.files import open_file
 from diptych.weights.pickle.arrays import Storage, decode, known_names, storage_id, whole
 from diptych.weights.pickle.ops import Bounded, Fault, operations, show
 from diptych.weights.pickle.vm import Machine
@@ -80,13 +81,7 @@ def read_with_form(path: Path) -> tuple[str, object]:
 
 def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
     """`read(file, size)` with the file's faults as one-line errors that name the path."""
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{path}: {error.strerror}; expected a weights file") from error
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be opened ({error.strerror})") from error
-    with file:
+    with open_file(path, "a weights file") as file:
         try:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
