@@ -21,6 +21,7 @@ from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Memory, require_image, with_noise
+from diptych.sampling.solvers.wrappers import implied
 from diptych.types import A
 
 
@@ -65,7 +66,12 @@ class Ddim:
             raise UserError(
                 f"eta={self.eta} asks for more noise than remains at t={after.t}; use 1 or less"
             )
-        return with_noise(mean(x, denoise(x, now), now, after, s), s, noise, now)
+        eps = denoise(x, now)
+        if getattr(denoise, "limit", None) is None:
+            return with_noise(mean(x, eps, now, after, s), s, noise, now)
+        kept = math.sqrt(max(0.0, after.sigma**2 - s**2))
+        moved = after.alpha * implied(denoise, x, eps, now) + kept * eps
+        return with_noise(moved, s, noise, now)
 
 
 def mean(x: A, eps: A, now: Level, after: Level, s: float) -> A:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -86,6 +87,9 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise Fault("the file is empty")
+            if what := _known_otherwise(file.read(len(_ZIP_START) + 60), path.name):
+                raise Fault(what)
+            file.seek(0)
             return read(file, size)
         except Fault as fault:
             raise UserError(f"{path}: {fault}") from fault
@@ -99,6 +103,31 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
                 f"{path}: not a weights file, or damaged or truncated ({detail}); expected a "
                 "torch, NumPy or Jittor pickle or safetensors; fetch or save it again"
             ) from error
+
+
+_STARTS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
+    (b"<", "is a web page or XML, not weights; the download asked for something first"),
+    (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
+    (b"GGUF", "is GGUF; expected weights of PyTorch or Jittor"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+    (b"\xfd7zXZ", "is compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
+)
+_TENSORFLOW = re.compile(r".+\.(index|meta|data-\d+-of-\d+)")
+
+
+def _known_otherwise(start: bytes, name: str) -> str | None:
+    """What a file is that is certainly no weights file of a form read here, and what to do."""
+    for mark, words in _STARTS:
+        if start.startswith(mark):
+            return words
+    if _TENSORFLOW.fullmatch(name):
+        return (
+            "is a part of a TensorFlow checkpoint, such as the original DDPM's; those weights "
+            "are pretrained:ema_cifar10 and others, converted to PyTorch"
+        )
+    return None
 
 
 def _zip(file: IO[bytes], size: int) -> object:
