@@ -16,7 +16,8 @@ PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
     {"_version", "errors", "logs", "types"},
-    {"stats", "files", "rng", "config"},
+    {"stats", "files", "rng"},
+    {"config"},
     {"diffusion", "network", "figures"},
     {"backends", "data"},
     {"runs", "sampling"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,45 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
         sys.argv, sys.stdin = argv, stdin
         os.chdir(place)
     return code, out.getvalue(), err.getvalue()
+
+
+def recommended(name: str, source: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """Two images drawn as a folder recommends: floats, pixels, and all the noise they took."""
+    import diptych
+    from diptych.rng import normal_per_image
+    from diptych.sampling.sampler import make_sampler
+    from diptych.weights.find import find_weights
+
+    found, model = find_weights(source), diptych.load(source, name, device="cpu")
+    diffusion = found.config.diffusion
+    sampler = make_sampler(
+        **{**(found.sampler or {}), **changes},
+        timesteps=diffusion.timesteps,
+        ends_in_noise=diffusion.zero_terminal_snr,
+    )
+    images, shape = range(2), model.engine.shape
+    drawn = model.engine.draw(sampler, images, seed)
+    noises = [
+        normal_per_image(seed, "solver_noise", images, shape, k) for k in range(sampler.steps)
+    ]
+    first = normal_per_image(seed, "initial_noise", images, shape)
+    pixels = model.engine.pixels(drawn)
+    return {"pixels": pixels, "first": first, "noises": noises, "steps": sampler.steps}
+
+
+def by_diffusers(folder: Path, given: dict[str, Any], step: dict[str, Any]) -> Any:
+    """The same by diffusers' own network and scheduler, float32 (2, C, H, W)."""
+    import diffusers
+    import torch
+
+    import diffusers_work
+
+    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+    unet = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
+    with diffusers_work.module_of(kind, False, given["noises"]) as module, torch.no_grad():
+        scheduler = getattr(module, kind).from_pretrained(folder, subfolder="scheduler")
+        scheduler.set_timesteps(given["steps"])
+        x = torch.from_numpy(given["first"].copy())
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t).sample, t, x, **step).prev_sample
+    return x.numpy()

@@ -88,7 +88,6 @@ def train(
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
-        return
     facts = {
         "run": str(run),
         "step": result.step,

@@ -24,8 +24,9 @@ from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
 from diptych.config.schema import TrainConfig as TrainConfig
-from diptych.config.yaml import FAULTS, read_yaml
-from diptych.errors import UserError, nearest
+from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
+from diptych.errors import MachineError, UserError, nearest
+from diptych.files import read_bytes
 
 
 class Config(Section):
@@ -111,7 +112,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
         text = (resources.files("diptych.config") / "presets" / f"{name_or_path}.yaml").read_text(
             "utf-8"
         )
-    elif path.suffix in (".yaml", ".yml") or path.is_file():
+    elif path.suffix in (".yaml", ".yml") or is_there(path):
         text = _read(path)
     else:
         raise UserError(
@@ -123,11 +124,25 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     return validate(tree, name_or_path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether something other than a folder is at a path; a name too long for one is not."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """A YAML file as a plain dict. Raises UserError: not there, no text, or no mapping."""
+    return parse_tree(_read(path), str(path))
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the config cannot be read ({error}); give a YAML file") from error
+        return read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8")
+    except (UserError, MachineError, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: the config cannot be read ({reason})") from error
 
 
 def parse_tree(text: str, where: str) -> dict[str, Any]:
@@ -135,7 +150,7 @@ def parse_tree(text: str, where: str) -> dict[str, Any]:
     try:
         tree = read_yaml(text)
     except FAULTS as error:
-        line = " ".join(str(error).split())
+        line = " ".join(str(error).split())[:300]
         raise UserError(f"{where}: not valid YAML: {line}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a mapping with data, model, diffusion, train")
@@ -167,8 +182,8 @@ def validate(tree: dict[str, Any], where: str) -> Config:
         return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}") from error
-    except (TypeError, ValueError, RecursionError) as error:  # a date as a key, a recursive alias
-        raise UserError(f"{where}: cannot be used as a config ({error})") from error
+    except (TypeError, ValueError, RecursionError) as error:  # a date as a key, an alias of itself
+        raise UserError(f"{where}: holds what no config can ({str(error)[:200]})") from error
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -181,5 +196,7 @@ def _first_fault(error: ValidationError) -> str:
         last = str(fault["loc"][-1])
         return f"key '{key}' is not known{nearest(last, list(section.model_fields))}"
     message = fault["msg"].removeprefix("Value error, ")
-    given = f" (given: {fault['input']!r})" if key and not isinstance(fault["input"], dict) else ""
+    value = repr(fault["input"])
+    shown = value if len(value) <= 100 else f"{value[:97]}..."
+    given = f" (given: {shown})" if key and not isinstance(fault["input"], dict) else ""
     return f"{key}: {message}{given}" if key else message

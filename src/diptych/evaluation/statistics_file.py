@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.evaluation.statistics import Grid, Moments, Statistics
-from diptych.files import atomic_path
+from diptych.files import atomic_path, parse_json
 from diptych.types import Arrays
 
 SCHEMA = "diptych-statistics-1"
@@ -93,7 +93,7 @@ def load(path: Path) -> Stored:
     if text is None:
         return Stored(Moments(None, mean, cov), None, {})
     try:
-        note = json.loads(text)
+        note = parse_json(text)
         statistics = _statistics(note, arrays)
         protocol = dict(note["protocol"])
     except (KeyError, ValueError, TypeError, IndexError) as error:

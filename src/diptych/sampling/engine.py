@@ -23,6 +23,7 @@ from diptych.rng import normal_per_image
 from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
 from diptych.sampling.sampler import Sampler
 from diptych.sampling.solvers import dynamic_threshold, limited, solve
+from diptych.sampling.solvers.wrappers import image_limited
 from diptych.types import Float32, Pixels
 
 
@@ -114,6 +115,8 @@ class Engine:
         denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
         if sampler.threshold is not None:
             return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))
+        if sampler.clip == "image":
+            return image_limited(denoise, self.backend.clip)
         return limited(denoise, self.backend.clip) if sampler.clip else denoise
 
     def thresholded(self, x0: Any, quantile: float) -> Any:

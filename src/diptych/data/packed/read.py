@@ -21,6 +21,7 @@ from diptych.files import read_json
 from diptych.types import Int64, Pixels
 
 FORMAT = "diptych-packed-1"
+_MOST = {"most_bytes": 2**30, "most_values": 30_000_000}  # an index holds a name for each picture
 _AGAIN = "Pack it again with diptych data prepare"
 
 
@@ -38,7 +39,7 @@ def read_index(path: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "is a folder" if path.exists() else "not found"
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
-    index = read_json(index_path(path))
+    index = read_json(index_path(path), **_MOST)
     sound = (
         index.get("format") == FORMAT
         and isinstance(index.get("shape"), list)

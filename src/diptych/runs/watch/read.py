@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
+from diptych.files import parse_json
 
 
 def read_resources(run: Path) -> list[dict[str, Any]]:
@@ -32,7 +33,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in _lines(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=False)
         except ValueError:
             continue
         if isinstance(row, dict):
@@ -48,7 +49,7 @@ def _timed(path: Path) -> list[dict[str, Any]]:
     rows, lines = [], _lines(path)
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=False)
             rows.append({**row, "time": float(row["time"])})
         except (ValueError, KeyError, TypeError) as error:
             broken = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from diptych.errors import MachineError, UserError
+from diptych.files import open_file
 from diptych.weights.pickle.arrays import Storage, decode, known_names, storage_id, whole
 from diptych.weights.pickle.ops import Bounded, Fault, operations, show
 from diptych.weights.pickle.vm import Machine
@@ -79,18 +81,15 @@ def read_with_form(path: Path) -> tuple[str, object]:
 
 
 def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
-    """Call `read(file, size)`; turn faults of the file into one-line errors that name the path."""
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{path}: {error.strerror}; expected a weights file") from error
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be opened ({error.strerror})") from error
-    with file:
+    """`read(file, size)` with the file's faults as one-line errors that name the path."""
+    with open_file(path, "a weights file") as file:
         try:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise Fault("the file is empty")
+            if what := _known_otherwise(file.read(len(_ZIP_START) + 60), path.name):
+                raise Fault(what)
+            file.seek(0)
             return read(file, size)
         except Fault as fault:
             raise UserError(f"{path}: {fault}") from fault
@@ -104,6 +103,31 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
                 f"{path}: not a weights file, or damaged or truncated ({detail}); expected a "
                 "torch, NumPy or Jittor pickle or safetensors; fetch or save it again"
             ) from error
+
+
+_STARTS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
+    (b"<", "is a web page or XML, not weights; the download asked for something first"),
+    (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
+    (b"GGUF", "is GGUF; expected weights of PyTorch or Jittor"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+    (b"\xfd7zXZ", "is compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
+)
+_TENSORFLOW = re.compile(r".+\.(index|meta|data-\d+-of-\d+)")
+
+
+def _known_otherwise(start: bytes, name: str) -> str | None:
+    """What a file is that is certainly no weights file of a form read here, and what to do."""
+    for mark, words in _STARTS:
+        if start.startswith(mark):
+            return words
+    if _TENSORFLOW.fullmatch(name):
+        return (
+            "is a part of a TensorFlow checkpoint, such as the original DDPM's; those weights "
+            "are pretrained:ema_cifar10 and others, converted to PyTorch"
+        )
+    return None
 
 
 def _zip(file: IO[bytes], size: int) -> object:
