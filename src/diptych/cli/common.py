@@ -49,10 +49,15 @@ def typed(name: str) -> bool:
 
 def fail(message: str, code: int) -> None:
     """One line on stderr, and leave."""
-    print(f"diptych: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"diptych: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """A text with file names that are not UTF-8 shown with their bytes as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:
     """The result on stdout: as JSON where a program may read it, else for people."""
-    click.echo(json.dumps(result, indent=2) if as_json else text)
+    click.echo(json.dumps(result, indent=2) if as_json else printable(text))

@@ -21,6 +21,7 @@ from diptych.errors import UserError
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
 @click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
 @click.option(
     "--histograms",
@@ -44,6 +45,7 @@ def train(
     seed: int | None,
     overrides: tuple[str, ...],
     data: Path | None,
+    skip_bad: bool,
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
@@ -66,6 +68,8 @@ def train(
     from diptych.training.loop import train as run_training
     from diptych.training.signals import STAGE, Interrupted
 
+    if skip_bad:
+        overrides = (*overrides, "data.skip_bad=true")
     config = train_config(preset, run, steps, epochs, seed, overrides, resume)
     try:
         result = run_training(

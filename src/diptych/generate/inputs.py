@@ -1,8 +1,9 @@
 """Images from the user's hand, as a model needs them: to be encoded, or to start from.
 
-A folder of pictures, a sample folder, an .npz or .npy, one picture, or `mnist:test`. A data set is
-made as small as the model's own images were; nothing else is resized, and colour is not converted:
-whoever made the model's images decided how, and we do not know.
+They are named as everywhere (`diptych.data.sources.spec`): a folder of pictures, a sample folder,
+an .npz or .npy, one picture, or `mnist:test`. A data set is made as small as the model's own images
+were; nothing else is resized, and colour is not converted: whoever made the model's images decided
+how, and we do not know.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ import numpy as np
 
 from diptych.data import shrink
 from diptych.errors import UserError
-from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.pixels import SUFFIXES, read_image
+from diptych.evaluation.images import open_images
 from diptych.types import Pixels
 
 LIMIT = 2**31  # bytes of pixels held at once
@@ -66,7 +66,7 @@ def read_inputs(
     """
     if num is not None and num < 1:
         raise UserError(f"--num is {num}; it must be 1 or more")
-    opened = [_open(source, data_dir) for source in sources]
+    opened = [open_images(source, data_dir) for source in sources]
     there = sum(one.count for one in opened)
     count = min(there, most) if most is not None else there if num is None else num
     if count > there:
@@ -84,14 +84,6 @@ def read_inputs(
     digest.update(pixels.data)
     name = opened[0].name + (f" and {len(opened) - 1} more" if len(opened) > 1 else "")
     return Inputs(pixels, name, digest.hexdigest())
-
-
-def _open(source: str, data_dir: Path | None) -> Images:
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        image = read_image(path)
-        return Images(path.name, 1, lambda: iter([image]), lambda: "")
-    return open_images(source, data_dir)
 
 
 def _fitted(source: str, i: int, image: Pixels, shape: tuple[int, int, int], known: bool) -> Pixels:
