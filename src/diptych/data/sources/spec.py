@@ -114,8 +114,7 @@ def _plain(text: str) -> Spec:
         raise UserError(f"{path}: {what}; give one of these")
     if "/" in text or suffix in (*ARRAYS, *SUFFIXES):
         raise UserError(f"{path}: not found; give a folder, an .npz, a picture or a data set")
-    name, _, split = text.partition(":")
+    name = text.partition(":")[0]
     known = [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
     hint = nearest(name, known)
-    said = f"{text}: not found; " if split else ""
-    raise UserError(f"{said}no file and no data set is called '{name}'{hint}")
+    raise UserError(f"{text}: not found; no file and no data set is called '{name}'{hint}")
