@@ -7,6 +7,7 @@ stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fa
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
@@ -48,6 +49,21 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         fail(str(error), error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        fail("out of memory; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        fail(f"{str(error.filename)[:200]}: {error.strerror}; correct the path", 2)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is a framework's or NumPy's way of saying that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
 
 
 class Verbs(click.Group):

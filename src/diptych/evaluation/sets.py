@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
 from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.statistics_file import Stored, is_statistics, load
+from diptych.evaluation.statistics_file import Stored, load, statistics_path
 
 SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
@@ -80,8 +80,8 @@ def sample_sets(sources: Sequence[str | Path], settings: Settings) -> list[Sampl
         raise UserError("several sources are repeats already; leave --repeats out")
     made = []
     for source in sources:
-        path = Path(source)
-        if is_statistics(path):
+        path = statistics_path(source)
+        if path is not None:
             if settings.repeats > 1 or settings.num is not None:
                 raise UserError(f"{path}: statistics cannot be cut; leave out --num and --repeats")
             stored = load(path)
@@ -94,7 +94,7 @@ def sample_sets(sources: Sequence[str | Path], settings: Settings) -> list[Sampl
                 f"{source}: holds {images.count} images, {settings.repeats} x {max(num, 1)} are "
                 f"needed; sample more, or lower --num or --repeats"
             )
-        parts = [SampleSet(images, i * num, num, None, path, images.manifest)
+        parts = [SampleSet(images, i * num, num, None, Path(source), images.manifest)
                  for i in range(settings.repeats)]  # fmt: skip
         made += parts
     sizes = {one.num for one in made}

@@ -83,6 +83,14 @@ def check_suffix(path: Path) -> None:
         raise UserError(f"{path}: statistics are written as {' or '.join(SUFFIXES)}; name it so")
 
 
+def statistics_path(source: str | Path) -> Path | None:
+    """The file of statistics that a source names, as PATH or npz:PATH; None of another source."""
+    text = str(source)
+    kind, colon, rest = text.partition(":")
+    path = Path(rest if colon and kind == "npz" else text).expanduser()
+    return path if is_statistics(path) else None
+
+
 def is_statistics(path: Path) -> bool:
     """Whether a file holds statistics and not images."""
     if path.suffix not in SUFFIXES or look(path) != "file":
