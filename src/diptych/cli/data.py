@@ -201,4 +201,6 @@ def _load(
 
 
 def _table(facts: dict[str, Any]) -> str:
-    return "\n".join(f"{key:<10} {value}" for key, value in facts.items() if value is not None)
+    return "\n".join(
+        f"{key:<10} {value}" for key, value in facts.items() if value not in (None, {})
+    )

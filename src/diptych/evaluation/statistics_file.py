@@ -196,11 +196,11 @@ def _statistics(note: dict[str, Any], arrays: Arrays, size: int) -> Statistics:
         bounds[kind].add(int(bound))
     if bounds["sums"] != bounds["outer"] or not bounds["sums"]:
         raise ValueError("sums and outer sums are not of the same grids")
-    for bound in sorted(bounds["sums"]):
+    for grid in sorted(bounds["sums"]):
         outer = np.zeros((3, dims, dims), np.int64)
-        outer[:, upper[0], upper[1]] = arrays[f"outer.{bound}"]
-        outer[:, upper[1], upper[0]] = arrays[f"outer.{bound}"]
-        found.grids[bound] = Grid(np.asarray(arrays[f"sums.{bound}"]), outer)
+        outer[:, upper[0], upper[1]] = arrays[f"outer.{grid}"]
+        outer[:, upper[1], upper[0]] = arrays[f"outer.{grid}"]
+        found.grids[grid] = Grid(np.asarray(arrays[f"sums.{grid}"]), outer)
     return found
 
 

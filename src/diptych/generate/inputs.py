@@ -9,8 +9,9 @@ how, and we do not know.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,18 @@ class Inputs:
         pixels: (N, C, H, W) uint8.
         name: for people.
         sha256: of the pixels and their shape.
+        left_out: how many files of folders were passed over, by reason.
     """
 
     pixels: Pixels
     name: str
     sha256: str
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of them."""
-        return {"images": self.name, "images_num": len(self.pixels), "images_sha256": self.sha256}
+        found = {"images": self.name, "images_num": len(self.pixels), "images_sha256": self.sha256}
+        return found | ({"images_left_out": self.left_out} if self.left_out else {})
 
 
 def read_inputs(
@@ -83,7 +87,8 @@ def read_inputs(
     digest = hashlib.sha256(header.encode())
     digest.update(pixels.data)
     name = opened[0].name + (f" and {len(opened) - 1} more" if len(opened) > 1 else "")
-    return Inputs(pixels, name, digest.hexdigest())
+    left_out = sum((Counter(one.left_out) for one in opened), Counter[str]())
+    return Inputs(pixels, name, digest.hexdigest(), dict(left_out))
 
 
 def _fitted(source: str, i: int, image: Pixels, shape: tuple[int, int, int], known: bool) -> Pixels:

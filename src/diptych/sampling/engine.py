@@ -80,8 +80,8 @@ class Engine:
             predicted: sees, after every step, the image that its first prediction implies.
 
         Raises:
-            UserError: a sampler that does not fit, a batch too large for memory, or an image that is
-                not finite.
+            UserError: a sampler that does not fit, a batch too large for memory, or an image that
+                is not finite.
         """
         sampler.check(self.schedule)
         twice = 1 + bool(sampler.guided)
