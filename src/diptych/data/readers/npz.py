@@ -143,8 +143,10 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> str:
             if len(_header(file, 0).shape) in (3, 4):
                 found.append(name)
     if len(found) != 1:
-        held = ", ".join(archive.namelist()[:6]) or "nothing"
-        raise UserError(f"{path}: expected an array 'images' (uint8, N x H x W x C), found {held}")
+        held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:6]) or "nothing"
+        raise UserError(
+            f"{path}: expected an array 'images', found {held}; write one of uint8, N x H x W x C"
+        )
     return found[0]
 
 
