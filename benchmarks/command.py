@@ -1,4 +1,4 @@
-"""The command line that both benchmarks share."""
+"""The command line shared by both benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from benchmarks import driver, results, sizes, table
-from benchmarks.contenders import CONTENDERS
+from benchmarks.job import CONTENDERS
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json, write_text
 
@@ -21,7 +21,7 @@ COUNT = click.IntRange(min=1)
 
 
 def command(task: str, text: str) -> click.Command:
-    """The command of a task; `text` is its help."""
+    """Make the command of a task; `text` is its help."""
 
     @click.command(help=text)
     @click.option(
@@ -93,7 +93,7 @@ def _write(out: Path, found: list[dict[str, Any]]) -> None:
 
 
 def _guard(work: Callable[[], None]) -> None:
-    """One line and an exit code for what the user or the machine caused."""
+    """Turn a UserError or MachineError of `work` into one line and an exit code."""
     try:
         work()
     except (UserError, MachineError) as error:

@@ -1,4 +1,4 @@
-"""The examples of docs/solvers.md on arrays of a framework; runs in a panel's process."""
+"""The examples of docs/solvers.md on arrays of a framework; runs in a backend's process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import Level, make_schedule
 from diptych.sampling.solvers import DpmSolverPP, dynamic_threshold, limited, solve
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 
 
 def examples() -> tuple[str, str]:
-    """The code of the page: the first example, and the one with betas that goes on from there."""
+    """The code of the page: the first example, and the one with betas that continues it."""
     first, own = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     return str(first), str(own)
 
@@ -32,7 +32,7 @@ def limit_of(name: str) -> str:
 
 
 def network(x: Any, t: int) -> Any:
-    """The best denoiser of Gaussian images: no more than a float times an array."""
+    """The optimal denoiser of Gaussian images: just a float times an array."""
     level = TABLE.level(t)
     return (level.sigma / (0.25 * level.alpha**2 + level.sigma**2)) * x
 
@@ -42,9 +42,9 @@ def first_noise() -> Any:
 
 
 def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
-    """Its images, with the first noise as an array of `name`: numpy, torch or jittor.
+    """Images of an example, with the initial noise as an array of `name`: numpy, torch or jittor.
 
-    `own`: those of the example with betas; `limit`: those with the page's thresholding.
+    `own`: the example with betas; `limit`: with the page's thresholding.
     """
     backend = None if name == "numpy" else backends.load(name, "cpu")
     x = first_noise() if backend is None else backend.array(first_noise())
@@ -63,7 +63,7 @@ def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
 
 
 def run_solvers(name: str, solvers: list[Any], levels: list[Level]) -> list[Any]:
-    """Images of each solver on arrays of a panel."""
+    """Images of each solver on arrays of a backend."""
     backend = backends.load(name, "cpu")
 
     def noise(k: int) -> Any:

@@ -1,10 +1,10 @@
 """Each solver against the schedulers of Hugging Face diffusers, step by step, from the same noise.
 
-In float64 the two agree to rounding, so the formulas are the same; in float32 to float32's. Where
-they do not, the test states the difference and shows that it is all of it:
+In float64 the two agree to rounding, so the formulas are the same; in float32 to float32 rounding.
+If they differ, the test states the difference and shows that there is no other:
 
 - 3M of DPMSolverMultistepScheduler halves the curvature of its parabola (see `solvers/dpmpp.py`).
-- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even ones agree.
+- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even steps agree.
 - Heun and Euler keep x / alpha and start from sigma_max / alpha-scaled noise; the numbers are
   compared after multiplying with alpha.
 """

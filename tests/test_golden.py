@@ -1,7 +1,7 @@
-"""Four training steps of each panel against recorded losses and hashes: no move changes a number.
+"""Four training steps of each backend against recorded losses and hashes: refactors change no bit.
 
-On the processor, framework and number of threads of the record, bits are compared; elsewhere the
-losses, within what other instruction sets change in four steps.
+On the recorded processor, framework and number of threads, bits are compared; elsewhere the losses,
+with a tolerance for the effect of other instruction sets over four steps.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from diptych import logs
 from diptych._version import __version__
 from diptych.cli.align import align
 from diptych.cli.common import fail
@@ -29,12 +30,12 @@ from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE, MachineError, UserError
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:
     """Run a command line, by default this one, and leave with its exit code."""
+    logs.show()
     try:
         (command or cli)(prog_name=name, standalone_mode=False)
     except click.ClickException as error:

@@ -48,8 +48,8 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
     """
+    from diptych.errors import Interrupted
     from diptych.study.reproduce import reproduce as run
-    from diptych.training.signals import Interrupted
 
     request = study_request(preset, options)
     check_samplers(request)

@@ -1,6 +1,6 @@
-"""YAML as it is meant: `1e-4` is a number, and a key stands once.
+"""A YAML reader that reads `1e-4` as a number and refuses duplicate keys.
 
-YAML 1.1 reads `1e-4` as a string, and takes the last of two equal keys.
+Plain YAML 1.1 reads `1e-4` as a string, and keeps the last of two equal keys.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 FAULTS = (yaml.YAMLError, ValueError, RecursionError)
-"""What reading may raise."""
+"""The errors that reading may raise."""
 
 
 def read_yaml(text: str) -> Any:
-    """The value that the text holds. Raises one of `FAULTS`."""
+    """Parse YAML text into a value. Raises one of `FAULTS`."""
     return yaml.load(text, Loader=_Loader)
 
 

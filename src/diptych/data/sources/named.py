@@ -21,7 +21,16 @@ from diptych.data.readers import celeba, cifar10, lmdb
 from diptych.data.readers.folder import open_file, open_folder
 from diptych.data.readers.huggingface import open_huggingface
 from diptych.data.readers.npz import read_npz
-from diptych.data.sources.spec import PICTURE, SPLITS, Spec, parse, split_names
+from diptych.data.sources.places import look
+from diptych.data.sources.spec import (
+    OWN,
+    PICTURE,
+    SPLITS,
+    Spec,
+    is_name,
+    parse,
+    split_names,
+)
 from diptych.errors import UserError
 from diptych.types import Int64
 
@@ -56,6 +65,22 @@ class Asked:
         if named is None and self.data_dir is None:
             raise UserError(f"source '{self.kind}' needs a path: {self.kind}:PATH, or --data PATH")
         return named if named is not None else Path(self.data_dir or "").expanduser()
+
+
+def absolute(source: str) -> str:
+    """The source with its path absolute and its kind said, so that it means the same anywhere.
+
+    What `hf:` names on the Hugging Face hub, and is no path here, stays as it is.
+    """
+    head = source.partition(":")[0]
+    if head not in OWN and (is_name(head) or not look(Path(source).expanduser())):
+        return source
+    spec = parse(source)
+    if spec.path is None or (spec.kind == "hf" and not look(spec.path)):
+        return source
+    kind = "" if spec.kind == PICTURE else f"{spec.kind}:"
+    split = f":{'+'.join(spec.splits)}" if spec.splits else ""
+    return f"{kind}{spec.path.absolute()}{split}"
 
 
 @dataclass(frozen=True)

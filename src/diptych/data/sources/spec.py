@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from diptych.config.schema import PLACED_SOURCES
 from diptych.data.packed.read import index_path
 from diptych.data.picture import SUFFIXES
 from diptych.data.readers import celeba, cifar10, lmdb
@@ -24,7 +25,7 @@ from diptych.data.sources.places import look
 from diptych.data.sources.registry import SOURCES
 from diptych.errors import UserError, nearest
 
-OWN = ("folder", "npz", "packed", "hf")
+OWN = PLACED_SOURCES
 PICTURE = "picture"  # the kind of a single picture file
 NAMED = (cifar10.NAME, celeba.NAME, "ffhq")
 SPLITS = ("train", "test")
