@@ -7,7 +7,6 @@ stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fa
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import Any
