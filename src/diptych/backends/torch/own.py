@@ -43,7 +43,7 @@ class Own:
 
     def named_parameters(self) -> list[tuple[str, torch.Tensor]]:
         """Weights by the module's own names, and what it keeps beside them, such as averages."""
-        found = dict(self.module.named_parameters())
+        found: dict[str, torch.Tensor] = dict(self.module.named_parameters())
         found |= {n: b for n, b in self.module.named_buffers() if b.is_floating_point()}
         wide = [name for name, array in found.items() if array.dtype != torch.float32]
         if wide:
