@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import diptych
+from diptych import backends
 from diptych.runs import checkpoint
 
 SET = {
@@ -18,11 +20,15 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 14, 14, 1), dtype=np.uin
 LABELS = np.arange(40) % 3
 
 
+def layers(name: str) -> Any:
+    """The framework's `nn`, imported as it should be: after Diptych has prepared the framework."""
+    backends.load(name, "cpu")
+    return importlib.import_module(f"{name}.nn")
+
+
 def network(name: str, classes: bool = False) -> Any:
     """A small module of the panel's framework with dropout and averages of its own."""
-    import importlib
-
-    nn: Any = importlib.import_module("torch.nn" if name == "torch" else "jittor.nn")
+    nn = layers(name)
 
     class Net(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -102,9 +108,7 @@ def own_with_classes(name: str, folder: Path) -> Any:
 
 def wrapped(name: str, objective: str) -> Any:
     """`Model.of` predicts noise from what a module gives: here x itself."""
-    import importlib
-
-    nn: Any = importlib.import_module("torch.nn" if name == "torch" else "jittor.nn")
+    nn = layers(name)
 
     class Same(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

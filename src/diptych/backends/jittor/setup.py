@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -27,7 +28,10 @@ from typing import Any
 from diptych.backends.jittor import coldstart, cuda, onednn, quiet
 from diptych.errors import MachineError, UserError
 
+log = logging.getLogger(__name__)
+
 _COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
+_loaded: list[bool] = []  # whether this module has imported Jittor
 PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
 
 
@@ -101,7 +105,13 @@ def load() -> ModuleType:
         UserError, MachineError: see `prepare`.
     """
     if "jittor" in sys.modules:
+        if not _loaded:
+            log.warning(
+                "Jittor was imported before Diptych could prepare it (oneDNN, CUDA, threads, its "
+                "cache); import it after diptych.backends.load('jittor')"
+            )
         return sys.modules["jittor"]
+    _loaded.append(True)
     prepare()
     coldstart.say_if_busy(site())
     quiet.install()
