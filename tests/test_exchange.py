@@ -1,4 +1,4 @@
-"""Checkpoints in and out: every form gives the same bits back, and its own library takes it."""
+"""Import and export of checkpoints: every format keeps the bits, and its own library reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import work_exchange
 from conftest import Panel
 from diptych.backends.protocol import State
 from diptych.config.load import Config, load_config
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.types import Weights
 from diptych.weights import pretrained
 from diptych.weights.convert import convert

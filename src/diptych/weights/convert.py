@@ -26,7 +26,8 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, claim_folder, write_text
-from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import Source, find_weights
@@ -150,7 +151,7 @@ def export_training(run: Path, out: Path) -> int:
         raise UserError(f"{run}: is not a run, and only one has what training goes on from")
     config = load_config(str(run / "config.yaml"))
     _check_official(config, run)
-    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config), config)
     rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] == state.step]
     epoch = rows[-1].get("epoch", 0) if rows else 0
     write_torch(out, training_list(state, config, epoch))

@@ -21,7 +21,8 @@ from diptych.backends.protocol import Batch, State
 from diptych.config import load
 from diptych.diffusion import objective, schedule, timesteps
 from diptych.errors import UserError
-from diptych.network import plan as blueprint
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training import batches as data_batches
 
@@ -64,7 +65,7 @@ def trace_data(desk: Desk) -> None:
     )  # fmt: skip
     shape = (10, 3, probe.data.image_size, probe.data.image_size)
     drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
-    plan, labels = blueprint.make_plan(probe), np.arange(10)
+    plan, labels = make_plan(probe), np.arange(10)
     pixels = drawn.astype(np.uint8)
     colour = data_batches.Batches(probe, plan, pixels, labels)
     for step in range(1, 5):
@@ -72,7 +73,7 @@ def trace_data(desk: Desk) -> None:
     for name, changes in TRANSFORMS.items():
         changed = desk.settings(data__channels=3, train__batch_size=4, model__num_classes=0,
                                 model__dropout=0.0, **changes)  # fmt: skip
-        source = data_batches.Batches(changed, blueprint.make_plan(changed), pixels)
+        source = data_batches.Batches(changed, make_plan(changed), pixels)
         desk.add(f"{name}/pixels", _plain(desk.panel.read(desk.panel.put(source.batch(2).x0))))
 
 
@@ -97,7 +98,7 @@ def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
 def trace_weights(desk: Desk) -> None:
     """Weights put into a learner and read back, and once more through a checkpoint."""
     state = desk.learner().state()
-    for name in blueprint.parameter_table(desk.plan):
+    for name in parameter_table(desk.plan):
         desk.add(name, _plain(state.raw[name]))
     raw, ema = ({n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema))
     # Four groups that differ, by factors that keep every bit: no two can be confused.

@@ -19,7 +19,8 @@ import numpy as np
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
 from diptych.diffusion.classes import class_rows
-from diptych.network import plan as blueprint
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import make_plan
 from diptych.types import Array
 
 FAINT = np.float32(0.01)
@@ -58,7 +59,7 @@ def add_others(desk: Desk, x: Array, embedding: Array) -> None:
     }
     panel = desk.panel
     for name, change in changes.items():
-        plan = blueprint.make_plan(desk.settings(**change))
+        plan = make_plan(desk.settings(**change))
         network = panel.backend.network(plan, desk.weights_for(plan))
         with panel.no_grad():
             output = network(panel.put(x), panel.put(embedding), *told(desk))
@@ -71,7 +72,7 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
     last = desk.config.diffusion.timesteps - 1
     t = np.linspace(0, last, batch).astype(np.int64)
     x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
-    return x, blueprint.time_embedding(t, desk.plan.ch)
+    return x, time_embedding(t, desk.plan.ch)
 
 
 def told(desk: Desk) -> tuple[Any, ...]:

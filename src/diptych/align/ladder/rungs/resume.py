@@ -3,8 +3,8 @@
     restored/GROUP/WEIGHT    whether the fresh learner has the bits of the saved one
     resumed/GROUP/WEIGHT     the same after some more steps of both
 
-All must be equal, so the reference computes nothing: it says so. On a GPU sums may come out in another
-order each time; there only `restored` is compared.
+All must be equal, so the reference computes nothing: it says so. On a GPU sums may come out in
+another order each time; there only `restored` is compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import State
-from diptych.network.plan import make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 
 BEFORE, AFTER = 2, 2  # steps

@@ -72,6 +72,7 @@ def walks() -> dict[str, dict[str, Any]]:
         if name in LIMITED:
             found[f"{name}, clipped"] = {"solver": name, "clip": True}
             found[f"{name}, threshold"] = {"solver": name, "threshold": 0.9}
+    found["ddim, image clipped"] = {"solver": "ddim", "clip": "image"}
     return found | {"ddim, eta 0.5": {"solver": "ddim", "eta": 0.5}}
 
 
@@ -139,9 +140,7 @@ def by_number(desk: Desk) -> None:
     changes: dict[str, Any] = {"diffusion__objective": "eps", "train__weighting": "none"}
     settings = desk.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
     plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
-    each = sampler.make_sampler(
-        "ddim", min(FEW, tables.timesteps), 1.0, timesteps=tables.timesteps
-    )
+    each = sampler.make_sampler("ddim", min(FEW, tables.timesteps), 1.0, timesteps=tables.timesteps)
     engine = Engine(desk.panel.backend, nothing, plan, tables)
     desk.add("by number", engine.draw(each, INDICES, desk.config.seed))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
-from diptych.network.plan import parameter_table
+from diptych.network.parameters import parameter_table
 from diptych.types import Array
 
 # By its full name: the package's attribute `train` is the function.
