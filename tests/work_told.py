@@ -13,6 +13,7 @@ from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.network.plan import initial_weights, make_plan
+from diptych.sampling.options import SamplerOptions
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
 
@@ -66,5 +67,5 @@ def train_and_draw(
 
 def sets_of(name: str, run: Path, **drawing: Any) -> list[Path]:
     """The sample folders that `diptych evaluate RUN` would score."""
-    made = Drawing(steps=3, **drawing)
+    made = Drawing(SamplerOptions(steps=3, **drawing))
     return draw(str(run), made, 4, 1, name, "cpu", progress=False)
