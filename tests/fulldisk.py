@@ -13,7 +13,7 @@ from unittest import mock
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Writing past `size` bytes in any one file fails with the system's own error."""
+    """In the block, writing past `size` bytes in any file fails with the system's own error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Bad colour data: every fault is one line that names the file, and nothing is lost by it."""
+"""Bad colour data: every fault is one line that names the file, and nothing is lost."""
 
 from __future__ import annotations
 

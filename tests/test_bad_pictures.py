@@ -1,4 +1,4 @@
-"""Pictures that cannot be used: every fault is one line that names the file."""
+"""Unusable pictures: every fault is one line that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be honoured is refused by name, in one line; a hostile file runs nothing."""
+"""Requests that cannot be met are refused by name in one line; a hostile file runs nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 
 import work
+from diptych.backends.protocol import State
+from diptych.config.load import to_yaml
 from diptych.errors import MachineError, UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
+from diptych.runs import checkpoint
 from diptych.weights import pretrained
 from diptych.weights.convert import convert, import_training
 from diptych.weights.find import find_weights
@@ -77,7 +81,10 @@ def folder(path: Path, network: dict[str, Any], noise: dict[str, Any] | None = N
         ("downsample_padding", 1),
         ("attention_head_dim", 8),
         ("act_fn", "gelu"),
-        ("norm_num_groups", 16),
+        ("norm_num_groups", 5),
+        ("norm_num_groups", 64),
+        ("norm_num_groups", None),
+        ("attn_norm_num_groups", 16),
         ("class_embed_type", "timestep"),
         ("num_class_embeds", 10),
         ("center_input_sample", True),
@@ -105,6 +112,30 @@ def test_another_network_of_diffusers_is_refused_by_its_key(
              "sample_size": "no number"}  # fmt: skip
     blocks = ("down_block_types", "up_block_types")
     assert words.get(key, "lock" if key in blocks else key) in said and "config.json" in said
+
+
+@pytest.mark.parametrize("groups, own", [(8, None), (8, 8), (1, None), (32, 32)])
+def test_the_groups_of_diffusers_norms_are_honoured(
+    tmp_path: Path, groups: int, own: int | None
+) -> None:
+    keys = {"norm_num_groups": groups, "attn_norm_num_groups": own}
+    assert find_weights(str(folder(tmp_path, keys))).config.model.norm_groups == groups
+
+
+@pytest.mark.parametrize("change", ["model.norm_groups=8", "model.norm_eps=1e-5"])
+def test_no_official_training_is_written_of_norms_that_it_has_not(
+    tmp_path: Path, change: str
+) -> None:
+    config, run = work.small(change), tmp_path / "run"
+    weights = initial_weights(make_plan(config), 0)
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(config))
+    checkpoint.save(run, State(1, weights, weights, weights, weights), {}, 1)
+    with pytest.raises(UserError, match=change.replace("1e-5", "1e-05")) as error:
+        convert(str(run), tmp_path / "x.pth", "official-training")
+    assert "safetensors" in line(error) and not (tmp_path / "x.pth").exists()
+    convert(str(run), tmp_path / "x.safetensors")
+    assert find_weights(str(tmp_path / "x.safetensors")).config == config
 
 
 def test_diffusers_defaults_are_not_the_official_network(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Packing: the same pixels in one mapped file, whole or not at all, whatever interrupts it."""
+"""Packing: the same pixels in one mapped file, complete or not at all after any interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour data sets in the layouts of their authors, made of real photographs."""
+"""Colour data sets in the layouts of their authors, made from real photographs."""
 
 from __future__ import annotations
 

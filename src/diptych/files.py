@@ -28,10 +28,11 @@ MOST_LEVELS = 64  # of lists and objects in each other
 
 @contextlib.contextmanager
 def machine_faults(what: str) -> Iterator[None]:
-    """Turn the system's refusals while doing `what` into one clear line.
+    """Turn an OSError raised while doing `what` into one clear line.
 
     Raises:
-        UserError: no permission, or a file in the way. MachineError: a full disk, or another fault.
+        UserError: no permission, or a file in the way.
+        MachineError: a full disk, or any other fault.
     """
     try:
         yield
@@ -49,7 +50,7 @@ def machine_faults(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved to it when the block ends well, else removed.
+    """A temporary path beside `path`: renamed to it if the block succeeds, removed if not.
 
     Its folder is made where it is missing. Only a regular file or a folder is ever replaced.
 
@@ -94,13 +95,18 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file (UTF-8) atomically. Raises as `machine_faults` does."""
+    """Write a small text file (UTF-8) atomically. Raises the errors of `machine_faults`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically. Raises as `machine_faults`; ValueError for nan, infinity."""
+    """Write a JSON file atomically.
+
+    Raises:
+        UserError, MachineError: see `machine_faults`.
+        ValueError: the value holds NaN or infinity.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -258,7 +264,7 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
 
 
 def sha256_of(path: Path) -> str:
-    """Sha256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -267,11 +273,11 @@ def sha256_of(path: Path) -> str:
 
 
 def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse an output folder that would be refused later; changes nothing.
+    """Refuse an output folder that `claim_folder` would refuse; change nothing.
 
     Raises:
-        UserError: it is a file, cannot be written, or holds files and neither `resume` nor
-            `overwrite` was asked for.
+        UserError: the path is a file, cannot be written, or holds files and neither `resume`
+            nor `overwrite` is set; or `overwrite` would delete files that are not Diptych's.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
@@ -296,34 +302,37 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
         raise UserError(f"{existing}: no permission to write; choose another folder")
 
 
-# What a folder of ours holds: only such a one is ever replaced whole.
+# Files that mark a folder as Diptych's own; --overwrite only replaces such folders.
 MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json",
          "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
 LOCK = ".lock"
 
 
 def contents(path: Path) -> list[Path]:
-    """What a folder holds, but for the lock of the process at work in it."""
+    """The entries of a folder, except the lock file of a process working in it."""
     return [child for child in path.iterdir() if child.name != LOCK]
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Make an output folder ready; what `check_folder` refuses is refused here too."""
+    """Create an output folder, or prepare an existing one: `overwrite` empties it.
+
+    Temporary files left by killed processes are removed. Raises the errors of `check_folder`.
+    """
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
         old = contents(path) if overwrite else ()
-        for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: of a process killed while it wrote
+        for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: left by a killed process
             whole = left.is_dir() and not left.is_symlink()
             shutil.rmtree(left) if whole else left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made where it is missing.
+    """Keep other processes out of a folder; create it if it is missing.
 
-    A file system without locks keeps nobody out. (A network's has them for files opened to be
-    written, and not for folders: hence a file.)
+    On a file system without locks, nobody is kept out. The lock is a file because network file
+    systems lock files opened for writing, but not folders.
 
     Raises:
         UserError: another process holds it.
@@ -332,13 +341,13 @@ def hold(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK).open("w")
     refusal = UserError(
-        f"{path}: another process is at work in it; wait for its end, or choose another folder"
+        f"{path}: another process is at work in it; wait until it ends, or choose another folder"
     )
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
-                raise refusal  # a third one's: the holder before us has just removed what we opened
+                raise refusal  # the previous holder has removed the file we opened
         except (BlockingIOError, FileNotFoundError) as error:
             raise refusal from error
         except OSError as error:

@@ -1,8 +1,8 @@
-"""The settings of a run: typed, frozen, strict, and the same for both panels.
+"""The settings of a run: typed, frozen, strict, and the same for both backends.
 
 A config is a preset (`presets/NAME.yaml`) or a file of the same form, changed by `--set
-section.key=value`. Every key is known or refused; every number has a range. The run folder keeps
-the whole resolved config, so that a run never depends on a default that changed later.
+section.key=value`. Unknown keys are refused; every number has a range. The run folder keeps the
+whole resolved config, so a run never depends on a default that changes later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
-from diptych.config.schema import LATER_KEYS, Section
+from diptych.config.schema import LATER_KEYS as LATER_KEYS
+from diptych.config.schema import LENGTH_KEYS as LENGTH_KEYS
+from diptych.config.schema import PLACED_SOURCES, Section
 from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
@@ -28,7 +30,7 @@ from diptych.files import read_bytes
 
 
 class Config(Section):
-    """Everything that determines a run's numbers, and how often it writes them down."""
+    """All settings that determine a run's numbers, and how often it records them."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -51,13 +53,29 @@ class Config(Section):
             )
         return self
 
-    def identity(self) -> str:
-        """Sha256 of all that determines a run's numbers: durations and cadences are left out."""
+    @property
+    def duration_keys(self) -> frozenset[str]:
+        """Keys that do not affect the numbers of a step: durations and cadences.
+
+        If the learning rate decays, the run's length is not one of them: every rate depends on it.
+        """
+        decays = self.train.lr_decay != "none"
+        return DURATION_KEYS - LENGTH_KEYS if decays else DURATION_KEYS
+
+    def identity(self, placed: bool = False) -> str:
+        """Sha256 of all that determines a run's numbers: `duration_keys` are left out.
+
+        Args:
+            placed: hash the place of `folder:PATH` and its like too, as the first release did.
+        """
         flat = {
             key: value
             for key, value in flatten(self).items()
-            if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
+            if key not in self.duration_keys and LATER_KEYS.get(key, ...) != value
         }
+        kind, colon, _ = self.data.source.partition(":")
+        if kind in PLACED_SOURCES and not placed:
+            flat["data.source"] = kind + colon
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 
@@ -76,7 +94,7 @@ def to_yaml(config: Config) -> str:
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """Names of the presets that come with the package."""
     folder = resources.files("diptych.config") / "presets"
     return sorted(
         p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
@@ -84,7 +102,7 @@ def preset_names() -> list[str]:
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
-    """A preset by name, or a YAML file by path, with `section.key=value` overrides applied.
+    """Load a preset by name, or a YAML file by path, and apply `section.key=value` overrides.
 
     Raises:
         UserError: an unknown preset, an unreadable file, an unknown key, or a value out of range.
@@ -128,7 +146,7 @@ def _read(path: Path) -> str:
 
 
 def parse_tree(text: str, where: str) -> dict[str, Any]:
-    """YAML text as a plain dict. Raises UserError where it is not a mapping."""
+    """Parse YAML text into a plain dict. Raises UserError if it is not a mapping."""
     try:
         tree = read_yaml(text)
     except FAULTS as error:
@@ -140,7 +158,7 @@ def parse_tree(text: str, where: str) -> dict[str, Any]:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in a config's tree. Raises UserError."""
+    """Set one `section.key=value` in a config's tree. Raises UserError if malformed."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > 2:
@@ -158,9 +176,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:
-    """A checked config from a plain dict. Raises UserError: one line for the first fault."""
+    """Make a checked config from a plain dict. Raises UserError: one line for the first fault."""
     try:
-        # Through JSON, because strict mode takes a list for a tuple only there.
+        # Through JSON: only there does strict mode accept a list for a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}") from error

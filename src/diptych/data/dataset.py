@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,12 @@ from diptych.data.resize import shrink
 from diptych.data.sources.named import NAMED, OWN, Asked, is_known, open_known
 from diptych.data.sources.registry import SOURCES, Located, Source, find, lookup
 from diptych.errors import UserError, nearest
+from diptych.types import Int64, Pixels
+
+ARRAYS = "arrays"  # the `data.source` of a run that was given its images in Python
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images and labels of one split.
 
@@ -46,6 +50,47 @@ class Dataset:
     labels: NDArray[np.int64] | None
     sha256: str
     origin: str
+
+    @property
+    def labels_sha256(self) -> str | None:
+        """The identity of the labels; None without."""
+        if self.labels is None:
+            return None
+        return hashlib.sha256(np.ascontiguousarray(self.labels, "<i8").data).hexdigest()
+
+    @staticmethod
+    def from_arrays(images: Any, labels: Any = None, name: str = ARRAYS) -> Dataset:
+        """A data set of the user's own images; they are copied into memory.
+
+        Args:
+            images: uint8 (N, C, H, W), (N, H, W, C) or (N, H, W), C = 1 .. 4; or any object with
+                `len` and `[]` whose items are such images, or pairs of an image and its label.
+            labels: (N,) integers, 0 or more; None: of the pairs, or none.
+            name: for people.
+
+        Raises:
+            UserError: another shape or type, labels that do not fit, no image at all.
+        """
+        pixels, paired = _own_images(images)
+        if paired is not None and labels is not None:
+            raise UserError("Dataset.from_arrays: the items have labels already; leave labels out")
+        labels = paired if labels is None else np.asarray(labels)
+        wide = None if labels is None else _own_labels(labels, len(pixels))
+        pixels.setflags(write=False)
+        count, channels, height, width = pixels.shape
+        origin = f"{count} images of {channels}x{height}x{width}, given in Python"
+        return Dataset(name, "train", pixels, wide, identity(pixels), origin)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        count, channels, height, width = self.images.shape
+        classes = "" if self.labels is None else f", {int(self.labels.max()) + 1} classes"
+        return (
+            f"<Dataset {self.name}: {count:,} images of {channels}x{height}x{width}{classes}, "
+            f"sha256 {self.sha256[:12]}>"
+        )
 
 
 def load_dataset(
@@ -78,6 +123,11 @@ def load_dataset(
             that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
         MachineError: files that the machine does not let us read or write.
     """
+    if source == ARRAYS:
+        raise UserError(
+            "the run was trained on images given in Python; give the same ones: "
+            "diptych.train(..., data=images, resume=True)"
+        )
     asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download, settable)
     if is_known(source):
         return _known(asked)
@@ -151,6 +201,61 @@ def _known(asked: Asked) -> Dataset:
     whole = images is found.images and found.sha256 is not None
     sha256 = str(found.sha256) if whole else identity(images)
     return Dataset(asked.source, asked.split, images, found.labels, sha256, found.origin)
+
+
+def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
+    """The user's images as (N, C, H, W), and their labels where the items are pairs."""
+    where = "Dataset.from_arrays: images"
+    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
+        raise UserError(f"{where}: expected an array, or an object with len and [], not {images!r}")
+    if len(images) == 0:
+        raise UserError(f"{where}: holds no image")
+    if hasattr(images, "__array__"):
+        return _channels_first(np.array(images), where), None
+    rows: list[Any] = []
+    labels: list[Any] = []
+    for i in range(len(images)):
+        item = images[i]
+        if isinstance(item, tuple) and len(item) == 2:
+            item, label = item
+            labels.append(label)
+        array = np.asarray(item)
+        if rows and array.shape != rows[0].shape:
+            raise UserError(f"{where}: number {i} is {array.shape}, the first is {rows[0].shape}")
+        if len(labels) not in (0, i + 1):
+            raise UserError(f"{where}: number {i} differs from the first in having a label or none")
+        rows.append(array)
+    return _channels_first(np.stack(rows), where), np.asarray(labels) if labels else None
+
+
+def _channels_first(images: NDArray[Any], where: str) -> Pixels:
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"{where}: are {images.dtype}, expected uint8, 0 .. 255; of floats in [0, 1]: "
+            f"(255 * images).round().astype('uint8')"
+        )
+    if images.ndim == 3:
+        images = images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] <= 4 for axis in (1, 3))
+    if first == last:
+        raise UserError(
+            f"{where}: are {images.shape}, expected (N, C, H, W), (N, H, W, C) or (N, H, W) with "
+            f"1 to 4 channels and 5 pixels or more a side"
+        )
+    return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
+
+
+def _own_labels(labels: NDArray[Any], count: int) -> Int64:
+    where = "Dataset.from_arrays: labels"
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{where}: are {labels.dtype} {labels.shape}, expected {count} integers, one an image"
+        )
+    if labels.min() < 0:
+        raise UserError(f"{where}: hold {labels.min()}; classes are 0 or more")
+    wide = np.array(labels, dtype=np.int64)
+    wide.setflags(write=False)
+    return wide
 
 
 def identity(images: Images) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.evaluation.collect import BATCH, Needs, collect
 from diptych.evaluation.feature_network import Extractor
-from diptych.evaluation.images import open_images
+from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.statistics import Moments, Statistics
 from diptych.evaluation.statistics_file import is_statistics, load
@@ -44,7 +44,7 @@ class Reference:
 
 
 def open_reference(
-    source: str,
+    source: str | Path | Images,
     extractor: Extractor,
     protocol: Protocol,
     wanted: Needs,
@@ -57,16 +57,15 @@ def open_reference(
     """The reference that `source` names: images (see `open_images`) or a file of statistics.
 
     Args:
-        source: a data set's split, a folder, an npz of images, or statistics.
+        source: a data set's split, a folder, an npz of images, statistics, or images at hand.
         cache: the folder of kept features; None: keep nothing.
 
     Raises:
         UserError: not there, made by another protocol, or without what `wanted` asks for.
     """
-    path = Path(source)
-    if is_statistics(path):
-        return _from_statistics(path, extractor, protocol, wanted)
-    images = open_images(source, data_dir)
+    if not isinstance(source, Images) and is_statistics(Path(source)):
+        return _from_statistics(Path(source), extractor, protocol, wanted)
+    images = source if isinstance(source, Images) else open_images(source, data_dir)
     facts = {
         "reference.name": images.name,
         "reference.split": images.split,

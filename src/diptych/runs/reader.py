@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.files import parse_json, read_json
 from diptych.types import Bool, Float64, Int64
@@ -90,7 +90,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key; durations and seed left out."""
         flat = flatten(self.config)
-        return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+        return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:

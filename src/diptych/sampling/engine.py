@@ -18,7 +18,7 @@ from diptych.backends.protocol import Backend
 from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan
 from diptych.rng import normal_per_image
 from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
 from diptych.sampling.sampler import Sampler
@@ -33,7 +33,7 @@ class Engine:
 
     backend: Backend
     network: Any
-    plan: Plan
+    plan: AnyPlan
     schedule: Schedule
     preprocess: Preprocess = PLAIN
 
@@ -53,7 +53,7 @@ class Engine:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return (self.plan.channels, self.plan.size, self.plan.size)
+        return self.plan.shape
 
     @property
     def ends_in_noise(self) -> bool:

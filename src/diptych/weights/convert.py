@@ -26,7 +26,8 @@ from safetensors.numpy import save as to_bytes
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
 from diptych.files import atomic_path, check_folder, check_replaceable, claim_folder, write_text
-from diptych.network.plan import make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import Source, find_weights
@@ -148,11 +149,22 @@ def export_training(run: Path, out: Path) -> int:
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: is not a run, and only one has what training goes on from")
     config = load_config(str(run / "config.yaml"))
-    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    _check_official(config, run)
+    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config), config)
     rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] == state.step]
     epoch = rows[-1].get("epoch", 0) if rows else 0
     write_torch(out, training_list(state, config, epoch))
     return state.step
+
+
+def _check_official(config: Config, run: Path) -> None:
+    """Refuse what the official code would compute otherwise, from these very weights."""
+    for key, value in {"norm_groups": NORM_GROUPS, "norm_eps": NORM_EPS}.items():
+        if (given := getattr(config.model, key)) != value:
+            raise UserError(
+                f"{run}: has model.{key}={given}; the official code has {value} and no key for it, "
+                f"so that it would compute another network; use --to safetensors or diffusers"
+            )
 
 
 def import_training(

@@ -10,7 +10,8 @@ from typing import Any
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 from diptych.files import check_path, read_json
-from diptych.network.plan import check_weights, make_plan
+from diptych.network.parameters import check_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights import pretrained
@@ -43,7 +44,9 @@ def zoo_names() -> list[str]:
     return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
 
 
-def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
+def find_weights(
+    source: str, config: Config | None = None, raw: bool = False, own_network: bool = False
+) -> Source:
     """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
     a folder of diffusers.
 
@@ -51,10 +54,13 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         source: where they are. A run gives its newest checkpoint.
         config: of the network; needed where `source` is a file that does not say it.
         raw: the weights as trained, in place of their moving average.
+        own_network: they are of a network of the user's own, which checks them later.
 
     Raises:
         UserError: not found, damaged, not executable-free, or of another network.
     """
+    if own_network and not Path(source).is_dir():
+        raise UserError(f"{source}: no run, checkpoint or saved model of a network of one's own")
     if source.startswith("pretrained:"):
         return _pretrained(source.removeprefix("pretrained:"), config, raw)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
@@ -74,16 +80,21 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
+    kept = None  # the config beside the checkpoint must be the one that it was trained with
     if config is None:
         if not own.is_file():
             raise UserError(
                 f"{path}: no config.yaml beside this checkpoint; give one with --config"
             )
-        config = load_config(str(own))
-    kind = "raw" if raw else "ema"
-    weights = checkpoint.load_weights(folder, kind, make_plan(config))
-    recommended = read_json(folder / "manifest.json").get("sampler")
-    return Source(folder, config, weights, kind, recommended)
+        kept = config = load_config(str(own))
+    manifest = read_json(folder / "manifest.json")
+    group = "raw" if raw else "ema"
+    if list(manifest.get("files") or {}) == ["raw.safetensors"]:
+        group = "raw"  # all that `Model.save` had
+    plan = None if own_network else make_plan(config)
+    weights = checkpoint.load_weights(folder, group, plan, kept)
+    kind = "file" if manifest.get("weights") == "file" else group
+    return Source(folder, config, weights, kind, manifest.get("sampler"))
 
 
 def _inside(path: Path) -> str:

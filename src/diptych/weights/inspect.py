@@ -1,7 +1,7 @@
 """What a checkpoint is: its form, network, config as far as it can be told, EMA or raw, hash.
 
 names and shapes -> ch, ch_mult, blocks a level, levels with attention, channels
-image size, noise and training are not in weights: they come from a config beside or inside,
+image size, norms, noise and training are not in weights: they come from a config beside or inside,
 or are left open, with the presets and official configs that would fit
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
 from diptych.files import check_path
-from diptych.network.plan import make_plan, parameter_table
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights.find import find_weights
@@ -137,5 +138,8 @@ def render(facts: dict[str, Any]) -> str:
         for name, value in (facts[key] or {}).items():
             lines.append(f"  {key + '.' + name:32} {value}")
     if facts["config"] is None and facts["network"]:
-        lines.append("  image size, noise and training are not in this file; give a --config")
+        lines.append(
+            "  image size, norm groups and eps, noise and training are not in this file; give a "
+            "--config"
+        )
     return "\n".join(lines)

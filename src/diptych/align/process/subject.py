@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from diptych import logs
 from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import rung as port_rungs
@@ -86,6 +87,7 @@ def climb(desk: Desk, name: str, fault: str | None) -> None:
 
 def main() -> int:
     """The process; its exit code."""
+    logs.show()
     try:
         run(Path(sys.argv[1]))
     except (UserError, MachineError) as error:

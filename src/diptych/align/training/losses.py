@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
+from diptych import backends, logs, rng
 from diptych.align.process.workbench import find_data
-from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
@@ -29,7 +28,8 @@ from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
-from diptych.network.plan import Plan, make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 
@@ -81,6 +81,7 @@ def bin_losses(
 
 def main() -> int:
     """The process; its exit code."""
+    logs.show()
     try:
         run(Path(sys.argv[1]), Path(sys.argv[2]))
     except (UserError, MachineError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from diptych.config.schema import PLACED_SOURCES
 from diptych.data.crops import Recipe, check_crop
 from diptych.data.decoded import Decoded, Images, Items
 from diptych.data.packed.read import read_packed
@@ -23,7 +24,7 @@ from diptych.data.readers.npz import read_npz
 from diptych.errors import UserError
 from diptych.types import Int64
 
-OWN = ("folder", "npz", "packed", "hf")
+OWN = PLACED_SOURCES
 NAMED = (cifar10.NAME, celeba.NAME, "ffhq")
 SPLITS = ("train", "test")
 
@@ -55,6 +56,18 @@ class Asked:
         if not named and self.data_dir is None:
             raise UserError(f"source '{self.kind}' needs a path: {self.kind}:PATH, or --data PATH")
         return Path(named).expanduser() if named else Path(self.data_dir or "").expanduser()
+
+
+def absolute(source: str) -> str:
+    """The source with its path absolute, so that it means the same from any folder.
+
+    What `hf:` names on the Hugging Face hub, and is no path here, stays as it is.
+    """
+    kind, _, place = source.partition(":")
+    path = Path(place).expanduser()
+    if kind not in OWN or not place or (kind == "hf" and not path.exists()):
+        return source
+    return f"{kind}:{path.absolute()}"
 
 
 @dataclass(frozen=True)

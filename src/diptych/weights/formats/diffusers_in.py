@@ -38,15 +38,14 @@ _ONLY: dict[str, tuple[object, tuple[object, ...]]] = {
     "downsample_type": ("conv", ("conv",)),
     "upsample_type": ("conv", ("conv",)),
     "act_fn": ("silu", ("silu", "swish")),
-    "norm_num_groups": (32, (32,)),
-    "attn_norm_num_groups": (None, (None, 32)),
     "resnet_time_scale_shift": ("default", ("default",)),
     "add_attention": (True, (True,)),
     "class_embed_type": (None, (None,)),
     "num_class_embeds": (None, (None,)),
 }
 _HONOURED = ("sample_size", "in_channels", "out_channels", "block_out_channels", "norm_eps",
-             "layers_per_block", "down_block_types", "up_block_types", "dropout",
+             "norm_num_groups", "attn_norm_num_groups", "layers_per_block", "down_block_types",
+             "up_block_types", "dropout",
              "attention_head_dim", "time_embedding_dim", "num_train_timesteps")  # fmt: skip
 # What diffusers' EMAModel writes into the config of `unet_ema`: of the average, not of the network.
 _OF_EMA = frozenset({"decay", "min_decay", "optimization_step", "update_after_step",
@@ -161,8 +160,8 @@ def _network(tree: Tree, file: Path) -> Tree:
         raise UserError(f"{file}: is a {show(tree['_class_name'])}; expected a UNet2DModel")
     for key in tree:
         if not key.startswith("_") and not any(key in keys for keys in (_ONLY, _HONOURED, _OF_EMA)):
-            known = nearest(key, [*_ONLY, *_HONOURED])
-            hint = known if known.startswith("; did") else ""
+            near = nearest(key, [*_ONLY, *_HONOURED])
+            hint = near if near.startswith("; did") else ""
             raise UserError(f"{file}: key {show(key)} is not of a UNet2DModel known here{hint}")
     for key, (default, known) in _ONLY.items():
         why = "the network here is the official DDIM U-Net"
@@ -182,6 +181,7 @@ def _network(tree: Tree, file: Path) -> Tree:
     if len(kinds) != len(channels) or any(ch % channels[0] for ch in channels):
         raise UserError(f"{file}: block_out_channels {channels} do not fit {len(kinds)} blocks")
     _check_heads(tree, channels, attends, file)
+    groups = _groups(tree, channels, file)
     return {
         "data": {"source": "unknown", "image_size": size, "channels": colours.pop()},
         "model": {
@@ -191,6 +191,7 @@ def _network(tree: Tree, file: Path) -> Tree:
             "attn_resolutions": [size // 2**i for i, yes in enumerate(attends) if yes],
             "dropout": tree.get("dropout", 0.0),
             "norm_eps": tree.get("norm_eps", 1e-5),
+            "norm_groups": groups,
         },
     }
 
@@ -216,3 +217,20 @@ def _check_heads(tree: Tree, channels: list[int], attends: list[bool], file: Pat
         )
     if tree.get("time_embedding_dim") not in (None, 4 * ch):
         raise UserError(f"{file}: time_embedding_dim is not 4 x {ch}, as the official U-Net has it")
+
+
+def _groups(tree: Tree, channels: list[int], file: Path) -> int:
+    """The number of groups of all norms; those of attention may not differ."""
+    groups = tree.get("norm_num_groups", 32)
+    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
+        raise UserError(f"{file}: norm_num_groups is {show(groups)}; expected a whole number")
+    if channels[0] % groups:
+        raise UserError(
+            f"{file}: norm_num_groups {groups} does not divide block_out_channels {channels}"
+        )
+    if (own := tree.get("attn_norm_num_groups")) not in (None, groups):
+        raise UserError(
+            f"{file}: attn_norm_num_groups is {show(own)}, which cannot be honoured, only null or "
+            f"{groups}: here all norms have norm_num_groups"
+        )
+    return groups

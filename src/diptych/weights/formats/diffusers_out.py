@@ -76,7 +76,7 @@ def network_config(config: Config) -> dict[str, Any]:
         "flip_sin_to_cos": False,
         "freq_shift": 1,
         "norm_eps": model.norm_eps,
-        "norm_num_groups": 32,
+        "norm_num_groups": model.norm_groups,
         "act_fn": "silu",
         "center_input_sample": False,
         "time_embedding_type": "positional",

@@ -25,7 +25,7 @@ from diptych.weights.pickle.files import guarded
 from diptych.weights.pickle.ops import Fault
 
 CONFIG_KEY, EMA_KEY = "diptych.config", "diptych.ema"
-_NORM_EPS = 1e-5  # ddpm-torch leaves GroupNorm's eps at PyTorch's default
+_NORMS = {"norm_eps": 1e-5, "norm_groups": 32}  # ddpm-torch's: PyTorch's default eps
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Foreign:
                 f"{path}: a file of weights needs the config of its network; give --config"
             )
         if self.layout == DDPM_TORCH:
-            model = config.model.model_copy(update={"norm_eps": _NORM_EPS})
+            model = config.model.model_copy(update=_NORMS)
             config = config.model_copy(update={"model": model})
         return config
 

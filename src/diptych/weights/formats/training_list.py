@@ -19,7 +19,8 @@ import numpy as np
 from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.network.plan import Plan, check_weights, make_plan, parameter_table
+from diptych.network.parameters import check_weights, parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.types import Weights
 from diptych.weights.pickle.files import read_pickle_weights
 
