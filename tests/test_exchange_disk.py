@@ -13,7 +13,8 @@ import pytest
 import work
 from diptych.backends.protocol import State
 from diptych.errors import MachineError, UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.weights.convert import convert
 from diptych.weights.find import find_weights
 from diptych.weights.formats.torch_write import write_torch

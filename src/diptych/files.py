@@ -186,12 +186,21 @@ def read_bytes(path: Path, expected: str, most: int) -> bytes:
 
 
 def read_json(
-    path: Path, *, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES
+    path: Path,
+    *,
+    most_bytes: int = MOST_BYTES,
+    most_values: int = MOST_VALUES,
+    finite: bool = True,
 ) -> dict[str, Any]:
-    """A JSON object from a file. Raises UserError where it is missing, damaged or out of bounds."""
+    """A JSON object from a file; limits as in `parse_json`.
+
+    Raises:
+        UserError: missing, no file, not an object, damaged, or out of bounds.
+        MachineError: it cannot be read.
+    """
     content = read_bytes(path, "a JSON file", most_bytes)
     try:
-        value = parse_json(content, most_values)
+        value = parse_json(content, most_values, finite=finite)
     except ValueError as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
