@@ -60,12 +60,23 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         fail(str(error), error.exit_code)
     except BrokenPipeError:
         leave(0)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        fail("out of memory; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
     except OSError as error:  # refused by the system where no part of ours expected it
         try:
             with machine_faults(str(error.filename or "writing the output")):
                 raise
         except (UserError, MachineError) as told:
             fail(str(told), told.exit_code)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is a framework's or NumPy's way of saying that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
 
 
 class Verbs(click.Group):

@@ -82,7 +82,11 @@ def fail(message: str, code: int) -> NoReturn:
     leave(code)
 
 
+def printable(text: str) -> str:
+    """A text with file names that are not UTF-8 shown with their bytes as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:
     """The result on stdout: as JSON where a program may read it, else for people."""
-    text = json.dumps(result, indent=2) if as_json else text
-    click.echo(text.encode("utf-8", "backslashreplace").decode())  # a path may be no UTF-8
+    click.echo(json.dumps(result, indent=2) if as_json else printable(text))

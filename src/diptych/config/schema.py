@@ -17,6 +17,7 @@ LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do if the rate
 # the same as without the keys.
 LATER_KEYS: dict[str, Any] = {
     "data.crop": None,
+    "data.skip_bad": False,
     "data.rescaled": True,
     "data.logit_transform": False,
     "data.dequantization": "none",
@@ -52,6 +53,7 @@ class DataConfig(Section):
     channels: int = Field(1, ge=1, le=4)
     random_flip: bool = False  # half of the images are mirrored
     crop: str | None = None  # a name in `diptych.data.crops`; null: the source's own
+    skip_bad: bool = False  # leave out pictures that cannot be used, instead of refusing them
     rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
     logit_transform: bool = False
     dequantization: Literal["none", "uniform", "gaussian"] = "none"

@@ -126,6 +126,7 @@ def record_start(run: Path, step: int, config: Config, backend: Backend, dataset
             "dataset_images": len(dataset.images),
             "dataset_sha256": dataset.sha256,
             "dataset_origin": dataset.origin,
+            "dataset_left_out": dataset.left_out,
             "starts": starts,
         },
     )

@@ -39,7 +39,7 @@ class Own:
 
     def named_parameters(self) -> list[tuple[str, jt.Var]]:
         """Weights by the module's own names, and what it keeps beside them, such as averages."""
-        found = dict(self.module.named_parameters())
+        found: dict[str, jt.Var] = dict(self.module.named_parameters())
         found = {n: a for n, a in found.items() if "float" in str(a.dtype)}
         wide = [name for name, array in found.items() if str(array.dtype) != "float32"]
         if wide:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json
 from diptych.types import Int64, Pixels
@@ -36,8 +37,9 @@ def read_index(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, no index, or one of another form.
     """
-    if not path.is_file():
-        what = "is a folder" if path.exists() else "not found"
+    kind = look(path)
+    if kind != "file" or look(index_path(path)) == "other":
+        what = {"": "not found", "folder": "is a folder"}.get(kind, "is no regular file")
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
     index = read_json(index_path(path), **_MOST)
     sound = (

@@ -177,6 +177,7 @@ def _index(packing: Packing, good: Int64, rows: Pixels) -> dict[str, Any]:
     return {
         **packing.settings(),
         "origin": data.origin,
+        "left_out": data.left_out,
         "shape": [count, height, width, channels],
         "sha256": digest.hexdigest(),
         "skipped": [row for row in _bad(packing, names) if row["index"] not in chosen],
