@@ -1,10 +1,10 @@
-"""What is timed, in a process of its own for each contender: a turn of training or of sampling.
+"""The timed contenders, each in its own process: turns of training or of sampling.
 
-    start(job) -> loaded;   turn(k) -> seconds, memory;   finish() -> what it computed
+    start(job) -> loaded;   turn(k) -> seconds, memory;   finish() -> the answer
 
-A turn is `job.steps` steps with the device synchronised at both ends. The panels are timed as
-`diptych train` and `diptych sample` run them: batches made ahead in a thread, losses read late, on
-a CPU one synchronisation a step. No framework is imported before `start` knows which.
+A turn is `job.steps` steps with the device synchronised at both ends. The backends are timed as
+`diptych train` and `diptych sample` run them: batches made ahead in a thread, losses read late, and
+on a CPU one synchronisation per step. No framework is imported before `start`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from diptych.types import Float32
 
 
 class PanelTraining:
-    """Steps of a panel's learner, as in `diptych.train`."""
+    """Steps of a backend's learner, as in `diptych.train`."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -76,7 +76,7 @@ class PanelTraining:
 
 
 class PanelSampling:
-    """Deterministic DDIM chains of a panel, as in `diptych.sampling.sampler`."""
+    """Deterministic DDIM chains of a backend, as in `diptych.sampling.sampler`."""
 
     def __init__(self, job: Job) -> None:
         self.backend = backends.load(job.contender, job.device)
@@ -103,7 +103,7 @@ class PanelSampling:
 
 
 def count(plan: Plan) -> int:
-    """Numbers in a panel's weights: it refuses to build with any other shapes."""
+    """Number of parameters of a backend's network, which refuses any other shapes."""
     return sum(int(np.prod(each.shape)) for each in parameter_table(plan).values())
 
 
@@ -117,7 +117,7 @@ _live: list[Contender] = []
 
 
 def start(job: Job) -> Loaded:
-    """Import the framework, build and load the network; in the contender's process."""
+    """Import the framework, build and load the network; runs in the contender's process."""
     made: Contender
     if job.contender == "diffusers":
         from benchmarks import opponent
@@ -130,7 +130,7 @@ def start(job: Job) -> Loaded:
 
 
 def turn(k: int) -> Turn:
-    """The k-th turn, timed."""
+    """Run and time the k-th turn."""
     [contender] = _live
     began, began_cpu = time.perf_counter(), time.process_time()
     contender.turn(k)

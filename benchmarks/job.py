@@ -1,4 +1,4 @@
-"""The job of one contender, and what each contender must answer: shared by all of them."""
+"""The job of a contender and the protocol of its answers, shared by all contenders."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Job:
-    """What one contender's process is to do.
+    """The job of one contender's process.
 
     Attributes:
         contender: one of CONTENDERS.
         task: one of TASKS.
         config: network and training settings; `train.batch_size` is the batch of either task.
-        steps: optimizer steps of a turn of training, network calls of a turn of sampling.
+        steps: optimizer steps per turn of training, network calls per turn of sampling.
         device: `cpu`, `cuda` or `cuda:INDEX`.
     """
 
@@ -43,23 +43,23 @@ class Job:
         return self.config.train.batch_size
 
     def weights(self, plan: Plan) -> Weights:
-        """The weights that every contender starts from, in the official names."""
+        """The initial weights of every contender, by official name."""
         return initial_weights(plan, SEED)
 
     def noise(self) -> Float32:
-        """The noise that every contender's sampling starts from, (batch, C, H, W)."""
+        """The initial noise of every contender's sampling, (batch, C, H, W) float32."""
         data = self.config.data
         shape = (self.batch, data.channels, data.image_size, data.image_size)
         return normal(SEED, "initial_noise", shape)
 
     def question(self) -> tuple[Float32, Int64]:
-        """Two noisy images and their timesteps, to ask every network the same."""
+        """Two noisy images and their timesteps, the same input for every network."""
         return self.noise()[:2], np.array([10, 900])[: self.batch]
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes: now, and the most so far."""
+    """Memory in megabytes: now, and the peak so far."""
 
     now: float
     peak: float
@@ -67,7 +67,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Turn:
-    """Seconds that a turn took, processor seconds of all its threads, and memory after it."""
+    """Seconds of a turn, processor seconds of all its threads, and memory after it."""
 
     seconds: float
     cpu_seconds: float
@@ -89,26 +89,26 @@ class Contender(Protocol):
     parameters: int
 
     def turn(self, k: int) -> None:
-        """The k-th turn from 0, until the device is done."""
+        """Run the k-th turn, counted from 0, and wait for the device."""
 
     def answer(self) -> Float32:
-        """What must agree between contenders: a fresh network's prediction, or the images drawn."""
+        """The values that must agree: a fresh network's prediction, or the generated images."""
 
     def memory(self) -> Memory:
-        """Of the process on a CPU, of the framework's allocator on a GPU."""
+        """Memory of the process on a CPU, of the framework's allocator on a GPU."""
 
     def facts(self) -> dict[str, Any]:
         """Versions, device and threads."""
 
 
 def check_finite(losses: list[float]) -> None:
-    """A run that diverged is no measurement."""
+    """Refuse a run that diverged: it is not a measurement."""
     if not np.isfinite(losses).all():
         raise RuntimeError(f"a loss is not finite: {losses}")
 
 
 def process_memory() -> Memory:
-    """Resident megabytes of this process, now and at most; outside Linux, now stands for both."""
+    """Resident memory of this process in MB, now and at peak; outside Linux, both are the same."""
     now = psutil.Process().memory_info().rss / 2**20
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []

@@ -1,4 +1,4 @@
-"""A disk that is full, without one: files of this process cannot grow past a limit for a while."""
+"""A simulated full disk: for a while, files of this process cannot grow past a limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Writing past `size` bytes in any one file fails with the system's own error."""
+    """In the block, writing past `size` bytes in any file fails with the system's own error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""Running layers in a panel's own process, as importable functions."""
+"""Layers in a backend's own process, as importable functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NUMBERS = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "max_norm": 1.0, "ema_rate"
 
 
 def framework(name):
-    """A panel's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
+    """A backend's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
     backends.load(name, "cpu")
     if name == "torch":
         import torch
@@ -56,7 +56,7 @@ def parameter(backend, value):
 
 
 def update(backend, state, gradients):
-    """Five steps at a growing rate: [norms, params, m, v, ema], and whether a clone was changed."""
+    """Five steps at a growing rate: [norms, params, m, v, ema], and True if a clone changed."""
     _, put, _ = framework(backend)
     module = __import__(f"diptych.backends.{backend}.optim", fromlist=["optim"])
     groups = [[put(x) for x in group] for group in state]
@@ -80,7 +80,7 @@ def rate(i):
 
 
 def refusal(name, *inputs):
-    """What the Jittor panel says to inputs that do not fit."""
+    """The Jittor backend's message for inputs that do not fit."""
     _, put, _ = framework("jittor")
     from diptych.backends.jittor import kernels
 
@@ -92,7 +92,7 @@ def refusal(name, *inputs):
 
 
 def evaluate_plain(*arguments, **attributes):
-    """`evaluate` with Jittor's own operators, as they run on CUDA."""
+    """`evaluate` with Jittor's own operators, which run on CUDA."""
     framework("jittor")
     from diptych.backends.jittor.kernels import code
 

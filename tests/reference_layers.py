@@ -1,6 +1,6 @@
-"""Every layer and its gradients in NumPy float64, from the formulas: the truth of the tests.
+"""Every layer and its gradients in NumPy float64, from the formulas: the tests' ground truth.
 
-A function takes the layer's inputs, its weights and the gradient g of its output, and gives
+A function takes the layer's inputs, its weights and the gradient g of its output, and returns
 [output, gradient of each input ..., gradient of each weight ...].
 """
 
@@ -112,7 +112,7 @@ def dropout(x: A, mask: A, rate: float, g: A) -> list[A]:
 def adam_step(
     state: list[list[A]], gradients: list[A], step: int, numbers: dict[str, float]
 ) -> float:
-    """Clipping, Adam and EMA on state = [params, m, v, ema], in place; the norm before clipping."""
+    """Clip, Adam and EMA on state = [params, m, v, ema], in place; returns the unclipped norm."""
     norm = float(np.sqrt(sum((g**2).sum() for g in gradients)))
     clip = min(1.0, numbers["max_norm"] / (norm + 1e-6))
     b1, b2 = numbers["beta1"], numbers["beta2"]

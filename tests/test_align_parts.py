@@ -1,4 +1,4 @@
-"""Names of a port, the equivalence test, mutations' table, figures' folding, and bad input."""
+"""Names of a port, the equivalence test, the table of mutations, figures, and bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmarks: each runs at its smallest size and gives a whole table; no time is checked."""
+"""Benchmarks: each runs at its smallest size and gives a complete table; times are not checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, or are refused by name; nothing half-written is ever seen."""
+"""Checkpoints are read back bit for bit or refused by name; half-written ones are never seen."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Jittor's first compile and its quiet import, without the long compile.
 
 The compile itself is replaced by a small command; everything around it (stamp, lock, failure,
-interruption) is the real code. `make test` has compiled Jittor for real before it comes here.
+interruption) is the real code. `make test` compiles Jittor for real before these tests.
 """
 
 from __future__ import annotations

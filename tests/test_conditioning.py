@@ -1,4 +1,4 @@
-"""Classes on the host: labels keyed and dropped, guidance as its formula, the card, refusals."""
+"""Classes on the host: keyed labels and label dropout, the guidance formula, the card, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs: every key known, every range kept, and YAML that gives back what went in."""
+"""Configs: every key is known, every range is checked, and YAML round trips are exact."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ trees = st.fixed_dictionaries(
                 "image_size": st.integers(1, 8).map(lambda n: n * 128),
                 "channels": st.integers(1, 4),
                 "random_flip": st.booleans(),
+                "skip_bad": st.booleans(),
                 "crop": st.none() | st.sampled_from(["center", "celeba"]),
                 "rescaled": st.just(True),
                 "logit_transform": st.just(False),
@@ -131,6 +132,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "data.image_size": (["4", "1024"], ["2", "1026", "0", "-14", "14.0", "'14'", "null", "true"]),
     "data.channels": (["1", "4"], ["0", "5", "-1", "1.0"]),
     "data.random_flip": (["true", "false"], ["1", "0", "null", "'true'"]),
+    "data.skip_bad": (["true", "false"], ["1", "0", "null", "'true'"]),
     "data.crop": (["null", "center"], ["3", "[a]"]),
     "data.rescaled": (["true", "false"], ["1", "null", "'true'"]),
     "data.logit_transform": (["false"], ["1", "null", "true"]),  # true: see the next test

@@ -1,10 +1,10 @@
 """Each solver against the schedulers of Hugging Face diffusers, step by step, from the same noise.
 
-In float64 the two agree to rounding, so the formulas are the same; in float32 to float32's. Where
-they do not, the test states the difference and shows that it is all of it:
+In float64 the two agree to rounding, so the formulas are the same; in float32 to float32 rounding.
+If they differ, the test states the difference and shows that there is no other:
 
 - 3M of DPMSolverMultistepScheduler halves the curvature of its parabola (see `solvers/dpmpp.py`).
-- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even ones agree.
+- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even steps agree.
 - Heun and Euler keep x / alpha and start from sigma_max / alpha-scaled noise; the numbers are
   compared after multiplying with alpha.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,10 @@ from diptych.sampling.solvers import (
     DpmSolverPPSde,
     Euler,
     Heun,
-    Memory,
     Plms,
     Pndm,
     Solver,
+    Step,
     UniPC,
     dynamic_threshold,
     limited,
@@ -184,7 +184,7 @@ def test_every_step_is_that_of_diffusers(torch: Panel, name: str, steps: int, dt
 
 
 @dataclass(frozen=True)
-class Faulty:
+class Faulty(Solver):
     """A solver whose every step is wrong by one part in ten thousand of one coefficient."""
 
     solver: Solver
@@ -195,10 +195,8 @@ class Faulty:
     def noise_scale(self, now: Level, after: Level) -> float:
         return self.solver.noise_scale(now, after)
 
-    def step(
-        self, x: Any, denoise: Any, now: Level, after: Level, noise: Any, memory: Memory
-    ) -> Any:
-        return self.solver.step(x, lambda *a: 1.0001 * denoise(*a), now, after, noise, memory)
+    def step(self, s: Step[Any]) -> Any:
+        return self.solver.step(replace(s, denoise=lambda *a: 1.0001 * s.denoise(*a)))
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm-large", "heun", "pndm", "dpmpp-sde", "unipc-3"])

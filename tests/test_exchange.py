@@ -1,4 +1,4 @@
-"""Checkpoints in and out: every form gives the same bits back, and its own library takes it."""
+"""Import and export of checkpoints: every format keeps the bits, and its own library reads it."""
 
 from __future__ import annotations
 

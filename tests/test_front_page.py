@@ -1,4 +1,4 @@
-"""The README's first screen: picture, commands, table, in this order and the generator's form."""
+"""The README's first screen: picture, commands and table, in this order and as generated."""
 
 from __future__ import annotations
 

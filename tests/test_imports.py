@@ -1,4 +1,4 @@
-"""Imports run one way, and neither the package nor its help loads a framework."""
+"""Imports run in one direction, and neither the package nor its help loads a framework."""
 
 from __future__ import annotations
 

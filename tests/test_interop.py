@@ -1,6 +1,6 @@
 """Weights files of the real frameworks, read without them, give the numbers that were saved.
 
-torch and Jittor write in processes of their own; this process loads neither.
+torch and Jittor write the files in their own processes; this process loads neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layers of both panels, forward and backward, against the formulas in float64."""
+"""The layers of both backends, forward and backward, against the formulas in float64."""
 
 from __future__ import annotations
 

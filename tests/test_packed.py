@@ -1,4 +1,4 @@
-"""Networks that only predict have their convolutions' weights prepared; the numbers stay."""
+"""Networks for inference have packed convolution weights; the numbers do not change."""
 
 from __future__ import annotations
 

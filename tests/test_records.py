@@ -1,4 +1,4 @@
-"""A run's journal: one line a step, no gaps and no repeats, whatever interrupted it."""
+"""A run's journal: one line per step, without gaps or repeats after any interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study: every stage once, whatever interrupts it; failures are kept apart from results."""
+"""A study: every stage runs once despite any interruption; failures are kept apart from results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's processes: ended in order and in silence, stopped and let go on with the study."""
+"""A study's processes: ended in order and silently, stopped and continued with the study."""
 
 from __future__ import annotations
 

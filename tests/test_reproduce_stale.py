@@ -1,4 +1,4 @@
-"""Stages that are taken for done: only those whose sources are the ones that they were made of."""
+"""Stages count as done only if their sources are unchanged since they ran."""
 
 from __future__ import annotations
 

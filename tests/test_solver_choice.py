@@ -1,4 +1,4 @@
-"""Solvers by name: calls counted, what each refuses, official semantics, limits, objectives."""
+"""Solvers by name: NFE, refusals, official semantics, limits, prediction types."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from diptych.sampling.solvers import (
     DpmSolverPP,
     DpmSolverPPSde,
     Euler,
+    Step,
     dynamic_threshold,
     from_v,
     from_x0,
@@ -97,7 +98,8 @@ def test_memory_stays_within_the_order() -> None:
         solver, memory = make_sampler(name, 100, order=order).make(TABLE), Memory(100)
         x: Any = np.ones((1, 1, 2, 2))
         for now, after in pairwise(levels):
-            x = solver.step(x, lambda x, level: toy_eps(x, level.t), now, after, None, memory)
+            s = Step(x, lambda x, level: toy_eps(x, level.t), now, after, memory=memory)
+            x = solver.step(s)
             memory.left -= 1
             assert len(memory.past) <= most
 
@@ -138,7 +140,7 @@ def test_ddpm_noisy_is_the_official_ddpm_steps(a: int, b: int, seed: int) -> Non
         expected = official_ddpm_step(x, bold_eps(x, now.t), t, BARS[now.t], bar_next, noise)
         if now.t == 0 and after is not CLEAN:
             continue
-        ours = Ddpm("large").step(x, clipped, now, after, noise)
+        ours = Ddpm("large").step(Step(x, clipped, now, after, noise))
         np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -240,7 +242,8 @@ def test_a_level_without_an_image_is_refused(name: str) -> None:
     table = make_schedule(DiffusionConfig(schedule="jsd"))
     solver = make_sampler(name, 10).make(table)
     with pytest.raises(UserError, match="at t=999 the schedule leaves nothing of the image"):
-        solver.step(np.ones(1), lambda x, level: x, table.level(999), table.level(500), np.ones(1))
+        one, now, after = np.ones(1), table.level(999), table.level(500)
+        solver.step(Step(one, lambda x, level: x, now, after, one))
 
 
 @pytest.mark.parametrize("solver", [Ddpm("small"), Ddpm("large"), DpmSolverPPSde()])

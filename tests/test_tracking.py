@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard and MLflow, written by real trainings of both panels."""
+"""TensorBoard and MLflow records of a run, written by real trainings with both backends."""
 
 from __future__ import annotations
 

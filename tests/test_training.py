@@ -1,4 +1,4 @@
-"""A run survives what happens to runs, and ends with the weights of an undisturbed one."""
+"""A run survives interruptions and ends with the weights of an undisturbed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Initial weights are PyTorch's defaults, keyed; weights that do not fit are refused by name."""
+"""Initial weights are keyed PyTorch defaults; weights that do not fit are refused by name."""
 
 from __future__ import annotations
 

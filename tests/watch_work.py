@@ -1,4 +1,4 @@
-"""Trainings with a planted disturbance, as importable functions for a panel's process."""
+"""Trainings with a planted disturbance, as importable functions for a backend's process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diptych.training.loop import train
 
 
 def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seconds: float) -> None:
-    """Train; some steps are slowed by `seconds`: in the data, by gc, or in plain sleep."""
+    """Train with some steps slowed by `seconds`: in the data, by gc, or by sleeping."""
     backend = backends.load(name, "cpu")
     learner_class: Any = type(backend.learner(*_fresh(config)))
     make, step = Batches.batch, learner_class.step
@@ -49,7 +49,7 @@ def _fresh(config: Config) -> tuple[Any, ...]:
 
 
 def _collect_for(seconds: float) -> None:
-    """Full collections over many objects until the time is over."""
+    """Run full collections over many objects for `seconds`."""
     crowd = [[i] for i in range(300_000)]
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
@@ -58,7 +58,7 @@ def _collect_for(seconds: float) -> None:
 
 
 def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
-    """A profile of fresh weights."""
+    """A profile of a model with fresh weights."""
     from diptych.data import load_dataset
     from diptych.network.plan import make_plan
     from diptych.profiling import profile
@@ -70,7 +70,7 @@ def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
 
 
 def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
-    """The weights after `steps` split steps, and after as many whole ones."""
+    """The weights after `steps` split steps, and after as many whole steps."""
     from diptych.data import load_dataset
     from diptych.network.plan import make_plan
     from diptych.profiling.split import split_step

@@ -1,4 +1,4 @@
-"""What the tests of classes and objectives ask of a panel; see `work`."""
+"""Jobs of the tests of classes and prediction types in a backend's process; see `work`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gradients(name: str, config: Config) -> Any:
 
 
 def predictions(name: str, config: Config, x: Any, t: Any, labels: Any) -> list[Any]:
-    """Predicted noise with these labels, with 'no class' said, and with nothing said."""
+    """Predicted noise with these labels, with explicit 'no class', and with no labels given."""
     model = work.make(name, config)
     none = np.full(len(x), config.model.num_classes)
     return [model.predict(x, t, labels), model.predict(x, t, none), model.predict(x, t)]
@@ -49,7 +49,7 @@ def guided(name: str, config: Config, options: list[dict[str, Any]]) -> list[Any
 def train_and_draw(
     name: str, config: Config, run: Path, halves: bool, **options: Any
 ) -> dict[str, Any]:
-    """A few steps, perhaps resumed halfway as well, and images of the result."""
+    """Train a few steps, with `halves` also resumed halfway, and generate images."""
     import diptych
 
     work.run(name, config, run / "whole")

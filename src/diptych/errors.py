@@ -1,6 +1,6 @@
-"""Errors that a user or the machine causes; everything else is a bug and keeps its traceback.
+"""Errors caused by the user or the machine; anything else is a bug and keeps its traceback.
 
-The command line prints such an error as one line and leaves with its exit code.
+The command line prints such an error as one line and exits with its exit code.
 A message says what is wrong, where, what was expected, and what to do next.
 """
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 
 class UserError(Exception):
-    """Something the user asked for or supplied cannot be used; exit code 2."""
+    """An unusable request or input from the user; exit code 2."""
 
     exit_code = 2
 
@@ -35,13 +35,13 @@ class StopTraining(Exception):
 
 
 class MachineError(Exception):
-    """The machine failed us (disk full, no permission, out of memory); exit code 1."""
+    """A failure of the machine (full disk, no permission, out of memory); exit code 1."""
 
     exit_code = 1
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """The hint `; did you mean 'known'?` for a misspelt word, or a list of what is known."""
+    """The hint `; did you mean 'known'?` for a misspelt word, or a list of the known words."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

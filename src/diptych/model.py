@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -234,7 +234,7 @@ class Model:
         x_T: Float32 | None = None,
         as_float: bool = False,
         *,
-        clip: bool | None = None,
+        clip: bool | Literal["image"] | None = None,
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
@@ -257,7 +257,8 @@ class Model:
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.
             as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
-            clip: clip each predicted image to [-1, 1].
+            clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: and keep the
+                predicted noise, as diffusers does.
             batch: images computed at once.
             order: 2 or 3, for `dpmpp` and `unipc`.
             threshold: dynamic thresholding at this quantile, in place of `clip`.

@@ -58,7 +58,6 @@ def reproduce(preset: str, **options: Any) -> None:
         study = run(request, out.resolve(), parallel=options["parallel"])
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)
-        return
     lines = [
         f"{stage['name']:<32}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
         f"{stage.get('reason', '')}".rstrip()

@@ -165,6 +165,8 @@ def choose_sampler(
     words = ", ".join(f"{name} {value}" for name, value in given.items())
     told |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
     sampler = make_sampler(**given | told, ends_in_noise=config.diffusion.zero_terminal_snr)
+    if getattr(found, "note", None):
+        click.echo(f"note: {found.note}", err=True)
     if recommended:
         click.echo(f"sampling as this model recommends: {words}", err=True)
     return sampler

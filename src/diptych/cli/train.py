@@ -23,6 +23,7 @@ from diptych.errors import STAGE, Interrupted, UserError
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
 @click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new place.")
 @click.option("--allow-changed-data", is_flag=True, help="Resume although the images have changed.")
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
 @click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
 @click.option(
     "--histograms",
@@ -48,6 +49,7 @@ def train(
     data: Path | None,
     data_source: str | None,
     allow_changed_data: bool,
+    skip_bad: bool,
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
@@ -71,6 +73,8 @@ def train(
 
     if data_source is not None:
         overrides = (*overrides, f"data.source={data_source}")
+    if skip_bad:
+        overrides = (*overrides, "data.skip_bad=true")
     config = train_config(preset, run, steps, epochs, seed, overrides, resume)
     try:
         result = run_training(
@@ -88,7 +92,6 @@ def train(
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
-        return
     facts = {
         "run": str(run),
         "step": result.step,

@@ -10,7 +10,7 @@ identity however they were packed and wherever they lay; run records carry it. P
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
 from diptych.data.decoded import CHUNK, Decoded, Images
+from diptych.data.notes import say_left_out
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
-from diptych.data.sources.named import NAMED, OWN, Asked, is_known, open_known
-from diptych.data.sources.registry import SOURCES, Located, Source, find, lookup
-from diptych.errors import UserError, nearest
+from diptych.data.scan import usable
+from diptych.data.sources.named import Asked, Opened, joined, open_known
+from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, Source, find, lookup
+from diptych.data.sources.spec import Spec, parse, split_names
+from diptych.errors import UserError
 from diptych.types import Int64, Pixels
 
 ARRAYS = "arrays"  # the `data.source` of a run that was given its images in Python
@@ -35,13 +38,14 @@ class Dataset:
 
     Attributes:
         name: the source, such as "mnist".
-        split: "train" or "test".
+        split: "train", "test" or "train+test".
         images: (N, C, H, W), uint8, 0..255, read-only: in memory, mapped from a packed file, or
             decoded when they are asked for.
         labels: (N,), int64, 0 .. classes - 1, read-only; None where the source has none.
         sha256: the identity of the images as they are here, after any resizing; of encoded ones
             their names, lengths and recipe stand in for the pixels.
         origin: where they were found, for people.
+        left_out: how many files were passed over, by reason.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Dataset:
     labels: NDArray[np.int64] | None
     sha256: str
     origin: str
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def labels_sha256(self) -> str | None:
@@ -107,10 +112,10 @@ def load_dataset(
     """Find, if need be download, read and check one split of a known data set.
 
     Args:
-        source: "mnist" (60,000 and 10,000 images), "fashion_mnist" (likewise) or "mnist-10k"
-            (in the package; its "train" is MNIST's 10,000 test images); or one of those of
-            `diptych.data.sources.named`: "cifar10", "celeba", "lsun_bedroom", "folder:PATH" ...
-        split: "train" or "test".
+        source: as `diptych.data.sources.spec` reads it: "mnist" (60,000 and 10,000 images),
+            "fashion_mnist" (likewise), "mnist-10k" (in the package; its "train" is MNIST's 10,000
+            test images), "cifar10:train+test", "celeba", "lsun_bedroom", "folder:PATH", a path ...
+        split: "train", "test" or "train+test", where the source names none.
         image_size: height and width in pixels, a divisor of the native 28; None: native.
         channels: 1 or 3 for pictures that are decoded; the others have their own.
         crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
@@ -128,18 +133,34 @@ def load_dataset(
             "the run was trained on images given in Python; give the same ones: "
             "diptych.train(..., data=images, resume=True)"
         )
-    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download, settable)
-    if is_known(source):
-        return _known(asked)
-    if source not in SOURCES:
-        hint = nearest(
-            source, [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
+    spec = parse(source)
+    splits = chosen_splits(spec, source, split)
+    if spec.kind in SOURCES and crop not in (None, "none"):
+        raise UserError(f"{spec.kind} is not cropped; leave data.crop={crop} out")
+    parts = []
+    for one in splits:
+        asked = Asked(
+            source, spec, one, image_size, channels or 3, crop, data_dir, download, settable
         )
-        raise UserError(f"no data set is called '{source}'{hint}")
-    known = lookup(source, split)
-    if crop not in (None, "none"):
-        raise UserError(f"{source} is not cropped; leave data.crop={crop} out")
-    return _from_idx(known, asked)
+        known = spec.kind in SOURCES
+        parts.append(_from_idx(lookup(spec.kind, one), asked) if known else open_known(asked))
+    found = parts[0] if len(parts) == 1 else joined(parts, splits)
+    say_left_out(found.origin, len(found.images), found.left_out)
+    return _finished(found, spec.name, "+".join(splits), image_size)
+
+
+def chosen_splits(spec: Spec, source: str, split: str) -> tuple[str, ...]:
+    """The splits of the source's name, else those of `split`.
+
+    Raises:
+        UserError: both name some, and not the same ones.
+    """
+    if not spec.splits:
+        known = SOURCES.get(spec.kind)
+        return (split,) if known and split in known.splits else split_names(source, split)
+    if split not in ("train", "+".join(spec.splits)):
+        raise UserError(f"{source} names its split already; leave the split '{split}' out")
+    return spec.splits
 
 
 def load_configured(
@@ -147,8 +168,11 @@ def load_configured(
 ) -> Dataset:
     """The split that a config names, in its form; otherwise as `load_dataset`.
 
+    Pictures that are decoded on demand are looked over first; see `diptych.data.scan`.
+
     Raises:
-        UserError: as there; or images that have another number of channels than the config.
+        UserError: as there; pictures that cannot be used, without `data.skip_bad`; or images that
+            have another number of channels than the config.
     """
     found = load_dataset(
         data.source,
@@ -160,6 +184,7 @@ def load_configured(
         download=download,
         settable=settable,
     )
+    found = usable(found, data.skip_bad)
     channels = found.images.shape[1]
     if channels != data.channels:
         advice = f"; use --set data.channels={channels}" if settable else ""
@@ -167,10 +192,12 @@ def load_configured(
     return found
 
 
-def _from_idx(known: Source, asked: Asked) -> Dataset:
-    """MNIST and its like."""
-    split, image_size = asked.split, asked.image_size
-    located = find(asked.source, split, asked.data_dir)
+def _from_idx(known: Source, asked: Asked) -> Opened:
+    """MNIST and its like, at full size."""
+    split = asked.split
+    located = find(known.name, split, asked.data_dir)
+    if located is None and (known.name, split) == (MNIST.name, "test"):
+        located = find(MNIST_10K.name)  # the same images, which travel in the package
     if located is None:
         from diptych.data.sources.download import fetch
 
@@ -179,28 +206,23 @@ def _from_idx(known: Source, asked: Asked) -> Dataset:
     labels = read_idx(located.labels, ndim=1)
     _check(known, located, images, labels)
     images = images[:, None]
-    full_size = identity(images)
-    _check_identity(known, split, located, full_size)
-    small = shrink(images, image_size) if image_size is not None else images
-    sha256 = full_size if small is images else identity(small)
-    wide = labels.astype(np.int64)
-    wide.setflags(write=False)
-    return Dataset(known.name, split, small, wide, sha256, located.origin)
+    sha256 = identity(images)
+    _check_identity(known, split, located, sha256)
+    return Opened(images, labels.astype(np.int64), located.origin, sha256)
 
 
-def _known(asked: Asked) -> Dataset:
-    """A data set of `diptych.data.sources.named`."""
-    found = open_known(asked)
+def _finished(found: Opened, name: str, split: str, size: int | None) -> Dataset:
+    """The data set of what was found: arrays at their size, read-only."""
     images = found.images
     if not isinstance(images, Decoded):
-        if asked.image_size is not None:
-            images = shrink(images, asked.image_size)
+        if size is not None:
+            images = shrink(images, size)
         images.setflags(write=False)
     if found.labels is not None:
         found.labels.setflags(write=False)
     whole = images is found.images and found.sha256 is not None
     sha256 = str(found.sha256) if whole else identity(images)
-    return Dataset(asked.source, asked.split, images, found.labels, sha256, found.origin)
+    return Dataset(name, split, images, found.labels, sha256, found.origin, found.left_out)
 
 
 def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:

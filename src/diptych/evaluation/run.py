@@ -76,6 +76,10 @@ def evaluate(
         "kind": KIND,
         "scores": [score.to_json() for score in scores],
         "classes": _classes([one.collected for one in per_set]),
+        "left_out": {
+            "samples": [one.images.left_out if one.images else {} for one in sets],
+            "reference": real.left_out if real else {},
+        },
         "seconds": seconds,
     }
 

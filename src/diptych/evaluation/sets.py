@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
 from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.statistics_file import Stored, is_statistics, load
+from diptych.evaluation.statistics_file import Stored, load, statistics_path
 
 SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
@@ -81,11 +81,12 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
     made = []
     for source in sources:
         path = None if isinstance(source, Images) else Path(source)
-        if path is not None and is_statistics(path):
+        saved = None if isinstance(source, Images) else statistics_path(source)
+        if saved is not None:
             if settings.repeats > 1 or settings.num is not None:
                 raise UserError(f"{path}: statistics cannot be cut; leave out --num and --repeats")
-            stored = load(path)
-            made.append(SampleSet(None, 0, stored.moments.n or 0, stored, path))
+            stored = load(saved)
+            made.append(SampleSet(None, 0, stored.moments.n or 0, stored, saved))
             continue
         images = source if isinstance(source, Images) else open_images(source, settings.data_dir)
         num = images.count // settings.repeats if settings.num is None else settings.num

@@ -47,7 +47,7 @@ class Drawing:
 
 def is_model(source: str) -> bool:
     """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
-    from diptych.evaluation.images import is_sample_folder
+    from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
 
     if source.startswith(_NAMED):

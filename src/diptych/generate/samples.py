@@ -83,7 +83,8 @@ def default_folder(run: Path, request: Request) -> Path:
     """Where a run's samples go if no folder is given."""
     s = request.sampler
     order = f"-order{s.order}" if s.order else ""
-    limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
+    clipped = "-clip-image" if s.clip == "image" else "-clip" if s.clip else ""
+    limit = clipped or (f"-threshold{s.threshold:g}" if s.threshold else "")
     told = "" if s.classes is None else f"-class{short_name(s.classes)}-w{s.guidance:g}"
     name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes: another start, another folder

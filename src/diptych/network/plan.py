@@ -32,7 +32,7 @@ class Block:
     in_ch: int
     out_ch: int
     size: int
-    attention: str = ""  # its name, or none
+    attention: str = ""  # its name; empty: none
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Stage:
 
     name: str
     blocks: tuple[Block, ...]
-    resample: str  # the name of the down- or upsampling after the blocks, or none
+    resample: str  # name of the down- or upsampling after the blocks; empty: none
     out_ch: int
 
 
@@ -56,15 +56,15 @@ class Plan:
     resamp_with_conv: bool
     down: tuple[Stage, ...]
     mid: tuple[Block, ...]
-    up: tuple[Stage, ...]  # in the order of computation: the lowest resolution first
+    up: tuple[Stage, ...]  # in order of computation: the lowest resolution first
     num_classes: int = 0  # 0: no class embedding
-    objective: str = "eps"  # what it predicts: eps, x0 or v
+    objective: str = "eps"  # prediction type: eps, x0 or v
     norm_groups: int = NORM_GROUPS  # of every GroupNorm
     norm_eps: float = NORM_EPS
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """All residual blocks in the order of computation; dropout layer k belongs to block k."""
+        """All residual blocks in order of computation; dropout layer k belongs to block k."""
         down = tuple(block for stage in self.down for block in stage.blocks)
         return down + self.mid + tuple(block for stage in self.up for block in stage.blocks)
 
@@ -84,7 +84,7 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """The plan of the official network with the config's sizes."""
+    """Make the plan of the official network with the config's sizes."""
     model, size = config.model, config.data.image_size
     skips = [model.ch]
     down: list[Stage] = []

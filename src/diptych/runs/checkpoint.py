@@ -1,12 +1,12 @@
-"""Checkpoints: safetensors and a manifest in one folder, there whole or not at all.
+"""Checkpoints: safetensors and a manifest in one folder, written atomically.
 
     checkpoints/step-00000938/
-        manifest.json            step, backend, config identity, sha256 of each file
+        manifest.json            step, backend, config identity, SHA-256 of each file
         raw.safetensors          the weights as trained
-        ema.safetensors          their moving average, which is what one samples from
+        ema.safetensors          their moving average, used for sampling
         adam_m.safetensors, adam_v.safetensors
 
-A folder is written under another name and moved into place; only then is an older one removed.
+A folder is written under another name and renamed; older ones are removed only after that.
 Reading checks every hash, name and shape; nothing is unpickled.
 """
 
@@ -38,7 +38,7 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 def weights_sha256(weights: Mapping[str, Float32]) -> str:
-    """The identity of weights: sha256 over names, shapes and bytes, in the order of names."""
+    """The identity of weights: SHA-256 over names, shapes and bytes, in order of names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         array = np.ascontiguousarray(weights[name], dtype="<f4")
@@ -51,10 +51,10 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
     """Write the checkpoint of `state` into `run`, then drop all but the last `keep`.
 
     Args:
-        run: the run folder.
+        run: run folder.
         state: the learner's whole state.
-        facts: what the manifest says besides: backend, config identity.
-        keep: how many checkpoints stay, 1 or more.
+        facts: more entries of the manifest: backend, config identity.
+        keep: number of checkpoints to keep, 1 or more.
     """
     path = run / "checkpoints" / f"step-{state.step:08d}"
     if path.exists():  # written before an interruption; equal by construction
@@ -62,9 +62,9 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
     with atomic_path(path) as folder:
         folder.mkdir()
         for group in GROUPS:
-            # safetensors writes an array's memory as it lies: another order would scramble it.
+            # safetensors writes an array's raw memory: another order would scramble it.
             arrays = {n: np.ascontiguousarray(a) for n, a in getattr(state, group).items()}
-            # Not `save_file`: it would hide the system's error, such as a full disk.
+            # Not `save_file`, which would hide system errors such as a full disk.
             (folder / f"{group}.safetensors").write_bytes(to_bytes(arrays))
         files = [f"{group}.safetensors" for group in GROUPS]
         hashes = {name: sha256_of(folder / name) for name in files}
@@ -83,7 +83,7 @@ def all_checkpoints(run: Path) -> list[Path]:
 
 
 def latest(run: Path) -> Path:
-    """The newest checkpoint. Raises UserError where there is none."""
+    """The newest checkpoint folder. Raises UserError if there is none."""
     found = all_checkpoints(run)
     if not found:
         raise UserError(f"{run}: holds no checkpoint; train it first: diptych train --out {run}")
@@ -204,7 +204,7 @@ def set_aside(run: Path, step: int) -> None:
 
 
 def read_safetensors(file: Path) -> Weights:
-    """The arrays of a safetensors file as float32. Raises UserError where it is damaged."""
+    """Read the arrays of a safetensors file as float32. Raises UserError if it is damaged."""
     try:
         arrays = load_file(file)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a folder says of how it was made, and whether it may go on.
+"""The provenance files of an output folder, and checks before it is resumed.
 
 config.yaml         of a run: all settings; only durations, and the place of the same pictures, may
                     change where it is resumed
@@ -126,6 +126,7 @@ def record_start(run: Path, step: int, config: Config, backend: Backend, dataset
             "dataset_images": len(dataset.images),
             "dataset_sha256": dataset.sha256,
             "dataset_origin": dataset.origin,
+            "dataset_left_out": dataset.left_out,
             "starts": starts,
         },
     )
@@ -152,10 +153,10 @@ NUMBERS = (
 
 
 def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> dict[str, Any]:
-    """The manifest of an earlier start; empty where there is none.
+    """Read the manifest of an earlier start and check it; {} if there is none.
 
     Raises:
-        UserError: it differs in `identity`, or in a setting that reaches the images' numbers.
+        UserError: it differs in `identity`, or in a setting that affects the images' numbers.
     """
     if not (out / "manifest.json").exists():
         return {}

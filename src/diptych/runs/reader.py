@@ -7,7 +7,6 @@ written twice, make the record untrustworthy: it is refused with the number of t
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.files import read_json
+from diptych.files import parse_json, read_json
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -168,7 +167,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=False)
         except ValueError as error:  # broken JSON, or bytes that are not UTF-8
             if number == len(lines):
                 return rows, True

@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from diptych.backends.protocol import Backend
 from diptych.diffusion.classes import Classes, choose_classes, class_rows, labels_of
-from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.sampling.solvers import Denoiser, from_v, from_x0
-from diptych.sampling.solvers.wrappers import image_of
+from diptych.sampling.solvers.wrappers import image_of, implied
 from diptych.types import Array, Float32
 
 Denoise = Callable[[Any, Level], Any]
@@ -127,7 +126,7 @@ def watched(
 
     def eps(x: Any, level: Level) -> Any:
         found = denoise(x, level)
-        show(lambda: x0_from_eps(x, found, level))
+        show(lambda: implied(denoise, x, found, level))
         return found
 
     def image(x: Any, level: Level) -> Any:
@@ -140,4 +139,4 @@ def watched(
             observe(k, level, x)
         predicted(k, level, first.pop()())
 
-    return Denoiser(eps, image), both
+    return Denoiser(eps, image, getattr(denoise, "limit", None)), both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,9 +13,9 @@ from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
 from diptych.sampling.solvers import Solver
+from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
 from diptych.sampling.solvers.solver import calls_of
-from diptych.sampling.solvers.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 # Chosen by measurement: docs/scores.md. The ddpm family takes every timestep.
@@ -31,7 +31,7 @@ class Sampler:
     steps: int = 50
     eta: float = 0.0
     spacing: str = "uniform"
-    clip: bool = False
+    clip: bool | Literal["image"] = False
     order: int | None = None
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
@@ -44,7 +44,7 @@ class Sampler:
         return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
-        """Raises UserError where the solver cannot walk these levels: see `solvers.walk`."""
+        """Raises UserError if the solver cannot take these levels: see `solvers.checks`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
             below = "" if self.level is None else f" from level t={self.level} down"
@@ -55,7 +55,8 @@ class Sampler:
                     f"spacing '{self.spacing}' with 1 step visits t=0 alone, where no noise is "
                     f"left to remove; use --spacing trailing, or more steps"
                 )
-            check_noise(self.make(schedule), self.eta, timesteps, schedule)
+            levels = [*map(schedule.level, timesteps), CLEAN]
+            check_eta(self.eta, self.make(schedule).noise_scale, levels)
 
     def levels(self, schedule: Schedule) -> list[Level]:
         """The levels from noisy to the clean image.
@@ -64,7 +65,7 @@ class Sampler:
             UserError: too few, where the first is noise alone and does not count for the order.
         """
         levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
-        least = max(KINDS[self.solver].least, self.order or 1) + 1
+        least = KINDS[self.solver].needs(self.order).steps + 1
         if levels[0].alpha == 0.0 and 1 < self.steps < least and least > 2:
             raise UserError(
                 f"solver '{self.solver}' needs {least} steps or more where the first level is "
@@ -107,7 +108,7 @@ def make_sampler(
     steps: int | None = None,
     eta: float | None = None,
     spacing: str | None = None,
-    clip: bool | None = None,
+    clip: bool | Literal["image"] | None = None,
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
@@ -125,7 +126,8 @@ def make_sampler(
         eta: DDIM's noise; only for `ddim`.
         spacing: which timesteps are visited; where not given `uniform`, or `trailing` if the
             schedule ends in noise alone, which a trajectory must then start from.
-        clip: clip each implied image to [-1, 1]; where not given as the solver has it.
+        clip: clip each implied image to [-1, 1]; where not given as the solver has it. "image",
+            only for `ddim`: clip the image and keep the predicted noise, as diffusers does.
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
@@ -154,6 +156,8 @@ def make_sampler(
         raise UserError(f"threshold is {threshold}; it is a quantile, above 0 and up to 1")
     if threshold is not None and (clip or kind.clips):
         raise UserError("clip and threshold both limit the predicted image; choose one")
+    if clip not in (None, True, False, "image") or (clip == "image" and solver != "ddim"):
+        raise UserError(f"clip is {clip!r}; expected true or false, or 'image' with solver ddim")
     if clip is False and kind.clips:
         raise UserError(f"solver '{solver}' always clips; use ddpm-large, which does not")
     clip = clip or kind.clips
@@ -181,7 +185,7 @@ def _checked_order(
         can = " or ".join(map(str, kind.orders)) or "no choice of order"
         raise UserError(f"solver '{solver}' has {can}, not order {order}; leave out or change it")
     chosen = order if order is not None or not kind.orders else kind.orders[0]
-    least = max(kind.least, chosen or 1)
+    least = kind.needs(chosen).steps
     if steps < least:
         of_order = f" of order {chosen}" if chosen else ""
         raise UserError(

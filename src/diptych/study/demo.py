@@ -1,7 +1,7 @@
-"""`diptych demo`: the whole story in one command, on data that comes with the package.
+"""`diptych demo`: training, sampling and comparison in one command, on packaged data.
 
-Each panel trains and samples in processes of its own, as always; what they leave are folders, and
-the comparison reads those.
+Each backend trains and samples in its own processes, as always; they write folders, and the
+comparison reads those.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diptych.files import claim_folder, read_json, write_json
 log = logging.getLogger(__name__)
 
 PANELS = ("torch", "jittor")
-# After so short a training, ancestral sampling with clipping draws cleaner strokes than DDIM.
+# After such a short training, ancestral sampling with clipping gives cleaner strokes than DDIM.
 SAMPLER = ("--solver", "ddpm", "--steps", "200", "--clip")
 
 
@@ -26,11 +26,11 @@ def run_demo(
 ) -> Path:
     """Train, sample and compare both panels below `out`; gives the page.
 
-    An interrupted demo goes on where it was; a finished one starts anew.
+    An interrupted demo resumes; a finished one starts over.
 
     Raises:
-        UserError: the folder holds something that is no demo.
-        MachineError: a part failed; what it said stands above.
+        UserError: the folder holds something that is not a demo.
+        MachineError: a part failed; its output is printed above.
     """
     note = out / "demo.json"
     begun = note.is_file() and not read_json(note).get("complete")
@@ -58,7 +58,7 @@ def say(text: str) -> None:
 
 
 def diptych(*arguments: object) -> None:
-    """One `diptych` command in a process of its own."""
+    """Run one `diptych` command in its own process."""
     command = [sys.executable, "-m", "diptych", *map(str, arguments)]
     code = subprocess.run(command).returncode
     if code == 2:

@@ -26,7 +26,8 @@ class Source:
     config: Config
     weights: Weights
     kind: str  # "ema", "raw", or "file" where the file does not say
-    sampler: dict[str, Any] | None = None  # what a zoo model's manifest recommends
+    sampler: dict[str, Any] | None = None  # what a manifest or a scheduler recommends
+    note: str | None = None  # what was left out of account
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the weights."""
@@ -69,12 +70,12 @@ def find_weights(
         folder = path
         places = [p / "config.yaml" for p in (path, path.parent.parent)]
         own = next((place for place in places if place.is_file()), path)
-    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
+    elif (path.exists() and not path.is_dir()) or (path.is_dir() and is_diffusers(path)):
         return _from_file(path, config, raw)
     elif path.exists():
         raise UserError(
             f"{path}: is not a run, a checkpoint or a folder of diffusers (no config.yaml, "
-            "manifest.json, model_index.json or config.json of a UNet2DModel)"
+            f"manifest.json, model_index.json or config.json of a UNet2DModel){_inside(path)}"
         )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
@@ -93,6 +94,18 @@ def find_weights(
     weights = checkpoint.load_weights(folder, group, plan, kept)
     kind = "file" if manifest.get("weights") == "file" else group
     return Source(folder, config, weights, kind, manifest.get("sampler"))
+
+
+def _inside(path: Path) -> str:
+    """What a folder holds that can be given instead, for a message."""
+    steps = [p for p in path.glob("checkpoint-*") if p.is_dir() and is_diffusers(p)]
+    if steps:
+        newest = max(steps, key=lambda p: (len(p.name), p.name))
+        return f"; it holds checkpoints of a training with diffusers: give {newest}"
+    endings = (".safetensors", ".index.json", ".bin", ".ckpt", ".pth", ".pt", ".pkl")
+    files = sorted(p for p in path.glob("*") if p.name.endswith(endings) and p.is_file())
+    indices = [p for p in files if p.name.endswith(".index.json")]
+    return f"; give {(indices or files)[0]}, with --config" if files else ""
 
 
 def _zoo(source: str) -> Path:
@@ -120,4 +133,4 @@ def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
     config = found.fitted(config, path)
     check_weights(make_plan(config), found.weights, str(path))
     kind = "file" if found.ema is None else "ema" if found.ema else "raw"
-    return Source(path, config, found.weights, kind, found.sampler)
+    return Source(path, config, found.weights, kind, found.sampler, found.note)

@@ -22,6 +22,7 @@ from diptych.align.ports import rung as port_rungs
 from diptych.align.process.panels import Panel
 from diptych.align.process.workbench import Desk, Spec, spec_from
 from diptych.errors import MachineError, UserError
+from diptych.files import read_json
 
 
 def say(**facts: Any) -> None:
@@ -31,7 +32,7 @@ def say(**facts: Any) -> None:
 
 def run(path: Path) -> None:
     """All jobs of a spec file."""
-    asked = json.loads(path.read_text("utf-8"))
+    asked = read_json(path)
     spec = spec_from(asked["spec"])
     panel = Panel(spec.panel, spec.device)
     for job in asked["jobs"]:

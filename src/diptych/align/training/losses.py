@@ -12,7 +12,6 @@ so the losses differ only in the weights (and in rounding).
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from diptych.diffusion.classes import class_rows
 from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
-from diptych.files import write_json
+from diptych.files import read_json, write_json
 from diptych.network.embedding import time_embedding
 from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
@@ -40,7 +39,7 @@ IMAGES = 64  # in each bin
 
 def run(path: Path, out: Path) -> None:
     """Evaluate the runs of a spec file, {backend, device, bins, runs}."""
-    spec = json.loads(path.read_text("utf-8"))
+    spec = read_json(path)
     backend = backends.load(spec["backend"], spec["device"])
     found = {}
     for name in spec["runs"]:

@@ -1,11 +1,11 @@
-"""The child process of the first compile: import Jittor, so that it builds itself, and try it.
+"""The child process of the first compile: import Jittor, which builds it, and try it.
 
     python -m diptych.backends.jittor.firstcompile RESULT
 
 Writes RESULT (JSON: `cache`, the folder of the compiled files; `core`, the compiled core; `lock`,
 the file that Jittor locks while it compiles) only if a convolution through oneDNN gives the
-right numbers. What the compiler says goes to the standard output and error, which `coldstart`
-directs to a log.
+right numbers. Compiler output goes to standard output and error, which `coldstart` redirects to a
+log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def import_jittor() -> Any:
     """Jittor and its helper; builds what is not yet built."""
     import jittor_utils
 
-    # Jittor sizes its pool of compilers by memory alone: 16 of them on a 2-core machine of 48 GB.
+    # Jittor sizes its compiler pool by memory alone: 16 processes on a 2-core machine with 48 GB.
     memory, cores = jittor_utils.get_total_mem(), len(os.sched_getaffinity(0))
     jittor_utils.get_total_mem = lambda: min(memory, cores * 3 * 2**30)
     import jittor

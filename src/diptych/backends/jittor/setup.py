@@ -1,4 +1,4 @@
-"""Everything that must be true before `import jittor`, made true; then the quiet import.
+"""Preparation of `import jittor`, and the quiet import.
 
 Jittor 1.3.11 needs: NumPy below 2 (with 2 it imports and computes wrong numbers), no torch in
 the process (the two crash each other), a C++ compiler and Python's headers (it compiles its core
@@ -81,11 +81,11 @@ def home_not_kept() -> Iterator[None]:
 
 
 def prepare(progress: bool = True, verify: bool = False) -> None:
-    """Make `import jittor` possible, right and quick in this process; milliseconds once done.
+    """Make `import jittor` possible, correct and fast in this process; takes ms once compiled.
 
     Args:
-        progress: show the four-minute compile of the first time on stderr.
-        verify: try Jittor in a child process even if it was compiled before, and mend it.
+        progress: show the progress of the first, four-minute compile on stderr.
+        verify: try Jittor in a child process even if it was compiled before, and repair it.
 
     Raises:
         UserError: NumPy 2, torch already loaded, no compiler, no oneDNN, a compile that fails.
@@ -99,7 +99,7 @@ def prepare(progress: bool = True, verify: bool = False) -> None:
 
 
 def load() -> ModuleType:
-    """The `jittor` module, prepared for and imported without its chatter; warnings are kept.
+    """Prepare and import the `jittor` module without its chatter; warnings are kept.
 
     Raises:
         UserError, MachineError: see `prepare`.
@@ -124,10 +124,10 @@ def load() -> ModuleType:
 
 
 def check() -> None:
-    """Refuse what would crash Jittor or make it silently wrong.
+    """Refuse conditions that would crash Jittor or make it silently wrong.
 
     Raises:
-        UserError: one line with the command that mends it.
+        UserError: one line with the command that fixes the problem.
     """
     pip = f"{sys.executable} -m pip install"
     version = numpy_version()
@@ -139,7 +139,7 @@ def check() -> None:
     if "torch" in sys.modules:
         raise UserError(
             "PyTorch is already loaded in this process, and PyTorch and Jittor crash each other. "
-            "Run the two panels in two processes, and pass files between them."
+            "Run the backends in two processes, and exchange files between them."
         )
     if jittor_version() is None:
         raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")
@@ -157,13 +157,13 @@ def check() -> None:
 
 
 def set_environment() -> None:
-    """Set what Jittor reads from the environment, wherever the user has not."""
+    """Set the environment variables that Jittor reads, unless the user has set them."""
     inside_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
     defaults = {
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch by itself
-        "OMP_WAIT_POLICY": "passive",  # spinning threads starve a busy machine
+        "OMP_WAIT_POLICY": "passive",  # spinning threads slow a busy machine
         "use_mpi": "1" if inside_mpi else "0",  # under mpirun Jittor fails without it
-        # Jittor's default is the name of the git branch around it: another branch, another compile.
+        # Jittor's default is the current git branch: each branch would be compiled anew.
         "cache_name": "diptych-" + hashlib.sha256(sys.prefix.encode()).hexdigest()[:8],
         "python_config_path": str(python_config() or ""),
     }
@@ -174,13 +174,13 @@ def set_environment() -> None:
 
 
 def site() -> coldstart.Site:
-    """Where this environment's compile keeps its stamp; call `set_environment` before."""
+    """The compile site of this environment; call `set_environment` first."""
     folder = home() / ".cache" / "jittor" / "diptych" / os.environ["cache_name"]
     return coldstart.Site(folder, compile_key())
 
 
 def compile_key() -> dict[str, str]:
-    """What the compiled files depend on; the compiler by its file, since asking it costs time."""
+    """Everything the compiled files depend on; the compiler by its file, as running it is slow."""
     path = os.path.realpath(compiler() or "")
     stat = Path(path).stat()
     return {
@@ -211,10 +211,10 @@ def compiler() -> str | None:
 
 
 def python_config() -> Path | None:
-    """The `python3.N-config` of this very interpreter, not of another on the path.
+    """The `python3.N-config` of this very interpreter, not of another one on the path.
 
-    Jittor looks beside `sys.executable` (nothing there in a virtual environment), then in
-    /usr/bin, where another build of the same Python may lie.
+    Jittor looks beside `sys.executable` (in a virtual environment it is not there), then in
+    /usr/bin, which may hold another build of the same Python version.
     """
     name = "python{}.{}-config".format(*sys.version_info)
     given = os.environ.get("python_config_path")
@@ -239,7 +239,7 @@ def _command(result: Path) -> list[str]:
 
 
 def _count() -> int:
-    """Files compiled so far, below every cache of this environment's name."""
+    """Number of files compiled so far, in all caches with this environment's name."""
     roots = (home() / ".cache" / "jittor").glob(f"jt*/*/*/*/*/*/{os.environ['cache_name']}")
     return sum(
         name.endswith((".o", ".so"))
@@ -250,7 +250,7 @@ def _count() -> int:
 
 
 def _import() -> ModuleType:
-    """Import Jittor, and undo what its import does to the whole process."""
+    """Import Jittor, and undo the import's effects on the whole process."""
     import ssl
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
@@ -263,10 +263,10 @@ def _import() -> ModuleType:
         jittor_utils.DelayProgress.update = lambda *_: None
         import jittor
 
-    ssl._create_default_https_context = context  # it had switched certificate checks off
-    sys.setrecursionlimit(limit)  # a million frames turn a runaway recursion into a segfault
+    ssl._create_default_https_context = context  # Jittor turns off certificate checks
+    sys.setrecursionlimit(limit)  # a million frames would turn runaway recursion into a segfault
     if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():  # its own leave at once: no checkpoint on Ctrl-C
+        for number, handler in handlers.items():  # Jittor's exit at once: no checkpoint on Ctrl-C
             signal.signal(number, handler or signal.SIG_DFL)
     _end_pool(jittor_utils)
     return jittor
@@ -275,8 +275,8 @@ def _import() -> ModuleType:
 def _end_pool(utils: Any) -> None:
     """End the seven compiler processes that Jittor's import leaves behind.
 
-    They serve its import alone, would live as long as this process, and where a signal reaches
-    them first, leaving would wait for them for ever. Jittor starts new ones where it needs them.
+    They only serve the import but would live as long as this process, and if a signal reached them
+    first, our exit would wait for them forever. Jittor starts new ones when it needs them.
     """
     import atexit
 

@@ -1,4 +1,4 @@
-"""A stage that is no verb of `diptych` ends as verbs do: errors are one line and an exit code."""
+"""Error handling of stages that are not `diptych` commands: one line and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before a study begins, and what is said of the trainings that it takes over."""
+"""Checks before a study begins, and notes on the linked trainings that it reuses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", 
 
 
 def check(request: Request, out: Path) -> None:
-    """Raises UserError where something asked for cannot be, or `out` holds something else."""
+    """Refuse a request that cannot be met, or an `out` that holds something else (UserError)."""
     request.config()
     check_device(request.device)
     if request.data and not Path(request.data).exists():
         raise UserError(f"--data {request.data}: not found; give the folder that holds the data")
     if request.inception:
-        inception_weights(Path(request.inception))  # to the end: it is needed after the trainings
+        inception_weights(Path(request.inception))  # read whole now: used after the trainings
     path = out / "study.json"
     if path.is_file():
         before = read_json(path).get("request", {})
@@ -51,7 +51,7 @@ def check(request: Request, out: Path) -> None:
 
 
 def plain(request: Request) -> dict[str, Any]:
-    """The request as JSON reads it back: lists in place of tuples."""
+    """The request as JSON returns it: lists instead of tuples."""
     return {key: _lists(value) for key, value in asdict(request).items()}
 
 
@@ -60,7 +60,7 @@ def _lists(value: Any) -> Any:
 
 
 def _check_linked(request: Request, name: str, run: Path) -> None:
-    """Refuse a run of the other panel, or of any setting but durations that is not asked for."""
+    """Refuse a run of the other backend, or with other settings (durations may differ)."""
     if not all((run / part).is_file() for part in ("environment.json", "config.yaml")):
         raise UserError(f"--use {name}={run}: not a run folder of `diptych train`")
     checkpoint.latest(run)
@@ -80,9 +80,9 @@ def _check_linked(request: Request, name: str, run: Path) -> None:
 
 
 def linked(request: Request) -> dict[str, dict[str, Any]]:
-    """Of each linked training: its folder, the steps of its weights, and those that were asked for.
+    """For each linked training: its folder, the steps of its weights, and the requested steps.
 
-    The latter are None where the run does not say how many images it was trained on.
+    The requested steps are None if the run does not say how many images it was trained on.
     """
     config = request.config()
     found: dict[str, dict[str, Any]] = {}

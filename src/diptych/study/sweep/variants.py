@@ -108,5 +108,4 @@ def _steps_for(variant: Variant, calls: int, schedule: Schedule) -> int | None:
     kind = KINDS[settings["solver"]]
     order = settings.get("order") or (kind.orders or (0,))[0]
     solver = kind.make(0.0, order, schedule)
-    least = max(kind.least, order, 1)
-    return next((n for n in range(least, calls + 1) if solver.calls(n) == calls), None)
+    return next((n for n in range(solver.needs.steps, calls + 1) if solver.calls(n) == calls), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import machine_faults, write_text
+from diptych.files import machine_faults, parse_json, write_text
 from diptych.training.callbacks import Callback, Row
 
 
@@ -46,9 +46,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                row = json.loads(line)
+                row = parse_json(line, finite=False)
                 rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}: not a row of a journal") from error
     return rows

@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.files import read_json
 from diptych.types import Array
 from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
@@ -69,6 +70,8 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
         MachineError: the file cannot be read.
     """
     path = Path(path)
+    if is_shards(path):
+        return _shards(path, raw)
     if guarded(path, is_safetensors):
         form = "safetensors"
         tree: object = guarded(path, _safetensors)
@@ -76,6 +79,34 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
         form, tree = read_with_form(path)
     content, found, ema = _choose(tree, raw, path)
     return Loaded(f"{form}/{content}", _float32(found, path), ema)
+
+
+def is_shards(path: Path) -> bool:
+    """Whether a file is the index of weights that are split over several, by its name."""
+    return path.name.endswith(".index.json")
+
+
+def _shards(path: Path, raw: bool) -> Loaded:
+    """The weights that an index lists, {"weight_map": {name: file}}, from the files beside it."""
+    names = read_json(path).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{path}: holds no 'weight_map' of names to files; expected an index")
+    weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    kinds = set()
+    for file in sorted({str(file) for file in names.values()}):
+        if Path(file).name != file or is_shards(Path(file)) or file in ("", ".", ".."):
+            raise UserError(f"{path}: names {show(file)}; expected a weights file beside it")
+        loaded = load_weights(path.with_name(file), raw=raw)
+        kinds.add(loaded.kind)
+        listed = {name for name, where in names.items() if where == file}
+        if listed != set(loaded.weights):
+            odd = sorted(listed ^ set(loaded.weights))[0]
+            raise UserError(
+                f"{path}: {show(odd)} is in the index or in {file}, and not in both; fetch all "
+                "parts again"
+            )
+        weights |= loaded.weights
+    return Loaded(f"{'+'.join(sorted(kinds))}, {len(set(names.values()))} parts", weights, None)
 
 
 def state_dict(

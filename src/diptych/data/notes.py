@@ -1,0 +1,24 @@
+"""Notes about what was left out of a data set, each said once in a process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+_SAID: set[str] = set()
+
+
+def note(text: str) -> None:
+    """Warn in one line, unless it was said before; the command line prints it as it is."""
+    if text not in _SAID:
+        _SAID.add(text)
+        log.warning("note: %s", text, extra={"whole": True})
+
+
+def say_left_out(name: str, count: int, left_out: Mapping[str, int]) -> None:
+    """How many pictures are used of `name`, and how many files are not, by reason."""
+    if left_out:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+        note(f"{name}: {count:,} pictures; left out: {reasons}")
