@@ -1,10 +1,14 @@
-"""A simulated full disk: for a while, files of this process cannot grow past a limit."""
+"""Disks that are full or broken, without one: some calls of this process fail for a while."""
 
 from __future__ import annotations
 
+import io
+import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
 
 
 @contextmanager
@@ -16,3 +20,58 @@ def room_for(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class _Written:
+    """A file whose writes are counted, or refused."""
+
+    def __init__(self, file: Any, ask: Callable[[], None]) -> None:
+        self._file, self._ask = file, ask
+
+    def write(self, data: Any) -> int:
+        self._ask()
+        return int(self._file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@contextmanager
+def failing(number: int, code: int) -> Iterator[list[str]]:
+    """The `number`-th call of this process that changes the disk fails with an error code.
+
+    Counted are opening to write, writing, fsync, renaming and making a folder; gives their names as
+    they come. Later calls work, as on a disk where another program frees some space.
+    """
+    asked: list[str] = []
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*given: Any, **named: Any) -> Any:
+            if name == "mkdir" and os.path.isdir(given[0]):
+                return call(*given, **named)  # refused, which harms nobody
+            asked.append(name)
+            if len(asked) == number:
+                raise OSError(code, os.strerror(code))
+            return call(*given, **named)
+
+        return ask
+
+    real = io.open
+
+    def opened(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+        if not set(mode) & set("wax"):
+            return real(file, mode, *given, **named)
+        found = counted("open", real)(file, mode, *given, **named)
+        return _Written(found, counted("write", lambda: None))
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("io.open", opened))
+        for name in ("fsync", "replace", "mkdir"):
+            stack.enter_context(mock.patch.object(os, name, counted(name, getattr(os, name))))
+        yield asked

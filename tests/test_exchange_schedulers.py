@@ -17,9 +17,10 @@ import pytest
 
 import work_exchange
 from conftest import Panel
+from diptych.files import read_json
 from diptych.weights.convert import convert
 from diptych.weights.find import find_weights
-from diptych.weights.formats.schedulers import SCHEDULERS
+from diptych.weights.formats.schedulers import SCHEDULERS, read_scheduler
 
 DDPM, DDIM = "DDPMScheduler", "DDIMScheduler"
 ZERO = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
@@ -126,6 +127,22 @@ def test_every_value_of_every_read_key_is_drawn_with() -> None:
             for value in one.known or ():
                 implied = value == one.default or key == "predict_epsilon"
                 assert implied or (key, str(value)) in drawn, (kind, key, value)
+
+
+@pytest.mark.torch
+def test_what_diffusers_writes_for_each_class_is_read(
+    panels: dict[str, Panel], tmp_path: Path
+) -> None:
+    """So no class lacks a key in the table, and each has its own defaults."""
+    panels["torch"].call(work_exchange.scheduler_files, list(SCHEDULERS), tmp_path)
+    for name, kind in SCHEDULERS.items():
+        file = tmp_path / name / "scheduler_config.json"
+        tree = read_json(file, finite=False)
+        keys = {key for key in tree if not key.startswith("_")}
+        assert keys <= {*kind.read, *kind.left} <= keys | {"predict_epsilon"}, name
+        found = read_scheduler(tree, file)
+        bare = read_scheduler({"_class_name": name}, file)
+        assert bare == found and (found.sampler is None) == bool(kind.left) == bool(found.note)
 
 
 @pytest.mark.torch

@@ -152,6 +152,14 @@ def recommended(name: str, source: str, seed: int, changes: dict[str, Any]) -> d
     return {"pixels": pixels, "first": first, "noises": noises, "steps": sampler.steps}
 
 
+def scheduler_files(names: list[str], out: Path) -> None:
+    """What diffusers itself writes for each of these classes, OUT/NAME/scheduler_config.json."""
+    import diffusers
+
+    for name in names:
+        getattr(diffusers, name)().save_pretrained(out / name)
+
+
 def by_diffusers(folder: Path, given: dict[str, Any], step: dict[str, Any]) -> Any:
     """The same by diffusers' own network and scheduler, float32 (2, C, H, W)."""
     import diffusers

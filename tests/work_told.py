@@ -14,6 +14,7 @@ from diptych.data import load_dataset
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
+from diptych.sampling.options import SamplerOptions
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
 
@@ -67,5 +68,5 @@ def train_and_draw(
 
 def sets_of(name: str, run: Path, **drawing: Any) -> list[Path]:
     """The sample folders that `diptych evaluate RUN` would score."""
-    made = Drawing(steps=3, **drawing)
+    made = Drawing(SamplerOptions(steps=3, **drawing))
     return draw(str(run), made, 4, 1, name, "cpu", progress=False)

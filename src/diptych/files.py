@@ -64,12 +64,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
-            os.replace(temporary, path)
+            _move(temporary, path)
         finally:
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Put what is whole in its place. An old folder goes last, and comes back if this fails."""
+    if not (temporary.is_dir() and path.is_dir() and not path.is_symlink()):
+        os.replace(temporary, path)
+        return
+    old = temporary.with_suffix(".old.tmp")
+    os.replace(path, old)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
 
 
 def _flush(path: Path) -> None:
@@ -95,16 +110,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def check_replaceable(path: Path) -> None:
-    """Raises UserError where something other than a regular file or a folder is at `path`."""
+def check_path(path: Path) -> int | None:
+    """The mode of what is at `path`, links followed; None if nothing is.
+
+    Raises:
+        UserError: no system takes such a path, a link leads to itself, or no permission.
+    """
     if "\0" in str(path):
         raise UserError(f"{str(path)!a}: no path holds a NUL character; give another")
-    with machine_faults(f"writing {path}"):
+    with machine_faults(str(path)):
         try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises UserError where something other than a regular file or a folder is at `path`."""
+    mode = check_path(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path}: is {_named(mode)}, and only files are replaced; choose another")
 
 
@@ -162,12 +186,21 @@ def read_bytes(path: Path, expected: str, most: int) -> bytes:
 
 
 def read_json(
-    path: Path, *, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES
+    path: Path,
+    *,
+    most_bytes: int = MOST_BYTES,
+    most_values: int = MOST_VALUES,
+    finite: bool = True,
 ) -> dict[str, Any]:
-    """A JSON object from a file. Raises UserError where it is missing, damaged or out of bounds."""
+    """A JSON object from a file; limits as in `parse_json`.
+
+    Raises:
+        UserError: missing, no file, not an object, damaged, or out of bounds.
+        MachineError: it cannot be read.
+    """
     content = read_bytes(path, "a JSON file", most_bytes)
     try:
-        value = parse_json(content, most_values)
+        value = parse_json(content, most_values, finite=finite)
     except ValueError as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):

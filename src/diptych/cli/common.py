@@ -13,13 +13,9 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-FOLDER = click.Path(path_type=Path)
-# As in diptych.sampling.solvers.kinds and diptych.diffusion.timesteps, which load NumPy; a test
-# holds them together.
-SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
-SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
-USUAL = "uniform; with zero terminal SNR: trailing"
+from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
+FOLDER = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
@@ -28,6 +24,14 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Keys all noise; with --repeats, of the first set.",
+)
+RAW = click.option("--raw", is_flag=True, help="Non-EMA weights: as trained, not averaged.")
 
 
 Command = Callable[..., Any]
@@ -42,6 +46,46 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
         return command
 
     return apply
+
+
+def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command], Command]:
+    """The options of a sampler, by default all of them; see `SamplerOptions`.
+
+    Args:
+        names: fields; none: every field.
+        changes: by field, what a verb's own option has in place of the usual.
+    """
+    made = []
+    for name in names or NAMES:
+        facts, flag = FIELDS[name].metadata, option_name(name)
+        settings: dict[str, Any] = {"help": facts["help"]} | changes.get(name, {})
+        if facts["kind"] is bool:
+            flag = f"{flag}/--no-{flag}"
+            settings.setdefault("default", None)
+        else:
+            settings.setdefault("type", facts["kind"])
+        made.append(click.option(f"--{flag}", name, **settings))
+    return options(*made)
+
+
+def chosen_options(given: dict[str, Any]) -> SamplerOptions:
+    """The sampler's settings of a command, taken out of its other options.
+
+    Raises:
+        UserError: a class that is no number.
+    """
+    from diptych.diffusion.classes import parse_classes
+
+    found = {name: given.pop(name) for name in NAMES if name in given}
+    if isinstance(found.get("classes"), str):
+        found["classes"] = parse_classes(found["classes"])
+    return SamplerOptions(**found)
+
+
+def say(line: str | None) -> None:
+    """A line on stderr, if there is something to say."""
+    if line is not None:
+        click.echo(line, err=True)
 
 
 def typed(name: str) -> bool:

@@ -1,17 +1,19 @@
-"""Settings of a sampler, checked: everything but the weights and the seed."""
+"""A sampler from the settings asked for: checked, everything but the weights and the seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from diptych.config.load import Config
 from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
+from diptych.sampling.options import SamplerOptions, merged
 from diptych.sampling.solvers import Solver
 from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
@@ -164,6 +166,66 @@ def make_sampler(
     chosen_eta = _checked_eta(solver, kind, eta)
     given = choose_classes(classes, guidance, num_classes)
     return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given)
+
+
+def choose_sampler(
+    options: SamplerOptions,
+    config: Config,
+    recommended: Mapping[str, Any] | None = None,
+    implied: Mapping[str, Any] | None = None,
+) -> tuple[Sampler, str | None]:
+    """The sampler for a model, and a line for the user on what was chosen for them, if anything.
+
+    Args:
+        options: what was asked for.
+        config: of the model.
+        recommended: the model's own sampler, as its folder or manifest says; see `merged`.
+        implied: settings that the start of the trajectories implies, in place of `recommended`.
+
+    Raises:
+        UserError: as `make_sampler`; or a class for a sampler that draws without one.
+    """
+    if options.classes is not None and options.guidance == 0:
+        raise UserError("--guidance 0 draws without a class; leave out --class, or guide by 1")
+    if implied is None:
+        settings, own = merged(options, recommended)
+        said = _said(options, settings, own, recommended)
+    else:
+        settings, said = {k: v for k, v in implied.items() if v is not None}, None
+        if options.classes is not None:
+            settings.pop("guidance", None)  # implied for networks that are asked without a class
+        settings |= options.given()
+    sampler = make_sampler(
+        **settings, timesteps=config.diffusion.timesteps, num_classes=config.model.num_classes,
+        ends_in_noise=config.diffusion.zero_terminal_snr,
+    )  # fmt: skip
+    return sampler, said
+
+
+def _said(
+    options: SamplerOptions,
+    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    recommended: Mapping[str, Any] | None,
+) -> str | None:
+    def words(values: Mapping[str, Any]) -> str:
+        told = ("classes", "guidance")
+        return ", ".join(f"{name} {value}" for name, value in values.items() if name not in told)
+
+    if own:
+        but = ", but for what was asked" if set(options.given()) - {"classes", "guidance"} else ""
+        return f"sampling as this model recommends{but}: {words(settings)}"
+    lost = {
+        name: value
+        for name, value in (recommended or {}).items()
+        if name not in (*options.given(), "solver", "steps", "eta")
+    }
+    if not lost:
+        return None
+    return (
+        f"note: this model recommends {words(recommended or {})}; another solver is asked for, so "
+        f"what it says of {' and '.join(lost)} is not used"
+    )
 
 
 def _checked_eta(solver: str, kind: Kind, eta: float | None) -> float:

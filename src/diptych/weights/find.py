@@ -9,7 +9,7 @@ from typing import Any
 
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
-from diptych.files import read_json
+from diptych.files import check_path, read_json
 from diptych.network.parameters import check_weights
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -64,6 +64,7 @@ def find_weights(
     if source.startswith("pretrained:"):
         return _pretrained(source.removeprefix("pretrained:"), config, raw)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
+    check_path(path)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
     elif (path / "manifest.json").is_file():

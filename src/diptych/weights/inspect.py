@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
+from diptych.files import check_path
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -35,6 +36,7 @@ def inspect(source: str, raw: bool = False) -> dict[str, Any]:
     """
     path = Path(source)
     facts: dict[str, Any] = {"source": source}
+    check_path(path)
     loaded = load_weights(path, raw=raw) if path.is_file() else None
     if loaded and layout_of(unwrap(loaded.weights, raw, path)[0]) is None:
         library = whose(loaded.weights)

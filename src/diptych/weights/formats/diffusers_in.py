@@ -107,7 +107,8 @@ def read_folder(path: Path, raw: bool = False) -> Folder:
         file = above if above.is_file() else None
     scheduler = None
     if file is not None:
-        scheduler = read_scheduler(read_json(file), file)
+        tree = read_json(file, finite=False)  # diffusers writes "lambda_min_clipped": -Infinity
+        scheduler = read_scheduler(tree, file)
         _check_noise(scheduler, file)
     file = unet / "config.json"
     ours = _network(read_json(file), file)

@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.files import read_json
+from diptych.files import parse_json, read_json
 from diptych.types import Array
 from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
@@ -38,6 +38,7 @@ _SAFETENSORS = {
     "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
 }  # fmt: skip
+_TINY = float(np.finfo(np.float32).tiny)
 _SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -188,7 +189,18 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
                 weights[name[cut:]] = np.array(array, dtype=np.float32, order="C")
         except FloatingPointError as error:
             raise UserError(f"{path}: weight {show(name)} does not fit float32") from error
+        if array.dtype.kind == "f" and _is_no_float(weights[name[cut:]]):
+            raise UserError(
+                f"{path}: weight {show(name)} holds numbers below {_TINY:.0e} only: integers "
+                "declared as floats, or bytes in the other order; save it again"
+            )
     return weights
+
+
+def _is_no_float(array: np.ndarray[Any, Any]) -> bool:
+    """Whether all numbers but zeros are subnormal, as the bits of small integers are."""
+    sizes = np.abs(array[array != 0])
+    return bool(sizes.size) and not (sizes >= _TINY).any()
 
 
 def is_safetensors(file: IO[bytes], size: int) -> bool:
@@ -201,6 +213,12 @@ def is_safetensors(file: IO[bytes], size: int) -> bool:
 def _safetensors(file: IO[bytes], size: int) -> dict[str, Array]:
     from safetensors import SafetensorError, deserialize
 
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        parse_json(file.read(min(length, size)))  # refuses two tensors of one name
+    except ValueError as error:
+        raise Fault(f"damaged or truncated safetensors ({error}); fetch it again") from error
+    file.seek(0)
     try:
         entries = deserialize(file.read())  # type: ignore[no-untyped-call]
     except SafetensorError as error:

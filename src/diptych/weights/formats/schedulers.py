@@ -96,10 +96,12 @@ _DDIM = Scheduler({
     "timestep_spacing": Key("leading", tuple(_SPACINGS["DDIM"])),
 })  # fmt: skip
 _FLOW = {"use_flow_sigmas": Key(False, (False,))}  # another process than the betas'
-_SIGMAS = "use_karras_sigmas use_exponential_sigmas use_beta_sigmas timestep_spacing steps_offset"
+_STEPS = "timestep_spacing steps_offset"
+_SPREAD = "use_karras_sigmas use_exponential_sigmas use_beta_sigmas"
+_SIGMAS = f"{_SPREAD} {_STEPS}"
 _LIMIT = "thresholding dynamic_thresholding_ratio sample_max_value"
 _MULTISTEP = (
-    f"{_SIGMAS} {_LIMIT} solver_order solver_type lower_order_final flow_shift "
+    f"{_SPREAD} {_LIMIT} solver_order solver_type lower_order_final flow_shift "
     "use_dynamic_shifting time_shift_type"
 )
 _DPM = f"{_MULTISTEP} algorithm_type final_sigmas_type lambda_min_clipped variance_type"
@@ -110,25 +112,25 @@ SCHEDULERS: dict[str, Scheduler] = {
     "DDIMParallelScheduler": _DDIM,
     "PNDMScheduler": Scheduler(
         _noise(rescale=False),
-        _left("skip_prk_steps set_alpha_to_one timestep_spacing steps_offset"),
+        _left("skip_prk_steps set_alpha_to_one", _STEPS),
     ),
     "DPMSolverMultistepScheduler": Scheduler(
-        {**_noise(), **_FLOW}, _left(_DPM, "euler_at_final use_lu_lambdas")
+        {**_noise(), **_FLOW}, _left(_DPM, _STEPS, "euler_at_final use_lu_lambdas")
     ),
     "DPMSolverSinglestepScheduler": Scheduler({**_noise(rescale=False), **_FLOW}, _left(_DPM)),
     "DEISMultistepScheduler": Scheduler(
-        {**_noise(rescale=False), **_FLOW}, _left(_MULTISTEP, "algorithm_type")
+        {**_noise(rescale=False), **_FLOW}, _left(_MULTISTEP, _STEPS, "algorithm_type")
     ),
     "UniPCMultistepScheduler": Scheduler(
         {**_noise(), **_FLOW},
-        _left(_MULTISTEP, "predict_x0 disable_corrector solver_p final_sigmas_type sigma_min",
-              "sigma_max shift_terminal"),
+        _left(_MULTISTEP, _STEPS, "predict_x0 disable_corrector solver_p final_sigmas_type",
+              "sigma_min sigma_max shift_terminal"),
     ),
     "EulerDiscreteScheduler": Scheduler(
         _noise(),
         _left(_SIGMAS, "interpolation_type sigma_min sigma_max timestep_type final_sigmas_type"),
     ),
-    "EulerAncestralDiscreteScheduler": Scheduler(_noise(), _left("timestep_spacing steps_offset")),
+    "EulerAncestralDiscreteScheduler": Scheduler(_noise(), _left(_STEPS)),
     "HeunDiscreteScheduler": Scheduler(
         _noise(0.00085, 0.012, rescale=False), _left(_SIGMAS, "clip_sample clip_sample_range")
     ),

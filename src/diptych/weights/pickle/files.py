@@ -107,7 +107,7 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
 
 _STARTS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
-    (b"<", "is a web page or XML, not weights; the download asked for something first"),
+    (b"<", "is not a weights file but a web page; open the address and download the file"),
     (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
     (b"GGUF", "is GGUF; expected weights of PyTorch or Jittor"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),

@@ -158,7 +158,11 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
     """
     solver, levels = each.make(tables), each.levels(tables)
     slope = np.array([-1.0, -0.3, 0.4, 1.1])
-    predict = from_v(lambda x, level: (0.2 * x) + (level.t / tables.timesteps) * slope)
+
+    def velocity(x: Float64, level: schedule.Level) -> Float64:
+        answer: Float64 = 0.2 * x + (level.t / tables.timesteps) * slope
+        return answer
+
     found: list[Float64] = []
 
     def observe(k: int, after: schedule.Level, x: Float64) -> None:
@@ -166,7 +170,8 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
         found.append(np.array([levels[k].t, after.t, after.alpha, after.sigma, scale, *x]))
 
     def noise(k: int) -> Float64:
-        return np.cos((k + 1) * np.arange(1.0, 5.0))
+        drawn: Float64 = np.cos((k + 1) * np.arange(1.0, 5.0))
+        return drawn
 
-    solve(solver, predict, np.array([0.5, -1.5, 1.0, -0.7]), levels, noise, observe)
+    solve(solver, from_v(velocity), np.array([0.5, -1.5, 1.0, -0.7]), levels, noise, observe)
     return np.stack(found)

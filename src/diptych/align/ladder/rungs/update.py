@@ -34,7 +34,7 @@ RATES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 AVERAGED = (1, 90, 20_000)  # steps: the warm-up's first, one inside it, one long after
 NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-5, "max_norm": 1.0, "ema_rate": 0.9}
-MANY = {"million": (2_400_000,), "few": (512,)}
+MANY: dict[str, tuple[int, ...]] = {"million": (2_400_000,), "few": (512,)}
 SHOWN = 256  # of each array
 
 
@@ -117,7 +117,8 @@ def trace_sizes(desk: Desk) -> None:
     """The norm, and what clipping makes of the gradients, at the sizes that are used."""
     table = parameter_table(desk.plan)
     used = {name: tuple(p.shape) for name, p in table.items()}
-    for name, shapes in {"2.4 million": MANY, "the network's": used}.items():
+    sizes: dict[str, dict[str, tuple[int, ...]]] = {"2.4 million": MANY, "the network's": used}
+    for name, shapes in sizes.items():
         given = {n: desk.normal(f"{name}/{n}", shape) for n, shape in shapes.items()}
         largest = max(shapes, key=lambda n: given[n].size)
         norm, after = clipped(desk, given, largest)
