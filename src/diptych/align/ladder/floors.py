@@ -22,7 +22,7 @@ from diptych.types import Array
 
 NOT_COMPARED = "in/*"
 POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's
-NORMS = "*/norm"  # a sum over all gradients: a kind of its own
+NORMS, SINGLE = "*/norm", "network/*"  # a kind of its own; and tensors that are each their own
 NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are no sequence of steps
 AHEAD = 2
 # Which distances decide, by the tensor's name; the first pattern that fits counts.
@@ -62,7 +62,10 @@ def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str,
             found[tensor] = floor_of(tensor, kinds, b, others, least)
     if name in POOLED:
         for kind in (True, False):
-            pool = [tensor for tensor in found if fnmatch.fnmatch(tensor, NORMS) is kind]
+            pool = [
+                tensor for tensor in found
+                if fnmatch.fnmatch(tensor, NORMS) is kind and not fnmatch.fnmatch(tensor, SINGLE)
+            ]  # fmt: skip
             most = max((found[tensor]["max"] for tensor in pool), default=0.0)
             found |= {tensor: {"max": most} for tensor in pool}
         return found

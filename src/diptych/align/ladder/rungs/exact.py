@@ -29,6 +29,8 @@ from diptych.training import batches as data_batches
 FIRST = 3  # training steps whose batches are compared
 CLASSES = 10  # of the probe
 TRANSFORMS: dict[str, dict[str, Any]] = {
+    "plain": {"data__rescaled": True, "data__logit_transform": False,
+              "data__dequantization": "none"},
     "not rescaled": {"data__rescaled": False, "data__logit_transform": False,
                      "data__dequantization": "none"},
     "uniform": {"data__rescaled": True, "data__logit_transform": False,

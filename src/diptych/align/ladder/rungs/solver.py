@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
+from diptych.align.ladder.rungs.exact import TRANSFORMS
 from diptych.align.process.workbench import Desk
+from diptych.data.preprocess import preprocess_of
 from diptych.diffusion import schedule
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
@@ -39,6 +41,7 @@ OWN: dict[str, dict[str, Any]] = {
     "eta": {"solver": "ddim", "eta": 1.0},
 }  # fmt: skip
 LIMITED = ("ddim", "dpmpp", "dpmpp-sde")  # limits are the same code for all: fewer kernels compile
+RAMP = 4096
 INDICES = (5, 0, 11)  # of images drawn by number
 
 
@@ -49,6 +52,7 @@ def trace_solver(desk: Desk) -> None:
     every = chosen(desk, tables, walks(), min(FEW, tables.timesteps))
     for name, each in {**own, **every}.items():
         desk.add(f"coefficients/{name}", coefficients(each, tables))
+    add_ramps(desk)
     engine = engine_of(desk, desk.plan, tables)
     start = starts(desk, engine, desk.spec.batch)
     for name, each in own.items():
@@ -59,6 +63,14 @@ def trace_solver(desk: Desk) -> None:
         chain(desk, small, name, each, start)
     guided(desk)
     by_number(desk)
+
+
+def add_ramps(desk: Desk) -> None:
+    """Pixels of a ramp beyond both ends, through every transform: how they are rounded."""
+    ramp = np.linspace(-1.2, 1.2, RAMP, dtype=np.float32).reshape(1, 1, 1, RAMP)
+    for name, changes in TRANSFORMS.items():
+        transform = preprocess_of(desk.settings(**changes).data)
+        desk.add(f"coefficients/pixels, {name}", transform.pixels(ramp))
 
 
 def walks() -> dict[str, dict[str, Any]]:

@@ -76,6 +76,7 @@ def trace_plain_loss(desk: Desk) -> Batch:
     """The batch's loss, each image's, and one timestep's at a time; gives the batch."""
     learner, source = desk.learner(), desk.batches()
     batch = desk.moved_batch(source.batch(1))
+    add_inside(desk, learner, batch)
     desk.add("batch", value(desk, learner, batch))
     for i in range(len(batch.x0)):
         desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
@@ -89,6 +90,23 @@ def trace_plain_loss(desk: Desk) -> Batch:
         )  # fmt: skip
         desk.add(f"t={t}", value(desk, learner, at_t))
     return batch
+
+
+def add_inside(desk: Desk, learner: Any, batch: Batch) -> None:
+    """What the learner gives its network and gets from it: a loss, a mean, hides small faults."""
+    network, seen = learner.network, []
+
+    def recorded(*given: Any) -> Any:
+        seen.append([*given[:2], network(*given)])
+        return seen[-1][-1]
+
+    learner.network = recorded
+    try:
+        learner.loss(batch)
+    finally:
+        learner.network = network
+    for name, array in zip(("noisy images", "times", "answer"), seen[0], strict=True):
+        desk.add(f"network/{name}", desk.panel.read(array))
 
 
 def value(desk: Desk, learner: Any, batch: Batch) -> Array:
