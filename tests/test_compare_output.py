@@ -17,8 +17,8 @@ from diptych.errors import MachineError, UserError
 from diptych.figures import charts
 from diptych.figures.numbers import seconds, significant
 from diptych.report import compare, compare_runs
-from diptych.report.catalogue import same
-from diptych.report.wording import fill
+from diptych.report.text.catalogue import same
+from diptych.report.text.template import fill
 from synthetic_runs import (
     PNG,
     make_rows,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
 from diptych.runs.reader import read_run
 from report_records import (
     hold_weights,

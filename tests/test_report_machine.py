@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from diptych.profiling import outliers
-from diptych.report.catalogue import catalogue
-from diptych.report.report import report_runs
+from diptych.report.text.catalogue import catalogue
+from diptych.report.build import report_runs
 from diptych.runs.watch.read import cost
 from report_records import (
     figures,

@@ -17,9 +17,9 @@ from diptych.cli.report import report as command
 from diptych.errors import UserError
 from diptych.report import chapters_pictures, study
 from diptych.report import report as report_module
-from diptych.report.catalogue import LANGUAGES, catalogue
-from diptych.report.report import report_runs
-from diptych.report.wording import Words
+from diptych.report.text.catalogue import LANGUAGES, catalogue
+from diptych.report.build import report_runs
+from diptych.report.text.template import Words
 from report_records import (
     said,
     undrawn,  # noqa: F401 - a fixture

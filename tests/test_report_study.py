@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from diptych.cli.report import report as command
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
 from report_records import (
     make_scores,
     said,

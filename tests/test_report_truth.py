@@ -9,9 +9,9 @@ import pytest
 
 from diptych.files import read_json
 from diptych.profiling.outliers import attribute
-from diptych.report import markdown
-from diptych.report.gather import gather
-from diptych.report.report import report_runs
+from diptych.report.render import markdown
+from diptych.report.sources.gather import gather
+from diptych.report.build import report_runs
 from diptych.runs.reader import read_run
 from report_records import (
     make_ladder,

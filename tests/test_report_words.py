@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych.report.chapters_short import VERDICTS
-from diptych.report.report import report_runs
+from diptych.report.chapters.summary import URGENT
+from diptych.report.build import report_runs
 from report_records import (
     hold_weights,
     make_scores,

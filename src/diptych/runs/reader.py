@@ -38,7 +38,7 @@ class Run:
     """The records of one run; every array has one entry a step, in order of `step`.
 
     Attributes:
-        name: the run folder's own name.
+        name: the run folder's own name; `folder` is where it lies.
         step: 1-based, consecutive; `epoch` is 0-based.
         loss, lr, grad_norm: float64; NaN where the run recorded no finite number.
         data_s, compute_s: seconds, finite, >= 0.
@@ -66,6 +66,7 @@ class Run:
     ended: Float64
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
+    folder: Path = Path()
 
     @property
     def backend(self) -> str:
@@ -146,6 +147,7 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
             (int(steps[i]) + 1, int(steps[i + 1]) - 1) for i in np.flatnonzero(np.diff(steps) != 1)
         ),
         repeated=total - len(rows),
+        folder=folder,
         **{key: np.array([row[key] for row in rows], dtype=np.float64) for key in OPTIONAL},
     )
 

@@ -20,7 +20,7 @@ from typing import Any
 from diptych.data.sources.registry import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
-from diptych.report import study
+from diptych.report.build import report_study
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
 from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
 from diptych.study.reproduce.processes import processes
@@ -108,7 +108,7 @@ def _page(request: Request, out: Path) -> UserError | MachineError | None:
         return None
     try:
         with _interruptible("report"):
-            study.write(out)
+            report_study(out)
     except (UserError, MachineError) as error:
         print("diptych: the report could not be written", file=sys.stderr)
         return error

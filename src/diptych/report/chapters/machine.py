@@ -1,0 +1,106 @@
+"""Chapter: the machine. Processor use of each run and of its neighbours, and what watching cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import UserError
+from diptych.profiling.resources import column
+from diptych.report.document import Block, Trace, grid_of, plot
+from diptych.report.render.traces import line
+from diptych.report.sources.collection import Study
+from diptych.report.text.catalogue import Text, phrase
+from diptych.report.text.template import Source, cite, say, words
+from diptych.runs.watch.read import cost, rows_of
+
+READINGS = 240
+PROCESS = (
+    ("process", "cpu_percent", 50, " %"),
+    ("process_p95", "cpu_percent", 95, " %"),
+    ("others", "others_percent", 50, " %"),
+    ("rss", "rss_mb", 100, " MB"),
+)
+Rows = Sequence[list[dict[str, Any]]]
+Kinds = Sequence[tuple[str, str, int, str]]
+
+
+def chapter(study: Study) -> Iterator[Block]:
+    """Processor use of each process and of all others, where it was watched."""
+    rows_of_runs, sources = watched(study, "time, cpu_percent, others_percent")
+    if not sources:
+        return
+    kinds = (("process", "cpu_percent", "solid"), ("others", "others_percent", "dot"))
+    traces = over_minutes(study, rows_of_runs, kinds)
+    if traces:
+        yield plot(
+            "processor",
+            "cpu",
+            "minutes",
+            "percent",
+            traces,
+            phrase("note.resources"),
+            from_zero=True,
+            sources=sources,
+        )
+    rows = quantiles(rows_of_runs, PROCESS)
+    rows.append((phrase("row.readings"), [f"{len(r):,}" if r else None for r in rows_of_runs]))
+    yield grid_of(phrase("caption.cpu"), study.labels, rows, sources)
+    for i, (label, folder) in enumerate(zip(study.labels, study.folders, strict=True)):
+        try:
+            spent = cost(folder)
+        except (UserError, TypeError):
+            continue  # a row that was changed by hand: its cost is not known
+        if spent:
+            said = say(
+                f"cost.watching.{label}",
+                "performance",
+                "cost.watching",
+                run=label,
+                total=spent["own_s"] + spent["probe_s"],
+                own=spent["own_s"],
+                probe=spent["probe_s"],
+                share=spent["share"],
+                n=int(spent["samples"]),
+            )
+            yield from cite([said], study.source(i, "resources.jsonl", "time, own_s, probe_s"))
+
+
+def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:
+    watched = [rows_of(folder / "resources.jsonl") for folder in study.folders]
+    sources = tuple(study.source(i, "resources.jsonl", fields)
+                    for i, rows in enumerate(watched) if rows)  # fmt: skip
+    return watched, sources
+
+
+def quantiles(watched: Rows, kinds: Kinds) -> list[tuple[Text, list[str | None]]]:
+    """A row for each kind of number, a cell for each run."""
+    found = []
+    for row, key, percentile, unit in kinds:
+        shown: list[str | None] = []
+        for rows in watched:
+            values = column(rows, key)
+            finite = values[np.isfinite(values)]
+            shown.append(f"{np.percentile(finite, percentile):,.0f}{unit}" if finite.size else None)
+        found.append((phrase(f"row.{row}"), shown))
+    return found
+
+
+def over_minutes(study: Study, watched: Rows, kinds: Sequence[tuple[str, str, str]]) -> list[Trace]:
+    """A line for each run and kind (name, key, dash) of which two readings are known."""
+    traces = []
+    for i, rows in enumerate(watched):
+        time = column(rows, "time")
+        for name, key, dash in kinds:
+            used = column(rows, key)
+            finite = np.isfinite(time) & np.isfinite(used)
+            if finite.sum() < 2:
+                continue
+            minutes = (time[finite] - time[finite][0]) / 60.0
+            label = words(f"label.{name}", run=study.labels[i])
+            traces.append(
+                line(label, f"run{i}", minutes, used[finite], most=2 * READINGS, dash=dash)
+            )
+    return traces

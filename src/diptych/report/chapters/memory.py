@@ -1,0 +1,118 @@
+"""Chapter: memory. Of the process, of the framework's own allocator, of the card.
+
+    memory_mb             the process, every step (metrics.jsonl)
+    counters.*            what the framework counts of itself: allocated, held, live arrays
+    gpu.*                 what the card's driver tells
+All but the first stand in resources.jsonl, a row a second, and are shown where they were recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diptych.figures.numbers import significant
+from diptych.report.chapters.losses import run_lines
+from diptych.report.chapters.machine import over_minutes, quantiles, watched
+from diptych.report.chapters.setup import cells
+from diptych.report.document import Block, grid_of, plot
+from diptych.report.numbers.costs import LEAST_FOR_SLOPE
+from diptych.report.numbers.losses import Numbers
+from diptych.report.render.traces import thinned
+from diptych.report.sources.collection import Study
+from diptych.report.text.catalogue import phrase, same
+from diptych.report.text.template import Sentence, cite, say
+
+MEMORY = (
+    ("first", "first", lambda x: f"{x:,.1f} MB"),
+    ("last", "last", lambda x: f"{x:,.1f} MB"),
+    ("peak", "peak", lambda x: f"{x:,.1f} MB"),
+    ("slope", "slope_per_1000_steps", lambda x: f"{significant(x, 3)} MB"),
+)
+# Row, key of resources.jsonl, percentile, unit.
+HELD = (
+    ("allocated", "counters.allocated_mb", 100, " MB"),
+    ("reserved", "counters.reserved_mb", 100, " MB"),
+    ("live", "counters.live_vars", 100, ""),
+    ("gpu_memory", "gpu.memory_mb", 100, " MB"),
+    ("gpu_total", "gpu.memory_total_mb", 100, " MB"),
+    ("gpu_use", "gpu.util_percent", 50, " %"),
+    ("gpu_power", "gpu.power_w", 50, " W"),
+    ("gpu_heat", "gpu.temperature_c", 100, " °C"),
+)
+# A fitted change of less than this share of the peak, over the whole run, is called flat.
+FLAT = 0.01
+
+
+def chapter(study: Study) -> Iterator[Block]:
+    """The process's memory over its steps; what framework and card count, over the minutes."""
+    numbers = [each.memory for each in study.numbers]
+    for i, each in enumerate(numbers):
+        said = memory_sentences(study.labels[i], each)
+        yield from cite(said, *study.metrics("step, memory_mb", i))
+    traces = run_lines(study, lambda run: run.memory_mb)
+    if traces:
+        yield plot(
+            "memory",
+            "memory",
+            "step",
+            same("MB"),
+            traces,
+            thinned([run.step.size for run in study.runs]),
+            from_zero=True,
+            sources=study.metrics("step, memory_mb"),
+        )
+    rows = [(phrase(f"row.{row}"), cells(numbers, key, show)) for row, key, show in MEMORY]
+    if any(numbers):
+        yield grid_of(phrase("caption.memory"), study.labels, rows, study.metrics("memory_mb"))
+    rows_of_runs, sources = watched(study, "time, counters, gpu")
+    kinds = (
+        ("reserved", "counters.reserved_mb", "solid"),
+        ("allocated", "counters.allocated_mb", "dash"),
+        ("gpu", "gpu.memory_mb", "dot"),
+    )
+    held = over_minutes(study, rows_of_runs, kinds)
+    if held:
+        yield plot(
+            "memory-held",
+            "held",
+            "minutes",
+            same("MB"),
+            held,
+            phrase("note.resources"),
+            from_zero=True,
+            sources=sources,
+        )
+    counted = [(title, found) for title, found in quantiles(rows_of_runs, HELD) if any(found)]
+    if counted:
+        yield grid_of(phrase("caption.held"), study.labels, counted, sources)
+
+
+def memory_sentences(label: str, run: Numbers | None) -> Iterator[Sentence]:
+    """One run's peak, and whether its memory rose."""
+    if run is None:
+        yield say(f"memory.none.{label}", "memory", "memory.none", run=label)
+        return
+    yield say(
+        f"memory.peak.{label}",
+        "memory",
+        "memory.peak",
+        run=label,
+        first=run["first"],
+        last=run["last"],
+        peak=run["peak"],
+        step=run["peak_step"],
+    )
+    yield _slope(label, run)
+
+
+def _slope(label: str, run: Numbers) -> Sentence:
+    slope, key = run["slope_per_1000_steps"], f"memory.slope.{label}"
+    if slope is None:
+        return say(key, "memory", "memory.no_slope", run=label, least=LEAST_FOR_SLOPE)
+    n = run["slope_steps"]
+    change = slope * n / 1000.0
+    if abs(change) < FLAT * run["peak"]:
+        share = abs(change) / run["peak"]
+        return say(key, "memory", "memory.flat", run=label, n=n, slope=slope, share=share)
+    moves = phrase("term.rises" if slope > 0 else "term.falls")
+    return say(key, "memory", "memory.slope", run=label, n=n, moves=moves, slope=abs(slope))

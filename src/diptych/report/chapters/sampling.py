@@ -1,0 +1,92 @@
+"""Chapter: sampling. Seconds of every sampled batch, and of an image in every sample folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.figures.numbers import seconds, significant
+from diptych.files import read_json
+from diptych.report.chapters.setup import told
+from diptych.report.document import Block, Plot, Table, Trace, grid_of, plot
+from diptych.report.sources.collection import Study
+from diptych.report.sources.gather import Record
+from diptych.report.text.catalogue import phrase, same
+from diptych.report.text.template import Sentence, cite, say, words
+
+
+def chapter(study: Study) -> Iterator[Block]:
+    """The batches in order, in words, as a figure and as a table; the sample folders' cards."""
+    batches = [r for r in study.found.of("batches") if r.content.get("seconds")]
+    for record in batches:
+        said = _batches(study.label_of(record), record.content)
+        yield from cite(said, study.of_record(record, "seconds"))
+    if batches:
+        yield _plot(study, batches)
+        card = batches[0].content
+        caption = words(
+            "caption.batches",
+            batch=card.get("batch"),
+            solver=card.get("solver"),
+            steps=card.get("steps"),
+        )
+        times = [record.content["seconds"] for record in batches]
+        longest = max(map(len, times))
+        rows = [
+            (same(str(k + 1)), [significant(t[k], 3) if k < len(t) else None for t in times])
+            for k in range(longest)
+        ]
+        sources = tuple(study.of_record(r, "seconds") for r in batches)
+        yield grid_of(
+            caption, [study.label_of(r) for r in batches], rows, sources, long=longest > 12
+        )
+    yield from _sampled(study)
+
+
+def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
+    times = [float(value) for value in content["seconds"]]
+    if len(times) > 1:
+        yield say(f"cost.batches.{label}", "sampling", "cost.batches", run=label, first=times[0],
+                  rest=float(np.median(times[1:])), n=len(times) - 1)  # fmt: skip
+
+
+def _sampled(study: Study) -> Iterator[Table]:
+    records = study.found.pictures()[:6]
+    if not records:
+        return
+    cards = [read_json(record.path) for record in records]
+    keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
+            "network_calls")  # fmt: skip
+    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards])
+            for key in keys]  # fmt: skip
+    spent = [card.get("seconds_per_image") for card in cards]
+    rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))
+    names = [study.title_of(record) for record in records]
+    sources = tuple(study.of_record(record, "seconds_per_image, " + ", ".join(keys))
+                    for record in records)  # fmt: skip
+    yield grid_of(phrase("caption.sampled"), names, rows, sources)
+
+
+def _plot(study: Study, records: Sequence[Record]) -> Plot:
+    traces = [
+        Trace(
+            "line",
+            same(study.label_of(record)),
+            study.colour_of(record),
+            list(range(1, len(record.content["seconds"]) + 1)),
+            [float(f"{value:.4g}") for value in record.content["seconds"]],
+        )
+        for record in records
+    ]
+    return plot(
+        "sampling-time",
+        "batches",
+        "batch",
+        "seconds",
+        traces,
+        phrase("note.batches"),
+        from_zero=True,
+        sources=tuple(study.of_record(r, "seconds") for r in records),
+    )

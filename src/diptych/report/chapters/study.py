@@ -1,0 +1,140 @@
+"""Chapter: the study that the runs belong to, if the report was asked of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.figures.numbers import seconds
+from diptych.files import read_json
+from diptych.report.document import NONE, Block, Gallery, Picture, Table, head
+from diptych.report.sources.collection import Study
+from diptych.report.sources.study import Plan, Stage
+from diptych.report.text.catalogue import Text, phrase, same
+from diptych.report.text.template import Sentence, cite, say, words
+
+STATES = ("done", "skipped", "failed")
+COUNTS = ("images", "images_equal", "values", "values_differing", "max_levels")
+# What `diptych reproduce` gives as reasons, by their beginnings.
+LINKED = "linked: "
+REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
+
+
+def title(study: Study) -> Text:
+    """The page's title: the study's, or the runs'."""
+    n = len(study.runs)
+    if study.plan:
+        quick = phrase("title.quick" if study.plan.quick else "term.nothing")
+        return words("title.study", preset=study.plan.preset, n=n, quick=quick)
+    if n > 1:
+        return words("title.many", runs=study.labels, n=n)
+    return words("title.one", runs=study.labels)
+
+
+def chapter(study: Study) -> Iterator[Block]:
+    """What was asked, what a quick study is worth, what was left out or is still to be done."""
+    plan = study.plan
+    if plan is None:
+        return
+    yield from cite(
+        _sentences(plan), study.cite(plan.path, "preset, backends, seeds, quick, stages")
+    )
+    rows = [
+        [same(stage.name),
+         phrase(f"study.{stage.state if stage.state in STATES else 'open'}"),
+         same(seconds(stage.seconds)) if stage.seconds else NONE, _reason(stage)]
+        for stage in plan.stages
+    ]  # fmt: skip
+    if rows:
+        fields = "stages.name, stages.state, stages.seconds, stages.reason"
+        titles = head("stage", "state", "took", "why")
+        source = study.cite(plan.path, fields)
+        yield Table(phrase("caption.stages"), titles, rows, (source,), long=True)
+
+
+def _sentences(plan: Plan) -> Iterator[Sentence]:
+    skipped = [stage for stage in plan.stages if stage.state == "skipped"]
+    linked = [stage for stage in skipped if stage.reason.startswith(LINKED)]
+    yield say("study.what", "study", "study.what", preset=plan.preset, backends=plan.backends,
+              seeds=[str(seed) for seed in plan.seeds], n=len(plan.stages), given=len(linked),
+              done=sum(stage.state == "done" for stage in plan.stages),
+              left=len(skipped) - len(linked))  # fmt: skip
+    if plan.quick:
+        yield say("study.quick", "study", "study.quick")
+    for reason in dict.fromkeys(_reason(stage) for stage in skipped if stage not in linked):
+        names = [stage.name for stage in skipped if _reason(stage) == reason]
+        yield say(f"study.left.{names[0]}", "study", "study.left", stages=names, reason=reason)
+    if linked:
+        runs = [f"{stage.name.removeprefix('train-')} ({_linked(stage)})" for stage in linked]
+        yield say("study.linked", "study", "study.linked", runs=runs)
+    failed = [stage.name for stage in plan.stages if stage.state == "failed"]
+    if failed:
+        yield say("study.failing", "study", "study.failing", stages=failed)
+    waiting = [stage.name for stage in plan.stages if stage.state not in STATES]
+    if waiting:
+        yield say("study.waiting", "study", "study.waiting", stages=waiting)
+    if plan.absent:
+        yield say("study.absent", "study", "study.absent", runs=plan.absent)
+
+
+def _reason(stage: Stage) -> Text:
+    """Why a stage was left out, in both languages where the reason is a known one."""
+    if stage.reason.startswith(LINKED):
+        return words("study.reason_linked", run=_linked(stage))
+    for start, key in REASONS.items():
+        if stage.reason.startswith(start):
+            return phrase(f"study.reason_{key}")
+    return same(stage.reason)
+
+
+def _linked(stage: Stage) -> str:
+    """The name of the run that a training was given by; where it lies is the machine's affair."""
+    return Path(stage.reason.removeprefix(LINKED)).name
+
+
+def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
+    """The study's own difference of the panels' images: its numbers and its picture.
+
+    Args:
+        shown: what the chapter holds already; the same difference is not told twice.
+    """
+    if study.plan is None:
+        return
+    folder = study.plan.folder
+    numbers = _difference(folder / "difference.json")
+    if numbers is None or any(_same(numbers, each) for each in shown):
+        return
+    share = numbers["values_differing"] / numbers["values"]
+    said = say("study.difference", "pictures", "study.difference", n=numbers["images"],
+               equal=numbers["images_equal"], values=numbers["values"],
+               differing=numbers["values_differing"], share=share,
+               mean=numbers["mean_levels"], most=numbers["max_levels"])  # fmt: skip
+    yield from cite([said], study.cite(folder / "difference.json", "all"))
+    picture = folder / "difference.png"
+    if picture.is_file():
+        drawn = Picture("grid-difference", same("torch, jittor, |torch - jittor|"),
+                        phrase("alt.study_difference"), picture.read_bytes())  # fmt: skip
+        yield Gallery(phrase("caption.study_difference"), [drawn], (study.cite(picture, "all"),))
+
+
+def _same(numbers: dict[str, Any], block: Block) -> bool:
+    """Whether a sentence of the chapter tells these numbers of two sets of images."""
+    if not isinstance(block, Sentence) or "levels" not in block.numbers:
+        return False
+    keys = {"n": "images", "equal": "images_equal", "values": "values",
+            "differing": "values_differing", "levels": "max_levels"}  # fmt: skip
+    return all(block.numbers[key] == numbers[name] for key, name in keys.items())
+
+
+def _difference(path: Path) -> dict[str, Any] | None:
+    """The numbers of difference.json; None where it is missing or does not hold them."""
+    try:
+        content = read_json(path) if path.is_file() else {}
+    except UserError:
+        return None
+    whole = all(type(content.get(key)) is int for key in COUNTS)
+    mean = content.get("mean_levels")
+    known = whole and isinstance(mean, (int, float)) and content["values"] > 0
+    return content if known and content.get("kind") == "difference" else None

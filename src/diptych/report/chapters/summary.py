@@ -1,0 +1,354 @@
+"""Chapter: the verdict, and the records that it rests on.
+
+table      at most ROWS rows: what was measured, both values, their difference, a verdict
+verdict    follows from the 95 % interval: "no difference shown" where it holds 1 (a ratio) or
+           0 (a difference), a direction where it leaves that out, none without an interval,
+           "not comparable" where data, machines, work or protocols differ
+sentences  at most SENTENCES, one of a kind, those that limit the study first
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.figures.numbers import seconds, significant
+from diptych.files import sha256_of
+from diptych.report.chapters import scores
+from diptych.report.chapters.agreement import SUMMED_APART, first_gaps, ladder_counts
+from diptych.report.document import EMPTY, NONE, Block, Section, Table, head
+from diptych.report.numbers.costs import epoch_ratio
+from diptych.report.numbers.losses import end_ratio
+from diptych.report.numbers.pair import PairNumbers, RunNumbers
+from diptych.report.sources.collection import Study
+from diptych.report.text.catalogue import Text, phrase, same
+from diptych.report.text.template import Sentence, Source, say, words
+from diptych.stats import ratio
+
+ROWS, SENTENCES = 8, 5
+# Which sentences stand at the top too, by the beginning of their keys, the most limiting first.
+URGENT = (
+    "study.quick", "study.failing", "study.waiting", "study.absent", "unmatched", "matched",
+    "loss.not_finite.", "torn.", "run.end.", "run.gaps.", "align.first", "align.chaos",
+    "time.caveat", "weights.", "pictures.weights", "study.left",
+)  # fmt: skip
+NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
+MOST_NAMED = 8
+MOST_HASHED = 50_000_000
+Ratio = dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the verdict; `gap` is B over A, or B minus A, with its interval."""
+
+    what: Text
+    a: Text
+    b: Text
+    gap: Text
+    verdict: Text
+    sources: tuple[Source, ...]
+
+
+def verdict(study: Study) -> list[Row]:
+    """The rows of the first comparable pair, else of the one run."""
+    pair = first_pair(study)
+    if pair is None:
+        return list(_alone(study))[:ROWS]
+    rows = [row for row in _rows(study, pair) if row is not None]
+    return [row for i, row in enumerate(rows) if i < ROWS]
+
+
+def first_pair(study: Study) -> PairNumbers | None:
+    """The first pair that is compared step by step, of two panels where there is one."""
+    matched = [pair for pair in study.pairs if pair.matched] or list(study.pairs)
+    return next(iter([pair for pair in matched if pair.across] or matched), None)
+
+
+def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> Iterator[Block]:
+    """The table of verdicts, and the few sentences to read first."""
+    sources = tuple(dict.fromkeys(source for row in rows for source in row.sources))
+    pair = first_pair(study)
+    if pair is None:
+        titles = [*head("what"), same(study.labels[0])]
+        yield Table(phrase("caption.verdict_alone"), titles, [[r.what, r.a] for r in rows], sources)
+    else:
+        a, b = named(pair.a), named(pair.b)
+        titles = [*head("what"), same(a), same(b), *head("gap", "verdict")]
+        body = [[row.what, row.a, row.b, row.gap, row.verdict] for row in rows]
+        yield Table(words("caption.verdict", a=a, b=b), titles, body, sources)
+    yield from _sentences(study, pair, sections)
+
+
+def _sentences(
+    study: Study, pair: PairNumbers | None, sections: Sequence[Section]
+) -> Iterator[Sentence]:
+    said = [s for section in sections for s in section.sentences() if _found(s)]
+    kinds = [next((s for s in said if s.key.startswith(start)), None) for start in URGENT]
+    found = list(dict.fromkeys(s.key for s in kinds if s))
+    own = {s.key: s for s in reversed([s for s in kinds if s])}
+    room = SENTENCES
+    if pair is None:
+        yield say("short.none", "short", "short.none")
+        room -= 1
+    elif len(study.numbers) > 2:
+        more = len(study.pairs) - 1
+        yield say(
+            "short.pair", "short", "short.pair", **pair.names, n=len(study.numbers), more=more
+        )
+        room -= 1
+    yield from (own[key] for key in found[:room])
+
+
+def _found(s: Sentence) -> bool:
+    """Whether a sentence is a finding; that a run reached its end is none."""
+    return not (s.key.startswith("run.end.") and "last" not in s.numbers)
+
+
+def named(each: RunNumbers) -> str:
+    """A run as a table's head calls it."""
+    return NAMES.get(each.label, each.label)
+
+
+def _rows(study: Study, pair: PairNumbers) -> Iterator[Row | None]:
+    yield _agreement(study, pair)
+    yield _end(study, pair)
+    yield _free(study)
+    yield _score(study, pair)
+    yield _step(study, pair)
+    yield _sampling(study, pair)
+    yield _memory(study, pair)
+    yield _ladder(study)
+    yield _epoch(study, pair)  # says what the steps say; the first to go where rows are many
+
+
+def _agreement(study: Study, pair: PairNumbers) -> Row | None:
+    """The losses step by step, and whether both began alike."""
+    sources = study.metrics("step, loss", *pair.at)
+    what = phrase("verdict.losses")
+    if not pair.matched:
+        return Row(what, NONE, NONE, NONE, phrase("verdict.not_comparable"), sources)
+    numbers = (pair.difference or {}).get("loss")
+    if not numbers:
+        return None
+    if numbers["max_relative"] == 0:
+        return Row(what, NONE, NONE, same("0"), phrase("verdict.equal"), sources)
+    gap = words("verdict.apart", median=numbers["median_relative"], most=numbers["max_relative"])
+    gaps = first_gaps(pair)
+    alike = gaps is not None and gaps[0] <= SUMMED_APART
+    key = "same_start" if alike else "no_verdict" if gaps is None else "other_start"
+    return Row(what, NONE, NONE, gap, phrase(f"verdict.{key}"), sources)
+
+
+def _end(study: Study, pair: PairNumbers) -> Row | None:
+    end = pair.loss_end
+    if end is None:
+        return None
+    what = words("verdict.end", first=end["first_step"], last=end["last_step"])
+    values = [same(significant(end[key]["mean"], 4)) for key in "ab"]
+    keys = [d["key"] for d in pair.config_differences]
+    other = any(key.startswith(("diffusion.", "data.")) for key in keys)
+    found = end_ratio(pair.a.run, pair.b.run, paired=pair.matched)
+    return _ratio_row(pair, what, values, found, ("higher", "lower"),
+                      study.metrics("step, loss", *pair.at),
+                      comparable=pair.dataset_equal is not False and not other)  # fmt: skip
+
+
+def _free(study: Study) -> Row | None:
+    records = study.found.of("training")
+    if not records:
+        return None
+    content, test = records[0].content, records[0].content["overall"]
+    gap = words("verdict.free_gap", ratio=test["ratio"], low=test["low"], high=test["high"])
+    key = "equivalent" if test["equivalent"] else "not_equivalent"
+    source = study.of_record(records[0], "overall, seeds, steps, margin")
+    what = words("verdict.free", steps=content["steps"])
+    return Row(what, NONE, NONE, gap, words(f"verdict.{key}", margin=content["margin"]), (source,))
+
+
+def _score(study: Study, pair: PairNumbers) -> Row | None:
+    """The first score of both, under one protocol."""
+    said = scores.judged(study, pair)
+    if said is None:
+        return None
+    numbers, what = said.numbers, same(said.numbers["metric"])
+    if "value_a" not in numbers:
+        return Row(what, NONE, NONE, NONE, phrase("verdict.not_comparable"), said.sources)
+    turned = numbers["a"] == pair.b.label
+    keys = ("value_b", "value_a") if turned else ("value_a", "value_b")
+    a, b = (same(significant(numbers[key], 4)) for key in keys)
+    if "low" not in numbers:
+        gap = words("verdict.gap_alone", gap=numbers["value_b"] - numbers["value_a"])
+        return Row(what, a, b, gap, phrase("verdict.no_interval"), said.sources)
+    ends = {key: numbers[key] for key in ("gap", "low", "high")}
+    if turned:
+        ends = {"gap": -ends["gap"], "low": -ends["high"], "high": -ends["low"]}
+    gap = words("verdict.gap", **ends)
+    if ends["low"] <= 0 <= ends["high"]:
+        return Row(what, a, b, gap, phrase("verdict.none"), said.sources)
+    word = phrase(f"verdict.{scores.better(said.numbers['metric'], ends['high'] < 0)}")
+    return Row(what, a, b, gap, words("verdict.word", run=named(pair.b), word=word), said.sources)
+
+
+def _step(study: Study, pair: PairNumbers) -> Row | None:
+    times = [each.step_time for each in pair.both]
+    values = [same(seconds(time["median"])) for time in times if time]
+    sources = study.metrics("data_s, compute_s, synced", *pair.at)
+    return _cost_row(pair, "verdict.step", values, pair.step_ratio, sources)
+
+
+def _epoch(study: Study, pair: PairNumbers) -> Row | None:
+    times = [each.epoch_time for each in pair.both]
+    values = [same(seconds(time["median"])) for time in times if time["complete"]]
+    sources = study.metrics("epoch, data_s, compute_s", *pair.at)
+    return _cost_row(pair, "verdict.epoch", values, epoch_ratio(*times), sources)
+
+
+def _sampling(study: Study, pair: PairNumbers) -> Row | None:
+    """Seconds an image: of timed batches but the first, else of sample folders drawn alike."""
+    records = [[r for r in study.found.of("batches") if r.backend == each.run.backend]
+               for each in pair.both]  # fmt: skip
+    if pair.across and all(records):
+        one, other = (own[0] for own in records)
+        keys = ("solver", "steps", "batch")
+        if all(one.content.get(key) == other.content.get(key) for key in keys):
+            per = float(one.content.get("batch") or 1)
+            rest = [np.array(r.content["seconds"][1:] or r.content["seconds"]) / per
+                    for r in (one, other)]  # fmt: skip
+            values = [same(seconds(float(np.median(times)))) for times in rest]
+            found = ratio(rest[0], rest[1], lambda x: np.median(x, axis=-1))
+            sources = tuple(study.of_record(r, "seconds, batch") for r in (one, other))
+            return _cost_row(pair, "verdict.sampling", values, found, sources)
+    for one in study.found.of("samples", pair.at[0]):
+        for other in study.found.of("samples", pair.at[1]):
+            keys = ("solver", "steps", "network_calls", "batch")
+            alike = all(one.content.get(key) == other.content.get(key) for key in keys)
+            spent = [r.content.get("seconds_per_image") for r in (one, other)]
+            if alike and all(spent):
+                found = {"b_over_a": spent[1] / spent[0], "low": None, "high": None}
+                sources = tuple(study.of_record(r, "seconds_per_image") for r in (one, other))
+                values = [same(seconds(each)) for each in spent]
+                return _cost_row(pair, "verdict.sampling", values, found, sources)
+    return None
+
+
+def _memory(study: Study, pair: PairNumbers) -> Row | None:
+    peaks = [each.memory["peak"] for each in pair.both if each.memory]
+    known = len(peaks) == 2 and peaks[0] > 0
+    found = {"b_over_a": peaks[1] / peaks[0], "low": None, "high": None} if known else None
+    values = [same(f"{peak:,.0f} MB") for peak in peaks]
+    return _cost_row(pair, "verdict.memory", values, found, study.metrics("memory_mb", *pair.at))
+
+
+def _ladder(study: Study) -> Row | None:
+    records = study.found.of("ladder")
+    own = [r for r in records if study.trained_with(str(r.content.get("config_identity")))]
+    for record in own or records:
+        counts = ladder_counts(record.content)
+        source = study.of_record(record, "rungs, mutations, passed, first_failure")
+        gap = words("verdict.rungs", passed=counts.passed, rungs=counts.rungs)
+        if counts.planted:
+            gap = words("verdict.rungs_faults", passed=counts.passed, rungs=counts.rungs,
+                        caught=counts.caught, planted=counts.planted)  # fmt: skip
+        if not record.content["passed"]:
+            told = words("verdict.fails", rung=counts.failed)
+        else:
+            told = phrase("verdict.passes" if own else "verdict.passes_other")
+        return Row(phrase("verdict.ladder"), NONE, NONE, gap, told, (source,))
+    return None
+
+
+def _cost_row(
+    pair: PairNumbers, key: str, values: Sequence[Text], found: Ratio, sources: tuple[Source, ...]
+) -> Row | None:
+    """A row of times or memory; where machines or work differ, no verdict follows."""
+    if len(values) < 2:
+        return None
+    more, less = ("more", "less") if key == "verdict.memory" else ("slower", "faster")
+    alike = not (pair.machine_differences or pair.work_differences)
+    return _ratio_row(pair, phrase(key), values, found, (more, less), sources, comparable=alike)
+
+
+def _ratio_row(
+    pair: PairNumbers, what: Text, values: Sequence[Text], found: Ratio,
+    above_below: tuple[str, str], sources: tuple[Source, ...], comparable: bool,
+) -> Row:  # fmt: skip
+    interval = found is not None and found["low"] is not None
+    gap = (
+        NONE
+        if found is None
+        else words(f"verdict.ratio{'' if interval else '_alone'}", ratio=found)
+    )
+    if not comparable:
+        told = phrase("verdict.not_comparable")
+    elif found is None or not interval:
+        told = phrase("verdict.no_interval")
+    elif found["low"] <= 1 <= found["high"]:
+        told = phrase("verdict.none")
+    else:
+        word = phrase(f"verdict.{above_below[0] if found['low'] > 1 else above_below[1]}")
+        told = words("verdict.word", run=named(pair.b), word=word)
+    return Row(what, values[0], values[1], gap, told, sources)
+
+
+def _alone(study: Study) -> Iterator[Row]:
+    """The numbers of one run, of which there is nothing to judge."""
+    each = study.numbers[0]
+
+    def row(what: Text, value: str, *sources: Source) -> Row:
+        return Row(what, same(value), EMPTY, EMPTY, EMPTY, sources)
+
+    yield row(phrase("verdict.steps"), f"{each.run.step[-1]:,}", *study.metrics("step", 0))
+    if each.loss["last_tenth_mean"] is not None:
+        mean = significant(each.loss["last_tenth_mean"], 4)
+        yield row(phrase("verdict.tail"), mean, *study.metrics("loss", 0))
+    for record in study.found.of("scores"):
+        first = record.content["scores"][0]
+        source = study.of_record(record, "scores.value")
+        yield row(same(first["metric"]), significant(first["value"], 4), source)
+    if each.step_time:
+        median = seconds(each.step_time["median"])
+        yield row(phrase("verdict.step"), median, *study.metrics("data_s, compute_s, synced", 0))
+    if each.epoch_time["complete"]:
+        epoch = seconds(each.epoch_time["median"])
+        yield row(phrase("verdict.epoch"), epoch, *study.metrics("epoch, data_s, compute_s", 0))
+    if each.memory:
+        peak = f"{each.memory['peak']:,.0f} MB"
+        yield row(phrase("verdict.memory"), peak, *study.metrics("memory_mb", 0))
+
+
+def records(study: Study, sections: Sequence[Section], order: dict[str, int]) -> Iterator[Block]:
+    """Every file that a number came from, with the fields and its hash."""
+    fields: dict[str, dict[str, None]] = {path: {} for path in order}
+    for section in sections:
+        for block in section.blocks:
+            for source in block.sources:
+                fields[source.path] |= dict.fromkeys(source.fields.split(", "))
+    yield say("records.every", "records", "records.every")
+    if study.found.foreign:
+        n = len(study.found.foreign)
+        yield say("records.foreign", "records", "records.foreign", n=n)
+    damaged = study.found.damaged
+    if damaged:
+        files = [f"{'/'.join(path.parts[-2:])} ({why})" for path, why in damaged.items()]
+        yield say("records.damaged", "records", "records.damaged", n=len(files),
+                  files=files[:MOST_NAMED])  # fmt: skip
+    rows = [
+        [same(str(n)), same(path), same(", ".join(fields[path])), same(_hash(study.out, path))]
+        for path, n in order.items()
+    ]
+    yield Table(
+        phrase("caption.records"), [*head("number", "file", "fields"), same("sha256")], rows
+    )
+
+
+def _hash(out: Path, shown: str) -> str:
+    path = Path(os.path.normpath(out.resolve() / shown))  # `out` itself need not exist yet
+    if not path.is_file() or path.stat().st_size > MOST_HASHED:
+        return "\N{EN DASH}"
+    return sha256_of(path)[:12]
