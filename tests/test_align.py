@@ -88,7 +88,7 @@ def test_the_page_holds_every_rung(tiny):
     for rung in ("config", "layers", "lockstep", "solver", "metric"):
         assert f'id="{rung}"' in page
     assert page.count("<figure>") == 4 and "swapped_norms" in page
-    assert page.count("<div class=\"gallery") >= 4 and "static" in page
+    assert page.count('<div class="gallery') >= 4 and "static" in page
 
 
 # Faults that are in no table: (panel's file, what stands there, what is put there, rung, layer).

@@ -59,7 +59,7 @@ def test_a_study_s_report_says_that_it_is_one(tmp_path: Path) -> None:
     top = said(content, "", "short")
     assert top[0]["key"] == "study.quick" and "its scores mean nothing" in top[0]["en"]
     assert "分数没有意义" in top[0]["zh"]
-    left = said(content, "study.left", "short")
+    left = said(content, "study.left", "study")
     assert len(left) == 1 and left[0]["numbers"]["stages"] == [
         "scores-torch-seed0-inception", "scores-jittor-seed0-inception"]  # fmt: skip
     assert left[0]["en"].endswith("so there is no FID by Inception features.")

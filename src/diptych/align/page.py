@@ -21,6 +21,7 @@ from diptych.report.document import Block, Document, Gallery, Plot, Section, Tab
 from diptych.report.render import html, png
 from diptych.report.text.catalogue import same
 from diptych.report.text.template import Sentence, words
+from diptych.runs.records import Ladder
 
 WORST = 12  # tensors in a rung's table
 RUNG = ("rung", "verdict", "error", "floor", "margin")
@@ -38,7 +39,7 @@ SYNTHETIC = "The preset's images are not on this machine: synthetic ones took th
 
 def write(out: Path, result: dict[str, Any], climb: Climb | None) -> None:
     """Both files into `out`; the page last."""
-    write_json(out / "align.json", result)
+    write_json(out / "align.json", Ladder.checked(result) if climb else result)
     write_text(out / "index.html", html.render(document(result, climb), "en", languages=("en",)))
 
 

@@ -35,6 +35,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.runs.reader import starts_of
+from diptych.runs.records import whole
 from diptych.runs.watch import read_events, read_resources
 from diptych.runs.watch.read import rows_of
 
@@ -48,6 +49,10 @@ INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 Row = dict[str, Any]
 
 
+class Damaged(UserError):
+    """Records of a run's time that hold words where numbers belong."""
+
+
 def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
     """Each step slower than `k` medians with its cause.
 
@@ -58,8 +63,18 @@ def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
         number, evidence: which records there were.
 
     Raises:
-        UserError: no run, no timed step, or k of 1 or less.
+        UserError: no run, no timed step, damaged records, or k of 1 or less.
     """
+    try:
+        return _attribute(run, k)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise Damaged(
+            f"{run}: metrics.jsonl, resources.jsonl or events.jsonl holds something else where a "
+            f"number belongs ({type(error).__name__}: {error}); restore the files"
+        ) from error
+
+
+def _attribute(run: Path, k: float) -> dict[str, Any]:
     if not k > 1:
         raise UserError(f"a slow step takes more than one median; {k:g} is not above 1")
     path = run / "metrics.jsonl"
@@ -69,7 +84,9 @@ def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
     if not rows:
         raise UserError(f"{path}: no step was timed")
     records = _Records(run, rows)
-    walls = np.array([records.wall(i) for i in range(len(rows))])
+    walls = np.array([records.wall(i) for i in range(len(rows))], dtype=np.float64)
+    if not np.isfinite(walls).all():
+        raise ValueError("a time that is not finite")
     median = float(np.median(walls))
     outliers = [
         _outlier(records, i, float(walls[i]), median) for i in np.flatnonzero(walls > k * median)
@@ -130,15 +147,15 @@ def slow_steps(run: Path) -> Slow:
             return Slow(None, file)
     try:
         return Slow(attribute(run))
+    except Damaged:
+        return Slow(None, "")
     except UserError:
         return Slow(None)  # no timed step
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return Slow(None, "")  # text where a number belongs
 
 
 def _timed(path: Path) -> list[Row]:
     """The synchronised steps in order; of rows with the same step the last one counts."""
-    rows = {row["step"]: row for row in rows_of(path) if isinstance(row.get("step"), int)}
+    rows = {row["step"]: row for row in rows_of(path) if whole(row.get("step")) is not None}
     return [row for _, row in sorted(rows.items()) if row.get("synced") and "compute_s" in row]
 
 

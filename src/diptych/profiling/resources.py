@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.runs.records import number
 from diptych.types import Float64
 
 
@@ -17,9 +18,9 @@ def column(rows: list[dict[str, Any]], key: str) -> Float64:
     missing or no number."""
     outer, _, inner = key.partition(".")
 
-    def number(row: dict[str, Any]) -> float:
+    def cell(row: dict[str, Any]) -> float:
         value = row.get(outer)
-        value = value.get(inner) if inner and isinstance(value, dict) else value
-        return float(value) if isinstance(value, (int, float)) else np.nan
+        known = number(value.get(inner) if inner and isinstance(value, dict) else value)
+        return np.nan if known is None else known
 
-    return np.array([number(row) for row in rows], dtype=np.float64)
+    return np.array([cell(row) for row in rows], dtype=np.float64)

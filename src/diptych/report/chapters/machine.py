@@ -51,7 +51,7 @@ def chapter(study: Study) -> Iterator[Block]:
     for i, (label, folder) in enumerate(zip(study.labels, study.folders, strict=True)):
         try:
             spent = cost(folder)
-        except (UserError, TypeError):
+        except (UserError, TypeError, ArithmeticError):
             continue  # a row that was changed by hand: its cost is not known
         if spent:
             said = say(

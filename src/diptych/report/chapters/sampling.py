@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import seconds, significant
-from diptych.files import read_json
 from diptych.report.chapters.setup import told
 from diptych.report.document import Block, Plot, Table, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
@@ -56,7 +55,7 @@ def _sampled(study: Study) -> Iterator[Table]:
     records = study.found.pictures()[:6]
     if not records:
         return
-    cards = [read_json(record.path) for record in records]
+    cards = [record.content for record in records]
     keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
             "network_calls")  # fmt: skip
     rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards])

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diptych.errors import UserError
-from diptych.evaluation.comparison import read_scores
 from diptych.evaluation.score import DISTANCES, Score, difference
 from diptych.evaluation.score_table import interval, number
 from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, head, plot
@@ -55,7 +53,8 @@ def chapter(study: Study) -> Iterator[Block]:
 
 def _metrics(study: Study) -> dict[str, Groups]:
     """All scores: for each metric those of each protocol."""
-    measured = [pair for record in study.found.of("scores") for pair in _read(record)]
+    measured = [(record, Score.from_json(each)) for record in study.found.of("scores")
+                for each in record.content["scores"]]  # fmt: skip
     names = dict.fromkeys(score.metric for _, score in measured)
     return {metric: _groups(measured, metric) for metric in names}
 
@@ -78,13 +77,6 @@ def _whose(study: Study) -> Iterator[Sentence]:
                 said = say(f"weights.{record.path.stem}", "scores", "score.weights", sha=sha,
                            file=record.path.name, run=study.labels[record.run])  # fmt: skip
                 yield from cite([said], study.of_record(record, "scores.subject"))
-
-
-def _read(record: Record) -> list[Measured]:
-    try:
-        return [(record, score) for score in read_scores(record.path).values()]
-    except UserError:
-        return []  # damaged, or changed by hand: no number of it is shown
 
 
 def _groups(measured: Sequence[Measured], metric: str) -> Groups:

@@ -6,7 +6,6 @@ with the whole step and with split / whole, the price of the splitting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from diptych.report.text.catalogue import Text, known, phrase, same
 from diptych.report.text.template import cite, joined, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
-FUSED = "inside the optimizer's one pass over the weights"
 EXPLAINED = ("data", "to_device")  # phases that are not measured as they pass in training
 HELD = (("profile_rss", "rss_mb"), ("profile_allocated", "allocated_mb"),
         ("profile_reserved", "reserved_mb"), ("profile_live", "live_vars"))  # fmt: skip
@@ -73,12 +71,13 @@ def _phase(content: Content, name: str) -> Text | str | None:
     phase = next((each for each in content["phases"] if each["name"] == name), None)
     if phase is None:
         return None
-    value, share, note = phase.get("median_s"), phase.get("share"), phase.get("note") or ""
+    value, share = phase["median_s"], phase["share"]
+    if phase["fused"]:
+        return phrase("cell.fused")
     if value is None:
-        return phrase("cell.fused") if note == FUSED else note or None
-    kernels = re.search(r"(\d+) kernels", note)
-    if kernels:
-        return words("cell.kernels", time=value, n=int(kernels[1]))
+        return phase["note"] or None
+    if phase["kernels"]:
+        return words("cell.kernels", time=value, n=phase["kernels"])
     return seconds(value) + (f" ({significant(100 * share, 2)} %)" if share else "")
 
 

@@ -8,15 +8,14 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.figures.numbers import seconds
-from diptych.files import read_json
 from diptych.report.document import NONE, Block, Gallery, Picture, Table, head
 from diptych.report.sources.collection import Study
 from diptych.report.sources.study import Plan, Stage
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.template import Sentence, cite, say, words
+from diptych.runs.records import Difference
 
 STATES = ("done", "skipped", "failed")
-COUNTS = ("images", "images_equal", "values", "values_differing", "max_levels")
 # What `diptych reproduce` gives as reasons, by their beginnings.
 LINKED = "linked: "
 REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
@@ -131,10 +130,6 @@ def _same(numbers: dict[str, Any], block: Block) -> bool:
 def _difference(path: Path) -> dict[str, Any] | None:
     """The numbers of difference.json; None where it is missing or does not hold them."""
     try:
-        content = read_json(path) if path.is_file() else {}
+        return Difference.read(path).model_dump() if path.is_file() else None
     except UserError:
         return None
-    whole = all(type(content.get(key)) is int for key in COUNTS)
-    mean = content.get("mean_levels")
-    known = whole and isinstance(mean, (int, float)) and content["values"] > 0
-    return content if known and content.get("kind") == "difference" else None

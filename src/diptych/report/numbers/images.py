@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import UserError
-from diptych.files import read_json
 from diptych.runs.reader import Run
+from diptych.runs.records import Manifest
 from diptych.types import Pixels
 
 # What determines image i besides the weights.
@@ -55,7 +55,7 @@ def read_samples(folder: Path, run: Run) -> Samples:
         UserError: not a sample folder, images missing or of unlike sizes, or another panel's.
     """
     card = _read_card(folder)
-    if card.get("backend", run.backend) != run.backend:
+    if (card["backend"] or run.backend) != run.backend:
         raise UserError(
             f"{folder}: sampled with {card['backend']}, but {run.name} was trained with "
             f"{run.backend}; give the sample folders in the order of the runs"
@@ -86,7 +86,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{folder}: not a sample folder: manifest.json missing; "
             "expected the --out folder of `diptych sample`"
         )
-    return read_json(manifest)
+    return Manifest.read(manifest).model_dump()
 
 
 def _stack(paths: list[Path]) -> Pixels:

@@ -29,11 +29,7 @@ FIELDS = ("x", "y", "log_x", "log_y", "from_zero", "stacked", "x_range", "y_rang
 
 
 def render(
-    document: Document,
-    language: str,
-    *,
-    static: bool = False,
-    languages: Sequence[str] = LANGUAGES,
+    document: Document, language: str, *, static: bool = False, languages: Sequence[str] = LANGUAGES
 ) -> str:
     """index.html.
 
@@ -78,9 +74,11 @@ def _data_uri(data: bytes, mime: str = "image/png") -> Markup:
 
 
 def _numbered(sources: Sequence[Source], order: Mapping[str, int]) -> Iterator[tuple[int, str]]:
-    for source in dict.fromkeys(sources):
-        shown = "/".join(source.path.split("/")[-2:])
-        yield order[source.path], f"{shown}: {source.fields}"
+    fields: dict[str, dict[str, None]] = {}
+    for source in sources:
+        fields.setdefault(source.path, {})[source.fields] = None
+    for path, named in fields.items():
+        yield order[path], f"{'/'.join(path.split('/')[-2:])}: {', '.join(named)}"
 
 
 def _figure(plot: Plot) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from diptych.files import write_text
-from diptych.report.document import Block, Code, Document, Gallery, Picture, Plot, Table
+from diptych.report.document import Block, Code, Document, Gallery, Picture, Plot
 from diptych.report.text.catalogue import phrase
 from diptych.report.text.template import Sentence, Source
 
@@ -41,19 +41,13 @@ def _lines(document: Document, language: str) -> Iterator[str]:
     yield f"[{'简体中文' if other == 'zh' else 'English'}]({FILES[other]})"
     for section in document.sections:
         yield f"\n## {_plain(section.title.within(language))}"
-        blocks = [_folded(block, document.order, language) for block in section.blocks]
+        order = {} if section.key == "short" else document.order  # its notes stand further down
+        blocks = ["\n".join(_block(block, order, language)) for block in section.blocks]
         body = "\n" + "\n\n".join(blocks)
         yield _details(phrase("ui.unfold").within(language), body) if section.long else body
     yield ""
     for path, n in document.order.items():
         yield f"[^{n}]: [{_plain(path)}]({quote(path)})"
-
-
-def _folded(block: Block, order: Mapping[str, int], language: str) -> str:
-    body = "\n".join(_block(block, order, language))
-    if not (isinstance(block, Table) and block.long):
-        return body
-    return _details(_html(block.caption.within(language)), "\n" + body)
 
 
 def _details(summary: str, body: str) -> str:
@@ -82,13 +76,16 @@ def _block(block: Block, order: Mapping[str, int], language: str) -> Iterator[st
                    escape=False)  # fmt: skip
     else:
         yield f"**{_plain(block.caption.within(language))}**{notes}\n"
-        yield _row([cell.within(language) for cell in block.head])
-        yield _row(["---"] * len(block.head), escape=False)
-        yield from (_row([cell.within(language) for cell in row]) for row in block.rows)
+        rows = [_row([cell.within(language) for cell in block.head])]
+        rows.append(_row(["---"] * len(block.head), escape=False))
+        rows += [_row([cell.within(language) for cell in row]) for row in block.rows]
+        whole = "\n".join(rows)
+        yield _details(phrase("ui.unfold").within(language), "\n" + whole) if block.long else whole
 
 
 def _notes(sources: Sequence[Source], order: Mapping[str, int]) -> str:
-    return "".join(f"[^{order[path]}]" for path in dict.fromkeys(s.path for s in sources))
+    paths = dict.fromkeys(source.path for source in sources if source.path in order)
+    return "".join(f"[^{order[path]}]" for path in paths)
 
 
 def _row(cells: Sequence[str], escape: bool = True) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.files import read_json
+from diptych.runs.records import number, whole
 
 NAME = "study.json"
 
@@ -87,7 +88,7 @@ def read_plan(folder: Path) -> Plan:
         preset=str(content.get("preset") or folder.resolve().name),
         quick=content.get("quick") is True,
         backends=tuple(str(each) for each in _list(content.get("backends"))),
-        seeds=tuple(each for each in _list(content.get("seeds")) if isinstance(each, int)),
+        seeds=tuple(each for each in _list(content.get("seeds")) if whole(each) is not None),
         runs={name: folder / str(place) for name, place in places.items()},  # or absolute
         stages=tuple(_stage(each) for each in _list(content.get("stages")) if _named(each)),
     )
@@ -119,6 +120,5 @@ def _named(stage: Any) -> bool:
 
 
 def _stage(noted: dict[str, Any]) -> Stage:
-    seconds = noted.get("seconds")
-    took = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+    took = number(noted.get("seconds")) or 0.0
     return Stage(noted["name"], str(noted.get("state")), took, str(noted.get("reason") or ""))

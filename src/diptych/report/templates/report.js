@@ -31,7 +31,7 @@
     for (const trace of figure.traces) {
       const own = colour(trace.colour);
       const name = say(trace.label);
-      const base = { name, legendgroup: found.length, x: trace.x, y: trace.y };
+      const base = { name, legendgroup: found.length, x: trace.x, y: trace.y, ...(trace.hover && { text: trace.hover }) };
       if (trace.kind === "bars") {
         found.push({ ...base, type: "bar", marker: { color: own }, text: trace.hover, textposition: "none" });
         continue;

@@ -33,7 +33,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     for line in _lines(path):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -50,7 +50,7 @@ def _timed(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             rows.append({**row, "time": float(row["time"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             broken = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
             torn = broken and line.startswith(b"{")
             if line.strip() and not torn and number < len(lines):

@@ -21,6 +21,7 @@ from diptych.data.sources.registry import ENVIRONMENT
 from diptych.errors import MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report.build import report_study
+from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
 from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
 from diptych.study.reproduce.processes import processes
@@ -202,4 +203,4 @@ def _write(request: Request, out: Path, every: Sequence[Stage]) -> None:
         "linked": linked(request),
         "stages": [shown(out, s) for s in every if request.wants(s.name) or noted(out, s)],
     }
-    write_json(out / "study.json", content)
+    write_json(out / "study.json", StudyNotes.checked(content))
