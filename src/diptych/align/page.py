@@ -67,7 +67,7 @@ def document(result: dict[str, Any], climb: Climb | None) -> Document:
 
 
 def _said(line: str) -> Sentence:
-    return Sentence("align", "align", same(line), {})
+    return Sentence("align", same(line), {})
 
 
 def sentences(rung: dict[str, Any]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from diptych.report.chapters import (
 )
 from diptych.report.chapters import study as of_study
 from diptych.report.document import Block, Document, Gallery, Section, numbered
-from diptych.report.numbers.images import compare_samples, read_samples
+from diptych.report.numbers.images import compare_samples
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render import html, json, markdown, png
 from diptych.report.sources.collection import Study, open_pair, open_study
@@ -42,6 +42,7 @@ from diptych.report.sources.gather import Gathered, Record
 from diptych.report.sources.study import read_plan
 from diptych.report.text.catalogue import LANGUAGES
 from diptych.report.text.template import Sentence, words
+from diptych.runs.samples import read_samples
 
 # The names of figures and pictures: the chapters' own, and what they number or name by run.
 DRAWN = (
@@ -139,8 +140,10 @@ def compare_runs(
     (pair,) = study.pairs
     if samples:
         images = [read_samples(f, each.run) for f, each in zip(samples, pair.both, strict=True)]
-        found.records += [Record("samples", each.folder / "manifest.json", each.card, run)
-                          for run, each in enumerate(images)]  # fmt: skip
+        found.records += [
+            Record("samples", each.folder / "manifest.json", each.card, run)
+            for run, each in enumerate(images)
+        ]
         pair = replace(pair, samples=compare_samples(*images, matched=matched))
         study = replace(study, pairs=(pair,))
     document, rows = compose(study, dark=static)
@@ -148,7 +151,7 @@ def compare_runs(
     result = json.plain(pair.content())
     result["figures"] = list(files)
     result["sentences"] = [
-        {"key": s.key, "section": s.section, "text": s.text, "numbers": json.plain(s.numbers)}
+        {"key": s.key, "section": s.section, "text": s.words.en, "numbers": json.plain(s.numbers)}
         for s in pair_sentences(pair)
     ]
     result["verdict"] = json.content(study, document, rows)["verdict"]

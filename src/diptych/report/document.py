@@ -7,7 +7,7 @@ the PNGs look up in their theme.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from diptych.report.text.template import Sentence, Source
 
 NONE = same("\N{EN DASH}")
 EMPTY = same("")
+# Amounts: the axes that show what share of the whole a difference is.
+FROM_ZERO = ("seconds", "milliseconds", "percent", "share", "megabytes")
 
 
 @dataclass(frozen=True)
@@ -169,22 +171,43 @@ def numbered(sections: Sequence[Section]) -> dict[str, int]:
     return {path: n for n, path in enumerate(dict.fromkeys(paths), start=1)}
 
 
-def plot(name: str, key: str, x: Text | str, y: Text | str, traces: Sequence[Trace],
-         note: Text = EMPTY, **looks: Any) -> Plot:  # fmt: skip
-    """A figure whose title and description stand in the catalogue under `key`.
+def plot(
+    name: str, x: Text | str, y: Text | str, traces: Sequence[Trace], note: Text | str,
+    sources: tuple[Source, ...], key: str = "", **looks: Any,
+) -> Plot:  # fmt: skip
+    """A figure whose title and description stand in the catalogue under `key`, else its name.
 
     Args:
-        x, y: the axes' texts, or their keys.
+        x, y, note: texts, or their keys; an axis of FROM_ZERO begins there.
         looks: further fields of `Plot`.
     """
-    ends = [each if isinstance(each, Text) else phrase(f"axis.{each}") for each in (x, y)]
+
+    def text(kind: str, given: Text | str) -> Text:
+        return given if isinstance(given, Text) else phrase(f"{kind}.{given}")
+
+    key = key or name.replace("-", "_")
     title = looks.pop("title", None) or phrase(f"figure.{key}")
-    return Plot(name, title, phrase(f"alt.{key}"), *ends, traces, note, **looks)
+    looks.setdefault("from_zero", y in FROM_ZERO)
+    ends = text("axis", x), text("axis", y)
+    return Plot(
+        name,
+        title,
+        phrase(f"alt.{key}"),
+        *ends,
+        traces,
+        text("note", note),
+        sources=sources,
+        **looks,
+    )
 
 
 def head(*keys: str) -> list[Text]:
     """The cells of a table's first row."""
     return [phrase(f"column.{key}") for key in keys]
+
+
+# A row's title, or its key, and a cell for each run.
+GridRow = tuple[Text | str, Sequence[Text | str | None]]
 
 
 def _cell(value: Text | str | None) -> Text:
@@ -195,16 +218,21 @@ def _cell(value: Text | str | None) -> Text:
 
 
 def grid_of(
-    caption: Text,
+    caption: Text | str,
     names: Sequence[str],
-    rows: Sequence[tuple[Text, Sequence[Text | str | None]]],
+    rows: Iterable[GridRow],
     sources: tuple[Source, ...] = (),
     long: bool = False,
 ) -> Table:
-    """A table with a column for each run; rows in which nothing is known are left out."""
+    """A table with a column for each run; rows in which nothing is known are left out.
+
+    Args:
+        caption: a text, or its key; likewise the first of each row.
+    """
     body = [
-        [title, *map(_cell, cells)]
+        [title if isinstance(title, Text) else phrase(f"row.{title}"), *map(_cell, cells)]
         for title, cells in rows
         if any(cell is not None for cell in cells)
     ]
+    caption = caption if isinstance(caption, Text) else phrase(f"caption.{caption}")
     return Table(caption, [EMPTY, *map(same, names)], body, sources, long)

@@ -24,7 +24,7 @@ from diptych.report.render.traces import line, thinned
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, known, phrase, same
-from diptych.report.text.template import Sentence, Source, cite, joined, say, words
+from diptych.report.text.template import Sentence, Source, cite, joined, pick, say, words
 from diptych.runs.reader import Run
 
 # Losses of the first step that are this close come of the same numbers: a few roundings; a float32
@@ -61,15 +61,15 @@ def match_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     runs = pair.names
     if pair.matched:
         data, seed = str(pair.a.run.environment.get("dataset_sha256")), pair.a.run.config.seed
-        yield say("matched", "what", "matched", seed=seed, data=data, **runs)
+        yield say("matched", seed=seed, data=data, **runs)
     elif pair.reasons:
         reasons = joined(pair.reasons)
-        yield say("unmatched", "what", "unmatched.reasons", reasons=reasons, **runs)
+        yield say("unmatched", "unmatched.reasons", reasons=reasons, **runs)
     else:
-        yield say("unmatched", "what", "unmatched.asked", **runs)
+        yield say("unmatched", "unmatched.asked", **runs)
     if pair.machine_differences:
         keys = ", ".join(pair.machine_differences)
-        yield say("machines", "what", "machines", keys=keys, **runs)
+        yield say("machines", keys=keys, **runs)
 
 
 def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Table:
@@ -91,9 +91,10 @@ def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Tab
         ("dropout", masks != "dropout_not", masks),
     ]
     titles = [EMPTY, *head("equal", "why")]
-    rows = [[phrase(f"row.{key}"), yes_no(value), phrase(f"cell.{why}")]
-            for key, value, why in facts]  # fmt: skip
-    return Table(words("caption.shared", a=pair.a.label, b=pair.b.label), titles, rows, sources)
+    rows = [
+        [phrase(f"row.{key}"), yes_no(value), phrase(f"cell.{why}")] for key, value, why in facts
+    ]
+    return Table(words("caption.shared", **pair.names), titles, rows, sources)
 
 
 def _equal(a: Run, b: Run, section: str, *keys: str) -> bool:
@@ -113,7 +114,7 @@ def _difference(study: Study, pair: PairNumbers) -> Iterator[Sentence]:
     yield from cite(difference_sentences(numbers, pair.a.label, pair.b.label), *sources)
     last = numbers["loss"]["median_relative_last_tenth"] if numbers["loss"] else 0.0
     if gaps and gaps[0] <= SUMMED_APART and last > CHAOTIC:
-        said = say("align.chaos", "alignment", "align.chaos", a=pair.a.label, b=pair.b.label)
+        said = say("align.chaos", **pair.names)
         yield from cite([said], *sources)
 
 
@@ -136,7 +137,7 @@ def _first(pair: PairNumbers, loss: float, gradient: float) -> Sentence:
             numbers["gradients"] = words("align.gradients", relative=gradient)
     else:
         template = "align.first_apart"
-    return say("align.first", "alignment", template, **numbers)
+    return say("align.first", template, **numbers)
 
 
 def _tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
@@ -146,20 +147,25 @@ def _tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
     sources = study.metrics("step, loss", *pair.at)
     titles = head("difference_above", "steps", "first")
     rows = [
-        [same(f"{row['limit']:.0e}".replace("e-0", "e-")), same(f"{row['steps']:,}"),
-         same(f"{row['first']:,}") if row["first"] else NONE]
+        [
+            same(f"{row['limit']:.0e}".replace("e-0", "e-")),
+            same(f"{row['steps']:,}"),
+            same(f"{row['first']:,}") if row["first"] else NONE,
+        ]
         for row in numbers["loss"]["above"]
-    ]  # fmt: skip
-    yield Table(words("caption.above", a=pair.a.label, b=pair.b.label), titles, rows, sources)
+    ]
+    yield Table(words("caption.above", **pair.names), titles, rows, sources)
     body = [
-        [same(f"{row['step']:,}"),
-         *(NONE if row[run] is None else same(f"{row[run]:.8g}") for run in "ab"),
-         NONE if row["relative"] is None else same(significant(row["relative"]))]
+        [
+            same(f"{row['step']:,}"),
+            *(NONE if row[run] is None else same(f"{row[run]:.8g}") for run in "ab"),
+            NONE if row["relative"] is None else same(significant(row["relative"])),
+        ]
         for row in numbers["every_200"]
-    ]  # fmt: skip
+    ]
     if body:
         titles = [*head("step"), same(pair.a.label), same(pair.b.label), *head("relative")]
-        caption = words("caption.every", a=pair.a.label, b=pair.b.label, stride=STRIDE)
+        caption = words("caption.every", **pair.names, stride=STRIDE)
         yield Table(caption, titles, body, sources, long=True)
 
 
@@ -193,13 +199,12 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
     rungs, passed = content["rungs"], {"rungs": counts.rungs, "passed": counts.passed}
     source = study.of_record(record, "rungs, mutations, passed, first_failure, config_identity")
     if not content["passed"]:
-        said = say("align.ladder", "alignment", "align.ladder_fail", rung=counts.failed)
+        said = say("align.ladder", "align.ladder_fail", rung=counts.failed)
     elif not counts.planted:
-        said = say("align.ladder", "alignment", "align.ladder_unplanted", **passed)
+        said = say("align.ladder", "align.ladder_unplanted", **passed)
     else:
         said = say(
             "align.ladder",
-            "alignment",
             "align.ladder_pass",
             **passed,
             caught=counts.caught,
@@ -209,17 +214,19 @@ def _ladder(study: Study, record: Record) -> Iterator[Block]:
     identity = str(content.get("config_identity"))
     if not study.trained_with(identity):
         preset = str(content.get("preset"))
-        other = say("align.ladder_other", "alignment", "align.ladder_other", preset=preset,
-                    identity=identity)  # fmt: skip
+        other = say("align.ladder_other", preset=preset, identity=identity)
         yield from cite([other], source)
     if any(rung.get("margin") is not None for rung in rungs):
-        yield from cite([say("align.how", "alignment", "align.how")], source)
+        yield from cite([say("align.how")], source)
     titles = head("rung", "verdict", "error", "floor", "margin")
     body = [
-        [same(str(rung.get("rung"))), known("verdict", str(rung.get("verdict"))),
-         *(_short(rung.get(key)) for key in ("error", "floor", "margin"))]
+        [
+            same(str(rung.get("rung"))),
+            known("verdict", str(rung.get("verdict"))),
+            *(_short(rung.get(key)) for key in ("error", "floor", "margin")),
+        ]
         for rung in rungs
-    ]  # fmt: skip
+    ]
     caption = words("caption.ladder", preset=str(content.get("preset")))
     yield Table(caption, titles, body, (source,))
 
@@ -232,10 +239,14 @@ def _free(study: Study, record: Record) -> Sentence:
     content, test = record.content, record.content["overall"]
     verdict = phrase("align.equivalent" if test["equivalent"] else "align.not_equivalent")
     seeds = content["seeds"]
-    said = say("align.training", "alignment", "align.training", steps=content["steps"],
-               seeds=len(seeds) if isinstance(seeds, list) else seeds, ratio=test["ratio"],
-               low=test["low"], high=test["high"], margin=content["margin"],
-               verdict=verdict)  # fmt: skip
+    said = say(
+        "align.training",
+        steps=content["steps"],
+        seeds=len(seeds) if isinstance(seeds, list) else seeds,
+        margin=content["margin"],
+        verdict=verdict,
+        **pick(test, "ratio low high"),
+    )
     return cite([said], study.of_record(record, "overall, seeds, steps, margin"))[0]
 
 
@@ -265,7 +276,7 @@ def difference_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]
 
 
 def _apart(key: str, template: str, **numbers: Any) -> Sentence:
-    return say(key, "difference", f"difference.{template}", **numbers)
+    return say(key, f"difference.{template}", **numbers)
 
 
 def _largest(key: str, what: str, numbers: Numbers, a: str, b: str) -> Sentence:
@@ -303,11 +314,10 @@ def _plot(study: Study) -> Plot | None:
     rounding = Trace("line", phrase("note.rounding"), "soft", ends, [ROUNDING] * 2, dash="dash")
     return plot(
         "difference",
-        "difference",
         "step",
         "difference",
         [*traces, rounding],
         thinned(sizes),
+        study.metrics("step, loss", *sorted(used)),
         log_y=True,
-        sources=study.metrics("step, loss", *sorted(used)),
     )

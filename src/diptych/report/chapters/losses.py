@@ -15,7 +15,7 @@ from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import line, thinned, wide
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, cite, ratio_sentence, say, words
+from diptych.report.text.template import Sentence, cite, pick, ratio_sentence, say, words
 from diptych.runs.reader import Run
 from diptych.types import Float64
 
@@ -48,37 +48,51 @@ def _state(label: str, run: Run) -> Iterator[Sentence]:
     yield from torn(label, run)
     if end is not None:
         if last < end:
-            yield say(f"run.end.{label}", "losses", "run.unfinished", run=label, last=last,
-                      planned=end)  # fmt: skip
+            yield say(f"run.end.{label}", "run.unfinished", run=label, last=last, planned=end)
         else:
-            yield say(f"run.end.{label}", "losses", "run.finished", run=label, planned=end)
+            yield say(f"run.end.{label}", "run.finished", run=label, planned=end)
     if run.gaps:
         missing = sum(high - low + 1 for low, high in run.gaps)
-        yield say(f"run.gaps.{label}", "losses", "run.gaps", run=label, n=missing,
-                  gaps=len(run.gaps), first=run.gaps[0][0], last=run.gaps[0][1])  # fmt: skip
+        yield say(
+            f"run.gaps.{label}",
+            "run.gaps",
+            run=label,
+            n=missing,
+            gaps=len(run.gaps),
+            first=run.gaps[0][0],
+            last=run.gaps[0][1],
+        )
     if run.repeated:
-        yield say(f"run.repeated.{label}", "losses", "run.repeated", run=label, n=run.repeated)
+        yield say(f"run.repeated.{label}", "run.repeated", run=label, n=run.repeated)
     again = [step for step in run.starts[1:] if step < last]  # a start with nothing left is none
     if again:
-        yield say(f"run.resumed.{label}", "losses", "run.resumed", run=label, steps=again)
+        yield say(f"run.resumed.{label}", "run.resumed", run=label, steps=again)
 
 
 def torn(label: str, run: Run) -> Iterator[Sentence]:
     """That an unfinished last line was left out."""
     if run.torn:
-        yield say(f"torn.{label}", "what", "torn", run=label, last=int(run.step[-1]))
+        yield say(f"torn.{label}", "torn", run=label, last=int(run.step[-1]))
 
 
 def _summary(study: Study) -> Table:
-    keys = (("first", "first"), ("last", "last"), ("p5", "p5"), ("median", "median"),
-            ("p95", "p95"), ("tail", "last_tenth_mean"))  # fmt: skip
+    keys = (
+        ("first", "first"),
+        ("last", "last"),
+        ("p5", "p5"),
+        ("median", "median"),
+        ("p95", "p95"),
+        ("tail", "last_tenth_mean"),
+    )
     numbers = [each.loss for each in study.numbers]
     rows = [
-        (phrase(f"row.{row}"),
-         [None if each[key] is None else significant(each[key], 4) for each in numbers])
+        (
+            phrase(f"row.{row}"),
+            [None if each[key] is None else significant(each[key], 4) for each in numbers],
+        )
         for row, key in keys
-    ]  # fmt: skip
-    return grid_of(phrase("caption.losses"), study.labels, rows, study.metrics("loss"))
+    ]
+    return grid_of("losses", study.labels, rows, study.metrics("loss"))
 
 
 def _own_every(study: Study) -> Iterator[Table]:
@@ -98,7 +112,7 @@ def loss_sentences(pair: PairNumbers) -> Iterator[Sentence]:
         rest = phrase("loss.lengths_rest" if pair.matched else "term.nothing")
         steps = {"from_a": a["first_step"], "to_a": a["last_step"]}
         steps |= {"from_b": b["first_step"], "to_b": b["last_step"]}
-        yield say("loss.lengths", "loss", "loss.lengths", rest=rest, **steps, **pair.names)
+        yield say("loss.lengths", rest=rest, **steps, **pair.names)
     for each in pair.both:
         yield from not_finite(each.label, each.loss)
     yield from _loss_end(pair.loss_end, pair.a.label, pair.b.label)
@@ -109,12 +123,9 @@ def not_finite(label: str, run: Numbers) -> Iterator[Sentence]:
     if run["not_finite"]:
         yield say(
             f"loss.not_finite.{label}",
-            "loss",
             "loss.not_finite",
             run=label,
-            n=run["not_finite"],
-            steps=run["steps"],
-            first=run["not_finite_first"],
+            **pick(run, "steps", n="not_finite", first="not_finite_first"),
         )
 
 
@@ -125,7 +136,6 @@ def _loss_end(end: Numbers | None, a: str, b: str) -> Iterator[Sentence]:
     steps = {"first": end["first_step"], "last": end["last_step"]}
     yield say(
         "loss.end",
-        "loss",
         "loss.end" if end["whole"] else "loss.end_common",
         a=a,
         mean_a=end["a"]["mean"],
@@ -163,13 +173,12 @@ def _plot(study: Study) -> Plot:
     traces = run_lines(study, lambda run: run.loss, styled=True)
     return plot(
         "loss",
-        "loss",
         "step",
         "loss",
         traces,
         thinned([run.step.size for run in study.runs]),
+        study.metrics("step, loss"),
         log_y=wide([run.loss for run in study.runs]),
-        sources=study.metrics("step, loss"),
     )
 
 
@@ -187,12 +196,12 @@ def _every_plot(study: Study) -> Plot | None:
         return None
     return plot(
         f"loss-every-{STRIDE}",
-        "every",
         "step",
         "loss",
         traces,
-        phrase("note.single"),
+        "single",
+        study.metrics("step, loss"),
+        key="every",
         title=words("figure.every", stride=STRIDE),
         log_y=wide(values),
-        sources=study.metrics("step, loss"),
     )

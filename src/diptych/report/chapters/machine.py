@@ -12,8 +12,8 @@ from diptych.profiling.resources import column
 from diptych.report.document import Block, Trace, grid_of, plot
 from diptych.report.render.traces import line
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import Text, phrase
-from diptych.report.text.template import Source, cite, say, words
+from diptych.report.text.catalogue import Text
+from diptych.report.text.template import Source, cite, pick, say, words
 from diptych.runs.watch.read import cost, rows_of
 
 READINGS = 240
@@ -35,19 +35,10 @@ def chapter(study: Study) -> Iterator[Block]:
     kinds = (("process", "cpu_percent", "solid"), ("others", "others_percent", "dot"))
     traces = over_minutes(study, rows_of_runs, kinds)
     if traces:
-        yield plot(
-            "processor",
-            "cpu",
-            "minutes",
-            "percent",
-            traces,
-            phrase("note.resources"),
-            from_zero=True,
-            sources=sources,
-        )
+        yield plot("processor", "minutes", "percent", traces, "resources", sources)
     rows = quantiles(rows_of_runs, PROCESS)
-    rows.append((phrase("row.readings"), [f"{len(r):,}" if r else None for r in rows_of_runs]))
-    yield grid_of(phrase("caption.cpu"), study.labels, rows, sources)
+    rows.append(("readings", [f"{len(r):,}" if r else None for r in rows_of_runs]))
+    yield grid_of("cpu", study.labels, rows, sources)
     for i, (label, folder) in enumerate(zip(study.labels, study.folders, strict=True)):
         try:
             spent = cost(folder)
@@ -56,22 +47,20 @@ def chapter(study: Study) -> Iterator[Block]:
         if spent:
             said = say(
                 f"cost.watching.{label}",
-                "performance",
                 "cost.watching",
                 run=label,
                 total=spent["own_s"] + spent["probe_s"],
-                own=spent["own_s"],
-                probe=spent["probe_s"],
-                share=spent["share"],
                 n=int(spent["samples"]),
+                **pick(spent, "share", own="own_s", probe="probe_s"),
             )
             yield from cite([said], study.source(i, "resources.jsonl", "time, own_s, probe_s"))
 
 
 def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:
     watched = [rows_of(folder / "resources.jsonl") for folder in study.folders]
-    sources = tuple(study.source(i, "resources.jsonl", fields)
-                    for i, rows in enumerate(watched) if rows)  # fmt: skip
+    sources = tuple(
+        study.source(i, "resources.jsonl", fields) for i, rows in enumerate(watched) if rows
+    )
     return watched, sources
 
 
@@ -84,7 +73,7 @@ def quantiles(watched: Rows, kinds: Kinds) -> list[tuple[Text, list[str | None]]
             values = column(rows, key)
             finite = values[np.isfinite(values)]
             shown.append(f"{np.percentile(finite, percentile):,.0f}{unit}" if finite.size else None)
-        found.append((phrase(f"row.{row}"), shown))
+        found.append((row, shown))
     return found
 
 

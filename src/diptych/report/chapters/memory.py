@@ -19,8 +19,8 @@ from diptych.report.numbers.costs import LEAST_FOR_SLOPE
 from diptych.report.numbers.losses import Numbers
 from diptych.report.render.traces import thinned
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, cite, say
+from diptych.report.text.catalogue import phrase
+from diptych.report.text.template import Sentence, cite, pick, say
 
 MEMORY = (
     ("first", "first", lambda x: f"{x:,.1f} MB"),
@@ -53,17 +53,15 @@ def chapter(study: Study) -> Iterator[Block]:
     if traces:
         yield plot(
             "memory",
-            "memory",
             "step",
-            same("MB"),
+            "megabytes",
             traces,
             thinned([run.step.size for run in study.runs]),
-            from_zero=True,
-            sources=study.metrics("step, memory_mb"),
+            study.metrics("step, memory_mb"),
         )
-    rows = [(phrase(f"row.{row}"), cells(numbers, key, show)) for row, key, show in MEMORY]
+    rows = [(row, cells(numbers, key, show)) for row, key, show in MEMORY]
     if any(numbers):
-        yield grid_of(phrase("caption.memory"), study.labels, rows, study.metrics("memory_mb"))
+        yield grid_of("memory", study.labels, rows, study.metrics("memory_mb"))
     rows_of_runs, sources = watched(study, "time, counters, gpu")
     kinds = (
         ("reserved", "counters.reserved_mb", "solid"),
@@ -72,35 +70,22 @@ def chapter(study: Study) -> Iterator[Block]:
     )
     held = over_minutes(study, rows_of_runs, kinds)
     if held:
-        yield plot(
-            "memory-held",
-            "held",
-            "minutes",
-            same("MB"),
-            held,
-            phrase("note.resources"),
-            from_zero=True,
-            sources=sources,
-        )
+        yield plot("memory-held", "minutes", "megabytes", held, "resources", sources)
     counted = [(title, found) for title, found in quantiles(rows_of_runs, HELD) if any(found)]
     if counted:
-        yield grid_of(phrase("caption.held"), study.labels, counted, sources)
+        yield grid_of("held", study.labels, counted, sources)
 
 
 def memory_sentences(label: str, run: Numbers | None) -> Iterator[Sentence]:
     """One run's peak, and whether its memory rose."""
     if run is None:
-        yield say(f"memory.none.{label}", "memory", "memory.none", run=label)
+        yield say(f"memory.none.{label}", "memory.none", run=label)
         return
     yield say(
         f"memory.peak.{label}",
-        "memory",
         "memory.peak",
         run=label,
-        first=run["first"],
-        last=run["last"],
-        peak=run["peak"],
-        step=run["peak_step"],
+        **pick(run, "first last peak", step="peak_step"),
     )
     yield _slope(label, run)
 
@@ -108,11 +93,11 @@ def memory_sentences(label: str, run: Numbers | None) -> Iterator[Sentence]:
 def _slope(label: str, run: Numbers) -> Sentence:
     slope, key = run["slope_per_1000_steps"], f"memory.slope.{label}"
     if slope is None:
-        return say(key, "memory", "memory.no_slope", run=label, least=LEAST_FOR_SLOPE)
+        return say(key, "memory.no_slope", run=label, least=LEAST_FOR_SLOPE)
     n = run["slope_steps"]
     change = slope * n / 1000.0
     if abs(change) < FLAT * run["peak"]:
         share = abs(change) / run["peak"]
-        return say(key, "memory", "memory.flat", run=label, n=n, slope=slope, share=share)
+        return say(key, "memory.flat", run=label, n=n, slope=slope, share=share)
     moves = phrase("term.rises" if slope > 0 else "term.falls")
-    return say(key, "memory", "memory.slope", run=label, n=n, moves=moves, slope=abs(slope))
+    return say(key, "memory.slope", run=label, n=n, moves=moves, slope=abs(slope))

@@ -14,21 +14,14 @@ from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 def chapter(study: Study) -> Iterator[Block]:
     """What each kind of number means."""
     yield from method_sentences(any(pair.matched for pair in study.pairs))
-    yield say("records.png", "method", "records.png")
+    yield say("records.png")
 
 
 def method_sentences(matched: bool) -> Iterator[Sentence]:
     """What differences, times, their intervals, the slow steps and the memory mean."""
     if matched:
-        yield say("method.difference", "method", "method.difference")
-    yield say("method.time", "method", "method.time")
-    yield say(
-        "method.interval",
-        "method",
-        "method.interval",
-        draws=DRAWS,
-        blocks=BLOCKS,
-        least=LEAST_FOR_INTERVAL,
-    )
-    yield say("method.causes", "method", "method.causes", k=SLOW)
-    yield say("method.memory", "method", "method.memory")
+        yield say("method.difference")
+    yield say("method.time")
+    yield say("method.interval", draws=DRAWS, blocks=BLOCKS, least=LEAST_FOR_INTERVAL)
+    yield say("method.causes", k=SLOW)
+    yield say("method.memory")

@@ -15,19 +15,13 @@ from PIL import Image
 
 from diptych.errors import UserError
 from diptych.report.document import Block, Gallery, Picture
-from diptych.report.numbers.images import (
-    SIDE,
-    Samples,
-    compare_samples,
-    difference_picture,
-    grid,
-    open_samples,
-)
+from diptych.report.numbers.images import SIDE, compare_samples, difference_picture, grid
 from diptych.report.numbers.losses import Numbers
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record, weights_of
 from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, Source, cite, say, words
+from diptych.report.text.template import Sentence, Source, cite, pick, say, words
+from diptych.runs.samples import Samples, open_samples
 from diptych.types import Pixels
 
 MOST_FOLDERS = 8
@@ -44,18 +38,19 @@ def chapter(study: Study) -> Iterator[Block]:
             opened.append((record, open_samples(record.path.parent, most=SIDE * SIDE)))
         except UserError:
             path, why = record.path.parent.name, phrase("pictures.incomplete")
-            yield say(f"pictures.left.{path}", "pictures", "pictures.left", path=path, reason=why)
+            yield say(f"pictures.left.{path}", "pictures.left", path=path, reason=why)
     if len(study.found.of("samples")) > len(records):
         n = len(study.found.of("samples")) - len(records)
-        yield say("pictures.more", "pictures", "pictures.more", n=n)
+        yield say("pictures.more", n=n)
     yield from _whose(study, opened)
     alike, names = list(_alike(opened)), _names(study, opened)
     for (a, first), (b, second) in alike:
         numbers = compare_samples(first, second, matched=False)
         said = image_sentences(numbers, names[first.folder], names[second.folder])
         files = [study.of_record(record, "seconds_per_image, sampler card") for record in (a, b)]
-        files += [study.cite(record.path.parent / "00000.png", "and further images")
-                  for record in (a, b)]  # fmt: skip
+        files += [
+            study.cite(record.path.parent / "00000.png", "and further images") for record in (a, b)
+        ]
         yield from cite(said, *files)
     yield from _grids(study, opened, alike)
     yield from _progress(study, opened, alike)
@@ -79,9 +74,13 @@ def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
             if sha in weights_of(study.folders[record.run]):
                 continue
             how = {"place": "_within", "images": "_images"}.get(record.by, "")
-            said = say(f"pictures.weights.{samples.folder.name}", "pictures",
-                       f"pictures.weights{how}", samples="/".join(samples.folder.parts[-2:]),
-                       sha=sha, run=study.labels[record.run])  # fmt: skip
+            said = say(
+                f"pictures.weights.{samples.folder.name}",
+                f"pictures.weights{how}",
+                samples="/".join(samples.folder.parts[-2:]),
+                sha=sha,
+                run=study.labels[record.run],
+            )
             yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
 
 
@@ -112,9 +111,14 @@ def _grids(
         title = same(study.title_of(record))
         alt = words("alt.grid", n=n, run=label)
         found.append(
-            Picture(f"grid-{_plain(label)}-{len(found)}", title, alt, png(grid(samples.images)),
-                    study.colour_of(record))
-        )  # fmt: skip
+            Picture(
+                f"grid-{_plain(label)}-{len(found)}",
+                title,
+                alt,
+                png(grid(samples.images)),
+                study.colour_of(record),
+            )
+        )
         sources.append(study.of_record(record, "weights, sampler card"))
     for (_, first), (_, second) in alike:
         count = min(len(first.images), len(second.images))
@@ -128,8 +132,9 @@ def _gap(a: str, b: str, gap: Pixels, name: str) -> Picture:
     """A difference picture, stretched so that its largest value is white."""
     most = int(gap.max())
     stretched = (gap.astype(np.float64) / max(1, most) * 255).astype(np.uint8)
-    title = words("pictures.gap", a=a, b=b, most=most) if most else words("pictures.no_gap",
-                                                                          a=a, b=b)  # fmt: skip
+    title = (
+        words("pictures.gap", a=a, b=b, most=most) if most else words("pictures.no_gap", a=a, b=b)
+    )
     return Picture(name, title, words("alt.gap", a=a, b=b, most=most), png(stretched))
 
 
@@ -172,14 +177,21 @@ def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
             if size > MOST_GIF_BYTES:
                 where = f"{study.title_of(record)}/{path.name}"
                 why = words("pictures.too_large", size=size / 1e6)
-                said = say(f"pictures.left.{path.name}.{label}", "pictures", "pictures.left",
-                           path=where, reason=why)  # fmt: skip
+                said = say(
+                    f"pictures.left.{path.name}.{label}", "pictures.left", path=where, reason=why
+                )
                 yield from cite([said], study.cite(path, "all"))
                 continue
             name = f"sampling-{_plain(label)}-{len(found)}"
-            found.append(Picture(name, same(study.title_of(record)),
-                                 words("alt.gif", run=label), path.read_bytes(),
-                                 study.colour_of(record)))  # fmt: skip
+            found.append(
+                Picture(
+                    name,
+                    same(study.title_of(record)),
+                    words("alt.gif", run=label),
+                    path.read_bytes(),
+                    study.colour_of(record),
+                )
+            )
             sources.append(study.cite(path, "all"))
     if found:
         yield Gallery(phrase("caption.gifs"), found, tuple(sources))
@@ -194,10 +206,14 @@ def _training_grids(study: Study) -> Iterator[Gallery]:
             continue
         step, label = paths[-1].stem.removeprefix("step-").lstrip("0") or "0", study.labels[i]
         found.append(
-            Picture(f"training-{_plain(label)}", _at_step(label, step),
-                    words("alt.training_grid", run=label, step=step), paths[-1].read_bytes(),
-                    f"run{i}")
-        )  # fmt: skip
+            Picture(
+                f"training-{_plain(label)}",
+                _at_step(label, step),
+                words("alt.training_grid", run=label, step=step),
+                paths[-1].read_bytes(),
+                f"run{i}",
+            )
+        )
         sources.append(study.cite(paths[-1], "all"))
     if found:
         yield Gallery(phrase("caption.training_grids"), found, tuple(sources))
@@ -234,27 +250,27 @@ def image_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     pixels, runs = numbers["pixels"], {"a": a, "b": b}
     if pixels is None:
         keys = ", ".join(numbers["card_differences"])
-        yield say("samples", "samples", "samples.unlike", keys=keys, **runs)
+        yield say("samples", "samples.unlike", keys=keys, **runs)
     elif pixels["values_differing"] == 0:
         values, n = pixels["values"], pixels["images"]
-        yield say("samples", "samples", "samples.equal", values=values, n=n, **runs)
+        yield say("samples", "samples.equal", values=values, n=n, **runs)
     else:
         yield say(
             "samples",
-            "samples",
             "samples.differ",
-            values=pixels["values"],
-            n=pixels["images"],
-            differing=pixels["values_differing"],
             share=pixels["values_differing"] / pixels["values"],
-            levels=pixels["max_levels"],
-            equal=pixels["images_equal"],
             **runs,
+            **pick(
+                pixels,
+                "values",
+                n="images",
+                differing="values_differing",
+                levels="max_levels",
+                equal="images_equal",
+            ),
         )
     if numbers["a"]["seconds_per_image"] and numbers["b"]["seconds_per_image"]:
         yield say(
-            "samples.time",
-            "samples",
             "samples.time",
             a=a,
             time_a=numbers["a"]["seconds_per_image"],

@@ -37,7 +37,7 @@ def chapter(study: Study) -> Iterator[Block]:
             (same(str(k + 1)), [significant(t[k], 3) if k < len(t) else None for t in times])
             for k in range(longest)
         ]
-        sources = tuple(study.of_record(r, "seconds") for r in batches)
+        sources = study.of_records(batches, "seconds")
         yield grid_of(
             caption, [study.label_of(r) for r in batches], rows, sources, long=longest > 12
         )
@@ -47,8 +47,14 @@ def chapter(study: Study) -> Iterator[Block]:
 def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
     times = [float(value) for value in content["seconds"]]
     if len(times) > 1:
-        yield say(f"cost.batches.{label}", "sampling", "cost.batches", run=label, first=times[0],
-                  rest=float(np.median(times[1:])), n=len(times) - 1)  # fmt: skip
+        yield say(
+            f"cost.batches.{label}",
+            "cost.batches",
+            run=label,
+            first=times[0],
+            rest=float(np.median(times[1:])),
+            n=len(times) - 1,
+        )
 
 
 def _sampled(study: Study) -> Iterator[Table]:
@@ -56,16 +62,26 @@ def _sampled(study: Study) -> Iterator[Table]:
     if not records:
         return
     cards = [record.content for record in records]
-    keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
-            "network_calls")  # fmt: skip
-    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards])
-            for key in keys]  # fmt: skip
+    keys = (
+        "solver",
+        "steps",
+        "eta",
+        "spacing",
+        "clip",
+        "seed",
+        "num",
+        "batch",
+        "weights",
+        "network_calls",
+    )
+    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards]) for key in keys]
     spent = [card.get("seconds_per_image") for card in cards]
-    rows.append((phrase("row.seconds_image"), [None if s is None else seconds(s) for s in spent]))
+    rows.append(("seconds_image", [None if s is None else seconds(s) for s in spent]))
     names = [study.title_of(record) for record in records]
-    sources = tuple(study.of_record(record, "seconds_per_image, " + ", ".join(keys))
-                    for record in records)  # fmt: skip
-    yield grid_of(phrase("caption.sampled"), names, rows, sources)
+    sources = tuple(
+        study.of_record(record, "seconds_per_image, " + ", ".join(keys)) for record in records
+    )
+    yield grid_of("sampled", names, rows, sources)
 
 
 def _plot(study: Study, records: Sequence[Record]) -> Plot:
@@ -80,12 +96,5 @@ def _plot(study: Study, records: Sequence[Record]) -> Plot:
         for record in records
     ]
     return plot(
-        "sampling-time",
-        "batches",
-        "batch",
-        "seconds",
-        traces,
-        phrase("note.batches"),
-        from_zero=True,
-        sources=tuple(study.of_record(r, "seconds") for r in records),
+        "sampling-time", "batch", "seconds", traces, "batches", study.of_records(records, "seconds")
     )

@@ -39,22 +39,27 @@ def chapter(study: Study) -> Iterator[Block]:
     said = [s for metric, groups in metrics.items() for s in _sentences(study, metric, groups)]
     yield from _whose(study)
     yield from said
-    if any(s.numbers.get("low") is not None or s.numbers.get("interval", EMPTY) != EMPTY
-           for s in said):  # fmt: skip
-        yield say("score.seeds", "scores", "score.seeds")
+    if any(
+        s.numbers.get("low") is not None or s.numbers.get("interval", EMPTY) != EMPTY for s in said
+    ):
+        yield say("score.seeds")
     less = [metric for metric in metrics if metric.rpartition("-")[2] in DISTANCES]
     if any(metric.startswith("mnist-") for metric in metrics) and less:
         files = [study.of_record(record, "scores.metric") for record in study.found.of("scores")]
-        yield from cite([say("score.reading", "scores", "score.reading", less=less)], *files)
-    yield _table(study, [pair for groups in metrics.values() for own in groups.values()
-                         for pair in own])  # fmt: skip
+        yield from cite([say("score.reading", less=less)], *files)
+    yield _table(
+        study, [pair for groups in metrics.values() for own in groups.values() for pair in own]
+    )
     yield from _figures(study, metrics)
 
 
 def _metrics(study: Study) -> dict[str, Groups]:
     """All scores: for each metric those of each protocol."""
-    measured = [(record, Score.from_json(each)) for record in study.found.of("scores")
-                for each in record.content["scores"]]  # fmt: skip
+    measured = [
+        (record, Score.from_json(each))
+        for record in study.found.of("scores")
+        for each in record.content["scores"]
+    ]
     names = dict.fromkeys(score.metric for _, score in measured)
     return {metric: _groups(measured, metric) for metric in names}
 
@@ -74,8 +79,13 @@ def _whose(study: Study) -> Iterator[Sentence]:
         if record.run is not None:
             gone = sorted(weights_named(record) - set(weights_of(study.folders[record.run])))
             for sha in gone[:1]:
-                said = say(f"weights.{record.path.stem}", "scores", "score.weights", sha=sha,
-                           file=record.path.name, run=study.labels[record.run])  # fmt: skip
+                said = say(
+                    f"weights.{record.path.stem}",
+                    "score.weights",
+                    sha=sha,
+                    file=record.path.name,
+                    run=study.labels[record.run],
+                )
                 yield from cite([said], study.of_record(record, "scores.subject"))
 
 
@@ -146,17 +156,26 @@ def _pairs(study: Study, own: Sequence[Measured]) -> Iterator[tuple[Measured, Me
 def _alone(study: Study, name: str, identity: str, record: Record, score: Score) -> Sentence:
     ends = score.interval
     shown = words("score.alone_interval", low=ends[0], high=ends[1]) if ends else EMPTY
-    return say(f"score.{score.metric}.{identity}", "scores", "score.alone", metric=name,
-               run=study.label_of(record), value=score.value, interval=shown)  # fmt: skip
+    return say(
+        f"score.{score.metric}.{identity}",
+        "score.alone",
+        metric=name,
+        run=study.label_of(record),
+        value=score.value,
+        interval=shown,
+    )
 
 
 def _unlike(study: Study, one: Measured, other: Measured) -> Sentence:
     a, b = one[1], other[1]
     named = {"metric": a.metric, "a": study.label_of(one[0]), "b": study.label_of(other[0])}
-    unlike = [k for k in dict.fromkeys((*a.protocol, *b.protocol))
-              if a.protocol.get(k) != b.protocol.get(k)]  # fmt: skip
+    unlike = [
+        k
+        for k in dict.fromkeys((*a.protocol, *b.protocol))
+        if a.protocol.get(k) != b.protocol.get(k)
+    ]
     key = f"score.{a.metric}.{named['a']}.{named['b']}"
-    return say(key, "scores", "score.unlike", key=unlike[0], **named)
+    return say(key, "score.unlike", key=unlike[0], **named)
 
 
 def _difference(
@@ -169,13 +188,13 @@ def _difference(
     values: dict[str, Any] = {"value_a": a.value, "value_b": b.value}
     found = difference(a, b)
     if found["interval"] is None:
-        return say(key, "scores", "score.short", **named, **values)
+        return say(key, "score.short", **named, **values)
     low, high = found["interval"]
     values |= {"sets_a": len(a.repeats), "sets_b": len(b.repeats), "low": low, "high": high}
     values["gap"] = found["difference"]
     if low <= 0 <= high:
-        return say(key, "scores", "score.none", **named, **values)
-    return say(key, "scores", "score.shown", word=_judged(a.metric, high < 0), **named, **values)
+        return say(key, "score.none", **named, **values)
+    return say(key, "score.shown", word=_judged(a.metric, high < 0), **named, **values)
 
 
 def better(metric: str, lower: bool) -> str:
@@ -195,12 +214,17 @@ def _table(study: Study, measured: Sequence[Measured]) -> Table:
         p = score.protocol
         split = f":{p['reference.split']}" if p.get("reference.split") else ""
         against = f"{p['reference.name']}{split}" if p.get("reference.name") else "\N{EN DASH}"
-        rows.append([
-            same(score.metric), same(study.label_of(record)), same(number(score.value)),
-            ranged(interval(score.interval)) if score.interval else NONE,
-            same(f"{max(1, len(score.repeats))} x {p.get('num')}"), same(against),
-            same(score.protocol_id),
-        ])  # fmt: skip
+        rows.append(
+            [
+                same(score.metric),
+                same(study.label_of(record)),
+                same(number(score.value)),
+                ranged(interval(score.interval)) if score.interval else NONE,
+                same(f"{max(1, len(score.repeats))} x {p.get('num')}"),
+                same(against),
+                same(score.protocol_id),
+            ]
+        )
     records = {str(record.path): record for record, _ in measured}
     sources = tuple(study.of_record(record, FIELDS) for record in records.values())
     return Table(phrase("caption.scores"), head(*keys), rows, sources, len(rows) > MOST_ROWS)
@@ -228,21 +252,26 @@ def _figures(study: Study, metrics: dict[str, Groups]) -> Iterator[Plot]:
 def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -> Plot:
     """Values with intervals, a point a run."""
     traces = [
-        Trace("points", same(study.label_of(record)), study.colour_of(record),
-              [study.label_of(record)], [score.value],
-              low=[score.interval[0]] if score.interval else None,
-              high=[score.interval[1]] if score.interval else None)
+        Trace(
+            "points",
+            same(study.label_of(record)),
+            study.colour_of(record),
+            [study.label_of(record)],
+            [score.value],
+            low=[score.interval[0]] if score.interval else None,
+            high=[score.interval[1]] if score.interval else None,
+        )
         for record, score in measured
-    ]  # fmt: skip
+    ]
     sources = tuple(study.of_record(record, FIELDS) for record, _ in measured)
     return plot(
         name,
-        "score",
         EMPTY,
         same(measured[0][1].metric),
         traces,
-        phrase("note.intervals"),
+        "intervals",
+        sources,
+        key="score",
         title=words("figure.score", metric=title),
         y_range=unmagnified(traces),
-        sources=sources,
     )

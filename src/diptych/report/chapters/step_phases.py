@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.figures.numbers import seconds, significant
 from diptych.profiling.split import PHASES
-from diptych.report.document import Block, Plot, Trace, grid_of, plot
+from diptych.report.document import Block, GridRow, Plot, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, known, phrase, same
@@ -21,8 +21,12 @@ from diptych.report.text.template import cite, joined, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
 EXPLAINED = ("data", "to_device")  # phases that are not measured as they pass in training
-HELD = (("profile_rss", "rss_mb"), ("profile_allocated", "allocated_mb"),
-        ("profile_reserved", "reserved_mb"), ("profile_live", "live_vars"))  # fmt: skip
+HELD = (
+    ("profile_rss", "rss_mb"),
+    ("profile_allocated", "allocated_mb"),
+    ("profile_reserved", "reserved_mb"),
+    ("profile_live", "live_vars"),
+)
 Content = Mapping[str, Any]
 
 
@@ -39,31 +43,33 @@ def chapter(study: Study) -> Iterator[Block]:
 def _table(study: Study, profiles: Sequence[Record]) -> Iterator[Block]:
     contents = [record.content for record in profiles]
     names = list(dict.fromkeys(p["name"] for content in contents for p in content["phases"]))
-    rows: list[tuple[Text, Sequence[Text | str | None]]] = [
+    rows: list[GridRow] = [
         (known("phase", name), [_phase(content, name) for content in contents]) for name in names
     ]
     rows += [
-        (phrase("row.parts_sum"), [_median(content.get("split")) for content in contents]),
-        (phrase("row.whole_step"), [_median(content.get("unsplit")) for content in contents]),
-        (phrase("row.split_whole"), [_overhead(content.get("overhead")) for content in contents]),
+        ("parts_sum", [_median(content.get("split")) for content in contents]),
+        ("whole_step", [_median(content.get("unsplit")) for content in contents]),
+        ("split_whole", [_overhead(content.get("overhead")) for content in contents]),
     ]
-    rows += [(phrase(f"row.{row}"), [_held(content, key) for content in contents])
-             for row, key in HELD]  # fmt: skip
+    rows += [(row, [_held(content, key) for content in contents]) for row, key in HELD]
     labels = [study.label_of(record) for record in profiles]
-    sources = tuple(study.of_record(record, FIELDS) for record in profiles)
-    yield grid_of(phrase("caption.phases"), labels, rows, sources)
+    sources = study.of_records(profiles, FIELDS)
+    yield grid_of("phases", labels, rows, sources)
     for record in profiles:
         identity = str(record.content.get("config_identity") or "")
         if identity and not study.trained_with(identity):
-            other = say(f"cost.profile_other.{study.label_of(record)}", "performance",
-                        "cost.profile_other", panel=study.label_of(record), identity=identity,
-                        preset=str(record.content.get("preset")))  # fmt: skip
+            other = say(
+                f"cost.profile_other.{study.label_of(record)}",
+                "cost.profile_other",
+                panel=study.label_of(record),
+                identity=identity,
+                preset=str(record.content.get("preset")),
+            )
             yield from cite([other], study.of_record(record, "config_identity, preset"))
     noted = {p["name"] for content in contents for p in content["phases"] if p.get("note")}
     for name in EXPLAINED:
         if name in noted:
-            yield from cite([say(f"cost.phase.{name}", "performance", f"cost.phase_{name}")],
-                            *sources)  # fmt: skip
+            yield from cite([say(f"cost.phase.{name}", f"cost.phase_{name}")], *sources)
 
 
 def _phase(content: Content, name: str) -> Text | str | None:
@@ -98,8 +104,9 @@ def _held(content: Content, key: str) -> Text | str | None:
     values = [row[key] for row in content.get("memory") or () if row.get(key) is not None]
     if not values:
         return None
-    show: Callable[[float], str] = (lambda x: f"{x:,.0f} MB") if key.endswith("_mb") else (
-        lambda x: f"{x:,.0f}")  # fmt: skip
+    show: Callable[[float], str] = (
+        (lambda x: f"{x:,.0f} MB") if key.endswith("_mb") else (lambda x: f"{x:,.0f}")
+    )
     return words("cell.from_to", first=show(values[0]), last=show(values[-1]))
 
 
@@ -114,18 +121,8 @@ def _phases_plot(study: Study, records: Sequence[Record]) -> Plot | None:
             traces.append(Trace("bars", known("phase", part), f"part{k}", labels, y))
     if not traces:
         return None
-    sources = tuple(study.of_record(record, "phases.median_s") for record in records)
-    return plot(
-        "split",
-        "split",
-        same(""),
-        "milliseconds",
-        traces,
-        phrase("note.phases"),
-        from_zero=True,
-        stacked=True,
-        sources=sources,
-    )
+    sources = study.of_records(records, "phases.median_s")
+    return plot("split", same(""), "milliseconds", traces, "phases", sources, stacked=True)
 
 
 def _median_of(record: Record, part: str) -> float | None:
@@ -154,12 +151,10 @@ def _split_plot(study: Study) -> Plot | None:
     note = words("note.split_once", runs=told) if told else phrase("term.nothing")
     return plot(
         "split",
-        "split",
         same(""),
         "milliseconds",
         traces,
         joined([phrase("note.split"), *([note] if told else [])]),
-        from_zero=True,
+        study.metrics("data_s, compute_s, synced"),
         stacked=True,
-        sources=study.metrics("data_s, compute_s, synced"),
     )

@@ -12,7 +12,7 @@ from diptych.report.document import NONE, Block, Gallery, Picture, Table, head
 from diptych.report.sources.collection import Study
 from diptych.report.sources.study import Plan, Stage
 from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, cite, say, words
+from diptych.report.text.template import Sentence, cite, pick, say, words
 from diptych.runs.records import Difference
 
 STATES = ("done", "skipped", "failed")
@@ -41,11 +41,14 @@ def chapter(study: Study) -> Iterator[Block]:
         _sentences(plan), study.cite(plan.path, "preset, backends, seeds, quick, stages")
     )
     rows = [
-        [same(stage.name),
-         phrase(f"study.{stage.state if stage.state in STATES else 'open'}"),
-         same(seconds(stage.seconds)) if stage.seconds else NONE, _reason(stage)]
+        [
+            same(stage.name),
+            phrase(f"study.{stage.state if stage.state in STATES else 'open'}"),
+            same(seconds(stage.seconds)) if stage.seconds else NONE,
+            _reason(stage),
+        ]
         for stage in plan.stages
-    ]  # fmt: skip
+    ]
     if rows:
         fields = "stages.name, stages.state, stages.seconds, stages.reason"
         titles = head("stage", "state", "took", "why")
@@ -56,26 +59,32 @@ def chapter(study: Study) -> Iterator[Block]:
 def _sentences(plan: Plan) -> Iterator[Sentence]:
     skipped = [stage for stage in plan.stages if stage.state == "skipped"]
     linked = [stage for stage in skipped if stage.reason.startswith(LINKED)]
-    yield say("study.what", "study", "study.what", preset=plan.preset, backends=plan.backends,
-              seeds=[str(seed) for seed in plan.seeds], n=len(plan.stages), given=len(linked),
-              done=sum(stage.state == "done" for stage in plan.stages),
-              left=len(skipped) - len(linked))  # fmt: skip
+    yield say(
+        "study.what",
+        preset=plan.preset,
+        backends=plan.backends,
+        seeds=[str(seed) for seed in plan.seeds],
+        n=len(plan.stages),
+        given=len(linked),
+        done=sum(stage.state == "done" for stage in plan.stages),
+        left=len(skipped) - len(linked),
+    )
     if plan.quick:
-        yield say("study.quick", "study", "study.quick")
+        yield say("study.quick")
     for reason in dict.fromkeys(_reason(stage) for stage in skipped if stage not in linked):
         names = [stage.name for stage in skipped if _reason(stage) == reason]
-        yield say(f"study.left.{names[0]}", "study", "study.left", stages=names, reason=reason)
+        yield say(f"study.left.{names[0]}", "study.left", stages=names, reason=reason)
     if linked:
         runs = [f"{stage.name.removeprefix('train-')} ({_linked(stage)})" for stage in linked]
-        yield say("study.linked", "study", "study.linked", runs=runs)
+        yield say("study.linked", runs=runs)
     failed = [stage.name for stage in plan.stages if stage.state == "failed"]
     if failed:
-        yield say("study.failing", "study", "study.failing", stages=failed)
+        yield say("study.failing", stages=failed)
     waiting = [stage.name for stage in plan.stages if stage.state not in STATES]
     if waiting:
-        yield say("study.waiting", "study", "study.waiting", stages=waiting)
+        yield say("study.waiting", stages=waiting)
     if plan.absent:
-        yield say("study.absent", "study", "study.absent", runs=plan.absent)
+        yield say("study.absent", runs=plan.absent)
 
 
 def _reason(stage: Stage) -> Text:
@@ -106,15 +115,28 @@ def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
     if numbers is None or any(_same(numbers, each) for each in shown):
         return
     share = numbers["values_differing"] / numbers["values"]
-    said = say("study.difference", "pictures", "study.difference", n=numbers["images"],
-               equal=numbers["images_equal"], values=numbers["values"],
-               differing=numbers["values_differing"], share=share,
-               mean=numbers["mean_levels"], most=numbers["max_levels"])  # fmt: skip
+    said = say(
+        "study.difference",
+        share=share,
+        **pick(
+            numbers,
+            "values",
+            n="images",
+            equal="images_equal",
+            differing="values_differing",
+            mean="mean_levels",
+            most="max_levels",
+        ),
+    )
     yield from cite([said], study.cite(folder / "difference.json", "all"))
     picture = folder / "difference.png"
     if picture.is_file():
-        drawn = Picture("grid-difference", same("torch, jittor, |torch - jittor|"),
-                        phrase("alt.study_difference"), picture.read_bytes())  # fmt: skip
+        drawn = Picture(
+            "grid-difference",
+            same("torch, jittor, |torch - jittor|"),
+            phrase("alt.study_difference"),
+            picture.read_bytes(),
+        )
         yield Gallery(phrase("caption.study_difference"), [drawn], (study.cite(picture, "all"),))
 
 
@@ -122,8 +144,13 @@ def _same(numbers: dict[str, Any], block: Block) -> bool:
     """Whether a sentence of the chapter tells these numbers of two sets of images."""
     if not isinstance(block, Sentence) or "levels" not in block.numbers:
         return False
-    keys = {"n": "images", "equal": "images_equal", "values": "values",
-            "differing": "values_differing", "levels": "max_levels"}  # fmt: skip
+    keys = {
+        "n": "images",
+        "equal": "images_equal",
+        "values": "values",
+        "differing": "values_differing",
+        "levels": "max_levels",
+    }
     return all(block.numbers[key] == numbers[name] for key, name in keys.items())
 
 

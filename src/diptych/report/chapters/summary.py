@@ -94,13 +94,11 @@ def _sentences(
     own = {s.key: s for s in reversed([s for s in kinds if s])}
     room = SENTENCES
     if pair is None:
-        yield say("short.none", "short", "short.none")
+        yield say("short.none")
         room -= 1
     elif len(study.numbers) > 2:
         more = len(study.pairs) - 1
-        yield say(
-            "short.pair", "short", "short.pair", **pair.names, n=len(study.numbers), more=more
-        )
+        yield say("short.pair", **pair.names, n=len(study.numbers), more=more)
         room -= 1
     yield from (own[key] for key in found[:room])
 
@@ -154,9 +152,15 @@ def _end(study: Study, pair: PairNumbers) -> Row | None:
     keys = [d["key"] for d in pair.config_differences]
     other = any(key.startswith(("diffusion.", "data.")) for key in keys)
     found = end_ratio(pair.a.run, pair.b.run, paired=pair.matched)
-    return _ratio_row(pair, what, values, found, ("higher", "lower"),
-                      study.metrics("step, loss", *pair.at),
-                      comparable=pair.dataset_equal is not False and not other)  # fmt: skip
+    return _ratio_row(
+        pair,
+        what,
+        values,
+        found,
+        ("higher", "lower"),
+        study.metrics("step, loss", *pair.at),
+        comparable=pair.dataset_equal is not False and not other,
+    )
 
 
 def _free(study: Study) -> Row | None:
@@ -211,18 +215,22 @@ def _epoch(study: Study, pair: PairNumbers) -> Row | None:
 
 def _sampling(study: Study, pair: PairNumbers) -> Row | None:
     """Seconds an image: of timed batches but the first, else of sample folders drawn alike."""
-    records = [[r for r in study.found.of("batches") if r.backend == each.run.backend]
-               for each in pair.both]  # fmt: skip
+    records = [
+        [r for r in study.found.of("batches") if r.backend == each.run.backend]
+        for each in pair.both
+    ]
     if pair.across and all(records):
         one, other = (own[0] for own in records)
         keys = ("solver", "steps", "batch")
         if all(one.content.get(key) == other.content.get(key) for key in keys):
             per = float(one.content.get("batch") or 1)
-            rest = [np.array(r.content["seconds"][1:] or r.content["seconds"]) / per
-                    for r in (one, other)]  # fmt: skip
+            rest = [
+                np.array(r.content["seconds"][1:] or r.content["seconds"]) / per
+                for r in (one, other)
+            ]
             values = [same(seconds(float(np.median(times)))) for times in rest]
             found = ratio(rest[0], rest[1], lambda x: np.median(x, axis=-1))
-            sources = tuple(study.of_record(r, "seconds, batch") for r in (one, other))
+            sources = study.of_records((one, other), "seconds, batch")
             return _cost_row(pair, "verdict.sampling", values, found, sources)
     for one in study.found.of("samples", pair.at[0]):
         for other in study.found.of("samples", pair.at[1]):
@@ -231,7 +239,7 @@ def _sampling(study: Study, pair: PairNumbers) -> Row | None:
             spent = [r.content.get("seconds_per_image") for r in (one, other)]
             if alike and all(spent):
                 found = {"b_over_a": spent[1] / spent[0], "low": None, "high": None}
-                sources = tuple(study.of_record(r, "seconds_per_image") for r in (one, other))
+                sources = study.of_records((one, other), "seconds_per_image")
                 values = [same(seconds(each)) for each in spent]
                 return _cost_row(pair, "verdict.sampling", values, found, sources)
     return None
@@ -253,8 +261,13 @@ def _ladder(study: Study) -> Row | None:
         source = study.of_record(record, "rungs, mutations, passed, first_failure")
         gap = words("verdict.rungs", passed=counts.passed, rungs=counts.rungs)
         if counts.planted:
-            gap = words("verdict.rungs_faults", passed=counts.passed, rungs=counts.rungs,
-                        caught=counts.caught, planted=counts.planted)  # fmt: skip
+            gap = words(
+                "verdict.rungs_faults",
+                passed=counts.passed,
+                rungs=counts.rungs,
+                caught=counts.caught,
+                planted=counts.planted,
+            )
         if not record.content["passed"]:
             told = words("verdict.fails", rung=counts.failed)
         else:
@@ -329,15 +342,14 @@ def records(study: Study, sections: Sequence[Section], order: dict[str, int]) ->
         for block in section.blocks:
             for source in block.sources:
                 fields[source.path] |= dict.fromkeys(source.fields.split(", "))
-    yield say("records.every", "records", "records.every")
+    yield say("records.every")
     if study.found.foreign:
         n = len(study.found.foreign)
-        yield say("records.foreign", "records", "records.foreign", n=n)
+        yield say("records.foreign", n=n)
     damaged = study.found.damaged
     if damaged:
         files = [f"{'/'.join(path.parts[-2:])} ({why})" for path, why in damaged.items()]
-        yield say("records.damaged", "records", "records.damaged", n=len(files),
-                  files=files[:MOST_NAMED])  # fmt: skip
+        yield say("records.damaged", n=len(files), files=files[:MOST_NAMED])
     rows = [
         [same(str(n)), same(path), same(", ".join(fields[path])), same(_hash(study.out, path))]
         for path, n in order.items()

@@ -45,11 +45,15 @@ def chapter(study: Study) -> Iterator[Block]:
             groups.setdefault(_request(record.content["request"]), []).append(record)
     for n, records in enumerate(groups.values()):
         columns = list(_columns(study, records))
-        sources = tuple(study.of_record(record, FIELDS) for record in records)
-        metrics = list(dict.fromkeys(
-            key.removesuffix("_protocol_id") for column in columns for key in column.cells[0]
-            if key.endswith("_protocol_id")
-        ))  # fmt: skip
+        sources = study.of_records(records, FIELDS)
+        metrics = list(
+            dict.fromkeys(
+                key.removesuffix("_protocol_id")
+                for column in columns
+                for key in column.cells[0]
+                if key.endswith("_protocol_id")
+            )
+        )
         yield from _said(columns, sources, n)
         yield _table(records[0].content["request"], columns, metrics, sources)
         for metric in (*metrics[:MOST_FIGURES], "seconds_per_image"):
@@ -76,8 +80,12 @@ def _columns(study: Study, records: Sequence[Record]) -> Iterator[Column]:
         alone = panels.count(panel) == 1
         colour = study.panel_colour(panel) if alone or record.run is None else f"run{record.run}"
         cells = [cell for cell in record.content["cells"] if cell["backend"] == panel]
-        yield Column(panel if alone else own, colour,
-                     str(record.content["request"].get("weights_sha256")), cells)  # fmt: skip
+        yield Column(
+            panel if alone else own,
+            colour,
+            str(record.content["request"].get("weights_sha256")),
+            cells,
+        )
 
 
 def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Iterator[Block]:
@@ -86,10 +94,10 @@ def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Ite
         return
     weights = list(dict.fromkeys(column.weights for column in columns))
     if len(weights) == 1:
-        said = say(f"sweep.one.{n}", "sweep", "sweep.one", sha=weights[0])
+        said = say(f"sweep.one.{n}", "sweep.one", sha=weights[0])
     else:
         told = [f"{column.label} {column.weights:.8}" for column in columns]
-        said = say(f"sweep.own.{n}", "sweep", "sweep.own", weights=told)
+        said = say(f"sweep.own.{n}", "sweep.own", weights=told)
     yield from cite([said], *sources)
 
 
@@ -100,8 +108,10 @@ def _table(
     """A row for each sampler and number of steps, columns for each panel."""
     titles = head("sampler", "steps")
     for column in columns:
-        titles += [words("column.seconds_image", panel=column.label),
-                 *(same(f"{column.label}: {metric}") for metric in metrics)]  # fmt: skip
+        titles += [
+            words("column.seconds_image", panel=column.label),
+            *(same(f"{column.label}: {metric}") for metric in metrics),
+        ]
     at = [{(_sampler(cell), cell["steps"]): cell for cell in column.cells} for column in columns]
     rows = []
     for sampler, steps in sorted({place for cells in at for place in cells}):
@@ -111,8 +121,12 @@ def _table(
             row += [_number(cell.get("seconds_per_image"), 3)]
             row += [_with_interval(cell, metric) for metric in metrics]
         rows.append(row)
-    caption = words("caption.sweep", num=request.get("num") or 0,
-                    repeats=request.get("repeats"), reference=request.get("reference"))  # fmt: skip
+    caption = words(
+        "caption.sweep",
+        num=request.get("num") or 0,
+        repeats=request.get("repeats"),
+        reference=request.get("reference"),
+    )
     return Table(caption, titles, rows, sources)
 
 
@@ -138,24 +152,32 @@ def _figure(
 ) -> Plot:  # fmt: skip
     samplers = list(dict.fromkeys(_sampler(cell) for column in columns for cell in column.cells))
     timed = metric == "seconds_per_image"
-    traces = [trace for k, column in enumerate(columns)
-              for trace in _traces(column, metric, samplers, len(columns) == 1,
-                                   under=k == 0 and len(columns) > 1 and not timed)]  # fmt: skip
+    traces = [
+        trace
+        for k, column in enumerate(columns)
+        for trace in _traces(
+            column,
+            metric,
+            samplers,
+            len(columns) == 1,
+            under=k == 0 and len(columns) > 1 and not timed,
+        )
+    ]
     shown = any(trace.low is not None for trace in traces)
     title = phrase("figure.sweep_time") if timed else words("figure.sweep_score", metric=metric)
     name = f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else "")
     return plot(
         name,
-        "sweep",
         "calls",
         "seconds_image" if timed else same(metric),
         traces,
         phrase("note.intervals") if shown else EMPTY,
+        sources,
+        key="sweep",
         title=title,
         log_x=True,
         log_y=timed,
         y_range=None if timed else unmagnified(traces),
-        sources=sources,
     )
 
 
@@ -174,11 +196,14 @@ def _traces(
         known = all(c.get(f"{metric}_low") is not None for c in own)
         colour = f"part{i % len(PARTS)}" if alone and len(samplers) > 1 else column.colour
         yield Trace(
-            "points", same(sampler if alone else f"{column.label}, {sampler}"), colour,
-            [c["network_calls"] for c in own], [float(f"{c[metric]:.5g}") for c in own],
+            "points",
+            same(sampler if alone else f"{column.label}, {sampler}"),
+            colour,
+            [c["network_calls"] for c in own],
+            [float(f"{c[metric]:.5g}") for c in own],
             low=[c[f"{metric}_low"] for c in own] if known else None,
             high=[c[f"{metric}_high"] for c in own] if known else None,
             dash=DASHES[i % len(DASHES)],
             marker=MARKERS[(i + i // len(MARKERS)) % len(MARKERS)],
             under=under,
-        )  # fmt: skip
+        )

@@ -19,7 +19,7 @@ from diptych.report.render.traces import line, listed, thinned
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.catalogue import known as named
-from diptych.report.text.template import Sentence, cite, joined, ratio_sentence, say, words
+from diptych.report.text.template import Sentence, cite, joined, pick, ratio_sentence, say, words
 
 TIMED = "step, data_s, compute_s, synced"
 MOST_SLOW = 300
@@ -45,20 +45,16 @@ def step_times(study: Study) -> Iterator[Block]:
         if numbers and (not study.pairs or len(study.runs) > 2):
             said = say(
                 f"cost.step.{label}",
-                "performance",
                 "cost.step",
                 run=label,
-                median=numbers["median"],
-                p95=numbers["p95"],
-                max=numbers["max"],
-                step=numbers["max_step"],
+                **pick(numbers, "median p95 max", step="max_step"),
             )
             yield from cite([said], *study.metrics(TIMED, i))
     for figure in (_plot(study), _distribution_plot(study)):
         if figure:
             yield figure
-    rows = [(phrase(f"row.{row}"), cells(times, key, show)) for row, key, show in TIMES]
-    yield grid_of(phrase("caption.times"), study.labels, rows, study.metrics(TIMED))
+    rows = [(row, cells(times, key, show)) for row, key, show in TIMES]
+    yield grid_of("times", study.labels, rows, study.metrics(TIMED))
 
 
 def ratio_of_times(pair: PairNumbers) -> Iterator[Sentence]:
@@ -73,18 +69,18 @@ def ratio_of_times(pair: PairNumbers) -> Iterator[Sentence]:
         yield _caveat(pair, joined(besides, "", ""))
     if a.step_time and b.step_time:
         shares = {"share_a": a.step_time["data_share"], "share_b": b.step_time["data_share"]}
-        yield say("time.data", "time", "time.data", **shares, **pair.names)
+        yield say("time.data", **shares, **pair.names)
 
 
 def _caveat(pair: PairNumbers, machines: Text) -> Sentence:
     """What the load of the machine may have done to a ratio of times."""
     both, named = pair.together, {**pair.names, "machines": machines}
     if both is None:
-        return say("time.caveat", "time", "time.caveat", **named)
+        return say("time.caveat", **named)
     if not both["seconds"]:
-        return say("time.caveat", "time", "time.caveat_apart", **named)
+        return say("time.caveat", "time.caveat_apart", **named)
     spent = {"together": both["seconds"], "share": both["share"]}
-    return say("time.caveat", "time", "time.caveat_together", **named, **spent)
+    return say("time.caveat", "time.caveat_together", **named, **spent)
 
 
 def _plot(study: Study) -> Plot | None:
@@ -104,14 +100,12 @@ def _plot(study: Study) -> Plot | None:
     notes = [thinned(sizes), *([words("note.above", longest=longest)] if longest > top else [])]
     return plot(
         "step-time",
-        "step_time",
         "step",
         "seconds",
         traces,
         joined(notes),
-        from_zero=True,
+        study.metrics(TIMED),
         y_range=(0.0, top),
-        sources=study.metrics(TIMED),
     )
 
 
@@ -129,14 +123,12 @@ def _distribution_plot(study: Study) -> Plot | None:
         return None
     return plot(
         "step-time-distribution",
-        "distribution",
         "seconds_step",
         "share",
         traces,
-        phrase("note.distribution"),
+        "distribution",
+        study.metrics("data_s, compute_s, synced"),
         log_x=True,
-        from_zero=True,
-        sources=study.metrics("data_s, compute_s, synced"),
     )
 
 
@@ -166,16 +158,10 @@ def slow_sentences(each: RunNumbers) -> Iterator[Sentence]:
     """The slow steps of one run and for how many a cause is recorded; or that none was timed."""
     label, found, damaged = each.label, each.slow.found, each.slow.damaged
     if each.step_time is None:
-        yield say(f"time.none.{label}", "time", "time.none", run=label)
+        yield say(f"time.none.{label}", "time.none", run=label)
     elif damaged is not None:
         key = "slow.damaged" if damaged else "slow.damaged_words"
-        yield say(
-            f"slow.damaged.{label}",
-            "time",
-            key,
-            run=label,
-            **({"file": damaged} if damaged else {}),
-        )
+        yield say(f"slow.damaged.{label}", key, run=label, **({"file": damaged} if damaged else {}))
     elif found is not None:
         yield from _slow(label, found)
 
@@ -185,7 +171,7 @@ def _slow(label: str, found: Mapping[str, Any]) -> Iterator[Sentence]:
     common = {"run": label, "n": found["steps"], "k": found["k"], "median": found["median_s"]}
     common["between"] = phrase("slow.between" if "ended" in evidence else "term.nothing")
     if not steps:
-        yield say(f"slow.steps.{label}", "time", "slow.no_steps", **common)
+        yield say(f"slow.steps.{label}", "slow.no_steps", **common)
         return
     missing = int(found["unexplained"])
     if missing in (0, len(steps)):
@@ -194,7 +180,6 @@ def _slow(label: str, found: Mapping[str, Any]) -> Iterator[Sentence]:
         causes = words("slow.some", known=len(steps) - missing, unexplained=missing)
     yield say(
         f"slow.steps.{label}",
-        "time",
         "slow.steps",
         count=len(steps),
         steps=steps,
@@ -204,10 +189,10 @@ def _slow(label: str, found: Mapping[str, Any]) -> Iterator[Sentence]:
         **common,
     )
     if not evidence:
-        yield say(f"slow.bare.{label}", "time", "slow.bare", run=label)
+        yield say(f"slow.bare.{label}", "slow.bare", run=label)
     for record in ("resources", "events"):
         if evidence and record not in evidence:
-            yield say(f"slow.lacking.{label}.{record}", "time", f"slow.lacking_{record}", run=label)
+            yield say(f"slow.lacking.{label}.{record}", f"slow.lacking_{record}", run=label)
 
 
 def epochs(study: Study) -> Iterator[Block]:
@@ -220,7 +205,6 @@ def epochs(study: Study) -> Iterator[Block]:
         if each["complete"] and not study.pairs:
             own = say(
                 f"cost.epoch.{label}",
-                "performance",
                 "cost.epoch",
                 run=label,
                 median=each["median"],
@@ -239,8 +223,7 @@ def epochs(study: Study) -> Iterator[Block]:
             )
             for epoch in known
         ]
-        caption = phrase("caption.epochs")
-        yield grid_of(caption, study.labels, rows, study.metrics(fields), long=len(rows) > 12)
+        yield grid_of("epochs", study.labels, rows, study.metrics(fields), long=len(rows) > 12)
 
 
 def epoch_sentences(pair: PairNumbers) -> Iterator[Sentence]:
@@ -249,16 +232,15 @@ def epoch_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     runs = [(each.label, each.epoch_time) for each in pair.both]
     for label, run in runs:
         if not run["complete"]:
-            yield say(f"time.no_epoch.{label}", "time", "time.no_epoch", run=label)
+            yield say(f"time.no_epoch.{label}", "time.no_epoch", run=label)
     if a["complete"] and b["complete"]:
         numbers = {"median_a": a["median"], "n_a": len(a["complete"])}
         numbers |= {"median_b": b["median"], "n_b": len(b["complete"])}
-        yield say("time.epoch", "time", "time.epoch", **numbers, **pair.names)
+        yield say("time.epoch", **numbers, **pair.names)
     for label, run in runs:
         if run["complete"] and run["unsynced_steps"]:
             yield say(
                 f"time.unsynced.{label}",
-                "time",
                 "time.unsynced",
                 run=label,
                 k=run["unsynced_steps"],
@@ -281,13 +263,11 @@ def _epoch_plot(study: Study) -> Plot | None:
     top = max(y for trace in traces for y in trace.y if y is not None)
     return plot(
         "epoch-time",
-        "epoch_time",
         "epoch",
         "seconds",
         traces,
-        phrase("note.epoch_time"),
-        from_zero=True,
+        "epoch_time",
+        study.metrics("epoch, data_s, compute_s"),
         x_range=(min(places) - 0.6, max(places) + 0.6),
         y_range=(0.0, 1.08 * top or 1.0),
-        sources=study.metrics("epoch, data_s, compute_s"),
     )

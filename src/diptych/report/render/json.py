@@ -21,23 +21,44 @@ def content(study: Study, document: Document, verdict: Sequence[Row]) -> dict[st
         "schema_version": SCHEMA_VERSION,
         "kind": "diptych report",
         "title": _both(document.title),
-        "study": {"preset": study.plan.preset, "quick": study.plan.quick,
-                  "stages": {s.name: s.state for s in study.plan.stages}} if study.plan else None,
+        "study": {
+            "preset": study.plan.preset,
+            "quick": study.plan.quick,
+            "stages": {s.name: s.state for s in study.plan.stages},
+        }
+        if study.plan
+        else None,
         "runs": [
-            {"label": each.label, "name": each.run.name, "backend": each.run.backend,
-             "steps": int(each.run.step.size), "last_step": int(each.run.step[-1]),
-             "torn": each.run.torn, "gaps": [list(gap) for gap in each.run.gaps],
-             "repeated_rows": each.run.repeated}
+            {
+                "label": each.label,
+                "name": each.run.name,
+                "backend": each.run.backend,
+                "steps": int(each.run.step.size),
+                "last_step": int(each.run.step[-1]),
+                "torn": each.run.torn,
+                "gaps": [list(gap) for gap in each.run.gaps],
+                "repeated_rows": each.run.repeated,
+            }
             for each in study.numbers
         ],
         "pairs": [
-            {"a": p.a.label, "b": p.b.label, "matched": p.matched,
-             "mismatches": [reason.en for reason in p.reasons]}
+            {
+                "a": p.a.label,
+                "b": p.b.label,
+                "matched": p.matched,
+                "mismatches": [reason.en for reason in p.reasons],
+            }
             for p in study.pairs
         ],
         "verdict": [
-            {"what": _both(row.what), "a": row.a.en, "b": row.b.en, "difference": _both(row.gap),
-             "verdict": _both(row.verdict), "records": _records(row.sources)}
+            {
+                "what": _both(row.what),
+                "a": row.a.en,
+                "b": row.b.en,
+                "difference": _both(row.gap),
+                "verdict": _both(row.verdict),
+                "records": _records(row.sources),
+            }
             for row in verdict
         ],
         "records_left_out": len(study.found.foreign),
@@ -46,13 +67,16 @@ def content(study: Study, document: Document, verdict: Sequence[Row]) -> dict[st
             for path, reason in study.found.damaged.items()
         ],
         "sections": [
-            {"key": section.key, "title": _both(section.title),
-             "sentences": [_sentence(s) for s in section.sentences()],
-             "tables": [_table(b) for b in section.blocks if isinstance(b, Table)],
-             "figures": [b.name for b in section.blocks if isinstance(b, Plot)]}
+            {
+                "key": section.key,
+                "title": _both(section.title),
+                "sentences": [_sentence(s) for s in section.sentences()],
+                "tables": [_table(b) for b in section.blocks if isinstance(b, Table)],
+                "figures": [b.name for b in section.blocks if isinstance(b, Plot)],
+            }
             for section in document.sections
         ],
-    }  # fmt: skip
+    }
 
 
 def plain(value: Any) -> Any:

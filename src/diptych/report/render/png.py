@@ -28,8 +28,14 @@ from diptych.report.document import Block, Gallery, Plot, Trace
 from diptych.report.render.traces import MARKERS
 
 # The parts of a step; (light, dark), as the page has them too.
-PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),
-         ("#9a7b00", "#d6ba55"), ("#a92c64", "#f394bb"), ("#3d4650", "#d0d6dc"))  # fmt: skip
+PARTS = (
+    ("#7a828c", "#99a2ad"),
+    ("#8445a3", "#c99ae3"),
+    ("#00735a", "#45c19d"),
+    ("#9a7b00", "#d6ba55"),
+    ("#a92c64", "#f394bb"),
+    ("#3d4650", "#d0d6dc"),
+)
 # The page's names of markers, and those that this library has for them.
 SYMBOLS = dict(zip(MARKERS, "osD^XPv*", strict=True))
 MOST_NAMED = 8  # lines that are named at their ends; more stand in a legend, with their markers
@@ -73,8 +79,14 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]], theme: Theme = LIGHT) ->
         charts.plain_numbers(ax)
         _log_numbers(ax, plot)
         if len(ends) > MOST_NAMED:
-            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=6.5, frameon=False,
-                      labelcolor="linecolor", handlelength=3.2)  # fmt: skip
+            ax.legend(
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1.02),
+                fontsize=6.5,
+                frameon=False,
+                labelcolor="linecolor",
+                handlelength=3.2,
+            )
         else:
             charts.name_ends(ax, theme, ends)
         return charts.png(page)
@@ -134,8 +146,18 @@ def _line(ax: Axes, trace: Trace, x: Any, y: Any, colour: str, order: int) -> No
     marker = SYMBOLS[trace.marker] if shown else ""
     size = 3.8 if trace.marker == "circle" else 5.0
     width, alpha = (4.5, 0.4) if trace.under else (1.5, 1.0)
-    ax.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=size, zorder=order,
-            label=trace.label.en, linewidth=width, alpha=alpha)  # fmt: skip
+    ax.plot(
+        x,
+        y,
+        color=colour,
+        linestyle=style,
+        marker=marker,
+        markersize=size,
+        zorder=order,
+        label=trace.label.en,
+        linewidth=width,
+        alpha=alpha,
+    )
 
 
 def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,13 @@ from diptych.runs.reader import Run, read_run
 MOST_RUNS = 12
 GO_ON = "To compare times, memory and loss distributions only: --unmatched"
 # For further runs of a panel: (light, dark), each with a contrast of 4.5 to its paper.
-EXTRA = (("#00735a", "#45c19d"), ("#8445a3", "#c99ae3"), ("#7d6200", "#d6ba55"),
-         ("#a92c64", "#f394bb"), ("#4f5963", "#b3bcc6"))  # fmt: skip
+EXTRA = (
+    ("#00735a", "#45c19d"),
+    ("#8445a3", "#c99ae3"),
+    ("#7d6200", "#d6ba55"),
+    ("#a92c64", "#f394bb"),
+    ("#4f5963", "#b3bcc6"),
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class Study:
         """Fields of a gathered record."""
         return self.cite(record.path, fields)
 
+    def of_records(self, records: Iterable[Record], fields: str) -> tuple[Source, ...]:
+        """The same fields of several gathered records."""
+        return tuple(self.of_record(record, fields) for record in records)
+
     def label_of(self, record: Record) -> str:
         """The label of the run that a record belongs to, else its panel."""
         return record.backend if record.run is None else self.labels[record.run]
@@ -82,14 +91,19 @@ class Study:
         """The names of the run folders; where two are alike, with that of the folder above."""
         names = [run.name for run in self.runs]
         above = [folder.resolve().parent.name for folder in self.folders]
-        return [name if names.count(name) == 1 else f"{up}/{name}"
-                for name, up in zip(names, above, strict=True)]  # fmt: skip
+        return [
+            name if names.count(name) == 1 else f"{up}/{name}"
+            for name, up in zip(names, above, strict=True)
+        ]
 
     def trained_with(self, identity: str) -> bool:
         """Whether a run has the settings of this identity, its seed and length aside."""
         seeds = {0, *(run.config.seed for run in self.runs)}
-        return any(run.config.model_copy(update={"seed": seed}).identity() == identity
-                   for run in self.runs for seed in seeds)  # fmt: skip
+        return any(
+            run.config.model_copy(update={"seed": seed}).identity() == identity
+            for run in self.runs
+            for seed in seeds
+        )
 
     def title_of(self, record: Record) -> str:
         """The label and the folder of a set of images; once, where they are the same."""

@@ -218,8 +218,11 @@ def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int |
     for i in range(len(runs)):
         if shas & {r.content.get("weights_sha256") for r in found.of("samples", i)}:
             return i, "images"
-    named = [i for i, run in enumerate(runs)
-             if _named(record, run.resolve().name) and _same_panel(record, run)]  # fmt: skip
+    named = [
+        i
+        for i, run in enumerate(runs)
+        if _named(record, run.resolve().name) and _same_panel(record, run)
+    ]
     if len(named) > 1:  # folders of one name: the one beside which the record lies
         named = [i for i in named if runs[i].resolve().parent in record.path.resolve().parents]
     return (named[0], "name") if len(named) == 1 else (None, "")

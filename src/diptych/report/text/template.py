@@ -18,6 +18,7 @@ from diptych.report.text.catalogue import Text, phrase
 
 Numbers = Mapping[str, Any]
 SHOWN_STEPS = 12
+ABOUT = {"matched": "what", "unmatched": "what", "torn": "what", "machines": "what", "slow": "time"}
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence, the section it belongs to, all the numbers in it, and their records."""
+    """One sentence, all the numbers in it, and their records."""
 
     key: str
-    section: str
     words: Text
     numbers: dict[str, Any]
     sources: tuple[Source, ...] = ()
 
     @property
-    def text(self) -> str:
-        """The English words."""
-        return self.words.en
+    def section(self) -> str:
+        """What it is about: the first part of its key, or what that belongs to."""
+        first = self.key.partition(".")[0]
+        return ABOUT.get(first, first)
 
 
 def cite(sentences: Iterable[Sentence], *sources: Source) -> list[Sentence]:
@@ -108,8 +109,12 @@ def fill(template: Text, /, **numbers: Any) -> Text:
     for form in (template.en, template.zh):
         named = {n.split("[")[0] for _, n, _, _ in string.Formatter().parse(form) if n}
         assert named == set(numbers), f"{form}: {named ^ set(numbers)}"
-    return Text(*(Words(language).vformat(template.within(language), (), numbers)
-                  for language in ("en", "zh")))  # fmt: skip
+    return Text(
+        *(
+            Words(language).vformat(template.within(language), (), numbers)
+            for language in ("en", "zh")
+        )
+    )
 
 
 def words(template: str, /, **numbers: Any) -> Text:
@@ -117,9 +122,14 @@ def words(template: str, /, **numbers: Any) -> Text:
     return fill(phrase(template), **numbers)
 
 
-def say(key: str, section: str, template: str, /, **numbers: Any) -> Sentence:
-    """The sentence that the catalogue's `template` and `numbers` make."""
-    return Sentence(key, section, words(template, **numbers), numbers)
+def say(key: str, template: str = "", /, **numbers: Any) -> Sentence:
+    """The sentence that the catalogue's `template`, else that of its key, and `numbers` make."""
+    return Sentence(key, words(template or key, **numbers), numbers)
+
+
+def pick(numbers: Numbers, names: str, **others: str) -> dict[str, Any]:
+    """Numbers under their own names, and under others: pick(found, "n p5", last="last_step")."""
+    return {n: numbers[n] for n in names.split()} | {k: numbers[n] for k, n in others.items()}
 
 
 def joined(parts: Sequence[Text], en: str = "; ", zh: str = "；") -> Text:
@@ -133,16 +143,14 @@ def ratio_sentence(
     """B's number over A's; a direction is claimed only where the interval leaves out 1.
 
     Args:
-        key: of the form "section.name".
         what: the number's name, the word for a ratio above 1, for one below: keys of the
             catalogue's terms; a name may be a text of its own.
         ratio: as `diptych.stats.ratio` gives it.
     """
     name, above, below = (w if isinstance(w, Text) else phrase(f"term.{w}") for w in what)
-    section = key.split(".")[0]
     if ratio["low"] is None:
-        return say(key, section, "ratio.short", a=a, b=b, what=name, ratio=ratio)
+        return say(key, "ratio.short", a=a, b=b, what=name, ratio=ratio)
     if ratio["low"] <= 1 <= ratio["high"]:
-        return say(key, section, "ratio.none", a=a, b=b, what=name, ratio=ratio)
+        return say(key, "ratio.none", a=a, b=b, what=name, ratio=ratio)
     word = above if ratio["low"] > 1 else below
-    return say(key, section, "ratio.shown", a=a, b=b, what=name, ratio=ratio, word=word)
+    return say(key, "ratio.shown", a=a, b=b, what=name, ratio=ratio, word=word)
