@@ -206,15 +206,20 @@ def head(*keys: str) -> list[Text]:
     return [phrase(f"column.{key}") for key in keys]
 
 
+WORDS = {"yes": "cell.affirmed", "no": "cell.denied", "none": "cell.none"}
 # A row's title, or its key, and a cell for each run.
 GridRow = tuple[Text | str, Sequence[Text | str | None]]
 
 
 def _cell(value: Text | str | None) -> Text:
-    words = {"yes": "cell.affirmed", "no": "cell.denied", "none": "cell.none"}
     if value is None or isinstance(value, Text):
         return value or NONE
-    return phrase(words[value]) if value in words else same(value)
+    return phrase(WORDS[value]) if value in WORDS else same(value)
+
+
+def cells_of(rows: Iterable[Sequence[Text | str | None]]) -> list[list[Text]]:
+    """A table's rows of texts, names and numbers; a dash where there is nothing."""
+    return [[_cell(value) for value in row] for row in rows]
 
 
 def grid_of(

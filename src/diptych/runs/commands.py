@@ -8,7 +8,7 @@ from typing import Any
 from diptych.runs.reader import Run
 
 
-def data_command(run: Run) -> str:
+def data(run: Run) -> str:
     """`diptych data info` for what a run read; it shows the sha256 that its record has."""
     asked = run.config.data
     found = ["diptych", "data", "info", asked.source, "--split", asked.split]
@@ -16,7 +16,13 @@ def data_command(run: Run) -> str:
     return shlex.join(found + (["--crop", asked.crop] if asked.crop else []))
 
 
-def recorded_command(command: Any, verb: str) -> str | None:
+def train(config: str, run: Run) -> str:
+    """`diptych train` for the same run, from its config."""
+    out = f"NEW-{run.name}"
+    return shlex.join(["diptych", "train", config, "--backend", run.backend, "--out", out])
+
+
+def recorded(command: Any, verb: str) -> str | None:
     """The command line as it was typed, where it was one of `diptych`; else None."""
     if not isinstance(command, list) or len(command) < 2 or command[1] != verb:
         return None
@@ -32,7 +38,7 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def sample_command(model: str, backend: str, card: dict[str, Any], out: str) -> str:
+def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
     """`diptych sample` for the images of a manifest."""
     found = ["diptych", "sample", model, "--backend", backend, *_sampler(card)]
     found += ["--clip"] if card.get("clip") else ["--no-clip"]
@@ -45,7 +51,7 @@ def sample_command(model: str, backend: str, card: dict[str, Any], out: str) -> 
     return shlex.join([*found, "--out", out])
 
 
-def evaluate_command(model: str, backend: str, scores: list[dict[str, Any]]) -> str:
+def evaluate(model: str, backend: str, scores: list[dict[str, Any]]) -> str:
     """`diptych evaluate` for the scores of a file."""
     first = scores[0]
     protocol, repeats = first.get("protocol", {}), max(1, len(first.get("repeats") or ()))

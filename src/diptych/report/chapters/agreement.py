@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diptych.figures.numbers import significant
 from diptych.report.chapters.setup import yes_no
-from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, head, plot
+from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, cells_of, head, plot
 from diptych.report.numbers.losses import (
     ROUNDING,
     STRIDE,
@@ -23,13 +22,14 @@ from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import line, thinned
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import Text, known, phrase, same
+from diptych.report.text.catalogue import known, phrase, same
 from diptych.report.text.template import Sentence, Source, cite, joined, pick, say, words
 from diptych.runs.reader import Run
 
 # Losses of the first step that are this close come of the same numbers: a few roundings; a float32
 # sum of all values in another order. Other weights, images or noise differ by far more.
 ROUNDINGS, SUMMED_APART = 50 * ROUNDING, 1e-4
+NUMBERS = ("error", "floor", "margin")  # of a rung
 CHAOTIC = 1e-3  # the median difference of the last tenth, where training began alike
 
 
@@ -58,18 +58,15 @@ def _files(study: Study, pair: PairNumbers, file: str) -> tuple[Source, ...]:
 
 def match_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     """Whether the runs match, and whether their machines were set up alike."""
-    runs = pair.names
     if pair.matched:
         data, seed = str(pair.a.run.environment.get("dataset_sha256")), pair.a.run.config.seed
-        yield say("matched", seed=seed, data=data, **runs)
+        yield say("matched", seed=seed, data=data, **pair.names)
     elif pair.reasons:
-        reasons = joined(pair.reasons)
-        yield say("unmatched", "unmatched.reasons", reasons=reasons, **runs)
+        yield say("unmatched", "unmatched.reasons", reasons=joined(pair.reasons), **pair.names)
     else:
-        yield say("unmatched", "unmatched.asked", **runs)
+        yield say("unmatched", "unmatched.asked", **pair.names)
     if pair.machine_differences:
-        keys = ", ".join(pair.machine_differences)
-        yield say("machines", keys=keys, **runs)
+        yield say("machines", keys=", ".join(pair.machine_differences), **pair.names)
 
 
 def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Table:
@@ -108,18 +105,19 @@ def _difference(study: Study, pair: PairNumbers) -> Iterator[Sentence]:
     if not numbers:
         return
     sources = study.metrics("step, loss, grad_norm", *pair.at)
-    gaps = first_gaps(pair) if numbers["first_step"] == 1 else None
+    gaps = first_gaps(pair)
     if gaps:
-        yield from cite([_first(pair, *gaps)], *sources)
+        yield _first(pair, *gaps).by(*sources)
     yield from cite(difference_sentences(numbers, pair.a.label, pair.b.label), *sources)
     last = numbers["loss"]["median_relative_last_tenth"] if numbers["loss"] else 0.0
     if gaps and gaps[0] <= SUMMED_APART and last > CHAOTIC:
-        said = say("align.chaos", **pair.names)
-        yield from cite([said], *sources)
+        yield say("align.chaos", **pair.names).by(*sources)
 
 
 def first_gaps(pair: PairNumbers) -> tuple[float, float] | None:
-    """The relative differences of loss and gradient norm at step 1; None: no finite loss."""
+    """The relative differences of loss and gradient norm at step 1; None where not known."""
+    if not pair.difference or pair.difference["first_step"] != 1:
+        return None
     a, b = pair.a.run, pair.b.run
     loss = float(relative_difference(a.loss[:1], b.loss[:1])[0])
     gradient = float(relative_difference(a.grad_norm[:1], b.grad_norm[:1])[0])
@@ -145,149 +143,108 @@ def _tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
     if not numbers or not numbers["loss"]:
         return
     sources = study.metrics("step, loss", *pair.at)
-    titles = head("difference_above", "steps", "first")
     rows = [
         [
-            same(f"{row['limit']:.0e}".replace("e-0", "e-")),
-            same(f"{row['steps']:,}"),
-            same(f"{row['first']:,}") if row["first"] else NONE,
+            f"{row['limit']:.0e}".replace("e-0", "e-"),
+            f"{row['steps']:,}",
+            f"{row['first']:,}" if row["first"] else None,
         ]
         for row in numbers["loss"]["above"]
     ]
-    yield Table(words("caption.above", **pair.names), titles, rows, sources)
-    body = [
+    titles = head("difference_above", "steps", "first")
+    yield Table(words("caption.above", **pair.names), titles, cells_of(rows), sources)
+    rows = [
         [
-            same(f"{row['step']:,}"),
-            *(NONE if row[run] is None else same(f"{row[run]:.8g}") for run in "ab"),
-            NONE if row["relative"] is None else same(significant(row["relative"])),
+            f"{row['step']:,}",
+            *(None if row[run] is None else f"{row[run]:.8g}" for run in "ab"),
+            None if row["relative"] is None else significant(row["relative"]),
         ]
         for row in numbers["every_200"]
     ]
-    if body:
+    if rows:
         titles = [*head("step"), same(pair.a.label), same(pair.b.label), *head("relative")]
-        caption = words("caption.every", **pair.names, stride=STRIDE)
-        yield Table(caption, titles, body, sources, long=True)
+        caption = words("caption.every", stride=STRIDE, **pair.names)
+        yield Table(caption, titles, cells_of(rows), sources, long=True)
 
 
-@dataclass(frozen=True)
-class LadderCounts:
-    """How many rungs passed, how many planted faults were caught, and the first rung that fails."""
-
-    rungs: int
-    passed: int
-    planted: int
-    caught: int
-    failed: str
-
-
-def ladder_counts(content: Mapping[str, Any]) -> LadderCounts:
-    """The counts of align.json."""
-    rungs, planted = content.get("rungs") or [], content.get("mutations") or []
-    failed = (content.get("first_failure") or {}).get("rung")
-    failed = failed or next((r["rung"] for r in rungs if r["verdict"] == "fail"), "?")
-    return LadderCounts(
-        len(rungs),
-        sum(rung["verdict"] == "pass" for rung in rungs),
-        len(planted),
-        sum(m["verdict"] == "pass" for m in planted),
-        str(failed),
-    )
+def ladder_counts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of align.json: rungs, passed, planted, caught, and the first rung that fails."""
+    rungs, planted = content["rungs"], content["mutations"] or []
+    failed = (content["first_failure"] or {}).get("rung")
+    return {
+        "rungs": len(rungs),
+        "passed": sum(rung["verdict"] == "pass" for rung in rungs),
+        "planted": len(planted),
+        "caught": sum(fault["verdict"] == "pass" for fault in planted),
+        "failed": failed or next((r["rung"] for r in rungs if r["verdict"] == "fail"), "?"),
+    }
 
 
 def _ladder(study: Study, record: Record) -> Iterator[Block]:
     content, counts = record.content, ladder_counts(record.content)
-    rungs, passed = content["rungs"], {"rungs": counts.rungs, "passed": counts.passed}
+    rungs, preset, identity = content["rungs"], content["preset"], content["config_identity"]
     source = study.of_record(record, "rungs, mutations, passed, first_failure, config_identity")
     if not content["passed"]:
-        said = say("align.ladder", "align.ladder_fail", rung=counts.failed)
-    elif not counts.planted:
-        said = say("align.ladder", "align.ladder_unplanted", **passed)
+        said = say("align.ladder", "align.ladder_fail", rung=counts["failed"])
+    elif not counts["planted"]:
+        said = say("align.ladder", "align.ladder_unplanted", **pick(counts, "rungs passed"))
     else:
-        said = say(
-            "align.ladder",
-            "align.ladder_pass",
-            **passed,
-            caught=counts.caught,
-            planted=counts.planted,
-        )
-    yield from cite([said], source)
-    identity = str(content.get("config_identity"))
+        numbers = pick(counts, "rungs passed caught planted")
+        said = say("align.ladder", "align.ladder_pass", **numbers)
+    yield said.by(source)
     if not study.trained_with(identity):
-        preset = str(content.get("preset"))
-        other = say("align.ladder_other", preset=preset, identity=identity)
-        yield from cite([other], source)
-    if any(rung.get("margin") is not None for rung in rungs):
-        yield from cite([say("align.how")], source)
-    titles = head("rung", "verdict", "error", "floor", "margin")
+        yield say("align.ladder_other", preset=preset, identity=identity).by(source)
+    if any(rung["margin"] is not None for rung in rungs):
+        yield say("align.how").by(source)
     body = [
         [
-            same(str(rung.get("rung"))),
-            known("verdict", str(rung.get("verdict"))),
-            *(_short(rung.get(key)) for key in ("error", "floor", "margin")),
+            same(rung["rung"]),
+            known("verdict", rung["verdict"]),
+            *(NONE if rung[k] is None else same(significant(rung[k])) for k in NUMBERS),
         ]
         for rung in rungs
     ]
-    caption = words("caption.ladder", preset=str(content.get("preset")))
-    yield Table(caption, titles, body, (source,))
-
-
-def _short(value: Any) -> Text:
-    return same(significant(value)) if isinstance(value, (int, float)) else NONE
+    titles = head("rung", "verdict", *NUMBERS)
+    yield Table(words("caption.ladder", preset=preset), titles, body, (source,))
 
 
 def _free(study: Study, record: Record) -> Sentence:
-    content, test = record.content, record.content["overall"]
-    verdict = phrase("align.equivalent" if test["equivalent"] else "align.not_equivalent")
-    seeds = content["seeds"]
-    said = say(
-        "align.training",
-        steps=content["steps"],
-        seeds=len(seeds) if isinstance(seeds, list) else seeds,
-        margin=content["margin"],
-        verdict=verdict,
-        **pick(test, "ratio low high"),
-    )
-    return cite([said], study.of_record(record, "overall, seeds, steps, margin"))[0]
+    content, seeds = record.content, record.content["seeds"]
+    numbers = pick(content["overall"], "ratio low high") | pick(content, "steps margin")
+    key = "align.equivalent" if content["overall"]["equivalent"] else "align.not_equivalent"
+    numbers |= {"seeds": len(seeds) if isinstance(seeds, list) else seeds, "verdict": phrase(key)}
+    source = study.of_record(record, "overall, seeds, steps, margin")
+    return say("align.training", **numbers).by(source)
 
 
 def difference_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
     """How far losses and gradient norms are apart, step by step."""
     loss, runs = numbers["loss"], {"a": a, "b": b}
     if loss is None:
-        yield _apart("difference", "none", n=numbers["steps"], **runs)
+        yield say("difference", "difference.none", n=numbers["steps"], **runs)
         return
     yield _largest("difference", "losses", loss, a, b)
     if 0 < loss["equal"] < loss["compared"]:
-        yield _apart("difference.equal", "equal", equal=loss["equal"], n=loss["compared"], **runs)
+        yield say("difference.equal", **pick(loss, "equal", n="compared"), **runs)
     if loss["tenth_steps"] > 1 and loss["max_relative"] > 0:
-        yield _apart(
-            "difference.growth",
-            "growth",
-            n=loss["tenth_steps"],
-            first=loss["median_relative_first_tenth"],
-            last=loss["median_relative_last_tenth"],
-            **runs,
-        )
+        ends = {"first": "median_relative_first_tenth", "last": "median_relative_last_tenth"}
+        yield say("difference.growth", **pick(loss, "", n="tenth_steps", **ends), **runs)
     if numbers["grad_norm"] is not None:
         yield _largest("difference.grad_norm", "grad_norms", numbers["grad_norm"], a, b)
     if not numbers["every_200"]:
-        ends = {"first": numbers["first_step"], "last": numbers["last_step"]}
-        yield _apart("difference.every_200", "every_200", stride=STRIDE, **ends, **runs)
-
-
-def _apart(key: str, template: str, **numbers: Any) -> Sentence:
-    return say(key, f"difference.{template}", **numbers)
+        ends = pick(numbers, "", first="first_step", last="last_step")
+        yield say("difference.every_200", stride=STRIDE, **ends, **runs)
 
 
 def _largest(key: str, what: str, numbers: Numbers, a: str, b: str) -> Sentence:
     named = {"what": phrase(f"term.{what}"), "a": a, "b": b}
-    most = {"max": numbers["max_relative"], "step": numbers["max_relative_step"]}
+    most = pick(numbers, "", max="max_relative", step="max_relative_step")
     if numbers["compared"] == 1:
-        return _apart(key, "one", **named, **most)
+        return say(key, "difference.one", **named, **most)
     if numbers["max_relative"] == 0:
-        return _apart(key, "same", n=numbers["compared"], **named)
-    median = numbers["median_relative"]
-    return _apart(key, "largest", n=numbers["compared"], median=median, **named, **most)
+        return say(key, "difference.same", n=numbers["compared"], **named)
+    rest = pick(numbers, "", n="compared", median="median_relative")
+    return say(key, "difference.largest", **rest, **named, **most)
 
 
 def _plot(study: Study) -> Plot | None:
@@ -312,12 +269,6 @@ def _plot(study: Study) -> Plot | None:
         return None
     ends = [min(t.x[0] for t in traces), max(t.x[-1] for t in traces)]
     rounding = Trace("line", phrase("note.rounding"), "soft", ends, [ROUNDING] * 2, dash="dash")
-    return plot(
-        "difference",
-        "step",
-        "difference",
-        [*traces, rounding],
-        thinned(sizes),
-        study.metrics("step, loss", *sorted(used)),
-        log_y=True,
-    )
+    sources = study.metrics("step, loss", *sorted(used))
+    note = thinned(sizes)
+    return plot("difference", "step", "difference", [*traces, rounding], note, sources, log_y=True)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import significant
-from diptych.report.chapters.setup import planned
-from diptych.report.document import Block, Plot, Table, Trace, grid_of, head, plot
+from diptych.report.chapters.setup import cells, planned
+from diptych.report.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
 from diptych.report.numbers.losses import STRIDE, Numbers
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import line, thinned, wide
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, cite, pick, ratio_sentence, say, words
+from diptych.report.text.template import Sentence, about, cite, pick, ratio_sentence, say, words
 from diptych.runs.reader import Run
 from diptych.types import Float64
 
@@ -46,72 +46,52 @@ def _state(label: str, run: Run) -> Iterator[Sentence]:
     """Whether the run is whole: its end, its gaps, its resumes."""
     last, end = int(run.step[-1]), planned(run)
     yield from torn(label, run)
-    if end is not None:
-        if last < end:
-            yield say(f"run.end.{label}", "run.unfinished", run=label, last=last, planned=end)
-        else:
-            yield say(f"run.end.{label}", "run.finished", run=label, planned=end)
+    if end is not None and last < end:
+        yield about(label, "run.unfinished", "run.end", last=last, planned=end)
+    elif end is not None:
+        yield about(label, "run.finished", "run.end", planned=end)
     if run.gaps:
+        first, upto = run.gaps[0]
         missing = sum(high - low + 1 for low, high in run.gaps)
-        yield say(
-            f"run.gaps.{label}",
-            "run.gaps",
-            run=label,
-            n=missing,
-            gaps=len(run.gaps),
-            first=run.gaps[0][0],
-            last=run.gaps[0][1],
-        )
+        yield about(label, "run.gaps", n=missing, gaps=len(run.gaps), first=first, last=upto)
     if run.repeated:
-        yield say(f"run.repeated.{label}", "run.repeated", run=label, n=run.repeated)
+        yield about(label, "run.repeated", n=run.repeated)
     again = [step for step in run.starts[1:] if step < last]  # a start with nothing left is none
     if again:
-        yield say(f"run.resumed.{label}", "run.resumed", run=label, steps=again)
+        yield about(label, "run.resumed", steps=again)
 
 
 def torn(label: str, run: Run) -> Iterator[Sentence]:
     """That an unfinished last line was left out."""
     if run.torn:
-        yield say(f"torn.{label}", "torn", run=label, last=int(run.step[-1]))
+        yield about(label, "torn", last=int(run.step[-1]))
 
 
 def _summary(study: Study) -> Table:
-    keys = (
-        ("first", "first"),
-        ("last", "last"),
-        ("p5", "p5"),
-        ("median", "median"),
-        ("p95", "p95"),
-        ("tail", "last_tenth_mean"),
-    )
-    numbers = [each.loss for each in study.numbers]
+    keys = {key: key for key in ("first", "last", "p5", "median", "p95")}
     rows = [
-        (
-            phrase(f"row.{row}"),
-            [None if each[key] is None else significant(each[key], 4) for each in numbers],
-        )
-        for row, key in keys
+        (row, cells([each.loss for each in study.numbers], key, lambda x: significant(x, 4)))
+        for row, key in {**keys, "tail": "last_tenth_mean"}.items()
     ]
     return grid_of("losses", study.labels, rows, study.metrics("loss"))
 
 
 def _own_every(study: Study) -> Iterator[Table]:
-    for i, run in enumerate(study.runs):
-        at = [k for k in range(run.step.size) if run.step[k] % STRIDE == 0]
-        if at:
-            rows = [[same(f"{run.step[k]:,}"), same(f"{run.loss[k]:.8g}")] for k in at]
-            caption = words("caption.every_one", a=study.labels[i], stride=STRIDE)
+    for i, (label, run) in enumerate(zip(study.labels, study.runs, strict=True)):
+        at = np.flatnonzero(run.step % STRIDE == 0)
+        if at.size:
+            rows = cells_of([[f"{run.step[k]:,}", f"{run.loss[k]:.8g}"] for k in at])
+            caption = words("caption.every_one", a=label, stride=STRIDE)
             titles = [*head("step"), same("loss")]
             yield Table(caption, titles, rows, study.metrics("step, loss", i), long=True)
 
 
 def loss_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     """Which steps were recorded, which losses are no numbers, and how low the losses end."""
-    a, b = pair.a.loss, pair.b.loss
-    if (a["first_step"], a["last_step"]) != (b["first_step"], b["last_step"]):
+    steps = pick(pair.a.loss, "", from_a="first_step", to_a="last_step")
+    steps |= pick(pair.b.loss, "", from_b="first_step", to_b="last_step")
+    if (steps["from_a"], steps["to_a"]) != (steps["from_b"], steps["to_b"]):
         rest = phrase("loss.lengths_rest" if pair.matched else "term.nothing")
-        steps = {"from_a": a["first_step"], "to_a": a["last_step"]}
-        steps |= {"from_b": b["first_step"], "to_b": b["last_step"]}
         yield say("loss.lengths", rest=rest, **steps, **pair.names)
     for each in pair.both:
         yield from not_finite(each.label, each.loss)
@@ -121,41 +101,33 @@ def loss_sentences(pair: PairNumbers) -> Iterator[Sentence]:
 def not_finite(label: str, run: Numbers) -> Iterator[Sentence]:
     """Where the loss of one run is no finite number."""
     if run["not_finite"]:
-        yield say(
-            f"loss.not_finite.{label}",
-            "loss.not_finite",
-            run=label,
-            **pick(run, "steps", n="not_finite", first="not_finite_first"),
-        )
+        numbers = pick(run, "steps", n="not_finite", first="not_finite_first")
+        yield about(label, "loss.not_finite", **numbers)
 
 
 def _loss_end(end: Numbers | None, a: str, b: str) -> Iterator[Sentence]:
     """How low the losses end, over the same steps of both."""
     if end is None:
         return
-    steps = {"first": end["first_step"], "last": end["last_step"]}
-    yield say(
-        "loss.end",
-        "loss.end" if end["whole"] else "loss.end_common",
-        a=a,
-        mean_a=end["a"]["mean"],
-        n_a=end["a"]["steps"],
-        b=b,
-        mean_b=end["b"]["mean"],
-        n_b=end["b"]["steps"],
-        **({} if end["whole"] else steps),
-    )
+    steps = pick(end, "", first="first_step", last="last_step")
+    numbers = pick(end["a"], "", mean_a="mean", n_a="steps")
+    numbers |= pick(end["b"], "", mean_b="mean", n_b="steps") | {"a": a, "b": b}
+    if end["whole"]:
+        yield say("loss.end", **numbers)
+    else:
+        yield say("loss.end", "loss.end_common", **numbers, **steps)
     if end["ratio"]:
         name = phrase("term.last_loss") if end["whole"] else words("term.loss_between", **steps)
         yield ratio_sentence("loss.ratio", (name, "higher", "lower"), end["ratio"], a, b)
 
 
-def run_lines(study: Study, pick: Callable[[Run], Float64], styled: bool = False) -> list[Trace]:
+def run_lines(study: Study, of: Callable[[Run], Float64], styled: bool = False) -> list[Trace]:
+    """A line for each run in which a number is known."""
     style = _styles(study) if styled else {}
     return [
-        line(same(study.labels[i]), f"run{i}", run.step, pick(run), **style.get(i, {}))
+        line(same(study.labels[i]), f"run{i}", run.step, of(run), **style.get(i, {}))
         for i, run in enumerate(study.runs)
-        if np.isfinite(pick(run)).any()
+        if np.isfinite(of(run)).any()
     ]
 
 
@@ -171,14 +143,10 @@ def _styles(study: Study) -> dict[int, dict[str, Any]]:
 def _plot(study: Study) -> Plot:
     """The losses of all runs, every step."""
     traces = run_lines(study, lambda run: run.loss, styled=True)
+    sources = study.metrics("step, loss")
+    note = thinned([run.step.size for run in study.runs])
     return plot(
-        "loss",
-        "step",
-        "loss",
-        traces,
-        thinned([run.step.size for run in study.runs]),
-        study.metrics("step, loss"),
-        log_y=wide([run.loss for run in study.runs]),
+        "loss", "step", "loss", traces, note, sources, log_y=wide([run.loss for run in study.runs])
     )
 
 
@@ -194,14 +162,8 @@ def _every_plot(study: Study) -> Plot | None:
             traces.append(line(same(each.label), f"run{i}", x, y, most=x.size, **own))
     if not traces:
         return None
+    sources = study.metrics("step, loss")
+    looks = {"title": words("figure.every", stride=STRIDE), "log_y": wide(values)}
     return plot(
-        f"loss-every-{STRIDE}",
-        "step",
-        "loss",
-        traces,
-        "single",
-        study.metrics("step, loss"),
-        key="every",
-        title=words("figure.every", stride=STRIDE),
-        log_y=wide(values),
+        f"loss-every-{STRIDE}", "step", "loss", traces, "single", sources, key="every", **looks
     )

@@ -13,16 +13,12 @@ from diptych.report.document import Block, Trace, grid_of, plot
 from diptych.report.render.traces import line
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import Text
-from diptych.report.text.template import Source, cite, pick, say, words
+from diptych.report.text.template import Source, about, pick, words
 from diptych.runs.watch.read import cost, rows_of
 
 READINGS = 240
-PROCESS = (
-    ("process", "cpu_percent", 50, " %"),
-    ("process_p95", "cpu_percent", 95, " %"),
-    ("others", "others_percent", 50, " %"),
-    ("rss", "rss_mb", 100, " MB"),
-)
+PROCESS = (("process", "cpu_percent", 50, " %"), ("process_p95", "cpu_percent", 95, " %"),
+           ("others", "others_percent", 50, " %"), ("rss", "rss_mb", 100, " MB"))  # fmt: skip
 Rows = Sequence[list[dict[str, Any]]]
 Kinds = Sequence[tuple[str, str, int, str]]
 
@@ -45,15 +41,14 @@ def chapter(study: Study) -> Iterator[Block]:
         except (UserError, TypeError, ArithmeticError):
             continue  # a row that was changed by hand: its cost is not known
         if spent:
-            said = say(
-                f"cost.watching.{label}",
+            said = about(
+                label,
                 "cost.watching",
-                run=label,
                 total=spent["own_s"] + spent["probe_s"],
                 n=int(spent["samples"]),
                 **pick(spent, "share", own="own_s", probe="probe_s"),
             )
-            yield from cite([said], study.source(i, "resources.jsonl", "time, own_s, probe_s"))
+            yield said.by(study.source(i, "resources.jsonl", "time, own_s, probe_s"))
 
 
 def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:

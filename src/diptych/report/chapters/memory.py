@@ -20,7 +20,7 @@ from diptych.report.numbers.losses import Numbers
 from diptych.report.render.traces import thinned
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import phrase
-from diptych.report.text.template import Sentence, cite, pick, say
+from diptych.report.text.template import Sentence, about, cite, pick, say
 
 MEMORY = (
     ("first", "first", lambda x: f"{x:,.1f} MB"),
@@ -29,16 +29,12 @@ MEMORY = (
     ("slope", "slope_per_1000_steps", lambda x: f"{significant(x, 3)} MB"),
 )
 # Row, key of resources.jsonl, percentile, unit.
-HELD = (
-    ("allocated", "counters.allocated_mb", 100, " MB"),
-    ("reserved", "counters.reserved_mb", 100, " MB"),
-    ("live", "counters.live_vars", 100, ""),
-    ("gpu_memory", "gpu.memory_mb", 100, " MB"),
-    ("gpu_total", "gpu.memory_total_mb", 100, " MB"),
-    ("gpu_use", "gpu.util_percent", 50, " %"),
-    ("gpu_power", "gpu.power_w", 50, " W"),
-    ("gpu_heat", "gpu.temperature_c", 100, " °C"),
-)
+HELD = (("allocated", "counters.allocated_mb", 100, " MB"),
+        ("reserved", "counters.reserved_mb", 100, " MB"),
+        ("live", "counters.live_vars", 100, ""), ("gpu_memory", "gpu.memory_mb", 100, " MB"),
+        ("gpu_total", "gpu.memory_total_mb", 100, " MB"),
+        ("gpu_use", "gpu.util_percent", 50, " %"), ("gpu_power", "gpu.power_w", 50, " W"),
+        ("gpu_heat", "gpu.temperature_c", 100, " °C"))  # fmt: skip
 # A fitted change of less than this share of the peak, over the whole run, is called flat.
 FLAT = 0.01
 
@@ -79,14 +75,9 @@ def chapter(study: Study) -> Iterator[Block]:
 def memory_sentences(label: str, run: Numbers | None) -> Iterator[Sentence]:
     """One run's peak, and whether its memory rose."""
     if run is None:
-        yield say(f"memory.none.{label}", "memory.none", run=label)
+        yield about(label, "memory.none")
         return
-    yield say(
-        f"memory.peak.{label}",
-        "memory.peak",
-        run=label,
-        **pick(run, "first last peak", step="peak_step"),
-    )
+    yield about(label, "memory.peak", **pick(run, "first last peak", step="peak_step"))
     yield _slope(label, run)
 
 

@@ -7,7 +7,8 @@ large is left out and named.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,215 +19,176 @@ from diptych.report.document import Block, Gallery, Picture
 from diptych.report.numbers.images import SIDE, compare_samples, difference_picture, grid
 from diptych.report.numbers.losses import Numbers
 from diptych.report.sources.collection import Study
-from diptych.report.sources.gather import Record, weights_of
+from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.template import Sentence, Source, cite, pick, say, words
+from diptych.runs.checkpoint import weights_of
 from diptych.runs.samples import Samples, open_samples
 from diptych.types import Pixels
 
 MOST_FOLDERS = 8
 MOST_GIF_BYTES = 2_000_000  # of each, so that both panels' are shown or neither's
-Opened = list[tuple[Record, Samples]]
+Shown = Iterable[tuple[Picture, Source | None]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sample folder that could be read, and what it is called on this page."""
+
+    record: Record
+    samples: Samples
+    name: str
+    title: Text
+    colour: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.samples.folder
 
 
 def chapter(study: Study) -> Iterator[Block]:
     """Everything that was drawn, and how far the panels' images are apart."""
-    opened: Opened = []
     records = study.found.pictures()[:MOST_FOLDERS]
+    read: list[tuple[Record, Samples]] = []
     for record in records:
         try:
-            opened.append((record, open_samples(record.path.parent, most=SIDE * SIDE)))
+            read.append((record, open_samples(record.path.parent, most=SIDE * SIDE)))
         except UserError:
             path, why = record.path.parent.name, phrase("pictures.incomplete")
             yield say(f"pictures.left.{path}", "pictures.left", path=path, reason=why)
-    if len(study.found.of("samples")) > len(records):
-        n = len(study.found.of("samples")) - len(records)
-        yield say("pictures.more", n=n)
+    more = len(study.found.of("samples")) - len(records)
+    if more > 0:
+        yield say("pictures.more", n=more)
+    opened = _opened(study, read)
     yield from _whose(study, opened)
-    alike, names = list(_alike(opened)), _names(study, opened)
-    for (a, first), (b, second) in alike:
-        numbers = compare_samples(first, second, matched=False)
-        said = image_sentences(numbers, names[first.folder], names[second.folder])
-        files = [study.of_record(record, "seconds_per_image, sampler card") for record in (a, b)]
-        files += [
-            study.cite(record.path.parent / "00000.png", "and further images") for record in (a, b)
-        ]
-        yield from cite(said, *files)
-    yield from _grids(study, opened, alike)
-    yield from _progress(study, opened, alike)
+    alike = list(_alike(opened))
+    for a, b in alike:
+        numbers = compare_samples(a.samples, b.samples, matched=False)
+        files = study.of_records([a.record, b.record], "seconds_per_image, sampler card")
+        files += tuple(study.cite(x.folder / "00000.png", "and further images") for x in (a, b))
+        yield from cite(image_sentences(numbers, a.name, b.name), *files)
+    yield from _gallery("grids", _grids(study, opened, alike))
+    yield from _gallery("progress", _progress(study, opened, alike))
     yield from _gifs(study, opened)
-    yield from _training_grids(study)
+    yield from _gallery("training_grids", _training_grids(study))
 
 
-def _names(study: Study, opened: Opened) -> dict[Path, str]:
-    """What each set is called: by its run, and by its folder where the run has several."""
-    runs = [study.label_of(record) for record, _ in opened]
-    return {
-        samples.folder: run if runs.count(run) == 1 else f"{run} ({samples.folder.name})"
-        for run, (_, samples) in zip(runs, opened, strict=True)
-    }
-
-
-def _whose(study: Study, opened: Opened) -> Iterator[Sentence]:
-    for record, samples in opened:
-        sha = str(samples.card.get("weights_sha256"))
-        if record.run is not None and record.by != "weights":
-            if sha in weights_of(study.folders[record.run]):
-                continue
-            how = {"place": "_within", "images": "_images"}.get(record.by, "")
-            said = say(
-                f"pictures.weights.{samples.folder.name}",
-                f"pictures.weights{how}",
-                samples="/".join(samples.folder.parts[-2:]),
-                sha=sha,
-                run=study.labels[record.run],
-            )
-            yield from cite([said], study.of_record(record, "weights_sha256, weights_from"))
-
-
-def _alike(opened: Opened) -> Iterator[tuple[tuple[Record, Samples], tuple[Record, Samples]]]:
-    """Each folder with the first earlier one of another panel or run whose card is the same."""
-    for j, second in enumerate(opened):
-        for first in opened[:j]:
-            apart = (first[0].run, first[0].backend) != (second[0].run, second[0].backend)
-            if (
-                apart
-                and not compare_samples(first[1], second[1], matched=False)["card_differences"]
-            ):
-                yield first, second
-                break
-
-
-def _grids(
-    study: Study,
-    opened: Opened,
-    alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
-) -> Iterator[Gallery]:
-    found: list[Picture] = []
-    sources: list[Source] = []
-    names = _names(study, opened)
-    for record, samples in opened:
-        label = study.label_of(record)
-        n = min(SIDE * SIDE, len(samples.images))
-        title = same(study.title_of(record))
-        alt = words("alt.grid", n=n, run=label)
-        found.append(
-            Picture(
-                f"grid-{_plain(label)}-{len(found)}",
-                title,
-                alt,
-                png(grid(samples.images)),
-                study.colour_of(record),
-            )
+def _opened(study: Study, read: Sequence[tuple[Record, Samples]]) -> list[Opened]:
+    """Each set called by its run, and by its folder where the run has several."""
+    runs = [study.label_of(record) for record, _ in read]
+    return [
+        Opened(
+            record,
+            samples,
+            run if runs.count(run) == 1 else f"{run} ({samples.folder.name})",
+            same(study.title_of(record)),
+            study.colour_of(record),
         )
-        sources.append(study.of_record(record, "weights, sampler card"))
-    for (_, first), (_, second) in alike:
-        count = min(len(first.images), len(second.images))
-        gap = grid(difference_picture(first.images[:count], second.images[:count]))
-        found.append(_gap(names[first.folder], names[second.folder], gap, f"grid-gap-{len(found)}"))
-    if found:
-        yield Gallery(phrase("caption.grids"), found, tuple(sources))
+        for run, (record, samples) in zip(runs, read, strict=True)
+    ]
 
 
-def _gap(a: str, b: str, gap: Pixels, name: str) -> Picture:
+def _gallery(key: str, shown: Shown) -> Iterator[Gallery]:
+    pictures = list(shown)
+    if pictures:
+        sources = tuple(source for _, source in pictures if source)
+        yield Gallery(phrase(f"caption.{key}"), [picture for picture, _ in pictures], sources)
+
+
+def _whose(study: Study, opened: Sequence[Opened]) -> Iterator[Sentence]:
+    for each in opened:
+        record, sha = each.record, str(each.samples.card.get("weights_sha256"))
+        if record.run is None or record.by == "weights":
+            continue
+        if sha not in weights_of(study.folders[record.run]):
+            how = {"place": "_within", "images": "_images"}.get(record.by, "")
+            numbers = {"samples": "/".join(each.folder.parts[-2:]), "sha": sha}
+            key = f"pictures.weights.{each.folder.name}"
+            said = say(key, f"pictures.weights{how}", run=study.labels[record.run], **numbers)
+            yield said.by(study.of_record(record, "weights_sha256, weights_from"))
+
+
+def _alike(opened: Sequence[Opened]) -> Iterator[tuple[Opened, Opened]]:
+    """Each folder with the first earlier one of another panel or run whose card is the same."""
+    for j, b in enumerate(opened):
+        whose = (b.record.run, b.record.backend)
+        others = [a for a in opened[:j] if (a.record.run, a.record.backend) != whose]
+        cards = (compare_samples(a.samples, b.samples, matched=False) for a in others)
+        same_card = [a for a, c in zip(others, cards, strict=True) if not c["card_differences"]]
+        if same_card:
+            yield same_card[0], b
+
+
+def _grids(study: Study, opened: Sequence[Opened], alike: Sequence[tuple[Opened, Opened]]) -> Shown:
+    for k, each in enumerate(opened):
+        label, images = study.label_of(each.record), each.samples.images
+        alt = words("alt.grid", n=min(SIDE * SIDE, len(images)), run=label)
+        name, data = f"grid-{_plain(label)}-{k}", png(grid(images))
+        source = study.of_record(each.record, "weights, sampler card")
+        yield Picture(name, each.title, alt, data, each.colour), source
+    for k, (a, b) in enumerate(alike, start=len(opened)):
+        count = min(len(a.samples.images), len(b.samples.images))
+        gap = difference_picture(a.samples.images[:count], b.samples.images[:count])
+        yield _gap(a, b, grid(gap), f"grid-gap-{k}"), None
+
+
+def _gap(a: Opened, b: Opened, gap: Pixels, name: str) -> Picture:
     """A difference picture, stretched so that its largest value is white."""
     most = int(gap.max())
     stretched = (gap.astype(np.float64) / max(1, most) * 255).astype(np.uint8)
-    title = (
-        words("pictures.gap", a=a, b=b, most=most) if most else words("pictures.no_gap", a=a, b=b)
-    )
-    return Picture(name, title, words("alt.gap", a=a, b=b, most=most), png(stretched))
+    pair = {"a": a.name, "b": b.name}
+    title = words("pictures.gap", most=most, **pair) if most else words("pictures.no_gap", **pair)
+    return Picture(name, title, words("alt.gap", most=most, **pair), png(stretched))
 
 
 def _progress(
-    study: Study,
-    opened: Opened,
-    alike: Sequence[tuple[tuple[Record, Samples], tuple[Record, Samples]]],
-) -> Iterator[Gallery]:
-    found: list[Picture] = []
-    sources: list[Source] = []
-    read: dict[Path, Pixels] = {}
-    names = _names(study, opened)
-    for record, samples in opened:
-        path = samples.folder / "progress.png"
-        pixels = _pixels(path)
-        if pixels is not None:
-            label = study.label_of(record)
-            read[samples.folder] = pixels
-            title = same(study.title_of(record))
-            alt = words("alt.progress", run=label)
-            name = f"progress-{_plain(label)}-{len(found)}"
-            found.append(Picture(name, title, alt, path.read_bytes(), study.colour_of(record)))
-            sources.append(study.cite(path, "all"))
-    for (_, first), (_, second) in alike:
-        one, other = read.get(first.folder), read.get(second.folder)
+    study: Study, opened: Sequence[Opened], alike: Sequence[tuple[Opened, Opened]]
+) -> Shown:
+    strips = {each.folder: _pixels(each.folder / "progress.png") for each in opened}
+    shown = [each for each in opened if strips[each.folder] is not None]
+    for k, each in enumerate(shown):
+        label, path = study.label_of(each.record), each.folder / "progress.png"
+        name, alt = f"progress-{_plain(label)}-{k}", words("alt.progress", run=label)
+        picture = Picture(name, each.title, alt, path.read_bytes(), each.colour)
+        yield picture, study.cite(path, "all")
+    for k, (a, b) in enumerate(alike, start=len(shown)):
+        one, other = strips[a.folder], strips[b.folder]
         if one is not None and other is not None and one.shape == other.shape:
-            gap = difference_picture(one, other)
-            name = f"progress-gap-{len(found)}"
-            found.append(_gap(names[first.folder], names[second.folder], gap, name))
-    if found:
-        yield Gallery(phrase("caption.progress"), found, tuple(sources))
+            yield _gap(a, b, difference_picture(one, other), f"progress-gap-{k}"), None
 
 
-def _gifs(study: Study, opened: Opened) -> Iterator[Block]:
-    found: list[Picture] = []
-    sources: list[Source] = []
-    for record, samples in opened:
-        for path in sorted(samples.folder.glob("*.gif")):
-            size, label = path.stat().st_size, study.label_of(record)
+def _gifs(study: Study, opened: Sequence[Opened]) -> Iterator[Block]:
+    shown: list[tuple[Picture, Source | None]] = []
+    for each in opened:
+        label = study.label_of(each.record)
+        for path in sorted(each.folder.glob("*.gif")):
+            size, source = path.stat().st_size, study.cite(path, "all")
             if size > MOST_GIF_BYTES:
-                where = f"{study.title_of(record)}/{path.name}"
+                where = f"{each.title.en}/{path.name}"
                 why = words("pictures.too_large", size=size / 1e6)
-                said = say(
-                    f"pictures.left.{path.name}.{label}", "pictures.left", path=where, reason=why
-                )
-                yield from cite([said], study.cite(path, "all"))
+                key = f"pictures.left.{path.name}.{label}"
+                yield say(key, "pictures.left", path=where, reason=why).by(source)
                 continue
-            name = f"sampling-{_plain(label)}-{len(found)}"
-            found.append(
-                Picture(
-                    name,
-                    same(study.title_of(record)),
-                    words("alt.gif", run=label),
-                    path.read_bytes(),
-                    study.colour_of(record),
-                )
-            )
-            sources.append(study.cite(path, "all"))
-    if found:
-        yield Gallery(phrase("caption.gifs"), found, tuple(sources))
+            name, alt = f"sampling-{_plain(label)}-{len(shown)}", words("alt.gif", run=label)
+            picture = Picture(name, each.title, alt, path.read_bytes(), each.colour)
+            shown.append((picture, source))
+    yield from _gallery("gifs", shown)
 
 
-def _training_grids(study: Study) -> Iterator[Gallery]:
-    found: list[Picture] = []
-    sources: list[Source] = []
-    for i, folder in enumerate(study.folders):
-        paths = sorted((folder / "grids").glob("step-*.png"))
-        if not paths or _pixels(paths[-1]) is None:
+def _training_grids(study: Study) -> Shown:
+    for i, (label, folder) in enumerate(zip(study.labels, study.folders, strict=True)):
+        path = max((folder / "grids").glob("step-*.png"), default=None)
+        if path is None or _pixels(path) is None:
             continue
-        step, label = paths[-1].stem.removeprefix("step-").lstrip("0") or "0", study.labels[i]
-        found.append(
-            Picture(
-                f"training-{_plain(label)}",
-                _at_step(label, step),
-                words("alt.training_grid", run=label, step=step),
-                paths[-1].read_bytes(),
-                f"run{i}",
-            )
-        )
-        sources.append(study.cite(paths[-1], "all"))
-    if found:
-        yield Gallery(phrase("caption.training_grids"), found, tuple(sources))
-
-
-def _at_step(label: str, step: str) -> Text:
-    return Text(f"{label}, step {step}", f"{label}，第 {step} 步")
+        step = path.stem.removeprefix("step-").lstrip("0") or "0"
+        title = Text(f"{label}, step {step}", f"{label}，第 {step} 步")
+        name, alt = f"training-{_plain(label)}", words("alt.training_grid", run=label, step=step)
+        yield Picture(name, title, alt, path.read_bytes(), f"run{i}"), study.cite(path, "all")
 
 
 def _pixels(path: Path) -> Pixels | None:
     """A picture's pixels, or None where it is missing or no picture."""
-    if not path.is_file():
-        return None
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
@@ -255,25 +217,10 @@ def image_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
         values, n = pixels["values"], pixels["images"]
         yield say("samples", "samples.equal", values=values, n=n, **runs)
     else:
-        yield say(
-            "samples",
-            "samples.differ",
-            share=pixels["values_differing"] / pixels["values"],
-            **runs,
-            **pick(
-                pixels,
-                "values",
-                n="images",
-                differing="values_differing",
-                levels="max_levels",
-                equal="images_equal",
-            ),
-        )
-    if numbers["a"]["seconds_per_image"] and numbers["b"]["seconds_per_image"]:
-        yield say(
-            "samples.time",
-            a=a,
-            time_a=numbers["a"]["seconds_per_image"],
-            b=b,
-            time_b=numbers["b"]["seconds_per_image"],
-        )
+        counts = {"n": "images", "equal": "images_equal", "differing": "values_differing"}
+        told = pick(pixels, "values", **counts, levels="max_levels") | runs
+        share = pixels["values_differing"] / pixels["values"]
+        yield say("samples", "samples.differ", share=share, **told)
+    times = {f"time_{run}": numbers[run]["seconds_per_image"] for run in "ab"}
+    if all(times.values()):
+        yield say("samples.time", **times, **runs)

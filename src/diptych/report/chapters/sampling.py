@@ -13,7 +13,7 @@ from diptych.report.document import Block, Plot, Table, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, cite, say, words
+from diptych.report.text.template import Sentence, about, cite, words
 
 
 def chapter(study: Study) -> Iterator[Block]:
@@ -47,10 +47,9 @@ def chapter(study: Study) -> Iterator[Block]:
 def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
     times = [float(value) for value in content["seconds"]]
     if len(times) > 1:
-        yield say(
-            f"cost.batches.{label}",
+        yield about(
+            label,
             "cost.batches",
-            run=label,
             first=times[0],
             rest=float(np.median(times[1:])),
             n=len(times) - 1,

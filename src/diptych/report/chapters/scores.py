@@ -15,13 +15,14 @@ from typing import Any
 
 from diptych.evaluation.score import DISTANCES, Score, difference
 from diptych.evaluation.score_table import interval, number
-from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, head, plot
+from diptych.report.document import EMPTY, Block, Plot, Table, Trace, cells_of, head, plot
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import unmagnified
 from diptych.report.sources.collection import Study
-from diptych.report.sources.gather import Record, weights_named, weights_of
+from diptych.report.sources.gather import Record, weights_named
 from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, cite, say, words
+from diptych.report.text.template import Sentence, say, words
+from diptych.runs.checkpoint import weights_of
 
 MOST_FIGURES = 6
 MOST_ROWS = 30  # a longer table is folded away
@@ -39,14 +40,12 @@ def chapter(study: Study) -> Iterator[Block]:
     said = [s for metric, groups in metrics.items() for s in _sentences(study, metric, groups)]
     yield from _whose(study)
     yield from said
-    if any(
-        s.numbers.get("low") is not None or s.numbers.get("interval", EMPTY) != EMPTY for s in said
-    ):
+    if any("low" in s.numbers or s.numbers.get("interval", EMPTY) != EMPTY for s in said):
         yield say("score.seeds")
     less = [metric for metric in metrics if metric.rpartition("-")[2] in DISTANCES]
     if any(metric.startswith("mnist-") for metric in metrics) and less:
         files = [study.of_record(record, "scores.metric") for record in study.found.of("scores")]
-        yield from cite([say("score.reading", less=less)], *files)
+        yield say("score.reading", less=less).by(*files)
     yield _table(
         study, [pair for groups in metrics.values() for own in groups.values() for pair in own]
     )
@@ -55,11 +54,8 @@ def chapter(study: Study) -> Iterator[Block]:
 
 def _metrics(study: Study) -> dict[str, Groups]:
     """All scores: for each metric those of each protocol."""
-    measured = [
-        (record, Score.from_json(each))
-        for record in study.found.of("scores")
-        for each in record.content["scores"]
-    ]
+    records = study.found.of("scores")
+    measured = [(r, Score.from_json(each)) for r in records for each in r.content["scores"]]
     names = dict.fromkeys(score.metric for _, score in measured)
     return {metric: _groups(measured, metric) for metric in names}
 
@@ -78,15 +74,10 @@ def _whose(study: Study) -> Iterator[Sentence]:
     for record in study.found.of("scores"):
         if record.run is not None:
             gone = sorted(weights_named(record) - set(weights_of(study.folders[record.run])))
+            named = {"file": record.path.name, "run": study.labels[record.run]}
             for sha in gone[:1]:
-                said = say(
-                    f"weights.{record.path.stem}",
-                    "score.weights",
-                    sha=sha,
-                    file=record.path.name,
-                    run=study.labels[record.run],
-                )
-                yield from cite([said], study.of_record(record, "scores.subject"))
+                said = say(f"weights.{record.path.stem}", "score.weights", sha=sha, **named)
+                yield said.by(study.of_record(record, "scores.subject"))
 
 
 def _groups(measured: Sequence[Measured], metric: str) -> Groups:
@@ -128,18 +119,18 @@ def _sentences(study: Study, metric: str, groups: Groups) -> Iterator[Sentence]:
         for a, b in pairs[identity]:
             sources = [study.of_record(record, FIELDS) for record, _ in (a, b)]
             name = _named(metric, groups, identity)
-            yield from cite([_difference(study, name, identity, a, b)], *sources)
+            yield _difference(study, name, identity, a, b).by(*sources)
     if alike:
         return
     firsts = {own[0][0].run: own[0] for own in reversed(groups.values())}
     if len(firsts) > 1:
         a, b = sorted(firsts.values(), key=lambda pair: pair[0].run or 0)[:2]
         sources = [study.of_record(record, FIELDS) for record, _ in (a, b)]
-        yield from cite([_unlike(study, a, b)], *sources)
+        yield _unlike(study, a, b).by(*sources)
         return
     for identity, own in groups.items():
         said = _alone(study, _named(metric, groups, identity), identity, *own[0])
-        yield from cite([said], study.of_record(own[0][0], FIELDS))
+        yield said.by(study.of_record(own[0][0], FIELDS))
 
 
 def _pairs(study: Study, own: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:
@@ -156,26 +147,17 @@ def _pairs(study: Study, own: Sequence[Measured]) -> Iterator[tuple[Measured, Me
 def _alone(study: Study, name: str, identity: str, record: Record, score: Score) -> Sentence:
     ends = score.interval
     shown = words("score.alone_interval", low=ends[0], high=ends[1]) if ends else EMPTY
-    return say(
-        f"score.{score.metric}.{identity}",
-        "score.alone",
-        metric=name,
-        run=study.label_of(record),
-        value=score.value,
-        interval=shown,
-    )
+    told = {"metric": name, "run": study.label_of(record), "value": score.value}
+    return say(f"score.{score.metric}.{identity}", "score.alone", interval=shown, **told)
 
 
 def _unlike(study: Study, one: Measured, other: Measured) -> Sentence:
     a, b = one[1], other[1]
     named = {"metric": a.metric, "a": study.label_of(one[0]), "b": study.label_of(other[0])}
-    unlike = [
-        k
-        for k in dict.fromkeys((*a.protocol, *b.protocol))
-        if a.protocol.get(k) != b.protocol.get(k)
-    ]
+    keys = dict.fromkeys((*a.protocol, *b.protocol))
+    unlike = next(k for k in keys if a.protocol.get(k) != b.protocol.get(k))
     key = f"score.{a.metric}.{named['a']}.{named['b']}"
-    return say(key, "score.unlike", key=unlike[0], **named)
+    return say(key, "score.unlike", key=unlike, **named)
 
 
 def _difference(
@@ -214,20 +196,13 @@ def _table(study: Study, measured: Sequence[Measured]) -> Table:
         p = score.protocol
         split = f":{p['reference.split']}" if p.get("reference.split") else ""
         against = f"{p['reference.name']}{split}" if p.get("reference.name") else "\N{EN DASH}"
-        rows.append(
-            [
-                same(score.metric),
-                same(study.label_of(record)),
-                same(number(score.value)),
-                ranged(interval(score.interval)) if score.interval else NONE,
-                same(f"{max(1, len(score.repeats))} x {p.get('num')}"),
-                same(against),
-                same(score.protocol_id),
-            ]
-        )
+        ends = ranged(interval(score.interval)) if score.interval else None
+        sets = f"{max(1, len(score.repeats))} x {p.get('num')}"
+        own = [score.metric, study.label_of(record), number(score.value)]
+        rows.append([*own, ends, sets, against, score.protocol_id])
     records = {str(record.path): record for record, _ in measured}
-    sources = tuple(study.of_record(record, FIELDS) for record in records.values())
-    return Table(phrase("caption.scores"), head(*keys), rows, sources, len(rows) > MOST_ROWS)
+    sources, long = study.of_records(records.values(), FIELDS), len(rows) > MOST_ROWS
+    return Table(phrase("caption.scores"), head(*keys), cells_of(rows), sources, long)
 
 
 def ranged(text: str) -> Text:
@@ -264,14 +239,7 @@ def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -
         for record, score in measured
     ]
     sources = tuple(study.of_record(record, FIELDS) for record, _ in measured)
+    looks = {"title": words("figure.score", metric=title), "y_range": unmagnified(traces)}
     return plot(
-        name,
-        EMPTY,
-        same(measured[0][1].metric),
-        traces,
-        "intervals",
-        sources,
-        key="score",
-        title=words("figure.score", metric=title),
-        y_range=unmagnified(traces),
+        name, EMPTY, same(measured[0][1].metric), traces, "intervals", sources, key="score", **looks
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,25 +9,15 @@ from diptych.config.load import flatten
 from diptych.report.document import Block, Code, GridRow, Table, grid_of
 from diptych.report.numbers.pair import INCIDENTAL, flat
 from diptych.report.sources.collection import Study
-from diptych.report.sources.gather import Record, weights_named, weights_of
+from diptych.report.sources.gather import Record, weights_named
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.template import say, words
-from diptych.runs.commands import data_command, evaluate_command, recorded_command, sample_command
+from diptych.runs import commands
+from diptych.runs.checkpoint import weights_of
 from diptych.runs.reader import Run
 
-SHOWN = (
-    "backend",
-    "framework_version",
-    "diptych",
-    "python",
-    "numpy",
-    "platform",
-    "cpu",
-    "cores",
-    "threads",
-    "device",
-    "device_name",
-)
+SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform", "cpu",
+         "cores", "threads", "device", "device_name")  # fmt: skip
 DATA = ("dataset", "dataset_split", "dataset_images", "dataset_sha256")
 MOST_COMMANDS = 12
 PREPROCESSING = ("crop", "random_flip", "rescaled", "logit_transform", "dequantization")
@@ -47,30 +36,22 @@ def told(value: Any) -> str | None:
 
 def environment(study: Study) -> Iterator[Block]:
     """Frameworks, versions, machine; what else differs; the versions as requirements."""
-    sources = tuple(study.source(i, "environment.json", ", ".join(SHOWN)) for i in _each(study))
+    sources = study.sources("environment.json", ", ".join(SHOWN))
     rows: list[GridRow] = [("run_folder", study.folder_names())]
     rows += [(key, [told(run.environment.get(key)) for run in study.runs]) for key in SHOWN]
     yield grid_of("environment", study.labels, rows, sources)
     others = [flat(run.environment) for run in study.runs]
-    keys = [
-        key
-        for key in dict.fromkeys(key for each in others for key in each)
-        if key.split(".")[0] not in (*SHOWN, *DATA, *INCIDENTAL)
-    ]
+    told_of = (*SHOWN, *DATA, *INCIDENTAL)
+    keys = dict.fromkeys(key for each in others for key in each if key.split(".")[0] not in told_of)
     differing = [key for key in keys if len({str(each.get(key)) for each in others}) > 1]
     if differing:
         body = [(same(key), [told(each.get(key)) for each in others]) for key in differing]
-        files = tuple(
-            study.source(i, "environment.json", ", ".join(differing)) for i in _each(study)
-        )
+        files = study.sources("environment.json", ", ".join(differing))
         yield grid_of("environment_differences", study.labels, body, files)
     for i, run in enumerate(study.runs):
         known = {run.backend: "framework_version", "numpy": "numpy", "diptych": "diptych"}
-        pins = [
-            f"{name}=={run.environment[key]}"
-            for name, key in known.items()
-            if run.environment.get(key)
-        ]
+        versions = {name: run.environment.get(key) for name, key in known.items()}
+        pins = [f"{name}=={version}" for name, version in versions.items() if version]
         caption = words("caption.requirements", run=study.labels[i])
         yield Code(caption, "\n".join(pins), (study.source(i, "environment.json", "versions"),))
 
@@ -80,23 +61,19 @@ def data(study: Study) -> Iterator[Block]:
     rows: list[GridRow] = [
         (key, [told(run.environment.get(key)) for run in study.runs]) for key in DATA
     ]
-    sizes = [
-        f"{r.config.data.image_size} x {r.config.data.image_size} x {r.config.data.channels}"
-        for r in study.runs
-    ]
+    shapes = [(run.config.data.image_size, run.config.data.channels) for run in study.runs]
+    sizes = [f"{size} x {size} x {channels}" for size, channels in shapes]
     rows.append(("image_size", sizes))
     rows += [
         (key, [told(getattr(r.config.data, key)) for r in study.runs]) for key in PREPROCESSING
     ]
     rows.append(("steps_per_epoch", [told(r.steps_per_epoch) for r in study.runs]))
-    sources = [study.source(i, "environment.json", ", ".join(DATA)) for i in _each(study)]
-    sources += [study.source(i, "config.yaml", "data, train.batch_size") for i in _each(study)]
-    yield grid_of("data", study.labels, rows, tuple(sources))
-    lines = list(dict.fromkeys(data_command(run) for run in study.runs))
-    files = tuple(
-        study.source(i, "config.yaml", "data.source, data.split, data.image_size, data.channels")
-        for i in _each(study)
-    )
+    sources = study.sources("environment.json", ", ".join(DATA))
+    sources += study.sources("config.yaml", "data, train.batch_size")
+    yield grid_of("data", study.labels, rows, sources)
+    lines = list(dict.fromkeys(commands.data(run) for run in study.runs))
+    fields = "data.source, data.split, data.image_size, data.channels"
+    files = study.sources("config.yaml", fields)
     yield Code(phrase("caption.data_command"), "\n".join(lines), files)
 
 
@@ -105,31 +82,21 @@ def training(study: Study) -> Iterator[Block]:
     where = "study" if study.plan else "report"
     yield say("commands", f"commands.{where}")
     for i, run in enumerate(study.runs):
-        recorded = recorded_command(run.environment.get("command"), "train")
+        recorded = commands.recorded(run.environment.get("command"), "train")
         if recorded:
             caption = words("caption.train_recorded", run=study.labels[i])
             yield Code(caption, recorded, (study.source(i, "environment.json", "command"),))
-        words_of = [
-            "diptych",
-            "train",
-            study.typed(study.folders[i] / "config.yaml"),
-            "--backend",
-            run.backend,
-            "--out",
-            f"NEW-{run.name}",
-        ]
+        config = study.typed(study.folders[i] / "config.yaml")
         caption = words("caption.train_derived", run=study.labels[i])
-        sources = (
-            study.source(i, "config.yaml", "all"),
-            study.source(i, "environment.json", "backend"),
-        )
-        yield Code(caption, shlex.join(words_of), sources)
+        backend = study.source(i, "environment.json", "backend")
+        sources = (study.source(i, "config.yaml", "all"), backend)
+        yield Code(caption, commands.train(config, run), sources)
     yield _progress(study)
     settings = [flatten(run.config) for run in study.runs]
     body = [
         (same(key), [told(each.get(key)) or "none" for each in settings]) for key in settings[0]
     ]
-    files = tuple(study.source(i, "config.yaml", "all") for i in _each(study))
+    files = study.sources("config.yaml", "all")
     yield grid_of("settings", study.labels, body, files, long=True)
 
 
@@ -141,9 +108,8 @@ def _progress(study: Study) -> Table:
         ("planned", [f"{n:,}" if n else None for n in map(planned, study.runs)]),
         ("starts", [", ".join(f"{s:,}" for s in run.starts) for run in study.runs]),
     ]
-    sources = [*study.metrics("step")]
-    sources += [study.source(i, "environment.json", "starts") for i in _each(study)]
-    return grid_of("plan", study.labels, rows, tuple(sources))
+    sources = study.metrics("step") + study.sources("environment.json", "starts")
+    return grid_of("plan", study.labels, rows, sources)
 
 
 def planned(run: Run) -> int | None:
@@ -159,26 +125,21 @@ def testing(study: Study) -> Iterator[Block]:
     for record in study.found.pictures()[:MOST_COMMANDS]:
         label = study.label_of(record)
         about = record.content.get("environment") or {}
-        recorded = recorded_command(about.get("command"), "sample")
+        recorded = commands.recorded(about.get("command"), "sample")
         if recorded:
             caption = words("caption.sample_recorded", run=label)
             yield Code(caption, recorded, (study.of_record(record, "environment.command"),))
         model, known = _model(study, record)
         caption = words("caption.sample_derived" if known else "caption.sample_like", run=label)
-        command = sample_command(
-            model, record.backend, record.content, f"NEW-{record.path.parent.name}"
-        )
+        out = f"NEW-{record.path.parent.name}"
+        command = commands.sample(model, record.backend, record.content, out)
         yield Code(caption, command, (study.of_record(record, CARD),))
     for record in study.found.of("scores")[:MOST_COMMANDS]:
         model, known = _model(study, record)
-        caption = words(
-            "caption.evaluate_derived" if known else "caption.evaluate_like",
-            run=study.label_of(record),
-        )
+        key = "caption.evaluate_derived" if known else "caption.evaluate_like"
         source = study.of_record(record, "scores.metric, scores.protocol, scores.repeats")
-        yield Code(
-            caption, evaluate_command(model, record.backend, record.content["scores"]), (source,)
-        )
+        command = commands.evaluate(model, record.backend, record.content["scores"])
+        yield Code(words(key, run=study.label_of(record)), command, (source,))
 
 
 CARD = "solver, steps, eta, spacing, order, clip, threshold, seed, num, batch, weights"
@@ -194,10 +155,6 @@ def _model(study: Study, record: Record) -> tuple[str, bool]:
         if sha in held:
             return study.typed(held[sha]), True
     return study.typed(folder), False
-
-
-def _each(study: Study) -> range:
-    return range(len(study.runs))
 
 
 def yes_no(value: bool) -> Text:

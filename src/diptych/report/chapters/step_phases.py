@@ -17,16 +17,12 @@ from diptych.report.document import Block, GridRow, Plot, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, known, phrase, same
-from diptych.report.text.template import cite, joined, say, words
+from diptych.report.text.template import joined, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
 EXPLAINED = ("data", "to_device")  # phases that are not measured as they pass in training
-HELD = (
-    ("profile_rss", "rss_mb"),
-    ("profile_allocated", "allocated_mb"),
-    ("profile_reserved", "reserved_mb"),
-    ("profile_live", "live_vars"),
-)
+HELD = (("profile_rss", "rss_mb"), ("profile_allocated", "allocated_mb"),
+        ("profile_reserved", "reserved_mb"), ("profile_live", "live_vars"))  # fmt: skip
 Content = Mapping[str, Any]
 
 
@@ -58,18 +54,14 @@ def _table(study: Study, profiles: Sequence[Record]) -> Iterator[Block]:
     for record in profiles:
         identity = str(record.content.get("config_identity") or "")
         if identity and not study.trained_with(identity):
-            other = say(
-                f"cost.profile_other.{study.label_of(record)}",
-                "cost.profile_other",
-                panel=study.label_of(record),
-                identity=identity,
-                preset=str(record.content.get("preset")),
-            )
-            yield from cite([other], study.of_record(record, "config_identity, preset"))
+            label, preset = study.label_of(record), str(record.content.get("preset"))
+            key, named = f"cost.profile_other.{label}", {"panel": label, "preset": preset}
+            other = say(key, "cost.profile_other", identity=identity, **named)
+            yield other.by(study.of_record(record, "config_identity, preset"))
     noted = {p["name"] for content in contents for p in content["phases"] if p.get("note")}
     for name in EXPLAINED:
         if name in noted:
-            yield from cite([say(f"cost.phase.{name}", f"cost.phase_{name}")], *sources)
+            yield say(f"cost.phase.{name}", f"cost.phase_{name}").by(*sources)
 
 
 def _phase(content: Content, name: str) -> Text | str | None:
@@ -149,12 +141,6 @@ def _split_plot(study: Study) -> Plot | None:
     once = [(each.label, each.slow.spent("compile", "first step")) for each in timed]
     told = [f"{label} {seconds(spent)}" for label, spent in once if spent > 0]
     note = words("note.split_once", runs=told) if told else phrase("term.nothing")
-    return plot(
-        "split",
-        same(""),
-        "milliseconds",
-        traces,
-        joined([phrase("note.split"), *([note] if told else [])]),
-        study.metrics("data_s, compute_s, synced"),
-        stacked=True,
-    )
+    sources = study.metrics("data_s, compute_s, synced")
+    note = joined([phrase("note.split"), *([note] if told else [])])
+    return plot("split", same(""), "milliseconds", traces, note, sources, stacked=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.figures.numbers import seconds
-from diptych.report.document import NONE, Block, Gallery, Picture, Table, head
+from diptych.report.document import Block, Gallery, Picture, Table, cells_of, head
 from diptych.report.sources.collection import Study
 from diptych.report.sources.study import Plan, Stage
 from diptych.report.text.catalogue import Text, phrase, same
@@ -16,6 +16,8 @@ from diptych.report.text.template import Sentence, cite, pick, say, words
 from diptych.runs.records import Difference
 
 STATES = ("done", "skipped", "failed")
+# Numbers of two sets of images: as sentences name them, as records do.
+COUNTS = {"n": "images", "equal": "images_equal", "differing": "values_differing"}
 # What `diptych reproduce` gives as reasons, by their beginnings.
 LINKED = "linked: "
 REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
@@ -42,9 +44,9 @@ def chapter(study: Study) -> Iterator[Block]:
     )
     rows = [
         [
-            same(stage.name),
+            stage.name,
             phrase(f"study.{stage.state if stage.state in STATES else 'open'}"),
-            same(seconds(stage.seconds)) if stage.seconds else NONE,
+            seconds(stage.seconds) if stage.seconds else None,
             _reason(stage),
         ]
         for stage in plan.stages
@@ -53,22 +55,17 @@ def chapter(study: Study) -> Iterator[Block]:
         fields = "stages.name, stages.state, stages.seconds, stages.reason"
         titles = head("stage", "state", "took", "why")
         source = study.cite(plan.path, fields)
-        yield Table(phrase("caption.stages"), titles, rows, (source,), long=True)
+        yield Table(phrase("caption.stages"), titles, cells_of(rows), (source,), long=True)
 
 
 def _sentences(plan: Plan) -> Iterator[Sentence]:
     skipped = [stage for stage in plan.stages if stage.state == "skipped"]
     linked = [stage for stage in skipped if stage.reason.startswith(LINKED)]
-    yield say(
-        "study.what",
-        preset=plan.preset,
-        backends=plan.backends,
-        seeds=[str(seed) for seed in plan.seeds],
-        n=len(plan.stages),
-        given=len(linked),
-        done=sum(stage.state == "done" for stage in plan.stages),
-        left=len(skipped) - len(linked),
-    )
+    done = sum(stage.state == "done" for stage in plan.stages)
+    counts = {"n": len(plan.stages), "done": done, "given": len(linked)}
+    counts["left"] = len(skipped) - len(linked)
+    asked = {"preset": plan.preset, "backends": plan.backends, "seeds": list(map(str, plan.seeds))}
+    yield say("study.what", **asked, **counts)
     if plan.quick:
         yield say("study.quick")
     for reason in dict.fromkeys(_reason(stage) for stage in skipped if stage not in linked):
@@ -115,28 +112,14 @@ def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
     if numbers is None or any(_same(numbers, each) for each in shown):
         return
     share = numbers["values_differing"] / numbers["values"]
-    said = say(
-        "study.difference",
-        share=share,
-        **pick(
-            numbers,
-            "values",
-            n="images",
-            equal="images_equal",
-            differing="values_differing",
-            mean="mean_levels",
-            most="max_levels",
-        ),
+    told = pick(numbers, "values", **COUNTS, mean="mean_levels", most="max_levels")
+    yield say("study.difference", share=share, **told).by(
+        study.cite(folder / "difference.json", "all")
     )
-    yield from cite([said], study.cite(folder / "difference.json", "all"))
     picture = folder / "difference.png"
     if picture.is_file():
-        drawn = Picture(
-            "grid-difference",
-            same("torch, jittor, |torch - jittor|"),
-            phrase("alt.study_difference"),
-            picture.read_bytes(),
-        )
+        title, alt = same("torch, jittor, |torch - jittor|"), phrase("alt.study_difference")
+        drawn = Picture("grid-difference", title, alt, picture.read_bytes())
         yield Gallery(phrase("caption.study_difference"), [drawn], (study.cite(picture, "all"),))
 
 
@@ -144,14 +127,8 @@ def _same(numbers: dict[str, Any], block: Block) -> bool:
     """Whether a sentence of the chapter tells these numbers of two sets of images."""
     if not isinstance(block, Sentence) or "levels" not in block.numbers:
         return False
-    keys = {
-        "n": "images",
-        "equal": "images_equal",
-        "values": "values",
-        "differing": "values_differing",
-        "levels": "max_levels",
-    }
-    return all(block.numbers[key] == numbers[name] for key, name in keys.items())
+    told = pick(numbers, "values", **COUNTS, levels="max_levels")
+    return all(block.numbers[key] == value for key, value in told.items())
 
 
 def _difference(path: Path) -> dict[str, Any] | None:

@@ -21,14 +21,16 @@ from diptych.figures.numbers import seconds, significant
 from diptych.files import sha256_of
 from diptych.report.chapters import scores
 from diptych.report.chapters.agreement import SUMMED_APART, first_gaps, ladder_counts
-from diptych.report.document import EMPTY, NONE, Block, Section, Table, head
+from diptych.report.document import EMPTY, NONE, Block, Section, Table, cells_of, head
 from diptych.report.numbers.costs import epoch_ratio
 from diptych.report.numbers.losses import end_ratio
 from diptych.report.numbers.pair import PairNumbers, RunNumbers
 from diptych.report.sources.collection import Study
+from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, Source, say, words
+from diptych.report.text.template import Sentence, Source, pick, say, words
 from diptych.stats import ratio
+from diptych.types import Float64
 
 ROWS, SENTENCES = 8, 5
 # Which sentences stand at the top too, by the beginning of their keys, the most limiting first.
@@ -38,6 +40,7 @@ URGENT = (
     "time.caveat", "weights.", "pictures.weights", "study.left",
 )  # fmt: skip
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
+SAMPLED = ("solver", "steps", "network_calls", "batch")
 MOST_NAMED = 8
 MOST_HASHED = 50_000_000
 Ratio = dict[str, Any] | None
@@ -58,16 +61,14 @@ class Row:
 def verdict(study: Study) -> list[Row]:
     """The rows of the first comparable pair, else of the one run."""
     pair = first_pair(study)
-    if pair is None:
-        return list(_alone(study))[:ROWS]
-    rows = [row for row in _rows(study, pair) if row is not None]
-    return [row for i, row in enumerate(rows) if i < ROWS]
+    rows = _alone(study) if pair is None else _rows(study, pair)
+    return [row for row in rows if row is not None][:ROWS]
 
 
 def first_pair(study: Study) -> PairNumbers | None:
     """The first pair that is compared step by step, of two panels where there is one."""
-    matched = [pair for pair in study.pairs if pair.matched] or list(study.pairs)
-    return next(iter([pair for pair in matched if pair.across] or matched), None)
+    ranked = sorted(study.pairs, key=lambda pair: (not pair.matched, not pair.across))
+    return ranked[0] if ranked else None
 
 
 def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> Iterator[Block]:
@@ -90,17 +91,13 @@ def _sentences(
 ) -> Iterator[Sentence]:
     said = [s for section in sections for s in section.sentences() if _found(s)]
     kinds = [next((s for s in said if s.key.startswith(start)), None) for start in URGENT]
-    found = list(dict.fromkeys(s.key for s in kinds if s))
-    own = {s.key: s for s in reversed([s for s in kinds if s])}
-    room = SENTENCES
+    found = list({s.key: s for s in kinds if s}.values())
     if pair is None:
-        yield say("short.none")
-        room -= 1
+        found.insert(0, say("short.none"))
     elif len(study.numbers) > 2:
-        more = len(study.pairs) - 1
-        yield say("short.pair", **pair.names, n=len(study.numbers), more=more)
-        room -= 1
-    yield from (own[key] for key in found[:room])
+        counts = {"n": len(study.numbers), "more": len(study.pairs) - 1}
+        found.insert(0, say("short.pair", **counts, **pair.names))
+    yield from found[:SENTENCES]
 
 
 def _found(s: Sentence) -> bool:
@@ -152,15 +149,9 @@ def _end(study: Study, pair: PairNumbers) -> Row | None:
     keys = [d["key"] for d in pair.config_differences]
     other = any(key.startswith(("diffusion.", "data.")) for key in keys)
     found = end_ratio(pair.a.run, pair.b.run, paired=pair.matched)
-    return _ratio_row(
-        pair,
-        what,
-        values,
-        found,
-        ("higher", "lower"),
-        study.metrics("step, loss", *pair.at),
-        comparable=pair.dataset_equal is not False and not other,
-    )
+    alike = pair.dataset_equal is not False and not other
+    sources = study.metrics("step, loss", *pair.at)
+    return _ratio_row(pair, what, values, found, ("higher", "lower"), sources, alike)
 
 
 def _free(study: Study) -> Row | None:
@@ -168,7 +159,7 @@ def _free(study: Study) -> Row | None:
     if not records:
         return None
     content, test = records[0].content, records[0].content["overall"]
-    gap = words("verdict.free_gap", ratio=test["ratio"], low=test["low"], high=test["high"])
+    gap = words("verdict.free_gap", **pick(test, "ratio low high"))
     key = "equivalent" if test["equivalent"] else "not_equivalent"
     source = study.of_record(records[0], "overall, seeds, steps, margin")
     what = words("verdict.free", steps=content["steps"])
@@ -215,63 +206,49 @@ def _epoch(study: Study, pair: PairNumbers) -> Row | None:
 
 def _sampling(study: Study, pair: PairNumbers) -> Row | None:
     """Seconds an image: of timed batches but the first, else of sample folders drawn alike."""
-    records = [
-        [r for r in study.found.of("batches") if r.backend == each.run.backend]
-        for each in pair.both
-    ]
-    if pair.across and all(records):
-        one, other = (own[0] for own in records)
-        keys = ("solver", "steps", "batch")
-        if all(one.content.get(key) == other.content.get(key) for key in keys):
-            per = float(one.content.get("batch") or 1)
-            rest = [
-                np.array(r.content["seconds"][1:] or r.content["seconds"]) / per
-                for r in (one, other)
-            ]
-            values = [same(seconds(float(np.median(times)))) for times in rest]
-            found = ratio(rest[0], rest[1], lambda x: np.median(x, axis=-1))
-            sources = study.of_records((one, other), "seconds, batch")
-            return _cost_row(pair, "verdict.sampling", values, found, sources)
-    for one in study.found.of("samples", pair.at[0]):
-        for other in study.found.of("samples", pair.at[1]):
-            keys = ("solver", "steps", "network_calls", "batch")
-            alike = all(one.content.get(key) == other.content.get(key) for key in keys)
-            spent = [r.content.get("seconds_per_image") for r in (one, other)]
-            if alike and all(spent):
-                found = {"b_over_a": spent[1] / spent[0], "low": None, "high": None}
-                sources = study.of_records((one, other), "seconds_per_image")
-                values = [same(seconds(each)) for each in spent]
-                return _cost_row(pair, "verdict.sampling", values, found, sources)
+    a, b = pair.both
+    for kind in ("batches", "samples"):
+        for one in study.found.of(kind, None if kind == "batches" else pair.at[0]):
+            for other in study.found.of(kind, None if kind == "batches" else pair.at[1]):
+                alike = all(one.content.get(k) == other.content.get(k) for k in SAMPLED)
+                whose = (one.backend, other.backend) == (a.run.backend, b.run.backend)
+                times = [_per_image(record) for record in (one, other)]
+                if one is not other and alike and whose and all(each.size for each in times):
+                    values = [same(seconds(float(np.median(each)))) for each in times]
+                    found = ratio(times[0], times[1], lambda x: np.median(x, axis=-1))
+                    sources = study.of_records((one, other), "seconds, batch, seconds_per_image")
+                    return _cost_row(pair, "verdict.sampling", values, found, sources)
     return None
 
 
+def _per_image(record: Record) -> Float64:
+    """Seconds an image: of each timed batch but the first, or of a whole sample folder."""
+    seconds_of, batch = record.content.get("seconds"), record.content.get("batch")
+    if record.kind == "batches":
+        return np.array(seconds_of[1:] or seconds_of, dtype=np.float64) / (batch or 1)
+    spent = record.content.get("seconds_per_image")
+    return np.array([spent] if spent else [], dtype=np.float64)
+
+
 def _memory(study: Study, pair: PairNumbers) -> Row | None:
-    peaks = [each.memory["peak"] for each in pair.both if each.memory]
-    known = len(peaks) == 2 and peaks[0] > 0
-    found = {"b_over_a": peaks[1] / peaks[0], "low": None, "high": None} if known else None
-    values = [same(f"{peak:,.0f} MB") for peak in peaks]
+    peaks = [np.array([each.memory["peak"]]) for each in pair.both if each.memory]
+    found = ratio(peaks[0], peaks[1], np.max) if len(peaks) == 2 else None
+    values = [same(f"{float(peak[0]):,.0f} MB") for peak in peaks]
     return _cost_row(pair, "verdict.memory", values, found, study.metrics("memory_mb", *pair.at))
 
 
 def _ladder(study: Study) -> Row | None:
     records = study.found.of("ladder")
-    own = [r for r in records if study.trained_with(str(r.content.get("config_identity")))]
+    own = [r for r in records if study.trained_with(r.content["config_identity"])]
     for record in own or records:
         counts = ladder_counts(record.content)
         source = study.of_record(record, "rungs, mutations, passed, first_failure")
-        gap = words("verdict.rungs", passed=counts.passed, rungs=counts.rungs)
-        if counts.planted:
-            gap = words(
-                "verdict.rungs_faults",
-                passed=counts.passed,
-                rungs=counts.rungs,
-                caught=counts.caught,
-                planted=counts.planted,
-            )
+        gap = words("verdict.rungs", **pick(counts, "passed rungs"))
+        if counts["planted"]:
+            gap = words("verdict.rungs_faults", **pick(counts, "passed rungs caught planted"))
+        told = phrase("verdict.passes" if own else "verdict.passes_other")
         if not record.content["passed"]:
-            told = words("verdict.fails", rung=counts.failed)
-        else:
-            told = phrase("verdict.passes" if own else "verdict.passes_other")
+            told = words("verdict.fails", rung=counts["failed"])
         return Row(phrase("verdict.ladder"), NONE, NONE, gap, told, (source,))
     return None
 
@@ -291,15 +268,11 @@ def _ratio_row(
     pair: PairNumbers, what: Text, values: Sequence[Text], found: Ratio,
     above_below: tuple[str, str], sources: tuple[Source, ...], comparable: bool,
 ) -> Row:  # fmt: skip
-    interval = found is not None and found["low"] is not None
-    gap = (
-        NONE
-        if found is None
-        else words(f"verdict.ratio{'' if interval else '_alone'}", ratio=found)
-    )
+    known = found is not None and found["low"] is not None
+    gap = words("verdict.ratio" if known else "verdict.ratio_alone", ratio=found) if found else NONE
     if not comparable:
         told = phrase("verdict.not_comparable")
-    elif found is None or not interval:
+    elif found is None or not known:
         told = phrase("verdict.no_interval")
     elif found["low"] <= 1 <= found["high"]:
         told = phrase("verdict.none")
@@ -309,30 +282,27 @@ def _ratio_row(
     return Row(what, values[0], values[1], gap, told, sources)
 
 
-def _alone(study: Study) -> Iterator[Row]:
+def _alone(study: Study) -> Iterator[Row | None]:
     """The numbers of one run, of which there is nothing to judge."""
     each = study.numbers[0]
 
-    def row(what: Text, value: str, *sources: Source) -> Row:
-        return Row(what, same(value), EMPTY, EMPTY, EMPTY, sources)
+    def row(key: str | Text, value: str | None, *sources: Source) -> Row | None:
+        what = key if isinstance(key, Text) else phrase(f"verdict.{key}")
+        return None if value is None else Row(what, same(value), EMPTY, EMPTY, EMPTY, sources)
 
-    yield row(phrase("verdict.steps"), f"{each.run.step[-1]:,}", *study.metrics("step", 0))
-    if each.loss["last_tenth_mean"] is not None:
-        mean = significant(each.loss["last_tenth_mean"], 4)
-        yield row(phrase("verdict.tail"), mean, *study.metrics("loss", 0))
+    tail, time, memory = each.loss["last_tenth_mean"], each.step_time, each.memory
+    yield row("steps", f"{each.run.step[-1]:,}", *study.metrics("step", 0))
+    yield row("tail", significant(tail, 4) if tail else None, *study.metrics("loss", 0))
     for record in study.found.of("scores"):
-        first = record.content["scores"][0]
-        source = study.of_record(record, "scores.value")
+        first, source = record.content["scores"][0], study.of_record(record, "scores.value")
         yield row(same(first["metric"]), significant(first["value"], 4), source)
-    if each.step_time:
-        median = seconds(each.step_time["median"])
-        yield row(phrase("verdict.step"), median, *study.metrics("data_s, compute_s, synced", 0))
-    if each.epoch_time["complete"]:
-        epoch = seconds(each.epoch_time["median"])
-        yield row(phrase("verdict.epoch"), epoch, *study.metrics("epoch, data_s, compute_s", 0))
-    if each.memory:
-        peak = f"{each.memory['peak']:,.0f} MB"
-        yield row(phrase("verdict.memory"), peak, *study.metrics("memory_mb", 0))
+    median = seconds(time["median"]) if time else None
+    yield row("step", median, *study.metrics("data_s, compute_s, synced", 0))
+    epoch = each.epoch_time["median"]
+    fields = "epoch, data_s, compute_s"
+    yield row("epoch", seconds(epoch) if epoch else None, *study.metrics(fields, 0))
+    peak = f"{memory['peak']:,.0f} MB" if memory else None
+    yield row("memory", peak, *study.metrics("memory_mb", 0))
 
 
 def records(study: Study, sections: Sequence[Section], order: dict[str, int]) -> Iterator[Block]:
@@ -344,19 +314,16 @@ def records(study: Study, sections: Sequence[Section], order: dict[str, int]) ->
                 fields[source.path] |= dict.fromkeys(source.fields.split(", "))
     yield say("records.every")
     if study.found.foreign:
-        n = len(study.found.foreign)
-        yield say("records.foreign", n=n)
+        yield say("records.foreign", n=len(study.found.foreign))
     damaged = study.found.damaged
     if damaged:
         files = [f"{'/'.join(path.parts[-2:])} ({why})" for path, why in damaged.items()]
         yield say("records.damaged", n=len(files), files=files[:MOST_NAMED])
     rows = [
-        [same(str(n)), same(path), same(", ".join(fields[path])), same(_hash(study.out, path))]
-        for path, n in order.items()
+        [str(n), path, ", ".join(fields[path]), _hash(study.out, path)] for path, n in order.items()
     ]
-    yield Table(
-        phrase("caption.records"), [*head("number", "file", "fields"), same("sha256")], rows
-    )
+    titles = [*head("number", "file", "fields"), same("sha256")]
+    yield Table(phrase("caption.records"), titles, cells_of(rows))
 
 
 def _hash(out: Path, shown: str) -> str:

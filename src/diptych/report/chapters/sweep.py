@@ -20,7 +20,7 @@ from diptych.report.render.traces import DASHES, MARKERS, unmagnified
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Source, cite, say, words
+from diptych.report.text.template import Source, say, words
 
 MOST_FIGURES = 4
 FIELDS = "cells, request"
@@ -46,14 +46,8 @@ def chapter(study: Study) -> Iterator[Block]:
     for n, records in enumerate(groups.values()):
         columns = list(_columns(study, records))
         sources = study.of_records(records, FIELDS)
-        metrics = list(
-            dict.fromkeys(
-                key.removesuffix("_protocol_id")
-                for column in columns
-                for key in column.cells[0]
-                if key.endswith("_protocol_id")
-            )
-        )
+        keys = dict.fromkeys(key for column in columns for key in column.cells[0])
+        metrics = [k.removesuffix("_protocol_id") for k in keys if k.endswith("_protocol_id")]
         yield from _said(columns, sources, n)
         yield _table(records[0].content["request"], columns, metrics, sources)
         for metric in (*metrics[:MOST_FIGURES], "seconds_per_image"):
@@ -80,12 +74,8 @@ def _columns(study: Study, records: Sequence[Record]) -> Iterator[Column]:
         alone = panels.count(panel) == 1
         colour = study.panel_colour(panel) if alone or record.run is None else f"run{record.run}"
         cells = [cell for cell in record.content["cells"] if cell["backend"] == panel]
-        yield Column(
-            panel if alone else own,
-            colour,
-            str(record.content["request"].get("weights_sha256")),
-            cells,
-        )
+        weights = record.content["request"]["weights_sha256"]
+        yield Column(panel if alone else own, colour, weights, cells)
 
 
 def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Iterator[Block]:
@@ -98,7 +88,7 @@ def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Ite
     else:
         told = [f"{column.label} {column.weights:.8}" for column in columns]
         said = say(f"sweep.own.{n}", "sweep.own", weights=told)
-    yield from cite([said], *sources)
+    yield said.by(*sources)
 
 
 def _table(
@@ -121,12 +111,8 @@ def _table(
             row += [_number(cell.get("seconds_per_image"), 3)]
             row += [_with_interval(cell, metric) for metric in metrics]
         rows.append(row)
-    caption = words(
-        "caption.sweep",
-        num=request.get("num") or 0,
-        repeats=request.get("repeats"),
-        reference=request.get("reference"),
-    )
+    against = {key: request.get(key) for key in ("repeats", "reference")}
+    caption = words("caption.sweep", num=request.get("num") or 0, **against)
     return Table(caption, titles, rows, sources)
 
 
@@ -152,32 +138,29 @@ def _figure(
 ) -> Plot:  # fmt: skip
     samplers = list(dict.fromkeys(_sampler(cell) for column in columns for cell in column.cells))
     timed = metric == "seconds_per_image"
-    traces = [
-        trace
-        for k, column in enumerate(columns)
-        for trace in _traces(
-            column,
-            metric,
-            samplers,
-            len(columns) == 1,
-            under=k == 0 and len(columns) > 1 and not timed,
-        )
-    ]
+    alone, traces = len(columns) == 1, []
+    for k, column in enumerate(columns):
+        under = k == 0 and not alone and not timed
+        traces += _traces(column, metric, samplers, alone, under)
     shown = any(trace.low is not None for trace in traces)
     title = phrase("figure.sweep_time") if timed else words("figure.sweep_score", metric=metric)
     name = f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else "")
+    note = phrase("note.intervals") if shown else EMPTY
+    looks = {
+        "title": title,
+        "log_x": True,
+        "log_y": timed,
+        "y_range": None if timed else unmagnified(traces),
+    }
     return plot(
         name,
         "calls",
         "seconds_image" if timed else same(metric),
         traces,
-        phrase("note.intervals") if shown else EMPTY,
+        note,
         sources,
         key="sweep",
-        title=title,
-        log_x=True,
-        log_y=timed,
-        y_range=None if timed else unmagnified(traces),
+        **looks,
     )
 
 

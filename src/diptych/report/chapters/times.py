@@ -13,16 +13,25 @@ import numpy as np
 
 from diptych.figures.numbers import seconds, significant
 from diptych.report.chapters.setup import cells
-from diptych.report.document import Block, Plot, Table, Trace, grid_of, head, plot
+from diptych.report.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
 from diptych.report.numbers.pair import PairNumbers, RunNumbers
 from diptych.report.render.traces import line, listed, thinned
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.catalogue import known as named
-from diptych.report.text.template import Sentence, cite, joined, pick, ratio_sentence, say, words
+from diptych.report.text.template import (
+    Sentence,
+    about,
+    cite,
+    joined,
+    pick,
+    ratio_sentence,
+    say,
+    words,
+)
 
 TIMED = "step, data_s, compute_s, synced"
-MOST_SLOW = 300
+RECORDED = ("resources.jsonl", "events.jsonl")
 QUANTILES = 200
 TIMES = (
     ("median", "median", seconds),
@@ -43,13 +52,8 @@ def step_times(study: Study) -> Iterator[Block]:
     times = [each.step_time for each in study.numbers]
     for i, (label, numbers) in enumerate(zip(study.labels, times, strict=True)):
         if numbers and (not study.pairs or len(study.runs) > 2):
-            said = say(
-                f"cost.step.{label}",
-                "cost.step",
-                run=label,
-                **pick(numbers, "median p95 max", step="max_step"),
-            )
-            yield from cite([said], *study.metrics(TIMED, i))
+            said = about(label, "cost.step", **pick(numbers, "median p95 max", step="max_step"))
+            yield said.by(*study.metrics(TIMED, i))
     for figure in (_plot(study), _distribution_plot(study)):
         if figure:
             yield figure
@@ -98,15 +102,8 @@ def _plot(study: Study) -> Plot | None:
         return None
     top = 1.05 * max(tops)
     notes = [thinned(sizes), *([words("note.above", longest=longest)] if longest > top else [])]
-    return plot(
-        "step-time",
-        "step",
-        "seconds",
-        traces,
-        joined(notes),
-        study.metrics(TIMED),
-        y_range=(0.0, top),
-    )
+    sources = study.metrics(TIMED)
+    return plot("step-time", "step", "seconds", traces, joined(notes), sources, y_range=(0.0, top))
 
 
 def _distribution_plot(study: Study) -> Plot | None:
@@ -121,78 +118,59 @@ def _distribution_plot(study: Study) -> Plot | None:
         traces.append(Trace("line", same(each.label), f"run{i}", listed(time[at]), listed(share)))
     if not traces:
         return None
-    return plot(
-        "step-time-distribution",
-        "seconds_step",
-        "share",
-        traces,
-        "distribution",
-        study.metrics("data_s, compute_s, synced"),
-        log_x=True,
-    )
+    sources = study.metrics("data_s, compute_s, synced")
+    axes, note = ("seconds_step", "share"), "distribution"
+    return plot("step-time-distribution", *axes, traces, note, sources, log_x=True)
 
 
 def slow(study: Study) -> Iterator[Block]:
     """The slow steps of each run, and their causes."""
     for i, each in enumerate(study.numbers):
-        sources = [
-            study.source(i, "metrics.jsonl", "step, synced, ended, queue_s, data_s, compute_s")
-        ]
-        sources += [
-            study.source(i, name, "all")
-            for name in ("resources.jsonl", "events.jsonl")
-            if (study.folders[i] / name).is_file()
-        ]
+        there = [name for name in RECORDED if (study.folders[i] / name).is_file()]
+        sources = [study.source(i, "metrics.jsonl", f"{TIMED}, ended, queue_s")]
+        sources += [study.source(i, name, "all") for name in there]
         yield from cite(slow_sentences(each), *sources)
         found = each.slow.found
         if found and found["by_cause"]:
-            rows = [
-                [named("cause", cause), same(f"{sums['steps']:,}"), same(seconds(sums["excess_s"]))]
-                for cause, sums in found["by_cause"].items()
-            ]
+            sums = found["by_cause"].items()
+            rows = [[named("cause", c), f"{s['steps']:,}", seconds(s["excess_s"])] for c, s in sums]
             caption = words("caption.outliers", run=each.label, k=found["k"])
-            yield Table(caption, head("cause", "steps", "excess"), rows, tuple(sources))
+            titles = head("cause", "steps", "excess")
+            yield Table(caption, titles, cells_of(rows), tuple(sources))
 
 
 def slow_sentences(each: RunNumbers) -> Iterator[Sentence]:
     """The slow steps of one run and for how many a cause is recorded; or that none was timed."""
     label, found, damaged = each.label, each.slow.found, each.slow.damaged
     if each.step_time is None:
-        yield say(f"time.none.{label}", "time.none", run=label)
+        yield about(label, "time.none")
     elif damaged is not None:
-        key = "slow.damaged" if damaged else "slow.damaged_words"
-        yield say(f"slow.damaged.{label}", key, run=label, **({"file": damaged} if damaged else {}))
+        file = {"file": damaged} if damaged else {}
+        template = "slow.damaged" if damaged else "slow.damaged_words"
+        yield about(label, template, "slow.damaged", **file)
     elif found is not None:
         yield from _slow(label, found)
 
 
 def _slow(label: str, found: Mapping[str, Any]) -> Iterator[Sentence]:
     steps, evidence = [each["step"] for each in found["outliers"]], found["evidence"]
-    common = {"run": label, "n": found["steps"], "k": found["k"], "median": found["median_s"]}
-    common["between"] = phrase("slow.between" if "ended" in evidence else "term.nothing")
+    numbers = pick(found, "k", n="steps", median="median_s")
+    numbers["between"] = phrase("slow.between" if "ended" in evidence else "term.nothing")
     if not steps:
-        yield say(f"slow.steps.{label}", "slow.no_steps", **common)
+        yield about(label, "slow.no_steps", "slow.steps", **numbers)
         return
     missing = int(found["unexplained"])
     if missing in (0, len(steps)):
         causes = phrase("slow.all" if missing == 0 else "slow.none")
     else:
         causes = words("slow.some", known=len(steps) - missing, unexplained=missing)
-    yield say(
-        f"slow.steps.{label}",
-        "slow.steps",
-        count=len(steps),
-        steps=steps,
-        excess=found["excess_s"],
-        share=found["share"],
-        causes=causes,
-        **common,
-    )
+    numbers |= pick(found, "share", excess="excess_s") | {"count": len(steps), "steps": steps}
+    yield about(label, "slow.steps", causes=causes, **numbers)
     if not evidence:
-        yield say(f"slow.bare.{label}", "slow.bare", run=label)
+        yield about(label, "slow.bare")
     for record in ("resources", "events"):
         if evidence and record not in evidence:
-            yield say(f"slow.lacking.{label}.{record}", f"slow.lacking_{record}", run=label)
+            yield about(label, f"slow.lacking_{record}", f"slow.lacking.{record}")
 
 
 def epochs(study: Study) -> Iterator[Block]:
@@ -200,28 +178,19 @@ def epochs(study: Study) -> Iterator[Block]:
     fields = "epoch, data_s, compute_s"
     for pair in study.pairs:
         yield from cite(epoch_sentences(pair), *study.metrics(fields, *pair.at))
-    numbers = [each.epoch_time for each in study.numbers]
-    for i, (label, each) in enumerate(zip(study.labels, numbers, strict=True)):
-        if each["complete"] and not study.pairs:
-            own = say(
-                f"cost.epoch.{label}",
-                "cost.epoch",
-                run=label,
-                median=each["median"],
-                n=len(each["complete"]),
-            )
-            yield from cite([own], *study.metrics(fields, i))
+    for i, each in enumerate(study.numbers):
+        own, times = each.epoch_time["complete"], each.epoch_time
+        if own and not study.pairs:
+            said = about(each.label, "cost.epoch", median=times["median"], n=len(own))
+            yield said.by(*study.metrics(fields, i))
     figure = _epoch_plot(study)
     if figure:
         yield figure
-        both = [{row["epoch"]: row["seconds"] for row in each["complete"]} for each in numbers]
-        known = sorted({epoch for each in both for epoch in each})
+        complete = [each.epoch_time["complete"] for each in study.numbers]
+        known = [{row["epoch"]: seconds(row["seconds"]) for row in rows} for rows in complete]
         rows = [
-            (
-                same(f"{epoch + 1}"),
-                [seconds(each[epoch]) if epoch in each else None for each in both],
-            )
-            for epoch in known
+            (same(f"{epoch + 1}"), [each.get(epoch) for each in known])
+            for epoch in sorted({epoch for each in known for epoch in each})
         ]
         yield grid_of("epochs", study.labels, rows, study.metrics(fields), long=len(rows) > 12)
 
@@ -232,20 +201,14 @@ def epoch_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     runs = [(each.label, each.epoch_time) for each in pair.both]
     for label, run in runs:
         if not run["complete"]:
-            yield say(f"time.no_epoch.{label}", "time.no_epoch", run=label)
+            yield about(label, "time.no_epoch")
     if a["complete"] and b["complete"]:
         numbers = {"median_a": a["median"], "n_a": len(a["complete"])}
         numbers |= {"median_b": b["median"], "n_b": len(b["complete"])}
         yield say("time.epoch", **numbers, **pair.names)
     for label, run in runs:
         if run["complete"] and run["unsynced_steps"]:
-            yield say(
-                f"time.unsynced.{label}",
-                "time.unsynced",
-                run=label,
-                k=run["unsynced_steps"],
-                n=run["steps"],
-            )
+            yield about(label, "time.unsynced", k=run["unsynced_steps"], n=run["steps"])
 
 
 def _epoch_plot(study: Study) -> Plot | None:
@@ -261,13 +224,6 @@ def _epoch_plot(study: Study) -> Plot | None:
         return None
     places = [x for trace in traces for x in trace.x]
     top = max(y for trace in traces for y in trace.y if y is not None)
-    return plot(
-        "epoch-time",
-        "epoch",
-        "seconds",
-        traces,
-        "epoch_time",
-        study.metrics("epoch, data_s, compute_s"),
-        x_range=(min(places) - 0.6, max(places) + 0.6),
-        y_range=(0.0, 1.08 * top or 1.0),
-    )
+    sources = study.metrics("epoch, data_s, compute_s")
+    looks = {"x_range": (min(places) - 0.6, max(places) + 0.6), "y_range": (0.0, 1.08 * top or 1.0)}
+    return plot("epoch-time", "epoch", "seconds", traces, "epoch_time", sources, **looks)

@@ -28,14 +28,8 @@ from diptych.report.document import Block, Gallery, Plot, Trace
 from diptych.report.render.traces import MARKERS
 
 # The parts of a step; (light, dark), as the page has them too.
-PARTS = (
-    ("#7a828c", "#99a2ad"),
-    ("#8445a3", "#c99ae3"),
-    ("#00735a", "#45c19d"),
-    ("#9a7b00", "#d6ba55"),
-    ("#a92c64", "#f394bb"),
-    ("#3d4650", "#d0d6dc"),
-)
+PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),
+         ("#9a7b00", "#d6ba55"), ("#a92c64", "#f394bb"), ("#3d4650", "#d0d6dc"))  # fmt: skip
 # The page's names of markers, and those that this library has for them.
 SYMBOLS = dict(zip(MARKERS, "osD^XPv*", strict=True))
 MOST_NAMED = 8  # lines that are named at their ends; more stand in a legend, with their markers
@@ -79,14 +73,8 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]], theme: Theme = LIGHT) ->
         charts.plain_numbers(ax)
         _log_numbers(ax, plot)
         if len(ends) > MOST_NAMED:
-            ax.legend(
-                loc="upper left",
-                bbox_to_anchor=(1.01, 1.02),
-                fontsize=6.5,
-                frameon=False,
-                labelcolor="linecolor",
-                handlelength=3.2,
-            )
+            look = {"fontsize": 6.5, "frameon": False, "labelcolor": "linecolor"}
+            ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=3.2, **look)
         else:
             charts.name_ends(ax, theme, ends)
         return charts.png(page)
@@ -102,15 +90,9 @@ def side_by_side(gallery: Gallery, runs: Sequence[tuple[str, str]]) -> bytes:
             with Image.open(io.BytesIO(picture.data)) as image:
                 ax.imshow(image.convert("RGB"), interpolation="nearest")
             ax.set_axis_off()
-            title = ax.set_title(
-                charts.wrapped(picture.title.en, 24),
-                size=9.2,
-                weight="bold",
-                color=colours[picture.colour],
-                loc="left",
-                pad=4,
-            )
-            title.set_parse_math(False)
+            look = {"size": 9.2, "weight": "bold", "color": colours[picture.colour]}
+            title = charts.wrapped(picture.title.en, 24)
+            ax.set_title(title, loc="left", pad=4, **look).set_parse_math(False)
         return charts.png(page)
 
 
@@ -146,18 +128,8 @@ def _line(ax: Axes, trace: Trace, x: Any, y: Any, colour: str, order: int) -> No
     marker = SYMBOLS[trace.marker] if shown else ""
     size = 3.8 if trace.marker == "circle" else 5.0
     width, alpha = (4.5, 0.4) if trace.under else (1.5, 1.0)
-    ax.plot(
-        x,
-        y,
-        color=colour,
-        linestyle=style,
-        marker=marker,
-        markersize=size,
-        zorder=order,
-        label=trace.label.en,
-        linewidth=width,
-        alpha=alpha,
-    )
+    look = {"color": colour, "linestyle": style, "linewidth": width, "alpha": alpha}
+    ax.plot(x, y, marker=marker, markersize=size, zorder=order, label=trace.label.en, **look)
 
 
 def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]]:

@@ -25,13 +25,8 @@ from diptych.runs.reader import Run, read_run
 MOST_RUNS = 12
 GO_ON = "To compare times, memory and loss distributions only: --unmatched"
 # For further runs of a panel: (light, dark), each with a contrast of 4.5 to its paper.
-EXTRA = (
-    ("#00735a", "#45c19d"),
-    ("#8445a3", "#c99ae3"),
-    ("#7d6200", "#d6ba55"),
-    ("#a92c64", "#f394bb"),
-    ("#4f5963", "#b3bcc6"),
-)
+EXTRA = (("#00735a", "#45c19d"), ("#8445a3", "#c99ae3"), ("#7d6200", "#d6ba55"),
+         ("#a92c64", "#f394bb"), ("#4f5963", "#b3bcc6"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,10 @@ class Study:
         """Fields of metrics.jsonl of these runs, or of all."""
         chosen = runs or range(len(self.numbers))
         return tuple(self.source(run, "metrics.jsonl", fields) for run in chosen)
+
+    def sources(self, file: str, fields: str) -> tuple[Source, ...]:
+        """Fields of a file of every run folder."""
+        return tuple(self.source(run, file, fields) for run in range(len(self.numbers)))
 
     def cite(self, path: Path, fields: str) -> Source:
         """A file as seen from the report's folder."""

@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.report.sources.schemas import known
-from diptych.runs.checkpoint import all_checkpoints, read_safetensors, weights_sha256
+from diptych.runs.checkpoint import weights_of
 
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
@@ -126,27 +125,6 @@ def _beside(runs: Sequence[Path]) -> Iterator[Path]:
             yield parent.parent
 
 
-def weights_of(run: Path) -> dict[str, Path]:
-    """The identity of all weights that a run folder still holds, and the checkpoint of each."""
-    found: dict[str, Path] = {}
-    for checkpoint in all_checkpoints(run):
-        for group in ("ema", "raw"):
-            file = checkpoint / f"{group}.safetensors"
-            if file.is_file():
-                identity = _identity(file.resolve(), file.stat().st_mtime_ns)
-                found |= {identity: checkpoint} if identity else {}
-    return found
-
-
-@cache
-def _identity(file: Path, _changed: int) -> str | None:
-    """The sha256 by which manifests and scores name weights; None for a damaged file."""
-    try:
-        return weights_sha256(read_safetensors(file))
-    except UserError:
-        return None
-
-
 def weights_named(record: Record) -> set[str]:
     """The sha256 of the weights that a record speaks of."""
     content = record.content
@@ -218,11 +196,8 @@ def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int |
     for i in range(len(runs)):
         if shas & {r.content.get("weights_sha256") for r in found.of("samples", i)}:
             return i, "images"
-    named = [
-        i
-        for i, run in enumerate(runs)
-        if _named(record, run.resolve().name) and _same_panel(record, run)
-    ]
+    alike = [_named(record, run.resolve().name) and _same_panel(record, run) for run in runs]
+    named = [i for i, own in enumerate(alike) if own]
     if len(named) > 1:  # folders of one name: the one beside which the record lies
         named = [i for i in named if runs[i].resolve().parent in record.path.resolve().parents]
     return (named[0], "name") if len(named) == 1 else (None, "")

@@ -38,6 +38,10 @@ class Sentence:
     numbers: dict[str, Any]
     sources: tuple[Source, ...] = ()
 
+    def by(self, *sources: Source) -> Sentence:
+        """The sentence with the records that its numbers come from."""
+        return replace(self, sources=sources)
+
     @property
     def section(self) -> str:
         """What it is about: the first part of its key, or what that belongs to."""
@@ -47,7 +51,7 @@ class Sentence:
 
 def cite(sentences: Iterable[Sentence], *sources: Source) -> list[Sentence]:
     """The sentences with the records that their numbers come from."""
-    return [replace(sentence, sources=sources) for sentence in sentences]
+    return [sentence.by(*sources) for sentence in sentences]
 
 
 def steps_listed(steps: Sequence[int], language: str = "en") -> str:
@@ -125,6 +129,11 @@ def words(template: str, /, **numbers: Any) -> Text:
 def say(key: str, template: str = "", /, **numbers: Any) -> Sentence:
     """The sentence that the catalogue's `template`, else that of its key, and `numbers` make."""
     return Sentence(key, words(template or key, **numbers), numbers)
+
+
+def about(label: str, template: str, /, key: str = "", **numbers: Any) -> Sentence:
+    """The sentence about one run: its key, else the template's, ends with the run's label."""
+    return say(f"{key or template}.{label}", template, run=label, **numbers)
 
 
 def pick(numbers: Numbers, names: str, **others: str) -> dict[str, Any]:
