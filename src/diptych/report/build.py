@@ -140,10 +140,9 @@ def compare_runs(
     (pair,) = study.pairs
     if samples:
         images = [read_samples(f, each.run) for f, each in zip(samples, pair.both, strict=True)]
-        found.records += [
-            Record("samples", each.folder / "manifest.json", each.card, run)
-            for run, each in enumerate(images)
-        ]
+        for run, each in enumerate(images):
+            path = each.folder / "manifest.json"
+            found.records.append(Record("samples", path, each.card, run))
         pair = replace(pair, samples=compare_samples(*images, matched=matched))
         study = replace(study, pairs=(pair,))
     document, rows = compose(study, dark=static)
@@ -233,11 +232,10 @@ def _unique(blocks: Iterable[Block]) -> Iterator[Block]:
     """Blocks without sentences that say again what stands before them in the chapter."""
     seen = set()
     for block in blocks:
-        if isinstance(block, Sentence):
-            if block.words in seen:
-                continue
-            seen.add(block.words)
-        yield block
+        words_of = block.words if isinstance(block, Sentence) else None
+        if words_of is None or words_of not in seen:
+            yield block
+        seen.add(words_of)
 
 
 def pair_sentences(pair: PairNumbers) -> Iterator[Sentence]:

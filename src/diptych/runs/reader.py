@@ -16,8 +16,7 @@ import numpy as np
 
 from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.files import read_json
-from diptych.runs.records import MOST, Environment, number, parse, whole
+from diptych.runs.records import MOST, Environment, number, parse, read, whole
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -160,9 +159,9 @@ def _config(path: Path) -> Config:
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found = read(path, constants=True)
     Environment.of(found, str(path))
-    return found
+    return dict(found)
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:

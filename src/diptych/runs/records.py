@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from diptych.errors import UserError
 
+DEEPEST = 64
 MOST = 2**53  # a whole number beyond it is no count, and no float64 either
 Number = Annotated[FiniteFloat, Field(strict=True, ge=-1e300, le=1e300)]
 Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
@@ -61,13 +62,7 @@ class Part(BaseModel):
         Raises:
             UserError: not to be read, no whole JSON, or not this record.
         """
-        try:
-            content = parse(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise UserError(f"{path}: cannot be read as JSON ({error})") from error
-        return cls.of(content, str(path))
+        return cls.of(read(path), str(path))
 
 
 def parse(raw: bytes | str, constants: bool = False) -> Any:
@@ -77,9 +72,31 @@ def parse(raw: bytes | str, constants: bool = False) -> Any:
         constants: let NaN and Infinity through, which JSON does not know.
     """
     try:
-        return json.loads(raw) if constants else json.loads(raw, parse_constant=_refuse)
+        found = json.loads(raw) if constants else json.loads(raw, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    level = [found]
+    for _ in range(DEEPEST):
+        inner = [each.values() if isinstance(each, dict) else each for each in level
+                 if isinstance(each, (dict, list))]  # fmt: skip
+        level = [value for values in inner for value in values]
+        if not level:
+            return found
+    raise ValueError("nested too deep")
+
+
+def read(path: Path, constants: bool = False) -> Any:
+    """The JSON of a file.
+
+    Raises:
+        UserError: not to be read, or a fault that `parse` finds.
+    """
+    try:
+        return parse(path.read_bytes(), constants)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
 def _refuse(name: str) -> Any:
@@ -244,7 +261,7 @@ class Difference(Part):
 
 class _Stage(Part):
     name: str
-    state: str
+    state: str = "open"
     seconds: Number | None = None
     reason: str | None = None
 
@@ -252,9 +269,9 @@ class _Stage(Part):
 class StudyNotes(Part):
     """study.json."""
 
-    preset: str
-    quick: Truth
-    backends: list[str]
-    seeds: list[Whole]
+    preset: str | None = None
+    quick: Truth = False
+    backends: list[str] = []
+    seeds: list[Whole] = []
     runs: dict[str, str]
-    stages: list[_Stage]
+    stages: list[_Stage] = []

@@ -36,7 +36,8 @@ CHAOTIC = 1e-3  # the median difference of the last tenth, where training began 
 def chapter(study: Study) -> Iterator[Block]:
     """Weights, order and noise; differences of the losses; the ladder; free training."""
     for pair in study.pairs:
-        files = _files(study, pair, "environment.json") + _files(study, pair, "config.yaml")
+        names = ("environment.json", "config.yaml")
+        files = tuple(study.source(i, file, "all") for file in names for i in pair.at)
         yield from cite(match_sentences(pair), *files)
         yield _shared(study, pair, files)
     for pair in study.pairs:
@@ -50,10 +51,6 @@ def chapter(study: Study) -> Iterator[Block]:
         yield from _ladder(study, record)
     for record in study.found.of("training"):
         yield _free(study, record)
-
-
-def _files(study: Study, pair: PairNumbers, file: str) -> tuple[Source, ...]:
-    return tuple(study.source(i, file, "all") for i in pair.at)
 
 
 def match_sentences(pair: PairNumbers) -> Iterator[Sentence]:

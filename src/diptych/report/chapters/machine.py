@@ -9,10 +9,9 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.profiling.resources import column
-from diptych.report.document import Block, Trace, grid_of, plot
+from diptych.report.document import Block, GridRow, Trace, grid_of, plot
 from diptych.report.render.traces import line
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import Text
 from diptych.report.text.template import Source, about, pick, words
 from diptych.runs.watch.read import cost, rows_of
 
@@ -41,14 +40,11 @@ def chapter(study: Study) -> Iterator[Block]:
         except (UserError, TypeError, ArithmeticError):
             continue  # a row that was changed by hand: its cost is not known
         if spent:
-            said = about(
-                label,
-                "cost.watching",
-                total=spent["own_s"] + spent["probe_s"],
-                n=int(spent["samples"]),
-                **pick(spent, "share", own="own_s", probe="probe_s"),
+            numbers = pick(spent, "share", own="own_s", probe="probe_s")
+            numbers |= {"total": spent["own_s"] + spent["probe_s"], "n": int(spent["samples"])}
+            yield about(label, "cost.watching", **numbers).by(
+                study.source(i, "resources.jsonl", "time, own_s, probe_s")
             )
-            yield said.by(study.source(i, "resources.jsonl", "time, own_s, probe_s"))
 
 
 def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:
@@ -59,9 +55,9 @@ def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:
     return watched, sources
 
 
-def quantiles(watched: Rows, kinds: Kinds) -> list[tuple[Text, list[str | None]]]:
+def quantiles(watched: Rows, kinds: Kinds) -> list[GridRow]:
     """A row for each kind of number, a cell for each run."""
-    found = []
+    found: list[GridRow] = []
     for row, key, percentile, unit in kinds:
         shown: list[str | None] = []
         for rows in watched:
@@ -84,7 +80,6 @@ def over_minutes(study: Study, watched: Rows, kinds: Sequence[tuple[str, str, st
                 continue
             minutes = (time[finite] - time[finite][0]) / 60.0
             label = words(f"label.{name}", run=study.labels[i])
-            traces.append(
-                line(label, f"run{i}", minutes, used[finite], most=2 * READINGS, dash=dash)
-            )
+            looks = {"most": 2 * READINGS, "dash": dash}
+            traces.append(line(label, f"run{i}", minutes, used[finite], **looks))
     return traces

@@ -47,14 +47,8 @@ def chapter(study: Study) -> Iterator[Block]:
         yield from cite(said, *study.metrics("step, memory_mb", i))
     traces = run_lines(study, lambda run: run.memory_mb)
     if traces:
-        yield plot(
-            "memory",
-            "step",
-            "megabytes",
-            traces,
-            thinned([run.step.size for run in study.runs]),
-            study.metrics("step, memory_mb"),
-        )
+        sources, note = study.metrics("step, memory_mb"), thinned([r.step.size for r in study.runs])
+        yield plot("memory", "step", "megabytes", traces, note, sources)
     rows = [(row, cells(numbers, key, show)) for row, key, show in MEMORY]
     if any(numbers):
         yield grid_of("memory", study.labels, rows, study.metrics("memory_mb"))

@@ -15,6 +15,9 @@ from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import phrase, same
 from diptych.report.text.template import Sentence, about, cite, words
 
+CARD = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
+        "network_calls")  # fmt: skip
+
 
 def chapter(study: Study) -> Iterator[Block]:
     """The batches in order, in words, as a figure and as a table; the sample folders' cards."""
@@ -24,13 +27,7 @@ def chapter(study: Study) -> Iterator[Block]:
         yield from cite(said, study.of_record(record, "seconds"))
     if batches:
         yield _plot(study, batches)
-        card = batches[0].content
-        caption = words(
-            "caption.batches",
-            batch=card.get("batch"),
-            solver=card.get("solver"),
-            steps=card.get("steps"),
-        )
+        card = {key: batches[0].content.get(key) for key in ("batch", "solver", "steps")}
         times = [record.content["seconds"] for record in batches]
         longest = max(map(len, times))
         rows = [
@@ -38,22 +35,17 @@ def chapter(study: Study) -> Iterator[Block]:
             for k in range(longest)
         ]
         sources = study.of_records(batches, "seconds")
-        yield grid_of(
-            caption, [study.label_of(r) for r in batches], rows, sources, long=longest > 12
-        )
+        labels = [study.label_of(record) for record in batches]
+        caption = words("caption.batches", **card)
+        yield grid_of(caption, labels, rows, sources, long=longest > 12)
     yield from _sampled(study)
 
 
 def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
     times = [float(value) for value in content["seconds"]]
     if len(times) > 1:
-        yield about(
-            label,
-            "cost.batches",
-            first=times[0],
-            rest=float(np.median(times[1:])),
-            n=len(times) - 1,
-        )
+        rest = {"rest": float(np.median(times[1:])), "n": len(times) - 1}
+        yield about(label, "cost.batches", first=times[0], **rest)
 
 
 def _sampled(study: Study) -> Iterator[Table]:
@@ -61,39 +53,20 @@ def _sampled(study: Study) -> Iterator[Table]:
     if not records:
         return
     cards = [record.content for record in records]
-    keys = (
-        "solver",
-        "steps",
-        "eta",
-        "spacing",
-        "clip",
-        "seed",
-        "num",
-        "batch",
-        "weights",
-        "network_calls",
-    )
-    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards]) for key in keys]
+    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards]) for key in CARD]
     spent = [card.get("seconds_per_image") for card in cards]
     rows.append(("seconds_image", [None if s is None else seconds(s) for s in spent]))
     names = [study.title_of(record) for record in records]
-    sources = tuple(
-        study.of_record(record, "seconds_per_image, " + ", ".join(keys)) for record in records
-    )
+    sources = study.of_records(records, ", ".join(("seconds_per_image", *CARD)))
     yield grid_of("sampled", names, rows, sources)
 
 
 def _plot(study: Study, records: Sequence[Record]) -> Plot:
-    traces = [
-        Trace(
-            "line",
-            same(study.label_of(record)),
-            study.colour_of(record),
-            list(range(1, len(record.content["seconds"]) + 1)),
-            [float(f"{value:.4g}") for value in record.content["seconds"]],
-        )
-        for record in records
-    ]
+    traces = []
+    for record in records:
+        label, colour = same(study.label_of(record)), study.colour_of(record)
+        y = [float(f"{value:.4g}") for value in record.content["seconds"]]
+        traces.append(Trace("line", label, colour, list(range(1, len(y) + 1)), y))
     return plot(
         "sampling-time", "batch", "seconds", traces, "batches", study.of_records(records, "seconds")
     )

@@ -226,20 +226,13 @@ def _figures(study: Study, metrics: dict[str, Groups]) -> Iterator[Plot]:
 
 def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -> Plot:
     """Values with intervals, a point a run."""
-    traces = [
-        Trace(
-            "points",
-            same(study.label_of(record)),
-            study.colour_of(record),
-            [study.label_of(record)],
-            [score.value],
-            low=[score.interval[0]] if score.interval else None,
-            high=[score.interval[1]] if score.interval else None,
-        )
-        for record, score in measured
-    ]
-    sources = tuple(study.of_record(record, FIELDS) for record, _ in measured)
-    looks = {"title": words("figure.score", metric=title), "y_range": unmagnified(traces)}
-    return plot(
-        name, EMPTY, same(measured[0][1].metric), traces, "intervals", sources, key="score", **looks
-    )
+    traces = []
+    for record, score in measured:
+        label, ends = study.label_of(record), score.interval
+        looks = {"low": [ends[0]], "high": [ends[1]]} if ends else {}
+        named = same(label), study.colour_of(record), [label]
+        traces.append(Trace("points", *named, [score.value], **looks))
+    sources = study.of_records([record for record, _ in measured], FIELDS)
+    axes, shown = (EMPTY, same(measured[0][1].metric)), words("figure.score", metric=title)
+    rest = {"key": "score", "title": shown, "y_range": unmagnified(traces)}
+    return plot(name, *axes, traces, "intervals", sources, **rest)

@@ -76,8 +76,8 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
     sources = tuple(dict.fromkeys(source for row in rows for source in row.sources))
     pair = first_pair(study)
     if pair is None:
-        titles = [*head("what"), same(study.labels[0])]
-        yield Table(phrase("caption.verdict_alone"), titles, [[r.what, r.a] for r in rows], sources)
+        titles, body = [*head("what"), same(study.labels[0])], [[row.what, row.a] for row in rows]
+        yield Table(phrase("caption.verdict_alone"), titles, body, sources)
     else:
         a, b = named(pair.a), named(pair.b)
         titles = [*head("what"), same(a), same(b), *head("gap", "verdict")]
@@ -89,7 +89,8 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
 def _sentences(
     study: Study, pair: PairNumbers | None, sections: Sequence[Section]
 ) -> Iterator[Sentence]:
-    said = [s for section in sections for s in section.sentences() if _found(s)]
+    said = [s for section in sections for s in section.sentences()]
+    said = [s for s in said if not s.key.startswith("run.end.") or "last" in s.numbers]
     kinds = [next((s for s in said if s.key.startswith(start)), None) for start in URGENT]
     found = list({s.key: s for s in kinds if s}.values())
     if pair is None:
@@ -98,11 +99,6 @@ def _sentences(
         counts = {"n": len(study.numbers), "more": len(study.pairs) - 1}
         found.insert(0, say("short.pair", **counts, **pair.names))
     yield from found[:SENTENCES]
-
-
-def _found(s: Sentence) -> bool:
-    """Whether a sentence is a finding; that a run reached its end is none."""
-    return not (s.key.startswith("run.end.") and "last" not in s.numbers)
 
 
 def named(each: RunNumbers) -> str:
@@ -191,8 +187,7 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
 
 
 def _step(study: Study, pair: PairNumbers) -> Row | None:
-    times = [each.step_time for each in pair.both]
-    values = [same(seconds(time["median"])) for time in times if time]
+    values = [same(seconds(each.step_time["median"])) for each in pair.both if each.step_time]
     sources = study.metrics("data_s, compute_s, synced", *pair.at)
     return _cost_row(pair, "verdict.step", values, pair.step_ratio, sources)
 

@@ -146,22 +146,10 @@ def _figure(
     title = phrase("figure.sweep_time") if timed else words("figure.sweep_score", metric=metric)
     name = f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else "")
     note = phrase("note.intervals") if shown else EMPTY
-    looks = {
-        "title": title,
-        "log_x": True,
-        "log_y": timed,
-        "y_range": None if timed else unmagnified(traces),
-    }
-    return plot(
-        name,
-        "calls",
-        "seconds_image" if timed else same(metric),
-        traces,
-        note,
-        sources,
-        key="sweep",
-        **looks,
-    )
+    y_range = None if timed else unmagnified(traces)
+    looks = {"key": "sweep", "title": title, "log_x": True, "log_y": timed, "y_range": y_range}
+    y = "seconds_image" if timed else same(metric)
+    return plot(name, "calls", y, traces, note, sources, **looks)
 
 
 def _traces(
@@ -178,15 +166,9 @@ def _traces(
         own.sort(key=lambda c: c["network_calls"])
         known = all(c.get(f"{metric}_low") is not None for c in own)
         colour = f"part{i % len(PARTS)}" if alone and len(samplers) > 1 else column.colour
-        yield Trace(
-            "points",
-            same(sampler if alone else f"{column.label}, {sampler}"),
-            colour,
-            [c["network_calls"] for c in own],
-            [float(f"{c[metric]:.5g}") for c in own],
-            low=[c[f"{metric}_low"] for c in own] if known else None,
-            high=[c[f"{metric}_high"] for c in own] if known else None,
-            dash=DASHES[i % len(DASHES)],
-            marker=MARKERS[(i + i // len(MARKERS)) % len(MARKERS)],
-            under=under,
-        )
+        label = same(sampler if alone else f"{column.label}, {sampler}")
+        x, y = [c["network_calls"] for c in own], [float(f"{c[metric]:.5g}") for c in own]
+        ends = {e: [c[f"{metric}_{e}"] for c in own] for e in ("low", "high")} if known else {}
+        marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+        looks = {"dash": DASHES[i % len(DASHES)], "marker": marker, "under": under}
+        yield Trace("points", label, colour, x, y, **ends, **looks)

@@ -62,13 +62,10 @@ def epoch_time(run: Run) -> Numbers:
     if length is None:
         length = int(counts[begun & ended].max()) if (begun & ended).any() else None
     complete = begun & whole & (ended | (counts == length))
+    spent = [float(np.sum(run.step_s[s : s + n])) for s, n in zip(starts, counts, strict=True)]
     rows = [
-        {
-            "epoch": int(epoch),
-            "steps": int(count),
-            "seconds": float(np.sum(run.step_s[start : start + count])),
-        }
-        for epoch, start, count, known in zip(epochs, starts, counts, complete, strict=True)
+        {"epoch": int(epoch), "steps": int(count), "seconds": took}
+        for epoch, count, took, known in zip(epochs, counts, spent, complete, strict=True)
         if known
     ]
     seconds = [row["seconds"] for row in rows]

@@ -87,15 +87,11 @@ def _above(limit: float, step: Int64, relative: Float64) -> Numbers:
 
 
 def _every(stride: int, step: Int64, a: Float64, b: Float64) -> list[Numbers]:
-    relative = relative_difference(a, b)
+    at = np.flatnonzero(step % stride == 0)
+    columns = {"a": a[at], "b": b[at], "relative": relative_difference(a[at], b[at])}
     return [
-        {
-            "step": int(step[i]),
-            "a": finite(a[i]),
-            "b": finite(b[i]),
-            "relative": finite(relative[i]),
-        }
-        for i in np.flatnonzero(step % stride == 0)
+        {"step": int(step[k])} | {key: finite(values[i]) for key, values in columns.items()}
+        for i, k in enumerate(at)
     ]
 
 

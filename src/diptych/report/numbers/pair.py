@@ -175,6 +175,12 @@ class PairNumbers:
     def content(self) -> Numbers:
         """The numbers of compare.json."""
         a, b = self.both
+        times = {
+            "a": a.times(),
+            "b": b.times(),
+            "ratio": self.step_ratio,
+            "together": self.together,
+        }
         return {
             "schema_version": SCHEMA_VERSION,
             "matched": self.matched,
@@ -188,12 +194,7 @@ class PairNumbers:
             "numbers": {
                 "difference": self.difference,
                 "loss": {"a": a.loss, "b": b.loss, "end": self.loss_end},
-                "step_time": {
-                    "a": a.times(),
-                    "b": b.times(),
-                    "ratio": self.step_ratio,
-                    "together": self.together,
-                },
+                "step_time": times,
                 "epoch_time": {"a": a.epoch_time, "b": b.epoch_time},
                 "memory": {"a": a.memory, "b": b.memory},
                 "samples": self.samples,
@@ -259,17 +260,16 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        found |= {f"{prefix}{key}": value} if inner is None else inner
     return found
 
 
 def machine_keys(environment: list[dict[str, Any]]) -> list[str]:
     """Those of the environment differences that say that the machines were not alike."""
+    named = [d for d in environment if not {str(d["a"]), str(d["b"])} & {*KINDS}]
     return [
         d["key"]
         for d in environment
-        if d["key"] in MACHINE and not (d["key"] == "device_name" and {d["a"], d["b"]} & {*KINDS})
+        if d["key"] in MACHINE and (d["key"] != "device_name" or d in named)
     ]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diptych.report.chapters.summary import Row
-from diptych.report.document import Document, Plot, Table
+from diptych.report.document import Document, Plot, Section, Table
+from diptych.report.numbers.pair import RunNumbers
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import Text
 from diptych.report.text.template import Sentence, Source
@@ -17,65 +18,47 @@ SCHEMA_VERSION = 2
 
 def content(study: Study, document: Document, verdict: Sequence[Row]) -> dict[str, Any]:
     """The content of report.json."""
+    plan, found = study.plan, study.found
+    stages = {s.name: s.state for s in plan.stages} if plan else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "diptych report",
         "title": _both(document.title),
-        "study": {
-            "preset": study.plan.preset,
-            "quick": study.plan.quick,
-            "stages": {s.name: s.state for s in study.plan.stages},
-        }
-        if study.plan
-        else None,
-        "runs": [
-            {
-                "label": each.label,
-                "name": each.run.name,
-                "backend": each.run.backend,
-                "steps": int(each.run.step.size),
-                "last_step": int(each.run.step[-1]),
-                "torn": each.run.torn,
-                "gaps": [list(gap) for gap in each.run.gaps],
-                "repeated_rows": each.run.repeated,
-            }
-            for each in study.numbers
-        ],
+        "study": {"preset": plan.preset, "quick": plan.quick, "stages": stages} if plan else None,
+        "runs": [_run(each) for each in study.numbers],
         "pairs": [
-            {
-                "a": p.a.label,
-                "b": p.b.label,
-                "matched": p.matched,
-                "mismatches": [reason.en for reason in p.reasons],
-            }
-            for p in study.pairs
+            pair.names | {"matched": pair.matched, "mismatches": [r.en for r in pair.reasons]}
+            for pair in study.pairs
         ],
-        "verdict": [
-            {
-                "what": _both(row.what),
-                "a": row.a.en,
-                "b": row.b.en,
-                "difference": _both(row.gap),
-                "verdict": _both(row.verdict),
-                "records": _records(row.sources),
-            }
-            for row in verdict
-        ],
-        "records_left_out": len(study.found.foreign),
+        "verdict": [_row(row) for row in verdict],
+        "records_left_out": len(found.foreign),
         "records_damaged": [
-            {"file": study.cite(path, "").path, "reason": reason}
-            for path, reason in study.found.damaged.items()
+            {"file": study.cite(p, "").path, "reason": why} for p, why in found.damaged.items()
         ],
-        "sections": [
-            {
-                "key": section.key,
-                "title": _both(section.title),
-                "sentences": [_sentence(s) for s in section.sentences()],
-                "tables": [_table(b) for b in section.blocks if isinstance(b, Table)],
-                "figures": [b.name for b in section.blocks if isinstance(b, Plot)],
-            }
-            for section in document.sections
-        ],
+        "sections": [_section(section) for section in document.sections],
+    }
+
+
+def _run(each: RunNumbers) -> dict[str, Any]:
+    run, about = each.run, {"label": each.label, "name": each.run.name}
+    found = {"steps": int(run.step.size), "last_step": int(run.step[-1]), "torn": run.torn}
+    holes = {"gaps": [list(gap) for gap in run.gaps], "repeated_rows": run.repeated}
+    return about | {"backend": run.backend} | found | holes
+
+
+def _row(row: Row) -> dict[str, Any]:
+    told = {"difference": _both(row.gap), "verdict": _both(row.verdict)}
+    values = {"what": _both(row.what), "a": row.a.en, "b": row.b.en}
+    return values | told | {"records": _records(row.sources)}
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return {
+        "key": section.key,
+        "title": _both(section.title),
+        "sentences": [_sentence(s) for s in section.sentences()],
+        "tables": [_table(b) for b in section.blocks if isinstance(b, Table)],
+        "figures": [b.name for b in section.blocks if isinstance(b, Plot)],
     }
 
 

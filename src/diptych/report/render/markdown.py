@@ -72,10 +72,8 @@ def _block(block: Block, order: Mapping[str, int], language: str) -> Iterator[st
         yield f"**{_plain(block.caption.within(language))}**{notes}\n"
         yield _row([picture.title.within(language) for picture in block.pictures])
         yield _row(["---"] * len(block.pictures), escape=False)
-        yield _row(
-            [f"![{_plain(p.alt.within(language))}]({file_of(p)})" for p in block.pictures],
-            escape=False,
-        )
+        cells = [f"![{_plain(p.alt.within(language))}]({file_of(p)})" for p in block.pictures]
+        yield _row(cells, escape=False)
     else:
         yield f"**{_plain(block.caption.within(language))}**{notes}\n"
         rows = [_row([cell.within(language) for cell in block.head])]

@@ -152,14 +152,9 @@ def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
         if level >= depth:
             folders.clear()
         for name in sorted(names):
-            record = _record(here / name) if name.endswith(".json") else None
-            if record is not None:
-                yield record
-
-
-def _record(path: Path) -> Record | None:
-    found = known(path)
-    return None if found is None else Record(found[0], path, found[1], damaged=found[2])
+            found = known(here / name) if name.endswith(".json") else None
+            if found is not None:
+                yield Record(found[0], here / name, found[1], damaged=found[2])
 
 
 def _backend(run: Path) -> str | None:
@@ -196,25 +191,21 @@ def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int |
     for i in range(len(runs)):
         if shas & {r.content.get("weights_sha256") for r in found.of("samples", i)}:
             return i, "images"
-    alike = [_named(record, run.resolve().name) and _same_panel(record, run) for run in runs]
+    alike = [_named(record, run) for run in runs]
     named = [i for i, own in enumerate(alike) if own]
     if len(named) > 1:  # folders of one name: the one beside which the record lies
         named = [i for i in named if runs[i].resolve().parent in record.path.resolve().parents]
     return (named[0], "name") if len(named) == 1 else (None, "")
 
 
-def _named(record: Record, name: str) -> bool:
+def _named(record: Record, run: Path) -> bool:
+    """Whether a record of the run's panel, or of both, names the run."""
+    name = run.resolve().name
+    if record.kind != "sweep" and record.backend not in ("", _backend(run)):
+        return False
     if record.kind == "samples":
         command = (record.content.get("environment") or {}).get("command") or []
-        runs = {_run_of(Path(str(word))).name for word in command[2:]}
+        places = [Path(str(word)) for word in command[2:]]  # a run's, or a checkpoint's in it
+        runs = {(p.parents[1] if p.parent.name == "checkpoints" else p).name for p in places}
         return record.content.get("weights_from") == name or name in runs
     return record.path.stem == name or record.path.stem.startswith(f"{name}-")
-
-
-def _run_of(place: Path) -> Path:
-    """The run folder of a checkpoint's path; any other path as it is."""
-    return place.parent.parent if place.parent.name == "checkpoints" else place
-
-
-def _same_panel(record: Record, run: Path) -> bool:
-    return record.kind == "sweep" or record.backend in ("", _backend(run))

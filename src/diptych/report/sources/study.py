@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import read_json
-from diptych.runs.records import number, whole
+from diptych.runs.records import StudyNotes
 
 NAME = "study.json"
 
@@ -30,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's folder and what study.json says; what is missing there is empty here."""
+    """A study's folder and what study.json says."""
 
     folder: Path
     preset: str
@@ -75,23 +73,16 @@ def read_plan(folder: Path) -> Plan:
     """study.json of a folder.
 
     Raises:
-        UserError: it is missing or no JSON object.
+        UserError: it is missing, or not what `diptych reproduce` writes.
     """
     path = folder / NAME
     if not path.is_file():
         raise UserError(f"{folder}: no study: {NAME} missing; run diptych reproduce first")
-    content = read_json(path)
-    runs = content.get("runs")
-    places = runs if isinstance(runs, dict) else {}
-    return Plan(
-        folder,
-        preset=str(content.get("preset") or folder.resolve().name),
-        quick=content.get("quick") is True,
-        backends=tuple(str(each) for each in _list(content.get("backends"))),
-        seeds=tuple(each for each in _list(content.get("seeds")) if whole(each) is not None),
-        runs={name: folder / str(place) for name, place in places.items()},  # or absolute
-        stages=tuple(_stage(each) for each in _list(content.get("stages")) if _named(each)),
-    )
+    found = StudyNotes.read(path)
+    stages = [Stage(s.name, s.state, s.seconds or 0.0, s.reason or "") for s in found.stages]
+    runs = {name: folder / place for name, place in found.runs.items()}  # or absolute
+    asked = found.preset or folder.resolve().name, found.quick, tuple(found.backends)
+    return Plan(folder, *asked, tuple(found.seeds), runs, tuple(stages))
 
 
 def opened(folders: Sequence[Path]) -> tuple[list[Path], list[Path], Plan | None]:
@@ -109,16 +100,3 @@ def opened(folders: Sequence[Path]) -> tuple[list[Path], list[Path], Plan | None
 def _holds_a_step(run: Path) -> bool:
     path = run / "metrics.jsonl"
     return path.is_file() and path.stat().st_size > 0
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _named(stage: Any) -> bool:
-    return isinstance(stage, dict) and isinstance(stage.get("name"), str)
-
-
-def _stage(noted: dict[str, Any]) -> Stage:
-    took = number(noted.get("seconds")) or 0.0
-    return Stage(noted["name"], str(noted.get("state")), took, str(noted.get("reason") or ""))
