@@ -116,7 +116,7 @@ def outcome(*words: str) -> None:
 def watched(tmp_path: Path) -> tuple[Path, Path]:
     """Two runs with all files that a run may have, with a slow step."""
     rows = [row | {"ended": 1e9 + row["step"]}
-            for row in make_rows(30, change=edited("compute_s", {9: 5.0}))]  # fmt: skip
+            for row in make_rows(20, change=edited("compute_s", {9: 5.0}))]  # fmt: skip
     starts = {"starts": [{"step": 0, "time": 1e9}, {"step": 15, "time": 1e9 + 15}]}
     runs = [make_run(tmp_path / panel, panel, rows, environment=starts)
             for panel in ("torch", "jittor")]  # fmt: skip

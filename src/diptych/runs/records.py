@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -26,6 +26,9 @@ MOST = 2**53  # a whole number beyond it is no count, and no float64 either
 Number = Annotated[FiniteFloat, Field(strict=True, ge=-1e300, le=1e300)]
 Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
 Truth = Annotated[bool, Field(strict=True)]
+
+
+P = TypeVar("P", bound="Part")
 
 
 class Part(BaseModel):
@@ -44,7 +47,7 @@ class Part(BaseModel):
         return content
 
     @classmethod
-    def of(cls, content: Any, where: str) -> Self:
+    def of(cls: type[P], content: Any, where: str) -> P:
         """The record of parsed JSON.
 
         Raises:
@@ -56,7 +59,7 @@ class Part(BaseModel):
             raise UserError(f"{where}: {first_fault(error)}") from error
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls: type[P], path: Path) -> P:
         """The record of a file.
 
         Raises:
@@ -180,7 +183,7 @@ class _Cell(Part):
     seconds_per_image: Number | None = None
 
     @model_validator(mode="after")
-    def _metrics(self) -> Self:
+    def _metrics(self) -> _Cell:
         """A metric's value and ends are numbers or missing."""
         extra = self.model_extra or {}
         for name in [k.removesuffix("_protocol_id") for k in extra if k.endswith("_protocol_id")]:

@@ -62,7 +62,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{folder}: not a sample folder: manifest.json missing; "
             "expected the --out folder of `diptych sample`"
         )
-    return Manifest.read(manifest).model_dump()
+    found: dict[str, Any] = Manifest.read(manifest).model_dump()
+    return found
 
 
 def _stack(paths: list[Path]) -> Pixels:

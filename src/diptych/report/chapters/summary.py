@@ -24,7 +24,7 @@ from diptych.report.chapters.agreement import SUMMED_APART, first_gaps, ladder_c
 from diptych.report.document import EMPTY, NONE, Block, Section, Table, cells_of, head
 from diptych.report.numbers.costs import epoch_ratio
 from diptych.report.numbers.losses import end_ratio
-from diptych.report.numbers.pair import PairNumbers, RunNumbers
+from diptych.report.numbers.pair import PairNumbers
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import Text, phrase, same
@@ -79,7 +79,7 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
         titles, body = [*head("what"), same(study.labels[0])], [[row.what, row.a] for row in rows]
         yield Table(phrase("caption.verdict_alone"), titles, body, sources)
     else:
-        a, b = named(pair.a), named(pair.b)
+        a, b = (NAMES.get(each.label, each.label) for each in pair.both)
         titles = [*head("what"), same(a), same(b), *head("gap", "verdict")]
         body = [[row.what, row.a, row.b, row.gap, row.verdict] for row in rows]
         yield Table(words("caption.verdict", a=a, b=b), titles, body, sources)
@@ -89,21 +89,18 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
 def _sentences(
     study: Study, pair: PairNumbers | None, sections: Sequence[Section]
 ) -> Iterator[Sentence]:
+    own = {None, *(pair.names.values() if pair else study.labels)}  # others': in the chapters
     said = [s for section in sections for s in section.sentences()]
+    said = [s for s in said if {s.numbers.get(key) for key in ("a", "b", "run")} <= own]
     said = [s for s in said if not s.key.startswith("run.end.") or "last" in s.numbers]
     kinds = [next((s for s in said if s.key.startswith(start)), None) for start in URGENT]
     found = list({s.key: s for s in kinds if s}.values())
     if pair is None:
         found.insert(0, say("short.none"))
     elif len(study.numbers) > 2:
-        counts = {"n": len(study.numbers), "more": len(study.pairs) - 1}
-        found.insert(0, say("short.pair", **counts, **pair.names))
+        n, more = len(study.numbers), len(study.pairs) - 1
+        found.insert(0, say("short.pair", n=n, more=more, **pair.names))
     yield from found[:SENTENCES]
-
-
-def named(each: RunNumbers) -> str:
-    """A run as a table's head calls it."""
-    return NAMES.get(each.label, each.label)
 
 
 def _rows(study: Study, pair: PairNumbers) -> Iterator[Row | None]:
@@ -182,8 +179,14 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
     gap = words("verdict.gap", **ends)
     if ends["low"] <= 0 <= ends["high"]:
         return Row(what, a, b, gap, phrase("verdict.none"), said.sources)
-    word = phrase(f"verdict.{scores.better(said.numbers['metric'], ends['high'] < 0)}")
-    return Row(what, a, b, gap, words("verdict.word", run=named(pair.b), word=word), said.sources)
+    key = scores.better(said.numbers["metric"], ends["high"] < 0)
+    return Row(what, a, b, gap, _direction(pair, key), said.sources)
+
+
+def _direction(pair: PairNumbers, key: str) -> Text:
+    """What B is, in a word."""
+    run = NAMES.get(pair.b.label, pair.b.label)
+    return words("verdict.word", run=run, word=phrase(f"verdict.{key}"))
 
 
 def _step(study: Study, pair: PairNumbers) -> Row | None:
@@ -272,8 +275,7 @@ def _ratio_row(
     elif found["low"] <= 1 <= found["high"]:
         told = phrase("verdict.none")
     else:
-        word = phrase(f"verdict.{above_below[0] if found['low'] > 1 else above_below[1]}")
-        told = words("verdict.word", run=named(pair.b), word=word)
+        told = _direction(pair, above_below[0] if found["low"] > 1 else above_below[1])
     return Row(what, values[0], values[1], gap, told, sources)
 
 
