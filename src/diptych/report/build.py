@@ -95,11 +95,7 @@ def report_runs(
 
 
 def report_study(folder: Path) -> Path:
-    """STUDY -> STUDY/report/index.html, from the runs that study.json names and all beside them.
-
-    Raises:
-        UserError: no study, or one without a run.
-    """
+    """STUDY -> STUDY/report/index.html, from the runs that study.json names and all beside them."""
     read_plan(folder)
     out = folder / "report"
     report_runs([folder], out, markdown_too=True, overwrite=out.exists())
@@ -128,7 +124,7 @@ def compare_runs(
         language, static: as in `report_runs`.
 
     Returns:
-        The content of compare.json: plain JSON values.
+        The content of compare.json.
 
     Raises:
         UserError: not a run or sample folder, runs that do not match, or `out` in use.
@@ -139,15 +135,15 @@ def compare_runs(
     study = open_pair((run_a, run_b), out, found, matched)
     (pair,) = study.pairs
     if samples:
-        images = [read_samples(f, each.run) for f, each in zip(samples, pair.both, strict=True)]
-        for run, each in enumerate(images):
+        one, other = (read_samples(f, each.run) for f, each in zip(samples, pair.both, strict=True))
+        for run, each in enumerate((one, other)):
             path = each.folder / "manifest.json"
-            found.records.append(Record("samples", path, each.card, run))
-        pair = replace(pair, samples=compare_samples(*images, matched=matched))
+            found.records.append(Record("samples", path, each.card, run, "given"))
+        pair = replace(pair, samples=compare_samples(one, other, matched))
         study = replace(study, pairs=(pair,))
     document, rows = compose(study, dark=static)
     files = dict(_pictures(document, study))
-    result = json.plain(pair.content())
+    result: dict[str, Any] = json.plain(pair.content())
     result["figures"] = list(files)
     result["sentences"] = [
         {"key": s.key, "section": s.section, "text": s.words.en, "numbers": json.plain(s.numbers)}

@@ -16,6 +16,7 @@ from diptych.report.text.template import Sentence, Source
 
 NONE = same("\N{EN DASH}")
 EMPTY = same("")
+Looks = dict[str, Any]  # further fields of a figure or a trace
 # Amounts: the axes that show what share of the whole a difference is.
 FROM_ZERO = ("seconds", "milliseconds", "percent", "share", "megabytes")
 
@@ -217,7 +218,7 @@ def _cell(value: Text | str | None) -> Text:
     return phrase(WORDS[value]) if value in WORDS else same(value)
 
 
-def cells_of(rows: Iterable[Sequence[Text | str | None]]) -> list[list[Text]]:
+def cells_of(rows: Iterable[Sequence[Any]]) -> list[list[Text]]:
     """A table's rows of texts, names and numbers; a dash where there is nothing."""
     return [[_cell(value) for value in row] for row in rows]
 

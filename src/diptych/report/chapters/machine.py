@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.errors import UserError
 from diptych.profiling.resources import column
-from diptych.report.document import Block, GridRow, Trace, grid_of, plot
+from diptych.report.document import Block, GridRow, Looks, Trace, grid_of, plot
 from diptych.report.render.traces import line
 from diptych.report.sources.collection import Study
 from diptych.report.text.template import Source, about, pick, words
@@ -80,6 +80,6 @@ def over_minutes(study: Study, watched: Rows, kinds: Sequence[tuple[str, str, st
                 continue
             minutes = (time[finite] - time[finite][0]) / 60.0
             label = words(f"label.{name}", run=study.labels[i])
-            looks = {"most": 2 * READINGS, "dash": dash}
+            looks: Looks = {"most": 2 * READINGS, "dash": dash}
             traces.append(line(label, f"run{i}", minutes, used[finite], **looks))
     return traces

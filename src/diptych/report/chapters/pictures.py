@@ -98,11 +98,11 @@ def _gallery(key: str, shown: Shown) -> Iterator[Gallery]:
 
 def _whose(study: Study, opened: Sequence[Opened]) -> Iterator[Sentence]:
     for each in opened:
-        record, sha = each.record, str(each.samples.card.get("weights_sha256"))
-        if record.run is None or record.by == "weights":
+        record, sha = each.record, each.samples.card.get("weights_sha256")
+        if record.run is None or record.by == "weights" or not sha:
             continue
         if sha not in weights_of(study.folders[record.run]):
-            how = {"place": "_within", "images": "_images"}.get(record.by, "")
+            how = "" if record.by == "name" else f"_{record.by}"
             numbers = {"samples": "/".join(each.folder.parts[-2:]), "sha": sha}
             key = f"pictures.weights.{each.folder.name}"
             said = say(key, f"pictures.weights{how}", run=study.labels[record.run], **numbers)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import seconds, significant
-from diptych.report.chapters.setup import told
-from diptych.report.document import Block, Plot, Table, Trace, grid_of, plot
+from diptych.report.chapters.setup import cells, told
+from diptych.report.document import Block, GridRow, Looks, Plot, Table, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
 from diptych.report.text.catalogue import phrase, same
@@ -44,7 +44,7 @@ def chapter(study: Study) -> Iterator[Block]:
 def _batches(label: str, content: Mapping[str, Any]) -> Iterator[Sentence]:
     times = [float(value) for value in content["seconds"]]
     if len(times) > 1:
-        rest = {"rest": float(np.median(times[1:])), "n": len(times) - 1}
+        rest: Looks = {"rest": float(np.median(times[1:])), "n": len(times) - 1}
         yield about(label, "cost.batches", first=times[0], **rest)
 
 
@@ -53,9 +53,8 @@ def _sampled(study: Study) -> Iterator[Table]:
     if not records:
         return
     cards = [record.content for record in records]
-    rows = [(phrase(f"card.{key}"), [told(card.get(key)) for card in cards]) for key in CARD]
-    spent = [card.get("seconds_per_image") for card in cards]
-    rows.append(("seconds_image", [None if s is None else seconds(s) for s in spent]))
+    rows: list[GridRow] = [(phrase(f"card.{k}"), [told(c.get(k)) for c in cards]) for k in CARD]
+    rows.append(("seconds_image", cells(cards, "seconds_per_image", seconds)))
     names = [study.title_of(record) for record in records]
     sources = study.of_records(records, ", ".join(("seconds_per_image", *CARD)))
     yield grid_of("sampled", names, rows, sources)

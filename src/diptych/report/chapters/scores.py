@@ -15,7 +15,7 @@ from typing import Any
 
 from diptych.evaluation.score import DISTANCES, Score, difference
 from diptych.evaluation.score_table import interval, number
-from diptych.report.document import EMPTY, Block, Plot, Table, Trace, cells_of, head, plot
+from diptych.report.document import EMPTY, Block, Looks, Plot, Table, Trace, cells_of, head, plot
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import unmagnified
 from diptych.report.sources.collection import Study
@@ -229,10 +229,10 @@ def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -
     traces = []
     for record, score in measured:
         label, ends = study.label_of(record), score.interval
-        looks = {"low": [ends[0]], "high": [ends[1]]} if ends else {}
+        looks: Looks = {"low": [ends[0]], "high": [ends[1]]} if ends else {}
         named = same(label), study.colour_of(record), [label]
         traces.append(Trace("points", *named, [score.value], **looks))
     sources = study.of_records([record for record, _ in measured], FIELDS)
     axes, shown = (EMPTY, same(measured[0][1].metric)), words("figure.score", metric=title)
-    rest = {"key": "score", "title": shown, "y_range": unmagnified(traces)}
+    rest: Looks = {"key": "score", "title": shown, "y_range": unmagnified(traces)}
     return plot(name, *axes, traces, "intervals", sources, **rest)

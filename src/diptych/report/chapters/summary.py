@@ -62,7 +62,9 @@ def verdict(study: Study) -> list[Row]:
     """The rows of the first comparable pair, else of the one run."""
     pair = first_pair(study)
     rows = _alone(study) if pair is None else _rows(study, pair)
-    return [row for row in rows if row is not None][:ROWS]
+    found = [row for row in rows if row is not None]
+    spare = phrase("verdict.epoch")  # says what the steps say: the first to go
+    return [row for row in found if len(found) <= ROWS or row.what != spare][:ROWS]
 
 
 def first_pair(study: Study) -> PairNumbers | None:
@@ -109,10 +111,10 @@ def _rows(study: Study, pair: PairNumbers) -> Iterator[Row | None]:
     yield _free(study)
     yield _score(study, pair)
     yield _step(study, pair)
+    yield _epoch(study, pair)
     yield _sampling(study, pair)
     yield _memory(study, pair)
     yield _ladder(study)
-    yield _epoch(study, pair)  # says what the steps say; the first to go where rows are many
 
 
 def _agreement(study: Study, pair: PairNumbers) -> Row | None:
@@ -221,10 +223,10 @@ def _sampling(study: Study, pair: PairNumbers) -> Row | None:
 
 def _per_image(record: Record) -> Float64:
     """Seconds an image: of each timed batch but the first, or of a whole sample folder."""
-    seconds_of, batch = record.content.get("seconds"), record.content.get("batch")
     if record.kind == "batches":
-        return np.array(seconds_of[1:] or seconds_of, dtype=np.float64) / (batch or 1)
-    spent = record.content.get("seconds_per_image")
+        times = np.array(record.content["seconds"], dtype=np.float64)
+        return times[min(1, times.size - 1) :] / (record.content["batch"] or 1)
+    spent = record.content["seconds_per_image"]
     return np.array([spent] if spent else [], dtype=np.float64)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from diptych.evaluation.score_table import interval, number
 from diptych.figures.numbers import significant
 from diptych.report.chapters.scores import ranged
-from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, head, plot
+from diptych.report.document import EMPTY, NONE, Block, Looks, Plot, Table, Trace, head, plot
 from diptych.report.render.png import PARTS
 from diptych.report.render.traces import DASHES, MARKERS, unmagnified
 from diptych.report.sources.collection import Study
@@ -138,7 +138,7 @@ def _figure(
 ) -> Plot:  # fmt: skip
     samplers = list(dict.fromkeys(_sampler(cell) for column in columns for cell in column.cells))
     timed = metric == "seconds_per_image"
-    alone, traces = len(columns) == 1, []
+    alone, traces = len(columns) == 1, list[Trace]()
     for k, column in enumerate(columns):
         under = k == 0 and not alone and not timed
         traces += _traces(column, metric, samplers, alone, under)
@@ -146,10 +146,9 @@ def _figure(
     title = phrase("figure.sweep_time") if timed else words("figure.sweep_score", metric=metric)
     name = f"sweep-{metric.replace('_', '-')}" + (f"-{n + 1}" if n else "")
     note = phrase("note.intervals") if shown else EMPTY
-    y_range = None if timed else unmagnified(traces)
-    looks = {"key": "sweep", "title": title, "log_x": True, "log_y": timed, "y_range": y_range}
+    looks: Looks = {"title": title, "y_range": None if timed else unmagnified(traces)}
     y = "seconds_image" if timed else same(metric)
-    return plot(name, "calls", y, traces, note, sources, **looks)
+    return plot(name, "calls", y, traces, note, sources, "sweep", log_x=True, log_y=timed, **looks)
 
 
 def _traces(
@@ -168,7 +167,8 @@ def _traces(
         colour = f"part{i % len(PARTS)}" if alone and len(samplers) > 1 else column.colour
         label = same(sampler if alone else f"{column.label}, {sampler}")
         x, y = [c["network_calls"] for c in own], [float(f"{c[metric]:.5g}") for c in own]
-        ends = {e: [c[f"{metric}_{e}"] for c in own] for e in ("low", "high")} if known else {}
+        ends = ("low", "high") if known else ()
         marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
-        looks = {"dash": DASHES[i % len(DASHES)], "marker": marker, "under": under}
-        yield Trace("points", label, colour, x, y, **ends, **looks)
+        looks: Looks = {end: [c[f"{metric}_{end}"] for c in own] for end in ends}
+        dash = DASHES[i % len(DASHES)]
+        yield Trace("points", label, colour, x, y, dash=dash, marker=marker, under=under, **looks)

@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych.figures.numbers import seconds, significant
 from diptych.report.chapters.setup import cells
-from diptych.report.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
+from diptych.report.document import Block, Looks, Plot, Table, Trace, cells_of, grid_of, head, plot
 from diptych.report.numbers.pair import PairNumbers, RunNumbers
 from diptych.report.render.traces import line, listed, thinned
 from diptych.report.sources.collection import Study
@@ -225,5 +225,6 @@ def _epoch_plot(study: Study) -> Plot | None:
     places = [x for trace in traces for x in trace.x]
     top = max(y for trace in traces for y in trace.y if y is not None)
     sources = study.metrics("epoch, data_s, compute_s")
-    looks = {"x_range": (min(places) - 0.6, max(places) + 0.6), "y_range": (0.0, 1.08 * top or 1.0)}
+    x_range, y_range = (min(places) - 0.6, max(places) + 0.6), (0.0, 1.08 * top or 1.0)
+    looks: Looks = {"x_range": x_range, "y_range": y_range}
     return plot("epoch-time", "epoch", "seconds", traces, "epoch_time", sources, **looks)

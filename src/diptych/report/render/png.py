@@ -73,7 +73,7 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]], theme: Theme = LIGHT) ->
         charts.plain_numbers(ax)
         _log_numbers(ax, plot)
         if len(ends) > MOST_NAMED:
-            look = {"fontsize": 6.5, "frameon": False, "labelcolor": "linecolor"}
+            look: dict[str, Any] = {"fontsize": 6.5, "frameon": False, "labelcolor": "linecolor"}
             ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=3.2, **look)
         else:
             charts.name_ends(ax, theme, ends)
@@ -90,7 +90,7 @@ def side_by_side(gallery: Gallery, runs: Sequence[tuple[str, str]]) -> bytes:
             with Image.open(io.BytesIO(picture.data)) as image:
                 ax.imshow(image.convert("RGB"), interpolation="nearest")
             ax.set_axis_off()
-            look = {"size": 9.2, "weight": "bold", "color": colours[picture.colour]}
+            look: dict[str, Any] = {"size": 9.2, "weight": "bold", "color": colours[picture.colour]}
             title = charts.wrapped(picture.title.en, 24)
             ax.set_title(title, loc="left", pad=4, **look).set_parse_math(False)
         return charts.png(page)
@@ -128,7 +128,7 @@ def _line(ax: Axes, trace: Trace, x: Any, y: Any, colour: str, order: int) -> No
     marker = SYMBOLS[trace.marker] if shown else ""
     size = 3.8 if trace.marker == "circle" else 5.0
     width, alpha = (4.5, 0.4) if trace.under else (1.5, 1.0)
-    look = {"color": colour, "linestyle": style, "linewidth": width, "alpha": alpha}
+    look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": width, "alpha": alpha}
     ax.plot(x, y, marker=marker, markersize=size, zorder=order, label=trace.label.en, **look)
 
 
