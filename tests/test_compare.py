@@ -178,7 +178,7 @@ def test_bars_of_a_step_are_medians_and_epochs_stand_within_their_axes(tmp_path:
     assert compute["y"][0] == pytest.approx(1000 * float(np.median(times)), rel=1e-3)
     assert data["y"] == [1.0]
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert "not in the bars: compiling and first steps, beyond the median a 1.00 min" in page
+    assert "not in the bars: compiling and first steps, beyond the median a 60.0 s in all" in page
     epoch = drawn["epoch-time"]
     assert epoch["y_range"][0] == 0 and epoch["y_range"][1] > max(epoch["traces"][0]["y"])
     assert epoch["x_range"][0] < 1 and epoch["x_range"][1] > epoch["traces"][0]["x"][-1] == 3

@@ -79,9 +79,10 @@ def test_both_curves_are_seen_where_they_coincide(tmp_path: Path) -> None:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         under, over = light.pair(*order)
         assert (under, over) == tuple(getattr(light, name) for name in order)
-        for colour in (light.wash(under, 0.5), over):
-            rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-            assert np.count_nonzero((pixels == rgb).all(axis=1)) > 1000
+        for colour in (light.wash(under, 0.4), over):
+            rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+            near = np.abs(pixels.astype(np.int16) - rgb).max(axis=1) <= 2
+            assert np.count_nonzero(near) > 1000
 
 
 @pytest.mark.parametrize("steps", [1, 2, 25])
@@ -105,7 +106,8 @@ def test_unmatched_runs_and_runs_with_holes_are_drawn(tmp_path: Path) -> None:
     result = compare_runs(*runs, tmp_path / "out", matched=False, samples=samples)
     assert result["numbers"]["memory"]["b"] is None
     assert words(result, "memory.none.jittor") == "jittor recorded no memory."
-    assert result["figures"] == ["loss.png", "step-time.png", "memory.png", "grids.png"]
+    figures = ["loss", "loss-every-200", "step-time", "memory", "grids"]
+    assert result["figures"] == [f"{name}.png" for name in figures]
 
 
 @pytest.mark.usefixtures("undrawn")

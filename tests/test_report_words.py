@@ -67,7 +67,7 @@ def test_a_verdict_follows_from_the_interval_alone(tmp_path: Path) -> None:
                      environment={"threads": 7})  # fmt: skip
 
     def verdicts(run: Path) -> dict[str, str]:
-        found = report_runs([a, run], tmp_path / f"out-{run.name}")["verdict"]
+        found = report_runs([a, run], tmp_path / "out", overwrite=True)["verdict"]
         return {row["what"]["en"]: row["verdict"]["en"] for row in found}
 
     step = "time of a step, median"
