@@ -19,8 +19,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from diptych.config.load import DiffusionConfig
-from diptych.diffusion.schedule import make_schedule
+from diptych.config.load import load_config
 from diptych.evaluation.comparison import compare_scores
 from diptych.evaluation.score_table import interval, markdown, number
 from diptych.files import atomic_path, read_json, write_text
@@ -177,10 +176,10 @@ def gaps(cells: Any) -> str:
     """What the dashes mean, and which solvers are one and the same."""
     calls = [int(word) for word in CALLS.split(",")]
     found = {(c["solver"], c["network_calls"]): [s["value"] for s in c["scores"]] for c in cells}
-    schedule, lines = make_schedule(DiffusionConfig()), []
+    config, lines = load_config("mnist"), []
     for name in SOLVERS:
         missing = [n for n in calls if (name, n) not in found]
-        chosen, _ = variants.cells([variants.parse(name)], Drawing(), (), missing, (0,), schedule)
+        chosen, _ = variants.cells([variants.parse(name)], Drawing(), (), missing, (0,), config)
         if len(chosen) < len(missing):
             lines.append(f"- `{name}` cannot take exactly every number of calls.")
         if chosen:

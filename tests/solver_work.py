@@ -1,4 +1,4 @@
-"""The examples of docs/solvers.md on arrays of a framework; runs in a panel's process."""
+"""The examples of docs/solvers.md on arrays of a framework; runs in a backend's process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import Level, make_schedule
 from diptych.sampling.solvers import DpmSolverPP, dynamic_threshold, limited, solve
@@ -18,10 +18,10 @@ TABLE = make_schedule(DiffusionConfig())
 PAGE = Path(__file__).parents[1] / "docs" / "solvers.md"
 
 
-def examples() -> tuple[str, str]:
-    """The code of the page: the first example, and the one with betas that goes on from there."""
-    first, own = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
-    return str(first), str(own)
+def examples() -> tuple[str, str, str]:
+    """The page's code: the first example, and those with own betas and an own rule that go on."""
+    first, betas, rule = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
+    return str(first), str(betas), str(rule)
 
 
 def limit_of(name: str) -> str:
@@ -32,7 +32,7 @@ def limit_of(name: str) -> str:
 
 
 def network(x: Any, t: int) -> Any:
-    """The best denoiser of Gaussian images: no more than a float times an array."""
+    """The optimal denoiser of Gaussian images: just a float times an array."""
     level = TABLE.level(t)
     return (level.sigma / (0.25 * level.alpha**2 + level.sigma**2)) * x
 
@@ -41,10 +41,11 @@ def first_noise() -> Any:
     return np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype(np.float32)
 
 
-def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
+def run_example(name: str, own: bool = False, limit: bool = False, rule: bool = False) -> Any:
     """Its images, with the first noise as an array of `name`: numpy, torch or jittor.
 
-    `own`: those of the example with betas; `limit`: those with the page's thresholding.
+    `own`: those of the example with betas; `limit`: those with the page's thresholding; `rule`:
+    those of the page's own solver.
     """
     backend = None if name == "numpy" else backends.load(name, "cpu")
     x = first_noise() if backend is None else backend.array(first_noise())
@@ -52,6 +53,8 @@ def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
     exec(examples()[0], scope)
     if own:
         exec(examples()[1], scope)
+    if rule:
+        exec(examples()[2], scope)
     if limit:
         framework = import_module(name)
         scope |= {"torch": framework, "jt": framework, "dynamic_threshold": dynamic_threshold}
@@ -63,7 +66,7 @@ def run_example(name: str, own: bool = False, limit: bool = False) -> Any:
 
 
 def run_solvers(name: str, solvers: list[Any], levels: list[Level]) -> list[Any]:
-    """Images of each solver on arrays of a panel."""
+    """Images of each solver on arrays of a backend."""
     backend = backends.load(name, "cpu")
 
     def noise(k: int) -> Any:

@@ -1,4 +1,4 @@
-"""Classes on the host: labels keyed and dropped, guidance as its formula, the card, refusals."""
+"""Classes on the host: keyed labels and label dropout, the guidance formula, the card, refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from diptych.backends.protocol import Backend, State
-from diptych.cli.sample import choose_sampler
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset
 from diptych.diffusion.classes import (
@@ -24,11 +23,13 @@ from diptych.diffusion.classes import (
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.generate.samples import Request, default_folder
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
-from diptych.sampling.sampler import make_sampler
+from diptych.sampling.options import SamplerOptions
+from diptych.sampling.sampler import choose_sampler, make_sampler
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights, zoo_names
 from test_cli import call
@@ -277,8 +278,11 @@ def test_a_class_given_with_latents_is_told(conditional: Path) -> None:
     """Without one, images are decoded as they were encoded: without a class."""
     found = find_weights(str(conditional), None, False)
     implied = {"solver": "ddim", "steps": 5, "guidance": 0.0}
-    assert choose_sampler(found, {}, None, None, implied).guidance == 0.0
-    told = choose_sampler(found, {}, "7", None, implied)
+    plain, told = (
+        choose_sampler(SamplerOptions(classes=classes), found.config, None, implied)[0]
+        for classes in (None, [7])
+    )
+    assert plain.guidance == 0.0
     assert (told.classes, told.guidance) == ((7,), 1.0)
 
 
@@ -318,7 +322,7 @@ def test_bad_input_is_one_line(
 
 
 def test_a_weights_file_without_the_class_rows_is_refused() -> None:
-    from diptych.network.plan import check_weights
+    from diptych.network.parameters import check_weights
 
     with pytest.raises(UserError, match=r"'class_embed\.weight' is missing"):
         check_weights(make_plan(TOLD), initial_weights(make_plan(PLAIN), 0), "x")

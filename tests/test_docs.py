@@ -1,4 +1,4 @@
-"""The texts: links that lead somewhere, commands that parse, help that is shown whole."""
+"""Documentation: links resolve, commands parse, and help text is not cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli import cli
-from diptych.cli.sample import choose_sampler
+from diptych.sampling.options import SamplerOptions
+from diptych.sampling.sampler import choose_sampler
 from diptych.weights.find import find_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,11 +96,9 @@ def test_the_list_of_verbs_is_not_cut() -> None:
     assert "..." not in text.split("Commands:")[1]
 
 
-def test_what_a_model_recommends_is_said_in_its_own_words(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_a_model_recommends_is_said_in_its_own_words() -> None:
     """And not with the settings of its network; nor does asking change the record."""
     found = find_weights("zoo:mnist-torch", None, False)
     for _ in range(2):
-        choose_sampler(found, {})
-        assert capsys.readouterr().err.endswith("recommends: solver dpmpp-sde, steps 15\n")
+        _, said = choose_sampler(SamplerOptions(), found.config, found.sampler)
+        assert said == "sampling as this model recommends: solver dpmpp-sde, steps 15"

@@ -1,4 +1,4 @@
-"""`diptych encode` and the new options of `diptych sample`: bad input is one line and code 2."""
+"""`diptych encode` and the editing options of `diptych sample`: bad input is one line, code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps: cell by cell, resumable, unlike cells refused; runs in place of samples."""
+"""Sweeps: one cell at a time, resumable, mismatched cells refused; runs instead of samples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import work
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.generate.for_scoring import Drawing, draw, is_model
+from diptych.sampling.options import SamplerOptions
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep import output as sweep_output
 from diptych.study.sweep.variants import parse
@@ -151,7 +152,7 @@ def test_tables_and_figures_say_the_same(panels, run, reference, tmp_path):
 
 def test_a_run_is_sampled_once_and_found_again(panels, run):
     assert is_model(str(run)) and not is_model(str(run / "samples")) and is_model("zoo:x")
-    drawing = Drawing(steps=2, batch=4)
+    drawing = Drawing(SamplerOptions(steps=2), batch=4)
     arguments = (str(run), drawing, 5, 2, "torch", "cpu")
     folders = panels["torch"].call(draw, *arguments, progress=False)
     assert len({folder.name for folder in folders}) == 2

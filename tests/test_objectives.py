@@ -1,4 +1,4 @@
-"""What a network predicts, how timesteps weigh, and schedules that end in noise."""
+"""Prediction types, timestep weights, and schedules that end in pure noise."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.sampling.solvers import (
     Ddim,
+    Step,
     dynamic_threshold,
     from_v,
     from_x0,
@@ -201,7 +202,7 @@ def test_the_first_step_is_ddims_limit() -> None:
         ours = solve(Ddim(eta), image, x, levels, lambda k: noise)  # noqa: B023
         # The same image, read as noise by a network that can say so there.
         eps = (x - nearly.alpha * image.image(x, ZERO.level(999))) / nearly.sigma
-        theirs = Ddim(eta).step(x, lambda x, level: eps, nearly, after, noise)  # noqa: B023
+        theirs = Ddim(eta).step(Step(x, lambda x, level: eps, nearly, after, noise))  # noqa: B023
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 

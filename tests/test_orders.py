@@ -1,13 +1,13 @@
 """Every solver converges at its order to the exact trajectory of a Gaussian mixture.
 
-The levels avoid what is not the rule itself: the first step is short where a solver starts on a
-lower order, and solvers that end on lower orders do so beyond the level that is looked at.
+The levels isolate the update rule: the first step is short if a solver starts at a lower order, and
+solvers that end at lower orders do so after the level where the error is measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ from diptych.sampling.solvers import (
     DpmSolverPPSde,
     Euler,
     Heun,
-    Memory,
     Plms,
     Pndm,
     Solver,
+    Step,
     UniPC,
     solve,
 )
@@ -121,7 +121,7 @@ def test_the_variance_with_noise_converges_at_its_order(solver: Solver, order: i
 
 
 @dataclass(frozen=True)
-class Faulty:
+class Faulty(Solver):
     """A solver whose memory or predictions are wrong in one way."""
 
     solver: Solver
@@ -134,16 +134,14 @@ class Faulty:
         scale = self.solver.noise_scale(now, after)
         return scale * 1.001 if self.fault == "noise too large" else scale
 
-    def step(
-        self, x: Any, denoise: Any, now: Level, after: Level, noise: Any, memory: Memory
-    ) -> Any:
-        asked = [0]
+    def step(self, s: Step[Any]) -> Any:
+        asked, noise, memory = [0], s.noise, s.memory
 
         def predict(x: Any, level: Level) -> Any:
             asked[0] += 1
             if self.fault == "second call at the first level" and asked[0] == 2:
-                return denoise(x, now)
-            return denoise(x, level)
+                return s.denoise(x, s.now)
+            return s.denoise(x, level)
 
         if self.fault == "forgets" and len(memory.past) > 1:
             memory.past = memory.past[-1:]
@@ -152,7 +150,7 @@ class Faulty:
             memory.past[-1] = (level, 1.01 * prediction)
         if noise is not None and self.fault == "noise too large":
             noise = 1.05 * noise
-        return self.solver.step(x, predict, now, after, noise, memory)
+        return self.solver.step(replace(s, denoise=predict, noise=noise))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.figures.movie import Strip
 from diptych.generate.trajectory import Pictures, Watch
-from diptych.network.plan import make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
-from diptych.sampling.solvers import Ddim
+from diptych.sampling.solvers import Ddim, Step
 from diptych.types import Float32
 
 CONFIG = load_config("tiny")
@@ -151,7 +152,7 @@ def test_on_gaussian_data_the_images_have_the_variance_that_the_steps_imply(eta:
     images = drawn.draw(sampler, range(200))
     spread = 1.0
     for now, after in pairwise([*levels, CLEAN]):
-        gain = Ddim(eta).step(np.ones(1), gaussian.denoise, now, after, np.zeros(1))
+        gain = Ddim(eta).step(Step(np.ones(1), gaussian.denoise, now, after, np.zeros(1)))
         spread = float(gain[0]) ** 2 * spread + Ddim(eta).noise_scale(now, after) ** 2
     assert abs(images.var() / spread - 1) < 4 * (2 / images.size) ** 0.5
     assert abs(images.mean()) < 4 * (spread / images.size) ** 0.5

@@ -1,4 +1,4 @@
-"""What `solve` and `invert` refuse of settings, levels and arrays, before or in the first step."""
+"""Settings, levels and arrays that `solve` and `invert` refuse, before or in the first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import gaussian
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
-from diptych.diffusion.timesteps import choose_timesteps
+from diptych.diffusion.timesteps import ALL_SPACINGS, REPEATING, choose_timesteps
 from diptych.errors import UserError
 from diptych.sampling.solvers import (
     Ddim,
@@ -21,8 +21,11 @@ from diptych.sampling.solvers import (
     DpmSolverPP,
     DpmSolverPPSde,
     Heun,
+    Needs,
     Plms,
     Pndm,
+    Solver,
+    Step,
     UniPC,
     dynamic_threshold,
     from_v,
@@ -137,38 +140,61 @@ def test_equal_steps_of_sigma_over_alpha_are_equal_steps() -> None:
 
 
 @dataclass(frozen=True)
-class Own:
-    """A rule of a user's own, without `needs`; it keeps the `denoise` of each step."""
+class Own(Solver):
+    """A rule of a user's own; it keeps the `denoise` of each step."""
 
     seen: list[Any]
 
-    def calls(self, steps: int) -> int:
-        return steps
-
-    def noise_scale(self, now: Level, after: Level) -> float:
-        return 0.0
-
-    def step(self, x: Any, denoise: Any, now: Level, after: Level, *rest: Any) -> Any:
-        self.seen.append(denoise)
-        return 0.5 * x
+    def step(self, s: Step[Any]) -> Any:
+        self.seen.append(s.denoise)
+        return 0.5 * s.x
 
 
-def test_a_rule_of_ones_own_takes_any_levels_that_do_not_turn_back() -> None:
-    """And is given the `denoise` itself after the first step: nothing is added to its calls."""
-    own = Own([])
+class Repeating(Own):
+    needs = Needs(repeats=True)
+
+
+def test_a_rule_of_ones_own_is_its_step_and_what_it_needs() -> None:
+    """It is given the `denoise` itself after the first step: nothing is added to its calls."""
+    own = Repeating([])
     solve(own, gaussian.denoise, X, along(50, "official-quad"))
     assert own.seen[0] is not gaussian.denoise
     assert all(denoise is gaussian.denoise for denoise in own.seen[1:]) and len(own.seen) == 50
-    refusal(lambda: solve(own, gaussian.denoise, X, along(3)[::-1]), "Own takes them from noisy")
+    for backwards in (own, Own([])):
+        wrong = along(3)[::-1]
+        refusal(lambda: solve(backwards, gaussian.denoise, X, wrong), "takes them from noisy")  # noqa: B023
+    twice = along(50, "official-quad")
+    refusal(lambda: solve(Own([]), gaussian.denoise, X, twice), "come twice .* Own cannot take")
+
+
+def test_the_defaults_of_a_rule_are_those_of_a_deterministic_one() -> None:
+    own = Own([])
+    assert own.needs == Needs() and own.calls(7) == 7
+    assert own.noise_scale(TABLE.level(9), TABLE.level(3)) == 0.0
+    with pytest.raises(TypeError, match="abstract"):
+        Solver()  # type: ignore[abstract]
+
+
+def test_what_is_no_solver_is_refused_by_name() -> None:
+    refusal(lambda: solve("ddim", gaussian.denoise, X, along(3)), "str is not a solver; give one")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_command_and_the_rules_ask_for_the_same(name: str) -> None:
+def test_a_name_s_limits_are_those_of_its_rule(name: str) -> None:
     kind = KINDS[name]
     for order in kind.orders or (0,):
-        needs: Any = kind.make(0.0, order, TABLE).needs  # type: ignore[attr-defined]
-        assert needs.steps == max(kind.least, order, 1)
-        assert needs.repeats == kind.repeats and needs.equal == (kind.spacings is not None)
+        assert kind.needs(order) == kind.make(0.0, order, TABLE).needs
+    for spacing in ALL_SPACINGS:
+        levels = along(50, spacing)
+        try:
+            solve(
+                kind.make(0.0, (kind.orders or (0,))[0], TABLE), gaussian.denoise, X, levels, zeros
+            )
+            taken = True
+        except UserError:
+            taken = False
+        named = kind.repeats if spacing in REPEATING else spacing in (kind.spacings or ALL_SPACINGS)
+        assert taken == named, spacing
 
 
 # Steps and orders

@@ -1,8 +1,7 @@
-"""Solvers by name: calls counted, what each refuses, official semantics, limits, objectives."""
+"""Solvers by name: NFE, refusals, official semantics, limits, prediction types."""
 
 from __future__ import annotations
 
-import importlib
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ from diptych.diffusion.process import v_from_x0_eps, x0_from_eps
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import ALL_SPACINGS
 from diptych.errors import UserError
+from diptych.sampling import options
 from diptych.sampling.sampler import SOLVERS, make_sampler
 from diptych.sampling.solvers import (
     Ddim,
@@ -21,6 +21,7 @@ from diptych.sampling.solvers import (
     DpmSolverPP,
     DpmSolverPPSde,
     Euler,
+    Step,
     dynamic_threshold,
     from_v,
     from_x0,
@@ -38,9 +39,7 @@ BARS = np.cumprod(1 - TABLE.beta)
 
 
 def test_the_options_name_every_solver_and_spacing() -> None:
-    command = importlib.import_module("diptych.cli.sample")
-    for known, text in ((SOLVERS, command.SOLVERS), (ALL_SPACINGS, command.SPACINGS)):
-        assert set(text.rstrip(".").replace(" or ", ", ").split(", ")) == set(known)
+    assert options.SOLVERS == SOLVERS and set(options.SPACINGS) == set(ALL_SPACINGS)
 
 
 # Network calls
@@ -97,7 +96,8 @@ def test_memory_stays_within_the_order() -> None:
         solver, memory = make_sampler(name, 100, order=order).make(TABLE), Memory(100)
         x: Any = np.ones((1, 1, 2, 2))
         for now, after in pairwise(levels):
-            x = solver.step(x, lambda x, level: toy_eps(x, level.t), now, after, None, memory)
+            s = Step(x, lambda x, level: toy_eps(x, level.t), now, after, memory=memory)
+            x = solver.step(s)
             memory.left -= 1
             assert len(memory.past) <= most
 
@@ -138,7 +138,7 @@ def test_ddpm_noisy_is_the_official_ddpm_steps(a: int, b: int, seed: int) -> Non
         expected = official_ddpm_step(x, bold_eps(x, now.t), t, BARS[now.t], bar_next, noise)
         if now.t == 0 and after is not CLEAN:
             continue
-        ours = Ddpm("large").step(x, clipped, now, after, noise)
+        ours = Ddpm("large").step(Step(x, clipped, now, after, noise))
         np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -146,7 +146,7 @@ def test_a_whole_official_trajectory_with_repeats() -> None:
     sampler = make_sampler("ddim", 100, 0.5, "official-quad")
     drawn, backend = engine()
     ours = drawn.draw(sampler, [0], seed=1)
-    from diptych.network.plan import time_embedding
+    from diptych.network.embedding import time_embedding
     from diptych.rng import normal_per_image
 
     sequence = [int(s) for s in np.linspace(0, np.sqrt(1000 * 0.8), 100) ** 2]
@@ -240,7 +240,8 @@ def test_a_level_without_an_image_is_refused(name: str) -> None:
     table = make_schedule(DiffusionConfig(schedule="jsd"))
     solver = make_sampler(name, 10).make(table)
     with pytest.raises(UserError, match="at t=999 the schedule leaves nothing of the image"):
-        solver.step(np.ones(1), lambda x, level: x, table.level(999), table.level(500), np.ones(1))
+        one, now, after = np.ones(1), table.level(999), table.level(500)
+        solver.step(Step(one, lambda x, level: x, now, after, one))
 
 
 @pytest.mark.parametrize("solver", [Ddpm("small"), Ddpm("large"), DpmSolverPPSde()])

@@ -1,4 +1,4 @@
-"""Solvers on the arrays of both panels, and the documented example."""
+"""Solvers on the arrays of both backends, and the documented example."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import solver_work
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, make_schedule
+from diptych.diffusion.timesteps import choose_timesteps
 from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
@@ -43,6 +44,23 @@ def test_betas_of_ones_own_give_the_schedule_that_they_are() -> None:
     x, images = solver_work.first_noise(), solver_work.run_example("numpy", own=True)
     wanted = solve(Pndm(table.level), lambda x, at: solver_work.network(x, at.t), x, levels)
     np.testing.assert_allclose(images, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_page_s_own_rule_is_nearer_to_the_exact_end_than_ddim(panel: Panel) -> None:
+    table = make_schedule(DiffusionConfig())
+    x, images = (
+        solver_work.first_noise(),
+        panel.call(solver_work.run_example, panel.name, rule=True),
+    )
+
+    def end(solver: Any, timesteps: list[int]) -> Any:
+        levels = [*map(table.level, timesteps), CLEAN]
+        return solve(solver, lambda x, at: solver_work.network(x, at.t), x, levels)
+
+    exact = end(DpmSolverPP(3), list(range(999, -1, -1)))
+    timesteps = choose_timesteps("logsnr", 15, table)[::-1]
+    errors = [np.abs(found - exact).max() for found in (images, end(Ddim(), timesteps))]
+    assert images.dtype == np.float32 and errors[0] < 0.2 * errors[1], errors
 
 
 def test_the_pages_thresholding_holds_on_arrays_of_a_panel(panel: Panel) -> None:

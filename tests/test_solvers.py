@@ -1,4 +1,4 @@
-"""DDIM by its order of convergence, by DDPM's posterior and by the official formula."""
+"""DDIM tested by its order of convergence, DDPM's posterior and the official formula."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diptych.diffusion.schedule import (
     make_spacing,
 )
 from diptych.errors import UserError
-from diptych.sampling.solvers import Ddim
+from diptych.sampling.solvers import Ddim, Solver, Step
 from properties import given, settings, st
 from published import official_step
 
@@ -36,13 +36,14 @@ def test_ddim_converges_at_order_one() -> None:
 
 
 @dataclass(frozen=True)
-class Mutant:
+class Mutant(Solver):
     """DDIM at eta 0 with one fault: x' = (a'/a) x + (s' - a'/a s) eps."""
 
     fault: str
 
-    def step(self, x: Any, denoise: Any, now: Level, after: Level, noise: None) -> Any:
-        eps = denoise(x, now)
+    def step(self, s: Step[Any]) -> Any:
+        x, now, after = s.x, s.now, s.after
+        eps = s.denoise(x, now)
         scale, sigma = after.alpha / now.alpha, after.sigma
         if self.fault == "alpha-bar for alpha":
             scale = scale**2
@@ -87,7 +88,7 @@ def test_the_variance_of_the_images_converges_to_that_of_the_data(eta: float) ->
         path = gaussian.levels(steps)
         spread = gaussian.variance(path[0])
         for now, after in pairwise(path):
-            gain = Ddim(eta).step(np.array([1.0]), gaussian.denoise, now, after, np.zeros(1))
+            gain = Ddim(eta).step(Step(np.array([1.0]), gaussian.denoise, now, after, np.zeros(1)))
             spread = float(gain[0]) ** 2 * spread + Ddim(eta).noise_scale(now, after) ** 2
         errors.append(abs(spread / gaussian.S**2 - 1))
     assert gaussian.orders(errors)[-1] == pytest.approx(1, abs=0.1), errors
@@ -105,7 +106,7 @@ def drawn(seed: int) -> Any:
 
 
 def one_step(solver: Ddim, x: Any, eps: Any, now: Level, after: Level, noise: Any) -> Any:
-    return solver.step(x, lambda *_: eps, now, after, noise)
+    return solver.step(Step(x, lambda *_: eps, now, after, noise))
 
 
 @given(schedules, st.integers(1, 999), seeds)
@@ -203,7 +204,7 @@ def test_the_network_is_called_once_with_this_level() -> None:
         asked.append(level.t)
         return x
 
-    Ddim(0.5).step(np.ones(2), denoise, table.level(10), table.level(3), np.ones(2))
+    Ddim(0.5).step(Step(np.ones(2), denoise, table.level(10), table.level(3), np.ones(2)))
     assert asked == [10]
 
 

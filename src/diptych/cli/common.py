@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
-FOLDER = click.Path(path_type=Path)
-# As in diptych.sampling.solvers.kinds and diptych.diffusion.timesteps, which load NumPy; a test
-# holds them together.
-SOLVERS = "ddim, ddpm, ddpm-large, ddpm-noisy, dpmpp, dpmpp-sde, euler, heun, plms, pndm or unipc."
-SPACINGS = "uniform, quad, trailing, logsnr, karras or official-quad."
-USUAL = "uniform; with zero terminal SNR: trailing"
+from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
+FOLDER = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
@@ -26,6 +24,14 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Keys all noise; with --repeats, of the first set.",
+)
+RAW = click.option("--raw", is_flag=True, help="Non-EMA weights: as trained, not averaged.")
 
 
 Command = Callable[..., Any]
@@ -42,17 +48,89 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return apply
 
 
+def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command], Command]:
+    """The options of a sampler, by default all of them; see `SamplerOptions`.
+
+    Args:
+        names: fields; none: every field.
+        changes: by field, what a verb's own option has in place of the usual.
+    """
+    made = []
+    for name in names or NAMES:
+        facts, flag = FIELDS[name].metadata, option_name(name)
+        settings: dict[str, Any] = {"help": facts["help"]} | changes.get(name, {})
+        if facts["kind"] is bool:
+            flag = f"{flag}/--no-{flag}"
+            settings.setdefault("default", None)
+        else:
+            settings.setdefault("type", facts["kind"])
+        made.append(click.option(f"--{flag}", name, **settings))
+    return options(*made)
+
+
+def chosen_options(given: dict[str, Any]) -> SamplerOptions:
+    """The sampler's settings of a command, taken out of its other options.
+
+    Raises:
+        UserError: a class that is no number.
+    """
+    from diptych.diffusion.classes import parse_classes
+
+    found = {name: given.pop(name) for name in NAMES if name in given}
+    if isinstance(found.get("classes"), str):
+        found["classes"] = parse_classes(found["classes"])
+    return SamplerOptions(**found)
+
+
+def say(line: str | None) -> None:
+    """A line on stderr, if there is something to say."""
+    if line is not None:
+        click.echo(line, err=True)
+
+
 def typed(name: str) -> bool:
     """Whether the command at hand was given this option, and does not have it by default."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def fail(message: str, code: int) -> None:
-    """One line on stderr, and leave."""
-    print(f"diptych: {' '.join(message.split())}", file=sys.stderr)
+def hold_streams() -> None:
+    """Open /dev/null in place of a standard stream that was closed.
+
+    The next file opened would else get its number, and what is printed would go into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; a stream that takes no more is not written to again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """One line on stderr, and leave."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    with contextlib.suppress(OSError):
+        print(f"diptych: {line}", file=sys.stderr, flush=True)
+    leave(code)
+
+
+def printable(text: str) -> str:
+    """A text with file names that are not UTF-8 shown with their bytes as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:
     """The result on stdout: as JSON where a program may read it, else for people."""
-    click.echo(json.dumps(result, indent=2) if as_json else text)
+    click.echo(json.dumps(result, indent=2) if as_json else printable(text))

@@ -7,16 +7,29 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, USUAL, show
+from diptych.cli.common import (
+    BACKEND,
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    RAW,
+    RESUME,
+    sampler_options,
+    show,
+)
 from diptych.errors import UserError
+from diptych.sampling.options import INVERTED
 
 
 @click.command(short_help="Find the noise that DDIM turns into given images.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
 @BACKEND
-@click.option("--steps", type=int, default=50, show_default=True, help="Solver steps, each way.")
-@click.option("--spacing", help=f"As in `diptych sample`.  [default: {USUAL}]")
+@sampler_options(
+    *INVERTED, steps={"default": 50, "show_default": True, "help": "Solver steps, each way."}
+)
 @click.option(
     "--refine", type=int, default=1, show_default=True, help="Rounds that make a step more exact."
 )
@@ -27,7 +40,7 @@ from diptych.errors import UserError
 @click.option(
     "--format", "form", default="safetensors", show_default=True, help="safetensors or npz."
 )
-@click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
+@RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
 @click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")
 @DEVICE

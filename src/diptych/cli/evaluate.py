@@ -14,12 +14,16 @@ from diptych.cli.common import (
     JSON,
     OVERWRITE,
     QUIET,
-    SPACINGS,
-    USUAL,
+    RAW,
+    SEED,
+    chosen_options,
     options,
+    sampler_options,
+    say,
     show,
 )
 from diptych.errors import UserError
+from diptych.sampling.options import SamplerOptions, option_name
 
 MEASURE = options(
     click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
@@ -33,24 +37,13 @@ MEASURE = options(
     click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
-CLASSES = (
-    click.option("--class", "classes", help="Of a model with classes.  [default: all by turns]"),
-    click.option("--guidance", type=float, help="Of the class.  [default: 1]"),
-)
+# How a run is sampled, besides its sampler.
 DRAWING = options(
-    click.option("--solver", help="As in `diptych sample`.  [default: as the model recommends]"),
-    click.option("--steps", type=int, help="Solver steps.  [default: as `diptych sample`]"),
-    click.option("--eta", type=float, help="DDIM's noise.  [default: 0; ddpm: 1]"),
-    click.option("--spacing", help=f"{SPACINGS}  [default: {USUAL}]"),
-    click.option(
-        "--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1]."
-    ),
-    *CLASSES,
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat."),
+    SEED,
     click.option(
         "--sample-batch", type=int, default=64, show_default=True, help="Images drawn at once."
     ),
-    click.option("--raw", is_flag=True, help="The weights as trained, not their moving average."),
+    RAW,
     click.option(
         "--samples-out", type=FOLDER, help="Where a run's samples go.  [default: RUN/samples]"
     ),
@@ -110,6 +103,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 @click.option("--num", type=int, help="Images of each sample set.  [default: all]")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Independent sample sets.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@sampler_options()
 @DRAWING
 @BACKEND
 @DEVICE
@@ -121,7 +115,8 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     """Score SAMPLES against a reference: distances with their protocol and interval.
 
     SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, or a run, which is
-    sampled first. Several are independent repeats of one model.
+    sampled first. Several are independent repeats of one model. Sources are named as for every
+    verb: see `diptych data --help`.
 
     \b
     Examples:
@@ -161,26 +156,32 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     """The sample sets, and the settings for them; a run is sampled first."""
     from dataclasses import replace
 
-    from diptych.diffusion.classes import parse_classes
     from diptych.generate.for_scoring import Drawing, draw, is_model
 
+    asked = chosen_options(options)
     models = [source for source in samples if is_model(source)]
     if not models:
+        refuse_unused(asked)
         return samples, settings
     if len(samples) > 1:
         raise UserError(f"{models[0]}: give one run alone; its repeats come from --repeats")
-    keys = ("solver", "steps", "eta", "spacing", "clip", "seed", "raw")
-    drawing = Drawing(
-        **{key: options[key] for key in keys}, batch=options["sample_batch"],
-        classes=parse_classes(options["classes"]), guidance=options["guidance"],
-    )  # fmt: skip
+    drawing = Drawing(asked, options["seed"], options["sample_batch"], options["raw"])
     if settings.num is None:
         raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
     folders = draw(
         models[0], drawing, settings.num, settings.repeats, options["backend"], options["device"],
-        folder=options["samples_out"], progress=settings.progress,
+        folder=options["samples_out"], progress=settings.progress, note=say,
     )  # fmt: skip
     return folders, replace(settings, repeats=1)
+
+
+def refuse_unused(asked: SamplerOptions) -> None:
+    """Raises UserError if a sampler is asked for and nothing is sampled."""
+    for name in asked.given():
+        raise UserError(
+            f"--{option_name(name)} is a setting of a sampler, and these are images already; "
+            f"leave it out, or give a run"
+        )
 
 
 @click.command(short_help="Keep the statistics of images' features in a file.")

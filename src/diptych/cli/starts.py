@@ -32,6 +32,7 @@ class Start:
         from diptych.generate.latents import read_latents
         from diptych.network.plan import make_plan
 
+        self.recommended = found.sampler
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
@@ -62,6 +63,8 @@ class Start:
             return found | self.silent
         if self.latents is None and self.given["interpolate"] is None:
             return None
+        if self.recommended and self.recommended.get("solver") == "ddim":
+            return dict(self.recommended)
         return {"solver": "ddim"}  # what the model recommends may add noise
 
     def walk(self, sampler: Any) -> Any:

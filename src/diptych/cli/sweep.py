@@ -8,35 +8,37 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, USUAL, options, show
-from diptych.cli.evaluate import CLASSES, MEASURE, measure_settings, open_network
+from diptych.cli.common import (
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    RESUME,
+    chosen_options,
+    sampler_options,
+    show,
+)
+from diptych.cli.evaluate import DRAWING, MEASURE, measure_settings, open_network
 from diptych.errors import MachineError, UserError
 
 
 @click.command(short_help="Time and score solvers, steps and eta.")
 @click.argument("source")
-@click.option(
-    "--solver",
-    "solvers",
-    multiple=True,
-    help="Such as dpmpp:order=3 or ddim:clip; may be given several times.  [default: ddim]",
+@sampler_options(
+    solver={
+        "multiple": True,
+        "help": "Such as dpmpp:order=3 or ddim:clip; may be given several times.  [default: ddim]",
+    },
+    steps={"type": str, "help": "Solver steps.  [default: 10,20,50,100]"},
+    eta={"type": str, "help": "DDIM's noise; only applies to ddim.  [default: 0]"},
 )
-@click.option("--steps", help="Solver steps.  [default: 10,20,50,100]")
 @click.option("--calls", help="Network calls, in place of --steps: what solvers share.")
-@click.option("--eta", default="0", show_default=True, help="DDIM's noise; of no other solver.")
 @click.option("--num", type=int, required=True, help="Images of a cell, in each repeat.")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--spacing", help=f"As in `diptych sample`.  [default: {USUAL}]")
-@click.option("--clip", is_flag=True, default=None, help="Clip each predicted image to [-1, 1].")
-@options(*CLASSES)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the first repeat.")
-@click.option(
-    "--sample-batch", type=int, default=64, show_default=True, help="Images drawn at once."
-)
-@click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
-@click.option("--samples-out", type=FOLDER, help="Where the samples go.  [default: RUN/samples]")
+@DRAWING
 @click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The folder of the tables.")
@@ -87,7 +89,6 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` that the options ask for."""
-    from diptych.diffusion.classes import parse_classes
     from diptych.generate.for_scoring import Drawing
     from diptych.study.sweep.cells import Sweep
     from diptych.study.sweep.variants import parse
@@ -101,17 +102,16 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     settings = measure_settings(**picked, **rest)
     if options["reference"] is None and settings.metrics != ("is",):
         raise UserError("against what? Give --reference, for example mnist:test")
-    keys = ("spacing", "clip", "seed", "raw")
+    swept = {name: options.pop(name) for name in ("solver", "steps", "eta")}
     drawing = Drawing(
-        **{key: options[key] for key in keys}, batch=options["sample_batch"],
-        classes=parse_classes(options["classes"]), guidance=options["guidance"],
-    )  # fmt: skip
-    if options["steps"] and options["calls"]:
+        chosen_options(options), options["seed"], options["sample_batch"], options["raw"]
+    )
+    if swept["steps"] and options["calls"]:
         raise UserError("--steps and --calls both say how long to sample; give one of them")
-    steps = tuple(int(n) for n in numbers("steps", options["steps"] or "10,20,50,100", whole=True))
+    steps = tuple(int(n) for n in numbers("steps", swept["steps"] or "10,20,50,100", whole=True))
     calls = tuple(int(n) for n in numbers("calls", options["calls"] or "", whole=True))
-    etas = tuple(numbers("eta", options["eta"], whole=False))
-    variants = tuple(parse(text) for text in options["solvers"] or ("ddim",))
+    etas = tuple(numbers("eta", swept["eta"] or "0", whole=False))
+    variants = tuple(parse(text) for text in swept["solver"] or ("ddim",))
     return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls,
                  scored)  # fmt: skip
 

@@ -6,13 +6,14 @@ goes to another folder, and the same request finds its images drawn already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from diptych.errors import UserError
 from diptych.generate.samples import Request, default_folder, sample_to
-from diptych.sampling.sampler import make_sampler
+from diptych.sampling.options import SamplerOptions
+from diptych.sampling.sampler import choose_sampler
 
 _NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
 
@@ -21,33 +22,19 @@ _NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
 class Drawing:
     """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
 
-    Where no setting of the sampler is given, a model that recommends one is sampled with that.
-    A model with classes draws every class in turn where none is chosen.
+    What the options leave open is as the model recommends, if it does. A model with classes draws
+    every class in turn if none is chosen.
     """
 
-    solver: str | None = None
-    steps: int | None = None
-    eta: float | None = None
-    spacing: str | None = None
-    clip: bool | None = None
-    order: int | None = None
-    threshold: float | None = None
+    options: SamplerOptions = field(default_factory=SamplerOptions)
     seed: int = 0
     batch: int = 64
     raw: bool = False
-    classes: list[int] | str | None = None
-    guidance: float | None = None
-
-    def sampler(self) -> dict[str, Any]:
-        """The settings of the sampler that are given, as `make_sampler` takes them."""
-        keys = ("solver", "steps", "eta", "spacing", "clip", "order", "threshold")
-        found = {key: getattr(self, key) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
 
 
 def is_model(source: str) -> bool:
     """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
-    from diptych.evaluation.images import is_sample_folder
+    from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
 
     if source.startswith(_NAMED):
@@ -68,12 +55,14 @@ def draw(
     *,
     folder: Path | None = None,
     progress: bool = True,
+    note: Callable[[str | None], None] = lambda text: None,
 ) -> list[Path]:
     """Sample a model `repeats` times, `num` images each; gives the sample folders.
 
     Args:
         source: a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers.
         folder: where the sample folders go; needed for a NAME, else RUN/samples.
+        note: told what the model's own sampler decides, before anything is drawn.
 
     Raises:
         UserError: as `diptych sample`.
@@ -84,13 +73,9 @@ def draw(
     if folder is None and source.startswith(_NAMED):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
-    given = dict(drawing.sampler() or getattr(found, "sampler", None) or {})
-    for key in ("classes", "guidance"):
-        if getattr(drawing, key) is not None:
-            given[key] = getattr(drawing, key)
-    config = found.config
-    given |= {"num_classes": config.model.num_classes, "timesteps": config.diffusion.timesteps}
-    sampler = make_sampler(**given, ends_in_noise=config.diffusion.zero_terminal_snr)
+    sampler, said = choose_sampler(drawing.options, found.config, found.sampler)
+    note(found.note and f"note: {found.note}")
+    note(said)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]

@@ -1,15 +1,17 @@
 """Images from the user's hand, as a model needs them: to be encoded, or to start from.
 
-A folder of pictures, a sample folder, an .npz or .npy, one picture, or `mnist:test`. A data set is
-made as small as the model's own images were; nothing else is resized, and colour is not converted:
-whoever made the model's images decided how, and we do not know.
+They are named as everywhere (`diptych.data.sources.spec`): a folder of pictures, a sample folder,
+an .npz or .npy, one picture, or `mnist:test`. A data set is made as small as the model's own images
+were; nothing else is resized, and colour is not converted: whoever made the model's images decided
+how, and we do not know.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,7 @@ import numpy as np
 
 from diptych.data import shrink
 from diptych.errors import UserError
-from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.pixels import SUFFIXES, read_image
+from diptych.evaluation.images import open_images
 from diptych.types import Pixels
 
 LIMIT = 2**31  # bytes of pixels held at once
@@ -33,15 +34,18 @@ class Inputs:
         pixels: (N, C, H, W) uint8.
         name: for people.
         sha256: of the pixels and their shape.
+        left_out: how many files of folders were passed over, by reason.
     """
 
     pixels: Pixels
     name: str
     sha256: str
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of them."""
-        return {"images": self.name, "images_num": len(self.pixels), "images_sha256": self.sha256}
+        found = {"images": self.name, "images_num": len(self.pixels), "images_sha256": self.sha256}
+        return found | ({"images_left_out": self.left_out} if self.left_out else {})
 
 
 def read_inputs(
@@ -66,7 +70,7 @@ def read_inputs(
     """
     if num is not None and num < 1:
         raise UserError(f"--num is {num}; it must be 1 or more")
-    opened = [_open(source, data_dir) for source in sources]
+    opened = [open_images(source, data_dir) for source in sources]
     there = sum(one.count for one in opened)
     count = min(there, most) if most is not None else there if num is None else num
     if count > there:
@@ -83,15 +87,8 @@ def read_inputs(
     digest = hashlib.sha256(header.encode())
     digest.update(pixels.data)
     name = opened[0].name + (f" and {len(opened) - 1} more" if len(opened) > 1 else "")
-    return Inputs(pixels, name, digest.hexdigest())
-
-
-def _open(source: str, data_dir: Path | None) -> Images:
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
-        image = read_image(path)
-        return Images(path.name, 1, lambda: iter([image]), lambda: "")
-    return open_images(source, data_dir)
+    left_out = sum((Counter(one.left_out) for one in opened), Counter[str]())
+    return Inputs(pixels, name, digest.hexdigest(), dict(left_out))
 
 
 def _fitted(source: str, i: int, image: Pixels, shape: tuple[int, int, int], known: bool) -> Pixels:

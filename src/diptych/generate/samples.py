@@ -28,7 +28,6 @@ import numpy as np
 from tqdm import tqdm
 
 from diptych.config.load import flatten
-from diptych.diffusion.classes import short_name
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.evaluation.nearest import Nearest, save_nearest, search
@@ -42,6 +41,8 @@ from diptych.rng import normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.runs.records import Manifest
+from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
+from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
 
@@ -82,11 +83,7 @@ class Request:
 
 def default_folder(run: Path, request: Request) -> Path:
     """Where a run's samples go if no folder is given."""
-    s = request.sampler
-    order = f"-order{s.order}" if s.order else ""
-    limit = "-clip" if s.clip else f"-threshold{s.threshold:g}" if s.threshold else ""
-    told = "" if s.classes is None else f"-class{short_name(s.classes)}-w{s.guidance:g}"
-    name = f"{s.solver}{order}-{s.steps}-{s.spacing}-eta{s.eta:g}{limit}{told}-seed{request.seed}"
+    name = f"{folder_name(request.sampler)}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes: another start, another folder
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -164,14 +161,7 @@ PICTURES = frozenset(
     + [f"trajectory.{name}" for name in FORMATS]
 )
 IDENTITY = (
-    "solver",
-    "timesteps",
-    "eta",
-    "clip",
-    "order",
-    "threshold",
-    "classes",
-    "guidance",
+    *SAMPLER_IDENTITY,
     "level",
     "start",
     "seed",

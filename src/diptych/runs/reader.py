@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.runs.records import MOST, Environment, number, parse, read, whole
+from diptych.files import parse_json, read_json
+from diptych.runs.records import MOST, Environment, number, whole
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -91,7 +92,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key; durations and seed left out."""
         flat = flatten(self.config)
-        return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+        return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
@@ -159,9 +160,9 @@ def _config(path: Path) -> Config:
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    found = read(path, constants=True)
+    found = read_json(path)
     Environment.of(found, str(path))
-    return dict(found)
+    return found
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -175,7 +176,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
     for place, line in enumerate(lines, start=1):
         try:
-            row = parse(line, constants=True)  # a loss may be written as NaN
+            row = parse_json(line, finite=False)
         except ValueError as error:  # broken JSON, or bytes that are not UTF-8
             if place == len(lines):
                 return rows, True

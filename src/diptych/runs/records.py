@@ -12,7 +12,6 @@ directions. A field that is missing in an older file has a default here, and now
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,8 +19,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from diptych.errors import UserError
+from diptych.files import read_json
 
-DEEPEST = 64
 MOST = 2**53  # a whole number beyond it is no count, and no float64 either
 Number = Annotated[FiniteFloat, Field(strict=True, ge=-1e300, le=1e300)]
 Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
@@ -65,45 +64,7 @@ class Part(BaseModel):
         Raises:
             UserError: not to be read, no whole JSON, or not this record.
         """
-        return cls.of(read(path), str(path))
-
-
-def parse(raw: bytes | str, constants: bool = False) -> Any:
-    """JSON, with every fault of it as a ValueError: depth, endless numbers, NaN and Infinity.
-
-    Args:
-        constants: let NaN and Infinity through, which JSON does not know.
-    """
-    try:
-        found = json.loads(raw) if constants else json.loads(raw, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    level = [found]
-    for _ in range(DEEPEST):
-        inner = [each.values() if isinstance(each, dict) else each for each in level
-                 if isinstance(each, (dict, list))]  # fmt: skip
-        level = [value for values in inner for value in values]
-        if not level:
-            return found
-    raise ValueError("nested too deep")
-
-
-def read(path: Path, constants: bool = False) -> Any:
-    """The JSON of a file.
-
-    Raises:
-        UserError: not to be read, or a fault that `parse` finds.
-    """
-    try:
-        return parse(path.read_bytes(), constants)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+        return cls.of(read_json(path), str(path))
 
 
 def number(value: Any) -> float | None:

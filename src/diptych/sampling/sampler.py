@@ -1,21 +1,23 @@
-"""Settings of a sampler, checked: everything but the weights and the seed."""
+"""A sampler from the settings asked for: checked, everything but the weights and the seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from diptych.config.load import Config
 from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
+from diptych.sampling.options import SamplerOptions, merged
 from diptych.sampling.solvers import Solver
+from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
 from diptych.sampling.solvers.solver import calls_of
-from diptych.sampling.solvers.walk import check_noise, check_start
 
 SOLVERS = tuple(KINDS)
 # Chosen by measurement: docs/scores.md. The ddpm family takes every timestep.
@@ -31,7 +33,7 @@ class Sampler:
     steps: int = 50
     eta: float = 0.0
     spacing: str = "uniform"
-    clip: bool = False
+    clip: bool | Literal["image"] = False
     order: int | None = None
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
@@ -44,7 +46,7 @@ class Sampler:
         return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
-        """Raises UserError where the solver cannot walk these levels: see `solvers.walk`."""
+        """Raises UserError if the solver cannot take these levels: see `solvers.checks`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
             below = "" if self.level is None else f" from level t={self.level} down"
@@ -55,7 +57,8 @@ class Sampler:
                     f"spacing '{self.spacing}' with 1 step visits t=0 alone, where no noise is "
                     f"left to remove; use --spacing trailing, or more steps"
                 )
-            check_noise(self.make(schedule), self.eta, timesteps, schedule)
+            levels = [*map(schedule.level, timesteps), CLEAN]
+            check_eta(self.eta, self.make(schedule).noise_scale, levels)
 
     def levels(self, schedule: Schedule) -> list[Level]:
         """The levels from noisy to the clean image.
@@ -64,7 +67,7 @@ class Sampler:
             UserError: too few, where the first is noise alone and does not count for the order.
         """
         levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
-        least = max(KINDS[self.solver].least, self.order or 1) + 1
+        least = KINDS[self.solver].needs(self.order).steps + 1
         if levels[0].alpha == 0.0 and 1 < self.steps < least and least > 2:
             raise UserError(
                 f"solver '{self.solver}' needs {least} steps or more where the first level is "
@@ -107,7 +110,7 @@ def make_sampler(
     steps: int | None = None,
     eta: float | None = None,
     spacing: str | None = None,
-    clip: bool | None = None,
+    clip: bool | Literal["image"] | None = None,
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
@@ -125,7 +128,8 @@ def make_sampler(
         eta: DDIM's noise; only for `ddim`.
         spacing: which timesteps are visited; where not given `uniform`, or `trailing` if the
             schedule ends in noise alone, which a trajectory must then start from.
-        clip: clip each implied image to [-1, 1]; where not given as the solver has it.
+        clip: clip each implied image to [-1, 1]; where not given as the solver has it. "image",
+            only for `ddim`: clip the image and keep the predicted noise, as diffusers does.
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
@@ -154,12 +158,74 @@ def make_sampler(
         raise UserError(f"threshold is {threshold}; it is a quantile, above 0 and up to 1")
     if threshold is not None and (clip or kind.clips):
         raise UserError("clip and threshold both limit the predicted image; choose one")
+    if clip not in (None, True, False, "image") or (clip == "image" and solver != "ddim"):
+        raise UserError(f"clip is {clip!r}; expected true or false, or 'image' with solver ddim")
     if clip is False and kind.clips:
         raise UserError(f"solver '{solver}' always clips; use ddpm-large, which does not")
     clip = clip or kind.clips
     chosen_eta = _checked_eta(solver, kind, eta)
     given = choose_classes(classes, guidance, num_classes)
     return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given)
+
+
+def choose_sampler(
+    options: SamplerOptions,
+    config: Config,
+    recommended: Mapping[str, Any] | None = None,
+    implied: Mapping[str, Any] | None = None,
+) -> tuple[Sampler, str | None]:
+    """The sampler for a model, and a line for the user on what was chosen for them, if anything.
+
+    Args:
+        options: what was asked for.
+        config: of the model.
+        recommended: the model's own sampler, as its folder or manifest says; see `merged`.
+        implied: settings that the start of the trajectories implies, in place of `recommended`.
+
+    Raises:
+        UserError: as `make_sampler`; or a class for a sampler that draws without one.
+    """
+    if options.classes is not None and options.guidance == 0:
+        raise UserError("--guidance 0 draws without a class; leave out --class, or guide by 1")
+    if implied is None:
+        settings, own = merged(options, recommended)
+        said = _said(options, settings, own, recommended)
+    else:
+        settings, said = {k: v for k, v in implied.items() if v is not None}, None
+        if options.classes is not None:
+            settings.pop("guidance", None)  # implied for networks that are asked without a class
+        settings |= options.given()
+    sampler = make_sampler(
+        **settings, timesteps=config.diffusion.timesteps, num_classes=config.model.num_classes,
+        ends_in_noise=config.diffusion.zero_terminal_snr,
+    )  # fmt: skip
+    return sampler, said
+
+
+def _said(
+    options: SamplerOptions,
+    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    recommended: Mapping[str, Any] | None,
+) -> str | None:
+    def words(values: Mapping[str, Any]) -> str:
+        told = ("classes", "guidance")
+        return ", ".join(f"{name} {value}" for name, value in values.items() if name not in told)
+
+    if own:
+        but = ", but for what was asked" if set(options.given()) - {"classes", "guidance"} else ""
+        return f"sampling as this model recommends{but}: {words(settings)}"
+    lost = {
+        name: value
+        for name, value in (recommended or {}).items()
+        if name not in (*options.given(), "solver", "steps", "eta")
+    }
+    if not lost:
+        return None
+    return (
+        f"note: this model recommends {words(recommended or {})}; another solver is asked for, so "
+        f"what it says of {' and '.join(lost)} is not used"
+    )
 
 
 def _checked_eta(solver: str, kind: Kind, eta: float | None) -> float:
@@ -181,7 +247,7 @@ def _checked_order(
         can = " or ".join(map(str, kind.orders)) or "no choice of order"
         raise UserError(f"solver '{solver}' has {can}, not order {order}; leave out or change it")
     chosen = order if order is not None or not kind.orders else kind.orders[0]
-    least = max(kind.least, chosen or 1)
+    least = kind.needs(chosen).steps
     if steps < least:
         of_order = f" of order {chosen}" if chosen else ""
         raise UserError(

@@ -17,9 +17,10 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.evaluation.score import Score
+from diptych.files import parse_json
 from diptych.profiling.record import Profile
 from diptych.runs import records
-from diptych.runs.records import Part, parse
+from diptych.runs.records import Part
 
 KINDS = {
     "diptych scores": "scores",
@@ -48,11 +49,12 @@ def known(path: Path) -> tuple[str, dict[str, Any], str] | None:
         None for what is no record of ours.
     """
     try:
-        raw = b"" if path.stat().st_size > MOST_BYTES else path.read_bytes()
+        usable = path.is_file() and path.stat().st_size <= MOST_BYTES
+        raw = path.read_bytes() if usable else b""
     except OSError:
         return None
     try:
-        content = parse(raw)
+        content = parse_json(raw)
     except ValueError as error:
         kind = _torn_kind(path, raw)
         return (kind, {}, f"it is no whole JSON ({error})") if kind else None

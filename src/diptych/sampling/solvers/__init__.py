@@ -6,6 +6,7 @@ x = solve(DpmSolverPP(2), denoise, x_T, levels)        # denoise(x, level) -> ep
 
 from __future__ import annotations
 
+from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim
 from diptych.sampling.solvers.ddim_inverse import invert
 from diptych.sampling.solvers.ddpm import Ddpm
@@ -14,7 +15,7 @@ from diptych.sampling.solvers.euler import Euler
 from diptych.sampling.solvers.heun import Heun
 from diptych.sampling.solvers.plms import Plms
 from diptych.sampling.solvers.pndm import Pndm
-from diptych.sampling.solvers.solver import Memory, Solver, solve
+from diptych.sampling.solvers.solver import Memory, Solver, Step, solve
 from diptych.sampling.solvers.unipc import UniPC
 from diptych.sampling.solvers.wrappers import Denoiser, dynamic_threshold, from_v, from_x0, limited
 
@@ -27,9 +28,11 @@ __all__ = [
     "Euler",
     "Heun",
     "Memory",
+    "Needs",
     "Plms",
     "Pndm",
     "Solver",
+    "Step",
     "UniPC",
     "dynamic_threshold",
     "from_v",

@@ -1,16 +1,21 @@
-"""What a solver asks of its settings and of the levels that it walks, before the first call.
+"""What a solver asks of its settings and of its levels, checked before the first network call.
 
     lambda = log(alpha / sigma) rises from level to level; equal neighbours are a step of length 0,
     which divides by zero in the multistep rules
 
-A rule that needs more says so in an attribute `needs`; one without it takes any levels that do not
-turn back. (The command line refuses spacings by name: `diptych.sampling.solvers.kinds`.)
+A rule that needs more, or takes repeated levels, says so in `needs`. DDIM's step keeps
+sqrt(sigma'^2 - s^2) of the predicted noise and adds s = eta b new noise, so that
+
+    eta <= sigma' / b,      b = (sigma' / sigma) sqrt(1 - (alpha / alpha')^2)
+
+must hold for every pair of neighbouring levels. The bound is 1 or a little above, and the tighter
+the longer the step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,7 +30,8 @@ class Needs:
     """What a rule asks of a trajectory.
 
     Attributes:
-        steps: the fewest; a first step out of noise alone, which no rule takes, does not count.
+        steps: the fewest. A first step from pure noise (alpha = 0) is not counted: the loop
+            performs it.
         repeats: whether neighbouring levels may be equal.
         equal: whether steps must be of equal length, in t or in sigma / alpha.
     """
@@ -41,17 +47,16 @@ def check_order(name: str, order: int, most: int) -> None:
         raise UserError(f"{name} has orders 1 to {most}, not {order}; give one of these")
 
 
-def check_levels(solver: object, levels: Sequence[Level], knows_image: bool) -> None:
-    """Raises UserError where `solver` cannot walk these levels; no step at all is no error.
+def check_levels(needs: Needs, name: str, levels: Sequence[Level], knows_image: bool) -> None:
+    """Raises UserError if a solver cannot take these levels; no step at all is no error.
 
     Args:
-        solver: any; its `needs` are looked at, if it has some.
+        needs: the solver's.
+        name: the solver's, for the message.
         levels: as given to `diptych.sampling.solvers.solve`.
         knows_image: whether the network can be asked for the image where alpha is 0.
     """
-    needs: Needs = getattr(solver, "needs", Needs(repeats=True))
-    name = type(solver).__name__
-    check_way(levels, name, needs.repeats)
+    check_direction(levels, name, needs.repeats)
     in_noise = knows_image and levels[0].alpha == 0.0
     steps = len(levels) - 1 - in_noise
     if needs.steps > 1 and len(levels) > 1 and steps < needs.steps:
@@ -67,8 +72,10 @@ def check_levels(solver: object, levels: Sequence[Level], knows_image: bool) -> 
         )
 
 
-def check_way(levels: Sequence[Level], name: str, repeats: bool = False, up: bool = False) -> None:
-    """Raises UserError unless the levels go one way, from noisy to clean or, `up`, to noisy."""
+def check_direction(
+    levels: Sequence[Level], name: str, repeats: bool = False, up: bool = False
+) -> None:
+    """Raises UserError unless the levels go from noisy to clean or, `up`, from clean to noisy."""
     way = "from clean to noisy" if up else "from noisy to clean"
     if not levels:
         raise UserError(f"levels is empty; {name} needs those of the way {way}, both ends included")
@@ -102,3 +109,41 @@ def _equal_steps(levels: Sequence[Level]) -> bool:
     times = [a.t - b.t for a, b in pairwise(noisy)] or [0]
     ratios = [a.sigma / a.alpha - b.sigma / b.alpha for a, b in pairwise(noisy)] or [0.0]
     return max(times) - min(times) <= 1 or max(ratios) - min(ratios) <= NEARLY * max(ratios)
+
+
+def check_eta(
+    eta: float, noise_scale: Callable[[Level, Level], float], levels: Sequence[Level]
+) -> None:
+    """Raises UserError if DDIM's noise is more than some level holds.
+
+    Args:
+        eta: as given; up to 1 it always fits.
+        noise_scale: of DDIM with this eta.
+        levels: from noisy to the clean image.
+    """
+    if eta <= 1.0:
+        return
+    added = [(noise_scale(a, b), a, b) for a, b in pairwise(levels)]
+    # To the clean image no noise is added.
+    bounds = [(eta * b.sigma / scale, a.t, b.t) for scale, a, b in added if scale > 0]
+    most, now, after = min(bounds, key=lambda found: found[0], default=(math.inf, 0, 0))
+    if eta > most * (1 + 1e-12):
+        raise UserError(
+            f"eta {eta:g} asks for more noise than is left between t={now} and t={after}; "
+            f"with these timesteps it can be {int(most * 1000) / 1000:g} at most"
+        )
+
+
+def check_start(level: int | None, steps: int, timesteps: Sequence[int]) -> None:
+    """Raises UserError if a trajectory that starts at a level has no timestep to start from.
+
+    Args:
+        level: a timestep, -1 for the clean image, None for a whole trajectory.
+        steps: those of the whole trajectory.
+        timesteps: of the whole trajectory, in any order.
+    """
+    if level is not None and level >= 0 and min(timesteps) > level:
+        raise UserError(
+            f"level t={level} lies below the lowest of these {steps} timesteps, "
+            f"t={min(timesteps)}; give more steps, another spacing, or a higher level"
+        )

@@ -13,63 +13,51 @@ The step is one linear combination whose coefficients are host floats, so it ser
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.sampling.solvers.checks import Needs
-from diptych.sampling.solvers.solver import Memory, require_image, with_noise
+from diptych.sampling.solvers.solver import Solver, Step, require_image, with_noise
+from diptych.sampling.solvers.wrappers import implied
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class Ddim:
+class Ddim(Solver):
     """The DDIM update; `eta` >= 0 scales the noise added at each step."""
 
     eta: float = 0.0
-    needs: ClassVar[Needs] = Needs(repeats=True)
+    needs = Needs(repeats=True)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta < math.inf:
             raise UserError(f"eta is {self.eta}; it must be 0 or more")
-
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
 
     def noise_scale(self, now: Level, after: Level) -> float:
         """s, the standard deviation of the noise that the step from `now` to `after` adds."""
         ratio = now.alpha / after.alpha
         return self.eta * after.sigma / now.sigma * math.sqrt(max(0.0, 1.0 - ratio * ratio))
 
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`.
-
-        Raises:
-            UserError: where no image remains at `now` (alpha 0), or eta asks for more noise
-                than the level holds.
-        """
-        require_image(now)
-        s = self.noise_scale(now, after)
-        if after.sigma**2 - s**2 < -1e-12:
+    def step(self, s: Step[A]) -> A:
+        """As `Solver.step`. Raises UserError if eta asks for more noise than `s.after` holds."""
+        require_image(s.now)
+        scale = self.noise_scale(s.now, s.after)
+        if s.after.sigma**2 - scale**2 < -1e-12:
             raise UserError(
-                f"eta={self.eta} asks for more noise than remains at t={after.t}; use 1 or less"
+                f"eta={self.eta} asks for more noise than remains at t={s.after.t}; use 1 or less"
             )
-        return with_noise(mean(x, denoise(x, now), now, after, s), s, noise, now)
+        return with_noise(mean(s, scale), scale, s)
 
 
-def mean(x: A, eps: A, now: Level, after: Level, s: float) -> A:
-    """alpha' x0 + sqrt(sigma'^2 - s^2) eps: the step without its noise."""
-    scale = after.alpha / now.alpha
-    kept = math.sqrt(max(0.0, after.sigma**2 - s**2))
-    return scale * x + (kept - scale * now.sigma) * eps
+def mean(s: Step[A], scale: float) -> A:
+    """alpha' x0 + sqrt(sigma'^2 - scale^2) eps: the step without its noise, by one call.
+
+    x0 is limited if `s.denoise` limits the image alone (`wrappers.image_limited`).
+    """
+    eps = s.denoise(s.x, s.now)
+    kept = math.sqrt(max(0.0, s.after.sigma**2 - scale**2))
+    if getattr(s.denoise, "limit", None) is not None:
+        return s.after.alpha * implied(s.denoise, s.x, eps, s.now) + kept * eps
+    ratio = s.after.alpha / s.now.alpha
+    return ratio * s.x + (kept - ratio * s.now.sigma) * eps

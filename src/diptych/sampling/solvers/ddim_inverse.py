@@ -25,7 +25,7 @@ from itertools import pairwise
 
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
-from diptych.sampling.solvers.checks import check_way
+from diptych.sampling.solvers.checks import check_direction
 from diptych.sampling.solvers.solver import flow
 from diptych.sampling.solvers.wrappers import Denoiser, compared, image_of, require_image
 from diptych.types import A
@@ -44,8 +44,7 @@ def invert(
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level, (B, C, H, W).
         levels: from clean (`diptych.diffusion.schedule.CLEAN` for images) to noisy: the levels of
-        `solve` at
-            eta 0 in the opposite order.
+            `solve` at eta 0 in the opposite order.
         refine: more network calls a step, each of which brings the step nearer to the exact one.
         observe: called after each step with (k, the level reached, the images there).
 
@@ -56,7 +55,7 @@ def invert(
         UserError: levels from noisy to clean, or twice the same; refine below 0; a last level of
             noise alone (alpha 0) with a network that predicts eps, or straight from a clean image.
     """
-    check_way(levels, "invert", up=True)
+    check_direction(levels, "invert", up=True)
     if refine < 0:
         raise UserError(f"refine is {refine}; it must be 0 or more rounds")
     _check_end(denoise, levels)

@@ -13,35 +13,30 @@ adds no noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError, nearest
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim, mean
-from diptych.sampling.solvers.solver import Memory, require_image, with_noise
+from diptych.sampling.solvers.solver import Solver, Step, require_image, with_noise
 from diptych.types import A
 
 POSTERIOR = Ddim(1.0)
 
 
 @dataclass(frozen=True)
-class Ddpm:
+class Ddpm(Solver):
     """The ancestral update with the fixed-small or the fixed-large variance."""
 
     variance: Literal["small", "large"] = "small"
-    needs: ClassVar[Needs] = Needs(repeats=True)
+    needs = Needs(repeats=True)
 
     def __post_init__(self) -> None:
         name, known = self.variance, ["small", "large"]
         if name not in known:
             raise UserError(f"variance '{name}' is not known{nearest(name, known)}")
-
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
 
     def noise_scale(self, now: Level, after: Level) -> float:
         """s; 0 for the last step."""
@@ -50,16 +45,7 @@ class Ddpm:
         ratio = now.alpha / after.alpha
         return math.sqrt(max(0.0, 1.0 - ratio * ratio))
 
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        require_image(now)
-        moved = mean(x, denoise(x, now), now, after, POSTERIOR.noise_scale(now, after))
-        return with_noise(moved, self.noise_scale(now, after), noise, now)
+    def step(self, s: Step[A]) -> A:
+        require_image(s.now)
+        moved = mean(s, POSTERIOR.noise_scale(s.now, s.after))
+        return with_noise(moved, self.noise_scale(s.now, s.after), s)

@@ -16,18 +16,24 @@ converges at order 2, with the whole at order 3 (tests/test_orders.py measures b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs, check_order
-from diptych.sampling.solvers.solver import Memory, half_log_snr, require_image, with_noise
+from diptych.sampling.solvers.solver import (
+    Memory,
+    Solver,
+    Step,
+    half_log_snr,
+    require_image,
+    with_noise,
+)
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class DpmSolverPP:
+class DpmSolverPP(Solver):
     """Deterministic, of order 1 (which is DDIM), 2 or 3; one network call a step."""
 
     order: int = 2
@@ -40,32 +46,15 @@ class DpmSolverPP:
         """As many steps as its order."""
         return Needs(self.order)
 
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
-
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        memory = look(x, denoise, now, memory, self.order)
-        h = half_log_snr(after) - half_log_snr(now)
-        weights = image_weights(memory, now, after, h, min(self.order, order_of(memory, after)))
-        return _combined((after.sigma / now.sigma) * x, weights, memory)
+    def step(self, s: Step[A]) -> A:
+        predict(s, keep=self.order)
+        h = half_log_snr(s.after) - half_log_snr(s.now)
+        weights = image_weights(s, h, min(self.order, order_of(s)))
+        return _combined((s.after.sigma / s.now.sigma) * s.x, weights, s.memory)
 
 
 @dataclass(frozen=True)
-class DpmSolverPPSde:
+class DpmSolverPPSde(Solver):
     """2M with noise: DDPM's process at second order in the smooth part (or, order 1, DDPM)."""
 
     order: int = 2
@@ -78,56 +67,40 @@ class DpmSolverPPSde:
         """As many steps as its order."""
         return Needs(self.order)
 
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
-
     def noise_scale(self, now: Level, after: Level) -> float:
         """sigma' sqrt(1 - exp(-2 h))."""
         h = half_log_snr(after) - half_log_snr(now)
         return after.sigma * math.sqrt(-math.expm1(-2.0 * h))
 
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        memory = look(x, denoise, now, memory, self.order)
-        h = half_log_snr(after) - half_log_snr(now)
-        used = min(self.order, order_of(memory, after), 2)
-        total = -math.expm1(-2.0 * h) * after.alpha
-        weights = _two(total, h, memory) if used == 2 else [total]
-        moved = _combined((after.sigma / now.sigma * math.exp(-h)) * x, weights, memory)
-        return with_noise(moved, self.noise_scale(now, after), noise, now)
+    def step(self, s: Step[A]) -> A:
+        predict(s, keep=self.order)
+        h = half_log_snr(s.after) - half_log_snr(s.now)
+        total = -math.expm1(-2.0 * h) * s.after.alpha
+        weights = _two(total, h, s.memory) if min(self.order, order_of(s)) == 2 else [total]
+        moved = _combined((s.after.sigma / s.now.sigma * math.exp(-h)) * s.x, weights, s.memory)
+        return with_noise(moved, self.noise_scale(s.now, s.after), s)
 
 
-def look(
-    x: A, denoise: Callable[[A, Level], A], now: Level, memory: Memory | None, keep: int
-) -> Memory:
-    """One network call: the implied images join the memory."""
-    require_image(now)
-    memory = memory or Memory(1)
-    memory.remember(now, x0_from_eps(x, denoise(x, now), now), keep)
-    return memory
+def predict(s: Step[A], keep: int) -> None:
+    """One network call: the implied images join the memory, which keeps the `keep` newest."""
+    require_image(s.now)
+    s.memory.remember(s.now, x0_from_eps(s.x, s.denoise(s.x, s.now), s.now), keep)
 
 
-def order_of(memory: Memory, after: Level) -> int:
+def order_of(s: Step[A]) -> int:
     """The order that the predictions at hand allow; a short trajectory ends on low orders.
 
     The step to the clean image is of order 1: there, h is infinite.
     """
-    if after.sigma == 0.0:
+    if s.after.sigma == 0.0:
         return 1
+    memory = s.memory
     return min(len(memory.past), memory.left) if memory.few else len(memory.past)
 
 
-def image_weights(memory: Memory, now: Level, after: Level, h: float, order: int) -> list[float]:
+def image_weights(s: Step[A], h: float, order: int) -> list[float]:
     """Weights of the predicted images, the newest first."""
+    now, after, memory = s.now, s.after, s.memory
     total = -math.expm1(-h) * after.alpha
     if order == 1:
         return [total]

@@ -8,38 +8,15 @@ write it: the two differ by rounding alone. It is here because users ask for it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
-from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers.checks import Needs
-from diptych.sampling.solvers.solver import Memory, flow
+from diptych.sampling.solvers.solver import Solver, Step, flow
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class Euler:
-    """First order, deterministic."""
+class Euler(Solver):
+    """First order, deterministic, one network call a step."""
 
-    needs: ClassVar[Needs] = Needs()
-
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
-
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        return flow(x, denoise(x, now), now, after)
+    def step(self, s: Step[A]) -> A:
+        return flow(s.x, s.denoise(s.x, s.now), s.now, s.after)

@@ -9,43 +9,24 @@ be predicted: 2 S - 1 in all. Source: Karras et al. 2022, arXiv:2206.00364, algo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
-from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers.checks import Needs
-from diptych.sampling.solvers.solver import Memory, flow
+from diptych.sampling.solvers.solver import Solver, Step, flow
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(Solver):
     """Second order, deterministic, two network calls a step."""
-
-    needs: ClassVar[Needs] = Needs()
 
     def calls(self, steps: int) -> int:
         """Two network calls a step, one in the last."""
         return 2 * steps - 1
 
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        here = denoise(x, now)
-        moved = flow(x, here, now, after)
-        if after.sigma == 0.0:
+    def step(self, s: Step[A]) -> A:
+        here = s.denoise(s.x, s.now)
+        moved = flow(s.x, here, s.now, s.after)
+        if s.after.sigma == 0.0:
             return moved
-        there = denoise(moved, after)
-        return flow(x, 0.5 * here + 0.5 * there, now, after)
+        there = s.denoise(moved, s.after)
+        return flow(s.x, 0.5 * here + 0.5 * there, s.now, s.after)

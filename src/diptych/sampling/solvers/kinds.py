@@ -1,11 +1,14 @@
-"""The solvers by name, and what each can take: orders, spacings, numbers of steps."""
+"""The solvers by name, and the choices that each name has; its limits are the rule's `needs`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from diptych.diffusion.schedule import Schedule
+from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim
 from diptych.sampling.solvers.ddpm import Ddpm
 from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
@@ -17,6 +20,7 @@ from diptych.sampling.solvers.solver import Solver
 from diptych.sampling.solvers.unipc import UniPC
 
 EQUAL_STEPS = ("uniform", "trailing")
+_UNUSED = Schedule(*np.ones((3, 1)))  # for rules that are asked what they need and take no step
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,7 @@ class Kind:
     Attributes:
         make: the solver from (eta, order, schedule).
         noise: the kind of noise that it adds: none, posterior, large, or eta for "as asked".
-        orders: those to choose from, the default first; empty where there is no choice.
-        least: the fewest steps.
-        spacings: those that it can use; None for every one without repeats.
-        repeats: whether a timestep may come twice.
+        orders: those to choose from, the default first; empty if there is no choice.
         all_timesteps: takes every timestep unless told otherwise.
         clips: always clips the implied image.
     """
@@ -37,29 +38,38 @@ class Kind:
     make: Callable[[float, int, Schedule], Solver]
     noise: str = "none"
     orders: tuple[int, ...] = ()
-    least: int = 1
-    spacings: tuple[str, ...] | None = None
-    repeats: bool = False
     all_timesteps: bool = False
     clips: bool = False
 
+    def needs(self, order: int | None = None) -> Needs:
+        """What the solver of this order asks of its levels; of the default order if None."""
+        return self.make(0.0, order or (self.orders or (0,))[0], _UNUSED).needs
+
+    @property
+    def spacings(self) -> tuple[str, ...] | None:
+        """Those that it can use; None for every one without repeats."""
+        return EQUAL_STEPS if self.needs().equal else None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a timestep may come twice."""
+        return self.needs().repeats
+
 
 def _ancestral(make: Callable[[], Solver], noise: str, clips: bool = False) -> Kind:
-    return Kind(
-        lambda eta, order, table: make(), noise, repeats=True, all_timesteps=True, clips=clips
-    )
+    return Kind(lambda eta, order, table: make(), noise, all_timesteps=True, clips=clips)
 
 
 KINDS: dict[str, Kind] = {
-    "ddim": Kind(lambda eta, order, table: Ddim(eta), "eta", repeats=True),
+    "ddim": Kind(lambda eta, order, table: Ddim(eta), "eta"),
     "ddpm": _ancestral(lambda: Ddpm("small"), "posterior"),
     "ddpm-large": _ancestral(lambda: Ddpm("large"), "large"),
     "ddpm-noisy": _ancestral(lambda: Ddpm("large"), "large", clips=True),
     "dpmpp": Kind(lambda eta, order, table: DpmSolverPP(order), orders=(2, 3)),
-    "dpmpp-sde": Kind(lambda eta, order, table: DpmSolverPPSde(), "posterior", least=2),
+    "dpmpp-sde": Kind(lambda eta, order, table: DpmSolverPPSde(), "posterior"),
     "euler": Kind(lambda eta, order, table: Euler()),
     "heun": Kind(lambda eta, order, table: Heun()),
-    "plms": Kind(lambda eta, order, table: Plms(), least=2, spacings=EQUAL_STEPS),
-    "pndm": Kind(lambda eta, order, table: Pndm(table.level), least=4, spacings=EQUAL_STEPS),
+    "plms": Kind(lambda eta, order, table: Plms()),
+    "pndm": Kind(lambda eta, order, table: Pndm(table.level)),
     "unipc": Kind(lambda eta, order, table: UniPC(order), orders=(2, 3)),
 }

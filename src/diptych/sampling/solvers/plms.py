@@ -14,13 +14,11 @@ diffusion code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
-from diptych.sampling.solvers.solver import Memory, flow
+from diptych.sampling.solvers.solver import Memory, Solver, Step, flow
 from diptych.types import A
 
 # Newest first: the weights for 1, 2, 3 and 4 predictions at hand.
@@ -33,36 +31,23 @@ ADAMS_BASHFORTH = (
 
 
 @dataclass(frozen=True)
-class Plms:
+class Plms(Solver):
     """Linear multistep, started by one step of two network calls."""
 
-    needs: ClassVar[Needs] = Needs(steps=2, equal=True)
+    needs = Needs(steps=2, equal=True)
 
     def calls(self, steps: int) -> int:
         """One network call a step, and one more in the first."""
         return steps + 1
 
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`."""
-        memory = memory or Memory(1)
-        eps = denoise(x, now)
-        memory.remember(now, eps, keep=4)
-        if len(memory.past) == 1 and after.sigma > 0:
-            there = denoise(flow(x, eps, now, after), after)
+    def step(self, s: Step[A]) -> A:
+        x, now, after = s.x, s.now, s.after
+        eps = s.denoise(x, now)
+        s.memory.remember(now, eps, keep=4)
+        if len(s.memory.past) == 1 and after.sigma > 0:
+            there = s.denoise(flow(x, eps, now, after), after)
             return flow(x, 0.5 * eps + 0.5 * there, now, after)
-        return flow(x, extrapolated(memory), now, after)  # type: ignore[no-any-return]
+        return flow(x, extrapolated(s.memory), now, after)  # type: ignore[no-any-return]
 
 
 def extrapolated(memory: Memory) -> Any:

@@ -13,52 +13,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.plms import extrapolated
-from diptych.sampling.solvers.solver import Memory, flow
+from diptych.sampling.solvers.solver import Solver, Step, flow
 from diptych.types import A
 
 START = 3  # steps before four predictions are at hand
 
 
 @dataclass(frozen=True)
-class Pndm:
+class Pndm(Solver):
     """Linear multistep with a Runge-Kutta start; `level` gives the level of a timestep."""
 
     level: Callable[[int], Level]
-    needs: ClassVar[Needs] = Needs(steps=START + 1, equal=True)
+    needs = Needs(steps=START + 1, equal=True)
 
     def calls(self, steps: int) -> int:
         """Four network calls in each of the first three steps, then one."""
         return steps + 3 * min(START, steps)
 
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`; as `Solver.step`.
-
-        Raises:
-            ValueError: one of the first three steps ends on the clean image.
-        """
-        memory = memory or Memory(1)
+    def step(self, s: Step[A]) -> A:
+        """As `Solver.step`. Raises ValueError if one of the first three ends on a clean image."""
+        x, denoise, now, after = s.x, s.denoise, s.now, s.after
         e1 = denoise(x, now)
-        starting = len(memory.past) < START
-        memory.remember(now, e1, keep=4)
+        starting = len(s.memory.past) < START
+        s.memory.remember(now, e1, keep=4)
         if not starting:
-            return flow(x, extrapolated(memory), now, after)  # type: ignore[no-any-return]
+            return flow(x, extrapolated(s.memory), now, after)  # type: ignore[no-any-return]
         if after.sigma == 0.0:
             raise ValueError("PNDM needs four steps or more: no noise can be predicted at the end")
         middle = self.level(now.t - (now.t - after.t) // 2)

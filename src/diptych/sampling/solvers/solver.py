@@ -22,13 +22,15 @@ All solvers follow the same curve where no noise is added, the probability flow 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Generic
 
 from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers.checks import check_levels
+from diptych.errors import UserError
+from diptych.sampling.solvers.checks import Needs, check_levels
 from diptych.sampling.solvers.wrappers import Denoiser, check_shape, compared, image_of
 from diptych.sampling.solvers.wrappers import require_image as require_image
 from diptych.types import A
@@ -60,35 +62,48 @@ class Memory:
         self.past = [*self.past, (level, prediction)][-keep:]
 
 
-class Solver(Protocol):
-    """One update rule; what it asks of its levels, if anything, is its `needs` (see `checks`)."""
+@dataclass(frozen=True)
+class Step(Generic[A]):
+    """All that one step is given.
+
+    Attributes:
+        x: images at `now`, (B, C, H, W).
+        denoise: predicts eps from images and their level: one network call.
+        now, after: this level and the next one; `after` may be the clean image.
+        noise: standard normal, shaped as x; None if `noise_scale` is 0 or the caller has none.
+        memory: of this trajectory; without one, the step is the first and the last.
+    """
+
+    x: A
+    denoise: Callable[[A, Level], A]
+    now: Level
+    after: Level
+    noise: A | None = None
+    memory: Memory = field(default_factory=lambda: Memory(1))
+
+
+class Solver(ABC):
+    """One update rule. The defaults are those of a deterministic rule of one call a step."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the rule asks of its levels; a class may state it as `needs = Needs(...)`."""
+        return Needs()
 
     def calls(self, steps: int) -> int:
-        """Network calls that a whole trajectory of `steps` steps takes."""
+        """Network calls of a whole trajectory of `steps` steps."""
+        return steps
 
     def noise_scale(self, now: Level, after: Level) -> float:
         """The standard deviation of the noise that the step from `now` to `after` adds."""
+        return 0.0
 
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after` from images at level `now`.
-
-        Args:
-            x: images at `now`, (B, C, H, W).
-            denoise: predicts eps from images and their level: one network call.
-            now, after: this level and the next one; `after` may be the clean image.
-            noise: standard normal, shaped as x; may be None where `noise_scale` is 0.
-            memory: of this trajectory; without one, the step is the first of its kind.
+    @abstractmethod
+    def step(self, s: Step[A]) -> A:
+        """Images at level `s.after` from images at level `s.now`.
 
         Raises:
-            UserError: where no image remains at `now` (alpha 0).
+            UserError: if no image remains at `s.now` (alpha 0).
         """
 
 
@@ -107,16 +122,20 @@ def solve(
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level: standard normal noise where that is the noisiest.
         levels: from noisy to clean; the last is `diptych.diffusion.schedule.CLEAN` for whole
-        images. One
-            level alone is no step, and x comes back.
+            images. One level alone is no step, and x comes back.
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).
 
     Raises:
-        UserError: levels that the solver cannot walk, before the first call; an answer or noise
-            shaped other than x, in the first step.
+        UserError: no solver, or levels that it cannot take, before the first call; an answer or
+            noise shaped other than x, in the first step.
     """
-    check_levels(solver, levels, isinstance(denoise, Denoiser))
+    if not isinstance(solver, Solver):
+        raise UserError(
+            f"{type(solver).__name__} is not a solver; give one of diptych.solvers, or a class "
+            f"that inherits from diptych.solvers.Solver"
+        )
+    check_levels(solver.needs, type(solver).__name__, levels, isinstance(denoise, Denoiser))
     in_noise = levels[0].alpha == 0.0 and isinstance(denoise, Denoiser)
     memory = Memory(len(levels) - 1 - in_noise)
     for k, (now, after) in enumerate(pairwise(levels)):
@@ -125,10 +144,11 @@ def solve(
         ask = denoise if k else compared(denoise)
         if k == 0 and drawn is not None:
             check_shape("the noise", drawn, x)
+        s = Step(x, ask, now, after, drawn, memory)
         if in_noise and k == 0:
-            x = out_of_noise(x, ask, now, after, solver.noise_scale(now, after), drawn)
+            x = out_of_noise(s, solver.noise_scale(now, after))
         else:
-            x = solver.step(x, ask, now, after, drawn, memory)
+            x = solver.step(s)
             memory.left -= 1
         if observe is not None:
             observe(k, after, x)
@@ -143,18 +163,11 @@ def calls_of(solver: Solver, levels: Sequence[Level]) -> int:
     return 1 + solver.calls(steps - 1) if steps > 1 else 1
 
 
-def out_of_noise(
-    x: A,
-    denoise: Callable[[A, Level], A],
-    now: Level,
-    after: Level,
-    scale: float,
-    noise: A | None,
-) -> A:
+def out_of_noise(s: Step[A], scale: float) -> A:
     """The step from a level with alpha 0, where x is the noise; `scale` of fresh noise is added."""
-    kept = math.sqrt(max(0.0, after.sigma**2 - scale**2))
-    moved = after.alpha * image_of(denoise, x, now) + kept * x
-    return with_noise(moved, scale, noise, now)
+    kept = math.sqrt(max(0.0, s.after.sigma**2 - scale**2))
+    moved = s.after.alpha * image_of(s.denoise, s.x, s.now) + kept * s.x
+    return with_noise(moved, scale, s)
 
 
 def flow(x: A, eps: A, now: Level, after: Level) -> A:
@@ -174,10 +187,11 @@ def half_log_snr(level: Level) -> float:
     return math.log(level.alpha / level.sigma) if level.alpha > 0 else -math.inf
 
 
-def with_noise(mean: A, scale: float, noise: A | None, now: Level) -> A:
-    """mean + scale * noise. Raises ValueError where noise is needed and none is given."""
+def with_noise(mean: A, scale: float, s: Step[A]) -> A:
+    """mean + scale * noise. Raises ValueError if noise is needed and none is given."""
     if scale == 0.0:
         return mean
-    if noise is None:
-        raise ValueError(f"the step from t={now.t} adds noise (scale {scale:g}), but none is given")
-    return mean + scale * noise
+    if s.noise is None:
+        t = s.now.t
+        raise ValueError(f"the step from t={t} adds noise (scale {scale:g}), but none is given")
+    return mean + scale * s.noise

@@ -15,7 +15,6 @@ Source: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2, data prediction,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +23,12 @@ import numpy as np
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs, check_order
-from diptych.sampling.solvers.solver import Memory, half_log_snr, require_image
+from diptych.sampling.solvers.solver import Solver, Step, half_log_snr, require_image
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class UniPC:
+class UniPC(Solver):
     """Deterministic, of order 1, 2 or 3, with its corrector unless `correct` is off."""
 
     order: int = 2
@@ -43,27 +42,11 @@ class UniPC:
         """As many steps as its order."""
         return Needs(self.order)
 
-    def calls(self, steps: int) -> int:
-        """One network call a step."""
-        return steps
-
-    def noise_scale(self, now: Level, after: Level) -> float:
-        """No noise is added."""
-        return 0.0
-
-    def step(
-        self,
-        x: A,
-        denoise: Callable[[A, Level], A],
-        now: Level,
-        after: Level,
-        noise: A | None = None,
-        memory: Memory | None = None,
-    ) -> A:
-        """Images at level `after`, not yet corrected, from images at `now`; as `Solver.step`."""
-        require_image(now)
-        memory = memory or Memory(1)
-        image = x0_from_eps(x, denoise(x, now), now)
+    def step(self, s: Step[A]) -> A:
+        """As `Solver.step`; the images at `s.after` are corrected by the next step."""
+        require_image(s.now)
+        x, now, after, memory = s.x, s.now, s.after, s.memory
+        image = x0_from_eps(x, s.denoise(x, now), now)
         if self.correct and memory.start is not None:
             x = _update(memory.start, memory.past, memory.order, now, image)
         memory.remember(now, image, keep=self.order)

@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diptych.diffusion.schedule import Schedule, make_schedule
+from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.files import read_json, write_json
 from diptych.generate.for_scoring import Drawing, draw
-from diptych.study.sweep.variants import Variant, parse
+from diptych.sampling.options import NAMES
+from diptych.study.sweep.variants import SWEPT, Variant, parse
 from diptych.study.sweep.variants import cells as variant_cells
 
 PANELS = ("torch", "jittor")
@@ -74,10 +75,7 @@ class Sweep:
             "repeats": s.repeats,
             "seed": d.seed,
             "sample_batch": d.batch,
-            "spacing": d.spacing,
-            "clip": d.clip,
-            "classes": d.classes,
-            "guidance": d.guidance,
+            **{name: getattr(d.options, name) for name in NAMES if name not in SWEPT},
             "metrics": list(s.metrics) if self.scored else [],
             "features": s.features if self.scored else None,
             "protocol": s.protocol,
@@ -88,8 +86,9 @@ class Sweep:
 def cell_path(out: Path, backend: str, variant: Variant, drawing: Drawing) -> Path:
     """The file of one cell."""
     solver = variant.name.replace(":", "-").replace("=", "")
-    eta = "" if drawing.eta is None else f"-eta{drawing.eta:g}"
-    return out / "cells" / f"{backend}-{solver}-{drawing.steps}{eta}.json"
+    asked = drawing.options
+    eta = "" if asked.eta is None else f"-eta{asked.eta:g}"
+    return out / "cells" / f"{backend}-{solver}-{asked.steps}{eta}.json"
 
 
 def run_panel(
@@ -117,15 +116,16 @@ def run_panel(
 
     found = find_weights(sweep.source, None, sweep.drawing.raw)
     request = sweep.request(found.facts()["weights_sha256"])
-    pairs, left_out = variants_of(sweep, make_schedule(found.config.diffusion))
+    pairs, left_out = variants_of(sweep, found.config)
     for line in left_out:
         note(f"{line}: left out")
     missing = [pair for pair in pairs if not _there(cell_path(out, backend, *pair), request)]
     extractor = open_network() if missing and sweep.scored else None
     for i, (variant, drawing) in enumerate(missing):
-        eta = "" if drawing.eta is None else f", eta {drawing.eta:g}"
+        asked = drawing.options
+        eta = "" if asked.eta is None else f", eta {asked.eta:g}"
         where = f"cell {i + 1} of {len(missing)}"
-        note(f"{backend}, {variant.name}, {drawing.steps} steps{eta}: {where}")
+        note(f"{backend}, {variant.name}, {asked.steps} steps{eta}: {where}")
         folders = draw_sets(
             sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
             device, folder=samples_out, progress=sweep.settings.progress,
@@ -135,16 +135,14 @@ def run_panel(
         if extractor is not None:
             result = evaluate(folders, sweep.reference, settings, extractor)
         cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
-        cell |= {"steps": drawing.steps, "eta": drawing.eta}
+        cell |= {"steps": asked.steps, "eta": asked.eta}
         write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
 
 
-def variants_of(
-    sweep: Sweep, schedule: Schedule
-) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
+def variants_of(sweep: Sweep, config: Config) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
     """The sweep's cells, all checked, and lines on what a solver cannot do."""
     steps = () if sweep.calls else sweep.steps
-    return variant_cells(sweep.variants, sweep.drawing, steps, sweep.calls, sweep.etas, schedule)
+    return variant_cells(sweep.variants, sweep.drawing, steps, sweep.calls, sweep.etas, config)
 
 
 def _there(path: Path, request: dict[str, Any]) -> bool:

@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diptych.diffusion.schedule import Schedule
+from diptych.config.load import Config
+from diptych.diffusion.classes import parse_classes
+from diptych.diffusion.schedule import Schedule, make_schedule
 from diptych.errors import UserError, nearest
 from diptych.generate.for_scoring import Drawing
-from diptych.sampling.sampler import SOLVERS, make_sampler
+from diptych.sampling.options import FIELDS, NAMES, option_name
+from diptych.sampling.sampler import SOLVERS, choose_sampler
 from diptych.sampling.solvers.kinds import KINDS
 
-KEYS = ("order", "spacing", "clip", "threshold")
+SWEPT = ("solver", "steps", "eta")
+# The option of a setting -> its field, of those that are not swept over.
+KEYS = {option_name(name): name for name in NAMES if name not in SWEPT}
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Variant:
 
     def drawing(self, common: Drawing, steps: int | None, eta: float | None) -> Drawing:
         """The common settings with this variant's, at so many steps."""
-        return replace(common, **dict(self.settings), steps=steps, eta=eta)
+        own = dict(self.settings)
+        return replace(common, options=replace(common.options, **own, steps=steps, eta=eta))
 
     @property
     def takes_eta(self) -> bool:
@@ -38,7 +44,7 @@ class Variant:
 
 
 def parse(text: str) -> Variant:
-    """A variant from `NAME[:key=value ...]`; `clip` stands alone.
+    """A variant from `NAME[:key=value ...]`; a flag such as `clip` stands alone.
 
     Raises:
         UserError: an unknown solver or setting, or a value that is not of its kind.
@@ -49,16 +55,18 @@ def parse(text: str) -> Variant:
     settings: dict[str, Any] = {"solver": solver}
     for part in parts:
         key, equals, value = part.partition("=")
-        if key not in KEYS or (bool(equals) == (key == "clip")):
+        kind = FIELDS[KEYS[key]].metadata["kind"] if key in KEYS else None
+        if kind is None or bool(equals) == (kind is bool):
             raise UserError(
                 f"--solver {text}: '{part}' is not known; use order=3, spacing=logsnr, "
-                f"threshold=0.995 or clip"
+                f"threshold=0.995, class=7, guidance=2 or clip"
             )
-        kinds: dict[str, Any] = {"order": int, "threshold": float, "spacing": str}
         try:
-            settings[key] = True if key == "clip" else kinds[key](value)
+            settings[KEYS[key]] = True if kind is bool else kind(value)
         except ValueError as error:
             raise UserError(f"--solver {text}: '{value}' is no value for {key}") from error
+    if "classes" in settings:
+        settings["classes"] = parse_classes(settings["classes"])
     return Variant(text.strip(), tuple(settings.items()))
 
 
@@ -68,7 +76,7 @@ def cells(
     steps: Sequence[int],
     calls: Sequence[int],
     etas: Sequence[float],
-    schedule: Schedule,
+    config: Config,
 ) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
     """Every cell's variant and sampler, checked before anything is drawn, and what was left out.
 
@@ -80,33 +88,27 @@ def cells(
         have (Heun's takes odd ones only), which is left out.
 
     Raises:
-        UserError: a sampler that cannot be, as `make_sampler`.
+        UserError: a sampler that cannot be, as `choose_sampler`.
     """
+    schedule = make_schedule(config.diffusion)
     found, left_out = [], []
     for variant in variants:
         for eta in etas if variant.takes_eta else (None,):
             for count in steps:
                 found.append((variant, variant.drawing(common, count, eta)))
             for count in calls:
-                needed = _steps_for(variant, count, schedule)
+                needed = _steps_for(variant.drawing(common, None, eta), count, schedule)
                 if needed is None:
                     left_out.append(f"{variant.name} cannot take exactly {count} network calls")
                 else:
                     found.append((variant, variant.drawing(common, needed, eta)))
     for _, drawing in found:
-        make_sampler(
-            **drawing.sampler(),
-            timesteps=schedule.timesteps,
-            ends_in_noise=bool(schedule.alpha[-1] == 0),
-        )
+        choose_sampler(drawing.options, config)
     return found, left_out
 
 
-def _steps_for(variant: Variant, calls: int, schedule: Schedule) -> int | None:
-    """The steps with which the solver calls the network so often; None where there are none."""
-    settings = dict(variant.settings)
-    kind = KINDS[settings["solver"]]
-    order = settings.get("order") or (kind.orders or (0,))[0]
-    solver = kind.make(0.0, order, schedule)
-    least = max(kind.least, order, 1)
-    return next((n for n in range(least, calls + 1) if solver.calls(n) == calls), None)
+def _steps_for(drawing: Drawing, calls: int, schedule: Schedule) -> int | None:
+    """The steps with which the solver calls the network so often; None if there are none."""
+    kind = KINDS[str(drawing.options.solver)]
+    solver = kind.make(0.0, drawing.options.order or (kind.orders or (0,))[0], schedule)
+    return next((n for n in range(solver.needs.steps, calls + 1) if solver.calls(n) == calls), None)

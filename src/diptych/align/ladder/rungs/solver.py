@@ -19,7 +19,7 @@ from diptych.diffusion import schedule
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler
 from diptych.sampling.engine import Engine
-from diptych.sampling.solvers import Ddim
+from diptych.sampling.solvers import Ddim, Step
 from diptych.training.batches import to_uint8
 from diptych.types import Array
 
@@ -90,7 +90,7 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> np.ndarray
     for now, after in pairwise(levels):
         tried = []
         for x, eps, z in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
-            given = solver.step(x, lambda _x, _level, eps=eps: eps, now, after, z)  # type: ignore[misc]
+            given = solver.step(Step(x, lambda _x, _level, eps=eps: eps, now, after, z))  # type: ignore[misc]
             tried.append(float(given))
         found.append([now.t, after.t, *tried, after.sigma])
     return np.array(found)

@@ -1,0 +1,143 @@
+"""What a user may ask of a sampler: every setting once, with its option, its help and its uses.
+
+The command line's options, the identity in manifests, the names of folders, a sweep's variants and
+the samples that a score is computed from all derive from the fields of `SamplerOptions`. A new
+setting is one field here, and its rule in `diptych.sampling.sampler`.
+
+Loads no NumPy, so that help is quick; a test compares the names below with the solvers and spacings
+that there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+SOLVERS = ("ddim", "ddpm", "ddpm-large", "ddpm-noisy", "dpmpp", "dpmpp-sde", "euler", "heun",
+           "plms", "pndm", "unipc")  # fmt: skip
+SPACINGS = ("uniform", "quad", "trailing", "logsnr", "karras", "official-quad")
+
+
+def one_of(names: Sequence[str]) -> str:
+    """`a, b or c.`"""
+    return f"{', '.join(names[:-1])} or {names[-1]}."
+
+
+def _setting(
+    help: str,
+    kind: type,
+    folder: Callable[[Any], str],
+    *,
+    flag: str | None = None,
+    by_timesteps: bool = False,
+    inverts: bool = False,
+) -> Any:
+    """A field of `SamplerOptions`.
+
+    Args:
+        help: of the option.
+        kind: int, float, str, or bool for a flag that can be switched off.
+        folder: what a folder's name says of a `Sampler`, for this setting.
+        flag: the option's name, if it is not the field's.
+        by_timesteps: reaches the images through the chosen timesteps alone, which manifests hold.
+        inverts: also a setting of an inversion (`diptych encode`), which fixes the others.
+    """
+    facts = {"help": help, "kind": kind, "folder": folder, "flag": flag}
+    return field(default=None, metadata={**facts, "by_timesteps": by_timesteps, "inverts": inverts})
+
+
+def _limit(s: Any) -> str:
+    return f"-threshold{s.threshold:g}" if s.threshold and not s.clip else ""
+
+
+def _classes(s: Any) -> str:
+    from diptych.diffusion.classes import short_name
+
+    return "" if s.classes is None else f"-class{short_name(s.classes)}"
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """The settings that were asked for; None: left open, for the model or the solver to say.
+
+    The order of the fields is that of a folder's name.
+    """
+
+    solver: str | None = _setting(
+        f"{one_of(SOLVERS)}  [default: the model's own, else dpmpp-sde; with --eta: ddim]",
+        str, lambda s: s.solver,
+    )  # fmt: skip
+    order: int | None = _setting(
+        "2 or 3, for dpmpp and unipc.  [default: 2]",
+        int, lambda s: f"-order{s.order}" if s.order else "",
+    )  # fmt: skip
+    steps: int | None = _setting(
+        "Solver steps.  [default: dpmpp-sde: 15; ddpm: all; others: 50]",
+        int, lambda s: f"-{s.steps}", by_timesteps=True, inverts=True,
+    )  # fmt: skip
+    spacing: str | None = _setting(
+        f"{one_of(SPACINGS)}  [default: uniform; with zero terminal SNR: trailing]",
+        str, lambda s: f"-{s.spacing}", by_timesteps=True, inverts=True,
+    )  # fmt: skip
+    eta: float | None = _setting(
+        "DDIM's noise, 0 or more.  [default: 0; ddpm: 1]", float, lambda s: f"-eta{s.eta:g}"
+    )
+    clip: bool | None = _setting(
+        "Clip each predicted image to [-1, 1].  [default: no]",
+        bool, lambda s: "-clip-image" if s.clip == "image" else "-clip" if s.clip else "",
+    )  # fmt: skip
+    threshold: float | None = _setting(
+        "Dynamic thresholding: a quantile such as 0.995.", float, _limit
+    )
+    classes: Sequence[int] | str | None = _setting(
+        "7, a list 0,1,2 (by turns) or all.  [default: all]", str, _classes, flag="class"
+    )
+    guidance: float | None = _setting(
+        "Classifier-free guidance scale: 0 ignores the class, 1 is plain conditioning, 2 is "
+        "strong.  [default: 1]",
+        float, lambda s: "" if s.classes is None else f"-w{s.guidance:g}",
+    )  # fmt: skip
+
+    def given(self) -> dict[str, Any]:
+        """The settings that are not left open, by name."""
+        found = {name: getattr(self, name) for name in NAMES}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(SamplerOptions)}
+NAMES = tuple(FIELDS)
+# What a manifest is compared by: equal values draw equal images.
+IDENTITY = (*(n for n, f in FIELDS.items() if not f.metadata["by_timesteps"]), "timesteps")
+INVERTED = tuple(n for n, f in FIELDS.items() if f.metadata["inverts"])
+
+
+def option_name(name: str) -> str:
+    """The option of a field, without its dashes."""
+    return str(FIELDS[name].metadata["flag"] or name)
+
+
+def folder_name(sampler: Any) -> str:
+    """A `Sampler` as the name of a folder: unlike samplers of one network never share it."""
+    return "".join(each.metadata["folder"](sampler) for each in FIELDS.values())
+
+
+def merged(
+    options: SamplerOptions, recommended: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings asked for and, for those left open, what the model recommends.
+
+    A recommendation holds together: it is not used if another rule is asked for, that is with
+    `solver`, or with `eta` unless it is for ddim. A limit that is asked for replaces its own.
+
+    Returns:
+        (all settings by name, those of them that were recommended).
+    """
+    given = options.given()
+    own = dict(recommended or {})
+    if "solver" in given or ("eta" in given and own.get("solver") != "ddim"):
+        own = {}
+    if "threshold" in given or "clip" in given:
+        own = {name: value for name, value in own.items() if name not in ("clip", "threshold")}
+    own = {name: value for name, value in own.items() if name not in given}
+    return {**own, **given}, own
