@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,43 +138,123 @@ def contents(path: Path) -> list[Path]:
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Make an output folder ready; what `check_folder` refuses is refused here too."""
+    """Make an output folder ready. Its caller holds it: see `output_folder`.
+
+    Raises:
+        UserError: as `check_folder`; or another process is at work in a folder that would go.
+    """
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
-        old = contents(path) if overwrite else ()
-        for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: of a process killed while it wrote
-            whole = left.is_dir() and not left.is_symlink()
-            shutil.rmtree(left) if whole else left.unlink(missing_ok=True)
+        held = [lock.parent for lock in path.rglob(f"*/{LOCK}") if _is_held(lock)]
+        if overwrite and held:
+            raise UserError(f"{held[0]}: another process is at work in it; wait for its end")
+        left = [temp for temp in path.rglob(".*.tmp") if _abandoned(temp, held)]
+        for each in [*(contents(path) if overwrite else ()), *left]:
+            whole = each.is_dir() and not each.is_symlink()
+            shutil.rmtree(each) if whole else each.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: Path, held: list[Path]) -> bool:
+    """Whether nobody writes a temporary file: its process is gone, and its folder is not held."""
+    number = temporary.name.split(".")[-2]
+    if number.isdecimal() and int(number) != os.getpid():
+        try:
+            os.kill(int(number), 0)
+            return False
+        except (ProcessLookupError, OverflowError):
+            pass
+        except PermissionError:  # there, and somebody else's
+            return False
+    return not any(folder in temporary.parents for folder in held)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made where it is missing.
-
-    A file system without locks keeps nobody out. (A network's has them for files opened to be
-    written, and not for folders: hence a file.)
+def output_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[None]:
+    """Hold an output folder and make it ready: the one policy of every command that writes one.
 
     Raises:
-        UserError: another process holds it.
+        UserError: as `hold` and `check_folder`.
+    """
+    with hold(path):
+        claim_folder(path, resume=resume, overwrite=overwrite)
+        yield
+
+
+INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which started us holds
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[int]:
+    """Keep other processes out of a folder, which is made if it is missing; gives the lock.
+
+    The lock goes with the process that has it, however that ends. A child process takes part in it
+    with `inherited`. A file system without locks keeps nobody out. (A network's has them for files
+    opened to be written, and not for folders: hence a file.)
+
+    Raises:
+        UserError: another process holds it; the message says which.
     """
     with machine_faults(f"opening {path}"):
+        made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        file = (path / LOCK).open("w")
-    refusal = UserError(
-        f"{path}: another process is at work in it; wait for its end, or choose another folder"
-    )
-    with file:
+        number = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if _ours(number):
+            yield number
+            return
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
-                raise refusal  # a third one's: the holder before us has just removed what we opened
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us may have removed the file that we opened.
+            if not os.path.samestat(os.fstat(number), (path / LOCK).stat()):
+                raise FileNotFoundError
         except (BlockingIOError, FileNotFoundError) as error:
-            raise refusal from error
+            by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
+            raise UserError(
+                f"{path}: another process is at work in it{f' ({by})' if by else ''}; "
+                f"wait for its end, or choose another folder"
+            ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
                 raise
+        with contextlib.suppress(OSError):  # on a full disk it stays without a name
+            os.ftruncate(number, 0)
+            os.pwrite(number, f"process {os.getpid()}: {_command()}".encode(), 0)
         try:
-            yield
+            yield number
         finally:
             (path / LOCK).unlink(missing_ok=True)
+            if made:  # and nothing came into it
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+    finally:
+        os.close(number)
+
+
+def inherited(lock: int) -> dict[str, Any]:
+    """Arguments of `subprocess.run` for a child that works in the folder that `lock` holds."""
+    return {"pass_fds": [lock], "env": {**os.environ, INHERITED: str(lock)}}
+
+
+def _ours(number: int) -> bool:
+    """Whether this lock file is the one that the process which started us holds."""
+    try:
+        return os.path.samestat(os.fstat(int(os.environ[INHERITED])), os.fstat(number))
+    except (KeyError, ValueError, OSError):
+        return False
+
+
+def _command() -> str:
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return " ".join(" ".join(words).replace("__main__.py", "diptych").split())[:300]

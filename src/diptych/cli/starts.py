@@ -32,7 +32,7 @@ class Start:
         from diptych.generate.latents import read_latents
         from diptych.network.plan import make_plan
 
-        self.recommended = found.sampler
+        self.recommended: dict[str, Any] | None = found.sampler
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)

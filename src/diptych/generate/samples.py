@@ -34,7 +34,7 @@ from diptych.evaluation.nearest import Nearest, save_nearest, search
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
-from diptych.files import atomic_path, claim_folder, read_json, write_json
+from diptych.files import atomic_path, claim_folder, hold, read_json, write_json
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
@@ -106,8 +106,23 @@ def sample_to(
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
-    before = check_same(out, manifest, IDENTITY) if resume else {}
-    claim_folder(out, resume=resume, overwrite=overwrite)
+    with hold(out):
+        before = check_same(out, manifest, IDENTITY) if resume else {}
+        claim_folder(out, resume=resume, overwrite=overwrite)
+        return _fill(model, request, out, manifest, before, npz=npz, progress=progress)
+
+
+def _fill(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    before: dict[str, Any],
+    *,
+    npz: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Draw what is missing in a folder that is ready; gives the manifest."""
     _drop_unlike(out, request.pictures, before.get("trajectory", {}))
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
