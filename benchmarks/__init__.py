@@ -1,1 +1,1 @@
-"""Timings of both panels against diffusers' `UNet2DModel`; see README.md in this folder."""
+"""Timings of both backends against diffusers' `UNet2DModel`; see README.md in this folder."""

@@ -1,4 +1,4 @@
-"""The command line that both benchmarks share."""
+"""The command line shared by both benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from benchmarks import driver, results, sizes, table
-from benchmarks.contenders import CONTENDERS
+from benchmarks.job import CONTENDERS
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json, write_text
 
@@ -21,7 +21,7 @@ COUNT = click.IntRange(min=1)
 
 
 def command(task: str, text: str) -> click.Command:
-    """The command of a task; `text` is its help."""
+    """Make the command of a task; `text` is its help."""
 
     @click.command(help=text)
     @click.option(
@@ -36,21 +36,21 @@ def command(task: str, text: str) -> click.Command:
         "--contenders",
         default=",".join(CONTENDERS),
         show_default=True,
-        help="Who takes part, in this order.",
+        help="The contenders, in this order.",
     )
-    @click.option("--rounds", type=COUNT, help="Rounds that count; a size has its own number.")
-    @click.option("--steps", type=COUNT, help="Steps (or network calls) of a turn; likewise.")
-    @click.option("--batch", type=COUNT, help="Images of a step; likewise.")
+    @click.option("--rounds", type=COUNT, help="Rounds that count.  [default: by size]")
+    @click.option("--steps", type=COUNT, help="Steps (or NFE) per turn.  [default: by size]")
+    @click.option("--batch", type=COUNT, help="Images per step.  [default: by size]")
     @click.option(
         "--warmup",
         type=click.IntRange(min=0),
         default=2,
         show_default=True,
-        help="Rounds before them, which are dropped.",
+        help="Warm-up rounds, which are dropped.",
     )
     @click.option("--threads", type=COUNT, help="OpenMP threads of each contender [all cores].")
     @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
-    @click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+    @click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
     @click.option(
         "--out",
         type=click.Path(path_type=Path),
@@ -93,7 +93,7 @@ def _write(out: Path, found: list[dict[str, Any]]) -> None:
 
 
 def _guard(work: Callable[[], None]) -> None:
-    """One line and an exit code for what the user or the machine caused."""
+    """Turn a UserError or MachineError of `work` into one line and an exit code."""
     try:
         work()
     except (UserError, MachineError) as error:

@@ -1,15 +1,15 @@
 """Times the loading of training batches: `python -m benchmarks.data`.
 
-    loader   torch's DataLoader with what the official DDIM code does to a picture: PIL image,
+    loader   torch's DataLoader with the transforms of the official DDIM code: PIL image,
              resize (nothing to do at the same size), random flip, tensor in [0, 1], collate,
              then 2 x - 1; with 0, 2 and 4 worker processes (4 is in its configs)
     ours     `Batches.x0` made ahead by `Prefetch`: the same pixels, flipped and scaled
 
-Three sets of pictures: `cifar`, 50,000 arrays of 32x32; `packed`, 64x64 from a mapped file, where
-the loader gets the same mapped rows; `jpeg`, photographs of 178x218 in a folder, decoded, cropped
+Three sets of pictures: `cifar`, 50,000 arrays of 32x32; `packed`, 64x64 from a mapped file, with
+the same mapped rows for the loader; `jpeg`, photographs of 178x218 in a folder, decoded, cropped
 and resized to 64x64 for every batch. The contenders take turns, round by round, in one process; a
-turn is so many batches of a loader that runs on and is not started anew. What the official code
-draws in its training loop (timesteps, noise) is left out on both sides.
+turn is a fixed number of batches from a loader that keeps running between turns. The random draws
+of the official training loop (timesteps, noise) are left out on both sides.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from diptych.training.batches import Batches
 from diptych.training.prefetch import Prefetch
 
 BATCH = 128
-BAR = 4.0  # of `cifar`: the fastest loader's time by ours
+BAR = 4.0  # for `cifar`: the fastest loader's time over ours
 COUNTS = {"cifar": 50_000, "packed": 8_000, "jpeg": 1_000}
 SIZES = {"cifar": 32, "packed": 64, "jpeg": 64}
 WORKERS = (0, 2, 4)
-CROP = (25, 57, 153, 185)  # of CelebA's pictures, left, top, right, bottom
+CROP = (25, 57, 153, 185)  # of CelebA pictures: left, top, right, bottom
 
 
 class Official(Dataset[torch.Tensor]):
-    """A picture as the official transforms give it, without torchvision."""
+    """Pictures with the official transforms, without torchvision."""
 
     def __init__(self, count: int, picture: Callable[[int], Image.Image], size: int) -> None:
         self.count, self.picture, self.size = count, picture, size
@@ -65,7 +65,7 @@ class Official(Dataset[torch.Tensor]):
 
 
 def official(pictures: Official, workers: int) -> Iterator[Any]:
-    """Batches without end, in [-1, 1]."""
+    """Endless batches of the loader, in [-1, 1]."""
     loader = DataLoader(
         pictures, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )
@@ -75,7 +75,7 @@ def official(pictures: Official, workers: int) -> Iterator[Any]:
 
 
 def ours(images: Images, config: Config) -> Iterator[Any]:
-    """Batches without end, made ahead."""
+    """Endless batches of ours, made ahead."""
     batches = Batches(config, make_plan(config), images)
 
     def make(step: int) -> Any:
@@ -90,7 +90,7 @@ def ours(images: Images, config: Config) -> Iterator[Any]:
 
 
 def settings(size: int) -> Config:
-    """A config of colour images of that size with flips."""
+    """A config for colour images of this size, with flips."""
     data = {"source": "folder", "image_size": size, "channels": 3, "random_flip": True}
     model = {"ch": 32, "ch_mult": [1, 1], "attn_resolutions": []}
     return validate({"data": data, "model": model, "train": {"batch_size": BATCH}}, "the benchmark")
@@ -125,7 +125,7 @@ def sources(kind: str, folder: Path) -> tuple[Images, Official]:
 
 
 def measure(kind: str, rounds: int, batches: int) -> dict[str, Any]:
-    """Seconds a batch of every contender in every round, and the ratios."""
+    """Seconds per batch of every contender in every round, and the ratios."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         images, pictures = sources(kind, Path(folder))
         running = {f"loader {n}": official(pictures, n) for n in WORKERS}
@@ -176,10 +176,10 @@ def render(found: list[dict[str, Any]]) -> str:
 
 
 @click.command(help=(__doc__ or "").split("\n")[0])
-@click.option("--pictures", default="cifar,packed,jpeg", show_default=True, help="Which sets.")
+@click.option("--pictures", default="cifar,packed,jpeg", show_default=True, help="The sets.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--batches", type=click.IntRange(1), default=60, show_default=True, help="Of a turn.")
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@click.option("--batches", type=click.IntRange(1), default=60, show_default=True, help="Per turn.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.json and OUT.md.")
 def main(pictures: str, rounds: int, batches: int, as_json: bool, out: Path | None) -> None:
     """The command."""

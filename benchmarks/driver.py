@@ -1,10 +1,10 @@
-"""Rounds of turns: one process a contender, one contender at a time, the order reversed each round.
+"""Rounds of turns: one process per contender, one contender at a time, in alternating order.
 
     round 0: A B C    round 1: C B A    round 2: A B C ...
 
-Contenders are compared within a round only, minutes after one another and not hours: a machine's
-speed drifts, and a drift that is slow against a round cancels in the ratio. The first rounds are
-dropped: they compile kernels, fill caches and grow the heap.
+Contenders are only compared within a round, minutes apart rather than hours: a machine's speed
+drifts, and a drift that is slow compared with a round cancels in the ratio. The first rounds are
+dropped because they compile kernels, fill caches and grow the heap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks import contenders
-from benchmarks.contenders import Job, Loaded, Turn
+from benchmarks.job import CONTENDERS, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych._version import __version__
 from diptych.backends.jittor.setup import cpu_model
@@ -34,7 +34,7 @@ from diptych.types import Float32
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: `amount` of a task at a size, after `warmup` rounds that are dropped."""
+    """A benchmark to run: `amount` of a task at a size, after `warmup` dropped rounds."""
 
     task: str
     size: Size
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished plan, by contender: turns[round], without the warm-up."""
+    """A finished plan, by contender; turns[round] excludes the warm-up."""
 
     plan: Plan
     loaded: dict[str, Loaded]
@@ -58,14 +58,14 @@ class Outcome:
 
 
 class Process:
-    """A contender in a process of its own, which only ever loads one framework."""
+    """A contender in its own process, which loads only one framework."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
     def call(self, function: Any, *args: Any) -> Any:
-        """The function's result from the contender's process."""
+        """Call a function in the contender's process and return its result."""
         try:
             return self.pool.submit(function, *args).result()
         except BrokenProcessPool as error:
@@ -105,14 +105,14 @@ def _turns(plan: Plan, processes: dict[str, Process]) -> dict[str, list[Turn]]:
 
 
 def order(plan: Plan) -> list[tuple[int, str]]:
-    """(round, contender) in the order in which the turns are taken, warm-up included."""
+    """(round, contender) in the order of the turns, including the warm-up."""
     rounds = range(plan.warmup + plan.amount.rounds)
     return [(k, name) for k in rounds for name in plan.contenders[:: -1 if k % 2 else 1]]
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """What every contender's OpenMP reads when it loads: children inherit it."""
+    """Set the variables that OpenMP reads on loading; the contenders' processes inherit them."""
     wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -126,7 +126,7 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the plan."""
+    """Facts on which the numbers depend in addition to the plan."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
@@ -138,10 +138,8 @@ def machine() -> dict[str, Any]:
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
-    """The contenders asked for, each once. Raises UserError for one that is not known."""
+    """The requested contenders without duplicates. Raises UserError for an unknown one."""
     for name in names:
-        if name not in contenders.CONTENDERS:
-            raise UserError(
-                f"contender '{name}' is not known; known: {', '.join(contenders.CONTENDERS)}"
-            )
+        if name not in CONTENDERS:
+            raise UserError(f"contender '{name}' is not known; known: {', '.join(CONTENDERS)}")
     return tuple(dict.fromkeys(names))

@@ -1,8 +1,8 @@
-"""Inception's speed in the two panels, interleaved on one machine: only the ratio counts.
+"""Inception's speed in both backends, interleaved on one machine: only the ratio counts.
 
     python benchmarks/features.py [--images 32] [--pairs 7]
 
-Random weights in the published layout; each panel in a process of its own, one at a time.
+Random weights in the published layout; each backend in its own process, one at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 
 def serve(backend: str, weights: Path, count: int) -> None:
-    """Wall and processor seconds of one pass for each line on stdin."""
+    """Print wall and processor seconds of one pass for each line on stdin."""
     from diptych.evaluation.features import open_extractor
     from inception_file import images, preprocessed
 

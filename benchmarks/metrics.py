@@ -1,16 +1,16 @@
-"""Metrics against the routes of other tools, in one run; only the ratios mean something.
+"""Metrics against the algorithms of other tools, in one run; only the ratios are meaningful.
 
     python benchmarks/metrics.py                      all of it, about 4 minutes on two cores
     python benchmarks/metrics.py --dims 512           a quick look at the Frechet distance
-    python benchmarks/metrics.py --inception FILE     also Inception, with weights of a file
+    python benchmarks/metrics.py --inception FILE     also Inception, with weights from a file
 
 Frechet distance: the nuclear norm of factors against scipy's sqrtm of the product, as pytorch-fid
 and clean-fid call it, and against numpy's eigenvalues of the product, as torch-fidelity does.
 Resizes: two matrix products against torch's interpolate and Pillow's per-channel bicubic.
-Inception: the package's network against pytorch-fid's own, where that is installed. Routes take
-turns, so that a change of the machine's load meets them alike; processor time stands beside the
-clock's, and on a busy machine it is the better measure (OPENBLAS_NUM_THREADS=1 spares it the
-threads' waiting for each other).
+Inception: the package's network against pytorch-fid's own, if that is installed. Routes take
+turns, so that a change in the machine's load affects them equally. Processor time is given beside
+wall time; on a busy machine it is the better measure (with OPENBLAS_NUM_THREADS=1 it does not
+include threads waiting for each other).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Times = dict[str, tuple[float, float]]
 
 
 def timed(routes: dict[str, Route], rounds: int) -> tuple[Times, dict[str, Any]]:
-    """Median seconds (clock, processor) and last result of every route, taken in turns."""
+    """Median seconds (wall, processor) and last result of every route, run in turns."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in routes}
     results = {}
     for _ in range(rounds):
@@ -72,9 +72,9 @@ def rows(title: str, seconds: Times, notes: dict[str, str]) -> list[dict[str, An
 
 
 def spectrum(seed: int, n: int, dims: int, fall: float = 4.0) -> np.ndarray:
-    """Correlated features whose covariance's spectrum falls by `fall` orders; float32.
+    """Correlated features, (n, dims) float32, with a covariance spectrum over `fall` decades.
 
-    Independent columns would flatter the other routes: a nearly diagonal matrix needs few steps.
+    Independent columns would favour the other routes: a nearly diagonal matrix needs few steps.
     """
     turn = np.linalg.qr(np.random.RandomState(99).standard_normal((dims, dims)))[0]
     scale = np.logspace(0, -fall / 2, dims)
@@ -99,14 +99,14 @@ def by_sqrtm(a: Moments, b: Moments) -> float:
 
 
 def by_eigenvalues(a: Moments, b: Moments) -> float:
-    """Eigenvalues of the product, which is not symmetric."""
+    """numpy's eigenvalues of the product, which is not symmetric."""
     roots = np.sqrt(np.linalg.eigvals(a.cov @ b.cov).astype(np.complex128)).real
     gap = a.mean - b.mean
     return float(gap @ gap + np.trace(a.cov) + np.trace(b.cov) - 2 * roots.sum())
 
 
 def frechet(dims: int, rounds: int) -> list[dict[str, Any]]:
-    """Regular (n = 3 d), once worse conditioned, and singular (n = d / 2) pairs."""
+    """Regular pairs (n = 3 d), one of them worse conditioned, and singular pairs (n = d / 2)."""
     found = []
     cases = (("regular", 3, 4), ("regular, 8 orders", 3, 8), ("singular", 0.5, 4))
     for name, share, fall in cases:
@@ -127,7 +127,7 @@ def frechet(dims: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def resizes(size: int, count: int, rounds: int) -> list[dict[str, Any]]:
-    """`count` colour images of size x size to 299 x 299."""
+    """Resize `count` colour images of size x size to 299 x 299."""
     import torch
     from PIL import Image
 
@@ -165,7 +165,7 @@ def resizes(size: int, count: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def inception(weights: Path, backend: str, rounds: int) -> list[dict[str, Any]]:
-    """64 images of 32 px to features, by the package's network and by pytorch-fid's."""
+    """Features of 64 images of 32 px, by the package's network and by pytorch-fid's."""
     from diptych.evaluation.features import open_extractor
 
     extractor = open_extractor("inception", backend, "cpu", weights)
@@ -177,7 +177,7 @@ def inception(weights: Path, backend: str, rounds: int) -> list[dict[str, Any]]:
     if backend == "torch":
         routes |= official(weights, images)
     for route in routes.values():
-        route()  # first calls prepare
+        route()  # warm-up
     seconds, values = timed(routes, rounds)
     first, *others = values.values()
     notes = {name: f"{len(images) / value[0]:.1f} images/s" for name, value in seconds.items()}
@@ -188,7 +188,7 @@ def inception(weights: Path, backend: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def official(weights: Path, images: np.ndarray) -> dict[str, Route]:
-    """pytorch-fid's network on the same weights; nothing where it is not installed."""
+    """pytorch-fid's network with the same weights; empty if it is not installed."""
     import torch
 
     try:
@@ -212,7 +212,7 @@ def main() -> None:
     """Print the table; `--json` for programs."""
     parser = argparse.ArgumentParser(description="Metrics against the routes of other tools.")
     parser.add_argument("--dims", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=1, help="of the Frechet distances")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of the Frechet distances")
     parser.add_argument("--inception", type=Path, help="weights in the published layout")
     parser.add_argument("--backend", default="torch", choices=("torch", "jittor"))
     parser.add_argument("--only", choices=("frechet", "resize", "inception"))

@@ -1,12 +1,12 @@
-"""The opponent: diffusers' `UNet2DModel` of the same size, used as its documentation shows.
+"""The opponent: diffusers' `UNet2DModel` of the same size, used as in its documentation.
 
-Training is its unconditional example: `add_noise`, MSE on the noise, `backward`, clip, Adam,
+Training follows its unconditional example: `add_noise`, MSE on the noise, `backward`, clip, Adam,
 `EMAModel`, the loss logged each step. Sampling is its loop over `DDIMScheduler.timesteps` under
-`no_grad`. Defaults stay where the documentation leaves them (PyTorch's Adam, `EMAModel`).
+`no_grad`. Defaults are those of the documentation (PyTorch's Adam, `EMAModel`).
 
-The network is the same function: `norm_eps`, one attention head, the time embedding's order and
-the padding of its strided convolutions are set to the official DDIM network's, as in the config of
-diffusers' own conversion of it. So its parameters map one to one, and its outputs must agree.
+The network is the same function: its norms, one attention head, the order of the time embedding
+and the padding of the strided convolutions are those of the official DDIM network, as in the
+config of diffusers' own conversion of it. So parameters map one to one, and outputs must agree.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import sizes
-from benchmarks.contenders import SEED, Contender, Job, Memory, check_finite, process_memory
+from benchmarks.job import SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.network.plan import Plan, make_plan
@@ -36,7 +36,7 @@ except ImportError as error:
         f"diffusers, or leave it out: --contenders torch,jittor"
     ) from error
 
-# Ours -> diffusers', applied in this order. Upward levels count the other way round: see `rename`.
+# Ours -> diffusers', applied in this order. Upward levels are counted in reverse: see `rename`.
 _NAMES = (
     (r"^temb\.dense\.0\.", "time_embedding.linear_1."),
     (r"^temb\.dense\.1\.", "time_embedding.linear_2."),
@@ -56,7 +56,7 @@ _NAMES = (
 
 
 def rename(name: str, levels: int) -> str:
-    """diffusers' name of a weight in a network of so many levels."""
+    """diffusers' name of a weight in a network with `levels` levels."""
     name = re.sub(r"^up\.(\d+)\.", lambda m: f"up.{levels - 1 - int(m[1])}.", name)
     for pattern, replacement in _NAMES:
         name = re.sub(pattern, replacement, name)
@@ -64,7 +64,7 @@ def rename(name: str, levels: int) -> str:
 
 
 def network(config: Config, weights: Weights, device: str) -> UNet2DModel:
-    """diffusers' network of the config's size with these weights; every one of them is used."""
+    """diffusers' network of the config's size with these weights, all of which are used."""
     plan = make_plan(config)
     down = [_kind("Down", plan, stage.blocks[0].attention) for stage in plan.down]
     model = UNet2DModel(
@@ -77,14 +77,15 @@ def network(config: Config, weights: Weights, device: str) -> UNet2DModel:
         up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)),
         dropout=plan.dropout,
         attention_head_dim=None,
-        norm_eps=1e-6,
+        norm_eps=plan.norm_eps,
+        norm_num_groups=plan.norm_groups,
         downsample_padding=0,
         flip_sin_to_cos=False,
         freq_shift=1,
     )
     renamed = {rename(name, len(plan.down)): array for name, array in weights.items()}
     shapes = {name: array.shape for name, array in model.state_dict().items()}
-    # Their attention has dense layers where the official one has 1x1 convolutions.
+    # Its attention has dense layers where the official one has 1x1 convolutions.
     state = {name: torch.from_numpy(a).reshape(shapes[name]) for name, a in renamed.items()}
     model.load_state_dict(state, strict=True)
     return model.to(device)
@@ -97,7 +98,7 @@ def _kind(way: str, plan: Plan, attention: str) -> str:
 
 
 class _Common:
-    """What training and sampling share."""
+    """The common part of training and sampling."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -191,7 +192,7 @@ class Training(_Common):
 
 
 class Sampling(_Common):
-    """Chains of the documented loop."""
+    """Sampling chains of the documented loop."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -214,5 +215,5 @@ class Sampling(_Common):
 
 
 def make(job: Job) -> Contender:
-    """The task's contender."""
+    """Make the contender of the job's task."""
     return Training(job) if job.task == "training" else Sampling(job)

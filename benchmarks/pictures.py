@@ -1,4 +1,4 @@
-"""Animations of 1,000 frames: time a frame against Pillow's default, loss, memory, size.
+"""Animations of 1,000 frames: time per frame against Pillow's default, loss, memory, size.
 
     python -m benchmarks.pictures                     about two minutes on two quiet cores
     python -m benchmarks.pictures --frames 200 --json
@@ -6,13 +6,13 @@
 The frames are 8x8 grids of 32x32 colour images on their way from noise to a smooth image: alpha
 x0 + sigma eps over the linear schedule. Two measurements:
 
-- in turns with Pillow (`save(save_all=True, append_images=...)`, its default), the same frames of
-  the whole way: milliseconds a frame, the median of the rounds' ratios, and the loss (PSNR against
-  the frames) of the noisy half of the way and of its end.
-- all frames of each format into one file: the resident memory after a tenth of them and at the
-  end. It must not grow by as much as MOST_GROWTH, about 100 of the frames' raw pixels.
+- in turns with Pillow (`save(save_all=True, append_images=...)`, its default), the same frames from
+  the whole trajectory: milliseconds per frame, the median of the rounds' ratios, and the loss (PSNR
+  against the frames) of the noisy half of the trajectory and of its end.
+- all frames in one file per format: the resident memory after a tenth of them and at the end. It
+  must grow by less than MOST_GROWTH, the raw pixels of about 100 frames.
 
-Processor time stands in for the clock where the machine is shared; ffmpeg's own is not in it.
+Processor time replaces wall time on a shared machine; it does not include ffmpeg's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MOST_GROWTH = 24.0  # MB
 
 
 class Frames:
-    """Frame k of N, made when it is asked for: nothing is kept but the images and their noise."""
+    """Frame k of N, made on demand: only the images and their noise are kept."""
 
     def __init__(self, count: int, images: int = 64, size: int = 32) -> None:
         random = np.random.default_rng(0)
@@ -64,13 +64,13 @@ class Frames:
 
 
 def pillow_gif(path: Path, frames: list[Pixels]) -> None:
-    """Pillow as its documentation shows it."""
+    """Write a GIF with Pillow, as in its documentation."""
     first, *rest = (Image.fromarray(frame.transpose(1, 2, 0)) for frame in frames)
     first.save(path, save_all=True, append_images=rest, duration=20, loop=0)
 
 
 def ours(name: str) -> Callable[[Path, list[Pixels]], None]:
-    """A writer of this package, by its format's name."""
+    """A writer of this package, by the name of its format."""
 
     def write(path: Path, frames: list[Pixels]) -> None:
         with FORMATS[name](path) as frame:
@@ -81,7 +81,7 @@ def ours(name: str) -> Callable[[Path, list[Pixels]], None]:
 
 
 def read(path: Path, shape: tuple[int, ...]) -> Pixels:
-    """All frames of a file, (N, C, H, W)."""
+    """Read all frames of a file, (N, C, H, W) uint8."""
     _, height, width = shape
     if path.suffix == ".mp4":
         command = [find_ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
@@ -98,13 +98,13 @@ def read(path: Path, shape: tuple[int, ...]) -> Pixels:
 
 
 def psnr(a: Pixels, b: Pixels) -> float:
-    """Decibels, over all frames; 99 where they are equal."""
+    """PSNR over all frames in dB; 99 if they are equal."""
     error = float(((a.astype(np.float64) - b) ** 2).mean())
     return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def turns(frames: Frames, rounds: int, each: int) -> dict[str, Any]:
-    """Every contender on the same frames, in turns."""
+    """Time every contender on the same frames, in turns."""
     chosen = [frames(round(k)) for k in np.linspace(0, frames.count - 1, each)]
     writers = {"pillow": pillow_gif, **{name: ours(name) for name in FORMATS}}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in writers}
@@ -150,12 +150,12 @@ def growth(frames: Frames, name: str) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure, print, and say whether the bars are met."""
+    """Measure and print; the exit code says whether the bars are met."""
     parser = argparse.ArgumentParser(description="Animations against Pillow's default.")
-    parser.add_argument("--frames", type=int, default=1000, help="of the long files")
+    parser.add_argument("--frames", type=int, default=1000, help="frames of the long files")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every contender")
-    parser.add_argument("--each", type=int, default=10, help="frames of a turn")
-    parser.add_argument("--json", action="store_true", help="JSON in place of the table")
+    parser.add_argument("--each", type=int, default=10, help="frames per turn")
+    parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     parser.add_argument("--out", type=Path, help="also write this JSON file")
     asked = parser.parse_args()
     frames = Frames(asked.frames)
@@ -177,7 +177,7 @@ def main() -> int:
 
 
 def table(found: dict[str, Any]) -> str:
-    """For people."""
+    """The results as text for people."""
     lines = [f"frames {found['frame']}, load {found['load']:.1f}"]
     lines.append(f"{'':8}{'ms/frame':>10}{'CPU ms':>8}{'x Pillow':>10}{'dB noisy':>10}{'image':>8}"
                  f"{'MB file':>9}{'MB growth':>11}")  # fmt: skip

@@ -1,8 +1,9 @@
-"""Whole pipelines at scores that are not told apart: `python -m benchmarks.pipeline`.
+"""Whole pipelines at indistinguishable scores: `python -m benchmarks.pipeline`.
 
-The same weights (`zoo:mnist-torch`), the same batch, one process, in turns: diffusers' DDIMPipeline
+The same weights (`zoo:mnist-torch`) and batch, in one process, in turns: diffusers' DDIMPipeline
 with 50 steps at eta 0, read from Diptych's own export, and `model.sample` with its default solver
-and so few calls that docs/scores.md does not tell its score from that of DDIM with 50 (`--steps`).
+and fewer calls (`--steps`), at which docs/scores.md cannot distinguish its score from that of DDIM
+with 50 steps.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ SOURCE, THEIR_STEPS, BAR = "zoo:mnist-torch", 50, 4.0
 
 
 @click.command()
-@click.option("--steps", type=click.IntRange(2), default=8, show_default=True, help="Ours.")
+@click.option("--steps", type=click.IntRange(2), default=8, show_default=True, help="Our steps.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=6, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write OUT.json and OUT.md.")
 def main(steps: int, batch: int, rounds: int, as_json: bool, out: Path | None) -> None:
     """Time our default pipeline against diffusers' DDIM of 50 steps, on the same weights."""
@@ -57,13 +58,13 @@ def main(steps: int, batch: int, rounds: int, as_json: bool, out: Path | None) -
 
 
 def ours(steps: int, batch: int) -> Callable[[int], Any]:
-    """Our images of one batch by seed."""
+    """A function from a seed to a batch of our images."""
     model = load(SOURCE, "torch", device="cpu")
     return lambda seed: model.sample(batch, steps=steps, seed=seed, batch=batch)
 
 
 def theirs(batch: int) -> Callable[[int], Any]:
-    """diffusers' images of one batch by seed."""
+    """A function from a seed to a batch of diffusers' images."""
     from diffusers import DDIMPipeline
 
     found = find_weights(SOURCE, None, False)
@@ -83,7 +84,7 @@ def theirs(batch: int) -> Callable[[int], Any]:
 
 
 def digest(seconds: dict[str, list[float]], steps: int, batch: int) -> dict[str, Any]:
-    """All numbers as JSON values."""
+    """All results as JSON values."""
     ratio = median(np.array(seconds["diffusers"]) / np.array(seconds["diptych"]))
     return {
         "source": SOURCE,
@@ -100,7 +101,7 @@ def digest(seconds: dict[str, list[float]], steps: int, batch: int) -> dict[str,
 
 
 def table(found: dict[str, Any]) -> str:
-    """The result for people, in Markdown."""
+    """The results for people, in Markdown."""
     ratio, each = found["ratio"], found["seconds_per_image"]
     interval = "-" if ratio["low"] is None else f"{ratio['low']:.2f} to {ratio['high']:.2f}"
     rows = [

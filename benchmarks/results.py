@@ -1,10 +1,10 @@
-"""From turns to numbers: medians, paired ratios with a bootstrap interval, verdicts on the bars.
+"""Results from turns: medians, paired ratios with a bootstrap interval, verdicts on the bars.
 
     seconds of a contender  = median over rounds of (turn / steps)
     ratio a / b             = median over rounds k of (turn_a[k] / turn_b[k])
 
-The interval is the 2.5 % and 97.5 % quantile of that median over 5,000 resamples of the rounds.
-It speaks of this machine in these minutes, not of other machines.
+The interval spans the 2.5 % and 97.5 % quantiles of that median over 5,000 resamples of the rounds.
+It describes this machine during these minutes, not other machines.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PAIRS = (("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor"))
 
 
 def median(values: Float64) -> dict[str, float | None]:
-    """The median of the rounds and its bootstrap interval, None with fewer than 4 rounds."""
+    """Median of the rounds and its bootstrap interval; low and high are None below 4 rounds."""
     found: dict[str, float | None] = {"median": float(np.median(values)), "low": None, "high": None}
     if len(values) >= LEAST_FOR_INTERVAL:
         generator = np.random.Generator(np.random.Philox(key=0))
@@ -41,7 +41,7 @@ def median(values: Float64) -> dict[str, float | None]:
 
 
 def verdict(kind: str, bar: float, ratio: dict[str, float | None]) -> str:
-    """`met` or `missed`; `undecided` where the interval holds the bar, or where there is none."""
+    """`met` or `missed`; `undecided` if the interval contains the bar or does not exist."""
     low, high = ratio["low"], ratio["high"]
     if low is None or high is None or low < bar < high:
         return "undecided"
@@ -107,10 +107,10 @@ def _ratio(task: str, a: str, b: str, seconds: dict[str, Float64]) -> dict[str, 
 
 
 def agreement(outcome: Outcome) -> dict[str, float]:
-    """Largest difference of each contender's answer from the first one's, relative to its largest.
+    """Largest difference of each answer from the first, relative to the first's largest value.
 
-    In training the answer is a fresh network's prediction, in sampling the images drawn: contenders
-    that agree to rounding have computed the same function as often.
+    In training the answer is a fresh network's prediction, in sampling the generated images.
+    Contenders that agree to rounding computed the same function equally often.
     """
     names = list(outcome.answers)
     first = outcome.answers[names[0]]

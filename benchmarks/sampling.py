@@ -1,4 +1,4 @@
-"""Times DDIM sampling of both panels and of diffusers: `python -m benchmarks.sampling`."""
+"""Times DDIM sampling of both backends and of diffusers: `python -m benchmarks.sampling`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sizes that are timed: a config, its images, and how much of it makes a fair measurement."""
+"""The timed sizes: a config, its images, and the amount of work for a fair measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANDOM_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is timed: `rounds` rounds, in which each contender does `steps` steps."""
+    """The amount timed: `rounds` rounds, in which each contender does `steps` steps."""
 
     batch: int
     rounds: int
@@ -25,7 +25,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Size:
-    """One network and one batch size, for every contender alike."""
+    """One network and one batch size, the same for every contender."""
 
     name: str
     config: Config
@@ -42,7 +42,7 @@ class Size:
         )
 
 
-# The official DDIM network for CIFAR-10. The step's cost does not depend on what the pixels show.
+# The official DDIM network for CIFAR-10. The cost of a step does not depend on the pixel values.
 _CIFAR10 = (
     "data.image_size=32",
     "data.channels=3",
@@ -56,7 +56,7 @@ _CIFAR10 = (
     "train.ema_rate=0.9999",
 )
 
-# name -> preset, what changes in it, and the amounts of a few minutes on two cores.
+# name -> preset, changes to it, and amounts that take a few minutes on two cores.
 _SIZES = {
     "tiny": ("tiny", (), Amount(64, 20, 10), Amount(64, 20, 10)),
     "mnist": ("mnist", (), Amount(64, 12, 4), Amount(64, 12, 5)),
@@ -66,7 +66,7 @@ NAMES = tuple(_SIZES)
 
 
 def size(name: str) -> Size:
-    """The size of a name. Raises UserError where there is none."""
+    """The size with this name. Raises UserError if there is none."""
     if name not in _SIZES:
         raise UserError(f"size '{name}' is not known{nearest(name, list(NAMES))}")
     preset, changes, training, sampling = _SIZES[name]
@@ -74,7 +74,7 @@ def size(name: str) -> Size:
 
 
 def images(config: Config) -> npt.NDArray[np.uint8]:
-    """Images to train on, (N, C, H, W): the packaged digits, or random pixels where in colour."""
+    """Training images, (N, C, H, W) uint8: the packaged digits, or random pixels if in colour."""
     data = config.data
     if data.channels == 1:
         return load_dataset("mnist-10k", image_size=data.image_size).images

@@ -38,7 +38,7 @@ COLUMNS = {
 
 
 def render(result: dict[str, Any], markdown: bool = False) -> str:
-    """One result: what was run and where, the contenders, the ratios."""
+    """Render one result: the job and the machine, the contenders, the ratios."""
     parts = [_header(result, markdown)]
     parts.append(_table(COLUMNS[result["task"]], _contenders(result), markdown))
     if result["ratios"]:

@@ -1,4 +1,4 @@
-"""Times a training step of both panels and of diffusers: `python -m benchmarks.training`."""
+"""Times a training step of both backends and of diffusers: `python -m benchmarks.training`."""
 
 from __future__ import annotations
 

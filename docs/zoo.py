@@ -17,7 +17,7 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 
-ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "zoo"
+ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "weights" / "zoo"
 # Steps with noise of their own correct what a short training gets wrong (docs/scores.md).
 SAMPLER = {"solver": "dpmpp-sde", "steps": 15}
 

@@ -1,4 +1,4 @@
-"""Fixtures: each panel lives in one process of its own for the whole session."""
+"""Fixtures: each backend runs in its own process for the whole session."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ REQUIRED = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
 
 
 class Panel:
-    """Runs importable functions in a process that holds one framework; arguments are pickled."""
+    """Runs importable functions in a process with one framework; arguments are pickled."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
     def call(self, function: Callable[..., R], *args: Any, **named: Any) -> R:
-        """The function's result, or its exception, from the panel's process."""
+        """Call a function in the backend's process; return its result or raise its exception."""
         return self.pool.submit(function, *args, **named).result()
 
 
 def available(name: str) -> bool:
-    """Whether the panel's framework is installed."""
+    """True if the backend's framework is installed."""
     return importlib.util.find_spec(name) is not None
 
 
 @pytest.fixture(scope="session")
 def panels() -> Iterator[dict[str, Panel]]:
-    """Both panels by name."""
+    """Both backends by name."""
     made = {name: Panel(name) for name in PANELS if available(name)}
     if REQUIRED:
         assert set(made) == set(PANELS), "DIPTYCH_REQUIRE_PANELS=1, but a framework is missing"
@@ -47,7 +47,7 @@ def panels() -> Iterator[dict[str, Panel]]:
 
 @pytest.fixture(params=[pytest.param(n, marks=getattr(pytest.mark, n)) for n in PANELS])
 def panel(request: pytest.FixtureRequest, panels: dict[str, Panel]) -> Panel:
-    """One panel after the other."""
+    """One backend after the other."""
     if request.param not in panels:
         pytest.skip(f"{request.param} is not installed")
     return panels[request.param]
@@ -55,7 +55,7 @@ def panel(request: pytest.FixtureRequest, panels: dict[str, Panel]) -> Panel:
 
 @pytest.fixture
 def both(panels: dict[str, Panel]) -> tuple[Panel, Panel]:
-    """Both panels at once: (torch, jittor)."""
+    """Both backends at once: (torch, jittor)."""
     missing = [name for name in PANELS if name not in panels]
     if missing:
         pytest.skip(f"{missing[0]} is not installed")

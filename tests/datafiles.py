@@ -16,12 +16,12 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 
 
 def idx(array: np.ndarray, code: int = 8) -> bytes:
-    """The IDX form of an array, written independently of the reader."""
+    """Encode an array as IDX, independently of the reader."""
     return struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape) + array.tobytes()
 
 
 def put(folder: Path, count: int = 5, size: int = 28, packed: bool = True) -> Path:
-    """A small MNIST of `count` random images in `folder`."""
+    """Write a small MNIST of `count` random images to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)
     images = rng.integers(0, 256, (count, size, size), dtype=np.uint8)
@@ -36,7 +36,7 @@ def put(folder: Path, count: int = 5, size: int = 28, packed: bool = True) -> Pa
 
 @pytest.fixture(name="bare")
 def bare_machine(tmp_path, monkeypatch):
-    """A machine with no data anywhere: own home, cache and working folder."""
+    """A machine without data: its own home, cache and working folder."""
     for variable in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.delenv("DIPTYCH_DATA", raising=False)

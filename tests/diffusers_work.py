@@ -1,7 +1,7 @@
-"""Trajectories of diffusers' schedulers, step by step; runs in the PyTorch panel's process.
+"""Trajectories of diffusers' schedulers, step by step; runs in the PyTorch backend's process.
 
-The schedulers keep their tables in float32 and cast images to it. To compare formulas and not
-roundings, a scheduler's module is given a `torch` and a `numpy` whose float32 is float64.
+The schedulers keep their tables in float32 and cast images to float32. To compare formulas instead
+of roundings, a scheduler's module gets a `torch` and a `numpy` whose float32 is float64.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def trajectory(
 
     Args:
         name: the scheduler's class.
-        steps: given to `set_timesteps`.
-        x: the first noise, float32 or float64: decides the precision.
-        settings: of the scheduler; the tables are the linear ones of 1,000 timesteps.
-        noises: what it draws, one a step.
-        step_settings: given to every `step`.
-        network: of `toy.NETWORKS`.
+        steps: argument of `set_timesteps`.
+        x: initial noise, float32 or float64; its dtype sets the precision.
+        settings: settings of the scheduler; the tables are linear with 1,000 timesteps.
+        noises: the noise that it draws, one array per step.
+        step_settings: keyword arguments of every `step`.
+        network: a key of `toy.NETWORKS`.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of editing ask of a panel, as importable functions."""
+"""Jobs of the editing tests in a backend's process, as importable functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def digits(count: int = 2) -> Any:
 
 
 def trained(name: str) -> Any:
-    """The zoo's model of a panel, loaded once a process."""
+    """The zoo's model of a backend, loaded once per process."""
     if name not in TRAINED:
         TRAINED[name] = diptych.load(f"zoo:mnist-{name}", backend=name, device="cpu")
     return TRAINED[name]
@@ -49,7 +49,7 @@ def trip_errors(name: str, settings: list[tuple[int, int]]) -> list[Any]:
 
 
 def misordered_trip(name: str, steps: int) -> Any:
-    """The same by a network that is told the levels of the way up in the wrong order."""
+    """Round trip errors of a network that gets the upward levels in the wrong order."""
     model, sampler = trained(name), make_sampler("ddim", steps)
     engine = model.engine
     down = [engine.schedule.level(t) for t in sampler.timesteps(engine.schedule)]
@@ -76,7 +76,7 @@ def inputs_of(config: Config, count: int) -> Inputs:
 def encode_folder(
     name: str, out: Path, count: int = 5, fail_at: int | None = None, **options: Any
 ) -> Any:
-    """`diptych encode` of a fresh small model; `fail_at` breaks off in that batch."""
+    """`diptych encode` with a fresh small model; `fail_at` stops in that batch."""
     config = work.small()
     model = work.make(name, config)
     curve = tuple(make_inversion(s) for s in options.pop("curve", ()))
@@ -97,7 +97,7 @@ def encode_folder(
 
 
 def decode_folder(name: str, latents: Path, out: Path) -> Any:
-    """`diptych sample --latents` of the same model, with the same batches."""
+    """`diptych sample --latents` with the same model and batches."""
     model = work.make(name, work.small())
     read = read_latents(latents, model.engine.shape)
     sampler = make_sampler("ddim", read.card["steps"], spacing=read.card["spacing"])
@@ -107,7 +107,7 @@ def decode_folder(name: str, latents: Path, out: Path) -> Any:
 
 
 def from_images(name: str, out: Path, level: int, steps: int, **options: Any) -> Any:
-    """`diptych sample --from` of a fresh small model; gives manifest and inputs."""
+    """`diptych sample --from` with a fresh small model; return manifest and inputs."""
     config = work.small()
     model = work.make(name, config)
     sampler = make_sampler("ddim", steps).__class__(steps=steps, level=level)
@@ -121,7 +121,7 @@ def from_images(name: str, out: Path, level: int, steps: int, **options: Any) ->
 
 
 def page_example(name: str) -> tuple[Any, Any]:
-    """The example of docs/editing.md with fewer steps, on a panel: both sets of images."""
+    """The example of docs/editing.md with fewer steps: both sets of images."""
     page = Path(__file__).parents[1] / "docs" / "editing.md"
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
     code = code.replace("steps=50", "steps=12")
@@ -133,7 +133,7 @@ def page_example(name: str) -> tuple[Any, Any]:
 
 
 def feature_neighbours(name: str) -> tuple[Any, Any]:
-    """Neighbours of two digits among twenty that hold them, by the classifier's features."""
+    """Nearest neighbours of two digits among twenty that include them, by classifier features."""
     data = load_dataset("mnist-10k")
     few = replace(data, images=data.images[:20], labels=data.labels[:20])
     backend = trained(name).engine.backend
@@ -142,7 +142,7 @@ def feature_neighbours(name: str) -> tuple[Any, Any]:
 
 
 def encode_without_class(name: str) -> tuple[Any, Any, Any]:
-    """Latents of a network with classes, and by hand without a class and with class 7."""
+    """Latents of a network with classes, and computed by hand without a class and with class 7."""
     model = work.make(name, work.small("model.num_classes=10"))
     engine, images = model.engine, inputs_of(work.small(), 2).pixels
     found = [model.encode(images.transpose(0, 2, 3, 1), 5, refine=0)]

@@ -17,7 +17,7 @@ class Rows:
 
 
 class Fake:
-    """Fulfils `evaluation.feature_network.Extractor`; a feature depends on its image alone."""
+    """An `evaluation.feature_network.Extractor`; each feature depends only on its image."""
 
     def __init__(self, name: str = "inception", dims: int = 12, seed: int = 0) -> None:
         self.name, self.dims = name, dims
@@ -34,12 +34,12 @@ class Fake:
         self.calls += 1
         step = 13 if self.name == "inception" else 1
         seen = images[:, :, ::step, ::step].reshape(len(images), -1)
-        # Not a matrix product: that rounds differently for another number of rows.
+        # Not a matrix product: its rounding depends on the number of rows.
         pool = np.tanh(np.einsum("nd,dk->nk", seen, self.weights))
         spatial = pool[:, ::2] + 1 if self.name == "inception" else None
         return Rows(pool, np.einsum("nd,dk->nk", pool, self.head), spatial)
 
 
 def open_fake(name: str = "inception", backend: str = "torch", device: str = "auto", weights=None):
-    """In place of `diptych.evaluation.features.open_extractor`."""
+    """Stand-in for `diptych.evaluation.features.open_extractor`."""
     return Fake(name)

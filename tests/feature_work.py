@@ -1,4 +1,4 @@
-"""Feature networks in a panel's own process, as importable functions."""
+"""Feature networks in a backend's own process, as importable functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.evaluation.features import weights_file
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.conv import fold
 
-OPEN = {}  # a network is built once in each process
+OPEN = {}  # each network is built once per process
 
 
 def extractor(backend, name, path=None):
@@ -79,7 +79,7 @@ def _with_another_eps(network, name, path, images):
 
 
 def _counting(backend, x):
-    """The mean over 3x3 with the padding counted as zeros."""
+    """The mean over 3x3 windows with the padding counted as zeros."""
     if backend == "torch":
         from torch.nn import functional
 
@@ -92,9 +92,9 @@ def _counting(backend, x):
 
 def operators_apart(seed=0):
     """Largest relative difference of our operators from Jittor's own, by operator."""
-    from diptych.backends import protocol
+    from diptych import backends
 
-    protocol.load("jittor", "cpu")
+    backends.load("jittor", "cpu")
     import jittor as jt
 
     from diptych.backends.jittor.kernels import code, inference
@@ -133,7 +133,7 @@ def operators_apart(seed=0):
 
 
 def save_pth(path, arrays):
-    """The arrays as PyTorch saves them."""
+    """Save the arrays with torch.save."""
     import torch
 
     torch.save({name: torch.tensor(array) for name, array in arrays.items()}, path)

@@ -1,7 +1,7 @@
-"""Gaussian data, on which the best denoiser and its whole trajectory are known.
+"""Gaussian data, for which the optimal denoiser and its whole trajectory are known.
 
 x0 ~ N(0, S^2)    =>    x_t ~ N(0, v_t),   v_t = alpha^2 S^2 + sigma^2
-E[eps | x_t] = sigma / v_t * x_t,      and without noise x_t / sqrt(v_t) never changes.
+E[eps | x_t] = sigma / v_t * x_t,      and without noise x_t / sqrt(v_t) is constant.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
 from diptych.sampling.solvers import Step
 
 S = 0.5
-# Fine enough that 320 steps still are a subset, and as noisy at the end as the published 1,000.
+# Fine enough that 320 steps are still a subset, and as noisy at the end as the published 1,000.
 SCHEDULE = make_schedule(
     DiffusionConfig(timesteps=16_000, beta_start=1e-4 / 16, beta_end=0.02 / 16)
 )
 
 
 def variance(level: Level) -> float:
-    """v_t."""
+    """The variance v_t of x_t."""
     return level.alpha**2 * S**2 + level.sigma**2
 
 
@@ -35,13 +35,13 @@ def denoise(x: Any, level: Level) -> Any:
 
 
 def levels(steps: int, spacing: str = "trailing") -> list[Level]:
-    """From noisy to clean; `trailing` starts at the same level whatever `steps` is."""
+    """Levels from noisy to clean; `trailing` starts at the same level for every `steps`."""
     chosen = make_spacing(spacing, steps, SCHEDULE.timesteps)[::-1]
     return [SCHEDULE.level(t) for t in chosen] + [CLEAN]
 
 
 def trajectory_error(solver: Any, steps: int) -> float:
-    """How far the solver ends from the exact end, relative, without noise."""
+    """Relative distance of the solver's result from the exact one, without noise."""
     path = levels(steps)
     x: Any = np.array([1.0])
     for now, after in pairwise(path):
@@ -51,5 +51,5 @@ def trajectory_error(solver: Any, steps: int) -> float:
 
 
 def orders(errors: Sequence[float]) -> list[float]:
-    """Observed orders of convergence where each error has twice the steps of the one before."""
+    """Observed orders of convergence; each error has twice the steps of the one before."""
     return [math.log2(a / b) for a, b in pairwise(errors)]

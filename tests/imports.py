@@ -1,7 +1,7 @@
-"""Which module of the package may import which, read from the sources without running them.
+"""Import rules of the package, checked on the sources without running them.
 
-A room may import the rooms of earlier layers, and itself. The two panels import what they share
-alone, are loaded by `backends.load` alone, and never import each other.
+A room may import the rooms of earlier layers, and itself. The two backends only import shared
+modules, are only loaded by `backends.load`, and never import each other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
-    {"_version", "errors", "types"},
-    {"stats", "files", "rng", "config"},
+    {"_version", "errors", "logs", "types"},
+    {"stats", "files", "rng"},
+    {"config"},
     {"diffusion", "network", "figures"},
     {"backends", "data"},
     {"runs", "sampling"},
@@ -24,29 +25,30 @@ LAYERS: list[set[str]] = [
     {"weights"},
     {"evaluation", "profiling", "model"},
     {"generate", "report"},
-    {"align", "study"},
+    {"align", "api", "study"},
     {"cli"},
     {"ddim", "solvers"},
     {"", "__main__"},  # the package itself: its public names
 ]
-# What both implementations may use: it holds nothing of a run, a file or a data set.
+# Rooms that both backends may use: none deals with a run, a file or a data set.
 SHARED = {"errors", "types", "rng", "config", "diffusion", "network"}
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}
-# Parts of the Jittor panel that prepare it and load no framework; `doctor` asks them too.
+# Parts of the Jittor backend that prepare it and load no framework; `doctor` uses them too.
 PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}
 MAY_PREPARE = {"cli.doctor.report", "cli.doctor.checks", "cli.machine"}
-# The ladder's parts that run in a subject's own process, where its framework is loaded already.
+# The ladder's parts that run in a worker process, in which the framework is already loaded.
 SUBJECTS = {
     f"align.{name}"
     for name in ("faults.panel", "process.panels", "reference.network", "reference.backend")
 }
 MAY_IMPORT_BY_NAME = {"", "backends", "align"}  # the ladder also loads a user's own module
-LOADER = "backends.protocol"
+LOADER = "backends"
+SEAM = "backends.protocol"  # what a panel may know of the room around it
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: of `target` in dotted form, in which file and line, and whether at the top."""
+    """One import: its file and line, the dotted `target`, and whether it is at the top level."""
 
     path: Path
     line: int
@@ -61,7 +63,7 @@ def module_of(path: Path, package: Path) -> str:
 
 
 def imports_of(path: Path, modules: frozenset[str]) -> list[Import]:
-    """All imports of a file, those inside functions too; not those for type checkers only."""
+    """All imports of a file, including those inside functions, without type-checking ones."""
     read = _read(path.read_text("utf-8"), modules)
     return [Import(path, line, target, at_top) for line, target, at_top in read]
 
@@ -102,7 +104,7 @@ def _last_name(node: ast.AST) -> str:
 
 
 def faults(package: Path) -> list[str]:
-    """Every import that goes the wrong way, as `file:line: what`; empty where all is well."""
+    """Every forbidden import, as `file:line: what`; empty if there is none."""
     paths = {module_of(path, package): path for path in sorted(package.rglob("*.py"))}
     ranks = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
     modules = frozenset(paths)
@@ -124,7 +126,7 @@ def faults(package: Path) -> list[str]:
 
 
 def panel_of(module: str) -> str:
-    """`torch` or `jittor` for a module of that panel, else nothing."""
+    """`torch` or `jittor` for a module of that backend, else ""."""
     parts = module.split(".")
     return parts[1] if parts[0] == "backends" and parts[1:2] and parts[1] in PANELS else ""
 
@@ -147,7 +149,7 @@ def _fault(module: str, target: str, ranks: dict[str, int]) -> str:
         prepares = theirs == "jittor" and part in PREPARING and module in MAY_PREPARE
         return "" if prepares else f"imports {target}; only {LOADER} may"
     if panel:
-        shared = other in SHARED or theirs == panel or rest == LOADER
+        shared = other in SHARED or theirs == panel or rest == SEAM
         return "" if shared else f"a panel imports {target}"
     if other == room:
         return ""
@@ -155,7 +157,7 @@ def _fault(module: str, target: str, ranks: dict[str, int]) -> str:
 
 
 def _cycles(graph: dict[str, set[str]]) -> list[str]:
-    """One text for each module that imports itself through others, at the top of the files."""
+    """One text for each module that imports itself through others, by top-level imports."""
     found = []
     for start in graph:
         seen: set[str] = set()

@@ -2,10 +2,10 @@
 
     python tests/inception_file.py FILE.safetensors [--counters]
 
-The published file cannot be had everywhere, and parity does not need it. Weights are scaled so that
-activations neither explode nor vanish over 94 layers and still tell images apart; scales, shifts
-and running statistics differ from channel to channel, so that a norm left out, or an eps changed,
-shows. NumPy's PCG64 is the only source of numbers.
+The published file is not available everywhere, and parity does not need it. Weights are scaled so
+that activations neither explode nor vanish over 94 layers and still distinguish images. Scales,
+shifts and running statistics differ between channels, so that a missing norm or a changed eps is
+detected. NumPy's PCG64 is the only source of random numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def random_weights(counters=False):
     for name, shape in published_shapes().items():
         part = name.rpartition(".")[2]
         if len(shape) > 1:
-            # Relu halves the second moment: gain 2. With a larger one, or without the filters'
+            # Relu halves the second moment: gain 2. With a larger gain, or without the filters'
             # means, images would be less alike, and rounding errors would grow from layer to layer.
             values = draw.standard_normal(shape) * (2 / np.prod(shape[1:])) ** 0.5
         elif part == "running_var":
@@ -44,7 +44,7 @@ def random_weights(counters=False):
 
 
 def write(path, counters=False):
-    """The weights as safetensors; the file's path."""
+    """Write the weights as safetensors; return the file's path."""
     from safetensors.numpy import save_file
 
     save_file(random_weights(counters), path)
@@ -63,7 +63,7 @@ def images(count, size=299, seed=0):
 
 
 def fid_folders(root, count=24):
-    """Two folders of PNGs, 32x32 and 40x40, the second set softer; (folder, folder)."""
+    """Write two folders of PNGs, 32x32 and 40x40, the second set softer; return both paths."""
     from PIL import Image
 
     made = []

@@ -1,16 +1,16 @@
-"""Running layers in a panel's own process, as importable functions."""
+"""Layers in a backend's own process, as importable functions."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 
 NUMBERS = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "max_norm": 1.0, "ema_rate": 0.9}
 
 
 def framework(name):
-    """A panel's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
+    """A backend's (layers, host array -> device array, (output, inputs, g) -> gradients)."""
     backends.load(name, "cpu")
     if name == "torch":
         import torch
@@ -25,8 +25,11 @@ def framework(name):
     return layers, jt.array, lambda y, inputs, g: jt.grad((y * g).sum(), inputs)
 
 
-def evaluate(backend, name, init, weights, inputs, g):
-    """[output, gradients of the float inputs, gradients of the weights] of a layer or function."""
+def evaluate(backend, name, init, weights, inputs, g, **attributes):
+    """[output, gradients of the float inputs, gradients of the weights] of a layer or function.
+
+    `attributes` are set on the layer.
+    """
     layers, put, gradients = framework(backend)
     layer = getattr(layers, name)
     given = [put(x) if isinstance(x, np.ndarray) else x for x in inputs]
@@ -35,6 +38,9 @@ def evaluate(backend, name, init, weights, inputs, g):
         layer = layer(*init)
         layer.weight, layer.bias = (parameter(backend, put(w)) for w in weights)
         wanted += [layer.weight, layer.bias]
+        for attribute, value in attributes.items():
+            assert hasattr(layer, attribute)
+            setattr(layer, attribute, value)
     for v in wanted if backend == "torch" else []:
         v.requires_grad_(True)
     y = layer(*given)
@@ -50,7 +56,7 @@ def parameter(backend, value):
 
 
 def update(backend, state, gradients):
-    """Five steps at a growing rate: [norms, params, m, v, ema], and whether a clone was changed."""
+    """Five steps at a growing rate: [norms, params, m, v, ema], and True if a clone changed."""
     _, put, _ = framework(backend)
     module = __import__(f"diptych.backends.{backend}.optim", fromlist=["optim"])
     groups = [[put(x) for x in group] for group in state]
@@ -74,7 +80,7 @@ def rate(i):
 
 
 def refusal(name, *inputs):
-    """What the Jittor panel says to inputs that do not fit."""
+    """The Jittor backend's message for inputs that do not fit."""
     _, put, _ = framework("jittor")
     from diptych.backends.jittor import kernels
 
@@ -85,13 +91,13 @@ def refusal(name, *inputs):
     return "nothing"
 
 
-def evaluate_plain(*arguments):
-    """`evaluate` with Jittor's own operators, as they run on CUDA."""
+def evaluate_plain(*arguments, **attributes):
+    """`evaluate` with Jittor's own operators, which run on CUDA."""
     framework("jittor")
     from diptych.backends.jittor.kernels import code
 
     flags, code._FLAGS = code._FLAGS, None
     try:
-        return evaluate("jittor", *arguments)
+        return evaluate("jittor", *arguments, **attributes)
     finally:
         code._FLAGS = flags

@@ -1,4 +1,4 @@
-"""Small image sets for tests of scores: a reference, and three draws of each of two models."""
+"""Small image sets for tests of scores: a reference, and three sets from each of two models."""
 
 from __future__ import annotations
 

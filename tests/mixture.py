@@ -1,10 +1,10 @@
-"""A mixture of two Gaussians, on which denoiser and trajectory are known in closed form.
+"""A mixture of two Gaussians, for which denoiser and trajectory are known in closed form.
 
 x0 ~ sum_i w_i N(m_i, s_i^2)   =>   x_t ~ sum_i w_i N(alpha m_i, v_i)
 v_i = alpha^2 s_i^2 + sigma^2
 E[eps | x_t] = sigma sum_i p_i(x_t) (x_t - alpha m_i) / v_i,  p_i part i's share of the density
 
-In one dimension the probability flow carries quantiles to quantiles, F_t(x_t) = const, so the exact
+In one dimension the probability flow maps quantiles to quantiles, F_t(x_t) = const, so the exact
 trajectory needs no solver: the distribution function is evaluated at one level and inverted at
 another.
 """
@@ -29,7 +29,7 @@ HIGH, LOW = math.log(6.0), math.log(0.08)  # log (sigma / alpha) at the ends
 
 
 def at(log_ratio: float, t: int = 0) -> Level:
-    """The level of a given log(sigma / alpha); alpha^2 + sigma^2 = 1."""
+    """The level with a given log(sigma / alpha); alpha^2 + sigma^2 = 1."""
     ratio = math.exp(log_ratio)
     alpha = 1.0 / math.sqrt(1.0 + ratio * ratio)
     return Level(t, alpha, ratio * alpha)
@@ -47,13 +47,13 @@ def denoise(x: Array, level: Level) -> Array:
 
 
 def distribution(x: float, level: Level) -> float:
-    """F_t(x)."""
+    """The distribution function F_t(x)."""
     scale = np.sqrt((level.alpha * S) ** 2 + level.sigma**2)
     return float((W * norm.cdf((x - level.alpha * M) / scale)).sum())
 
 
 def exact(starts: Array, now: Level, after: Level) -> Array:
-    """Where the probability flow carries points."""
+    """The exact positions of points after the probability flow from `now` to `after`."""
     quantiles = [distribution(float(x), now) for x in starts]
     return np.array(
         [brentq(lambda y, q=q: distribution(y, after) - q, -9, 9, xtol=1e-15) for q in quantiles]
@@ -61,10 +61,10 @@ def exact(starts: Array, now: Level, after: Level) -> Array:
 
 
 def by_log_snr(steps: int, beyond: int = 0) -> list[Level]:
-    """Equal steps of lambda, and some beyond the end; the first of them is split in two.
+    """Levels at equal steps of lambda, `beyond` of them after the end; the first step is split.
 
-    A multistep solver starts on the short one. A start of lower order costs its local error once;
-    from a first step of h^(3/2) it stays below the error of the rest.
+    A multistep solver starts on the short step. A start of lower order costs its local error once;
+    with a first step of h^(3/2) this stays below the error of the other steps.
     """
     h = (HIGH - LOW) / steps
     grid = [HIGH, HIGH - h**1.5, *(HIGH - h * np.arange(1, steps + 1 + beyond))]
@@ -72,7 +72,7 @@ def by_log_snr(steps: int, beyond: int = 0) -> list[Level]:
 
 
 def by_ratio(steps: int) -> list[Level]:
-    """Equal steps of sigma / alpha from 1 on, where the curve bends, so that the start counts.
+    """Levels at equal steps of sigma / alpha from 1 on; the curve bends there, so the start counts.
 
     t counts down in twos, so that each step has a middle.
     """
@@ -80,13 +80,13 @@ def by_ratio(steps: int) -> list[Level]:
 
 
 def by_ratio_at(steps: int, t: int) -> Level:
-    """The level of any t of `by_ratio`, also of an odd one."""
+    """The level of any t of `by_ratio`, including odd ones."""
     low = math.exp(LOW)
     return at(math.log(low + (1.0 - low) * t / (2 * steps)), t)
 
 
 def by_time(steps: int) -> list[Level]:
-    """Equal steps of the time of a linear schedule: alpha^2 = exp(-0.1 t - 10 t^2), t to 0.05."""
+    """Levels at equal times of a linear schedule: alpha^2 = exp(-0.1 t - 10 t^2), t to 0.05."""
     times = np.linspace(0.6, 0.05, steps + 1)
     return [at(0.5 * math.log(math.expm1(0.1 * t + 10.0 * t * t))) for t in times]
 
@@ -97,8 +97,8 @@ def error(solver: Solver, levels: Sequence[Level], beyond: int = 0) -> float:
     Args:
         solver: the update rule.
         levels: from noisy to clean.
-        beyond: how many of the levels come after the one that is looked at; a solver that ends on
-            steps of lower order takes them there.
+        beyond: number of levels after the one at which the error is measured; a solver that ends
+            with steps of lower order takes them there.
     """
     seen: dict[int, Array] = {}
     wanted = len(levels) - 1 - beyond
@@ -107,5 +107,5 @@ def error(solver: Solver, levels: Sequence[Level], beyond: int = 0) -> float:
 
 
 def orders(errors: Sequence[float]) -> list[float]:
-    """Observed orders of convergence where each error has twice the steps of the one before."""
+    """Observed orders of convergence; each error has twice the steps of the one before."""
     return [math.log2(a / b) for a, b in pairwise(errors)]

@@ -1,8 +1,8 @@
-"""Real photographs and a drawing, and the layouts of known data sets made of crops of them.
+"""Real photographs and a drawing, and known data set layouts filled with crops of them.
 
-Two photographs travel with scikit-learn (a Chinese temple and a flower, by their authors under
-CC BY), one portrait and one drawing with matplotlib. Nothing is fetched. A CIFAR-10 made here is
-not the published one, so it states its own sums in MD5SUMS, as a user's would.
+Two photographs come with scikit-learn (a Chinese temple and a flower, by their authors under
+CC BY), one portrait and one drawing with matplotlib. Nothing is downloaded. A CIFAR-10 made here is
+not the published one, so it has its own checksums in MD5SUMS, as a user's would.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def photos() -> tuple[Image.Image, ...]:
 
 
 def crops(count: int, width: int, height: int, seed: int = 0) -> list[Image.Image]:
-    """Crops of the pictures in turn, of various scales, each `width` x `height`."""
+    """Crops of the pictures in turn, at various scales, each `width` x `height`."""
     rng = np.random.default_rng(seed)
     made = []
     for k in range(count):
@@ -58,14 +58,14 @@ def crops(count: int, width: int, height: int, seed: int = 0) -> list[Image.Imag
 
 
 def encoded(picture: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
-    """A picture as the bytes of a file."""
+    """Encode a picture as the bytes of a file."""
     buffer = io.BytesIO()
     picture.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def pixels(pictures: list[Image.Image]) -> np.ndarray:
-    """(N, 3, H, W), uint8."""
+    """The pictures as an array (N, 3, H, W), uint8."""
     return np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])
 
 
@@ -73,7 +73,7 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
 
 
 class Python2(pickle._Pickler):
-    """Writes bytes as Python 2 wrote its strings, which is what the published batches hold."""
+    """Pickles bytes as Python 2 strings, the form of the published batches."""
 
     dispatch = pickle._Pickler.dispatch.copy()
 
@@ -104,7 +104,7 @@ def cifar_batches(each: int = 8, binary: bool = False) -> dict[str, bytes]:
 
 
 def write_sums(folder: Path) -> None:
-    """MD5SUMS of the files of a folder, in the form of md5sum."""
+    """Write MD5SUMS of a folder's files, in the format of md5sum."""
     lines = [
         f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.name}"
         for path in sorted(folder.iterdir())
@@ -116,7 +116,7 @@ def write_sums(folder: Path) -> None:
 def put_cifar10(
     root: Path, each: int = 8, binary: bool = False, packed: bool = False, sums: bool = True
 ) -> Path:
-    """A small CIFAR-10 below `root` (which is what --data takes); gives the folder of its files."""
+    """Write a small CIFAR-10 below `root` (the --data folder); return the folder of its files."""
     kind = "binary" if binary else "python"
     inner = f"cifar-10-batches-{'bin' if binary else 'py'}"
     batches = cifar_batches(each, binary)
@@ -140,7 +140,7 @@ def put_cifar10(
 
 
 def put_celeba(root: Path, count: int = 20, zipped: bool = False) -> Path:
-    """`count` pictures of 178x218, four fifths for training; gives the folder of its files."""
+    """Write `count` pictures of 178x218, four fifths for training; return their folder."""
     folder = root / "celeba"
     pictures = folder / "img_align_celeba"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def put_celeba(root: Path, count: int = 20, zipped: bool = False) -> Path:
 
 
 def put_lsun(root: Path, category: str = "church_outdoor", count: int = 16) -> Path:
-    """A training database of pictures of various sizes as WebP, as LSUN's are; gives its path."""
+    """Write a training database of WebP pictures of various sizes, like LSUN; return its path."""
     import lmdb
 
     rng = np.random.default_rng(2)
@@ -174,7 +174,7 @@ def put_lsun(root: Path, category: str = "church_outdoor", count: int = 16) -> P
 
 
 def put_ffhq(root: Path, count: int = 20, size: int = 32) -> Path:
-    """A database as the official code makes it: `length` and `SIZE-00000` ...; gives its path."""
+    """Write a database like the official code: `length` and `SIZE-00000` ...; return its path."""
     import lmdb
 
     path = root / "FFHQ"
@@ -187,7 +187,7 @@ def put_ffhq(root: Path, count: int = 20, size: int = 32) -> Path:
 
 
 def put_folder(root: Path, count: int = 12) -> Path:
-    """Pictures of various sizes and formats in two sub-folders; gives the folder."""
+    """Write pictures of various sizes and formats to two sub-folders; return the folder."""
     forms = [("JPEG", ".jpg"), ("PNG", ".PNG"), ("WEBP", ".webp"), ("JPEG", ".jpeg")]
     for k in range(count):
         picture = crops(1 + k % 4, 60 + 7 * k, 50 + 3 * k, seed=k)[-1]

@@ -1,4 +1,4 @@
-"""Update rules as others publish them, in their own notation: what ours are compared with."""
+"""Published update rules in their authors' notation, as references for ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diptych.sampling.solvers.solver import half_log_snr
 class Published3M(Solver):
     """DPM-Solver++ 3M as in the authors' code and in diffusers.
 
-    `curvature` 1 is theirs; 2 gives the second difference its whole weight, as ours does.
+    `curvature` 1 is theirs; 2 gives the second difference its full weight, like ours.
     """
 
     curvature: float = 1.0
@@ -55,7 +55,7 @@ def _lower(s: Step[Any]) -> Any:
 
 
 def official_ddpm_step(x: Any, eps: Any, t: int, bar: float, bar_next: float, noise: Any) -> Any:
-    """One turn of the official DDIM code's `ddpm_steps`; `t` is the timestep of `bar`."""
+    """One iteration of the official DDIM code's `ddpm_steps`; `t` is the timestep of `bar`."""
     beta_t = 1 - bar / bar_next
     x0 = np.clip((1.0 / bar) ** 0.5 * x - (1.0 / bar - 1) ** 0.5 * eps, -1, 1)
     mean = (bar_next**0.5 * beta_t * x0 + (1 - beta_t) ** 0.5 * (1 - bar_next) * x) / (1.0 - bar)
@@ -64,7 +64,7 @@ def official_ddpm_step(x: Any, eps: Any, t: int, bar: float, bar_next: float, no
 
 
 def official_step(x: Any, eps: Any, bar: float, bar_next: float, eta: float, noise: Any) -> Any:
-    """One turn of the official `generalized_steps`, in its own notation."""
+    """One iteration of the official `generalized_steps`, in its own notation."""
     x0 = (x - eps * (1 - bar) ** 0.5) / bar**0.5
     c1 = eta * ((1 - bar / bar_next) * (1 - bar_next) / (1 - bar)) ** 0.5
     c2 = ((1 - bar_next) - c1**2) ** 0.5

@@ -1,6 +1,6 @@
-"""Every layer and its gradients in NumPy float64, from the formulas: the truth of the tests.
+"""Every layer and its gradients in NumPy float64, from the formulas: the tests' ground truth.
 
-A function takes the layer's inputs, its weights and the gradient g of its output, and gives
+A function takes the layer's inputs, its weights and the gradient g of its output, and returns
 [output, gradient of each input ..., gradient of each weight ...].
 """
 
@@ -36,16 +36,18 @@ def conv2d(x: A, w: A, b: A, g: A, stride: int = 1, pad: tuple[int, int] = (1, 1
     return [y, dpadded[:, :, pad[0] : end[0], pad[0] : end[1]], dw, g.sum((0, 2, 3))]
 
 
-def group_norm(x: A, shift: A | None, w: A, b: A, g: A, act: bool) -> list[A]:
+def group_norm(
+    x: A, shift: A | None, w: A, b: A, g: A, act: bool, groups: int = GROUPS, eps: float = EPS
+) -> list[A]:
     x = x if shift is None else x + shift[:, :, None, None]
-    grouped = (len(x), GROUPS, -1)
+    grouped = (len(x), groups, -1)
 
     def mean(values: A) -> A:
         average = values.reshape(grouped).mean(2, keepdims=True)
         return np.broadcast_to(average, values.reshape(grouped).shape).reshape(x.shape)
 
     centred = x - mean(x)
-    rstd = 1 / np.sqrt(mean(centred**2) + EPS)
+    rstd = 1 / np.sqrt(mean(centred**2) + eps)
     h = centred * rstd
     z = h * w[:, None, None] + b[:, None, None]
     y = z * sigmoid(z) if act else z
@@ -110,7 +112,7 @@ def dropout(x: A, mask: A, rate: float, g: A) -> list[A]:
 def adam_step(
     state: list[list[A]], gradients: list[A], step: int, numbers: dict[str, float]
 ) -> float:
-    """Clipping, Adam and EMA on state = [params, m, v, ema], in place; the norm before clipping."""
+    """Clip, Adam and EMA on state = [params, m, v, ema], in place; returns the unclipped norm."""
     norm = float(np.sqrt(sum((g**2).sum() for g in gradients)))
     clip = min(1.0, numbers["max_norm"] / (norm + 1e-6))
     b1, b2 = numbers["beta1"], numbers["beta2"]

@@ -1,4 +1,4 @@
-"""What may lie beside runs, as their commands write it, and how a report's content is looked at."""
+"""Records beside runs, in the form their commands write, and helpers to read a report's content."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WEIGHTS = {panel: weights_sha256(arrays) for panel, arrays in ARRAYS.items()}
 
 
 def write(path: Path, content: Any) -> Path:
-    """A JSON file, its folder made."""
+    """Write a JSON file; create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
 
 
 def hold_weights(run: Path, panel: str, step: int = 100) -> Path:
-    """A checkpoint with the weights of WEIGHTS[panel]."""
+    """Write a checkpoint with the weights of WEIGHTS[panel]."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     folder.mkdir(parents=True)
     save_file(ARRAYS[panel], folder / "ema.safetensors")
@@ -39,7 +39,7 @@ def hold_weights(run: Path, panel: str, step: int = 100) -> Path:
 def make_scores(
     path: Path, backend: str, sets: dict[str, list[float]], num: int = 2000, **protocol: Any
 ) -> Path:
-    """A file of `diptych evaluate`: for each metric the values of its sample sets."""
+    """Write a file of `diptych evaluate`: for each metric, the values of its sample sets."""
     facts = {"protocol": "native", "extractor": "mnist", "num": num, "reference.name": "mnist",
              "reference.split": "test", "weights": "ema", "sampler.solver": "ddim",
              "sampler.steps": 50, "sampler.eta": 0.0} | protocol  # fmt: skip
@@ -52,7 +52,7 @@ def make_scores(
 
 
 def make_sweep(folder: Path, panels: tuple[str, ...] = ("torch", "jittor")) -> Path:
-    """A folder of `diptych sweep`."""
+    """Write a folder of `diptych sweep`."""
     cells = [
         {"backend": panel, "device": "cpu", "steps": steps, "eta": eta, "network_calls": steps,
          "seconds_per_image": steps * (2e-3 if panel == "torch" else 2.4e-3),
@@ -69,7 +69,7 @@ def make_sweep(folder: Path, panels: tuple[str, ...] = ("torch", "jittor")) -> P
 
 
 def make_ladder(path: Path, passed: bool = True, identity: str = "0" * 64) -> Path:
-    """align.json of two rungs."""
+    """Write an align.json with two rungs."""
     rungs = [
         {"rung": "config", "verdict": "pass", "error": 0.0, "floor": None, "margin": None},
         {"rung": "layers", "verdict": "pass" if passed else "fail", "error": 2e-6, "floor": 1e-6,
@@ -83,7 +83,7 @@ def make_ladder(path: Path, passed: bool = True, identity: str = "0" * 64) -> Pa
 
 
 def make_profile(path: Path, backend: str) -> Path:
-    """profile.json: the parts of a step, the same step whole, memory, as `diptych profile` has."""
+    """Write a profile.json like `diptych profile`: parts of a step, the whole step, memory."""
     parts = {"data": 1e-4, "to_device": 1e-3, "forward": 0.1, "backward": 0.2, "optimizer": 0.02}
     total = sum(parts.values())
     phases: list[dict[str, Any]] = [
@@ -107,14 +107,14 @@ def make_profile(path: Path, backend: str) -> Path:
 
 
 def make_batches(path: Path, backend: str, first: float = 3.0) -> Path:
-    """Seconds of every sampled batch."""
+    """Write the seconds of every sampled batch."""
     content = {"kind": "batch_times", "backend": backend, "solver": "ddim", "steps": 50,
                "batch": 64, "seconds": [first, 1.0, 1.1, 0.9]}  # fmt: skip
     return write(path, content)
 
 
 def watch(run: Path, seconds: int = 90) -> None:
-    """resources.jsonl of a run on a card, with a torn last line."""
+    """Write resources.jsonl of a run on a GPU, with a torn last line."""
     rows = [{"time": 1e9 + s, "rss_mb": 600 + s, "cpu_percent": 150 + s % 40,
              "others_percent": 20.0 + s % 7, "own_s": 1e-3, "probe_s": 3e-3,
              "counters": {"allocated_mb": 100.0 + s, "reserved_mb": 256.0, "live_vars": 730},
@@ -125,13 +125,13 @@ def watch(run: Path, seconds: int = 90) -> None:
 
 
 def make_gif(path: Path) -> None:
-    """Two frames."""
+    """Write a GIF of two frames."""
     frames = [Image.new("L", (64, 64), value) for value in (0, 255)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
 def whole_study(folder: Path, steps: int = 450) -> list[Path]:
-    """A run of each panel with everything that may lie in and beside them."""
+    """Write a run of each backend with every file that may be in it and beside it."""
     runs = []
     for panel in ("torch", "jittor"):
         other = panel == "jittor"
@@ -159,13 +159,13 @@ def whole_study(folder: Path, steps: int = 450) -> list[Path]:
 
 
 def said(content: dict[str, Any], key: str, section: str | None = None) -> list[dict[str, Any]]:
-    """The sentences whose key begins so."""
+    """The sentences whose key begins with `key`."""
     return [s for part in content["sections"] if section in (None, part["key"])
             for s in part["sentences"] if s["key"].startswith(key)]  # fmt: skip
 
 
 def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
-    """The rows of the table of this caption, by their first cell."""
+    """The rows of the table with this caption, by their first cell."""
     found = [t for part in content["sections"] for t in part["tables"]
              if t["caption"]["en"].startswith(caption)]  # fmt: skip
     assert len(found) == 1, caption
@@ -174,12 +174,12 @@ def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No PNGs: for tests of numbers and words."""
+    """Turn off PNGs, for tests of numbers and words."""
     monkeypatch.setattr(static, "png_of", lambda plot, runs: PNG)
 
 
 def figures(page: Path) -> dict[str, Any]:
-    """The figures of an index.html as its script takes them, by name."""
+    """The figures of an index.html as read by its script, by name."""
     found = re.search(r'id="figures">(.*?)</script>', page.read_text("utf-8"), re.S)
     assert found is not None
     content: dict[str, Any] = json.loads(found[1])

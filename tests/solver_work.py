@@ -1,4 +1,4 @@
-"""The examples of docs/solvers.md on arrays of a framework; runs in a panel's process."""
+"""The examples of docs/solvers.md on arrays of a framework; runs in a backend's process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import Level, make_schedule
 from diptych.sampling.solvers import DpmSolverPP, dynamic_threshold, limited, solve
@@ -32,7 +32,7 @@ def limit_of(name: str) -> str:
 
 
 def network(x: Any, t: int) -> Any:
-    """The best denoiser of Gaussian images: no more than a float times an array."""
+    """The optimal denoiser of Gaussian images: just a float times an array."""
     level = TABLE.level(t)
     return (level.sigma / (0.25 * level.alpha**2 + level.sigma**2)) * x
 
@@ -66,7 +66,7 @@ def run_example(name: str, own: bool = False, limit: bool = False, rule: bool = 
 
 
 def run_solvers(name: str, solvers: list[Any], levels: list[Level]) -> list[Any]:
-    """Images of each solver on arrays of a panel."""
+    """Images of each solver on arrays of a backend."""
     backend = backends.load(name, "cpu")
 
     def noise(k: int) -> Any:

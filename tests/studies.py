@@ -1,4 +1,4 @@
-"""Studies without processes: stages that a stand-in does, and runs as far as a study reads them."""
+"""Studies without processes: a stand-in runs the stages; runs hold only what a study reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.study.reproduce import Request, reproduce, runner, stages
 
 
 class Fake:
-    """Stands in for the processes: makes a stage's files, or fails, or is interrupted."""
+    """A stand-in for the processes: writes a stage's files, fails, or is interrupted."""
 
     def __init__(self, out: Path, fail: str = "", stop: str = "") -> None:
         self.out, self.fail, self.stop = out, fail, stop
@@ -48,7 +48,7 @@ class Fake:
 
 
 def weigh(run: Path, manifest: str) -> None:
-    """Weights of a run, as far as a study looks at them."""
+    """Write a run's weights, as far as a study reads them."""
     path = run / "checkpoints" / "step-00000938" / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(manifest)
@@ -59,7 +59,7 @@ def states(study: dict[str, Any]) -> dict[str, str]:
 
 
 def trained(run: Path, *changes: str, steps: int = 9380) -> Path:
-    """A run folder of the PyTorch panel, as far as a study looks into it before it begins."""
+    """Write a PyTorch run folder, as far as a study reads it before it begins."""
     (run / "checkpoints" / f"step-{steps:08d}").mkdir(parents=True)
     write_json(run / "environment.json", {"backend": "torch", "dataset_images": 60_000})
     (run / "config.yaml").write_text(to_yaml(load_config("mnist", list(changes))))

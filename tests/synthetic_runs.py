@@ -1,4 +1,4 @@
-"""Run and sample folders whose numbers are known, and what the tests of the comparer share."""
+"""Run and sample folders with known numbers, and shared helpers of the comparer's tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHA = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
 
 
 def losses(steps: int) -> np.ndarray[Any, Any]:
-    """A curve like that of a small diffusion model: a fall from 1, then noise about 0.03."""
+    """A loss curve like that of a small diffusion model: a fall from 1, then noise around 0.03."""
     generator = np.random.default_rng(7)
     step = np.arange(1, steps + 1)
     return (0.03 + np.exp(-step / 40.0)) * np.exp(0.12 * generator.standard_normal(steps))
@@ -38,7 +38,7 @@ def make_rows(
     stream: int = 0,
     change: Callable[[Row], Row | None] | None = None,
 ) -> list[Row]:
-    """One row a step. `relative` disturbs the losses, `leak` is MB a step, `change` edits a row
+    """One row per step. `relative` disturbs the losses, `leak` is MB per step, `change` edits a row
     or drops it (None)."""
     generator = np.random.default_rng(stream)
     base = losses(steps)
@@ -72,7 +72,7 @@ def make_run(
     environment: dict[str, Any] | None = None,
     tail: str = "",
 ) -> Path:
-    """A run folder with these rows; `tail` is written after the last line."""
+    """Write a run folder with these rows; `tail` is written after the last line."""
     folder.mkdir(parents=True)
     settings = ", ".join(f"{key}: {value}" for key, value in (train or {}).items())
     (folder / "config.yaml").write_text(f"train: {{{settings}}}\nseed: {seed}\n")
@@ -102,8 +102,8 @@ def make_samples(
     levels: int = 3,
     card: dict[str, Any] | None = None,
 ) -> Path:
-    """A sample folder of 28x28 rings, of whose pixels `flipped` differ by `levels` from those of
-    a folder made with 0."""
+    """Write a sample folder of 28x28 rings; `flipped` of the pixels differ by `levels` from those
+    of a folder made with 0."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(5)
     row, column = np.mgrid[-14:14, -14:14]
@@ -135,7 +135,7 @@ def make_samples(
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures: for tests of numbers and words."""
+    """Turn off figures, for tests of numbers and words."""
 
     def draw(_pair: Any, _images: Any, result: Any) -> Any:
         return dict.fromkeys(result["figures"], (PNG, PNG))
@@ -146,7 +146,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def pair(
     tmp_path: Path, rows_a: list[Row] | None = None, rows_b: list[Row] | None = None, **b: Any
 ) -> tuple[Path, Path]:
-    """A torch run and a jittor run; by default of equal losses."""
+    """A torch run and a jittor run; by default with equal losses."""
     return (
         make_run(tmp_path / "a", "torch", make_rows(60) if rows_a is None else rows_a),
         make_run(tmp_path / "b", "jittor", make_rows(60) if rows_b is None else rows_b, **b),
@@ -163,7 +163,7 @@ def edited(key: str, values: dict[int, Any]) -> Any:
 
 
 def words(result: dict[str, Any], key: str) -> str:
-    """The one sentence of this key."""
+    """The only sentence with this key."""
     found = [s["text"] for s in result["sentences"] if s["key"] == key]
     assert len(found) == 1, [s["key"] for s in result["sentences"]]
     return str(found[0])
@@ -175,7 +175,7 @@ def all_words(result: dict[str, Any]) -> str:
 
 
 def refused(tmp_path: Path, a: Path, b: Path, **options: Any) -> str:
-    """The one line with which a comparison is refused, nothing being written."""
+    """The one-line refusal of a comparison; nothing is written."""
     out = tmp_path / "out"
     with pytest.raises(UserError) as caught:
         compare_runs(a, b, out, **options)

@@ -1,4 +1,4 @@
-"""The ladder itself, both panels in their processes: sound panels pass, faults of any kind fail."""
+"""The full ladder, each backend in its process: sound backends pass, every kind of fault fails."""
 
 from __future__ import annotations
 

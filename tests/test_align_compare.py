@@ -1,4 +1,4 @@
-"""The comparer: traces in folders, distances, floors and verdicts; NumPy alone."""
+"""The ladder's comparison: traces in folders, distances, floors and verdicts; NumPy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metric rung without a framework: its two writings agree, its faults reach every number."""
+"""The metric rung without a framework: both implementations agree, faults reach every number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of a port, the equivalence test, mutations' table, figures' folding, and bad input."""
+"""Names of a port, the equivalence test, the table of mutations, figures, and bad input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from diptych.align.training.equivalence import paired_tost
 from diptych.cli.align import ladder
 from diptych.config.load import load_config
 from diptych.errors import UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 
 WANTED = {"conv_in.weight": (4, 1), "down.0.block.0.norm1.weight": (4,), "down.0.block.0.norm1.bias": (4,)}  # noqa: E501 # fmt: skip
 MAP = {"conv_in": "stem", "down.0.block.0": "enc.a", "down.0.block.0.norm1": "enc.a.n1"}

@@ -1,4 +1,4 @@
-"""WebP and MP4 beside GIF: every frame there, memory flat, clear refusals."""
+"""WebP and MP4 animations: every frame is there, memory stays flat, refusals are clear."""
 
 from __future__ import annotations
 

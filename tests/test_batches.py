@@ -14,7 +14,8 @@ from diptych.backends.protocol import Batch
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.diffusion.schedule import make_schedule
-from diptych.network.plan import make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import make_plan
 from diptych.training.batches import Batches, to_float, to_uint8
 from diptych.types import Pixels
 from properties import given, settings, st

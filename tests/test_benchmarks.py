@@ -1,4 +1,4 @@
-"""Benchmarks: each runs at its smallest size and gives a whole table; no time is checked."""
+"""Benchmarks: each runs at its smallest size and gives a complete table; times are not checked."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "mnist", "cifar10-size"])
 def test_sizes_have_the_parameters_that_the_readme_states(benchmarks: Any, name: str) -> None:
-    from diptych.network.plan import make_plan, parameter_table
+    from diptych.network.parameters import parameter_table
+    from diptych.network.plan import make_plan
 
     table = parameter_table(make_plan(benchmarks.sizes.size(name).config))
     count = sum(int(np.prod(each.shape)) for each in table.values())

@@ -11,7 +11,9 @@ import pytest
 
 from conftest import Panel
 from diptych.config.load import Config, load_config, validate
-from diptych.network.plan import Plan, make_plan, parameter_table, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan, make_plan
 from properties import given, st
 
 

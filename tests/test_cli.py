@@ -12,7 +12,7 @@ import pytest
 
 import work
 from diptych import cli
-from diptych.training.signals import STAGE, Interrupted
+from diptych.errors import STAGE, Interrupted
 
 TRAIN = ["train", "tiny", "--out", "OUT", "--device", "cpu", "--quiet"]
 

@@ -1,7 +1,7 @@
 """Jittor's first compile and its quiet import, without the long compile.
 
 The compile itself is replaced by a small command; everything around it (stamp, lock, failure,
-interruption) is the real code. `make test` has compiled Jittor for real before it comes here.
+interruption) is the real code. `make test` compiles Jittor for real before these tests.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from diptych.backends.jittor import coldstart, quiet
-from diptych.cli.doctor import report
+from diptych.backends.jittor import coldstart, quiet, setup
+from diptych.cli.doctor import checks, report
 from diptych.errors import UserError
 
 FAKE_COMPILE = """
@@ -133,8 +136,68 @@ def test_an_interrupted_compile_takes_its_children_with_it(tmp_path: Path) -> No
         os.kill(int(pid.read_text()), 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_compile_ends_with_its_parent_whatever_ends_it(tmp_path: Path, number: int) -> None:
+    pid = tmp_path / "pid"
+    grandchild = f"echo $$ > {pid}; sleep 600"
+    child = f"import subprocess; subprocess.run(['sh', '-c', {grandchild!r}])"
+    program = f"""
+import sys
+from pathlib import Path
+from diptych.backends.jittor import coldstart
+folder = Path({str(tmp_path)!r})
+coldstart.run([sys.executable, "-c", {child!r}], folder / "log", folder, lambda: None)
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+        wait_until(lambda: pid.exists() and pid.read_text().strip())
+        parent.send_signal(number)
+    wait_until(lambda: not alive(int(pid.read_text())))
+
+
+def wait_until(done: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+# Where Jittor lives: a fake home each, for the real one must never be changed
+
+
+def test_a_home_that_was_set_once_is_seen_mended_and_never_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("JITTOR_HOME", raising=False)
+    memory = tmp_path / ".cache" / "jittor" / "config.json"
+    memory.parent.mkdir(parents=True)
+    assert setup.home() == tmp_path and checks.jittor_home().status == "ok"
+    memory.write_text(json.dumps({"JITTOR_HOME": "/elsewhere", "other": 1}))
+    found = checks.jittor_home()
+    assert (found.status, found.fix) == ("warn", checks.PREPARE) and "/elsewhere" in found.detail
+    assert setup.home() == Path("/elsewhere")
+    for before in ({"JITTOR_HOME": "/elsewhere", "other": 1}, {"other": 1}):
+        memory.write_text(json.dumps(before))
+        with setup.home_not_kept():  # what Jittor's import does where the variable is set
+            memory.write_text(json.dumps({**before, "JITTOR_HOME": "/new"}))
+        assert json.loads(memory.read_text()) == before
+    memory.write_text(json.dumps({"JITTOR_HOME": "/elsewhere", "other": 1}))
+    setup.forget_home()
+    assert json.loads(memory.read_text()) == {"other": 1}
+    assert setup.home() == tmp_path and checks.jittor_home().status == "ok"
+
+
 def test_a_wait_for_jittors_own_lock_is_announced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lock = tmp_path / "jittor.lock"
     site = coldstart.Site(tmp_path, {})
@@ -142,10 +205,10 @@ def test_a_wait_for_jittors_own_lock_is_announced(
     with lock.open("w") as held:
         site.stamp.write_text(json.dumps({"key": {}, "result": {"lock": str(lock)}}))
         coldstart.say_if_busy(site)
-        assert capsys.readouterr().err == ""
+        assert caplog.text == ""
         fcntl.flock(held, fcntl.LOCK_EX)
         coldstart.say_if_busy(site)
-    assert "waiting for another process" in capsys.readouterr().err
+    assert "waiting for another process" in caplog.text
 
 
 # The quiet import
@@ -154,7 +217,7 @@ def test_a_wait_for_jittors_own_lock_is_announced(
 def test_jittors_information_is_dropped_and_its_warnings_are_kept() -> None:
     program = r"""
 import os, sys
-from diptych.jittor import quiet
+from diptych.backends.jittor import quiet
 quiet.install()
 os.write(2, b"\x1b[38;5;2m[i 1122 00:00 16 a.cc:1] chatter\x1b[m\n[w 1122 00:00 16 b.cc] careful\n")
 os.write(2, b"\nCompiling Operators(1/3) used: 2s eta: 4s \rCompiling Operators(3/3) used: 6s \r\n")
@@ -179,7 +242,7 @@ def test_loading_jittor_is_quiet_and_leaves_the_process_as_it_was() -> None:
 import signal, ssl, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 before = signal.getsignal(signal.SIGINT), ssl._create_default_https_context, sys.getrecursionlimit()
-from diptych.jittor import setup
+from diptych.backends.jittor import setup
 assert "jittor" not in sys.modules
 jt = setup.load()
 assert setup.load() is jt and "torch" not in sys.modules and (jt.ones(2) * 2).sum().item() == 4

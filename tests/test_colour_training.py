@@ -1,4 +1,4 @@
-"""Both panels train on real photographs through every colour source, and draw what they learnt."""
+"""Both backends train on real photographs from every colour source, and sample from the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparer's figures, page and folder, and the words that its sentences are made of."""
+"""The comparer's figures, page and folder, and the wording of its sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the comparer refuses, in one line that says how to go on."""
+"""Inputs that the comparer refuses, each in one line that says what to do next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes on the host: labels keyed and dropped, guidance as its formula, the card, refusals."""
+"""Classes on the host: keyed labels and label dropout, the guidance formula, the card, refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from diptych.diffusion.classes import (
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.generate.samples import Request, default_folder
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
@@ -321,7 +322,7 @@ def test_bad_input_is_one_line(
 
 
 def test_a_weights_file_without_the_class_rows_is_refused() -> None:
-    from diptych.network.plan import check_weights
+    from diptych.network.parameters import check_weights
 
     with pytest.raises(UserError, match=r"'class_embed\.weight' is missing"):
         check_weights(make_plan(TOLD), initial_weights(make_plan(PLAIN), 0), "x")

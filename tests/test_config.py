@@ -1,4 +1,4 @@
-"""Configs: every key known, every range kept, and YAML that gives back what went in."""
+"""Configs: every key is known, every range is checked, and YAML round trips are exact."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ trees = st.fixed_dictionaries(
                 "image_size": st.integers(1, 8).map(lambda n: n * 128),
                 "channels": st.integers(1, 4),
                 "random_flip": st.booleans(),
+                "skip_bad": st.booleans(),
                 "crop": st.none() | st.sampled_from(["center", "celeba"]),
                 "rescaled": st.just(True),
                 "logit_transform": st.just(False),
@@ -66,6 +67,7 @@ trees = st.fixed_dictionaries(
         "model": st.fixed_dictionaries(
             {
                 "ch": st.integers(1, 32).map(lambda n: n * 32),
+                "norm_groups": st.sampled_from([1, 2, 4, 8, 16, 32]),
                 "ch_mult": st.lists(st.integers(1, 9), min_size=1, max_size=8),
                 "num_res_blocks": st.integers(1, 8),
                 "attn_resolutions": st.lists(st.integers(), max_size=4),
@@ -96,7 +98,10 @@ trees = st.fixed_dictionaries(
                 "beta2": fraction,
                 "eps": positive,
                 "grad_clip": positive,
+                "lr_decay": st.sampled_from(["linear", "cosine"]),
+                "lr_final": st.floats(0, 1),
                 "ema_rate": fraction,
+                "ema_warmup": st.booleans(),
                 "loss": st.sampled_from(["sum", "mean"]),
                 "noise": st.sampled_from(["host", "device"]),
                 "label_dropout": st.floats(0, 1),
@@ -127,6 +132,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "data.image_size": (["4", "1024"], ["2", "1026", "0", "-14", "14.0", "'14'", "null", "true"]),
     "data.channels": (["1", "4"], ["0", "5", "-1", "1.0"]),
     "data.random_flip": (["true", "false"], ["1", "0", "null", "'true'"]),
+    "data.skip_bad": (["true", "false"], ["1", "0", "null", "'true'"]),
     "data.crop": (["null", "center"], ["3", "[a]"]),
     "data.rescaled": (["true", "false"], ["1", "null", "'true'"]),
     "data.logit_transform": (["false"], ["1", "null", "true"]),  # true: see the next test
@@ -138,6 +144,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "model.dropout": (["0", "0.999", "0.0"], ["1", "-0.1", "1.5", ".nan", "null"]),
     "model.resamp_with_conv": (["true", "false"], ["1", "null"]),
     "model.num_classes": (["0", "10000"], ["-1", "10001", "10.0", "null"]),
+    "model.norm_groups": (["1", "32", "8"], ["0", "-8", "33", "3", "64", "8.0", "null", "true"]),
     "model.norm_eps": (["1e-6", "1e-5"], ["0", "-1e-6", "1", "null"]),
     "diffusion.schedule": (
         ["linear", "quad", "const", "jsd", "sigmoid", "cosine"],
@@ -153,11 +160,14 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.steps": (["1", "null"], ["0", "-1", "10.0"]),
     "train.lr": (["1e-4", "1", "1e300"], ["0", "-1e-4", ".nan", ".inf", "1e999", "true", "fast"]),
     "train.warmup_steps": (["0", "5000"], ["-1", "1.5"]),
+    "train.lr_decay": (["none", "linear", "cosine"], ["Cosine", "null", "exponential"]),
+    "train.lr_final": (["0"], ["1.1", "-0.1", "null", ".nan", "0.1"]),  # 0.1: see below
     "train.beta1": (["0", "0.9999"], ["1", "-0.1", "1.1"]),
     "train.beta2": (["0", "0.9999"], ["1", "-0.1", "1.1"]),
     "train.eps": (["1e-300"], ["0", "-1e-8", ".inf"]),
     "train.grad_clip": (["1e-9", "1e9"], ["0", "-1", ".inf"]),
     "train.ema_rate": (["0", "0.9999"], ["1", "-0.1", "2"]),
+    "train.ema_warmup": (["true", "false"], ["1", "null", "0.7"]),
     "train.loss": (["sum", "mean"], ["l1", "null"]),
     "train.noise": (["host", "device"], ["cpu", "null"]),
     "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
@@ -199,9 +209,35 @@ def test_transforms_that_exclude_each_other_are_refused() -> None:
 
 def test_keys_that_came_later_leave_the_identity_of_earlier_runs() -> None:
     """What the preset's identity was before there were such keys."""
-    plain = load_config("mnist")
+    plain = load_config("mnist", ["model.norm_groups=32"])
     assert plain.identity() == MNIST_IDENTITY
-    assert load_config("mnist", ["data.dequantization=uniform"]).identity() != plain.identity()
+    for change in ("data.dequantization=uniform", "model.norm_groups=16", "train.lr_decay=linear",
+                   "train.ema_warmup=true"):  # fmt: skip
+        changed = load_config("mnist", ["model.norm_groups=32", change])
+        assert changed.identity() != MNIST_IDENTITY
+
+
+def test_groups_of_norms_divide_every_width() -> None:
+    assert load_config("tiny", ["model.ch=48", "model.norm_groups=16"]).model.ch == 48
+    assert load_config("tiny", ["model.ch=8", "model.norm_groups=8"]).model.norm_groups == 8
+    message = refused("model.ch=48")
+    assert "norm_groups 32 does not divide ch 48" in message and "16 groups" in message
+    assert "multiple of 8" in refused("model.ch=20", "model.norm_groups=4")
+
+
+@pytest.mark.parametrize("decay", ["none", "linear", "cosine"])
+def test_a_runs_length_is_of_its_identity_if_the_rate_decays_over_it(decay: str) -> None:
+    settings = [f"train.lr_decay={decay}"]
+    config = load_config("mnist", settings)
+    for length in ("train.epochs=11", "train.steps=5000"):
+        longer = load_config("mnist", [*settings, length])
+        assert (longer.identity() == config.identity()) == (decay == "none")
+    assert load_config("mnist", [*settings, "train.log_every=3"]).identity() == config.identity()
+
+
+def test_a_last_rate_without_a_decay_is_refused() -> None:
+    assert load_config("tiny", ["train.lr_decay=linear", "train.lr_final=1"]).train.lr_final == 1
+    assert "set train.lr_decay" in refused("train.lr_final=0.1")
 
 
 def test_a_size_must_halve_once_for_each_level() -> None:
@@ -229,7 +265,10 @@ def test_every_preset_is_a_config() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", sorted(RANGES.keys() - {"data.logit_transform", "diffusion.zero_terminal_snr"})
+    "key",
+    sorted(
+        RANGES.keys() - {"data.logit_transform", "diffusion.zero_terminal_snr", "train.lr_final"}
+    ),
 )
 def test_the_identity_is_of_all_but_durations(key: str) -> None:
     base = ["data.image_size=32", "model.ch_mult=[1, 1]"]

@@ -1,4 +1,4 @@
-"""Configs as people write them: what YAML and `--set` mean, and one line for what they cannot."""
+"""Configs as users write them: the meaning of YAML and `--set`, and one line for each error."""
 
 from __future__ import annotations
 

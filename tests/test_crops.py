@@ -1,4 +1,4 @@
-"""Crop recipes, and pictures of every kind that is taken."""
+"""Crop recipes, and pictures of every supported kind."""
 
 from __future__ import annotations
 

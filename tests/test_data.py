@@ -1,4 +1,4 @@
-"""Data: what is read is what the files say, and every damaged file is refused in one line."""
+"""Data: the readers return what the files hold, and refuse every damaged file in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diptych data`: its verbs on real pictures, and one line for what cannot be done."""
+"""`diptych data`: its commands on real pictures, and one line for each refusal."""
 
 from __future__ import annotations
 

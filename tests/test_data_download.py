@@ -1,4 +1,4 @@
-"""Downloads, against a server on this machine: whole and right, or not under their name at all."""
+"""Downloads from a server on this machine: complete and correct, or not under their name at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m diptych.ddim` does what the official main.py does, by commands of `diptych`."""
+"""`python -m diptych.ddim` does the same as the official main.py, through `diptych` commands."""
 
 from __future__ import annotations
 

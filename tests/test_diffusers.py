@@ -1,10 +1,10 @@
 """Each solver against the schedulers of Hugging Face diffusers, step by step, from the same noise.
 
-In float64 the two agree to rounding, so the formulas are the same; in float32 to float32's. Where
-they do not, the test states the difference and shows that it is all of it:
+In float64 the two agree to rounding, so the formulas are the same; in float32 to float32 rounding.
+If they differ, the test states the difference and shows that there is no other:
 
 - 3M of DPMSolverMultistepScheduler halves the curvature of its parabola (see `solvers/dpmpp.py`).
-- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even ones agree.
+- PNDMScheduler's Runge-Kutta start misses the middle of a step of odd length; even steps agree.
 - Heun and Euler keep x / alpha and start from sigma_max / alpha-scaled noise; the numbers are
   compared after multiplying with alpha.
 """
@@ -39,6 +39,7 @@ from diptych.sampling.solvers import (
     limited,
     solve,
 )
+from diptych.sampling.solvers.wrappers import image_limited
 from published import Published3M
 from toy import bold_eps, toy_eps
 
@@ -254,6 +255,14 @@ def test_clipping_is_that_of_diffusers(torch: Panel, name: str) -> None:
     mine = ours(case.solver, case.spacing, 10, np.float64, clipped)
     assert apart(mine, theirs(torch, case, 10, np.float64, "bold")) < 4e-14
     assert apart(mine, ours(case.solver, case.spacing, 10, np.float64, bold)) > 1e-2
+
+
+def test_ddim_of_diffusers_clips_the_image_and_keeps_the_noise(torch: Panel) -> None:
+    case = pair(Ddim(), "DDIMScheduler", "uniform")
+    kept = ours(Ddim(), "uniform", 10, np.float64, image_limited(bold, lambda x0: x0.clip(-1, 1)))
+    assert apart(kept, theirs(torch, case, 10, np.float64, "bold")) < 4e-14
+    both = ours(Ddim(), "uniform", 10, np.float64, limited(bold, lambda x0: x0.clip(-1, 1)))
+    assert apart(kept, both) > 1e-2
 
 
 def test_dynamic_thresholding_is_that_of_diffusers(torch: Panel) -> None:

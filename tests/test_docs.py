@@ -1,4 +1,4 @@
-"""The texts: links that lead somewhere, commands that parse, help that is shown whole."""
+"""Documentation: links resolve, commands parse, and help text is not cut off."""
 
 from __future__ import annotations
 

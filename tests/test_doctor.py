@@ -1,4 +1,4 @@
-"""The doctor: what it says, in what form, and that it starts no framework in its own process."""
+"""The doctor: its findings and output formats; it loads no framework in its own process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_doctors_json_says_what_its_table_says() -> None:
 def test_the_doctor_loads_no_framework_and_gives_a_command_for_each_problem() -> None:
     program = """
 import sys
-from diptych import doctor
+from diptych.cli.doctor import report as doctor
 doctor._tried = lambda name, program, fix: doctor.Check(name, "ok", "")
 checks = doctor.diagnose()
 assert not {"torch", "jittor", "jittor_utils"} & set(sys.modules)

@@ -1,4 +1,4 @@
-"""Inversion, interpolation and starting from images: what comes back is what was put in."""
+"""Inversion, interpolation and starting from images: a round trip returns the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints in and out: every form gives the same bits back, and its own library takes it."""
+"""Import and export of checkpoints: every format keeps the bits, and its own library reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import work_exchange
 from conftest import Panel
 from diptych.backends.protocol import State
 from diptych.config.load import Config, load_config
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.types import Weights
 from diptych.weights import pretrained
 from diptych.weights.convert import convert
@@ -99,11 +100,12 @@ def test_jittor_reads_our_pickle(panels: Any, official: Path, tmp_path: Path) ->
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("norm_eps", [1e-6, 1e-5])
+@pytest.mark.parametrize("norm_eps, norm_groups", [(1e-6, 32), (1e-5, 32), (1e-6, 8), (1e-4, 1)])
 def test_diffusers_network_is_the_same_function_in_both_panels(
-    both: tuple[Panel, Panel], official: Path, tmp_path: Path, norm_eps: float
+    both: tuple[Panel, Panel], official: Path, tmp_path: Path, norm_eps: float, norm_groups: int
 ) -> None:
-    model = CONFIG.model.model_copy(update={"norm_eps": norm_eps})
+    norms = {"norm_eps": norm_eps, "norm_groups": norm_groups}
+    model = CONFIG.model.model_copy(update=norms)
     # Faint features: there the eps of a norm shows.
     weights = {n: a * (1e-3 if n.startswith("conv_in") else 1) for n, a in WEIGHTS.items()}
     write_torch(official, weights)
@@ -112,7 +114,9 @@ def test_diffusers_network_is_the_same_function_in_both_panels(
     for panel in both:
         ours = panel.call(work_exchange.predicted, panel.name, str(tmp_path / "d"), X, T)
         assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
-    if norm_eps != 1e-6:  # had the key been lost, it would show
+    read = json.loads((tmp_path / "d" / "unet" / "config.json").read_text())
+    assert (read["norm_eps"], read["norm_num_groups"]) == (norm_eps, norm_groups)
+    if norms != {"norm_eps": 1e-6, "norm_groups": 32}:  # had a key been lost, it would show
         plain = both[0].call(work_exchange.predicted, "torch", str(official), X, T, CONFIG)
         assert np.abs(plain - theirs).max() > 1e-3 * np.abs(theirs).max()
 
@@ -219,9 +223,12 @@ def test_ddpm_torch_is_read_with_its_ema_and_its_eps(tmp_path: Path, prefix: str
     }  # fmt: skip
     write_torch(tmp_path / "ddpm_cifar10.pt", tree)
     for raw, factor in ((True, 1), (False, 0.5)):
-        found = find_weights(str(tmp_path / "ddpm_cifar10.pt"), CONFIG, raw)
+        own = CONFIG.model_copy(
+            update={"model": CONFIG.model.model_copy(update={"norm_groups": 8})}
+        )
+        found = find_weights(str(tmp_path / "ddpm_cifar10.pt"), own, raw)
         assert found.kind == ("raw" if raw else "ema")
-        assert found.config.model.norm_eps == 1e-5
+        assert (found.config.model.norm_eps, found.config.model.norm_groups) == (1e-5, 32)
         equal(found.weights, {n: a * np.float32(factor) for n, a in WEIGHTS.items()})
 
 

@@ -1,4 +1,4 @@
-"""`diptych inspect` and `diptych convert` as a user types them."""
+"""`diptych inspect` and `diptych convert` as used on the command line."""
 
 from __future__ import annotations
 

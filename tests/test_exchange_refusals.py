@@ -1,4 +1,4 @@
-"""What cannot be honoured is refused by name, in one line; a hostile file runs nothing."""
+"""Requests that cannot be met are refused by name in one line; a hostile file runs nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 
 import work
+from diptych.backends.protocol import State
+from diptych.config.load import to_yaml
 from diptych.errors import MachineError, UserError
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
+from diptych.runs import checkpoint
 from diptych.weights import pretrained
 from diptych.weights.convert import convert, import_training
 from diptych.weights.find import find_weights
@@ -77,7 +81,10 @@ def folder(path: Path, network: dict[str, Any], noise: dict[str, Any] | None = N
         ("downsample_padding", 1),
         ("attention_head_dim", 8),
         ("act_fn", "gelu"),
-        ("norm_num_groups", 16),
+        ("norm_num_groups", 5),
+        ("norm_num_groups", 64),
+        ("norm_num_groups", None),
+        ("attn_norm_num_groups", 16),
         ("class_embed_type", "timestep"),
         ("num_class_embeds", 10),
         ("center_input_sample", True),
@@ -107,6 +114,30 @@ def test_another_network_of_diffusers_is_refused_by_its_key(
     assert words.get(key, "lock" if key in blocks else key) in said and "config.json" in said
 
 
+@pytest.mark.parametrize("groups, own", [(8, None), (8, 8), (1, None), (32, 32)])
+def test_the_groups_of_diffusers_norms_are_honoured(
+    tmp_path: Path, groups: int, own: int | None
+) -> None:
+    keys = {"norm_num_groups": groups, "attn_norm_num_groups": own}
+    assert find_weights(str(folder(tmp_path, keys))).config.model.norm_groups == groups
+
+
+@pytest.mark.parametrize("change", ["model.norm_groups=8", "model.norm_eps=1e-5"])
+def test_no_official_training_is_written_of_norms_that_it_has_not(
+    tmp_path: Path, change: str
+) -> None:
+    config, run = work.small(change), tmp_path / "run"
+    weights = initial_weights(make_plan(config), 0)
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(config))
+    checkpoint.save(run, State(1, weights, weights, weights, weights), {}, 1)
+    with pytest.raises(UserError, match=change.replace("1e-5", "1e-05")) as error:
+        convert(str(run), tmp_path / "x.pth", "official-training")
+    assert "safetensors" in line(error) and not (tmp_path / "x.pth").exists()
+    convert(str(run), tmp_path / "x.safetensors")
+    assert find_weights(str(tmp_path / "x.safetensors")).config == config
+
+
 def test_diffusers_defaults_are_not_the_official_network(tmp_path: Path) -> None:
     made = folder(tmp_path, {})
     tree = {key: value for key, value in GOOGLE.items() if key != "freq_shift"}
@@ -122,8 +153,23 @@ def test_diffusers_defaults_are_not_the_official_network(tmp_path: Path) -> None
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"beta_schedule": "laplace"}, "beta_schedule"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
-        ({"thresholding": True}, "thresholding"),
-        ({"timestep_spacing": "linspace"}, "timestep_spacing"),
+        ({"thresholding": True, "sample_max_value": 2.0}, "sample_max_value"),
+        ({"_class_name": "DDIMScheduler", "timestep_spacing": "linspace"}, "timestep_spacing"),
+        ({"clip_sample_range": 2.0}, "clip_sample_range"),
+        ({"variance_type": "fixed_large_log"}, "variance_type is 'fixed_large_log'.*NaN"),
+        ({"beta_schedule": "sigmoid", "_class_name": "DDIMScheduler"}, "beta_schedule"),
+        ({"num_train_timesteps": 990, "_class_name": "DDIMScheduler"}, "num_train_timesteps"),
+        ({"num_train_timesteps": "many"}, "num_train_timesteps"),
+        ({"predict_epsilon": False, "prediction_type": "epsilon"}, "predict_epsilon"),
+        ({"predict_epsilon": False, "prediction_type": "v_prediction"}, "predict_epsilon"),
+        ({"predict_epsilon": 1}, "predict_epsilon"),
+        ({"clip_smaple": False}, "'clip_smaple' is not one .*did you mean 'clip_sample'"),
+        ({"zzzz": 3}, "'zzzz' is not one of a scheduler"),
+        ({"_class_name": "DDIMShceduler"}, "did you mean 'DDIMScheduler'"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "not known here"),
+        ({"_class_name": None}, "not known here"),
+        ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas"),
+        ({"_class_name": "HeunDiscreteScheduler", "predicton_type": "sample"}, "prediction_type"),
         ({"variance_type": "learned"}, "variance_type"),
         ({"_class_name": "DDIMScheduler", "set_alpha_to_one": False}, "set_alpha_to_one"),
         ({"_class_name": "DDIMScheduler", "steps_offset": 1}, "steps_offset"),
@@ -135,7 +181,28 @@ def test_another_noise_or_scheduler_is_refused_by_its_key(
 ) -> None:
     with pytest.raises(UserError, match=words) as error:
         find_weights(str(folder(tmp_path, {}, noise)))
-    line(error)
+    assert "scheduler_config.json: " in line(error)
+
+
+def test_keys_of_other_classes_and_switched_off_ones_mean_nothing(tmp_path: Path) -> None:
+    """diffusers ignores them."""
+    noise = {"set_alpha_to_one": False, "skip_prk_steps": True, "solver_order": 3,
+             "tensor_format": "pt", "sample_max_value": 7.0, "clip_sample": False,
+             "clip_sample_range": 9.0, "timestep_spacing": "trailing",
+             "steps_offset": 1}  # fmt: skip
+    found = find_weights(str(folder(tmp_path, {}, noise)))
+    assert found.sampler == {"solver": "ddpm-large", "spacing": "trailing", "clip": False}
+
+
+def test_a_class_whose_sampling_is_not_taken_over_says_so(tmp_path: Path) -> None:
+    noise = {"_class_name": "HeunDiscreteScheduler"}
+    made = folder(tmp_path, {}, noise)
+    (made / "scheduler" / "scheduler_config.json").write_text(json.dumps(noise))
+    found = find_weights(str(made))
+    assert found.sampler is None and "HeunDiscreteScheduler" in str(found.note)
+    assert inspect(str(made))["note"] == found.note
+    diffusion = found.config.diffusion  # this class has defaults of its own
+    assert (diffusion.beta_start, diffusion.beta_end) == (0.00085, 0.012)
 
 
 def test_a_scheduler_that_differs_is_honoured(tmp_path: Path) -> None:
@@ -144,7 +211,7 @@ def test_a_scheduler_that_differs_is_honoured(tmp_path: Path) -> None:
     found = find_weights(str(folder(tmp_path, {}, noise)))
     diffusion = found.config.diffusion
     assert (diffusion.schedule, diffusion.beta_end, diffusion.timesteps) == ("quad", 0.012, 500)
-    assert found.sampler == {"solver": "ddim", "clip": True, "spacing": "trailing"}
+    assert found.sampler == {"solver": "ddim", "clip": "image", "spacing": "trailing"}
 
 
 def test_weights_of_another_size_or_name_are_refused(tmp_path: Path) -> None:
@@ -212,7 +279,6 @@ def test_a_truncated_file_is_one_line_on_any_path(tmp_path: Path) -> None:
         (["data.rescaled=false"], "data.rescaled"),
         (["data.dequantization=uniform"], "data.dequantization"),
         (["model.num_classes=10"], "model.num_classes"),
-        (["diffusion.zero_terminal_snr=true", "diffusion.objective=v"], "zero_terminal_snr"),
     ],
 )
 def test_what_diffusers_cannot_express_is_not_written(

@@ -1,4 +1,4 @@
-"""Puzzles: verdicts follow from the numbers, whichever way they fall, and the page from both."""
+"""Puzzles: verdicts follow from the numbers in either direction, and the page from both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights files of feature networks: which are taken, which are refused, and with what words."""
+"""Weights files of feature networks: accepted and refused ones, and the messages."""
 
 from __future__ import annotations
 

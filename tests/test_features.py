@@ -1,4 +1,4 @@
-"""The feature networks of both panels, against the tools' own networks and against each other."""
+"""The feature networks of both backends, against the tools' own networks and each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FID from PNGs to the number, in both panels, against the tools' own for the same files."""
+"""FID from PNGs to the number, with both backends, against the tools' values for the same files."""
 
 from __future__ import annotations
 

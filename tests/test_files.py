@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and folders are not overwritten by accident."""
+"""Files are written whole or not at all, and folders are not overwritten by accident."""
 
 from __future__ import annotations
 

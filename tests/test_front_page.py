@@ -1,4 +1,4 @@
-"""The README's first screen: picture, commands, table, in this order and the generator's form."""
+"""The README's first screen: picture, commands and table, in this order and as generated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_a_block_is_replaced_and_nothing_else(results: Any) -> None:
 @pytest.mark.parametrize("panel", ["torch", "jittor"])
 def test_the_scores_are_of_the_zoo_s_weights(panel: str) -> None:
     """A model that is renewed has to be scored anew."""
-    manifest = read_json(ROOT / "src" / "diptych" / "zoo" / f"mnist-{panel}" / "manifest.json")
+    manifest = read_json(
+        ROOT / "src" / "diptych" / "weights" / "zoo" / f"mnist-{panel}" / "manifest.json"
+    )
     page = (ROOT / "docs" / "scores.md").read_text("utf-8")
     assert f"{panel} {manifest['weights_sha256'][:12]}" in page
 

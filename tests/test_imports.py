@@ -1,4 +1,4 @@
-"""Imports run one way, and neither the package nor its help loads a framework."""
+"""Imports run in one direction, and neither the package nor its help loads a framework."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ PLANTED = {
     "rng.py": ("from diptych import diffusion", "imports diptych.diffusion, which is not below"),
     "training/loop.py": ("import torch", "imports torch outside the panel torch/"),
     "sampling/sampler.py": ("import jittor as jt", "imports jittor outside the panel jittor/"),
-    "model.py": ("from diptych.backends.torch.unet import UNet", "only backends.protocol may"),
+    "model.py": ("from diptych.backends.torch.unet import UNet", "only backends may"),
     "generate/samples.py": ("from diptych.backends.jittor import setup", "only backends"),
     "cli/doctor/report.py": ("from diptych.backends.jittor import unet", "only backends"),
     "backends/torch/unet.py": ("from diptych.backends.jittor.unet import UNet", "only backends"),

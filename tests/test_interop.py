@@ -1,6 +1,6 @@
 """Weights files of the real frameworks, read without them, give the numbers that were saved.
 
-torch and Jittor write in processes of their own; this process loads neither.
+torch and Jittor write the files in their own processes; this process loads neither.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ np.savez(f"{folder}/raw.npz", **{k: v.numpy() for k, v in raw.items()})
 JITTOR = """
 import sys
 import numpy as np
-from diptych.jittor import setup
+from diptych.backends.jittor import setup
 jt, folder = setup.load(), sys.argv[1]
 model = jt.nn.Linear(3, 4)
 more = {"half": jt.array(np.ones((2, 3), np.float16)), "count": jt.array(np.arange(3))}

@@ -1,4 +1,4 @@
-"""A damaged file, or one made to exhaust its reader, ends in one line, soon, in little memory."""
+"""A file that is damaged or made to exhaust its reader ends in one line, fast, in little memory."""
 
 from __future__ import annotations
 

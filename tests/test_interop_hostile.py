@@ -1,4 +1,4 @@
-"""A hostile weights file runs nothing and ends in one line that names what it asked for."""
+"""A hostile weights file runs nothing and ends in one line that names the call it tried."""
 
 from __future__ import annotations
 

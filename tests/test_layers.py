@@ -1,4 +1,4 @@
-"""The layers of both panels, forward and backward, against the formulas in float64."""
+"""The layers of both backends, forward and backward, against the formulas in float64."""
 
 from __future__ import annotations
 
@@ -67,6 +67,23 @@ def test_group_norm(panel, channels, size, rows, act):
     x64, w64, b64, g64, *shift64 = doubles([x, w, b, g, *shift])
     truth = reference.group_norm(x64, shift64[0] if rows else None, w64, b64, g64, act)
     assert error(got, truth) < TOLERANCE
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8, 32])
+@pytest.mark.parametrize("channels, rows, act", [(32, 0, True), (64, 5, True), (96, 1, False)])
+def test_group_norm_of_any_number_of_groups(panel, groups, channels, rows, act):
+    """Values about as large as the eps, so that a forgotten one would show."""
+    x, g = normal(5, channels, 7, 7) * 0.3, normal(5, channels, 7, 7, seed=1)
+    w, b = normal(channels, seed=2), normal(channels, seed=3)
+    shift = [normal(rows, channels, seed=4) * 0.3] if rows else []
+    given = panel.name, "GroupNorm", (channels, act), [w, b], [x, *shift], g
+    got = panel.call(evaluate, *given, groups=groups, eps=0.1)
+    x64, w64, b64, g64, *shift64 = doubles([x, w, b, g, *shift])
+    shifted = shift64[0] if rows else None
+    truth = reference.group_norm(x64, shifted, w64, b64, g64, act, groups, 0.1)
+    assert error(got, truth) < TOLERANCE
+    for other in ({"groups": 16, "eps": 0.1}, {"groups": groups, "eps": 1e-6}):
+        assert error(got, reference.group_norm(x64, shifted, w64, b64, g64, act, **other)) > 0.01
 
 
 def test_linear(panel):
@@ -166,6 +183,9 @@ def test_jittors_own_operators_give_the_same(panels):
     shift = normal(3, 64)
     got = call(evaluate_plain, "GroupNorm", (64, True), [w, b], [x, shift], g)
     assert error(got, reference.group_norm(*doubles([x, shift, w, b, g]), True)) < TOLERANCE
+    got = call(evaluate_plain, "GroupNorm", (64, True), [w, b], [x, shift], g, groups=4, eps=0.1)
+    truth = reference.group_norm(*doubles([x, shift, w, b, g]), True, 4, 0.1)
+    assert error(got, truth) < TOLERANCE
     x, w, b, g = normal(3, 8, 8, 8), normal(4, 8, 3, 3), normal(4), normal(3, 4, 4, 4)
     got = call(evaluate_plain, "Conv2d", (8, 4, 3, 2, (0, 1)), [w, b], [x], g)
     assert error(got, reference.conv2d(*doubles([x, w, b, g]), 2, (0, 1))) < TOLERANCE

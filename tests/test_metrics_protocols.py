@@ -1,4 +1,4 @@
-"""Protocols: resize, scale and clip as the tools do; the classifiers take digits only."""
+"""Protocols: resize, scale and clip as in the tools; the classifiers accept only digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps: cell by cell, resumable, unlike cells refused; runs in place of samples."""
+"""Sweeps: one cell at a time, resumable, mismatched cells refused; runs instead of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panels mirror each other, and the check that says so notices when they do not."""
+"""The backends mirror each other, and the mirror check notices when they do not."""
 
 from __future__ import annotations
 

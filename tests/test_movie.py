@@ -1,4 +1,4 @@
-"""GIFs of trajectories: every frame there, grey exact, colour within its bound, memory flat."""
+"""GIFs of trajectories: every frame is there, grey exact, colour within its bound, memory flat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyed streams: equal keys give equal bits for good, different keys independent ones."""
+"""Keyed streams: equal keys give equal bits forever, different keys give independent ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network predicts, how timesteps weigh, and schedules that end in noise."""
+"""Prediction types, timestep weights, and schedules that end in pure noise."""
 
 from __future__ import annotations
 

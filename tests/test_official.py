@@ -1,4 +1,4 @@
-"""Configs of the official DDIM repository: every key honoured, or refused by name."""
+"""Configs of the official DDIM repository: every key is honoured or refused by name."""
 
 from __future__ import annotations
 

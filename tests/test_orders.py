@@ -1,7 +1,7 @@
 """Every solver converges at its order to the exact trajectory of a Gaussian mixture.
 
-The levels avoid what is not the rule itself: the first step is short where a solver starts on a
-lower order, and solvers that end on lower orders do so beyond the level that is looked at.
+The levels isolate the update rule: the first step is short if a solver starts at a lower order, and
+solvers that end at lower orders do so after the level where the error is measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Packing: the same pixels in one mapped file, whole or not at all, whatever interrupts it."""
+"""Packing: the same pixels in one mapped file, complete or not at all after any interruption."""
 
 from __future__ import annotations
 
@@ -78,8 +78,9 @@ def test_the_identity_is_of_the_pixels_however_they_lie(bare: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from diptych.data import decoded, load_dataset, pack
-pack.ROWS = 2
+from diptych.data import decoded, load_dataset
+from diptych.data.packed import job, write
+write.ROWS = 2
 whole, made = decoded.Decoded.one, []
 def one(self, index):
     made.append(index)
@@ -89,7 +90,7 @@ def one(self, index):
 decoded.Decoded.one = one
 data = load_dataset("folder:" + sys.argv[1], image_size=24)
 from pathlib import Path
-pack.prepare(pack.Packing(data, Path(sys.argv[2]), "center", workers=1, progress=False))
+write.prepare(job.Packing(data, Path(sys.argv[2]), "center", workers=1, progress=False))
 """
 
 

@@ -1,4 +1,4 @@
-"""Networks that only predict have their convolutions' weights prepared; the numbers stay."""
+"""Networks for inference have packed convolution weights; the numbers do not change."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ def outputs(ch):
     """The largest difference of the packed network's output, relative; what was replaced."""
     import torch
 
-    from diptych.backends import protocol
+    from diptych import backends
     from diptych.backends.torch.arrays import build
-    from diptych.network.plan import initial_weights, make_plan, time_embedding
+    from diptych.network.embedding import time_embedding
+    from diptych.network.parameters import initial_weights
+    from diptych.network.plan import make_plan
 
-    panel = protocol.load("torch", "cpu")
+    panel = backends.load("torch", "cpu")
     plan = make_plan(work.small(f"model.ch={ch}"))
     weights = initial_weights(plan, 3)
     plain, packed = build(plan, weights, "cpu").eval(), panel.network(plan, weights)

@@ -1,4 +1,4 @@
-"""The two panels compute the same, and the same as the official network."""
+"""Both backends compute the same numbers as each other and as the official network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids and PNG files hold exactly the pixels that were put in."""
+"""Grids and PNG files hold exactly the given pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefetching changes when items are made, never which, and it can always be left."""
+"""Prefetching changes when items are made, never which items, and can always be stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official transforms: against their formulas, and back to the very pixels."""
+"""The official transforms: against their formulas, and back to exactly the same pixels."""
 
 from __future__ import annotations
 

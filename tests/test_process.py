@@ -1,4 +1,4 @@
-"""Noising and conversions: round trips, on any array, and float32 stays float32."""
+"""Noising and conversions: round trips on any array; float32 stays float32."""
 
 from __future__ import annotations
 

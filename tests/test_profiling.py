@@ -1,4 +1,4 @@
-"""A training step in phases: the parts are the whole, in numbers and in time."""
+"""A training step in phases: the phases add up to the whole step, in numbers and in time."""
 
 from __future__ import annotations
 

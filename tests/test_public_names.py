@@ -1,4 +1,4 @@
-"""The names of `diptych.__all__`: the same objects whenever they are asked for, and no modules."""
+"""The names of `diptych.__all__`: always the same objects, and never modules."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""A run's journal: one line a step, no gaps and no repeats, whatever interrupted it."""
+"""A run's journal: one line per step, without gaps or repeats after any interruption."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from diptych.errors import MachineError, UserError
 from diptych.runs import checkpoint
-from diptych.training.callbacks.journal import SCALARS, Journal, read_rows
+from diptych.training.callbacks import Callbacks
+from diptych.training.callbacks.journal import Journal, read_rows
+from diptych.training.callbacks.tensorboard import SCALARS, TensorBoard
+from diptych.training.rows import Rows
 from fulldisk import room_for
 from properties import given, settings, st
 
@@ -28,11 +32,34 @@ def row(step: int, **changes: Any) -> dict[str, Any]:
     return {"step": step, **facts, **values, **changes}
 
 
+class Records:
+    """The rows of a call of `train` on their way into the files of its folder."""
+
+    def __init__(self, run: Path, step: int, scalar: Callable[[Any], float] = float) -> None:
+        plan: Any = "no plan: nothing of it is shown"
+        self.journal = Journal(run)
+        tensorboard = TensorBoard(run, plan, 0, lambda kind, step: nullcontext())
+        self.callbacks = Callbacks([self.journal, tensorboard])
+        self.rows = Rows(run, scalar, self.callbacks)
+        self.add, self.flush = self.rows.add, self.rows.flush
+        self.callbacks.start(step)
+
+    @property
+    def last_loss(self) -> float:
+        return self.journal.last_loss
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.callbacks.close(None)
+
+
 def write(run: Path, first: int, last: int, resumed_at: int | None = None) -> None:
     """A call of `train`: rows `first` .. `last` after a restart at `resumed_at`."""
     run.mkdir(exist_ok=True)
     start = first - 1 if resumed_at is None else resumed_at
-    with Journal(run, start, float) as journal:
+    with Records(run, start) as journal:
         for step in range(first, last + 1):
             journal.add(row(step))
             if step % 3 == 0:
@@ -68,7 +95,7 @@ def test_device_scalars_are_read_only_when_the_rows_are_written(tmp_path: Path) 
         read.append(value)
         return 0.5
 
-    with Journal(tmp_path, 0, scalar) as journal:
+    with Records(tmp_path, 0, scalar) as journal:
         for step in (1, 2):
             journal.add(row(step, loss="device loss", grad_norm="device norm"))
         assert read == [] and not (tmp_path / "metrics.jsonl").exists()
@@ -83,7 +110,7 @@ def test_device_scalars_are_read_only_when_the_rows_are_written(tmp_path: Path) 
 def test_a_value_that_is_not_finite_stops_the_run_and_names_the_step(
     tmp_path: Path, key: str, value: float
 ) -> None:
-    with Journal(tmp_path, 0, float) as journal:
+    with Records(tmp_path, 0) as journal:
         for step in range(1, 6):
             journal.add(row(step, **({key: value} if step == 4 else {})))
         with pytest.raises(UserError, match=f"^step 4: {key} is .*; training stopped, no checkp"):
@@ -96,7 +123,7 @@ def test_the_last_good_checkpoint_is_named(tmp_path: Path) -> None:
     kept = tmp_path / "checkpoints" / "step-00000003"
     kept.mkdir(parents=True)
     assert checkpoint.all_checkpoints(tmp_path) == [kept]
-    with Journal(tmp_path, 3, float) as journal:
+    with Records(tmp_path, 3) as journal:
         journal.add(row(4, loss=math.nan))
         with pytest.raises(UserError, match=f"the last good checkpoint is {kept}; try a lower"):
             journal.flush()
@@ -115,9 +142,9 @@ def test_a_resumed_run_goes_on_without_gaps_or_repeats(tmp_path: Path) -> None:
 
 def test_the_last_loss_is_known_after_a_restart(tmp_path: Path) -> None:
     write(tmp_path, 1, 10)
-    with Journal(tmp_path, 6, float) as journal:
+    with Records(tmp_path, 6) as journal:
         assert journal.last_loss == row(6)["loss"]
-    with Journal(tmp_path, 0, float) as journal:
+    with Records(tmp_path, 0) as journal:
         assert math.isnan(journal.last_loss)
     assert steps(tmp_path) == []
 
@@ -125,7 +152,7 @@ def test_the_last_loss_is_known_after_a_restart(tmp_path: Path) -> None:
 def test_rewriting_keeps_every_digit(tmp_path: Path) -> None:
     write(tmp_path, 1, 9)
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    with Journal(tmp_path, 9, float):
+    with Records(tmp_path, 9):
         pass
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
@@ -170,12 +197,12 @@ def test_a_line_torn_in_the_middle_is_damage(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_the_journal_can_be_continued(tmp_path: Path) -> None:
     write(tmp_path, 1, 6)
     size = (tmp_path / "metrics.jsonl").stat().st_size
-    journal = Journal(tmp_path, 6, float)
+    journal = Records(tmp_path, 6)
     for step in (7, 8, 9):
         journal.add(row(step))
     with room_for(size + 300), pytest.raises(MachineError, match="the disk is full"):
         journal.flush()
-    journal.events.close()
+    journal.callbacks.close(None)
     write(tmp_path, 7, 9)
     assert steps(tmp_path) == list(range(1, 10))
 
@@ -205,8 +232,8 @@ def test_a_restart_tells_tensorboard_where_it_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_events_too(tmp_path: Path, channels: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (channels, 6, 9), dtype=np.uint8)
-    with Journal(tmp_path, 0, float) as journal:
-        journal.image("samples", picture, 3)
+    with Records(tmp_path, 0) as journal:
+        journal.callbacks.image("samples", picture, 3)
     (event,) = [event for event in events(tmp_path) if event.summary.value]
     image = event.summary.value[0].image
     assert (event.step, image.height, image.width, image.colorspace) == (3, 6, 9, channels)

@@ -1,4 +1,4 @@
-"""The report: any runs, with gaps, torn ends and different lengths; numbers traced to records."""
+"""The report: any runs, with gaps, torn ends and different lengths; every number has its record."""
 
 from __future__ import annotations
 

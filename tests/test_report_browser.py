@@ -1,6 +1,6 @@
-"""The report's page in a real browser: drawn, switched, printed, on a phone, without a network.
+"""The report's page in a real browser: drawn, switched, printed, on a phone, and offline.
 
-Needs Playwright and a Chromium on the path (or named by DIPTYCH_BROWSER); skipped without.
+Needs Playwright and a Chromium on the path (or named by DIPTYCH_BROWSER); skipped without them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records that are damaged, or that are another program's, or another panel's: named, not read."""
+"""Records that are damaged or belong to another program or backend: named, not read."""
 
 from __future__ import annotations
 

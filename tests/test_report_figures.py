@@ -1,4 +1,4 @@
-"""What the report's figures and tables of scores and sweeps show, and what they do not claim."""
+"""The report's figures and tables of scores and sweeps: their contents, and no unfounded claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of profiles, memory and watching; and that its Chinese has no English left."""
+"""The report on profiles, memory and resources; and Chinese text without English remnants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's texts in both languages, its files, and what it refuses."""
+"""The report's texts in both languages, its files, and its refusals."""
 
 from __future__ import annotations
 

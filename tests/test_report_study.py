@@ -1,4 +1,4 @@
-"""A report of a study's folder, and places as a reader finds them: links, commands."""
+"""A report of a study's folder, and places as readers see them: links and commands."""
 
 from __future__ import annotations
 

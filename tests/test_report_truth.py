@@ -1,4 +1,4 @@
-"""What a report says only where its records carry it: whose they are, what runs share, causes."""
+"""Claims that a report makes only if its records support them: origins, shared settings, causes."""
 
 from __future__ import annotations
 

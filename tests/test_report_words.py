@@ -1,4 +1,4 @@
-"""What a report says of several runs: pairs by name, of each kind some, nothing unfounded."""
+"""A report of several runs: pairs by name, some runs of each kind, no unfounded claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study: every stage once, whatever interrupts it; failures are kept apart from results."""
+"""A study: every stage runs once despite any interruption; failures are kept apart from results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli import cli
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.study.reproduce import Request, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
-from diptych.training.signals import Interrupted
 from studies import Fake, states
 
 WRITE_PAGE = runner.study.write

@@ -1,4 +1,4 @@
-"""Trainings that a study takes over: those that were asked for, of any length, and no others."""
+"""Trainings that a study links: those requested, of any length, and no others."""
 
 from __future__ import annotations
 

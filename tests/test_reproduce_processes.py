@@ -1,4 +1,4 @@
-"""A study's processes: ended in order and in silence, stopped and let go on with the study."""
+"""A study's processes: ended in order and silently, stopped and continued with the study."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diptych.errors import STAGE
 from diptych.study.reproduce.processes import Stopped, processes
-from diptych.training.signals import STAGE
 
 # Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
 STAGE_CODE = """

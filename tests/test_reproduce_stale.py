@@ -1,4 +1,4 @@
-"""Stages that are taken for done: only those whose sources are the ones that they were made of."""
+"""Stages count as done only if their sources are unchanged since they ran."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import read_json, write_json
 from diptych.study.reproduce import runner
-from diptych.training.signals import Interrupted
 from studies import Fake, states, weigh
 
 

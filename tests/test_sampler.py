@@ -16,7 +16,8 @@ from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.figures.movie import Strip
 from diptych.generate.trajectory import Pictures, Watch
-from diptych.network.plan import make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion

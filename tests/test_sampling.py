@@ -1,4 +1,4 @@
-"""Image i depends on (weights, sampler, seed, i) alone."""
+"""Image i depends only on (weights, sampler, seed, i)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diptych import rng
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.figures.movie import Movie, Strip
-from diptych.files import read_json
+from diptych.files import read_json, write_json
 from diptych.training.batches import to_uint8
 
 
@@ -82,6 +82,15 @@ def test_a_folder_of_another_schedule_is_not_resumed(panel, tmp_path):
     other = work.small("diffusion.beta_end=0.03")
     with pytest.raises(UserError, match=r"diffusion\.beta_end=0\.02, not 0\.03"):
         panel.call(work.draw_to, panel.name, other, tmp_path, num=2, batch=2)
+    other = work.small("model.norm_groups=8")
+    with pytest.raises(UserError, match=r"model\.norm_groups=32, not 8"):
+        panel.call(work.draw_to, panel.name, other, tmp_path, num=2, batch=2)
+    written = read_json(tmp_path / "manifest.json")
+    del written["config"]["model.norm_groups"]  # as of before there was such a key
+    write_json(tmp_path / "manifest.json", written)
+    with pytest.raises(UserError, match=r"model\.norm_groups=32, not 8"):
+        panel.call(work.draw_to, panel.name, other, tmp_path, num=2, batch=2)
+    assert panel.call(work.draw_to, panel.name, work.small(), tmp_path, num=2, batch=2)
 
 
 def test_an_animation_with_other_settings_is_drawn_again(panels, tmp_path):

@@ -1,4 +1,4 @@
-"""Set-up: what is refused, set and placed before `import jittor` on a fresh machine."""
+"""Set-up before `import jittor` on a new machine: refusals, environment variables, placed files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled sheets, strips and the search for neighbours: exact pixels, exact distances."""
+"""Labelled sheets, strips and the nearest-neighbour search: exact pixels, exact distances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `solve` and `invert` refuse of settings, levels and arrays, before or in the first step."""
+"""Settings, levels and arrays that `solve` and `invert` refuse, before or in the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Solvers by name: calls counted, what each refuses, official semantics, limits, objectives."""
+"""Solvers by name: NFE, refusals, official semantics, limits, prediction types."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_whole_official_trajectory_with_repeats() -> None:
     sampler = make_sampler("ddim", 100, 0.5, "official-quad")
     drawn, backend = engine()
     ours = drawn.draw(sampler, [0], seed=1)
-    from diptych.network.plan import time_embedding
+    from diptych.network.embedding import time_embedding
     from diptych.rng import normal_per_image
 
     sequence = [int(s) for s in np.linspace(0, np.sqrt(1000 * 0.8), 100) ** 2]

@@ -1,4 +1,4 @@
-"""`diptych sample`: what a solver or a GIF cannot do is one line, before a framework starts."""
+"""`diptych sample`: an impossible solver or GIF request is one line, before a framework starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Solvers on the arrays of both panels, and the documented example."""
+"""Solvers on the arrays of both backends, and the documented example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DDIM by its order of convergence, by DDPM's posterior and by the official formula."""
+"""DDIM tested by its order of convergence, DDPM's posterior and the official formula."""
 
 from __future__ import annotations
 

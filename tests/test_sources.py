@@ -1,4 +1,4 @@
-"""Colour data sets in the layouts of their authors, made of real photographs."""
+"""Colour data sets in the layouts of their authors, made from real photographs."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_what_needs_a_path_says_so(bare: Path) -> None:
         load_dataset("cifar")
     with pytest.raises(UserError, match="split 'train' only"):
         load_dataset("folder:x", "test")
-    with pytest.raises(UserError, match="has no split 'valid'"):
+    with pytest.raises(UserError, match="cifar10: there is no split 'valid'"):
         load_dataset("cifar10", "valid")
 
 

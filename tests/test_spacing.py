@@ -1,4 +1,4 @@
-"""Spacings by noise level, and the official one with its repeats."""
+"""Timestep spacings by noise level, and the official one with its repeats."""
 
 from __future__ import annotations
 

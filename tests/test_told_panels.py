@@ -1,4 +1,4 @@
-"""Classes, objectives and guidance in the panels: both agree, and each does what it says."""
+"""Classes, prediction types and guidance in both backends: they agree, and each does its job."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What a run shows in TensorBoard and MLflow, written by real trainings of both panels."""
+"""TensorBoard and MLflow records of a run, written by real trainings with both backends."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +13,19 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import Panel
-from diptych.errors import MachineError, UserError
-from diptych.network.plan import make_plan, parameter_table
+from diptych.errors import Interrupted, StopTraining, UserError
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
-from diptych.training.callbacks import Observe, Observer
-from diptych.training.callbacks.journal import SCALARS, Journal
-from diptych.training.callbacks.tracking import (
-    MLFLOW_SCALARS,
-    Mlflow,
+from diptych.training.callbacks.mlflow import MLFLOW_SCALARS, Mlflow
+from diptych.training.callbacks.tensorboard import (
+    SCALARS,
+    TensorBoard,
     gradient_histograms,
     histogram,
     text,
 )
+from diptych.training.callbacks.usual import Recording
 from watch_work import trained_with_and_without
 from work import small
 
@@ -54,16 +56,14 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
 def test_a_resumed_training_shows_its_steps_and_its_blueprint_once(tmp_path: Path) -> None:
     """Steps after the last checkpoint are done again: TensorBoard forgets the first ones."""
     for start in (0, 2):
-        with Journal(tmp_path, start, float) as journal:
-            observer: Any = SimpleNamespace(blueprint="words", mlflow=None)
-            Observer.follow(observer, journal, start)
-            for step in range(start + 1, 5):
-                journal.add({"step": step, **dict.fromkeys(SCALARS, 1.0)})
-            journal.flush()
-    shown = EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
-    shown.Reload()
-    assert [event.step for event in shown.Scalars("train/loss")] == [1, 2, 3, 4]
-    assert [event.step for event in shown.Tensors("blueprint")] == [0]
+        shown = TensorBoard(tmp_path, make_plan(CONFIG), 0, lambda kind, step: nullcontext())
+        shown.start(start)
+        shown.rows([{"step": step, **dict.fromkeys(SCALARS, 1.0)} for step in range(start + 1, 5)])
+        shown.close(None)
+    read = EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
+    read.Reload()
+    assert [event.step for event in read.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [event.step for event in read.Tensors("blueprint")] == [0]
 
 
 def test_histograms_hold_every_finite_number() -> None:
@@ -84,8 +84,8 @@ def test_without_mlflow_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     """Before anything is done."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UserError, match="pip install"):
-        Observe(mlflow="file:///nowhere").check()
-    Observe().check()
+        Recording(mlflow="file:///nowhere").check()
+    Recording().check()
 
 
 class FakeClient:
@@ -123,7 +123,7 @@ class FakeClient:
 
 
 def test_mlflow_follows_a_run_and_its_resumption(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Against a stand-in: params once, metrics by step, artifacts, and one run for two starts."""
     entities = SimpleNamespace(Metric=lambda *words: words)
@@ -136,7 +136,7 @@ def test_mlflow_follows_a_run_and_its_resumption(
     row = {"step": 3, **dict.fromkeys(("loss", "grad_norm", "lr"), 0.5),
            **dict.fromkeys(("compute_s", "data_s", "memory_mb"), 1.0)}  # fmt: skip
     first.rows([row])
-    first.close("FINISHED")
+    first.close(None)
     calls: Any = first.client.calls
     assert ("log_param", "r1", "backend", "torch") in calls
     metrics = next(call[2] for call in calls if call[0] == "log_batch")
@@ -154,12 +154,17 @@ def test_mlflow_follows_a_run_and_its_resumption(
     with pytest.raises(UserError, match=r"no such store$"):
         Mlflow("bad", tmp_path, CONFIG, "torch")
     (tmp_path / "grids" / "broken.png").touch()
-    with pytest.raises(MachineError, match="the run itself is whole"):
-        again.close("FINISHED")
+    again.close(None)
+    assert "MLflow took no artifacts (store is gone); the run itself is whole" in caplog.text
+    (tmp_path / "grids" / "broken.png").unlink()
+    for error, status in ((None, "FINISHED"), (Interrupted("", 15), "KILLED"),
+                          (StopTraining(), "KILLED"), (UserError(""), "FAILED")):  # fmt: skip
+        again.close(error)
+        assert again.client.calls[-1] == ("set_terminated", "r1", status)
 
 
 def test_a_store_that_is_lost_ends_no_training(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Said once; no row is sent after it; at the end it is tried again, and nothing more said."""
     entities = SimpleNamespace(Metric=lambda *words: words)
@@ -169,8 +174,9 @@ def test_a_store_that_is_lost_ends_no_training(
     tracked.client.lost = ("log_batch", "set_terminated")
     for step in (3, 4):
         tracked.rows([{"step": step, **dict.fromkeys(MLFLOW_SCALARS, 1.0)}])
-    tracked.close("FINISHED")
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "from step 3 on (connection refused); the training" in said
+    tracked.close(None)
+    assert len(caplog.records) == 1
+    said = caplog.text
+    assert "from step 3 on (connection refused); the training" in said
     calls = [call[0] for call in tracked.client.calls]
     assert calls.count("log_batch") == 1 and calls.count("set_terminated") == 1

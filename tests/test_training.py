@@ -1,4 +1,4 @@
-"""A run survives what happens to runs, and ends with the weights of an undisturbed one."""
+"""A run survives interruptions and ends with the weights of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 import work
-from diptych.config.load import Config
+from diptych.config.load import Config, load_config
 from diptych.errors import UserError
 from diptych.files import hold
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
-from diptych.runs.folder import record_start
+from diptych.training import loop as training
 from diptych.training.callbacks.journal import read_rows
 
 STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
@@ -144,6 +142,62 @@ def test_two_processes_do_not_train_one_run(panels, finished, tmp_path):
     assert read_rows(run / "metrics.jsonl") == read_rows(finished / "metrics.jsonl")
 
 
+# Of a run of 10 steps at 0.8, 2 of them warm-up: steps 1 to 11.
+RATES = {
+    "none": [0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8],
+    "linear": [0.4, 0.8, 0.71, 0.62, 0.53, 0.44, 0.35, 0.26, 0.17, 0.08, 0.08],
+    "cosine": [0.4, 0.8, 0.7725966, 0.6945584, 0.5777660, 0.44, 0.3022340, 0.1854416, 0.1074034,
+               0.08, 0.08],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("decay", RATES)
+def test_the_learning_rate_at_each_step(decay: str) -> None:
+    final = [] if decay == "none" else ["train.lr_final=0.1"]
+    settings = load_config(
+        "tiny", ["train.lr=0.8", "train.warmup_steps=2", f"train.lr_decay={decay}", *final]
+    ).train
+    rates = [training.learning_rate(settings, 10, step) for step in range(1, 12)]
+    assert rates == pytest.approx(RATES[decay], abs=1e-7)
+    cold = settings.model_copy(update={"warmup_steps": 0})
+    halfway = training.learning_rate(cold, 10, 5)
+    assert halfway == pytest.approx(0.8 if decay == "none" else 0.44, abs=1e-12)
+
+
+def test_the_averages_rate_at_each_step() -> None:
+    settings = load_config("tiny", ["train.ema_rate=0.9", "train.ema_warmup=true"]).train
+    found = [settings.ema_rate_at(step) for step in (1, 2, 10, 79, 80, 81, 10_000)]
+    assert found == pytest.approx([2 / 11, 3 / 12, 11 / 20, 80 / 89, 0.9, 0.9, 0.9], abs=1e-15)
+    plain = settings.model_copy(update={"ema_warmup": False})
+    assert [plain.ema_rate_at(step) for step in (1, 10_000)] == [0.9, 0.9]
+
+
+DECAYED = ["train.lr_decay=cosine", "train.lr_final=0.1", "train.ema_warmup=true",
+           "train.warmup_steps=3", "train.keep_checkpoints=9"]  # fmt: skip
+
+
+def test_a_decayed_run_resumes_exactly_and_at_its_own_length_alone(panel, tmp_path):
+    config = work.small(*STEPS, *DECAYED)
+    panel.call(work.run, panel.name, config, tmp_path / "straight")
+    shutil.copytree(tmp_path / "straight", tmp_path / "broken")
+    for step in (12, 16):
+        shutil.rmtree(tmp_path / "broken" / "checkpoints" / f"step-{step:08d}")
+    panel.call(work.run, panel.name, config, tmp_path / "broken", resume=True)
+    assert state_of(tmp_path / "broken", config) == state_of(tmp_path / "straight", config)
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("straight", "broken")]
+    assert [r["lr"] for r in rows[0]] == [r["lr"] for r in rows[1]]
+    assert rows[0][-1]["lr"] == pytest.approx(0.1 * config.train.lr, rel=1e-12)
+    longer = work.small(*STEPS, *DECAYED, "train.steps=20")
+    with pytest.raises(UserError, match=r"train\.steps=16, not 20.* depends on the run's length"):
+        panel.call(work.run, panel.name, longer, tmp_path / "broken", resume=True)
+
+
+def test_a_warm_up_that_leaves_no_decay_is_refused(panels, tmp_path):
+    config = work.small(*STEPS, "train.lr_decay=linear", "train.warmup_steps=16")
+    with pytest.raises(UserError, match=r"warmup_steps=16, but the run has 16 steps"):
+        panels["torch"].call(work.run, "torch", config, tmp_path / "run")
+
+
 @pytest.mark.parametrize("change", ["train.lr=0.5", "model.dropout=0.3", "seed=9"])
 def test_another_config_is_not_resumed(panels, finished, change):
     with pytest.raises(UserError, match=change.partition("=")[0]):
@@ -160,6 +214,7 @@ def test_a_damaged_checkpoint_is_refused(panels, finished, tmp_path):
     shutil.copytree(finished, run)
     weights = checkpoint.latest(run) / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7] + b"damaged")
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
     longer = work.small(*STEPS, "train.steps=20")
     with pytest.raises(UserError, match=r"ema\.safetensors: is damaged"):
         panels["torch"].call(work.run, "torch", longer, run, resume=True)
@@ -189,8 +244,6 @@ def test_device_noise_trains_and_is_recorded(panel, tmp_path):
 
 @pytest.mark.parametrize("preset", ["mnist", "fashion_mnist", "tiny"])
 def test_every_preset_trains(panel, tmp_path, preset):
-    from diptych.config.load import load_config
-
     # The packaged images stand in for those that cannot travel with the package.
     config = load_config(preset, ["data.source=mnist-10k", "train.steps=2", "train.batch_size=4"])
     panel.call(work.run, panel.name, config, tmp_path / "run")
@@ -205,19 +258,3 @@ def test_a_full_disk_leaves_the_last_checkpoint(finished, tmp_path):
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
-
-
-def test_other_images_than_before_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A run whose folder of pictures has changed meanwhile is not the one that was begun."""
-    config: Any = SimpleNamespace(identity=lambda: "x")
-    backend: Any = SimpleNamespace(describe=dict)
-    for step, sha256, said in (
-        (0, "a", ""),
-        (5, "a", ""),
-        (0, "b", ""),
-        (7, "c", "7 steps before"),
-    ):
-        dataset: Any = SimpleNamespace(name="n", split="train", images=[], sha256=sha256, origin="")
-        record_start(tmp_path, step, config, backend, dataset)
-        err = capsys.readouterr().err
-        assert said in err and bool(err) == bool(said)

@@ -1,4 +1,4 @@
-"""Resources, events and per-step clocks of a run, and the causes of slow steps made from them."""
+"""Resources, events and per-step clocks of a run, and the causes of slow steps found from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU's numbers, against a stand-in of NVML: those of the right card, or none."""
+"""GPU readings from a stand-in for NVML: those of the right card, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Initial weights are PyTorch's defaults, keyed; weights that do not fit are refused by name."""
+"""Initial weights are keyed PyTorch defaults; weights that do not fit are refused by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from scipy import stats
 
 from diptych.config.load import load_config
 from diptych.errors import UserError
-from diptych.network.plan import Plan, check_weights, initial_weights, make_plan, parameter_table
+from diptych.network.parameters import check_weights, initial_weights, parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.runs.checkpoint import weights_sha256
 from diptych.types import Weights
 

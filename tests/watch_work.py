@@ -1,4 +1,4 @@
-"""Trainings with a planted disturbance, as importable functions for a panel's process."""
+"""Trainings with a planted disturbance, as importable functions for a backend's process."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.training.batches import Batches
-from diptych.training.callbacks import Observe
 from diptych.training.callbacks.journal import read_rows
+from diptych.training.callbacks.usual import Recording
 from diptych.training.loop import train
 
 
 def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seconds: float) -> None:
-    """Train; some steps are slowed by `seconds`: in the data, by gc, or in plain sleep."""
+    """Train with some steps slowed by `seconds`: in the data, by gc, or by sleeping."""
     backend = backends.load(name, "cpu")
     learner_class: Any = type(backend.learner(*_fresh(config)))
     make, step = Batches.batch, learner_class.step
@@ -41,14 +41,15 @@ def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seco
 
 
 def _fresh(config: Config) -> tuple[Any, ...]:
-    from diptych.network.plan import initial_weights, make_plan
+    from diptych.network.parameters import initial_weights
+    from diptych.network.plan import make_plan
 
     plan = make_plan(config)
     return plan, initial_weights(plan, 0), config.train, 0
 
 
 def _collect_for(seconds: float) -> None:
-    """Full collections over many objects until the time is over."""
+    """Run full collections over many objects for `seconds`."""
     crowd = [[i] for i in range(300_000)]
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
@@ -57,7 +58,7 @@ def _collect_for(seconds: float) -> None:
 
 
 def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
-    """A profile of fresh weights."""
+    """A profile of a model with fresh weights."""
     from diptych.data import load_dataset
     from diptych.network.plan import make_plan
     from diptych.profiling import profile
@@ -69,7 +70,7 @@ def profiled(name: str, config: Config, steps: int) -> dict[str, Any]:
 
 
 def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
-    """The weights after `steps` split steps, and after as many whole ones."""
+    """The weights after `steps` split steps, and after as many whole steps."""
     from diptych.data import load_dataset
     from diptych.network.plan import make_plan
     from diptych.profiling.split import split_step
@@ -86,7 +87,7 @@ def split_and_whole(name: str, config: Config, steps: int) -> tuple[Any, Any]:
 
 def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[Any, Any]:
     """The journal's rows of a training that is observed in every way, and of one that is not."""
-    for word, observe in (("on", Observe(True, 3)), ("off", Observe(False, 0))):
-        train(config, folder / word, name, device="cpu", progress=False, observe=observe)
+    for word, recording in (("on", Recording(True, 3)), ("off", Recording(False, 0))):
+        train(config, folder / word, name, device="cpu", progress=False, recording=recording)
     on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
     return on, off

@@ -1,4 +1,4 @@
-"""Weights files made by hand for the tests: the containers of torch, and a tensor's pickle."""
+"""Hand-made weights files for the tests: torch's containers, and the pickle of a tensor."""
 
 from __future__ import annotations
 

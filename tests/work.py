@@ -1,4 +1,4 @@
-"""What tests ask of a panel, as importable functions: they run in the panel's own process."""
+"""Jobs of the tests as importable functions, which run in a backend's own process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
-from diptych.backends import protocol as backends
+from diptych import backends, rng
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.generate.samples import Request, sample_to
 from diptych.model import Model
-from diptych.network.plan import initial_weights, make_plan, time_embedding
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.loop import train
 from diptych.weights.find import Source
 
-# A network that has every kind of block, small enough to run often.
+# A network with every kind of block, small enough to run often.
 SMALL = [
     "data.image_size=14",
     "model.ch=32",
@@ -32,7 +33,7 @@ SMALL = [
 
 
 def small(*changes: str) -> Config:
-    """The `tiny` preset with a small batch, changed."""
+    """The `tiny` preset with a small batch and further changes."""
     return load_config("tiny", [*SMALL, *changes])
 
 
@@ -69,14 +70,14 @@ def losses(name: str, config: Config, steps: int, predict_between: bool = False)
 
 
 def doubled(name: str, x: Any, weight: Any, bias: Any) -> list[Any]:
-    """Output and three gradients of a convolution of the doubled image, and of doubling first."""
+    """Output and three gradients of a `doubled` convolution, and of doubling and convolving."""
     backend = backends.load(name, "cpu")
-    panel = importlib.import_module(f"diptych.{name}.layers")
+    panel = importlib.import_module(f"diptych.backends.{name}.layers")
     framework = importlib.import_module(name)
     found = []
     for at_once in (True, False):
         conv = panel.Conv2d(weight.shape[1], weight.shape[0], 3)
-        arrays = importlib.import_module(f"diptych.{name}.arrays")
+        arrays = importlib.import_module(f"diptych.backends.{name}.arrays")
         arrays.assign(conv.weight, weight)
         arrays.assign(conv.bias, bias)
         image = framework.tensor(x, requires_grad=True) if name == "torch" else framework.array(x)
@@ -113,7 +114,7 @@ def draw_from_seed(name: str, config: Config, weights_seed: int, num: int, **opt
 def draw_to(
     name: str, config: Config, out: Path, fail_at: int | None = None, **request: Any
 ) -> Any:
-    """Images of a fresh model in a folder; `fail_at` breaks off in that batch."""
+    """Write images of a fresh model to a folder; `fail_at` stops in that batch."""
     model = make(name, config)
     asked = Request(make_sampler("ddim", 5, 1.0), **request)
     if fail_at is not None:
@@ -138,7 +139,7 @@ def live_work(name: str, config: Config, steps: int) -> list[tuple[float, int]]:
     source, found, waiting = batches(config), [], []
     for step in range(1, steps + 1):
         waiting.append(learner.step(source.batch(step), config.train.lr))
-        waiting = waiting[-20:]  # as the journal does: losses wait to be read
+        waiting = waiting[-20:]  # like the journal: losses wait to be read
         backend.synchronize()
         found.append((backend.memory_mb(), _live(name)))
     return found
@@ -159,7 +160,7 @@ def noise_images(config: Config, count: int, seed: int = 5) -> Any:
 
 
 def save_official(config: Config, seed: int, path: Path) -> None:
-    """Fresh weights as the official code saves them: a plain state dict (PyTorch's process)."""
+    """Save fresh weights like the official code: a plain state dict (PyTorch's process)."""
     import torch
 
     weights = initial_weights(make_plan(config), seed)
@@ -167,7 +168,7 @@ def save_official(config: Config, seed: int, path: Path) -> None:
 
 
 def predict_file(name: str, path: Path, config: Path, x: Any, t: Any) -> Any:
-    """What a user does with an official checkpoint and its yml."""
+    """Predict with an official checkpoint and its yml, as a user would."""
     import diptych
 
     return diptych.load(path, backend=name, config=config, device="cpu").predict(x, t)

@@ -1,4 +1,4 @@
-"""What the tests of colour data run in a panel's process."""
+"""Jobs of the colour data tests in a backend's process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train_on(name: str, config: Config, folder: Path, data_dir: Path | None) -> 
 
 
 def draw_both(name: str, config: Config, out: Path) -> tuple[Any, Any]:
-    """Floats and pixels of the same images of a fresh model; the pixels also as files in `out`."""
+    """Floats and pixels of the same images of a fresh model; writes the pixels to `out` too."""
     model = make(name, config)
     floats = model.sample(3, "ddim", steps=2, as_float=True)
     request = Request(make_sampler("ddim", 2, 0.0), num=3)

@@ -1,20 +1,22 @@
-"""What the tests of checkpoints in and out ask of the real libraries, in a panel's own process."""
+"""Jobs of the checkpoint exchange tests with the real libraries, in a backend's own process."""
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 
 
 def predicted(name: str, source: str, x: Any, t: Any, config: Config | None = None) -> Any:
-    """What a panel predicts with weights of any form."""
+    """A backend's prediction with weights in any format."""
     import diptych
 
     return diptych.load(source, name, config=config, device="cpu").predict(x, t)
@@ -28,7 +30,7 @@ def sampled(name: str, source: str, noise: Any, steps: int) -> Any:
 
 
 def in_diffusers(folder: Path, x: Any, t: Any) -> Any:
-    """What diffusers' own network predicts, loaded from a pipeline folder."""
+    """The prediction of diffusers' own network, loaded from a pipeline folder."""
     import torch
     from diffusers import UNet2DModel
 
@@ -38,7 +40,7 @@ def in_diffusers(folder: Path, x: Any, t: Any) -> Any:
 
 
 def pipeline(name: str, folder: Path, num: int, steps: int) -> tuple[Any, Any, str]:
-    """Images of diffusers' own pipeline from seed 0, its first noise, and its scheduler's class."""
+    """Images of diffusers' own pipeline from seed 0, its initial noise, its scheduler's class."""
     import diffusers
     import torch
 
@@ -57,7 +59,7 @@ def pipeline(name: str, folder: Path, num: int, steps: int) -> tuple[Any, Any, s
 
 
 def diffusers_weights(config: dict[str, Any], folder: Path, safe: bool) -> dict[str, Any]:
-    """A fresh network of diffusers in a folder; gives its weights by diffusers' names."""
+    """Save a fresh diffusers network to a folder; return its weights by diffusers' names."""
     import torch
     from diffusers import UNet2DModel
 
@@ -68,7 +70,7 @@ def diffusers_weights(config: dict[str, Any], folder: Path, safe: bool) -> dict[
 
 
 def torch_loads(path: Path) -> Any:
-    """What torch reads with weights_only, as NumPy."""
+    """The arrays that torch loads with weights_only, as NumPy."""
     import torch
 
     found = torch.load(path, weights_only=True)
@@ -76,17 +78,17 @@ def torch_loads(path: Path) -> Any:
 
 
 def jittor_loads(path: Path, config: Config) -> Any:
-    """What jt.load reads, and what a module of Jittor's has after `load`."""
+    """The arrays that jt.load reads, and those of a Jittor module after `load`."""
     plan = make_plan(config)
     network = backends.load("jittor", "cpu").network(plan, initial_weights(plan, 5))
-    import jittor as jt  # not before its settings are made
+    import jittor as jt  # only once its settings are made
 
     network.load(str(path))
     return jt.load(str(path)), {name: var.numpy() for name, var in network.state_dict().items()}
 
 
 def adam_goes_on(path: Path, gradient: float) -> tuple[Any, dict[str, Any]]:
-    """PyTorch's own Adam takes a step from an official training list: weights, settings."""
+    """Weights and settings after a step of PyTorch's Adam from an official training list."""
     import torch
 
     model, optimizer, _, _, _ = torch.load(path, weights_only=True)
@@ -101,7 +103,7 @@ def adam_goes_on(path: Path, gradient: float) -> tuple[Any, dict[str, Any]]:
 
 
 def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
-    """`python -m diptych.ddim` in a folder: exit code, stdout, stderr."""
+    """Run `python -m diptych.ddim` in a folder; return exit code, stdout, stderr."""
     import contextlib
     import io
     import os
@@ -112,7 +114,7 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
 
     out, err, argv, place = io.StringIO(), io.StringIO(), sys.argv, os.getcwd()
     stdin = sys.stdin
-    sys.argv, sys.stdin = ["diptych.ddim", *arguments], io.StringIO()  # nobody answers
+    sys.argv, sys.stdin = ["diptych.ddim", *arguments], io.StringIO()  # no answers
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -124,3 +126,53 @@ def ddim(arguments: list[str], folder: Path) -> tuple[int, str, str]:
         sys.argv, sys.stdin = argv, stdin
         os.chdir(place)
     return code, out.getvalue(), err.getvalue()
+
+
+def recommended(name: str, source: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """Two images drawn as a folder recommends: floats, pixels, and all the noise they took."""
+    import diptych
+    from diptych.rng import normal_per_image
+    from diptych.sampling.sampler import make_sampler
+    from diptych.weights.find import find_weights
+
+    found, model = find_weights(source), diptych.load(source, name, device="cpu")
+    diffusion = found.config.diffusion
+    sampler = make_sampler(
+        **{**(found.sampler or {}), **changes},
+        timesteps=diffusion.timesteps,
+        ends_in_noise=diffusion.zero_terminal_snr,
+    )
+    images, shape = range(2), model.engine.shape
+    drawn = model.engine.draw(sampler, images, seed)
+    noises = [
+        normal_per_image(seed, "solver_noise", images, shape, k) for k in range(sampler.steps)
+    ]
+    first = normal_per_image(seed, "initial_noise", images, shape)
+    pixels = model.engine.pixels(drawn)
+    return {"pixels": pixels, "first": first, "noises": noises, "steps": sampler.steps}
+
+
+def scheduler_files(names: list[str], out: Path) -> None:
+    """What diffusers itself writes for each of these classes, OUT/NAME/scheduler_config.json."""
+    import diffusers
+
+    for name in names:
+        getattr(diffusers, name)().save_pretrained(out / name)
+
+
+def by_diffusers(folder: Path, given: dict[str, Any], step: dict[str, Any]) -> Any:
+    """The same by diffusers' own network and scheduler, float32 (2, C, H, W)."""
+    import diffusers
+    import torch
+
+    import diffusers_work
+
+    kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+    unet = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet").eval()
+    with diffusers_work.module_of(kind, False, given["noises"]) as module, torch.no_grad():
+        scheduler = getattr(module, kind).from_pretrained(folder, subfolder="scheduler")
+        scheduler.set_timesteps(given["steps"])
+        x = torch.from_numpy(given["first"].copy())
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t).sample, t, x, **step).prev_sample
+    return x.numpy()

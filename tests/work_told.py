@@ -1,4 +1,4 @@
-"""What the tests of classes and objectives ask of a panel; see `work`."""
+"""Jobs of the tests of classes and prediction types in a backend's process; see `work`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 import work
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.generate.for_scoring import Drawing, draw
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.options import SamplerOptions
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
@@ -34,7 +35,7 @@ def gradients(name: str, config: Config) -> Any:
 
 
 def predictions(name: str, config: Config, x: Any, t: Any, labels: Any) -> list[Any]:
-    """Predicted noise with these labels, with 'no class' said, and with nothing said."""
+    """Predicted noise with these labels, with explicit 'no class', and with no labels given."""
     model = work.make(name, config)
     none = np.full(len(x), config.model.num_classes)
     return [model.predict(x, t, labels), model.predict(x, t, none), model.predict(x, t)]
@@ -49,7 +50,7 @@ def guided(name: str, config: Config, options: list[dict[str, Any]]) -> list[Any
 def train_and_draw(
     name: str, config: Config, run: Path, halves: bool, **options: Any
 ) -> dict[str, Any]:
-    """A few steps, perhaps resumed halfway as well, and images of the result."""
+    """Train a few steps, with `halves` also resumed halfway, and generate images."""
     import diptych
 
     work.run(name, config, run / "whole")

@@ -1,8 +1,8 @@
-"""A panel's source in common words: what is only another name for the same thing, renamed.
+"""A backend's source in common words: different names for the same thing are unified.
 
-Both panels are rewritten in PyTorch's words, so that a comparison sees the program and not the
-dialect. A rule belongs here only if the two forms mean the same wherever they stand; anything that
-is true of one place belongs into the mirror check's list of intended differences.
+Both backends are rewritten in PyTorch's words, so that a comparison sees the program, not the
+dialect. A rule belongs here only if the two forms mean the same everywhere; anything that only
+holds in one place belongs in the mirror check's list of intended differences.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ ATTRIBUTES = {
 DOTTED = {
     "torch.Var": "torch.Tensor",
     "torch.autograd.grad": "torch.grad",
-    "torch.inference_mode": "torch.no_grad",  # both only leave the graph out
+    "torch.inference_mode": "torch.no_grad",  # both only omit the graph
 }
 TEXTS = {"jt.Var": "torch.Tensor", "jittor": "torch", "Jittor": "PyTorch"}
-WRAPPER = "nn.Parameter"  # Jittor takes any array of a module as a parameter
+WRAPPER = "nn.Parameter"  # Jittor treats every array in a module as a parameter
 
 
 def in_torch_words(tree: ast.Module) -> ast.Module:
-    """The module without docstrings, renamed; line numbers are kept. Changes `tree`."""
+    """Remove docstrings and rename in place; line numbers are kept. Returns `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             _drop_docstring(node)

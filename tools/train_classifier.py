@@ -1,12 +1,12 @@
-"""Training the classifiers whose features score 28x28 images; run once, its result is shipped.
+"""Training of the classifiers whose features score 28x28 images; run once, the result is shipped.
 
     python -m tools.train_classifier mnist|fashion_mnist
 
-PyTorch panel. Cross-entropy, SGD with Nesterov momentum under a one-cycle rate, an exponential
-average of weights and norms, random small affine maps (and flips for clothes). The averaged
-network's norms are folded into its convolutions; what is written is the folded network, as
-safetensors, with a manifest: accuracy, data hashes, seed, versions, recipe. One seed, one number
-of threads and one machine give one file.
+PyTorch only. Cross-entropy, SGD with Nesterov momentum and a one-cycle rate, an exponential moving
+average of weights and norms, small random affine maps (and flips for clothes). The averaged
+network's norms are folded into its convolutions, and the folded network is written as safetensors
+with a manifest: accuracy, data hashes, seed, versions, recipe. The same seed, number of threads
+and machine give the same file.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ WEIGHTS = Path(diptych.__file__).parent / "evaluation" / "features" / "weights"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; angles in degrees, shifts in pixels.
+    """Training recipe of a classifier; angles in degrees, shifts in pixels.
 
-    `erase` is the largest side of a square that is blanked in every image, 0 for none: it keeps
+    `erase` is the largest side of a square that is blanked in every image, 0 for none; it keeps
     the network from relying on one detail.
     """
 
@@ -66,7 +66,7 @@ RECIPES = {
 
 
 class Net(nn.Module):
-    """The plan's network with its norms still apart: (B, 1, 28, 28) in [-1, 1] -> (B, 10)."""
+    """The plan's network with separate norms: (B, 1, 28, 28) in [-1, 1] -> logits (B, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Net(nn.Module):
         return logits
 
     def folded(self) -> Weights:
-        """The arrays of the plan, norms multiplied in."""
+        """The arrays of the plan, with the norms folded in."""
         arrays: Weights = {}
         for spec, conv, norm in zip(CONVS, self.convs, self.norms, strict=True):
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
@@ -96,19 +96,19 @@ class Net(nn.Module):
 
 
 def augment(x: torch.Tensor, recipe: Recipe, draw: torch.Generator) -> torch.Tensor:
-    """Each image turned, zoomed, shifted, perhaps mirrored and with a square blanked."""
+    """Rotate, zoom and shift each image; the recipe may also mirror it or blank a square."""
 
     def uniform(scale: float) -> torch.Tensor:
         return (torch.rand(len(x), generator=draw) * 2 - 1) * scale
 
     angle, zoom = uniform(np.pi / 180 * recipe.rotate), 1 + uniform(recipe.zoom)
-    # In grid_sample's units half the image is 1, so a pixel is 2 / 28.
+    # In grid_sample's units, half the image is 1, so a pixel is 2 / 28.
     dx, dy = uniform(recipe.shift * 2 / 28), uniform(recipe.shift * 2 / 28)
     side = torch.sign(uniform(1.0)) if recipe.flip else torch.ones(len(x))
     rows = [zoom * angle.cos() * side, -zoom * angle.sin(), dx]
     rows += [zoom * angle.sin() * side, zoom * angle.cos(), dy]
     grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(x.shape), align_corners=False)
-    # Around the image is background, -1; grid_sample only knows 0.
+    # The background around the image is -1, but grid_sample pads with 0.
     x = F.grid_sample(x + 1, grid, align_corners=False) - 1
     if recipe.erase:
         at = torch.arange(28.0)
@@ -122,11 +122,11 @@ def augment(x: torch.Tensor, recipe: Recipe, draw: torch.Generator) -> torch.Ten
 
 
 def train(data: Dataset, test: Dataset, recipe: Recipe) -> Net:
-    """The averaged network after the whole recipe; progress goes to stderr."""
+    """Train by the recipe and return the averaged network; progress goes to stderr."""
     torch.manual_seed(recipe.seed)
     draw = torch.Generator().manual_seed(recipe.seed)
     net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert data.labels is not None  # MNIST and its like have them
+    assert data.labels is not None  # MNIST-like data sets have labels
     images, labels = to_floats(data.images[:]), torch.from_numpy(data.labels.copy())
     mean = swa_utils.get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
     average = swa_utils.AveragedModel(net, multi_avg_fn=mean, use_buffers=True)
@@ -161,14 +161,14 @@ def to_floats(images: Pixels) -> torch.Tensor:
 
 @torch.no_grad()
 def accuracy(net: Net, data: Dataset) -> float:
-    """The share of images whose largest logit is their label's."""
+    """The share of images whose largest logit is that of their label."""
     net.eval()
     found = [net(to_floats(part)).argmax(1) for part in np.array_split(data.images[:], 20)]
     return float((torch.cat(found).numpy() == data.labels).mean())
 
 
 def manifest(data: Dataset, test: Dataset, recipe: Recipe, score: float) -> dict[str, Any]:
-    """What the weights are and how to make them again."""
+    """A description of the weights, and everything needed to make them again."""
     return {
         "network": "diptych.network.features.classifier",
         "source": data.name,
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--epochs", type=int, help="other than the recipe's")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     given = parser.parse_args(arguments)
     recipe = RECIPES[given.name]
     if given.epochs:
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     net = train(data, test, recipe)
     score, path = accuracy(net, test), given.out / f"{given.name}.safetensors"
     with atomic_path(path) as temporary:
-        # As they lie: safetensors writes an array's memory, whatever its strides.
+        # Contiguous, because safetensors writes an array's memory and ignores its strides.
         save_file({k: np.ascontiguousarray(v) for k, v in net.folded().items()}, temporary)
         temporary.chmod(0o644)
     digest = sha256_of(path)

@@ -14,29 +14,55 @@ from typing import TYPE_CHECKING, Any
 from diptych._version import __version__
 
 if TYPE_CHECKING:
+    from diptych.api import Run, compare, evaluate, grid, make_report, train
     from diptych.config.load import Config, load_config
-    from diptych.errors import MachineError, UserError
+    from diptych.data.dataset import Dataset
+    from diptych.errors import Interrupted, MachineError, StopTraining, UserError
+    from diptych.evaluation.score import Score
     from diptych.model import Model, load
-    from diptych.training.loop import train
+    from diptych.training.callbacks import Callback
+    from diptych.training.callbacks.usual import Recording
 
 _HOMES = {
+    "Callback": "training.callbacks",
     "Config": "config.load",
-    "load_config": "config.load",
+    "Dataset": "data.dataset",
+    "Interrupted": "errors",
     "MachineError": "errors",
-    "UserError": "errors",
     "Model": "model",
+    "Recording": "training.callbacks.usual",
+    "Run": "api",
+    "Score": "evaluation.score",
+    "StopTraining": "errors",
+    "UserError": "errors",
+    "compare": "api",
+    "evaluate": "api",
+    "grid": "api",
     "load": "model",
-    "train": "training.loop",
+    "load_config": "config.load",
+    "make_report": "api",
+    "train": "api",
 }
 
 __all__ = [
+    "Callback",
     "Config",
+    "Dataset",
+    "Interrupted",
     "MachineError",
     "Model",
+    "Recording",
+    "Run",
+    "Score",
+    "StopTraining",
     "UserError",
     "__version__",
+    "compare",
+    "evaluate",
+    "grid",
     "load",
     "load_config",
+    "make_report",
     "train",
 ]
 

@@ -1,4 +1,8 @@
-"""Files that are there whole or not at all, and folders that nothing overwrites by accident."""
+"""Files that are there whole or not at all, and folders that nothing overwrites by accident.
+
+Reading is bounded: only regular files are opened (a FIFO would wait for ever, a device never ends),
+and a text holds no more bytes, values or levels than its reader allows.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,29 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from diptych.errors import MachineError, UserError
+
+MOST_BYTES = 64 * 2**20  # of a JSON file
+MOST_VALUES = 2_000_000  # in it; an empty list takes 2 bytes there and 64 in memory
+MOST_LEVELS = 64  # of lists and objects in each other
 
 
 @contextlib.contextmanager
 def machine_faults(what: str) -> Iterator[None]:
-    """Turn the system's refusals while doing `what` into one clear line.
+    """Turn an OSError raised while doing `what` into one clear line.
 
     Raises:
-        UserError: no permission, or a file in the way. MachineError: a full disk, or another fault.
+        UserError: no permission, or a file in the way.
+        MachineError: a full disk, or any other fault.
     """
     try:
         yield
@@ -33,27 +44,48 @@ def machine_faults(what: str) -> Iterator[None]:
             raise UserError(f"{what}: no permission to write; choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise UserError(f"{what}: a file stands in the way ({error.strerror})") from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT):
+            raise UserError(f"{what}: {error.strerror}; choose another path") from error
         raise MachineError(f"{what}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved to it when the block ends well, else removed.
+    """A temporary path beside `path`: renamed to it if the block succeeds, removed if not.
 
-    Its folder is made where it is missing. Raises as `machine_faults` does.
+    Its folder is made where it is missing. Only a regular file or a folder is ever replaced.
+
+    Raises:
+        UserError: a device, a FIFO or a socket is in the way. Otherwise as `machine_faults`.
     """
+    check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with machine_faults(f"writing {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _flush(temporary)
-            os.replace(temporary, path)
+            _move(temporary, path)
         finally:
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Put what is whole in its place. An old folder goes last, and comes back if this fails."""
+    if not (temporary.is_dir() and path.is_dir() and not path.is_symlink()):
+        os.replace(temporary, path)
+        return
+    old = temporary.with_suffix(".old.tmp")
+    os.replace(path, old)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
 
 
 def _flush(path: Path) -> None:
@@ -64,31 +96,185 @@ def _flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file (UTF-8) atomically. Raises as `machine_faults` does."""
+    """Write a small text file (UTF-8) atomically. Raises the errors of `machine_faults`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically. Raises as `machine_faults`; ValueError for nan, infinity."""
+    """Write a JSON file atomically.
+
+    Raises:
+        UserError, MachineError: see `machine_faults`.
+        ValueError: the value holds NaN or infinity.
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises UserError where it is missing or damaged."""
+def check_path(path: Path) -> int | None:
+    """The mode of what is at `path`, links followed; None if nothing is.
+
+    Raises:
+        UserError: no system takes such a path, a link leads to itself, or no permission.
+    """
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!a}: no path holds a NUL character; give another")
+    with machine_faults(str(path)):
+        try:
+            return path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises UserError where something other than a regular file or a folder is at `path`."""
+    mode = check_path(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: is {_named(mode)}, and only files are replaced; choose another")
+
+
+def _named(mode: int) -> str:
+    kinds = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISDIR, "a folder"),
+    )
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def open_file(path: Path, expected: str) -> IO[bytes]:
+    """A regular file opened for reading; never waits for a FIFO or a device.
+
+    Args:
+        path: of the file, or of a link to it.
+        expected: a word for messages, such as "a YAML file".
+
+    Raises:
+        UserError: nothing there, something other than a file, no permission, or no possible path.
+        MachineError: the system cannot open it.
+    """
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not found") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: not found; expected {expected}") from error
+    except ValueError as error:  # a NUL character
+        raise UserError(f"{str(path)!a}: cannot be a path; expected {expected}") from error
+    except OSError as error:
+        own = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+        kind = UserError if error.errno in own else MachineError
+        raise kind(f"{path}: cannot be opened ({error.strerror}); expected {expected}") from error
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise UserError(f"{path}: is {_named(mode)}; expected {expected}")
+    return os.fdopen(number, "rb")
+
+
+def read_bytes(path: Path, expected: str, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        UserError: as `open_file`, or too long. MachineError: it cannot be read.
+    """
+    with open_file(path, expected) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise MachineError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > most:
+        raise UserError(f"{path}: is longer than {most:,} bytes; expected {expected}")
+    return content
+
+
+def read_json(
+    path: Path,
+    *,
+    most_bytes: int = MOST_BYTES,
+    most_values: int = MOST_VALUES,
+    finite: bool = True,
+) -> dict[str, Any]:
+    """A JSON object from a file; limits as in `parse_json`.
+
+    Raises:
+        UserError: missing, no file, not an object, damaged, or out of bounds.
+        MachineError: it cannot be read.
+    """
+    content = read_bytes(path, "a JSON file", most_bytes)
+    try:
+        value = parse_json(content, most_values, finite=finite)
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object")
     return value
 
 
+def parse_json(text: str | bytes, most_values: int = MOST_VALUES, *, finite: bool = True) -> Any:
+    """The value of a JSON text from outside, within bounds.
+
+    Args:
+        text: UTF-8 where it is bytes.
+        most_values: how many values it may hold at most.
+        finite: refuse NaN and infinity; False for rows of a training, whose loss may be either.
+
+    Raises:
+        ValueError: not JSON, a key that occurs twice, a whole number beyond 64 bits, a number that
+            is not finite, more than `most_values` values, or more than `MOST_LEVELS` levels.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    opened = text.count("[") + text.count("{")
+    if opened + text.count(",") > most_values:
+        raise ValueError(f"more than {most_values:,} values")
+    deep = ValueError(f"more than {MOST_LEVELS} levels of lists and objects")
+    try:
+        value = (_DECODER if finite else _LENIENT).decode(text)
+    except RecursionError:
+        raise deep from None
+    if opened > MOST_LEVELS and _levels(value) > MOST_LEVELS:
+        raise deep
+    return value
+
+
+def _levels(value: object) -> int:
+    """How many lists and objects are in each other, without recursion."""
+    level, found = [value], 0
+    while level:
+        containers = [item for item in level if isinstance(item, (list, dict))]
+        level = [x for c in containers for x in (c.values() if isinstance(c, dict) else c)]
+        found += bool(containers)
+    return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > 21 or abs(int(text)) >= 2**64:
+        raise ValueError("a whole number beyond 64 bits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("a number that is not finite")
+    return number
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {ascii(twice)[:80]} occurs twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite
+)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
+
+
 def sha256_of(path: Path) -> str:
-    """Sha256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -97,11 +283,11 @@ def sha256_of(path: Path) -> str:
 
 
 def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Refuse an output folder that would be refused later; changes nothing.
+    """Refuse an output folder that `claim_folder` would refuse; change nothing.
 
     Raises:
-        UserError: it is a file, cannot be written, or holds files and neither `resume` nor
-            `overwrite` was asked for.
+        UserError: the path is a file, cannot be written, or holds files and neither `resume`
+            nor `overwrite` is set; or `overwrite` would delete files that are not Diptych's.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
@@ -126,19 +312,22 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
         raise UserError(f"{existing}: no permission to write; choose another folder")
 
 
-# What a folder of ours holds: only such a one is ever replaced whole.
+# Files that mark a folder as Diptych's own; --overwrite only replaces such folders.
 MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json",
          "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
 LOCK = ".lock"
 
 
 def contents(path: Path) -> list[Path]:
-    """What a folder holds, but for the lock of the process at work in it."""
+    """The entries of a folder, except the lock file of a process working in it."""
     return [child for child in path.iterdir() if child.name != LOCK]
 
 
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Make an output folder ready. Its caller holds it: see `output_folder`.
+    """Create an output folder, or prepare an existing one: `overwrite` empties it.
+
+    Temporary files left by killed processes are removed. The caller holds the folder: see
+    `output_folder`.
 
     Raises:
         UserError: as `check_folder`; or another process is at work in a folder that would go.
@@ -209,7 +398,12 @@ def hold(path: Path) -> Iterator[int]:
     with machine_faults(f"opening {path}"):
         made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        number = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            number = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            if made:
+                path.rmdir()
+            raise
     try:
         if _ours(number):
             yield number
@@ -223,7 +417,7 @@ def hold(path: Path) -> Iterator[int]:
             by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
             raise UserError(
                 f"{path}: another process is at work in it{f' ({by})' if by else ''}; "
-                f"wait for its end, or choose another folder"
+                f"wait until it ends, or choose another folder"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save as to_bytes
 
-from diptych.backends import protocol as backends
-from diptych.config.load import Config
+from diptych import backends
+from diptych.config.load import Config, to_yaml, validate
 from diptych.data.preprocess import preprocess_of
-from diptych.diffusion.schedule import make_schedule
-from diptych.errors import UserError
+from diptych.diffusion.schedule import CLEAN, Level, Schedule, make_schedule
+from diptych.errors import PythonTerms, UserError
+from diptych.files import atomic_path, claim_folder, sha256_of, write_json
+from diptych.network.own import AnyPlan, OwnPlan, maker
 from diptych.network.plan import make_plan
+from diptych.runs import checkpoint
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
-from diptych.sampling.sampler import make_sampler
+from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights
 from diptych.weights.formats import read_config
@@ -25,6 +31,7 @@ from diptych.weights.formats import read_config
 FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
 
 
+@PythonTerms()
 def load(
     source: str | Path,
     backend: str = "torch",
@@ -32,24 +39,37 @@ def load(
     config: Config | str | Path | None = None,
     device: str = "auto",
     raw: bool = False,
+    network: Any = None,
 ) -> Model:
     """A trained model on one panel.
 
     Args:
-        source: a run folder (its newest checkpoint), a checkpoint folder, `zoo:NAME`,
-            `pretrained:NAME`, a folder of diffusers, or a file of weights (.safetensors, .ckpt,
-            .pth, .pkl; nothing in it is executed), which needs `config` where it says none.
+        source: a run folder (its newest checkpoint), a checkpoint folder, what `Model.save` wrote,
+            `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
+            (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` where
+            it says none.
         backend: `torch` or `jittor`.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: the weights as trained, in place of their moving average.
+        network: makes the network, where it is one of the user's own; as in `diptych.train`.
 
     Raises:
         UserError: anything missing, damaged or not fitting, in one line.
     """
     if config is not None and not isinstance(config, Config):
         config = read_config(str(config), for_training=False)
-    return Model(find_weights(str(source), config, raw), backends.load(backend, device))
+    found = find_weights(str(source), config, raw, own_network=network is not None)
+    plan = None
+    if network is not None:
+        plan = own_plan(maker(network, found.config), found.config)
+    return Model(found, backends.load(backend, device), plan)
+
+
+def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:
+    """The plan of a user's network for the images and classes of a config."""
+    sizes = config.data.channels, config.data.image_size, config.model.num_classes
+    return OwnPlan(make, *sizes, config.diffusion.objective)
 
 
 class Model:
@@ -62,8 +82,11 @@ class Model:
         engine: draws images with any sampler, batch by batch.
     """
 
-    def __init__(self, source: Source, backend: backends.Backend) -> None:
-        plan = make_plan(source.config)
+    def __init__(
+        self, source: Source, backend: backends.Backend, plan: AnyPlan | None = None
+    ) -> None:
+        """Of weights that were found; `plan` is that of a network of the user's own."""
+        plan = plan or make_plan(source.config)
         self.config = source.config
         self.weights = source.weights
         self.facts = source.facts()
@@ -75,6 +98,112 @@ class Model:
             preprocess_of(source.config.data),
         )
 
+    @staticmethod
+    @PythonTerms()
+    def of(
+        network: Any,
+        shape: Sequence[int],
+        schedule: str = "linear",
+        backend: str | None = None,
+        *,
+        objective: str = "eps",
+        timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        num_classes: int = 0,
+        device: str = "auto",
+    ) -> Model:
+        """A model from a network of the user's own, with the weights that it has.
+
+        Args:
+            network: a torch.nn.Module or a Jittor Module, called as module(x, t), with
+                `num_classes` as module(x, t, classes): x float32 (B, C, H, W) in [-1, 1] and noise,
+                t integers (B,) in 0 .. T - 1, classes integers (B,) in 0 .. K, K for 'no class'. It
+                gives (B, C, H, W). It is put into its mode for prediction.
+            shape: (C, H, W) of an image; H and W are equal.
+            schedule: linear, quad, const, jsd, sigmoid or cosine.
+            backend: None: the framework that the network is of.
+            objective: what it predicts: eps, x0 or v.
+            timesteps: T.
+            beta_start, beta_end: of the schedules that have them.
+            num_classes: K; 0: the network takes no classes.
+            device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+
+        Raises:
+            UserError: no module, one of the other framework, or a value out of range.
+        """
+        if not hasattr(network, "named_parameters") or isinstance(network, type):
+            raise UserError(
+                f"Model.of: network: expected a torch.nn.Module or a Jittor Module, not {network!r}"
+            )
+        if len(shape) != 3 or shape[1] != shape[2]:
+            raise UserError(f"Model.of: shape is {tuple(shape)}, expected (C, H, W) with H = W")
+        names = {cls.__module__.partition(".")[0] for cls in type(network).__mro__}
+        framework = next((name for name in backends.BACKENDS if name in names), "torch")
+        if backend not in (None, framework):
+            raise UserError(f"Model.of: the network is a module of {framework}, not of {backend}")
+        config = validate(
+            {
+                "data": {"source": "none", "image_size": shape[1], "channels": shape[0]},
+                "model": {"ch_mult": [1], "num_classes": num_classes},
+                "diffusion": {
+                    "schedule": schedule, "beta_start": beta_start, "beta_end": beta_end,
+                    "timesteps": timesteps, "objective": objective,
+                },
+            },
+            "Model.of",
+        )  # fmt: skip
+        plan = own_plan(lambda: network, config)
+        panel = backends.load(framework, device)
+        weights = panel.weights(panel.network(plan, None))
+        return Model(Source(Path("own"), config, weights, "raw", None), panel, plan)
+
+    @PythonTerms()
+    def save(self, out: str | Path, overwrite: bool = False) -> Path:
+        """Write config, weights and manifest into a folder that `diptych.load` takes.
+
+        Args:
+            out: the folder, which appears whole or not at all.
+            overwrite: replace what is there, if Diptych wrote it.
+
+        Raises:
+            UserError: the folder is in use. MachineError: the disk is full, or the like.
+        """
+        path = Path(out)
+        claim_folder(path, overwrite=overwrite)
+        path.rmdir()
+        group = "raw" if self.facts["weights"] == "raw" else "ema"
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
+        with atomic_path(path) as folder:
+            folder.mkdir()
+            (folder / "config.yaml").write_text(to_yaml(self.config), "utf-8")
+            file = folder / f"{group}.safetensors"
+            file.write_bytes(to_bytes(arrays))
+            manifest = {
+                "schema": 1,
+                "backend": self.engine.backend.name,
+                "config_identity": self.config.identity(),
+                **self.facts,
+                "files": {file.name: sha256_of(file)},
+            }
+            if isinstance(self.engine.plan, OwnPlan):
+                manifest["network"] = checkpoint.OWN_NETWORK
+            write_json(folder / "manifest.json", manifest)
+        return path
+
+    def __repr__(self) -> str:
+        plan, facts = self.engine.plan, self.facts
+        shape = "x".join(map(str, plan.shape))
+        numbers = sum(array.size for array in self.weights.values())
+        kind = "own network" if isinstance(plan, OwnPlan) else "U-Net"
+        classes = f", {plan.num_classes} classes" if plan.num_classes else ""
+        return (
+            f"<Model {facts['weights_from']!r}: {kind} of {numbers:,} weights ({facts['weights']}) "
+            f"for images of {shape}{classes}, {self.config.diffusion.objective}, "
+            f"{self.engine.backend.name} on {self.engine.backend.device}>"
+        )
+
+    @PythonTerms()
     def predict(
         self, x: Float32, t: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Float32:
@@ -93,10 +222,11 @@ class Model:
         check_integers("t", t, len(x), self.engine.schedule.timesteps)
         return self.engine.predictor.predict(x, t, classes, self.engine.schedule)
 
+    @PythonTerms()
     def sample(
         self,
         num: int,
-        solver: str | None = None,
+        solver: Any = None,
         steps: int | None = None,
         eta: float | None = None,
         spacing: str | None = None,
@@ -104,19 +234,21 @@ class Model:
         x_T: Float32 | None = None,
         as_float: bool = False,
         *,
-        clip: bool | None = None,
+        clip: bool | Literal["image"] | None = None,
         batch: int = 64,
         order: int | None = None,
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
+        callback: Callable[[int, Float32], object] | None = None,
     ) -> Array:
         """Draw images; image i depends on (weights, sampler, seed, i) alone.
 
         Args:
             num: how many, 1 or more.
             solver: a name of `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or
-                `dpmpp`; where not given `dpmpp-sde`, or `ddim` if eta or x_T is given.
+                `dpmpp`, or a solver of `diptych.solvers` or one of the user's own; where
+                not given `dpmpp-sde`, or `ddim` if eta or x_T is given.
             steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
                 family, 50 for the others.
             eta: DDIM's noise, 0 or more; 0 for ddim where not given.
@@ -125,12 +257,15 @@ class Model:
             seed: keys all noise.
             x_T: the first noise, (num, C, H, W), in place of the keyed one.
             as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
-            clip: clip each predicted image to [-1, 1].
+            clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: and keep the
+                predicted noise, as diffusers does.
             batch: images computed at once.
             order: 2 or 3, for `dpmpp` and `unipc`.
             threshold: dynamic thresholding at this quantile, in place of `clip`.
             classes: image i gets `classes[i mod n]`; every class in turn where not given.
             guidance: 0 draws without class, 1 (where not given) with it, more exaggerates it.
+            callback: called after each step of each batch with the step's number, from 0, and the
+                images there, float32 (B, C, H, W).
 
         Returns:
             uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
@@ -146,20 +281,32 @@ class Model:
         timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
             solver = "ddim"  # whoever gives the noise wants the image that it leads to
+        rule = None if solver is None or isinstance(solver, str) else solver
+        if rule is not None and (eta is not None or order is not None):
+            raise UserError("sample: a solver that is an object has its own eta and order")
         sampler = make_sampler(
-            solver, steps, eta, spacing, clip, timesteps, order, threshold, classes, guidance,
+            solver if rule is None else "ddim", steps, eta, spacing, clip, timesteps, order,
+            threshold, classes, guidance,
             num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
         )  # fmt: skip
+        if rule is not None:
+            sampler = GivenSampler.of(sampler, rule)
         if x_T is not None:
             x_T = np.asarray(x_T, dtype=np.float32)
             self._check_images(x_T, num)
+
+        def observe(k: int, level: Level, x: Any) -> None:
+            if callback is not None:
+                callback(k, self.engine.backend.numpy(x))
+
         parts = []
         for images in batches_of(num, min(batch, num)):
             given = None if x_T is None else x_T[np.minimum(images, num - 1)]
-            parts.append(self.engine.draw(sampler, images, seed, given))
+            parts.append(self.engine.draw(sampler, images, seed, given, observe))
         drawn = np.concatenate(parts)[:num]
         return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
 
+    @PythonTerms()
     def encode(
         self,
         images: Array,
@@ -210,6 +357,28 @@ class Model:
         shape = (len(x) if num is None else num, *self.engine.shape)
         if x.shape != shape:
             raise UserError(f"images are {x.shape}, this network needs {shape}")
+
+
+@dataclass(frozen=True)
+class GivenSampler(Sampler):
+    """A sampler whose update rule is an object and not a name; the loop checks what it needs."""
+
+    rule: Any = None
+
+    @staticmethod
+    def of(sampler: Sampler, rule: Any) -> GivenSampler:
+        """The settings of `sampler` with another rule."""
+        same = {field.name: getattr(sampler, field.name) for field in fields(sampler)}
+        return GivenSampler(**same | {"solver": type(rule).__name__}, rule=rule)
+
+    def check(self, schedule: Schedule) -> None:
+        """Nothing: `solve` refuses levels that the rule cannot take."""
+
+    def levels(self, schedule: Schedule) -> list[Level]:
+        return [*map(schedule.level, self.timesteps(schedule)), CLEAN]
+
+    def make(self, schedule: Schedule) -> Any:
+        return self.rule
 
 
 def batches_of(num: int, batch: int) -> list[list[int]]:

@@ -1,11 +1,11 @@
 """Keyed random streams: every draw is a pure function of (seed, purpose, index).
 
 Philox-4x64-10 (Salmon et al. 2011) is a counter-based generator: key = (seed, purpose),
-counter = (0, 0, b, a), of which the two low words count the draws within a stream. So no
-generator carries state from step to step: a batch depends on its step alone, an image on its
-index alone, and a resumed run needs no saved generator.
+counter = (0, 0, b, a); the two low words count the draws within a stream. No generator carries
+state from step to step: a batch depends only on its step, an image only on its index, and a
+resumed run needs no saved generator.
 
-Everything is drawn on the host, so that both frameworks see the same bits.
+All draws are made on the host, so both frameworks see the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.types import Float32, Int64, Pixels
 
-# The numbers are part of every stream's identity: never change or reuse one.
+# These numbers are part of every stream's identity: never change or reuse one.
 PURPOSES = {
     "order": 1,
     "timestep": 2,
@@ -28,6 +28,7 @@ PURPOSES = {
     "weights": 8,
     "dequantization": 10,
     "label_dropout": 20,
+    "own_network": 30,
 }
 
 
@@ -37,8 +38,8 @@ def stream(seed: int, purpose: str, a: int = 0, b: int = 0) -> np.random.Generat
     Args:
         seed: the run's or the sampler's seed, 0 .. 2**63 - 1.
         purpose: a key of `PURPOSES`.
-        a: the first index (a step, an epoch or an image), 0 or more.
-        b: the second index (a solver step or a layer), 0 or more.
+        a: first index (a step, an epoch or an image), 0 or more.
+        b: second index (a solver step or a layer), 0 or more.
     """
     key = np.array([seed, PURPOSES[purpose]], dtype=np.uint64)
     counter = np.array([0, 0, b, a], dtype=np.uint64)
@@ -53,7 +54,7 @@ def normal(seed: int, purpose: str, shape: Sequence[int], a: int = 0, b: int = 0
 def normal_per_image(
     seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
 ) -> Float32:
-    """Noise whose row i belongs to image `images[i]` alone: (len(images), *shape), float32."""
+    """Noise whose row i depends only on image `images[i]`: (len(images), *shape), float32."""
     out = np.empty((len(images), *shape), dtype=np.float32)
     for row, image in enumerate(images):
         stream(seed, purpose, image, step).standard_normal(out=out[row], dtype=np.float32)
@@ -61,7 +62,7 @@ def normal_per_image(
 
 
 def antithetic_timesteps(seed: int, step: int, batch: int, timesteps: int) -> Int64:
-    """Timesteps of one batch: n // 2 + 1 uniform draws and their mirror images, cut to n.
+    """Timesteps of one batch of n: n // 2 + 1 uniform draws and their mirror images, cut to n.
 
     Returns (batch,) int64 in 0 .. timesteps - 1. Source: the official DDIM training loop.
     """
@@ -71,10 +72,10 @@ def antithetic_timesteps(seed: int, step: int, batch: int, timesteps: int) -> In
 
 
 def keep_mask(seed: int, step: int, layer: int, shape: Sequence[int], rate: float) -> Pixels:
-    """Dropout's mask of one layer in one training step: 1 keeps a unit, 0 drops it.
+    """Dropout mask of one layer in one training step, uint8: 1 keeps a unit, 0 drops it.
 
-    A unit is dropped where a 16-bit draw lies below round(rate * 65536): the rate is met
-    to 1 in 131,072, and the draw costs a quarter of a float's.
+    A unit is dropped if a 16-bit draw is below round(rate * 65536). The rate is exact to
+    1 in 131,072, and the draw costs a quarter of a float draw.
     """
     draws = stream(seed, "dropout", step, layer).integers(0, 65536, size=shape, dtype=np.uint16)
     return (draws >= round(rate * 65536)).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Types of arrays that cross a public function, each written once."""
+"""Array types of the public functions, each defined once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Weights = dict[str, Float32]  # by official name
 
 
 class Linear(Protocol):
-    """An array of any framework: NumPy, PyTorch or Jittor; only sums and multiples are formed."""
+    """An array of NumPy, PyTorch or Jittor that supports sums and multiples by a float."""
 
     def __add__(self, other: Any, /) -> Self: ...
     def __rmul__(self, other: float, /) -> Self: ...

@@ -1,11 +1,11 @@
-"""FIDs of the tools themselves, each from PNGs to the number with its own network -> fid.json.
+"""Reference FIDs by the tools themselves, each from PNGs to the number -> fid.json.
 
-    pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0 clean-fid==0.1.35   (apart)
-    PYTHONPATH=src:tests python tests/golden/make_fid.py
+    pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0 clean-fid==0.1.35
+    PYTHONPATH=src:tests python tests/golden/make_fid.py        (in a separate environment)
 
-pytorch-fid and torch-fidelity run whole, with the random weights of `inception_file.py` in place of
-the published file. clean-fid's network is a compiled file that cannot be had everywhere: its own
-reading, resizing and distance run around pytorch-fid's network, fed as clean-fid feeds its own.
+pytorch-fid and torch-fidelity run complete, with the random weights of `inception_file.py` instead
+of the published file. clean-fid's network is a compiled file that is not available everywhere, so
+its own reading, resizing and distance run around pytorch-fid's network, with the same inputs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOOLS = ("pytorch-fid", "torch-fidelity", "clean-fid", "scipy", "numpy", "torch"
 
 
 def pytorch_fid(path, a, b):
-    """pytorch-fid's number."""
+    """FID by pytorch-fid."""
     from pytorch_fid import fid_score, inception
 
     inception.load_state_dict_from_url = lambda *_, **__: torch.load(path, weights_only=True)
@@ -33,7 +33,7 @@ def pytorch_fid(path, a, b):
 
 
 def torch_fidelity(path, a, b):
-    """torch-fidelity's number."""
+    """FID by torch-fidelity."""
     from torch_fidelity import calculate_metrics
 
     found = calculate_metrics(
@@ -44,7 +44,7 @@ def torch_fidelity(path, a, b):
 
 
 def clean_fid(path, a, b):
-    """clean-fid's number around pytorch-fid's network."""
+    """FID by clean-fid around pytorch-fid's network."""
     from cleanfid import fid
     from pytorch_fid import inception
 

@@ -1,11 +1,11 @@
 """Reference features of pytorch-fid's and torch-fidelity's own networks -> inception.npz.
 
-    pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0       (an environment apart)
+    pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0     (separate environment)
     PYTHONPATH=src:tests python tests/golden/make_inception.py
 
 Both run in PyTorch on a CPU, in float32 and float64, on `inception_file`'s random weights and
-images. Kept: the float64 features as float32, and how far each tool's float32 lies from them (the
-floor of what any implementation can be asked for).
+images. The file keeps the float64 features as float32, and the distance of each tool's float32
+features from them (the best accuracy that can be expected of any implementation).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def with_torchvision():
-    """torchvision's compiled operators may be absent; the networks use none of them."""
+    """Import torchvision without its compiled operators, which the networks do not use."""
     if importlib.metadata.version("torchvision") and not hasattr(torch.ops.torchvision, "nms"):
         for name in ("nms", "qnms"):
             LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -49,7 +49,7 @@ def torch_fidelity(pixels, path, dtype):
     network.to(dtype).feature_extractor_internal_dtype = dtype
     seen = []
     network.Mixed_6d.branch1x1.register_forward_hook(lambda *given: seen.append(given[2]))
-    with torch.no_grad():  # it takes pixels; at 299x299 its resize changes nothing
+    with torch.no_grad():  # takes pixels; at 299x299 its resize has no effect
         pool, logits = network(torch.tensor(pixels.transpose(0, 3, 1, 2).copy()))
     spatial = seen[0][:, :7].permute(0, 2, 3, 1).flatten(1)
     return pool.numpy(), logits.numpy(), spatial.numpy()

@@ -1,13 +1,13 @@
-"""The recipe of metrics.json and metrics-resize.npz: reference values by the tools' own code.
+"""Makes metrics.json and metrics-resize.npz: reference values by the tools' own code.
 
-Run once, outside of this project's environment, with pytorch-fid 0.3.0, torch-fidelity 0.4.0,
+Run once, outside this project's environment, with pytorch-fid 0.3.0, torch-fidelity 0.4.0,
 clean-fid 0.1.35, prdc 0.2, torch 2.13.0, numpy 1.26.4, scipy 1.15.3, Pillow, mpmath:
 
     python make_metrics.py FOLDER
 
-Inputs are made anew by the tests from the seeds below (`features`, `logits`, `pictures`); only
-what the tools computed is kept. torchvision, which two of the tools import and no function used
-here needs, is replaced by an empty module.
+The tests regenerate the inputs from the seeds below (`features`, `logits`, `pictures`); only the
+tools' results are kept. torchvision, which two of the tools import but no function used here
+needs, is replaced by an empty module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRIDE = 7
 
 
 def features(seed: int, n: int, d: int, shift: float = 0.0) -> np.ndarray:
-    """Skewed, correlated, non-negative rows, as a network's pooled activations are; float32."""
+    """Skewed, correlated, non-negative rows (n, d) like pooled activations; float32."""
     random = np.random.RandomState(seed)
     mixed = random.standard_normal((n, d)) @ (random.standard_normal((d, d)) / np.sqrt(d))
     return np.maximum(mixed * np.linspace(1.5, 0.1, d) + 0.3 + shift, 0).astype(np.float32)
@@ -37,7 +37,7 @@ def logits(seed: int, n: int, k: int) -> np.ndarray:
 
 
 def pictures(seed: int, height: int, width: int) -> np.ndarray:
-    """Two pictures (2, H, W, 3), uint8: noise, and a smooth one with hard edges."""
+    """Two pictures (2, H, W, 3), uint8: noise, and a smooth picture with hard edges."""
     random = np.random.RandomState(seed)
     y, x = np.mgrid[:height, :width]
     waves = [127 + 127 * np.sin(x / (3.0 + c)) * np.cos(y / (4.0 + c)) for c in range(3)]
@@ -57,7 +57,7 @@ def gaussians() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 class Stub(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives empty modules in place of torchvision's."""
+    """Provides empty modules instead of torchvision's."""
 
     def find_spec(self, name, path=None, target=None):
         own = name.partition(".")[0] == "torchvision"
@@ -105,7 +105,7 @@ def exact_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def frechet() -> dict[str, dict[str, float]]:
-    """Every pair by every tool, and exactly where that is affordable."""
+    """Every pair by every tool, and the exact value if that is affordable."""
     from cleanfid.fid import frechet_distance as clean
     from pytorch_fid.fid_score import calculate_frechet_distance as official
     from torch_fidelity.metric_fid import fid_statistics_to_metric

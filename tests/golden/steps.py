@@ -1,10 +1,10 @@
-"""Four training steps of the preset `tiny` in one panel: their losses and the checkpoint's hash.
+"""Four training steps of the preset `tiny` with one backend: losses and the checkpoint's hash.
 
     python tests/golden/steps.py torch|jittor     prints one JSON object
 
-A refactor leaves all of it as it is; tests/test_golden.py compares with steps.json. The numbers
-are the same bits only on the same processor, framework and number of threads, which `where` names.
-Renew steps.json only with a change of numbers that CHANGELOG.md announces under "Numerics".
+A refactor must not change any of it; tests/test_golden.py compares with steps.json. The numbers are
+bit-identical only on the same processor, framework and number of threads, which `where` names.
+Regenerate steps.json only with a change of numbers announced in CHANGELOG.md under "Numerics".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SETTINGS = ("model.dropout=0.1", "train.checkpoint_every=4", "train.grid_every=0
 
 
 def processor() -> str:
-    """The processor's name and a hash of its instruction sets, as the kernel gives them."""
+    """The processor's name and a hash of its instruction sets, as reported by the kernel."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -37,12 +37,12 @@ def processor() -> str:
 
 
 def where(backend: str) -> str:
-    """What decides the last bits: processor, framework, threads."""
+    """Everything that determines the last bits: processor, framework, threads."""
     return f"{processor()}; {backend} {version(backend)}; {THREADS} threads"
 
 
 def steps(backend: str) -> dict[str, Any]:
-    """Train in a process of its own, as a user would; losses in full, hashes of the weights."""
+    """Train in a separate process, as a user would; return full losses and weight hashes."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "diptych", "train", "tiny", "--backend", backend]

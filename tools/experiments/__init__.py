@@ -1,7 +1,7 @@
-"""Three puzzles that others met with Jittor beside PyTorch, tried as experiments.
+"""Three puzzles reported about Jittor beside PyTorch, tested as experiments.
 
-    python -m tools.experiments --out docs      measures what is missing, writes puzzles.json, .md
+    python -m tools.experiments --out docs      takes missing measurements, writes puzzles.json, .md
 
-Each has a hypothesis, a prediction that could fail, a measurement and a verdict that is computed
-from it. What was measured on a CPU is said of the CPU.
+Each has a hypothesis, a prediction that could fail, a measurement, and a verdict computed from it.
+Measurements on a CPU only support statements about the CPU.
 """

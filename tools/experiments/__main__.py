@@ -1,9 +1,9 @@
-"""Measure what is missing, judge, and write the page.
+"""Take the missing measurements, judge them, and write the page.
 
     python -m tools.experiments --out docs [--again] [--only KEY]
 
-OUT/puzzles.json holds measurements and verdicts, OUT/puzzles.md the page. A measurement that is
-there is kept (--again: measured anew); each is a process of its own, one after the other.
+OUT/puzzles.json holds measurements and verdicts, OUT/puzzles.md the page. Existing measurements are
+kept (--again: repeated). Each runs in its own process, one after the other.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tools.experiments.puzzles import PUZZLES
 
 
 def measure(words: tuple[str, ...]) -> dict[str, Any]:
-    """One loop in its own process.
+    """Run one loop in its own process.
 
     Raises:
-        MachineError: it failed; what it said stands above.
+        MachineError: it failed; its output is printed above.
     """
     print("== " + " ".join(words), file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "tools.experiments.loops", *words]
@@ -41,7 +41,7 @@ def measure(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def judge(puzzle: Puzzle, loops: dict[str, Any]) -> dict[str, Any]:
-    """A puzzle's record: its words, the numbers and the verdict that they give."""
+    """A puzzle's record: its texts, the numbers, and the verdict computed from them."""
     numbers, verdict, words = puzzle.judge([loops[" ".join(each)] for each in puzzle.loops])
     return {
         "key": puzzle.key, "title": puzzle.title, "seen": puzzle.seen,
@@ -52,7 +52,7 @@ def judge(puzzle: Puzzle, loops: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command in the module's first lines."""
+    """Run the command in the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m tools.experiments")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--again", action="store_true")

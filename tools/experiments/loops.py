@@ -1,8 +1,8 @@
-"""The loops that the experiments measure, one a process.
+"""The loops that the experiments measure, one per process.
 
     python -m tools.experiments.loops EXPERIMENT BACKEND      the measurement as JSON on stdout
 
-Processor seconds stand beside wall seconds: a busy machine stretches the latter alone.
+Both processor and wall seconds are given: a busy machine only stretches the latter.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import Any
 
 import psutil
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.backends.protocol import Backend, Learner
 from diptych.config.load import load_config
 from diptych.data import load_dataset
 from diptych.diffusion.schedule import make_schedule
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
@@ -51,14 +52,14 @@ class Bench:
         self.at = 0
 
     def step(self) -> Any:
-        """One step; gives the loss as it comes."""
+        """Run one step; return the loss without waiting for it."""
         self.at += 1
         return self.learner.step(self.batches.batch(self.at), 1e-3)[0]
 
     def timed(self, what: str, work: Callable[[], Any], wait: bool = True) -> Row:
-        """Wall, processor and compiler seconds and page faults of `work`.
+        """Wall, processor and compiler seconds, and page faults, of `work`.
 
-        Besides, what is there after it: kernels loaded, and memory that the allocator holds.
+        In addition, the state after it: kernels loaded, and memory held by the allocator.
         """
         if wait:
             self.backend.synchronize()
@@ -77,13 +78,13 @@ class Bench:
         return row | {"kernels": counters.get("kernels"), "held_mb": counters.get("reserved_mb")}
 
     def engine(self) -> Engine:
-        """A sampling engine with the first weights."""
+        """A sampling engine with the initial weights."""
         network = self.backend.network(self.plan, self.weights)
         return Engine(self.backend, network, self.plan, make_schedule(self.config.diffusion))
 
 
 def timers(name: str) -> Row:
-    """Step times by a timer that does not wait, the loss read every sixth step; and that waits."""
+    """Step times by a timer that does not wait (loss read every sixth step), and one that does."""
     bench = Bench(name)
     for _ in range(READ_EVERY):
         bench.backend.scalar(bench.step())
@@ -101,7 +102,7 @@ def timers(name: str) -> Row:
 
 
 def kernels(name: str) -> Row:
-    """Steps, then things that a training meets later for the first time, each thrice."""
+    """Steps, then operations that a training first meets later, each three times."""
     bench = Bench(name)
     rows = [bench.timed("step", bench.step) for _ in range(4)]
     small = Bench(name, "train.batch_size=5")
@@ -115,11 +116,11 @@ def kernels(name: str) -> Row:
 
 
 def memory(name: str, variant: str, steps: int = 24) -> Row:
-    """Memory and the lazy graph after each step of a loop that does or does not let work pile up.
+    """Memory and lazy graph after each step, for loops that do or do not let work pile up.
 
-    Variants: `panel`, as the panel does it; `kept losses`, whose graphs nobody lets go, each step
-    waited for; `unread losses`, the same without waiting, read at every twelfth step; `lazy
-    average`, a second moving average that is never waited for, with only the loss being read.
+    Variants: `panel`, the backend's own loop; `kept losses`, losses whose graphs are never freed,
+    with a wait at each step; `unread losses`, the same without waiting, read every twelfth step;
+    `lazy average`, a second moving average that is never waited for; only the loss is read.
     """
     bench = Bench(name)
     raw = bench.learner.raw  # type: ignore[attr-defined]
@@ -165,7 +166,7 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
     """Seconds of each sampled batch of 32 images, 5 DDIM steps.
 
     Variants: `warm`, kernels in Jittor's cache; `cold`, an empty cache; `piled`, a chain that is
-    not submitted step by step; `long`, as warm, twice as many batches.
+    not submitted step by step; `long`, like warm with twice as many batches.
     """
     bench = Bench(name)
     if variant == "piled":
@@ -184,9 +185,9 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
 
 
 def shared(name: str, spells: int = 5, batches: int = 4) -> Row:
-    """Batches of 10 steps on one core, in spells: every second one beside a busy process.
+    """Batches of 10 steps on one core, in spells: every second spell beside a busy process.
 
-    The neighbour comes and goes, so that whatever else the machine does is in both kinds of spell.
+    The neighbour comes and goes, so other load on the machine affects both kinds of spell.
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     bench = Bench(name)

@@ -1,4 +1,4 @@
-"""docs/puzzles.md from puzzles.json: nothing on it is typed by hand."""
+"""docs/puzzles.md, generated from puzzles.json; nothing on it is typed by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The page of a record."""
+    """The page of a record, as Markdown."""
     rows = [f"| [{p['title']}](#{_anchor(p['title'])}) | {p['verdict']} |"
             for p in record["puzzles"]]  # fmt: skip
     parts = [HEAD, "| hypothesis | verdict |\n|---|---|\n" + "\n".join(rows) + "\n"]

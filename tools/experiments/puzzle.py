@@ -1,4 +1,4 @@
-"""What a puzzle is: a hypothesis about something seen, that a measurement can make fail."""
+"""A puzzle: a hypothesis about an observation that a measurement can refute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Puzzle:
     """One hypothesis about one observation.
 
     Attributes:
-        loops: the measurements that it needs, as words of `tools.experiments.loops`.
+        loops: required measurements, as arguments of `tools.experiments.loops`.
         judge: measurements in that order -> numbers, verdict, sentence.
     """
 
@@ -29,5 +29,5 @@ class Puzzle:
 
 
 def told(seconds: float) -> str:
-    """Seconds or milliseconds in words."""
+    """A duration as text, in seconds or milliseconds."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

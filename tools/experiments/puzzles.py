@@ -1,7 +1,7 @@
-"""The puzzles: what was seen, what would explain it, what must then be measured, and the verdict.
+"""The puzzles: observation, hypothesis, predicted measurement, and verdict.
 
-Each takes the measurements of its loops (`tools.experiments.loops`) and returns the numbers, a
-verdict, `holds`, `fails` or `open`, and one sentence made from the numbers. Times are processor
+Each judge takes the measurements of its loops (`tools.experiments.loops`) and returns the numbers,
+a verdict (`holds`, `fails` or `open`), and one sentence made from the numbers. Times are processor
 seconds, which a busy machine does not stretch; wall seconds are named as such.
 """
 
@@ -43,7 +43,7 @@ def hasty_timer(found: list[Found]) -> Verdict:
 
 
 def late_kernels(found: list[Found]) -> Verdict:
-    """Spikes at what a process meets for the first time."""
+    """Spikes at operations that a process meets for the first time."""
     rows = found[0]["rows"]
     kinds: Found = {}
     for what in dict.fromkeys(row["what"] for row in rows):
@@ -57,7 +57,7 @@ def late_kernels(found: list[Found]) -> Verdict:
         }  # fmt: skip
         kinds[what]["wall_ratio"] = kinds[what]["first_wall_s"] / kinds[what]["usual_wall_s"]
     off = {what: k for what, k in kinds.items() if (k["ratio"] > 2) != (k["new_kernels"] > 0)}
-    # Slow by the clock alone: on a shared machine that may be the neighbours, or a wait for a disk.
+    # Slow only by wall time: on a shared machine this may be neighbours, or a wait for a disk.
     waited = all(k["new_kernels"] > 0 and k["wall_ratio"] > 2 for k in off.values())
     verdict = "holds" if not off else "open" if waited else "fails"
     against = "; ".join(
@@ -85,7 +85,7 @@ def late_kernels(found: list[Found]) -> Verdict:
 
 
 def pile_up(found: list[Found]) -> Verdict:
-    """Memory of loops that let lazy work pile up, against one that does not."""
+    """Memory of loops that let lazy work pile up, compared with one that does not."""
     numbers: Found = {}
     for each in found:
         rows = each["rows"]
@@ -114,7 +114,7 @@ def pile_up(found: list[Found]) -> Verdict:
 
 
 def allocator(found: list[Found]) -> Verdict:
-    """What Jittor's allocator keeps of what is free."""
+    """Free memory kept by Jittor's allocator."""
     held, left = found[0]["held_mb"], found[0]["held_after_gc_mb"]
     numbers = {"held_mb": held, "held_after_gc_mb": left, "ratio": held / left}
     words = (

@@ -1,7 +1,7 @@
-"""Why the first batches of a sampling are slow and later ones quick: four hypotheses.
+"""Four hypotheses on slow first batches and fast later ones in sampling.
 
-Two are about what a process does once (compiling, growing), one is about its lazy graph, and one
-about what is not in the process at all.
+Two are about one-time work of a process (compiling, growing its memory), one is about its lazy
+graph, and one is about causes outside the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SLOW_FIRST = (
 
 
 def first_batches(found: list[Found]) -> Verdict:
-    """Sampling batches in order, with kernels in the cache and without."""
+    """Sampled batches in order, with and without kernels in the cache."""
     numbers: Found = {}
     for name, each in zip(("torch", "warm", "cold"), found, strict=True):
         rows = each["rows"]
@@ -68,7 +68,7 @@ def piled_chain(found: list[Found]) -> Verdict:
 
 
 def growing(found: list[Found]) -> Verdict:
-    """What the allocator holds after each batch, and whether batches are quicker once it rests."""
+    """Memory held by the allocator after each batch, and batch times once it stops growing."""
     rows = found[0]["rows"]
     last = rows[-1]["held_mb"]
     rests = next(k for k in range(len(rows)) if all(r["held_mb"] > 0.99 * last for r in rows[k:]))
@@ -95,7 +95,7 @@ def growing(found: list[Found]) -> Verdict:
 
 
 def neighbour(found: list[Found]) -> Verdict:
-    """The same batches in spells, on a core that another process shares in every second one."""
+    """The same batches in spells, with another process on the core in every second spell."""
     rows = found[0]["rows"]
     wall, cpu = (
         [median(row[key] for row in rows if row["spell"] == spell)

@@ -4,27 +4,18 @@ A backend turns host arrays into its own and back, builds a network and a learne
 (plan, weights), runs a network without gradients, and waits for its device. Weights cross as
 `dict[str, numpy.ndarray]` alone; schedules, noise, batches and solvers stay on the host side.
 
-PyTorch and Jittor are never loaded into one process (they bring two OpenMP run-times and two
-allocators, and crash): `load` refuses the second.
+A panel is loaded by `diptych.backends.load`.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from diptych.config.load import TrainConfig
-from diptych.errors import UserError, nearest
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan
 from diptych.types import Array, Float32, Int64, Pixels, Weights
-
-BACKENDS = ("torch", "jittor")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,8 @@ class Batch:
         x0: clean images, (B, C, H, W) float32 in [-1, 1].
         t: timesteps, (B,) int64.
         alpha, sigma: scales at t, (B, 1, 1, 1) float32.
-        embedding: sinusoidal embedding of t, (B, ch) float32.
+        embedding: sinusoidal embedding of t, (B, ch) float32; for a network of the user's own
+            t itself.
         eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
         masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
             where the rate is 0.
@@ -52,7 +44,7 @@ class Batch:
     t: Int64
     alpha: Float32
     sigma: Float32
-    embedding: Float32
+    embedding: Float32 | Int64
     eps: Float32 | None
     masks: tuple[Pixels, ...] | None
     labels: Int64 | None = None
@@ -117,8 +109,12 @@ class Backend(Protocol):
     def scalar(self, value: Any) -> float:
         """A device scalar as a Python float; waits for it."""
 
-    def network(self, plan: Plan, weights: Weights) -> Any:
-        """A network for prediction only, with exactly these weights."""
+    def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
+        """A network for prediction only, with exactly these weights; None, of a network of the
+        user's own alone: with those that it has."""
+
+    def weights(self, network: Any) -> Weights:
+        """Host copies of a network's weights by name."""
 
     def feature_network(self, name: str, arrays: Weights) -> Any:
         """A network of `diptych.evaluation.features` by name, with these folded arrays."""
@@ -130,8 +126,10 @@ class Backend(Protocol):
     def twice(self, x: Any) -> Any:
         """The rows of an array, and then all of them again."""
 
-    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
-        """A learner that starts from these weights, with an EMA equal to them."""
+    def learner(
+        self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
+    ) -> Learner:
+        """A learner that starts from these weights, with an EMA equal to them; None as above."""
 
     def clip(self, x: Any) -> Any:
         """The array limited to [-1, 1]."""
@@ -155,37 +153,3 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Framework version, device name and threads, for run records."""
-
-
-def check_device(device: str) -> None:
-    """Refuse a word that names no device; whether it is there, a panel knows."""
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
-        raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
-
-
-def load(name: str, device: str = "auto") -> Backend:
-    """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
-
-    Raises:
-        UserError: an unknown name or device, a framework that is not installed, a device that is
-            not there, or the other framework already loaded in this process.
-    """
-    if name not in BACKENDS:
-        raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
-    check_device(device)
-    other = BACKENDS[1 - BACKENDS.index(name)]
-    if other in sys.modules:
-        raise UserError(
-            f"{other} is already loaded in this process and cannot share it with {name}; "
-            f"use one process for each, with files between them"
-        )
-    if importlib.util.find_spec(name) is None:
-        packages = {"torch": "torch", "jittor": "jittor==1.3.11.0 onednn-devel-cpu-gomp==2022.2.1"}
-        raise UserError(f"backend '{name}' is not installed; pip install {packages[name]}")
-    # Read once, when the OpenMP run-time loads. Waiting threads that spin make a step ten times
-    # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    panel = importlib.import_module(f"diptych.backends.{name}.backend")
-    backend: Backend = panel.make(device)
-    return backend

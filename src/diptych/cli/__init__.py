@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
+from diptych import logs
 from diptych._version import __version__
 from diptych.cli.align import align
-from diptych.cli.common import fail
+from diptych.cli.common import fail, hold_streams, leave
 from diptych.cli.compare import compare
 from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
@@ -28,18 +29,29 @@ from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE, MachineError, UserError
+from diptych.files import machine_faults
+
+# Of click 8.2 and later; earlier ones print the help themselves.
+NO_ARGUMENTS: tuple[type[Exception], ...] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:
     """Run a command line, by default this one, and leave with its exit code."""
+    hold_streams()
+    logs.show()
     try:
         (command or cli)(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
+        if isinstance(error, NO_ARGUMENTS):  # its message is the whole help
+            click.echo(error.format_message())
+            leave(0)
         fail(error.format_message(), 2)
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        leave(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         if os.environ.get(STAGE):
             sys.exit(130)  # the study says so itself
@@ -47,7 +59,24 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)
     except BrokenPipeError:
-        sys.exit(0)
+        leave(0)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        fail("out of memory; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
+    except OSError as error:  # refused by the system where no part of ours expected it
+        try:
+            with machine_faults(str(error.filename or "writing the output")):
+                raise
+        except (UserError, MachineError) as told:
+            fail(str(told), told.exit_code)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is a framework's or NumPy's way of saying that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
 
 
 class Verbs(click.Group):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, options, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, options, printable, show
 from diptych.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 DATA = click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
 # What is read of a source: the arguments of `_load`, in the order in which help lists them.
 ASKED = options(
-    click.option("--split", default="train", show_default=True, help="train or test."),
+    click.option(
+        "--split",
+        default="train",
+        show_default=True,
+        help="train, test or train+test, where SOURCE names none.",
+    ),
     click.option("--size", type=int, help="Height and width in pixels."),
     click.option(
         "--crop",
@@ -41,6 +46,11 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs)
 def data() -> None:
     """Find, look at, check and pack data sets.
+
+    \b
+    SOURCE is named alike for all verbs:
+      NAME[:SPLIT]     mnist, mnist:test, cifar10:train+test ...
+      folder:PATH, npz:PATH, packed:PATH, hf:PATH[:SPLIT], or just PATH
 
     \b
     Examples:
@@ -86,16 +96,26 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
 def verify(source: str, as_json: bool, **asked: Any) -> None:
     """Read every image of SOURCE; exit code 2 where one cannot be used."""
     from diptych.data.inspect import verify as read_all
+    from diptych.data.inspect import verify_pictures
+    from diptych.data.sources.named import open_splits
+    from diptych.data.sources.spec import PICTURE, parse
 
-    found = _load(source, **asked)
-    path = Path(found.origin) if source.partition(":")[0] == "packed" else None
-    facts = read_all(found, path)
-    text = f"{facts['images']} images, sha256 of the pixels {facts['pixels_sha256']}"
+    kind = parse(source).kind
+    if kind in ("folder", "hf", PICTURE) and asked["size"] is None and asked["crop"] is None:
+        items = open_splits(source, asked["data"], asked["split"])
+        facts = verify_pictures(items)
+        sizes = [f"{count} of {size}" for size, count in facts["sizes"].items()]
+        more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
+        text = f"{facts['images']} pictures: {', '.join(sizes[:5])}{more}"
+    else:
+        found = _load(source, **asked)
+        facts = read_all(found, Path(found.origin) if kind == "packed" else None)
+        text = f"{facts['images']} images, sha256 of the pixels {facts['pixels_sha256']}"
     show(facts, as_json, "\n".join(facts["bad"]) if facts["bad"] else text)
     if facts["bad"]:
         raise UserError(
             f"{source}: {len(facts['bad'])} of {facts['images']} pictures cannot be used; repair "
-            "them, or leave them out with diptych data prepare --skip-bad"
+            "them, or leave them out with --skip-bad (diptych train, diptych data prepare)"
         )
 
 
@@ -106,15 +126,17 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
 @ASKED
 @JSON
 def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> None:
-    """A grid of images spread over SOURCE, as training sees them."""
-    import numpy as np
-
+    """A grid of images spread over SOURCE, as training sees them; bad ones are left out, named."""
+    from diptych.data.inspect import sound_ones
     from diptych.figures.grids import grid, save_png
 
-    images = _load(source, **asked).images
-    spread = np.linspace(0, len(images) - 1, min(num, len(images))).astype(np.int64)
-    save_png(out, grid(np.ascontiguousarray(images[spread])))
-    show({"out": str(out), "images": len(spread)}, as_json, f"{len(spread)} images: {out}")
+    shown, bad = sound_ones(_load(source, **asked).images, num)
+    save_png(out, grid(shown))
+    for fault in bad:
+        click.echo(printable(f"left out: {fault}"), err=True)
+    left_out = f", {len(bad)} left out" if bad else ""
+    facts = {"out": str(out), "images": len(shown), "bad": bad}
+    show(facts, as_json, f"{len(shown)} images{left_out}: {out}")
 
 
 @data.command()
@@ -179,4 +201,6 @@ def _load(
 
 
 def _table(facts: dict[str, Any]) -> str:
-    return "\n".join(f"{key:<10} {value}" for key, value in facts.items() if value is not None)
+    return "\n".join(
+        f"{key:<10} {value}" for key, value in facts.items() if value not in (None, {})
+    )

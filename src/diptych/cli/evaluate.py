@@ -115,7 +115,8 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     """Score SAMPLES against a reference: distances with their protocol and interval.
 
     SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, or a run, which is
-    sampled first. Several are independent repeats of one model.
+    sampled first. Several are independent repeats of one model. Sources are named as for every
+    verb: see `diptych data --help`.
 
     \b
     Examples:

@@ -1,7 +1,8 @@
-"""`diptych doctor` and `diptych demo`: the first two commands on a machine."""
+"""`diptych doctor` and `diptych demo`: the first two commands to run on a machine."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,17 +11,17 @@ import click
 from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE
 
 
-@click.command(short_help="Train and sample `tiny` in both panels, compare.")
+@click.command(short_help="Train, sample and compare `tiny` with both backends.")
 @click.option(
-    "--out", type=FOLDER, default=Path("diptych-demo"), show_default=True, help="The folder."
+    "--out", type=FOLDER, default=Path("diptych-demo"), show_default=True, help="The output folder."
 )
-@click.option("--steps", type=int, help="Training steps a panel.  [default: the preset's]")
+@click.option("--steps", type=int, help="Training steps per backend.  [default: the preset's]")
 @DEVICE
 @OVERWRITE
 def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
-    """Train `tiny` in both panels, sample both from the same noise, compare.
+    """Train `tiny` with both backends, sample both from the same noise, and compare them.
 
-    An interrupted demo goes on where it was; a finished one starts anew.
+    An interrupted demo resumes; a finished one starts over.
 
     \b
     Example:
@@ -28,14 +29,15 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
     """
     from diptych.study.demo import run_demo
 
-    run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    page = run_demo(out, steps=steps, device=device, overwrite=overwrite)
+    click.echo(f"\nThe two panels side by side: {page}")
 
 
-@click.command(short_help="Say what works here, and how to mend the rest.")
-@click.option("--prepare", is_flag=True, help="Compile Jittor now, if that was not done yet.")
+@click.command(short_help="Check this machine, and say how to fix problems.")
+@click.option("--prepare", is_flag=True, help="Compile Jittor now, unless it is compiled.")
 @JSON
 def doctor(prepare: bool, as_json: bool) -> None:
-    """Say what works on this machine, and the command that mends what does not.
+    """Check this machine, and name the command that fixes each problem.
 
     \b
     Examples:
@@ -48,6 +50,8 @@ def doctor(prepare: bool, as_json: bool) -> None:
     if prepare:
         from diptych.backends.jittor import setup
 
+        if not os.environ.get("JITTOR_HOME"):
+            setup.forget_home()
         setup.prepare(verify=True)
     found = checks.diagnose()
     click.echo(checks.to_json(found) if as_json else checks.render(found))

@@ -48,8 +48,8 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
     """
+    from diptych.errors import Interrupted
     from diptych.study.reproduce import reproduce as run
-    from diptych.training.signals import Interrupted
 
     request = study_request(preset, options)
     check_samplers(request)
@@ -58,7 +58,6 @@ def reproduce(preset: str, **options: Any) -> None:
         study = run(request, out.resolve(), parallel=options["parallel"])
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)
-        return
     lines = [
         f"{stage['name']:<32}{stage['state']:<9}{stage.get('seconds', 0.0):9.1f} s  "
         f"{stage.get('reason', '')}".rstrip()

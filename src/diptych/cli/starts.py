@@ -39,6 +39,7 @@ class Start:
         # Images are encoded without a class, and so decoded.
         self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
+        self.crop = found.config.data.crop
         self.shape = (plan.channels, plan.size, plan.size)
         self.schedule = make_schedule(found.config.diffusion)
         self.preprocess = preprocess_of(found.config.data)
@@ -63,8 +64,8 @@ class Start:
             return found | self.silent
         if self.latents is None and self.given["interpolate"] is None:
             return None
-        if (self.recommended or {}).get("solver") == "ddim":
-            return self.recommended
+        if self.recommended and self.recommended.get("solver") == "ddim":
+            return dict(self.recommended)
         return {"solver": "ddim"}  # what the model recommends may add noise
 
     def walk(self, sampler: Any) -> Any:
@@ -99,7 +100,9 @@ class Start:
         from diptych.generate.starts import parse_level
 
         self.level = parse_level(level, self.schedule.timesteps)
-        self.inputs = read_inputs([source], self.shape, most=self.count, data_dir=self.data)
+        self.inputs = read_inputs(
+            [source], self.shape, most=self.count, data_dir=self.data, crop=self.crop
+        )
 
     def _arcs(self, first: int, between: int) -> Any:
         from diptych.generate import starts

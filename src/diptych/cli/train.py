@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, fail, show
-from diptych.errors import UserError
+from diptych.errors import STAGE, Interrupted, UserError
 
 
 @click.command(short_help="Train a preset or a YAML file of settings.")
@@ -21,6 +21,9 @@ from diptych.errors import UserError
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new place.")
+@click.option("--allow-changed-data", is_flag=True, help="Resume although the images have changed.")
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
 @click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
 @click.option(
     "--histograms",
@@ -44,6 +47,9 @@ def train(
     seed: int | None,
     overrides: tuple[str, ...],
     data: Path | None,
+    data_source: str | None,
+    allow_changed_data: bool,
+    skip_bad: bool,
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
@@ -62,10 +68,13 @@ def train(
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
     """
-    from diptych.training.callbacks import Observe
+    from diptych.training.callbacks.usual import Recording
     from diptych.training.loop import train as run_training
-    from diptych.training.signals import STAGE, Interrupted
 
+    if data_source is not None:
+        overrides = (*overrides, f"data.source={data_source}")
+    if skip_bad:
+        overrides = (*overrides, "data.skip_bad=true")
     config = train_config(preset, run, steps, epochs, seed, overrides, resume)
     try:
         result = run_training(
@@ -75,14 +84,14 @@ def train(
             device=device,
             resume=resume,
             overwrite=overwrite,
+            allow_changed_data=allow_changed_data,
             data_dir=data,
             progress=not quiet,
-            observe=Observe(not no_resources, histograms, mlflow),
+            recording=Recording(not no_resources, histograms, mlflow),
         )
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
-        return
     facts = {
         "run": str(run),
         "step": result.step,

@@ -1,8 +1,8 @@
-"""The settings of a run: typed, frozen, strict, and the same for both panels.
+"""The settings of a run: typed, frozen, strict, and the same for both backends.
 
 A config is a preset (`presets/NAME.yaml`) or a file of the same form, changed by `--set
-section.key=value`. Every key is known or refused; every number has a range. The run folder keeps
-the whole resolved config, so that a run never depends on a default that changed later.
+section.key=value`. Unknown keys are refused; every number has a range. The run folder keeps the
+whole resolved config, so a run never depends on a default that changes later.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from diptych.config.schema import DURATION_KEYS as DURATION_KEYS
-from diptych.config.schema import LATER_KEYS, Section
+from diptych.config.schema import LATER_KEYS as LATER_KEYS
+from diptych.config.schema import LENGTH_KEYS as LENGTH_KEYS
+from diptych.config.schema import PLACED_SOURCES, Section
 from diptych.config.schema import DataConfig as DataConfig
 from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
 from diptych.config.schema import TrainConfig as TrainConfig
-from diptych.config.yaml import FAULTS, read_yaml
-from diptych.errors import UserError, nearest
+from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
+from diptych.errors import MachineError, UserError, nearest
+from diptych.files import read_bytes
 
 
 class Config(Section):
-    """Everything that determines a run's numbers, and how often it writes them down."""
+    """All settings that determine a run's numbers, and how often it records them."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -50,13 +53,29 @@ class Config(Section):
             )
         return self
 
-    def identity(self) -> str:
-        """Sha256 of all that determines a run's numbers: durations and cadences are left out."""
+    @property
+    def duration_keys(self) -> frozenset[str]:
+        """Keys that do not affect the numbers of a step: durations and cadences.
+
+        If the learning rate decays, the run's length is not one of them: every rate depends on it.
+        """
+        decays = self.train.lr_decay != "none"
+        return DURATION_KEYS - LENGTH_KEYS if decays else DURATION_KEYS
+
+    def identity(self, placed: bool = False) -> str:
+        """Sha256 of all that determines a run's numbers: `duration_keys` are left out.
+
+        Args:
+            placed: hash the place of `folder:PATH` and its like too, as the first release did.
+        """
         flat = {
             key: value
             for key, value in flatten(self).items()
-            if key not in DURATION_KEYS and LATER_KEYS.get(key, ...) != value
+            if key not in self.duration_keys and LATER_KEYS.get(key, ...) != value
         }
+        kind, colon, _ = self.data.source.partition(":")
+        if kind in PLACED_SOURCES and not placed:
+            flat["data.source"] = kind + colon
         return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
 
 
@@ -75,7 +94,7 @@ def to_yaml(config: Config) -> str:
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """Names of the presets that come with the package."""
     folder = resources.files("diptych.config") / "presets"
     return sorted(
         p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
@@ -83,7 +102,7 @@ def preset_names() -> list[str]:
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config:
-    """A preset by name, or a YAML file by path, with `section.key=value` overrides applied.
+    """Load a preset by name, or a YAML file by path, and apply `section.key=value` overrides.
 
     Raises:
         UserError: an unknown preset, an unreadable file, an unknown key, or a value out of range.
@@ -93,7 +112,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
         text = (resources.files("diptych.config") / "presets" / f"{name_or_path}.yaml").read_text(
             "utf-8"
         )
-    elif path.suffix in (".yaml", ".yml") or path.is_file():
+    elif path.suffix in (".yaml", ".yml") or is_there(path):
         text = _read(path)
     else:
         raise UserError(
@@ -105,19 +124,33 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     return validate(tree, name_or_path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether something other than a folder is at a path; a name too long for one is not."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """A YAML file as a plain dict. Raises UserError: not there, no text, or no mapping."""
+    return parse_tree(_read(path), str(path))
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the config cannot be read ({error}); give a YAML file") from error
+        return read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8")
+    except (UserError, MachineError, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: the config cannot be read ({reason})") from error
 
 
 def parse_tree(text: str, where: str) -> dict[str, Any]:
-    """YAML text as a plain dict. Raises UserError where it is not a mapping."""
+    """Parse YAML text into a plain dict. Raises UserError if it is not a mapping."""
     try:
         tree = read_yaml(text)
     except FAULTS as error:
-        line = " ".join(str(error).split())
+        line = " ".join(str(error).split())[:300]
         raise UserError(f"{where}: not valid YAML: {line}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a mapping with data, model, diffusion, train")
@@ -125,7 +158,7 @@ def parse_tree(text: str, where: str) -> dict[str, Any]:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in a config's tree. Raises UserError."""
+    """Set one `section.key=value` in a config's tree. Raises UserError if malformed."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > 2:
@@ -143,14 +176,14 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:
-    """A checked config from a plain dict. Raises UserError: one line for the first fault."""
+    """Make a checked config from a plain dict. Raises UserError: one line for the first fault."""
     try:
-        # Through JSON, because strict mode takes a list for a tuple only there.
+        # Through JSON: only there does strict mode accept a list for a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date as a key, an alias of itself
-        raise UserError(f"{where}: holds what no config can ({error})") from error
+        raise UserError(f"{where}: holds what no config can ({str(error)[:200]})") from error
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -163,5 +196,7 @@ def _first_fault(error: ValidationError) -> str:
         last = str(fault["loc"][-1])
         return f"key '{key}' is not known{nearest(last, list(section.model_fields))}"
     message = fault["msg"].removeprefix("Value error, ")
-    given = f" (given: {fault['input']!r})" if key and not isinstance(fault["input"], dict) else ""
+    value = repr(fault["input"])
+    shown = value if len(value) <= 100 else f"{value[:97]}..."
+    given = f" (given: {shown})" if key and not isinstance(fault["input"], dict) else ""
     return f"{key}: {message}{given}" if key else message

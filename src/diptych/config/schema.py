@@ -1,31 +1,43 @@
-"""The sections of a config: every key with its type, its range and its default. See `config`."""
+"""The sections of a config: every key with its type, range and default. See `config.load`."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# What may change when a run is resumed, and what two comparable runs may differ in:
-# none of it reaches the numbers of a step.
+# Keys that may change when a run is resumed, and that may differ between two comparable runs:
+# none of them affects the numbers of a step.
 _DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
 DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
+LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do if the rate decays
 
-# Keys that came after the first release. At these values a run's numbers, and so its identity, are
-# those that it had without them.
+# Keys added after the first release. With these values a run's numbers, and so its identity, are
+# the same as without the keys.
 LATER_KEYS: dict[str, Any] = {
     "data.crop": None,
+    "data.skip_bad": False,
     "data.rescaled": True,
     "data.logit_transform": False,
     "data.dequantization": "none",
     "model.num_classes": 0,
     "model.norm_eps": 1e-6,
+    "model.norm_groups": 32,
     "diffusion.objective": "eps",
     "diffusion.zero_terminal_snr": False,
     "train.label_dropout": 0.1,
     "train.weighting": "none",
     "train.min_snr_gamma": 5.0,
+    "train.lr_decay": "none",
+    "train.lr_final": 0.0,
+    "train.ema_warmup": False,
 }
+
+
+# Sources that name a place, as `folder:/pictures`. A place is no part of a config's identity: the
+# pictures themselves have a hash of their own.
+PLACED_SOURCES = ("folder", "npz", "packed", "hf")
 
 
 class Section(BaseModel):
@@ -33,14 +45,15 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images, at which size."""
+    """The training images: source, size and transforms."""
 
     source: str = "mnist"
     split: Literal["train", "test"] = "train"
     image_size: int = Field(28, ge=4, le=1024)  # height and width in pixels
     channels: int = Field(1, ge=1, le=4)
     random_flip: bool = False  # half of the images are mirrored
-    crop: str | None = None  # a name of `diptych.data.crops`; null: the source's own
+    crop: str | None = None  # a name in `diptych.data.crops`; null: the source's own
+    skip_bad: bool = False  # leave out pictures that cannot be used, instead of refusing them
     rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
     logit_transform: bool = False
     dequantization: Literal["none", "uniform", "gaussian"] = "none"
@@ -60,21 +73,31 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The official DDIM U-Net: names as in its `model` section."""
+    """The official DDIM U-Net; the names are those of its `model` section."""
 
-    ch: int = Field(32, ge=32, le=1024, multiple_of=32)
-    ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)  # one a resolution
+    ch: int = Field(32, ge=8, le=1024, multiple_of=8)  # a multiple of norm_groups
+    ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)  # one per resolution
     num_res_blocks: int = Field(1, ge=1, le=8)
-    attn_resolutions: tuple[int, ...] = (7,)  # heights in pixels at which there is attention
+    attn_resolutions: tuple[int, ...] = (7,)  # heights in pixels with attention
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
-    num_classes: int = Field(0, ge=0, le=10_000)  # 0: the network is told no class
-    norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # GroupNorm's; other libraries have 1e-5
+    num_classes: int = Field(0, ge=0, le=10_000)  # 0: not conditioned on a class
+    norm_eps: float = Field(1e-6, gt=0.0, lt=1.0)  # of GroupNorm; other libraries use 1e-5
+    norm_groups: int = Field(32, ge=1, le=1024)  # of GroupNorm; the official network has 32
 
     @model_validator(mode="after")
     def _multipliers(self) -> ModelConfig:
         if any(mult < 1 for mult in self.ch_mult):
             raise ValueError("ch_mult must hold whole numbers of 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _groups(self) -> ModelConfig:
+        if self.ch % self.norm_groups:  # all widths are multiples of ch, and ch is one of them
+            raise ValueError(
+                f"norm_groups {self.norm_groups} does not divide ch {self.ch}; use for example "
+                f"{math.gcd(self.ch, self.norm_groups)} groups, or another ch"
+            )
         return self
 
 
@@ -86,37 +109,56 @@ class DiffusionConfig(Section):
     beta_end: float = Field(0.02, gt=0.0, lt=1.0)
     timesteps: int = Field(1000, ge=2, le=100_000)
     objective: Literal["eps", "x0", "v"] = "eps"  # what the network predicts
-    zero_terminal_snr: bool = False  # rescaled so that the last timestep is noise alone
+    zero_terminal_snr: bool = False  # rescale so that the last timestep is pure noise
 
     @model_validator(mode="after")
     def _last_timestep(self) -> DiffusionConfig:
         if self.zero_terminal_snr and self.objective == "eps":
             raise ValueError(
-                "zero_terminal_snr leaves nothing of the image at the last timestep, where the "
-                "noise says nothing of it; use diffusion.objective v or x0"
+                "zero_terminal_snr leaves nothing of the image at the last timestep, so the image "
+                "cannot be found from eps there; use diffusion.objective v or x0"
             )
         return self
 
 
 class TrainConfig(Section):
-    """Optimisation, and how often something is written."""
+    """Optimisation, and how often logs, checkpoints and grids are written."""
 
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(10, ge=1)
-    steps: int | None = Field(None, ge=1)  # where given, it stands in place of epochs
+    steps: int | None = Field(None, ge=1)  # if given, replaces epochs
     lr: float = Field(2e-4, gt=0.0)
-    warmup_steps: int = Field(0, ge=0)  # over which the rate rises from 0 to lr
+    warmup_steps: int = Field(0, ge=0)  # the rate rises from 0 to lr over these
+    lr_decay: Literal["none", "linear", "cosine"] = "none"  # after the warm-up, to the last step
+    lr_final: float = Field(0.0, ge=0.0, le=1.0)  # rate at the last step, as a share of lr
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)
     grad_clip: float | None = Field(1.0, gt=0.0)  # null: gradients are not clipped
-    ema_rate: float = Field(0.999, ge=0.0, lt=1.0)  # a window of 1 / (1 - rate) steps
-    loss: Literal["sum", "mean"] = "mean"  # over the pixels; always the mean over the batch
-    noise: Literal["host", "device"] = "host"  # host: the same bits in both panels
-    label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without class
-    weighting: Literal["none", "min-snr"] = "none"  # of the loss, by timestep
+    ema_rate: float = Field(0.999, ge=0.0, lt=1.0)  # averages over 1 / (1 - rate) steps
+    ema_warmup: bool = False  # shorter windows at first, see `ema_rate_at`
+    loss: Literal["sum", "mean"] = "mean"  # over the pixels; the batch is always averaged
+    noise: Literal["host", "device"] = "host"  # host: the same bits in both backends
+    label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without a class
+    weighting: Literal["none", "min-snr"] = "none"  # of the loss, per timestep
     min_snr_gamma: float = Field(5.0, gt=0.0)
-    log_every: int = Field(20, ge=1)  # in steps, as are the next ones
+    log_every: int = Field(20, ge=1)  # in steps, like the other *_every
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)  # the newest ones
-    grid_every: int = Field(0, ge=0)  # 64 samples; 0: only at the end
+    grid_every: int = Field(0, ge=0)  # a grid of 64 samples; 0: only at the end
+
+    @model_validator(mode="after")
+    def _decay(self) -> TrainConfig:
+        if self.lr_final and self.lr_decay == "none":
+            raise ValueError(
+                "lr_final is the final rate of a decay; set train.lr_decay to linear or cosine"
+            )
+        return self
+
+    def ema_rate_at(self, step: int) -> float:
+        """The EMA rate at a 1-based step, a host float.
+
+        With `ema_warmup` it is at most (1 + step) / (10 + step), as in TensorFlow's
+        ExponentialMovingAverage, so the first averages are not dominated by untrained weights.
+        """
+        return min(self.ema_rate, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_rate

@@ -10,34 +10,42 @@ identity however they were packed and wherever they lay; run records carry it. P
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
 from diptych.data.decoded import CHUNK, Decoded, Images
+from diptych.data.notes import say_left_out
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
-from diptych.data.sources.named import NAMED, OWN, Asked, is_known, open_known
-from diptych.data.sources.registry import SOURCES, Located, Source, find, lookup
-from diptych.errors import UserError, nearest
+from diptych.data.scan import usable
+from diptych.data.sources.named import Asked, Opened, joined, open_known
+from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, Source, find, lookup
+from diptych.data.sources.spec import Spec, parse, split_names
+from diptych.errors import UserError
+from diptych.types import Int64, Pixels
+
+ARRAYS = "arrays"  # the `data.source` of a run that was given its images in Python
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images and labels of one split.
 
     Attributes:
         name: the source, such as "mnist".
-        split: "train" or "test".
+        split: "train", "test" or "train+test".
         images: (N, C, H, W), uint8, 0..255, read-only: in memory, mapped from a packed file, or
             decoded when they are asked for.
         labels: (N,), int64, 0 .. classes - 1, read-only; None where the source has none.
         sha256: the identity of the images as they are here, after any resizing; of encoded ones
             their names, lengths and recipe stand in for the pixels.
         origin: where they were found, for people.
+        left_out: how many files were passed over, by reason.
     """
 
     name: str
@@ -46,6 +54,48 @@ class Dataset:
     labels: NDArray[np.int64] | None
     sha256: str
     origin: str
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def labels_sha256(self) -> str | None:
+        """The identity of the labels; None without."""
+        if self.labels is None:
+            return None
+        return hashlib.sha256(np.ascontiguousarray(self.labels, "<i8").data).hexdigest()
+
+    @staticmethod
+    def from_arrays(images: Any, labels: Any = None, name: str = ARRAYS) -> Dataset:
+        """A data set of the user's own images; they are copied into memory.
+
+        Args:
+            images: uint8 (N, C, H, W), (N, H, W, C) or (N, H, W), C = 1 .. 4; or any object with
+                `len` and `[]` whose items are such images, or pairs of an image and its label.
+            labels: (N,) integers, 0 or more; None: of the pairs, or none.
+            name: for people.
+
+        Raises:
+            UserError: another shape or type, labels that do not fit, no image at all.
+        """
+        pixels, paired = _own_images(images)
+        if paired is not None and labels is not None:
+            raise UserError("Dataset.from_arrays: the items have labels already; leave labels out")
+        labels = paired if labels is None else np.asarray(labels)
+        wide = None if labels is None else _own_labels(labels, len(pixels))
+        pixels.setflags(write=False)
+        count, channels, height, width = pixels.shape
+        origin = f"{count} images of {channels}x{height}x{width}, given in Python"
+        return Dataset(name, "train", pixels, wide, identity(pixels), origin)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        count, channels, height, width = self.images.shape
+        classes = "" if self.labels is None else f", {int(self.labels.max()) + 1} classes"
+        return (
+            f"<Dataset {self.name}: {count:,} images of {channels}x{height}x{width}{classes}, "
+            f"sha256 {self.sha256[:12]}>"
+        )
 
 
 def load_dataset(
@@ -62,10 +112,10 @@ def load_dataset(
     """Find, if need be download, read and check one split of a known data set.
 
     Args:
-        source: "mnist" (60,000 and 10,000 images), "fashion_mnist" (likewise) or "mnist-10k"
-            (in the package; its "train" is MNIST's 10,000 test images); or one of those of
-            `diptych.data.sources.named`: "cifar10", "celeba", "lsun_bedroom", "folder:PATH" ...
-        split: "train" or "test".
+        source: as `diptych.data.sources.spec` reads it: "mnist" (60,000 and 10,000 images),
+            "fashion_mnist" (likewise), "mnist-10k" (in the package; its "train" is MNIST's 10,000
+            test images), "cifar10:train+test", "celeba", "lsun_bedroom", "folder:PATH", a path ...
+        split: "train", "test" or "train+test", where the source names none.
         image_size: height and width in pixels, a divisor of the native 28; None: native.
         channels: 1 or 3 for pictures that are decoded; the others have their own.
         crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
@@ -78,18 +128,39 @@ def load_dataset(
             that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
         MachineError: files that the machine does not let us read or write.
     """
-    asked = Asked(source, split, image_size, channels or 3, crop, data_dir, download, settable)
-    if is_known(source):
-        return _known(asked)
-    if source not in SOURCES:
-        hint = nearest(
-            source, [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
+    if source == ARRAYS:
+        raise UserError(
+            "the run was trained on images given in Python; give the same ones: "
+            "diptych.train(..., data=images, resume=True)"
         )
-        raise UserError(f"no data set is called '{source}'{hint}")
-    known = lookup(source, split)
-    if crop not in (None, "none"):
-        raise UserError(f"{source} is not cropped; leave data.crop={crop} out")
-    return _from_idx(known, asked)
+    spec = parse(source)
+    splits = chosen_splits(spec, source, split)
+    if spec.kind in SOURCES and crop not in (None, "none"):
+        raise UserError(f"{spec.kind} is not cropped; leave data.crop={crop} out")
+    parts = []
+    for one in splits:
+        asked = Asked(
+            source, spec, one, image_size, channels or 3, crop, data_dir, download, settable
+        )
+        known = spec.kind in SOURCES
+        parts.append(_from_idx(lookup(spec.kind, one), asked) if known else open_known(asked))
+    found = parts[0] if len(parts) == 1 else joined(parts, splits)
+    say_left_out(found.origin, len(found.images), found.left_out)
+    return _finished(found, spec.name, "+".join(splits), image_size)
+
+
+def chosen_splits(spec: Spec, source: str, split: str) -> tuple[str, ...]:
+    """The splits of the source's name, else those of `split`.
+
+    Raises:
+        UserError: both name some, and not the same ones.
+    """
+    if not spec.splits:
+        known = SOURCES.get(spec.kind)
+        return (split,) if known and split in known.splits else split_names(source, split)
+    if split not in ("train", "+".join(spec.splits)):
+        raise UserError(f"{source} names its split already; leave the split '{split}' out")
+    return spec.splits
 
 
 def load_configured(
@@ -97,8 +168,11 @@ def load_configured(
 ) -> Dataset:
     """The split that a config names, in its form; otherwise as `load_dataset`.
 
+    Pictures that are decoded on demand are looked over first; see `diptych.data.scan`.
+
     Raises:
-        UserError: as there; or images that have another number of channels than the config.
+        UserError: as there; pictures that cannot be used, without `data.skip_bad`; or images that
+            have another number of channels than the config.
     """
     found = load_dataset(
         data.source,
@@ -110,6 +184,7 @@ def load_configured(
         download=download,
         settable=settable,
     )
+    found = usable(found, data.skip_bad)
     channels = found.images.shape[1]
     if channels != data.channels:
         advice = f"; use --set data.channels={channels}" if settable else ""
@@ -117,10 +192,12 @@ def load_configured(
     return found
 
 
-def _from_idx(known: Source, asked: Asked) -> Dataset:
-    """MNIST and its like."""
-    split, image_size = asked.split, asked.image_size
-    located = find(asked.source, split, asked.data_dir)
+def _from_idx(known: Source, asked: Asked) -> Opened:
+    """MNIST and its like, at full size."""
+    split = asked.split
+    located = find(known.name, split, asked.data_dir)
+    if located is None and (known.name, split) == (MNIST.name, "test"):
+        located = find(MNIST_10K.name)  # the same images, which travel in the package
     if located is None:
         from diptych.data.sources.download import fetch
 
@@ -129,28 +206,78 @@ def _from_idx(known: Source, asked: Asked) -> Dataset:
     labels = read_idx(located.labels, ndim=1)
     _check(known, located, images, labels)
     images = images[:, None]
-    full_size = identity(images)
-    _check_identity(known, split, located, full_size)
-    small = shrink(images, image_size) if image_size is not None else images
-    sha256 = full_size if small is images else identity(small)
-    wide = labels.astype(np.int64)
-    wide.setflags(write=False)
-    return Dataset(known.name, split, small, wide, sha256, located.origin)
+    sha256 = identity(images)
+    _check_identity(known, split, located, sha256)
+    return Opened(images, labels.astype(np.int64), located.origin, sha256)
 
 
-def _known(asked: Asked) -> Dataset:
-    """A data set of `diptych.data.sources.named`."""
-    found = open_known(asked)
+def _finished(found: Opened, name: str, split: str, size: int | None) -> Dataset:
+    """The data set of what was found: arrays at their size, read-only."""
     images = found.images
     if not isinstance(images, Decoded):
-        if asked.image_size is not None:
-            images = shrink(images, asked.image_size)
+        if size is not None:
+            images = shrink(images, size)
         images.setflags(write=False)
     if found.labels is not None:
         found.labels.setflags(write=False)
     whole = images is found.images and found.sha256 is not None
     sha256 = str(found.sha256) if whole else identity(images)
-    return Dataset(asked.source, asked.split, images, found.labels, sha256, found.origin)
+    return Dataset(name, split, images, found.labels, sha256, found.origin, found.left_out)
+
+
+def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
+    """The user's images as (N, C, H, W), and their labels where the items are pairs."""
+    where = "Dataset.from_arrays: images"
+    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
+        raise UserError(f"{where}: expected an array, or an object with len and [], not {images!r}")
+    if len(images) == 0:
+        raise UserError(f"{where}: holds no image")
+    if hasattr(images, "__array__"):
+        return _channels_first(np.array(images), where), None
+    rows: list[Any] = []
+    labels: list[Any] = []
+    for i in range(len(images)):
+        item = images[i]
+        if isinstance(item, tuple) and len(item) == 2:
+            item, label = item
+            labels.append(label)
+        array = np.asarray(item)
+        if rows and array.shape != rows[0].shape:
+            raise UserError(f"{where}: number {i} is {array.shape}, the first is {rows[0].shape}")
+        if len(labels) not in (0, i + 1):
+            raise UserError(f"{where}: number {i} differs from the first in having a label or none")
+        rows.append(array)
+    return _channels_first(np.stack(rows), where), np.asarray(labels) if labels else None
+
+
+def _channels_first(images: NDArray[Any], where: str) -> Pixels:
+    if images.dtype != np.uint8:
+        raise UserError(
+            f"{where}: are {images.dtype}, expected uint8, 0 .. 255; of floats in [0, 1]: "
+            f"(255 * images).round().astype('uint8')"
+        )
+    if images.ndim == 3:
+        images = images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] <= 4 for axis in (1, 3))
+    if first == last:
+        raise UserError(
+            f"{where}: are {images.shape}, expected (N, C, H, W), (N, H, W, C) or (N, H, W) with "
+            f"1 to 4 channels and 5 pixels or more a side"
+        )
+    return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
+
+
+def _own_labels(labels: NDArray[Any], count: int) -> Int64:
+    where = "Dataset.from_arrays: labels"
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{where}: are {labels.dtype} {labels.shape}, expected {count} integers, one an image"
+        )
+    if labels.min() < 0:
+        raise UserError(f"{where}: hold {labels.min()}; classes are 0 or more")
+    wide = np.array(labels, dtype=np.int64)
+    wide.setflags(write=False)
+    return wide
 
 
 def identity(images: Images) -> str:

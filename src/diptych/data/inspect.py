@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,22 @@ from typing import Any
 import numpy as np
 
 from diptych.data.dataset import Dataset, identity
-from diptych.data.decoded import CHUNK, Decoded
+from diptych.data.decoded import CHUNK, Decoded, Images, Items, default_workers
 from diptych.data.packed.read import read_index
+from diptych.data.picture import read_pixels
 from diptych.data.readers import celeba, cifar10, lmdb
 from diptych.data.sources.places import locate
 from diptych.data.sources.registry import SOURCES, find
 from diptych.errors import MachineError, UserError
+from diptych.types import Pixels
 
 KINDS = {
     "cifar10": "60,000 photographs, 32x32, 10 classes; downloads",
     "celeba": "202,599 faces, 178x218; official crop to 64x64",
     "lsun_CATEGORY": "LSUN as LMDB, such as lsun_bedroom, lsun_church_outdoor",
     "ffhq": "70,000 faces, LMDB of the official code or a folder",
-    "folder:PATH": "any folder of JPEG, PNG, WebP, with its sub-folders",
-    "npz:PATH": "uint8 images in an .npz file",
+    "folder:PATH": "any folder of pictures, with its sub-folders",
+    "npz:PATH": "uint8 images in an .npz or .npy file",
     "packed:PATH": "what diptych data prepare made",
     "hf:PATH": "Hugging Face parquet files, image folder or name",
 }
@@ -88,6 +91,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "megabytes": round(count * channels * height * width / 1e6, 1),
         "sha256": dataset.sha256,
         "origin": dataset.origin,
+        "left_out": dataset.left_out,
     }
 
 
@@ -118,11 +122,11 @@ def verify(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
 def _verify_decoded(images: Decoded) -> dict[str, Any]:
     digest = hashlib.sha256(("uint8 " + " ".join(map(str, images.shape)) + "\n").encode())
     bad: list[str] = []
-    for row in _rows(images):
+    for row in _rows(images.one, len(images)):
         if isinstance(row, UserError):
             bad.append(str(row))
         else:
-            digest.update(row)
+            digest.update(row.tobytes())
     return {
         "images": len(images),
         "bad": bad,
@@ -130,13 +134,44 @@ def _verify_decoded(images: Decoded) -> dict[str, Any]:
     }
 
 
-def _rows(images: Decoded) -> Iterator[bytes | UserError]:
-    def read(index: int) -> bytes | UserError:
+def verify_pictures(items: Items) -> dict[str, Any]:
+    """Read every picture at its own size; gives the sizes, and the pictures that cannot be used."""
+    bad: list[str] = []
+    sizes: Counter[str] = Counter()
+
+    def one(row: int) -> Pixels:
+        return read_pixels(items.read(row), items.title(row))
+
+    count = len(items.names)
+    for found in _rows(one, count):
+        if isinstance(found, UserError):
+            bad.append(str(found))
+        else:
+            sizes[f"{found.shape[1]}x{found.shape[0]}"] += 1
+    return {"images": count, "bad": bad, "pixels_sha256": None, "sizes": dict(sizes.most_common())}
+
+
+def sound_ones(images: Images, num: int) -> tuple[Pixels, list[str]]:
+    """About `num` images spread over a set, without those that cannot be used; and those."""
+    spread = np.linspace(0, len(images) - 1, min(num, len(images))).astype(np.int64)
+    if not isinstance(images, Decoded):
+        return np.ascontiguousarray(images[spread]), []
+    found = list(_rows(lambda row: images.one(int(spread[row])), len(spread)))
+    bad = [str(row) for row in found if isinstance(row, UserError)]
+    good = [row for row in found if not isinstance(row, UserError)]
+    if not good:
+        raise UserError(f"{bad[0]} (and none of the other {len(bad) - 1} can be used)")
+    return np.stack(good), bad
+
+
+def _rows(read: Callable[[int], Pixels], count: int) -> Iterator[Pixels | UserError]:
+    def attempt(row: int) -> Pixels | UserError:
         try:
-            return images.one(index).tobytes()
+            return read(row)
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(images.workers, "diptych-verify") as pool:
-        for first in range(0, len(images), CHUNK):
-            yield from pool.map(read, range(first, min(first + CHUNK, len(images))))
+    workers = default_workers()
+    with ThreadPoolExecutor(workers, "diptych-verify") as pool:
+        for first in range(0, count, CHUNK):
+            yield from pool.map(attempt, range(first, min(first + CHUNK, count)))

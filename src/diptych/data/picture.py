@@ -1,99 +1,200 @@
 """One encoded picture into pixels, or one line that says why not.
 
-Taken are JPEG, PNG and WebP of 8 bits in grey, colour or palette. Refused, by name, is what would
-have to be guessed at: CMYK (its colours need a profile), 16-bit and float pictures (their range is
-not known), animations (which frame?), and whatever is empty, cut short or of another format.
-Transparent pixels are put on white. The orientation that a camera noted is followed.
+Every verb reads pictures here: training, packing, scoring, encoding, the search for neighbours.
+
+    kinds         JPEG (also .jfif), PNG, WebP, BMP, TIFF, GIF, PPM/PGM/PBM, AVIF
+    EXIF          the orientation that a camera noted is followed; nothing else of it is
+    transparency  transparent pixels are put on white
+    palette       becomes RGB
+    grey          stays one channel, unless a number of channels is asked for
+
+Refused by name, because something would have to be guessed: CMYK (its colours need a profile), more
+than 8 bits a channel (the range is not known, and tools reduce it differently), animations and
+files of several pages (which frame?), more than LIMIT megapixels, and whatever is empty, cut short
+or of another kind. The kind is told by the content; the suffix only says which files are looked at.
+Nothing here is a setting of the process: Pillow's own limit, a global number and a warning, is not
+asked, so that threads of a program that uses Diptych keep theirs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
-import warnings
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import (
+    BmpImagePlugin,  # noqa: F401  (each registers its format in Image.OPEN)
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
 
 from diptych.data.crops import Recipe, apply_crop
-from diptych.errors import UserError
+from diptych.errors import MachineError, UserError
 from diptych.types import Pixels
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+with contextlib.suppress(ImportError):  # Pillow 11.3 and later
+    from PIL import AvifImagePlugin  # noqa: F401
+
+# Pillow's name of each kind, in the order in which they are tried, and its suffixes.
+KINDS: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+}
+SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
+LIMIT = 300  # megapixels of one picture, decoded; three bytes each
+_NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM or AVIF"
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
+_TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _REPLACE = "Replace or remove it"
-# All that Pillow raises on damaged bytes.
+# All that Pillow raises on damaged bytes. Its bomb errors can still come from within a plugin.
 _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, TypeError,
-           OverflowError, struct.error, zlib.error, Image.DecompressionBombError,
-           Image.DecompressionBombWarning)  # fmt: skip
+           AttributeError, OverflowError, ZeroDivisionError, RuntimeError, struct.error, zlib.error,
+           Image.DecompressionBombError, Image.DecompressionBombWarning)  # fmt: skip
 
 
 def decode(data: bytes, where: str, recipe: Recipe) -> Pixels:
     """Encoded bytes as an image of the recipe, (C, H, W), uint8.
 
     Args:
-        data: the bytes of a JPEG, PNG or WebP picture.
+        data: the bytes of a picture.
         where: how messages name it.
         recipe: size, channels and crop.
 
     Raises:
         UserError: a picture that cannot be used, or does not fit the recipe.
+        MachineError: no memory for it.
     """
     picture = apply_crop(open_picture(data, where, recipe.channels), recipe, where)
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def open_picture(data: bytes, where: str, channels: int = 3) -> Image.Image:
-    """A checked and decoded picture, grey (1 channel) or RGB (3).
+def read_pixels(data: bytes, where: str) -> Pixels:
+    """Encoded bytes as they are: (H, W, 1) of a grey picture, else (H, W, 3), uint8.
 
     Raises:
-        UserError: as `decode`.
+        UserError, MachineError: as `decode`.
+    """
+    pixels = np.asarray(open_picture(data, where, None), dtype=np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def open_picture(data: bytes, where: str, channels: int | None = 3) -> Image.Image:
+    """A checked and decoded picture: grey (1 channel), RGB (3), or as it is (None).
+
+    Raises:
+        UserError, MachineError: as `decode`.
+    """
+    picture = open_header(data, where)
+    try:
+        return _in_mode(picture, channels)
+    except _DAMAGE as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{where}: the picture is cut short or damaged ({said}). {_REPLACE}"
+        ) from None
+    except MemoryError:
+        raise MachineError(
+            f"{where}: no memory for its {picture.width}x{picture.height} pixels. Make it smaller, "
+            "or end other programs"
+        ) from None
+
+
+def open_header(data: bytes, where: str) -> ImageFile.ImageFile:
+    """A picture of which the header alone was read and checked.
+
+    Raises:
+        UserError: empty, of no known kind, too large, or refused; see the module.
     """
     if not data:
         raise UserError(f"{where}: is empty (0 bytes), expected a picture. {_REPLACE}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    picture = _identify(data)
+    if picture is None:
+        raise UserError(
+            f"{where}: is not a {_NAMES} picture, or its beginning is damaged. {_REPLACE}"
+        )
+    try:
+        fault = _fault(picture, data)
+    except _DAMAGE as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        fault = f"the picture is cut short or damaged ({said}). {_REPLACE}"
+    if fault:
+        raise UserError(f"{where}: {fault}")
+    return picture
+
+
+def _identify(data: bytes) -> ImageFile.ImageFile | None:
+    """The picture by the first kind whose reader takes it; as `Image.open`, without its limit."""
+    for kind in KINDS:
+        factory, accept = Image.OPEN.get(kind, (None, None))
+        # A text from `accept` says that Pillow was built without this kind.
+        if factory is None or (accept is not None and accept(data[:16]) is not True):
+            continue
         try:
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            return factory(io.BytesIO(data), "")
         except _DAMAGE:
-            raise UserError(
-                f"{where}: is not a JPEG, PNG or WebP picture, or its beginning is damaged. "
-                f"{_REPLACE}"
-            ) from None
-        fault = _fault(picture)
-        if fault:
-            raise UserError(f"{where}: {fault}")
-        try:
-            return _in_mode(picture, channels)
-        except _DAMAGE as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"{where}: the picture is cut short or damaged ({said}). {_REPLACE}"
-            ) from None
+            continue
+    return None
 
 
-def _fault(picture: Image.Image) -> str:
-    """Why an opened picture is refused, or ''."""
-    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-        return f"is an animation of {getattr(picture, 'n_frames', 0)} frames; give a still picture"
+def _fault(picture: ImageFile.ImageFile, data: bytes) -> str:
+    """Why a picture is refused, or ''."""
+    width, height = picture.size
+    if width * height > LIMIT * 10**6:
+        return (
+            f"is {width}x{height}, {width * height / 1e6:.0f} megapixels; pictures of up to "
+            f"{LIMIT} megapixels are read. Make it smaller first"
+        )
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # a JPEG's other pictures are previews and the like
+        what = "a file of {} pages" if picture.format == "TIFF" else "an animation of {} frames"
+        return f"is {what.format(frames)}; give a still picture"
     if picture.mode == "CMYK":
         return "is a CMYK picture; its colours need a profile. Convert it to RGB first"
-    raw = str(getattr(picture, "tile", None) or "")
-    if picture.mode.startswith(("I", "F")) or ";16" in raw:  # as in RGB;16B
+    if picture.mode.startswith(("I", "F")) or _deep(picture, data):
         return f"has more than 8 bits a channel (mode {picture.mode}). Convert it to 8 bits first"
     if picture.mode not in _MODES:
         return f"is in the mode {picture.mode}; expected grey, RGB or a palette. Convert it to RGB"
     return ""
 
 
-def _in_mode(picture: Image.Image, channels: int) -> Image.Image:
+def _deep(picture: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether the file has more than 8 bits a channel although Pillow gives 8."""
+    if picture.format == "AVIF":
+        at = data.find(b"av1C")  # the codec's settings; the bit says 10 or 12 bits
+        return at >= 0 and len(data) > at + 6 and bool(data[at + 6] & 0x40)
+    for tile in picture.tile:
+        parts = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        for part in parts:
+            if isinstance(part, str) and ";16" in part and part != "BGR;16":  # 5, 6 and 5 bits
+                return True
+        if picture.format == "PPM" and isinstance(parts[-1], int) and parts[-1] > 255:
+            return True
+    return False
+
+
+def _in_mode(picture: Image.Image, channels: int | None) -> Image.Image:
+    grey = picture.mode in ("1", "L", "LA", "La")
     picture = ImageOps.exif_transpose(picture)
-    transparent = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    if transparent or "transparency" in picture.info:
+    if picture.mode in _TRANSPARENT or "transparency" in picture.info:
+        if picture.mode in ("La", "PA"):
+            picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return picture.convert("L" if channels == 1 else "RGB")
+    return picture.convert("L" if channels == 1 or (channels is None and grey) else "RGB")

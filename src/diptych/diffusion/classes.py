@@ -1,13 +1,13 @@
-"""Classes: labels in training, classes in sampling, and how a network is told of them.
+"""Class conditioning: labels in training, classes in sampling, classifier-free guidance.
 
     labels      0 .. K-1, and K for 'no class'; K = model.num_classes
-    rows        row i is the label's row of the identity of K + 1: float32, zeros and one 1
+    rows        row i is the label's row of the (K + 1) identity: float32, zeros and one 1
     in training a label becomes K with probability train.label_dropout, drawn from a keyed stream
     guidance    out = out_none + w (out_class - out_none)      w = 1: the class; w = 0: no class
 
-So one network learns both predictions that guidance needs. The rows are made on the host, like the
-embedding of time, so that both panels start from the same bits. Source: Ho & Salimans 2022,
-arXiv:2207.12598, section 3, with w = 1 + (their w).
+Label dropout lets one network learn both predictions that guidance needs. The rows are made on the
+host, like the time embedding, so that both backends start from the same bits. Source: Ho &
+Salimans 2022, arXiv:2207.12598, section 3, with w = 1 + (their w).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Classes = tuple[int, ...]
 
 
 def class_rows(labels: npt.ArrayLike, num_classes: int) -> Float32:
-    """Labels (B,) in 0 .. K as rows (B, K + 1) of the identity, float32.
+    """One-hot rows (B, K + 1), float32, of labels (B,) in 0 .. K.
 
     Raises:
         ValueError: a label outside 0 .. K.
@@ -39,7 +39,7 @@ def class_rows(labels: npt.ArrayLike, num_classes: int) -> Float32:
 
 
 def drop_labels(labels: Int64, num_classes: int, rate: float, seed: int, step: int) -> Int64:
-    """The labels of one training step, each 'no class' with probability `rate`."""
+    """The labels (B,) of one training step, each replaced by K with probability `rate`."""
     dropped = stream(seed, "label_dropout", step).random(len(labels)) < rate
     return np.where(dropped, num_classes, labels)
 
@@ -48,7 +48,7 @@ def check_labels(labels: Int64 | None, num_classes: int, source: str) -> None:
     """Refuse data without labels, or with more classes than the network has.
 
     Raises:
-        UserError: what is missing, and the setting that mends it.
+        UserError: names the problem and the setting that fixes it.
     """
     if not num_classes:
         return
@@ -66,7 +66,7 @@ def check_labels(labels: Int64 | None, num_classes: int, source: str) -> None:
 
 
 def parse_classes(text: str | None) -> list[int] | str | None:
-    """`7`, `0,1,2` or `all` as on the command line; None where not given.
+    """Parse `7`, `0,1,2` or `all` from the command line; None if not given.
 
     Raises:
         UserError: anything else.
@@ -82,11 +82,11 @@ def parse_classes(text: str | None) -> list[int] | str | None:
 def choose_classes(
     classes: Sequence[int] | str | None, guidance: float | None, num_classes: int
 ) -> tuple[Classes | None, float | None]:
-    """Checked classes and guidance; (None, None) for a network without classes.
+    """Check classes and guidance; return (None, None) for a network without classes.
 
     Args:
         classes: image i gets `classes[i mod n]`; None or "all": every class in turn.
-        guidance: w; 1 where not given.
+        guidance: the scale w; None means 1.
         num_classes: K of the network.
 
     Raises:
@@ -114,12 +114,12 @@ def choose_classes(
 
 
 def labels_of(classes: Classes, images: Sequence[int]) -> Int64:
-    """The class of each image by its index: image i gets class i mod n of the list."""
+    """The class of each image index i, (len(images),) int64: `classes[i mod n]`."""
     return np.asarray([classes[i % len(classes)] for i in images], dtype=np.int64)
 
 
 def short_name(classes: Classes) -> str:
-    """For a folder's name: `7`, `0-1-2`, `0to9`, or a count and a hash where the list is long."""
+    """A short form for folder names: `7`, `0-1-2`, `0to9`; for long lists a count and a hash."""
     if len(classes) > 2 and classes == tuple(range(len(classes))):
         return f"0to{len(classes) - 1}"
     text = "-".join(map(str, classes))

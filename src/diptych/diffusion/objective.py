@@ -1,4 +1,4 @@
-"""What a network is trained to predict, and how much each timestep counts.
+"""The prediction type of a network, and the weight of each timestep in the loss.
 
     eps     the noise
     x0      the image
@@ -8,7 +8,7 @@
                 x0: min(SNR, gamma)    eps: min(SNR, gamma) / SNR    v: min(SNR, gamma) / (SNR + 1)
                 Hang et al. 2023, arXiv:2303.09556, section 3.4
 
-The three weights are one weight of the image's error, written for each objective.
+The three formulas are the same weight on the error of x0, written for each prediction type.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from diptych.types import A, Float64
 
 
 def target(objective: str, x0: A, eps: A, alpha: A, sigma: A) -> A:
-    """What the network is to give for x_t = alpha x0 + sigma eps; arrays of any framework.
+    """The regression target at x_t = alpha x0 + sigma eps; arrays of any framework.
 
     Args:
-        objective: eps, x0 or v.
+        objective: the prediction type: eps, x0 or v.
         x0, eps: images and noise, (B, C, H, W).
         alpha, sigma: scales, (B, 1, 1, 1).
     """
@@ -35,9 +35,9 @@ def target(objective: str, x0: A, eps: A, alpha: A, sigma: A) -> A:
 
 
 def min_snr_weights(objective: str, schedule: Schedule, gamma: float) -> Float64:
-    """The weight of each timestep, (T,) float64."""
+    """The min-SNR weight of each timestep, (T,) float64; see the module's formulas."""
     snr = (schedule.alpha / schedule.sigma) ** 2
     if objective == "eps":
-        return gamma / np.maximum(snr, gamma)  # the same, and 1 where SNR is 0
+        return gamma / np.maximum(snr, gamma)  # the same, and 1 if SNR is 0
     least: Float64 = np.minimum(snr, gamma)
     return least if objective == "x0" else least / (snr + 1.0)

@@ -1,10 +1,10 @@
-"""The forward process and what a noise prediction implies; plain arithmetic on any array.
+"""The forward process, and conversions between x0, eps and v; plain arithmetic on any array.
 
     x_t = alpha * x0 + sigma * eps
     x0  = (x_t - sigma * eps) / alpha          Ho et al. 2020, arXiv:2006.11239, equations 4 and 15
 
-Arrays are images (B, C, H, W), and so are the answers. Coefficients are Python floats, so that
-float32 arrays of any framework stay float32.
+All arrays, in and out, are (B, C, H, W). Coefficients are Python floats, so float32 arrays of any
+framework stay float32.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from diptych.types import A
 
 
 def add_noise(x0: A, eps: A, level: Level) -> A:
-    """Noisy images x_t of one level: alpha * x0 + sigma * eps; shapes (B, C, H, W)."""
+    """Noisy images x_t at one level: alpha * x0 + sigma * eps; shapes (B, C, H, W)."""
     return level.alpha * x0 + level.sigma * eps
 
 
 def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
-    """The image that a noise prediction implies: (x_t - sigma * eps) / alpha.
+    """The image implied by a noise prediction: (x_t - sigma * eps) / alpha.
 
     Args:
         x_t: noisy images, (B, C, H, W), float32.
@@ -30,7 +30,7 @@ def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
         Images, in [-1, 1] up to prediction error; not clipped.
 
     Raises:
-        ValueError: where `level.alpha` is 0: no image can be recovered there.
+        ValueError: `level.alpha` is 0, so no image can be recovered.
     """
     if level.alpha == 0.0:
         raise ValueError(f"no image remains at t={level.t} (alpha is 0)")
@@ -38,10 +38,10 @@ def x0_from_eps(x_t: A, eps: A, level: Level) -> A:
 
 
 def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
-    """The noise that an image implies: (x_t - alpha * x0) / sigma.
+    """The noise implied by an image prediction: (x_t - alpha * x0) / sigma.
 
     Raises:
-        ValueError: where `level.sigma` is 0: no noise is left there.
+        ValueError: `level.sigma` is 0, so no noise remains.
     """
     if level.sigma == 0.0:
         raise ValueError(f"no noise remains at t={level.t} (sigma is 0)")
@@ -54,10 +54,10 @@ def v_from_x0_eps(x0: A, eps: A, level: Level) -> A:
 
 
 def x0_from_v(x_t: A, v: A, level: Level) -> A:
-    """The image that a velocity prediction implies: alpha * x_t - sigma * v."""
+    """The image implied by a velocity prediction: alpha * x_t - sigma * v."""
     return level.alpha * x_t + (-level.sigma) * v
 
 
 def eps_from_v(x_t: A, v: A, level: Level) -> A:
-    """The noise that a velocity prediction implies: sigma * x_t + alpha * v."""
+    """The noise implied by a velocity prediction: sigma * x_t + alpha * v."""
     return level.sigma * x_t + level.alpha * v

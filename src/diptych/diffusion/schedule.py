@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the image and how much noise remain at each timestep.
+"""Noise schedules: the scales of the image and of the noise at each timestep.
 
     x_t = alpha[t] * x0 + sigma[t] * eps,      alpha[t]**2 + sigma[t]**2 = 1
     alpha[t]**2 = alpha_bar[t] = product over s <= t of (1 - beta[s])
@@ -7,7 +7,7 @@
 Tables are float64 on the host: in float32 the product of 1,000 factors loses digits
 exactly where the solvers divide by sigma.
 
-A spacing chooses S of the T timesteps for sampling; it always gives S different ones.
+A timestep spacing chooses S different timesteps of the T for sampling.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SPACINGS = ("uniform", "quad", "trailing")
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level as host floats.
+    """One noise level, as host floats.
 
     Attributes:
-        t: the timestep, 0 .. T-1; -1 for the clean image.
-        alpha, sigma: scales of the image and of the noise, each 0 .. 1.
+        t: timestep, 0 .. T-1; -1 for the clean image.
+        alpha, sigma: scales of the image and of the noise, each in [0, 1].
     """
 
     t: int
@@ -57,7 +57,7 @@ class Schedule:
         return len(self.beta)
 
     def level(self, t: int) -> Level:
-        """The level of timestep `t` in 0 .. T-1, or the clean image for -1; else ValueError."""
+        """The level of timestep `t`, 0 .. T-1; -1 is the clean image. Any other t: ValueError."""
         if t == -1:
             return CLEAN
         if not 0 <= t < self.timesteps:
@@ -66,23 +66,23 @@ class Schedule:
 
 
 def make_schedule(config: DiffusionConfig) -> Schedule:
-    """The tables that a config describes.
+    """The tables described by a config.
 
-    Source of the forms: Ho et al. 2020 and its code (linear, quad, const, jsd); Song et al. 2021,
-    official DDIM code (sigmoid); Nichol & Dhariwal 2021, equation 17 (cosine).
+    Sources: Ho et al. 2020 and its code (linear, quad, const, jsd); Song et al. 2021, official
+    DDIM code (sigmoid); Nichol & Dhariwal 2021, equation 17 (cosine).
     """
     beta = make_betas(config.schedule, config.beta_start, config.beta_end, config.timesteps)
     if config.zero_terminal_snr:
         return _ending_in_noise(np.sqrt(np.cumprod(1.0 - beta)))
     alpha_bar = np.cumprod(1.0 - beta)
-    # 1 - alpha_bar[0] is beta[0] to the last digit only if it is not computed as a difference.
-    with np.errstate(divide="ignore"):  # jsd ends on beta 1: log 0, and sigma is exactly 1
+    # sigma is not computed from 1 - alpha_bar: the difference would lose beta[0]'s last digits.
+    with np.errstate(divide="ignore"):  # jsd ends at beta = 1: log 0, and sigma is exactly 1
         sigma = np.sqrt(-np.expm1(np.cumsum(np.log1p(-beta))))
     return Schedule(beta, np.sqrt(alpha_bar), sigma)
 
 
 def _ending_in_noise(alpha: Float64) -> Schedule:
-    """The tables with alpha shifted to end on 0 and scaled to begin as before.
+    """The tables with alpha shifted to end at 0 and scaled to keep its first value.
 
     Source: Lin et al. 2023, arXiv:2305.08891, algorithm 1.
     """
@@ -96,7 +96,7 @@ def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:
 
     Args:
         name: one of `SCHEDULES`.
-        start, end: the first and the last beta; `const` takes the last, `jsd` and `cosine` none.
+        start, end: first and last beta; `const` uses only `end`, `jsd` and `cosine` neither.
         timesteps: T.
 
     Raises:
@@ -121,7 +121,7 @@ def make_betas(name: str, start: float, end: float, timesteps: int) -> Float64:
 
 
 def _cosine(timesteps: int) -> Float64:
-    offset = 0.008  # keeps the first betas from being vanishingly small (their section 3.2)
+    offset = 0.008  # keeps the first betas from vanishing (their section 3.2)
     grid = np.arange(timesteps + 1) / timesteps
     alpha_bar = np.cos((grid + offset) / (1 + offset) * np.pi / 2) ** 2
     beta: Float64 = np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
@@ -131,10 +131,10 @@ def _cosine(timesteps: int) -> Float64:
 def make_spacing(name: str, steps: int, timesteps: int) -> list[int]:
     """Exactly `steps` different timesteps in ascending order, each in 0 .. T-1.
 
-    `uniform` is floor(i T / S): the official DDIM sequence where S divides T. `quad` is the
-    official one, (i sqrt(0.8 T) / (S - 1))**2 rounded down, in which a timestep that the official
-    code would visit twice is moved up to the next free one. `trailing` ends on T-1
-    (Lin et al. 2023, arXiv:2305.08891, table 2).
+    `uniform` is floor(i T / S), the official DDIM sequence if S divides T. `quad` is the official
+    (i sqrt(0.8 T) / (S - 1))**2 rounded down, but a timestep that the official code would visit
+    twice moves up to the next free one. `trailing` ends at T-1 (Lin et al. 2023, arXiv:2305.08891,
+    table 2).
 
     Raises:
         UserError: an unknown name, S < 1, or S > T.

@@ -1,14 +1,14 @@
-"""Which timesteps are visited: the spacings by timestep, by noise level, and the official one.
+"""Timestep spacings: by timestep, by noise level, and the official one.
 
-    uniform, quad, trailing     by the timestep alone (`diptych.diffusion.schedule.make_spacing`)
+    uniform, quad, trailing     by timestep only (`diptych.diffusion.schedule.make_spacing`)
     logsnr                      equal steps of lambda = log(alpha / sigma)
     karras                      equal steps of (sigma / alpha)^(1/7)
-    official-quad               the official code's `quad` with the timesteps it visits twice
+    official-quad               the official code's `quad`, including the timesteps it visits twice
 
-`logsnr` and `karras` go from the noisiest level of the table to the cleanest. They are defined on
-levels between timesteps; the nearest timesteps are taken, all different, so that a network is only
-asked what it was trained on. Sources: Lu et al. 2022, arXiv:2206.00927, section 3.3; Karras et al.
-2022, arXiv:2206.00364, equation 5, rho 7.
+`logsnr` and `karras` go from the noisiest level of the table to the cleanest. They are defined at
+levels between timesteps. The nearest timesteps are used, all different, so the network is only
+called at timesteps it was trained on. Sources: Lu et al. 2022, arXiv:2206.00927, section 3.3;
+Karras et al. 2022, arXiv:2206.00364, equation 5, rho 7.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RHO = 7.0
 
 
 def check_spacing(name: str, steps: int, timesteps: int) -> None:
-    """Raises UserError: an unknown name, S < 1, or S > T."""
+    """Check a spacing's name and S. Raises UserError: an unknown name, S < 1, or S > T."""
     if name not in ALL_SPACINGS:
         raise UserError(f"spacing '{name}' is not known{nearest(name, list(ALL_SPACINGS))}")
     make_spacing("uniform", steps, timesteps)
@@ -37,11 +37,11 @@ def check_spacing(name: str, steps: int, timesteps: int) -> None:
 def choose_timesteps(name: str, steps: int, schedule: Schedule) -> list[int]:
     """Exactly `steps` timesteps in ascending order, each in 0 .. T-1.
 
-    They are all different but for `official-quad`.
+    They are all different, except with `official-quad`.
 
     Raises:
-        UserError: an unknown name, S < 1, S > T, or more steps than the table has levels at which
-            something of the image is left.
+        UserError: an unknown name, S < 1, S > T, or more steps than the table has levels with
+            alpha > 0.
     """
     check_spacing(name, steps, schedule.timesteps)
     if name in SPACINGS:
@@ -70,7 +70,7 @@ def _nearest_levels(name: str, steps: int, schedule: Schedule) -> list[int]:
 
 
 def _distinct(wanted: Float64, usable: int) -> list[int]:
-    """The nearest timesteps, ascending; one that is taken gives way to the next free one."""
+    """The nearest timesteps, ascending; a timestep already used moves up to the next free one."""
     chosen: list[int] = []
     for i, t in enumerate(np.rint(wanted).astype(int).tolist()):
         lowest = chosen[-1] + 1 if chosen else 0

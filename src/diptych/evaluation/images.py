@@ -1,26 +1,32 @@
 """Images from wherever they are, as a stream of uint8 pictures; memory holds a few batches.
 
-    mnist:test        a split of a known data set
-    FOLDER            a sample folder (with its manifest), or any folder of pictures, by name
-    FILE.npz, .npy    uint8, (N, H, W), (N, H, W, C) or (N, C, H, W)
-
-Sizes may be mixed: pictures of one size go together in a batch, and carry their positions.
+A source is named as everywhere (`diptych.data.sources.spec`) and its pictures are read as for
+training (`diptych.data.picture`), but not cropped. Sizes may be mixed: pictures of one size go
+together in a batch, and carry their positions.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import UserError, nearest
-from diptych.evaluation import arrays
-from diptych.evaluation.pixels import SUFFIXES, read_image
-from diptych.files import machine_faults, read_json, sha256_of
+from diptych.data.decoded import Items
+from diptych.data.notes import note, say_left_out
+from diptych.data.packed.read import read_index
+from diptych.data.picture import read_pixels
+from diptych.data.readers import celeba, npz
+from diptych.data.readers.folder import Files, is_sample_folder, open_file, open_folder
+from diptych.data.readers.lmdb import is_lsun
+from diptych.data.sources.named import open_splits
+from diptych.data.sources.places import look
+from diptych.data.sources.spec import PICTURE, Spec, parse
+from diptych.errors import UserError
+from diptych.files import read_json, sha256_of
 from diptych.types import Int64, Pixels
 
 WAITING = 4  # batches' worth of odd sizes that may wait for company
@@ -37,6 +43,7 @@ class Images:
         identify: computes their sha256, which may take a while.
         split: of a data set.
         manifest: of a sample folder.
+        left_out: how many files were passed over, by reason.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Images:
     identify: Callable[[], str]
     split: str | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def batches(
         self, size: int, first: int = 0, num: int | None = None
@@ -83,79 +91,74 @@ def _batch(group: list[tuple[int, Pixels]]) -> tuple[Int64, Pixels]:
 
 
 def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
-    """The images that `source` names; see the module.
+    """The images that `source` names; see `diptych.data.sources.spec`.
 
     Raises:
         UserError: nothing there, an unfinished sample folder, an unknown data set or kind of file.
+        MachineError: what the machine does not let us read.
     """
-    path = Path(source)
-    if path.is_dir():
-        return _sample_folder(path) if is_sample_folder(path) else _folder(path)
-    if path.is_file():
-        if path.suffix not in (".npz", ".npy"):
-            raise UserError(f"{path}: not a folder, .npz or .npy; give one of these")
-        count = arrays.shape_of(path)[0]
-        return Images(path.name, count, lambda: arrays.stream(path), lambda: sha256_of(path))
-    name, _, split = str(source).partition(":")
-    if split and "/" not in name:
-        return _dataset(name, split, data_dir)
-    from diptych.data import SOURCES
+    spec = parse(str(source))
+    if spec.own and spec.path is None and data_dir is None:
+        raise UserError(f"source '{spec.kind}' needs a path: {spec.kind}:PATH, or --data PATH")
+    if not spec.own:
+        return _dataset(str(source), spec, data_dir)
+    path = spec.path or Path(data_dir or "").expanduser()
+    if spec.kind in ("folder", PICTURE):
+        return _files(open_file(path) if spec.kind == PICTURE else open_folder(path))
+    if spec.kind == "hf":
+        splits = "+".join(spec.splits or ("train",))
+        return _pictures(path.name, open_splits(str(source), data_dir), splits)
+    if spec.kind == "packed":
+        read_index(path)
+    count = npz.shape_of(path)[0]
+    return Images(path.name, count, lambda: npz.stream(path), lambda: sha256_of(path))
 
-    hint = nearest(f"{name}:test", [f"{known}:test" for known in SOURCES])
-    raise UserError(f"{source}: not found; give a folder, an .npz, or a data set{hint}")
 
+def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
+    from diptych.data import load_dataset
 
-def _dataset(name: str, split: str, data_dir: Path | None) -> Images:
-    from diptych.data import find, load_dataset
-
-    # MNIST's test images travel with the package under another name: no download is needed.
-    packaged = (name, split) == ("mnist", "test") and find(name, split, data_dir) is None
-    source = ("mnist-10k", "train") if packaged else (name, split)
-    data = load_dataset(*source, data_dir=data_dir)
+    if not spec.splits:
+        if look(Path(source)):
+            raise UserError(
+                f"{source}: is a data set, and a file or folder here; say {source}:train or "
+                f"{source}:test for the one, ./{source} for the other"
+            )
+        note(f"{source}: taken is {source}:train; {source}:test and {source}:train+test are others")
+    if spec.kind == celeba.NAME or is_lsun(spec.kind):
+        raise UserError(
+            f"{source}: its pictures are cropped before training, and so must these be: diptych "
+            f"data prepare {spec.kind} --size 64 --out FILE.npy, then give FILE.npy"
+        )
+    data = load_dataset(source, data_dir=data_dir)
 
     def rows() -> Iterator[Pixels]:
         return (image.transpose(1, 2, 0) for image in data.images)
 
-    return Images(name, len(data.images), rows, lambda: data.sha256, split)
+    return Images(
+        spec.kind, len(data.images), rows, lambda: data.sha256, data.split, left_out=data.left_out
+    )
 
 
-def is_sample_folder(path: Path) -> bool:
-    """Whether `diptych sample` made this folder."""
-    manifest = path / "manifest.json"
-    return manifest.is_file() and "solver" in read_json(manifest)
+def _files(files: Files) -> Images:
+    """Pictures as files; of a sample folder with its manifest."""
+    say_left_out(files.origin, len(files.names), files.left_out)
+    root = Path(files.origin)
+    manifest = read_json(root / "manifest.json") if is_sample_folder(root) else {}
+    found = _pictures(root.resolve().name, files, None)
+    return replace(found, manifest=manifest, left_out=files.left_out)
 
 
-def _sample_folder(path: Path) -> Images:
-    manifest = read_json(path / "manifest.json")
-    if not manifest.get("complete"):
-        raise UserError(
-            f"{path}: the sampling was not finished; go on with diptych sample --resume"
-        )
-    files = sorted(p for p in path.glob("[0-9]*.png") if p.stem.isdigit())
-    if [int(p.stem) for p in files] != list(range(int(manifest.get("num", -1)))):
-        raise UserError(
-            f"{path}: the manifest speaks of {manifest.get('num')} images 00000.png and on, found "
-            f"{len(files)}; sample them again"
-        )
-    return _files(path, files, manifest)
+def _pictures(name: str, items: Items, split: str | None) -> Images:
+    """Encoded pictures, each at its own size."""
+    count = len(items.names)
 
+    def rows() -> Iterator[Pixels]:
+        return (read_pixels(items.read(row), items.title(row)) for row in range(count))
 
-def _folder(path: Path) -> Images:
-    with machine_faults(f"reading {path}"):
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(
-            f"{path}: no pictures here ({', '.join(SUFFIXES)}); folders below it are not searched"
-        )
-    return _files(path, files, {})
-
-
-def _files(path: Path, files: list[Path], manifest: dict[str, Any]) -> Images:
     def identify() -> str:
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(sha256_of(file).encode())
+        for row in range(count):
+            digest.update(hashlib.sha256(items.read(row)).hexdigest().encode())
         return digest.hexdigest()
 
-    name = path.resolve().name
-    return Images(name, len(files), lambda: map(read_image, files), identify, None, manifest)
+    return Images(name, count, rows, identify, split)

@@ -177,6 +177,7 @@ def save_nearest(out: Path, nearest: Nearest, found: Found, samples: Pixels) -> 
         "split": nearest.data.split,
         "data_sha256": nearest.data.sha256,
         "images": len(nearest.data.images),
+        "left_out": nearest.data.left_out,
         "mirrored": nearest.mirrored,
         "by": nearest.by,
         "distance": "L2 of pixels / 255" if nearest.by == "pixels" else "L2 of features",

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.errors import UserError
+from diptych.data.notes import note
+from diptych.errors import MachineError, UserError
 from diptych.evaluation.collect import BATCH, Needs, collect
 from diptych.evaluation.feature_network import Extractor
-from diptych.evaluation.images import open_images
+from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.statistics import Moments, Statistics
-from diptych.evaluation.statistics_file import is_statistics, load
+from diptych.evaluation.statistics_file import load, statistics_path
 from diptych.files import atomic_path, sha256_of
 from diptych.types import Floating
 
@@ -36,15 +37,17 @@ class Reference:
         facts: `reference.*` fields of a protocol.
         moments: by kind, "pool" and "spatial".
         rows: features by kind, where there are images behind it.
+        left_out: how many files were passed over, by reason.
     """
 
     facts: dict[str, Any]
     moments: dict[str, Moments]
     rows: dict[str, Floating]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def open_reference(
-    source: str,
+    source: str | Path | Images,
     extractor: Extractor,
     protocol: Protocol,
     wanted: Needs,
@@ -57,16 +60,16 @@ def open_reference(
     """The reference that `source` names: images (see `open_images`) or a file of statistics.
 
     Args:
-        source: a data set's split, a folder, an npz of images, or statistics.
+        source: a data set's split, a folder, an npz of images, statistics, or images at hand.
         cache: the folder of kept features; None: keep nothing.
 
     Raises:
         UserError: not there, made by another protocol, or without what `wanted` asks for.
     """
-    path = Path(source)
-    if is_statistics(path):
+    path = None if isinstance(source, Images) else statistics_path(source)
+    if path is not None:
         return _from_statistics(path, extractor, protocol, wanted)
-    images = open_images(source, data_dir)
+    images = source if isinstance(source, Images) else open_images(source, data_dir)
     facts = {
         "reference.name": images.name,
         "reference.split": images.split,
@@ -84,7 +87,7 @@ def open_reference(
         ).rows  # fmt: skip
         _keep(kept, rows)
     moments = {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
-    return Reference(facts, moments, rows)
+    return Reference(facts, moments, rows, images.left_out)
 
 
 def _moments(rows: Floating) -> Moments:
@@ -157,9 +160,14 @@ def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floating]
 
 
 def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
-    for kind, values in rows.items() if kept is not None else ():
-        with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
-            np.save(file, values, allow_pickle=False)
+    """Where the cache cannot be written, the features serve this evaluation alone."""
+    try:
+        for kind, values in rows.items() if kept is not None else ():
+            with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
+                np.save(file, values, allow_pickle=False)
+    except (UserError, MachineError) as error:
+        note(f"the reference's features are not kept ({error.__cause__ or error}); set "
+             "XDG_CACHE_HOME to a folder that can be written, or give --no-cache")  # fmt: skip
 
 
 def cache_folder() -> Path:

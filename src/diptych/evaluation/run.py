@@ -19,6 +19,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.evaluation.collect import Collected, collect, needs
 from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.images import Images
 from diptych.evaluation.measure import Context, measure, score_name
 from diptych.evaluation.protocol import protocol_for
 from diptych.evaluation.reference import check_made_alike, open_reference
@@ -31,16 +32,16 @@ KIND = "diptych scores"
 
 
 def evaluate(
-    sources: Sequence[str | Path],
-    reference: str | None,
+    sources: Sequence[str | Path | Images],
+    reference: str | Path | Images | None,
     settings: Settings,
     extractor: Extractor,
 ) -> dict[str, Any]:
     """Scores of one model's sample sets.
 
     Args:
-        sources: independent sample sets of one model (folders, npz files, saved statistics),
-            or one source, which `settings.repeats` cuts into sets.
+        sources: independent sample sets of one model (folders, npz files, saved statistics,
+            images at hand), or one source, which `settings.repeats` cuts into sets.
         reference: see `open_reference`; not needed for IS alone.
         settings: metrics and protocol.
         extractor: the feature network.
@@ -75,6 +76,10 @@ def evaluate(
         "kind": KIND,
         "scores": [score.to_json() for score in scores],
         "classes": _classes([one.collected for one in per_set]),
+        "left_out": {
+            "samples": [one.images.left_out if one.images else {} for one in sets],
+            "reference": real.left_out if real else {},
+        },
         "seconds": seconds,
     }
 

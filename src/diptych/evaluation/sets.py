@@ -13,7 +13,7 @@ from typing import Any
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
 from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.statistics_file import Stored, is_statistics, load
+from diptych.evaluation.statistics_file import Stored, load, statistics_path
 
 SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
@@ -70,7 +70,7 @@ class SampleSet:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
-def sample_sets(sources: Sequence[str | Path], settings: Settings) -> list[SampleSet]:
+def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> list[SampleSet]:
     """The sets that the sources hold, all of one size.
 
     Raises:
@@ -80,19 +80,20 @@ def sample_sets(sources: Sequence[str | Path], settings: Settings) -> list[Sampl
         raise UserError("several sources are repeats already; leave --repeats out")
     made = []
     for source in sources:
-        path = Path(source)
-        if is_statistics(path):
+        path = None if isinstance(source, Images) else Path(source)
+        saved = None if isinstance(source, Images) else statistics_path(source)
+        if saved is not None:
             if settings.repeats > 1 or settings.num is not None:
                 raise UserError(f"{path}: statistics cannot be cut; leave out --num and --repeats")
-            stored = load(path)
-            made.append(SampleSet(None, 0, stored.moments.n or 0, stored, path))
+            stored = load(saved)
+            made.append(SampleSet(None, 0, stored.moments.n or 0, stored, saved))
             continue
-        images = open_images(source, settings.data_dir)
+        images = source if isinstance(source, Images) else open_images(source, settings.data_dir)
         num = images.count // settings.repeats if settings.num is None else settings.num
         if num < 1 or num * settings.repeats > images.count:
             raise UserError(
-                f"{source}: holds {images.count} images, {settings.repeats} x {max(num, 1)} are "
-                f"needed; sample more, or lower --num or --repeats"
+                f"{path or images.name}: holds {images.count} images, {settings.repeats} x "
+                f"{max(num, 1)} are needed; sample more, or lower --num or --repeats"
             )
         parts = [SampleSet(images, i * num, num, None, path, images.manifest)
                  for i in range(settings.repeats)]  # fmt: skip
@@ -114,7 +115,7 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
                     f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "
                     f"they are no repeats of each other: evaluate them apart"
                 )
-    draws = [(one.path, one.first) for one in sets]
+    draws: list[tuple[Any, Any]] = [(one.path or id(one.images), one.first) for one in sets]
     draws += [(None, one.manifest["seed"]) for one in sets
               if "seed" in one.manifest and one.first == 0]  # fmt: skip
     if len(set(draws)) < len(draws):

@@ -59,7 +59,7 @@ def write_statistics(
     for shard in shards:
         assert shard.statistics is not None
         total = total + shard.statistics
-        parts.append(str(shard.protocol["images.sha256"]))
+        parts.append(str(shard.protocol.get("images.sha256")))
     facts = {
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,

@@ -3,10 +3,16 @@
 Both hold the exact integer sums (upper triangles), so that shards computed apart add up exactly,
 and `mu` and `sigma` in float64, under which names other tools read an .npz. A file with nothing but
 `mu` and `sigma`, as those tools write it, is taken too: it says neither N nor protocol.
+
+A file is read as a stranger's: types, shapes and sizes are compared before anything is made of
+them, and a covariance must be real, finite, symmetric and positive semi-definite. TOLERANCE is for
+files of float32: rounding moves an eigenvalue of a 2,048 x 2,048 covariance by about
+2 sqrt(2048) 2**-25 = 3e-6 of its largest variance.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import UserError
-from diptych.evaluation.statistics import Grid, Moments, Statistics
-from diptych.files import atomic_path
-from diptych.types import Arrays
+from diptych.data.sources.places import look
+from diptych.errors import MachineError, UserError
+from diptych.evaluation.statistics import BOUND, LADDER, Grid, Moments, Statistics
+from diptych.files import atomic_path, parse_json
+from diptych.types import Arrays, Float64
 
 SCHEMA = "diptych-statistics-1"
 SUFFIXES = (".npz", ".safetensors")
+TOLERANCE = 1e-5  # of the largest variance
+MOST = 2**40  # images of which sums of int64 are made
+_BOUNDS = range(BOUND, 128, LADDER)  # of the grids, as `statistics` makes them
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,17 @@ def save(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
         arrays[f"outer.{bound}"] = np.ascontiguousarray(grid.outer[:, upper[0], upper[1]])
     note = {"schema": SCHEMA, "n": statistics.n, "dims": statistics.dims, "protocol": protocol}
     text = json.dumps(note, sort_keys=True, allow_nan=False)
-    with atomic_path(path) as temporary:
-        if path.suffix == ".npz":
-            with temporary.open("wb") as file:
-                np.savez(file, note=np.array(text), **arrays)
-        else:
-            from safetensors.numpy import save_file
+    # In memory first: on a full disk both libraries fail in a way of their own, half in silence.
+    if path.suffix == ".npz":
+        held = io.BytesIO()
+        np.savez(held, note=np.array(text), **arrays)
+        data: bytes | memoryview = held.getbuffer()
+    else:
+        from safetensors.numpy import save as packed
 
-            save_file(arrays, str(temporary), metadata={"note": text})
+        data = packed(arrays, metadata={"note": text})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def check_suffix(path: Path) -> None:
@@ -70,55 +83,131 @@ def check_suffix(path: Path) -> None:
         raise UserError(f"{path}: statistics are written as {' or '.join(SUFFIXES)}; name it so")
 
 
+def statistics_path(source: str | Path) -> Path | None:
+    """The file of statistics that a source names, as PATH or npz:PATH; None of another source."""
+    text = str(source)
+    kind, colon, rest = text.partition(":")
+    path = Path(rest if colon and kind == "npz" else text).expanduser()
+    return path if is_statistics(path) else None
+
+
 def is_statistics(path: Path) -> bool:
     """Whether a file holds statistics and not images."""
-    if not path.is_file() or path.suffix not in SUFFIXES:
+    if path.suffix not in SUFFIXES or look(path) != "file":
         return False
-    return path.suffix == ".safetensors" or {"mu", "sigma"} <= set(_read(path)[0])
+    return path.suffix == ".safetensors" or bool(_read(path)[0])
 
 
 def load(path: Path) -> Stored:
     """The statistics in a file.
 
     Raises:
-        UserError: not such a file, or damaged.
+        UserError: not such a file, damaged, or statistics that no images have.
     """
     arrays, text = _read(path)
     if not {"mu", "sigma"} <= set(arrays):
         raise UserError(f"{path}: holds no statistics (mu and sigma); make some: diptych stats")
-    mean = np.asarray(arrays["mu"], np.float64)
-    cov = np.asarray(arrays["sigma"], np.float64)
-    if mean.ndim != 1 or cov.shape != (mean.size, mean.size):
-        raise UserError(f"{path}: mu is {mean.shape} and sigma {cov.shape}; expected (d,), (d, d)")
+    given = _moments(path, arrays["mu"], arrays["sigma"])
     if text is None:
-        return Stored(Moments(None, mean, cov), None, {})
+        return Stored(given, None, {})
     try:
-        note = json.loads(text)
-        statistics = _statistics(note, arrays)
+        note = parse_json(text)
+        statistics = _statistics(note, arrays, given.mean.size)
         protocol = dict(note["protocol"])
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: damaged statistics ({error}); compute them again") from error
-    return Stored(statistics.moments(), statistics, protocol)
+        moments = statistics.moments()
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError,
+            RecursionError) as error:  # fmt: skip
+        said = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: damaged statistics ({said}); compute them again") from None
+    except MemoryError:
+        raise MachineError(f"{path}: is too large for this machine's memory") from None
+    for name, one, other in (
+        ("mu", given.mean, moments.mean),
+        ("sigma", given.cov, moments.cov),
+    ):
+        # Extended precision differs between machines, so not to the last bit.
+        if not np.allclose(one, other, rtol=1e-9, atol=1e-9 * float(np.abs(one).max())):
+            raise UserError(
+                f"{path}: {name} is not that of the sums beside it; the file was changed. Compute "
+                "it again"
+            )
+    return Stored(moments, statistics, protocol)
 
 
-def _statistics(note: dict[str, Any], arrays: Arrays) -> Statistics:
+def _moments(path: Path, mean: Any, cov: Any) -> Moments:
+    """Mean and covariance, checked."""
+    for name, array in (("mu", mean), ("sigma", cov)):
+        if array.dtype.kind not in "fiu":
+            raise UserError(f"{path}: {name} is of type {array.dtype}; expected real numbers")
+    if mean.ndim != 1 or not mean.size or cov.shape != (mean.size, mean.size):
+        raise UserError(f"{path}: mu is {mean.shape} and sigma {cov.shape}; expected (d,), (d, d)")
+    mean, cov = mean.astype(np.float64), cov.astype(np.float64)
+    for name, array in (("mu", mean), ("sigma", cov)):
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} holds values that are not finite; compute it again")
+    largest = float(np.diagonal(cov).max())
+    gap = float(np.abs(cov - cov.T).max())
+    if gap > TOLERANCE * float(np.abs(cov).max()):
+        raise UserError(
+            f"{path}: sigma is not symmetric (two halves differ by {gap:.3g}, the largest variance "
+            f"is {largest:.3g}), so it is no covariance; compute it again"
+        )
+    cov = (cov + cov.T) / 2
+    if not _positive(cov, largest):
+        raise UserError(
+            f"{path}: sigma has negative variances (it is not positive semi-definite), so it is no "
+            "covariance; compute it again"
+        )
+    return Moments(None, mean, cov)
+
+
+def _positive(cov: Float64, largest: float) -> bool:
+    """Whether no eigenvalue is below -TOLERANCE of the largest variance."""
+    if largest <= 0.0:
+        return not cov.any()
+    try:
+        np.linalg.cholesky(cov + TOLERANCE * largest * np.eye(len(cov)))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _statistics(note: dict[str, Any], arrays: Arrays, size: int) -> Statistics:
     if note["schema"] != SCHEMA:
         raise ValueError(f"schema {note['schema']}")
-    dims, found = int(note["dims"]), Statistics(int(note["dims"]), int(note["n"]))
+    n, dims = note["n"], note["dims"]
+    if type(n) is not int or not 2 <= n <= MOST:
+        raise ValueError(f"n is {str(n)[:40]}, expected 2 to {MOST}")
+    if type(dims) is not int or dims != size:
+        raise ValueError(f"dims is {str(dims)[:40]}, mu has {size}")
+    if not isinstance(note["protocol"], dict):
+        raise ValueError("protocol is no object")
+    found = Statistics(dims, n)
     upper = np.triu_indices(dims)
-    for name in arrays:
+    shapes = {"sums": (2, dims), "outer": (3, len(upper[0]))}
+    bounds: dict[str, set[int]] = {"sums": set(), "outer": set()}
+    for name in set(arrays) - {"mu", "sigma"}:
         kind, _, bound = name.partition(".")
-        if kind != "outer":
-            continue
+        if kind not in shapes or not bound.isdecimal() or int(bound) not in _BOUNDS:
+            raise ValueError(f"there is an array '{name}'")
+        if arrays[name].dtype != np.int64 or arrays[name].shape != shapes[kind]:
+            held = f"{arrays[name].dtype} {arrays[name].shape}"
+            raise ValueError(f"'{name}' is {held}, expected int64 {shapes[kind]}")
+        bounds[kind].add(int(bound))
+    if bounds["sums"] != bounds["outer"] or not bounds["sums"]:
+        raise ValueError("sums and outer sums are not of the same grids")
+    for grid in sorted(bounds["sums"]):
         outer = np.zeros((3, dims, dims), np.int64)
-        outer[:, upper[0], upper[1]] = arrays[name]
-        outer[:, upper[1], upper[0]] = arrays[name]
-        found.grids[int(bound)] = Grid(np.asarray(arrays[f"sums.{bound}"], np.int64), outer)
+        outer[:, upper[0], upper[1]] = arrays[f"outer.{grid}"]
+        outer[:, upper[1], upper[0]] = arrays[f"outer.{grid}"]
+        found.grids[grid] = Grid(np.asarray(arrays[f"sums.{grid}"]), outer)
     return found
 
 
 def _read(path: Path) -> tuple[Arrays, str | None]:
-    """The arrays, and the note where there is one."""
+    """The arrays, and the note where there is one; nothing of an .npz without mu and sigma."""
+    if look(path) != "file":
+        raise UserError(f"{path}: not found, or no regular file")
     try:
         if path.suffix == ".safetensors":
             from safetensors import safe_open
@@ -130,9 +219,13 @@ def _read(path: Path) -> tuple[Arrays, str | None]:
             if not {"mu", "sigma"} <= set(file.files):
                 return {}, None
             found = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not found") from error
+    except MemoryError:
+        raise MachineError(f"{path}: is too large for this machine's memory") from None
     except Exception as error:  # every library has its own errors for a damaged file
-        raise UserError(f"{path}: not a readable file of statistics ({error})") from error
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: not a readable file of statistics ({said})") from None
+    for name, value in found.items():
+        if not isinstance(value, np.ndarray):
+            raise UserError(f"{path}: '{name}' is no array; compute the statistics again")
     written = found.pop("note", None)
     return found, None if written is None else str(written)

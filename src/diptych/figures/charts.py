@@ -1,9 +1,9 @@
-"""The look of every figure: two panels, two colours, the same everywhere.
+"""The look of every figure: one colour per backend, the same everywhere.
 
-Vermilion is the PyTorch panel and blue is Jittor (both from Okabe and Ito's set, told apart with
-any colour vision); what belongs to neither is grey. Run A is a wide pale line and run B a thin
-dark one upon it, so that both are seen where they coincide. Names stand at the ends of the
-lines, not in a legend. Drawn with Agg at 1,344 pixels' width, legible at the 830 of a README.
+Vermilion is PyTorch and blue is Jittor (both from Okabe and Ito's set, distinguishable with any
+colour vision); anything else is grey. Run A is a wide pale line with run B as a thin dark line on
+top, so both are visible where they coincide. Names are at the ends of the lines, not in a legend.
+Drawn with Agg at a width of 1,344 pixels, legible at the 830 of a README.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diptych.types import Float64, Int64
 
 SIZE = (6.4, 3.6)
 DPI = 210
-LETTER = 0.088  # inches of a letter in a name, on average
+LETTER = 0.088  # average width of a letter in a name, in inches
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Theme:
     jittor: str
 
     def wash(self, colour: str, strength: float = 0.45) -> str:
-        """The colour, mixed with the paper: for wide lines and for raw values."""
+        """A colour mixed with the paper, for wide lines and raw values."""
         mixed = strength * np.array(to_rgb(colour)) + (1 - strength) * np.array(to_rgb(self.paper))
         return to_hex(tuple(mixed))
 
     def pair(self, backend_a: str, backend_b: str) -> tuple[str, str]:
-        """The colours of run A and run B: each its panel's own, or both where one panel ran
-        twice."""
+        """Colours of run A and run B: those of their backends, or one of each if both runs used
+        the same backend."""
         flipped = backend_a != backend_b and (backend_a == "jittor" or backend_b == "torch")
         return (self.jittor, self.torch) if flipped else (self.torch, self.jittor)
 
@@ -59,7 +59,7 @@ DARK = Theme("#14171c", "#e6e9ed", "#99a2ad", "#2b3038", "#f08a5d", "#62b0f2")
 
 
 def canvas(theme: Theme, title: str, note: str = "", size: tuple[float, float] = SIZE) -> Figure:
-    """An empty figure with a title at the left and a softer note under it."""
+    """An empty figure with a title at the left and a softer note below it."""
     figure = Figure(figsize=size, dpi=DPI, facecolor=theme.paper)
     FigureCanvasAgg(figure)
     height = size[1]
@@ -69,7 +69,7 @@ def canvas(theme: Theme, title: str, note: str = "", size: tuple[float, float] =
 
 
 def axes(figure: Figure, theme: Theme, x: str, y: str, right: float = 0.83) -> Axes:
-    """The one pair of axes of a figure, with room for names at the right."""
+    """The only axes of a figure, with room for names at the right."""
     height = float(figure.get_size_inches()[1])
     bottom, top = 0.52 / height, 1 - 0.72 / height
     ax = figure.add_axes((0.115, bottom, right - 0.115, top - bottom), facecolor=theme.paper)
@@ -92,7 +92,7 @@ def _thousands(value: float, _: object) -> str:
 
 
 def plain_numbers(ax: Axes) -> None:
-    """Numbers as a reader writes them on the y axis: 0.05, 1, 1,200; on a log axis 2 and 5 too."""
+    """Label the y axis with plain numbers: 0.05, 1, 1,200; on a log axis also at 2 and 5."""
     if ax.get_yscale() == "log":
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _trim(value)))
         ax.yaxis.set_minor_formatter(
@@ -104,7 +104,7 @@ def plain_numbers(ax: Axes) -> None:
 
 
 class _EqualDecimals(Formatter):
-    """0.030, 0.035, 0.040: as many decimals as the distance of the ticks needs, at all of them."""
+    """Tick labels with equal decimals, as many as the tick spacing needs: 0.030, 0.035, 0.040."""
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         gaps = np.diff(self.locs)
@@ -114,19 +114,19 @@ class _EqualDecimals(Formatter):
 
 
 def medians(ax: Axes, theme: Theme, x: Float64, y: Float64, colour: str) -> None:
-    """A line of medians over many dots, edged with paper so that it stands out from them."""
+    """Draw a line of medians over many dots, edged with paper so that it stands out."""
     ax.plot(x, y, color=theme.paper, linewidth=4.0, alpha=0.8, zorder=4)
     ax.plot(x, y, color=colour, linewidth=1.8, marker="o" if x.size == 1 else "", zorder=5)
 
 
 def dots(count: int) -> dict[str, Any]:
-    """How `count` single steps are drawn: the more of them, the smaller and fainter."""
+    """Plot arguments for `count` single steps: the more steps, the smaller and fainter."""
     size, alpha = float(np.clip(4000 / count, 1.5, 14.0)), float(np.clip(1000 / count, 0.06, 0.35))
     return {"s": size, "alpha": alpha, "linewidths": 0}
 
 
 def line(theme: Theme, colour: str, under: bool) -> dict[str, Any]:
-    """How run A's line (`under`) and run B's upon it are drawn."""
+    """Plot arguments for run A's line (`under`) and for run B's on top of it."""
     if under:
         return {"color": theme.wash(colour, 0.5), "linewidth": 4.6, "markersize": 9.5,
                 "solid_capstyle": "round"}  # fmt: skip
@@ -139,14 +139,14 @@ def _trim(value: float) -> str:
 
 
 def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names beside the axes at the heights of their lines' ends, moved apart where they touch.
+    """Write names beside the axes at the ends of their lines, moved apart if they would touch.
 
     Args:
-        ends: for each line the y of its end, in data units, its name and its colour.
+        ends: for each line: the y of its end in data units, its name, its colour.
     """
     if not ends:
         return
-    ax.figure.canvas.draw()  # settles the limits, which the heights depend on
+    ax.figure.canvas.draw()  # settles the axis limits, on which the heights depend
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(np.clip(to_axes.transform((0, y))[1], 0.02, 0.98)) for y, _, _ in ends]
     order = np.argsort(heights, kind="stable")
@@ -163,24 +163,24 @@ def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) ->
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in lines of at most `width` letters, its own line ends kept."""
+    """Wrap a name into lines of at most `width` letters; its own line breaks stay."""
     return "\n".join(textwrap.fill(part, width) for part in name.split("\n"))
 
 
 def bins(
     step: Int64 | Float64, value: Float64, count: int
 ) -> tuple[Float64, Float64, Float64, Float64]:
-    """Median, least and most of `value` in at most `count` runs of consecutive steps.
+    """Median, minimum and maximum of `value` in at most `count` bins of consecutive steps.
 
     Returns:
-        The middle step, median, least, most of each bin; all float64, (bins,). NaNs are left
-        out, and a bin of nothing else is NaN.
+        Middle step, median, minimum and maximum of each bin; all float64, (bins,). NaNs are left
+        out; a bin that holds only NaNs is NaN.
     """
     width = -(-step.size // count)
     middle, found = [], []
     edges = list(range(0, step.size, width))
     if len(edges) > 1 and 2 * (step.size - edges[-1]) < width:
-        edges.pop()  # a few steps left over go to the bin before
+        edges.pop()  # the last few steps go into the bin before
     for start, end in pairwise([*edges, step.size]):
         middle.append(float(np.mean(step[start:end])))
         part = value[start:end]
@@ -200,5 +200,5 @@ def png(figure: Figure) -> bytes:
 
 
 def settings() -> Any:
-    """A context in which figures do not depend on the user's matplotlib settings."""
+    """A context in which figures ignore the user's matplotlib settings."""
     return matplotlib.rc_context(matplotlib.rcParamsDefault | {"font.family": "DejaVu Sans"})

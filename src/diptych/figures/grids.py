@@ -17,9 +17,9 @@ def to_picture(image: Pixels) -> Image.Image:
 
 
 def grid(images: Pixels, columns: int | None = None, gap: int = 2) -> Pixels:
-    """Images (N, C, H, W) as one picture (C, rows, columns) with white gaps.
+    """Tile images (N, C, H, W) into one picture (C, height, width) with white gaps.
 
-    The grid is as square as N allows (64 gives 8x8) unless `columns` is given; places past the
+    The grid is as square as N allows (64 gives 8x8) unless `columns` is given; cells after the
     last image stay white. `gap` is in pixels.
     """
     count, channels, height, width = images.shape
@@ -47,7 +47,9 @@ def save_png(path: Path, image: Pixels, scale: int = 1) -> None:
 
 
 def read_png(path: Path) -> Pixels:
-    """A PNG written by `save_png`, as (C, H, W)."""
-    with Image.open(path) as picture:
+    """Read a PNG written by `save_png`, as (C, H, W) uint8."""
+    with Image.open(path, formats=["PNG"]) as picture:
+        if picture.mode not in ("L", "RGB"):
+            raise ValueError(f"a PNG of mode {picture.mode}")
         array = np.asarray(picture)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -1,7 +1,7 @@
-"""Labelled sheets: images in rows and columns, with words above, beside and under them.
+"""Labelled sheets: images in rows and columns, with words above, beside and below them.
 
-Pixels are repeated and never blended, so that a figure shows what the network drew. The letters
-are DejaVu Sans, as in every other figure; black on white, softer for what explains.
+Pixels are repeated, never blended, so a figure shows the network's exact output. The font is
+DejaVu Sans, as in every other figure: black on white, softer for explanations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.files import atomic_path
 from diptych.types import Pixels
 
 PAPER, INK, SOFT = "#ffffff", "#1f2328", "#636c76"
-LEAST = 56  # pixels a side, below which an image is shown larger
+LEAST = 56  # pixels per side; smaller images are enlarged
 GAP, EDGE, SIZE = 4, 12, 15
 
 
@@ -43,13 +43,13 @@ def sheet(
     left: Sequence[str] = (),
     under: Sequence[Sequence[str]] = (),
 ) -> Image.Image:
-    """A sheet of images.
+    """Lay out a sheet of labelled images.
 
     Args:
         cells: (rows, columns, C, H, W) uint8, C = 1 or 3.
         top: a word above each column.
         left: a word beside each row.
-        under: for each row, a word under each of its images.
+        under: for each row, a word below each of its images.
     """
     rows, columns, _, height, width = cells.shape
     scale = max(1, -(-LEAST // width))
@@ -80,18 +80,18 @@ def sheet(
 
 
 def save_sheet(path: Path, cells: Pixels, **words: Any) -> None:
-    """Write a sheet as a PNG, atomically; the arguments are those of `sheet`."""
+    """Write a sheet as a PNG, atomically; `words` are the keyword arguments of `sheet`."""
     with atomic_path(path) as temporary:
         sheet(cells, **words).save(temporary, format="PNG")
 
 
 def save_arcs(path: Path, images: Pixels, points: Sequence[str]) -> None:
-    """Write an interpolation as a PNG: a row an arc, its two named ends included.
+    """Write an interpolation as a PNG: one row per arc, including its two named ends.
 
     Args:
-        path: the file.
-        images: (N, C, H, W), the whole way; N - 1 is a multiple of len(points) - 1.
-        points: the names of the ends.
+        path: output file.
+        images: the whole path, (N, C, H, W) uint8; N - 1 is a multiple of len(points) - 1.
+        points: names of the ends.
     """
     arcs = len(points) - 1
     each = (len(images) - 1) // arcs

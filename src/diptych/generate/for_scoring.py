@@ -34,7 +34,7 @@ class Drawing:
 
 def is_model(source: str) -> bool:
     """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
-    from diptych.evaluation.images import is_sample_folder
+    from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
 
     if source.startswith(_NAMED):
@@ -74,6 +74,7 @@ def draw(
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
     sampler, said = choose_sampler(drawing.options, found.config, found.sampler)
+    note(found.note and f"note: {found.note}")
     note(said)
     sha = found.facts()["weights_sha256"][:8]
     first = Request(sampler, num, drawing.seed, drawing.batch)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from diptych.errors import UserError
-from diptych.files import atomic_path, sha256_of
+from diptych.files import atomic_path, parse_json, sha256_of
 from diptych.types import Float32
 
 NAME = "latents"
@@ -80,12 +80,12 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         if path.suffix == ".npz":
             with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 name = NAME if NAME in found.files else found.files[0]
-                card = json.loads(str(found["card"])) if "card" in found.files else {}
+                card = parse_json(str(found["card"])) if "card" in found.files else {}
                 return _floats(path, found[name]), card
         with safe_open(path, framework="numpy") as tensors:
             names = list(tensors.keys())
             name = NAME if NAME in names else names[0]
-            card = json.loads((tensors.metadata() or {}).get("card", "{}"))
+            card = parse_json((tensors.metadata() or {}).get("card", "{}"))
             return _floats(path, tensors.get_tensor(name)), card
     except (
         SafetensorError,

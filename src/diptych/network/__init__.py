@@ -1,1 +1,1 @@
-"""The U-Net as a plan, its weights by name, and the feature networks' plans; no framework."""
+"""Plans of the U-Net and of the feature networks, and weights by name; no framework code."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.network.plan import initial_weights, make_plan
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
 from diptych.profiling.split import profile
 from diptych.runs import checkpoint
 from diptych.runs.provenance import environment
@@ -64,7 +65,7 @@ def run_profile(request: Request) -> dict[str, Any]:
     found = checkpoint.all_checkpoints(run) if is_run else []
     first = 1
     if found:
-        state = checkpoint.load_state(found[-1], plan)
+        state = checkpoint.load_state(found[-1], plan, config)
         learner.restore(state)
         first = state.step + 1
     batches = Batches(config, plan, dataset.images, dataset.labels)

@@ -10,7 +10,6 @@ still be seen in what is left.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from diptych.errors import UserError
 from diptych.evaluation.score import Score
+from diptych.files import parse_json
 
 KINDS = {
     "diptych scores": "scores",
@@ -197,7 +197,7 @@ def known(path: Path) -> tuple[str, dict[str, Any], str] | None:
     if raw is None:
         return None
     try:
-        content = json.loads(raw)
+        content = parse_json(raw, finite=False)
     except (ValueError, RecursionError):
         kind = _torn_kind(path, raw)
         return (kind, {}, "it is no whole JSON") if kind else None
@@ -207,7 +207,7 @@ def known(path: Path) -> tuple[str, dict[str, Any], str] | None:
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return None if path.stat().st_size > MOST_BYTES else path.read_bytes()
+        return None if not path.is_file() or path.stat().st_size > MOST_BYTES else path.read_bytes()
     except OSError:
         return None
 

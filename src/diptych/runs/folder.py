@@ -1,84 +1,169 @@
-"""What a folder says of how it was made, and whether it may go on.
+"""The provenance files of an output folder, and checks before it is resumed.
 
-config.yaml         of a run: all settings; only durations may change where it is resumed
-environment.json    of a run: machine, versions and data, and each start: step, time, process
+config.yaml         of a run: all settings; only durations, and the place of the same pictures, may
+                    change where it is resumed
+environment.json    of a run: machine, versions and data of the last start, and for each start
+                    its step, time, process, data, threads and versions
 manifest.json       of samples and latents: all that their numbers depend on
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diptych.backends.protocol import Backend
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import LATER_KEYS, LENGTH_KEYS, Config, flatten, load_config
 from diptych.data import Dataset
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
 from diptych.runs.provenance import environment
 
+log = logging.getLogger(__name__)
+
+# What changes a run's rounding where it changes between two starts.
+ROUNDING = ("device", "device_name", "threads", "framework_version", "numpy", "cpu")
+
 
 def check_resumable(config: Config, run: Path, backend_name: str) -> None:
-    """Raises UserError where the run was trained with other settings, or by the other panel."""
+    """Raises UserError where the run was trained with other settings, or by the other panel.
+
+    Another `data.source` passes: `check_data` compares the pictures themselves.
+    """
     before = flatten(load_config(str(run / "config.yaml")))
     for key, value in flatten(config).items():
-        if key not in DURATION_KEYS and before[key] != value:
-            raise UserError(
-                f"{run}: was trained with {key}={before[key]}, not {value}; resume it with its own "
-                f"settings, or train into another folder"
+        if key not in {*config.duration_keys, "data.source"} and before[key] != value:
+            why = (
+                f", and with train.lr_decay={config.train.lr_decay} every learning rate depends on "
+                "the run's length"
+                if key in LENGTH_KEYS
+                else ""
             )
-    path = run / "environment.json"
-    trained_by = read_json(path).get("backend") if path.exists() else backend_name
+            raise UserError(
+                f"{run}: was trained with {key}={before[key]}, not {value}{why}; resume it with "
+                f"its own settings, or train into another folder"
+            )
+    trained_by = _environment(run).get("backend", backend_name)
     if trained_by != backend_name:
         raise UserError(
             f"{run}: was trained by {trained_by}; resume it with --backend {trained_by}"
         )
 
 
+def check_data(
+    run: Path, step: int, dataset: Dataset, config: Config, allow_changed: bool = False
+) -> None:
+    """Refuse to go on after `step` with other images than before; with `allow_changed`, warn.
+
+    Raises:
+        UserError: the images, or the labels of a network with classes, are not the last start's;
+            or the source has another name and the run did not record its images.
+    """
+    before = _last_start(run)
+    keys = ["dataset_sha256"]
+    if config.model.num_classes:
+        keys.append("labels_sha256")
+    now = data_hashes(dataset)
+    changed = [key for key in keys if before.get(key) not in (None, now[key])]
+    if changed:
+        what = "images" if changed[0] == "dataset_sha256" else "labels"
+        said = (
+            f"{run}: the {what} are not those of the {step} steps before (sha256 "
+            f"{before[changed[0]][:12]}..., now {str(now[changed[0]])[:12]}...)"
+        )
+        if not allow_changed:
+            raise UserError(
+                f"{said}; give the ones that it was trained on, or go on with others by "
+                f"--allow-changed-data"
+            )
+        log.warning("%s", said)
+    source = load_config(str(run / "config.yaml")).data.source
+    if before.get("dataset_sha256") is None and source != config.data.source:
+        raise UserError(
+            f"{run}: was trained with data.source={source}, not {config.data.source}, and did not "
+            f"record which images these were; give the same source"
+        )
+
+
+def warn_of_changes(run: Path, backend: Backend) -> None:
+    """Say in what this start differs from the last one, where that may change the rounding."""
+    before, now = _last_start(run), environment(backend)
+    changed = [
+        f"{key} {before[key]} before, now {now[key]}"
+        for key in ROUNDING
+        if key in before and key in now and before[key] != now[key]
+    ]
+    if changed:
+        log.warning(
+            "%s: %s; the numbers may differ in their rounding from an undisturbed run's",
+            run,
+            ", ".join(changed),
+        )
+
+
+def data_hashes(dataset: Dataset) -> dict[str, str | None]:
+    """The identity of a start's images and labels."""
+    return {"dataset_sha256": dataset.sha256, "labels_sha256": dataset.labels_sha256}
+
+
 def record_start(run: Path, step: int, config: Config, backend: Backend, dataset: Dataset) -> None:
     """Note that training starts after `step`, beside the starts before it."""
-    path = run / "environment.json"
-    before = read_json(path) if path.exists() else {}
+    before, now = _environment(run), environment(backend)
     starts = before.get("starts", [])
-    if step and before.get("dataset_sha256") not in (None, dataset.sha256):
-        print(f"diptych: {run}: the images are not those of the {step} steps before "
-              f"(sha256 {before['dataset_sha256'][:12]}..., now {dataset.sha256[:12]}...)",
-              file=sys.stderr)  # fmt: skip
-    starts.append({"step": step, "time": time.time(), "pid": os.getpid()})
+    start = {"step": step, "time": time.time(), "pid": os.getpid(), **data_hashes(dataset)}
+    starts.append(start | {key: now[key] for key in ROUNDING if key in now})
     write_json(
-        path,
+        run / "environment.json",
         {
-            **environment(backend),
+            **now,
             "config_identity": config.identity(),
             "dataset": dataset.name,
             "dataset_split": dataset.split,
             "dataset_images": len(dataset.images),
             "dataset_sha256": dataset.sha256,
             "dataset_origin": dataset.origin,
+            "dataset_left_out": dataset.left_out,
             "starts": starts,
         },
     )
 
 
+def _environment(run: Path) -> dict[str, Any]:
+    path = run / "environment.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _last_start(run: Path) -> dict[str, Any]:
+    """What the last start recorded; older runs recorded it for the whole run only."""
+    whole = _environment(run)
+    starts = whole.get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts else {}
+    return whole | (last if isinstance(last, dict) else {})
+
+
 # Settings that reach an image's numbers without being a sampler's or the weights'.
-NUMBERS = ("diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization")
+NUMBERS = (
+    "diffusion.", "data.rescaled", "data.logit_transform", "data.dequantization",
+    "model.norm_eps", "model.norm_groups",
+)  # fmt: skip
 
 
 def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> dict[str, Any]:
-    """The manifest of an earlier start; empty where there is none.
+    """Read the manifest of an earlier start and check it; {} if there is none.
 
     Raises:
-        UserError: it differs in `identity`, or in a setting that reaches the images' numbers.
+        UserError: it differs in `identity`, or in a setting that affects the images' numbers.
     """
     if not (out / "manifest.json").exists():
         return {}
     before = read_json(out / "manifest.json")
     was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
-    for key, value in before.get("config", {}).items():
+    settings = {**LATER_KEYS, **before["config"]} if "config" in before else {}
+    for key, value in settings.items():
         if key.startswith(NUMBERS) and key in manifest["config"]:
             was[key], now[key] = value, manifest["config"][key]
     for key in was:

@@ -1,4 +1,4 @@
-"""Where numbers were made: what a run's or a sample's record says of the machine."""
+"""Provenance of numbers: the facts on the machine in the records of runs and samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diptych.backends.protocol import Backend
 
 
 def environment(backend: Backend) -> dict[str, Any]:
-    """What a run's numbers may depend on besides its config."""
+    """Facts on which a run's numbers may depend in addition to its config."""
     return {
         **backend.describe(),
         "diptych": __version__,
@@ -25,7 +25,7 @@ def environment(backend: Backend) -> dict[str, Any]:
 
 
 def machine_facts() -> dict[str, Any]:
-    """The machine and the interpreter, without a framework."""
+    """Facts on the machine and the interpreter; loads no framework."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -7,7 +7,6 @@ written twice, make the record untrustworthy: it is refused with the number of t
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.files import read_json
+from diptych.files import parse_json, read_json
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -91,7 +90,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key; durations and seed left out."""
         flat = flatten(self.config)
-        return {k: v for k, v in flat.items() if k not in DURATION_KEYS and k != "seed"}
+        return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
@@ -168,7 +167,7 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line, finite=False)
         except ValueError as error:  # broken JSON, or bytes that are not UTF-8
             if number == len(lines):
                 return rows, True

@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from diptych.backends.protocol import Backend
 from diptych.diffusion.classes import Classes, choose_classes, class_rows, labels_of
-from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
-from diptych.network.plan import Plan, time_embedding
+from diptych.network.own import AnyPlan
 from diptych.sampling.solvers import Denoiser, from_v, from_x0
-from diptych.sampling.solvers.wrappers import image_of
+from diptych.sampling.solvers.wrappers import image_of, implied
 from diptych.types import Array, Float32
 
 Denoise = Callable[[Any, Level], Any]
@@ -37,7 +36,7 @@ class Predictor:
 
     backend: Backend
     network: Any
-    plan: Plan
+    plan: AnyPlan
 
     def denoise(
         self, classes: Classes | None, guidance: float | None, images: Sequence[int]
@@ -53,7 +52,7 @@ class Predictor:
 
         def predict(x: Any, level: Level) -> Any:
             # All rows share one timestep, so its embedding is one row.
-            embedding = self.backend.array(time_embedding([level.t], self.plan.ch))
+            embedding = self.backend.array(self.plan.times([level.t]))
             if rows is None:
                 return self.backend.predict(self.network, x, embedding)
             if classes is None or guidance is None or guidance in (0.0, 1.0):
@@ -88,7 +87,7 @@ class Predictor:
     ) -> Float32:
         """Predicted noise of host images, each at a timestep of its own; see `Model.predict`."""
         count, put = self.plan.num_classes, self.backend.array
-        given = [put(x), put(time_embedding(t, self.plan.ch))]
+        given = [put(x), put(self.plan.times(t))]
         if classes is not None and not count:
             choose_classes([], None, count)  # refuses
         if count:
@@ -127,7 +126,7 @@ def watched(
 
     def eps(x: Any, level: Level) -> Any:
         found = denoise(x, level)
-        show(lambda: x0_from_eps(x, found, level))
+        show(lambda: implied(denoise, x, found, level))
         return found
 
     def image(x: Any, level: Level) -> Any:
@@ -140,4 +139,4 @@ def watched(
             observe(k, level, x)
         predicted(k, level, first.pop()())
 
-    return Denoiser(eps, image), both
+    return Denoiser(eps, image, getattr(denoise, "limit", None)), both

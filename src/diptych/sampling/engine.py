@@ -18,11 +18,13 @@ from diptych.backends.protocol import Backend
 from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan
 from diptych.rng import normal_per_image
 from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
+from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import Sampler
 from diptych.sampling.solvers import dynamic_threshold, limited, solve
+from diptych.sampling.solvers.wrappers import image_limited
 from diptych.types import Float32, Pixels
 
 
@@ -32,7 +34,7 @@ class Engine:
 
     backend: Backend
     network: Any
-    plan: Plan
+    plan: AnyPlan
     schedule: Schedule
     preprocess: Preprocess = PLAIN
 
@@ -52,7 +54,7 @@ class Engine:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return (self.plan.channels, self.plan.size, self.plan.size)
+        return self.plan.shape
 
     @property
     def ends_in_noise(self) -> bool:
@@ -79,9 +81,12 @@ class Engine:
             predicted: sees, after every step, the image that its first prediction implies.
 
         Raises:
-            UserError: a sampler that does not fit, or an image that is not finite.
+            UserError: a sampler that does not fit, a batch too large for memory, or an image that
+                is not finite.
         """
         sampler.check(self.schedule)
+        twice = 1 + bool(sampler.guided)
+        check_batch(self.plan, len(images) * twice, self.backend.name, self.backend.device)
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
         levels = sampler.levels(self.schedule)
 
@@ -114,6 +119,8 @@ class Engine:
         denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
         if sampler.threshold is not None:
             return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))
+        if sampler.clip == "image":
+            return image_limited(denoise, self.backend.clip)
         return limited(denoise, self.backend.clip) if sampler.clip else denoise
 
     def thresholded(self, x0: Any, quantile: float) -> Any:

@@ -14,6 +14,7 @@ from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.errors import UserError
 from diptych.sampling.denoiser import Observer
 from diptych.sampling.engine import Engine, finite
+from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers import invert
 from diptych.types import Float32
@@ -72,6 +73,7 @@ def encode(
         UserError: settings that do not fit the schedule, or a latent that is not finite.
     """
     inversion.sampler.check(engine.schedule)
+    check_batch(engine.plan, len(images), engine.backend.name, engine.backend.device)
     timesteps = inversion.sampler.timesteps(engine.schedule)[::-1]
     levels = [CLEAN, *map(engine.schedule.level, timesteps)]
 

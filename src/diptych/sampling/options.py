@@ -85,7 +85,7 @@ class SamplerOptions:
     )
     clip: bool | None = _setting(
         "Clip each predicted image to [-1, 1].  [default: no]",
-        bool, lambda s: "-clip" if s.clip else "",
+        bool, lambda s: "-clip-image" if s.clip == "image" else "-clip" if s.clip else "",
     )  # fmt: skip
     threshold: float | None = _setting(
         "Dynamic thresholding: a quantile such as 0.995.", float, _limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Sampler:
     steps: int = 50
     eta: float = 0.0
     spacing: str = "uniform"
-    clip: bool = False
+    clip: bool | Literal["image"] = False
     order: int | None = None
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
@@ -110,7 +110,7 @@ def make_sampler(
     steps: int | None = None,
     eta: float | None = None,
     spacing: str | None = None,
-    clip: bool | None = None,
+    clip: bool | Literal["image"] | None = None,
     timesteps: int = 1000,
     order: int | None = None,
     threshold: float | None = None,
@@ -128,7 +128,8 @@ def make_sampler(
         eta: DDIM's noise; only for `ddim`.
         spacing: which timesteps are visited; where not given `uniform`, or `trailing` if the
             schedule ends in noise alone, which a trajectory must then start from.
-        clip: clip each implied image to [-1, 1]; where not given as the solver has it.
+        clip: clip each implied image to [-1, 1]; where not given as the solver has it. "image",
+            only for `ddim`: clip the image and keep the predicted noise, as diffusers does.
         timesteps: T of the schedule.
         order: of the solvers that have a choice; 2 where not given.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
@@ -157,6 +158,8 @@ def make_sampler(
         raise UserError(f"threshold is {threshold}; it is a quantile, above 0 and up to 1")
     if threshold is not None and (clip or kind.clips):
         raise UserError("clip and threshold both limit the predicted image; choose one")
+    if clip not in (None, True, False, "image") or (clip == "image" and solver != "ddim"):
+        raise UserError(f"clip is {clip!r}; expected true or false, or 'image' with solver ddim")
     if clip is False and kind.clips:
         raise UserError(f"solver '{solver}' always clips; use ddpm-large, which does not")
     clip = clip or kind.clips

@@ -1,11 +1,12 @@
-"""`diptych demo`: the whole story in one command, on data that comes with the package.
+"""`diptych demo`: training, sampling and comparison in one command, on packaged data.
 
-Each panel trains and samples in processes of its own, as always; what they leave are folders, and
-the comparison reads those.
+Each backend trains and samples in its own processes, as always; they write folders, and the
+comparison reads those.
 """
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,23 @@ from pathlib import Path
 from diptych.errors import MachineError, UserError
 from diptych.files import output_folder, read_json, write_json
 
+log = logging.getLogger(__name__)
+
 PANELS = ("torch", "jittor")
-# After so short a training, ancestral sampling with clipping draws cleaner strokes than DDIM.
+# After such a short training, ancestral sampling with clipping gives cleaner strokes than DDIM.
 SAMPLER = ("--solver", "ddpm", "--steps", "200", "--clip")
 
 
 def run_demo(
     out: Path, *, steps: int | None = None, device: str = "auto", overwrite: bool = False
-) -> None:
-    """Train, sample and compare both panels below `out`.
+) -> Path:
+    """Train, sample and compare both panels below `out`; gives the page.
 
-    An interrupted demo goes on where it was; a finished one starts anew.
+    An interrupted demo resumes; a finished one starts over.
 
     Raises:
-        UserError: the folder holds something that is no demo.
-        MachineError: a part failed; what it said stands above.
+        UserError: the folder holds something that is not a demo.
+        MachineError: a part failed; its output is printed above.
     """
     note = out / "demo.json"
     begun = note.is_file() and not read_json(note).get("complete")
@@ -50,16 +53,16 @@ def _run(out: Path, note: Path, steps: int | None, device: str) -> None:
     runs = [out / panel for panel in PANELS]
     diptych("compare", *runs, "--out", out / "report", "--samples", *drawn, "--overwrite")
     write_json(note, {"complete": True})
-    print(f"\nThe two panels side by side: {(out / 'report' / 'index.html').resolve()}")
+    return (out / "report" / "index.html").resolve()
 
 
 def say(text: str) -> None:
-    """A heading on stderr."""
-    print(f"\n== {text}", file=sys.stderr, flush=True)
+    """A heading."""
+    log.info("\n== %s", text)
 
 
 def diptych(*arguments: object) -> None:
-    """One `diptych` command in a process of its own."""
+    """Run one `diptych` command in its own process."""
     command = [sys.executable, "-m", "diptych", *map(str, arguments)]
     code = subprocess.run(command).returncode
     if code == 2:

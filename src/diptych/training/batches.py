@@ -20,7 +20,7 @@ from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.diffusion.classes import check_labels, class_rows, drop_labels
 from diptych.diffusion.objective import min_snr_weights
 from diptych.diffusion.schedule import make_schedule
-from diptych.network.plan import Plan, time_embedding
+from diptych.network.own import AnyPlan
 from diptych.types import Float32, Int64, Pixels
 
 __all__ = ["Batches", "to_float", "to_uint8"]
@@ -30,7 +30,7 @@ class Batches:
     """All batches of a run; `batch(step)` makes one."""
 
     def __init__(
-        self, config: Config, plan: Plan, images: Images, labels: Int64 | None = None
+        self, config: Config, plan: AnyPlan, images: Images, labels: Int64 | None = None
     ) -> None:
         """Of (N, C, H, W) images and their (N,) labels, which a plan with classes needs."""
         check_labels(labels, plan.num_classes, config.data.source)
@@ -43,7 +43,7 @@ class Batches:
         schedule = make_schedule(config.diffusion)
         self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
         self.sigma = schedule.sigma.astype(np.float32)[:, None, None, None]
-        self.embedding = time_embedding(np.arange(schedule.timesteps), plan.ch)
+        self.embedding = plan.times(np.arange(schedule.timesteps))
         self.weight: Float32 | None = None
         if config.train.weighting == "min-snr":
             table = min_snr_weights(plan.objective, schedule, config.train.min_snr_gamma)

@@ -7,18 +7,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-# In the environment of a study's stages: `diptych reproduce` itself says what was interrupted, and
-# how to go on. A stage's own advice would name a command and a folder that are not the user's.
-STAGE = "DIPTYCH_STAGE"
-
-
-class Interrupted(Exception):
-    """The user or the system asked the run to stop; it was saved first."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
-
 
 class Signals:
     """Notes SIGINT and SIGTERM while the loop finishes its step; a second one is immediate."""

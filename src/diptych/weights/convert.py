@@ -25,8 +25,9 @@ from safetensors.numpy import save as to_bytes
 
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.errors import UserError, nearest
-from diptych.files import atomic_path, check_folder, claim_folder, write_text
-from diptych.network.plan import make_plan, parameter_table
+from diptych.files import atomic_path, check_folder, check_replaceable, claim_folder, write_text
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import Source, find_weights
@@ -66,6 +67,7 @@ def convert(
         MachineError: the disk is full, or the like.
     """
     to = _target(out, to)
+    check_replaceable(out)
     if to == "run":
         return import_training(Path(source), out, config, overwrite)
     _check_free(out, to, overwrite)
@@ -128,8 +130,6 @@ def _write_diffusers(out: Path, found: Source) -> None:
     with atomic_path(out) as temporary:
         temporary.mkdir()
         write_folder(temporary, found.config, found.weights)
-        if out.is_dir():
-            shutil.rmtree(out)
 
 
 _WRITERS: dict[str, Callable[[Path, Source], None]] = {
@@ -149,11 +149,22 @@ def export_training(run: Path, out: Path) -> int:
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: is not a run, and only one has what training goes on from")
     config = load_config(str(run / "config.yaml"))
-    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config))
+    _check_official(config, run)
+    state = checkpoint.load_state(checkpoint.latest(run), make_plan(config), config)
     rows = [row for row in read_rows(run / "metrics.jsonl") if row["step"] == state.step]
     epoch = rows[-1].get("epoch", 0) if rows else 0
     write_torch(out, training_list(state, config, epoch))
     return state.step
+
+
+def _check_official(config: Config, run: Path) -> None:
+    """Refuse what the official code would compute otherwise, from these very weights."""
+    for key, value in {"norm_groups": NORM_GROUPS, "norm_eps": NORM_EPS}.items():
+        if (given := getattr(config.model, key)) != value:
+            raise UserError(
+                f"{run}: has model.{key}={given}; the official code has {value} and no key for it, "
+                f"so that it would compute another network; use --to safetensors or diffusers"
+            )
 
 
 def import_training(
@@ -171,8 +182,21 @@ def import_training(
     if overwrite:
         check_folder(run, overwrite=True)
     state = read_training_list(source, make_plan(config))
-    claim_folder(run, resume=not overwrite, overwrite=overwrite)  # other files there stay
     facts = {"config_identity": config.identity(), "imported_from": source.name}
-    folder = checkpoint.save(run, state, facts, config.train.keep_checkpoints)
-    write_text(run / "config.yaml", to_yaml(config))
-    return {"out": str(run), "to": "run", "step": state.step, "checkpoint": str(folder)}
+
+    def write(folder: Path) -> Path:
+        saved = checkpoint.save(folder, state, facts, config.train.keep_checkpoints)
+        write_text(folder / "config.yaml", to_yaml(config))
+        return run / saved.relative_to(folder)
+
+    if overwrite or not run.exists():
+        with atomic_path(run) as temporary:
+            saved = write(temporary)
+    else:  # other files there stay
+        claim_folder(run, resume=True)
+        try:
+            saved = write(run)
+        except BaseException:
+            shutil.rmtree(run / "checkpoints", ignore_errors=True)
+            raise
+    return {"out": str(run), "to": "run", "step": state.step, "checkpoint": str(saved)}

@@ -9,8 +9,9 @@ from typing import Any
 
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
-from diptych.files import read_json
-from diptych.network.plan import check_weights, make_plan
+from diptych.files import check_path, read_json
+from diptych.network.parameters import check_weights
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights import pretrained
@@ -25,7 +26,8 @@ class Source:
     config: Config
     weights: Weights
     kind: str  # "ema", "raw", or "file" where the file does not say
-    sampler: dict[str, Any] | None = None  # what a zoo model's manifest recommends
+    sampler: dict[str, Any] | None = None  # what a manifest or a scheduler recommends
+    note: str | None = None  # what was left out of account
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the weights."""
@@ -42,7 +44,9 @@ def zoo_names() -> list[str]:
     return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
 
 
-def find_weights(source: str, config: Config | None = None, raw: bool = False) -> Source:
+def find_weights(
+    source: str, config: Config | None = None, raw: bool = False, own_network: bool = False
+) -> Source:
     """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
     a folder of diffusers.
 
@@ -50,38 +54,59 @@ def find_weights(source: str, config: Config | None = None, raw: bool = False) -
         source: where they are. A run gives its newest checkpoint.
         config: of the network; needed where `source` is a file that does not say it.
         raw: the weights as trained, in place of their moving average.
+        own_network: they are of a network of the user's own, which checks them later.
 
     Raises:
         UserError: not found, damaged, not executable-free, or of another network.
     """
+    if own_network and not Path(source).is_dir():
+        raise UserError(f"{source}: no run, checkpoint or saved model of a network of one's own")
     if source.startswith("pretrained:"):
         return _pretrained(source.removeprefix("pretrained:"), config, raw)
     path = _zoo(source) if source.startswith("zoo:") else Path(source)
+    check_path(path)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
     elif (path / "manifest.json").is_file():
         folder = path
         places = [p / "config.yaml" for p in (path, path.parent.parent)]
         own = next((place for place in places if place.is_file()), path)
-    elif path.is_file() or (path.is_dir() and is_diffusers(path)):
+    elif (path.exists() and not path.is_dir()) or (path.is_dir() and is_diffusers(path)):
         return _from_file(path, config, raw)
     elif path.exists():
         raise UserError(
             f"{path}: is not a run, a checkpoint or a folder of diffusers (no config.yaml, "
-            "manifest.json, model_index.json or config.json of a UNet2DModel)"
+            f"manifest.json, model_index.json or config.json of a UNet2DModel){_inside(path)}"
         )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
+    kept = None  # the config beside the checkpoint must be the one that it was trained with
     if config is None:
         if not own.is_file():
             raise UserError(
                 f"{path}: no config.yaml beside this checkpoint; give one with --config"
             )
-        config = load_config(str(own))
-    kind = "raw" if raw else "ema"
-    weights = checkpoint.load_weights(folder, kind, make_plan(config))
-    recommended = read_json(folder / "manifest.json").get("sampler")
-    return Source(folder, config, weights, kind, recommended)
+        kept = config = load_config(str(own))
+    manifest = read_json(folder / "manifest.json")
+    group = "raw" if raw else "ema"
+    if list(manifest.get("files") or {}) == ["raw.safetensors"]:
+        group = "raw"  # all that `Model.save` had
+    plan = None if own_network else make_plan(config)
+    weights = checkpoint.load_weights(folder, group, plan, kept)
+    kind = "file" if manifest.get("weights") == "file" else group
+    return Source(folder, config, weights, kind, manifest.get("sampler"))
+
+
+def _inside(path: Path) -> str:
+    """What a folder holds that can be given instead, for a message."""
+    steps = [p for p in path.glob("checkpoint-*") if p.is_dir() and is_diffusers(p)]
+    if steps:
+        newest = max(steps, key=lambda p: (len(p.name), p.name))
+        return f"; it holds checkpoints of a training with diffusers: give {newest}"
+    endings = (".safetensors", ".index.json", ".bin", ".ckpt", ".pth", ".pt", ".pkl")
+    files = sorted(p for p in path.glob("*") if p.name.endswith(endings) and p.is_file())
+    indices = [p for p in files if p.name.endswith(".index.json")]
+    return f"; give {(indices or files)[0]}, with --config" if files else ""
 
 
 def _zoo(source: str) -> Path:
@@ -109,4 +134,4 @@ def _from_file(path: Path, config: Config | None, raw: bool) -> Source:
     config = found.fitted(config, path)
     check_weights(make_plan(config), found.weights, str(path))
     kind = "file" if found.ema is None else "ema" if found.ema else "raw"
-    return Source(path, config, found.weights, kind, found.sampler)
+    return Source(path, config, found.weights, kind, found.sampler, found.note)

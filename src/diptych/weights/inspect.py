@@ -1,7 +1,7 @@
 """What a checkpoint is: its form, network, config as far as it can be told, EMA or raw, hash.
 
 names and shapes -> ch, ch_mult, blocks a level, levels with attention, channels
-image size, noise and training are not in weights: they come from a config beside or inside,
+image size, norms, noise and training are not in weights: they come from a config beside or inside,
 or are left open, with the presets and official configs that would fit
 """
 
@@ -13,12 +13,15 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.network.plan import make_plan, parameter_table
+from diptych.files import check_path
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights.find import find_weights
 from diptych.weights.formats import is_diffusers, load_weights, read_foreign
 from diptych.weights.formats.layouts import layout_of
+from diptych.weights.formats.unwrap import unwrap, whose
 
 
 def inspect(source: str, raw: bool = False) -> dict[str, Any]:
@@ -33,14 +36,17 @@ def inspect(source: str, raw: bool = False) -> dict[str, Any]:
     """
     path = Path(source)
     facts: dict[str, Any] = {"source": source}
-    if path.is_file() and layout_of(load_weights(path, raw=raw).weights) is None:
-        loaded = load_weights(path, raw=raw)
-        facts |= {"what": loaded.kind, "layout": None, "weights": _kind(loaded.ema)}
+    check_path(path)
+    loaded = load_weights(path, raw=raw) if path.is_file() else None
+    if loaded and layout_of(unwrap(loaded.weights, raw, path)[0]) is None:
+        library = whose(loaded.weights)
+        facts |= {"what": loaded.kind, "layout": library, "weights": _kind(loaded.ema)}
         return facts | _counted(loaded.weights) | {"network": None, "config": None, "fits": []}
     if path.is_file() or (path.is_dir() and is_diffusers(path)):
         found = read_foreign(path, raw)
         facts |= {"what": found.kind, "layout": found.layout, "weights": _kind(found.ema)}
         weights, config, sampler = found.weights, found.config, found.sampler
+        facts["note"] = found.note
     else:
         ours = find_weights(source, None, raw)
         what = "run" if (path / "config.yaml").is_file() else source.partition(":")[0]
@@ -126,9 +132,14 @@ def render(facts: dict[str, Any]) -> str:
             value = facts[key]
             items = [f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else value
             lines.append(f"  {key:15} {', '.join(map(str, items))}")
+    if facts.get("note"):
+        lines.append(f"  note            {facts['note']}")
     for key in ("network", "config"):
         for name, value in (facts[key] or {}).items():
             lines.append(f"  {key + '.' + name:32} {value}")
     if facts["config"] is None and facts["network"]:
-        lines.append("  image size, noise and training are not in this file; give a --config")
+        lines.append(
+            "  image size, norm groups and eps, noise and training are not in this file; give a "
+            "--config"
+        )
     return "\n".join(lines)

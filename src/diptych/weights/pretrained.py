@@ -12,8 +12,8 @@ and their authors, and Diptych neither holds nor passes them on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,8 @@ from pathlib import Path
 from diptych.data.sources.download import Unusable, go_on, turn
 from diptych.errors import UserError, nearest
 from diptych.files import machine_faults
+
+log = logging.getLogger(__name__)
 
 HOST = "https://heibox.uni-heidelberg.de/f"
 LICENCE = (
@@ -131,7 +133,7 @@ def _download(model: Pretrained, folder: Path) -> Path:
     part = folder / f"{model.name}.ckpt.part"
 
     def download(url: str, output: str, _: object) -> None:
-        print(f"downloading {url}\n{LICENCE}", file=sys.stderr)
+        log.info("downloading %s\n%s", url, LICENCE)
         go_on(url, part)
         os.replace(part, output)
 

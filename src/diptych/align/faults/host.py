@@ -67,12 +67,27 @@ def schedule_shifted(_: Any, patch: Any) -> None:
     patch.set(data_batches, "make_schedule", make)
 
 
+def _rate_of_others(patch: Any, **changes: Any) -> None:
+    """The learning rate that other settings of `train` have."""
+    training: Any = importlib.import_module("diptych.training.loop")
+    original = training.learning_rate
+
+    def rate(settings: Any, last: int, step: int) -> Any:
+        return original(settings.model_copy(update=changes), last, step)
+
+    patch.set(training, "learning_rate", rate)
+
+
 def warm_up_ignored(_: Any, patch: Any) -> None:
-    patch.set(
-        importlib.import_module("diptych.training.loop"),
-        "learning_rate",
-        lambda base, warmup_steps, step: base,
-    )
+    _rate_of_others(patch, warmup_steps=0)
+
+
+def decay_ignored(_: Any, patch: Any) -> None:
+    _rate_of_others(patch, lr_decay="none")
+
+
+def decay_to_zero(_: Any, patch: Any) -> None:
+    _rate_of_others(patch, lr_final=0.0)
 
 
 def spacing_mistaken(_: Any, patch: Any) -> None:
@@ -127,6 +142,9 @@ ROWS = (
     ("schedule_shifted", "schedule", "the noise schedule is off by one step", schedule_shifted),
     ("warm_up_ignored", "update", "the learning rate starts at its full height",
      warm_up_ignored),
+    ("decay_ignored", "update", "the learning rate does not decay", decay_ignored),
+    ("decay_to_zero", "update", "the learning rate decays to 0, not to its last value",
+     decay_to_zero),
     ("spacing_mistaken", "solver", "quadratic spacing in place of uniform", spacing_mistaken),
     ("last_alpha", "solver", "the last step ends at the first noise level, not at the clean image",
      last_alpha),

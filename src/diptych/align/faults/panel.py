@@ -191,6 +191,36 @@ def ema_rate(panel: Any, patch: Any) -> None:
     patch.set(learner, "__init__", init)
 
 
+def _other_plan(panel: Any, patch: Any, changed: Callable[[Any], dict[str, Any]]) -> None:
+    """Networks of another plan than the one that they are given."""
+    network = panel.part("unet").UNet
+    original = network.__init__
+
+    def init(self: Any, plan: Any) -> None:
+        original(self, dataclasses.replace(plan, **changed(plan)))
+
+    patch.set(network, "__init__", init)
+
+
+def norm_groups_ignored(panel: Any, patch: Any) -> None:
+    groups = panel.layers.GROUPS  # a narrow network has not so many channels
+    _other_plan(panel, patch, lambda plan: {"norm_groups": math.gcd(groups, plan.ch)})
+
+
+def norm_eps_ignored(panel: Any, patch: Any) -> None:
+    _other_plan(panel, patch, lambda _: {"norm_eps": panel.layers.EPS})
+
+
+def ema_warmup_ignored(panel: Any, patch: Any) -> None:
+    learner = panel.part("learner").Learner
+    original = learner.__init__
+
+    def init(self: Any, plan: Any, weights: Any, train: Any, *rest: Any) -> None:
+        original(self, plan, weights, train.model_copy(update={"ema_warmup": False}), *rest)
+
+    patch.set(learner, "__init__", init)
+
+
 def learning_rate(panel: Any, patch: Any) -> None:
     learner = panel.part("learner").Learner
     original = learner.step
@@ -217,6 +247,10 @@ ROWS = (
      padding_side),
     ("upsample_mode", "operators", "bilinear in place of nearest upsampling", upsample_mode),
     ("attention_scale", "operators", "attention is scaled by C^-0.25", attention_scale),
+    ("norm_groups_ignored", "layers", "norms have the official 32 groups, whatever the config says",
+     norm_groups_ignored),
+    ("norm_eps_ignored", "layers", "norms have the official eps, whatever the config says",
+     norm_eps_ignored),
     ("swapped_norms", "layers", "a block's two norms are swapped", swapped_norms),
     ("keys_for_values", "layers", "attention takes keys for values", keys_for_values),
     ("antithetic_off", "loss", "a batch's second half repeats timesteps, unmirrored",
@@ -226,7 +260,9 @@ ROWS = (
     ("detached", "gradients", "no gradient flows into the time embedding", detached),
     ("adam_eps_inside", "update", "Adam's eps stands inside the square root", adam_eps_inside),
     ("clip_after", "update", "the update is clipped, not the gradient", clip_after),
-    ("ema_rate", "lockstep", "the moving average's rate is 0.999", ema_rate),
+    ("ema_warmup_ignored", "update", "the moving average's rate has no warm-up",
+     ema_warmup_ignored),
+    ("ema_rate", "update", "the moving average's rate is 0.999", ema_rate),
     ("learning_rate", "lockstep", "the learning rate is 5 % too high", learning_rate),
     ("stale_batch", "lockstep", "each step trains on the batch before", stale_batch),
 )  # fmt: skip

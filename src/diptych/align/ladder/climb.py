@@ -26,10 +26,11 @@ from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
-from diptych.backends.protocol import BACKENDS
+from diptych.backends import BACKENDS
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
-from diptych.network import plan
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 
 LARGE = 5_000_000  # parameters from which on a batch of 2 and one nudge must do
 
@@ -86,7 +87,7 @@ class Climb:
 
 def batch_of(request: Request) -> tuple[int, int]:
     """(images in a batch, nudged passes): small networks get 4 and 2."""
-    table = plan.parameter_table(plan.make_plan(request.config))
+    table = parameter_table(make_plan(request.config))
     count = sum(math.prod(p.shape) for p in table.values())
     small = count < LARGE
     return request.batch or (4 if small else 2), 2 if small else 1

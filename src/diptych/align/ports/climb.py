@@ -25,7 +25,7 @@ from diptych.align.ports.rung import PLAIN
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
-from diptych.backends.protocol import BACKENDS
+from diptych.backends import BACKENDS
 from diptych.config.load import load_config
 from diptych.errors import UserError, nearest
 

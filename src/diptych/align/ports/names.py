@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
+from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
 from diptych.errors import UserError, nearest
+from diptych.files import read_bytes
 
 Shape = tuple[int, ...]
 
@@ -26,8 +26,8 @@ def read_names(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
+    except FAULTS as error:
         line = " ".join(str(error).split())
         raise UserError(f"{path}: the name map cannot be read ({line})") from error
     good = isinstance(tree, dict) and all(

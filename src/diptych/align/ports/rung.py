@@ -21,7 +21,8 @@ from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
-from diptych.network import plan
+from diptych.network.embedding import time_embedding
+from diptych.network.parameters import parameter_table
 from diptych.types import Array
 
 PLAIN = "~plain"
@@ -35,7 +36,7 @@ class PortDesk(Desk):
         port = self.spec.port
         self.network = build(port["target"], self.config)
         own = dict(self.network.named_parameters())
-        table = plan.parameter_table(self.plan)
+        table = parameter_table(self.plan)
         shapes = {name: tuple(array.shape) for name, array in own.items()}
         wanted = {name: parameter.shape for name, parameter in table.items()}
         self.names = namemap.matched(wanted, shapes, port["names"], port["target"])
@@ -50,7 +51,7 @@ class PortDesk(Desk):
 
     def predict(self, x: Any, batch_t: Array) -> Any:
         """The port's output, with the graph that it builds."""
-        embedding = plan.time_embedding(batch_t, self.plan.ch)
+        embedding = time_embedding(batch_t, self.plan.ch)
         second = embedding if self.takes == "embedding" else batch_t.astype(np.int64)
         return self.network(x, self.panel.put(second))
 
@@ -123,7 +124,7 @@ def second_argument(network: Any, is_jittor: bool) -> str:
 def trace_weights(desk: Desk) -> None:
     """All weights after they were loaded, read back."""
     raw = desk.learner().state().raw
-    for name in plan.parameter_table(desk.plan):
+    for name in parameter_table(desk.plan):
         desk.add(name, raw[name].astype(np.float32))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.types import Array
 
 Seen = Callable[[str, Sequence[Any], Any], None]

@@ -15,12 +15,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from diptych import logs
 from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import rung as port_rungs
 from diptych.align.process.panels import Panel
 from diptych.align.process.workbench import Desk, Spec, spec_from
 from diptych.errors import MachineError, UserError
+from diptych.files import read_json
 
 
 def say(**facts: Any) -> None:
@@ -30,7 +32,7 @@ def say(**facts: Any) -> None:
 
 def run(path: Path) -> None:
     """All jobs of a spec file."""
-    asked = json.loads(path.read_text("utf-8"))
+    asked = read_json(path)
     spec = spec_from(asked["spec"])
     panel = Panel(spec.panel, spec.device)
     for job in asked["jobs"]:
@@ -85,6 +87,7 @@ def climb(desk: Desk, name: str, fault: str | None) -> None:
 
 def main() -> int:
     """The process; its exit code."""
+    logs.show()
     try:
         run(Path(sys.argv[1]))
     except (UserError, MachineError) as error:

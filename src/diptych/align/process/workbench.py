@@ -22,8 +22,8 @@ from diptych.config import load
 from diptych.config.load import Config
 from diptych.data import Images, load_configured
 from diptych.errors import UserError
-from diptych.network import plan as blueprint
-from diptych.network.plan import Plan
+from diptych.network.parameters import initial_weights, parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.training import batches as data_batches
 from diptych.types import Array, Int64, Weights
 
@@ -85,7 +85,7 @@ class Desk:
     def __init__(self, panel: Panel, spec: Spec, tracer: Tracer, nudge: int = 0) -> None:
         self.panel, self.spec, self.tracer, self.nudge = panel, spec, tracer, nudge
         self.config: Config = load.validate(spec.config, "the ladder's config")
-        self.plan: Plan = blueprint.make_plan(self.config)
+        self.plan: Plan = make_plan(self.config)
         self.images, self.labels, self.data_from = find_data(self.config)
         self.weights = worked_weights(self.plan, self.config.seed)
         self.rung = ""
@@ -112,17 +112,17 @@ class Desk:
         chosen = settings or self.settings(train__batch_size=self.spec.batch)
         same = chosen.model.num_classes == self.config.model.num_classes
         labels = self.labels if same else draw_labels(chosen, len(self.images))
-        return data_batches.Batches(chosen, blueprint.make_plan(chosen), self.images, labels)
+        return data_batches.Batches(chosen, make_plan(chosen), self.images, labels)
 
     def weights_for(self, plan: Plan) -> Weights:
         """The ladder's weights, of the config's network or of a changed one."""
-        same = blueprint.parameter_table(plan) == blueprint.parameter_table(self.plan)
+        same = parameter_table(plan) == parameter_table(self.plan)
         return self.weights if same else worked_weights(plan, self.config.seed)
 
     def learner(self, settings: Config | None = None) -> Any:
         """A learner with the ladder's weights."""
         chosen = settings or self.config
-        plan = blueprint.make_plan(chosen)
+        plan = make_plan(chosen)
         weights = self.weights_for(plan)
         return self.panel.backend.learner(plan, weights, chosen.train, chosen.seed)
 
@@ -159,7 +159,7 @@ def _number(key: str) -> int:
 
 def worked_weights(plan: Plan, seed: int) -> Weights:
     """Fresh weights whose constants are spread: a pure function of (plan, seed), float32."""
-    weights = blueprint.initial_weights(plan, seed)
+    weights = initial_weights(plan, seed)
     for index, (name, array) in enumerate(weights.items()):
         if name.endswith(".bias") or "norm" in name.split(".")[-2]:
             draws = rng.stream(seed, "weights", index, 1).standard_normal(array.shape)

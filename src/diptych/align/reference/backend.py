@@ -111,10 +111,13 @@ class Learner:
         t = self.train
         params = {name: p.detach().numpy() for name, p in self.raw.items()}  # shares its memory
         ema, m, v = self.groups
+        rate = t.ema_rate
+        if t.ema_warmup:
+            rate = min(rate, (1 + self.count) / (10 + self.count))
         norm = adam(
             params, gradients, m, v, ema, lr=lr, beta1=t.beta1,
             beta2=t.beta2, eps=t.eps, step=self.count, max_norm=t.grad_clip or math.inf,
-            ema_rate=t.ema_rate,
+            ema_rate=rate,
         )  # fmt: skip
         return torch.tensor(loss), torch.tensor(norm)
 

@@ -1,6 +1,6 @@
 """The third implementation: the network, its loss and its update in float64, written plainly.
 
-    GroupNorm  (x - mean) / sqrt(var + 1e-6) * w + b over 32 groups      silu  x / (1 + exp(-x))
+    GroupNorm  (x - mean) / sqrt(var + eps) * w + b over each group      silu  x / (1 + exp(-x))
     attention  softmax(q^T k / sqrt(C)) applied to v                      loss  mean of (eps - f)**2
     Adam       as in `diptych.backends.torch.optim`, from the formula and not from a fused kernel
 
@@ -39,18 +39,18 @@ class Conv2d(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """32 groups, eps 1e-6; of x + shift, and then silu, where asked."""
+    """Of x + shift, and then silu, where asked; the official 32 groups and eps, until set."""
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu, self.eps = silu, 1e-6
+        self.silu, self.groups, self.eps = silu, 32, 1e-6
         self.weight = nn.Parameter(torch.ones(ch, dtype=torch.float64))
         self.bias = nn.Parameter(torch.zeros(ch, dtype=torch.float64))
 
     def plain(self, x: Tensor) -> Tensor:
         """The norm alone."""
-        groups = x.reshape(len(x), 32, -1)
-        centred = groups - groups.mean(dim=2, keepdim=True)
+        grouped = x.reshape(len(x), self.groups, -1)
+        centred = grouped - grouped.mean(dim=2, keepdim=True)
         scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + self.eps)
         return scaled.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
 
@@ -218,8 +218,8 @@ class UNet(nn.Module):
         if plan.num_classes:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
-            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
-                norm.eps = plan.norm_eps
+            if isinstance(norm, GroupNorm):
+                norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
 
     def forward(
         self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from diptych.align.training.equivalence import paired_tost
-from diptych.backends.protocol import BACKENDS
+from diptych.backends import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant

@@ -12,16 +12,14 @@ so the losses differ only in the weights (and in rounding).
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych import rng
+from diptych import backends, logs, rng
 from diptych.align.process.workbench import find_data
-from diptych.backends import protocol as backends
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
 from diptych.data.preprocess import preprocess_of
@@ -29,8 +27,9 @@ from diptych.diffusion.classes import class_rows
 from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import MachineError, UserError
-from diptych.files import write_json
-from diptych.network.plan import Plan, make_plan, time_embedding
+from diptych.files import read_json, write_json
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
 from diptych.types import Weights
 
@@ -40,7 +39,7 @@ IMAGES = 64  # in each bin
 
 def run(path: Path, out: Path) -> None:
     """Evaluate the runs of a spec file, {backend, device, bins, runs}."""
-    spec = json.loads(path.read_text("utf-8"))
+    spec = read_json(path)
     backend = backends.load(spec["backend"], spec["device"])
     found = {}
     for name in spec["runs"]:
@@ -82,6 +81,7 @@ def bin_losses(
 
 def main() -> int:
     """The process; its exit code."""
+    logs.show()
     try:
         run(Path(sys.argv[1]), Path(sys.argv[2]))
     except (UserError, MachineError) as error:

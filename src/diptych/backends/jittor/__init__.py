@@ -1,1 +1,1 @@
-"""The Jittor panel. Load it through `diptych.backends.protocol.load("jittor")` only."""
+"""The Jittor panel. Load it through `diptych.backends.load("jittor")` only."""

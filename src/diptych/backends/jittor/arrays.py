@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jittor as jt
 import numpy as np
 
+from diptych.backends.jittor.own import Own
 from diptych.backends.jittor.unet import UNet
-from diptych.network.plan import Plan, check_weights
+from diptych.errors import UserError
+from diptych.network.own import AnyPlan, OwnPlan
+from diptych.network.parameters import check_weights
 from diptych.rng import stream
 from diptych.types import Array, Float32, Weights
 
@@ -30,17 +34,37 @@ def assign(target: jt.Var, values: Float32) -> None:
     target.assign(jt.array(np.ascontiguousarray(values)))
 
 
-def build(plan: Plan, weights: Mapping[str, Float32], device: str) -> UNet:
-    """The plan's network with exactly these weights."""
-    check_weights(plan, weights, "weights")
-    network = UNet(plan)
-    for name, array in weights_of(network).items():
-        assign(array, weights[name])
+def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> Any:
+    """The plan's network with exactly these weights; None: with those that its maker gives it."""
+    if isinstance(plan, OwnPlan):
+        network: Any = Own(plan, device)
+    else:
+        check_weights(plan, weights or {}, "weights")
+        network = UNet(plan)
+    if weights is not None:
+        load(weights_of(network), weights)
     return network
 
 
-def weights_of(network: UNet) -> dict[str, jt.Var]:
-    """The network's own arrays by official name."""
+def load(arrays: Mapping[str, jt.Var], weights: Mapping[str, Float32]) -> None:
+    """Overwrite device arrays by name. Raises UserError where a name or a shape differs."""
+    theirs = {name: array.shape for name, array in weights.items()}
+    for name, array in arrays.items():
+        if theirs.pop(name, None) != tuple(array.shape):
+            raise UserError(
+                f"network: its weight '{name}' is {tuple(array.shape)}, and the saved weights "
+                f"hold another shape or none; give the network that was trained"
+            )
+    for name in theirs:
+        raise UserError(
+            f"network: has no weight '{name}', which was saved; give the network that was trained"
+        )
+    for name, array in arrays.items():
+        assign(array, weights[name])
+
+
+def weights_of(network: Any) -> dict[str, jt.Var]:
+    """The network's own arrays by name."""
     return dict(network.named_parameters())
 
 
@@ -55,7 +79,7 @@ def draw_noise(like: jt.Var, seed: int, step: int) -> jt.Var:
     return jt.randn(like.shape).stop_grad()
 
 
-def draw_masks(plan: Plan, batch: int, device: str) -> list[jt.Var] | None:
+def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[jt.Var] | None:
     """Dropout's keep masks drawn on the device after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None

@@ -9,20 +9,19 @@ import psutil
 from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Array, Weights
 
 setup.load()  # before anything that imports jittor: it sets what must be set first
 
 import jittor as jt  # noqa: E402
 
-from diptych.backends.jittor.arrays import build, put, read  # noqa: E402
+from diptych.backends.jittor.arrays import build, put, read, read_all, weights_of  # noqa: E402
 from diptych.backends.jittor.classifier import Classifier  # noqa: E402
 from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
 from diptych.backends.jittor.inception import Inception  # noqa: E402
 from diptych.backends.jittor.kernels import clip  # noqa: E402
 from diptych.backends.jittor.learner import Learner  # noqa: E402
-from diptych.backends.jittor.unet import UNet  # noqa: E402
 
 
 def make(device: str) -> JittorBackend:
@@ -59,15 +58,19 @@ class JittorBackend:
     def scalar(self, value: jt.Var) -> float:
         return float(read(value).reshape(()))
 
-    def network(self, plan: Plan, weights: Weights) -> UNet:
-        # Not `eval()`: it would stop the gradients of every weight for good.
-        return build(plan, weights, self.device)
+    def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
+        network = build(plan, weights, self.device)
+        # The panel's own has no mode, and Jittor's `eval` would stop its gradients for good.
+        return network.eval() if isinstance(plan, OwnPlan) else network
+
+    def weights(self, network: Any) -> Weights:
+        return read_all(weights_of(network))
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
     def predict(
-        self, network: UNet, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
+        self, network: Any, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
     ) -> jt.Var:
         with jt.no_grad():
             return network(x, embedding, None, classes)
@@ -75,7 +78,9 @@ class JittorBackend:
     def twice(self, x: jt.Var) -> jt.Var:
         return jt.concat([x, x], dim=0)
 
-    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+    def learner(
+        self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
+    ) -> Learner:
         return Learner(plan, weights, train, seed, self.device)
 
     def clip(self, x: jt.Var) -> jt.Var:

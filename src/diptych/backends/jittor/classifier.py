@@ -1,4 +1,4 @@
-"""The classifier of 28x28 greyscale images, Jittor panel; mirror: `torch/classifier.py`."""
+"""The classifier of 28x28 greyscale images, Jittor backend; mirror: `torch/classifier.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 
 
 class Classifier:
-    """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), nothing."""
+    """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), None."""
 
     def __init__(self, arrays: Mapping[str, Float32], device: str) -> None:
         self.arrays = {name: put(array, device) for name, array in arrays.items()}

@@ -1,16 +1,17 @@
 """Jittor's first compile, done once: under a lock, in a child process, with progress shown.
 
 The first `import jittor` in an environment compiles the framework for about four minutes,
-silently, and in every process that starts meanwhile. Here the first process compiles, others
-wait and say for what, and a stamp makes later starts skip it in milliseconds. The stamp's key
-holds what Jittor's own cache depends on (see `setup.compile_key`). A killed compile leaves no
-stamp; the next start goes on from the files that are finished, since Jittor keeps them by key.
+silently, and so does every process that starts meanwhile. Here the first process compiles, the
+others wait and say why, and a stamp lets later starts skip it in milliseconds. The stamp's key
+holds everything that Jittor's own cache depends on (see `setup.compile_key`). A killed compile
+leaves no stamp; the next start continues from the finished files, which Jittor keeps by key.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -27,14 +28,16 @@ from tqdm import tqdm
 
 from diptych.errors import MachineError, UserError
 
+log = logging.getLogger(__name__)
+
 EXPECTED_FILES = 165  # object files and libraries of a CPU build of Jittor 1.3.11, counted
-_ATTEMPTS = 2  # Jittor may leave with code 0 and no result, having rebuilt its own helper
-_SAY_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
+_ATTEMPTS = 2  # Jittor may exit with code 0 and no result after rebuilding its helper
+_SAY_EVERY = 30.0  # seconds between two lines of progress without a terminal
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the compile of one environment keeps its lock, log and stamp, and what decides it."""
+    """The compile of one environment: the folder of its lock, log and stamp, and its key."""
 
     folder: Path
     key: dict[str, str]
@@ -53,7 +56,7 @@ class Site:
 
 
 def is_ready(site: Site) -> bool:
-    """Whether the stamp says that this very environment was compiled, and the core is there."""
+    """True if the stamp matches this environment's key and the compiled core is there."""
     try:
         stamp = json.loads(site.stamp.read_text())
         return bool(stamp["key"] == site.key and Path(stamp["result"]["core"]).is_file())
@@ -62,10 +65,10 @@ def is_ready(site: Site) -> bool:
 
 
 def say_if_busy(site: Site) -> None:
-    """Say on stderr for what `import jittor` is about to wait, if it is.
+    """Say for what `import jittor` is about to wait, if it is.
 
-    Jittor holds one lock while it compiles kernels, and its import waits for that lock in silence:
-    minutes, if another process has just begun to train.
+    Jittor holds one lock while it compiles kernels, and its import waits for that lock in silence,
+    for minutes if another process has just begun to train.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
         path = json.loads(site.stamp.read_text())["result"]["lock"]
@@ -73,10 +76,7 @@ def say_if_busy(site: Site) -> None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(
-                    "diptych: waiting for another process, in which Jittor compiles kernels",
-                    file=sys.stderr,
-                )
+                log.warning("waiting for another process, in which Jittor compiles kernels")
 
 
 def ensure(
@@ -87,17 +87,17 @@ def ensure(
     progress: bool = True,
     again: bool = False,
 ) -> None:
-    """Compile unless the stamp says it is done; on return, `import jittor` is quick.
+    """Compile unless the stamp says it is done; on return, `import jittor` is fast.
 
     Args:
-        command: the compile as an argument list, given the file that it must write on success.
-        count: how many files the compile has produced so far.
-        progress: show a bar (a line now and then, where there is no terminal) on stderr.
-        again: run the compile even if the stamp is good; quick where nothing is missing.
+        command: given the file to write on success, returns the compile's argument list.
+        count: returns the number of files compiled so far.
+        progress: show a bar on stderr (without a terminal, an occasional line).
+        again: run the compile even if the stamp is good; fast if nothing is missing.
 
     Raises:
-        UserError: where the compile fails; names the log.
-        MachineError: where the folder cannot be written.
+        UserError: the compile failed; the message names the log.
+        MachineError: the folder cannot be written.
     """
     if is_ready(site) and not again:
         return
@@ -127,7 +127,7 @@ def _wait_for(lock: FileLock, site: Site, shown: Progress) -> None:
             break
         except Timeout:
             if not said:
-                time.sleep(0.3)  # the owner signs just after it locks
+                time.sleep(0.3)  # the owner writes its name just after it locks
                 owner = site.owner.read_text() if site.owner.is_file() else "another process"
                 shown.say(f"waiting for {owner}, which compiles Jittor (log: {site.log})")
                 said = True
@@ -156,14 +156,37 @@ def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progre
     new.replace(site.stamp)
 
 
-def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
-    """Run a child to its end with its output in `log`; stop it, with its children, if we stop.
+# Starts the real command, and ends its whole group as soon as the process that asked for it is
+# gone, even by kill -9: the kernel tells this one (PR_SET_PDEATHSIG, 1), which only waits.
+_GUARD = """
+import ctypes, os, signal, subprocess, sys, time
+child = None
+def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    end = time.monotonic() + 5
+    while child is not None and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(0, signal.SIGKILL)
+signal.signal(signal.SIGTERM, stop)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+child = subprocess.Popen(sys.argv[2:])
+code = child.wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
-    It works in `folder`, so that nothing in the user's own folder can shadow a module.
+
+def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
+    """Run a child to its end with its output in `log`; it ends, with its children, if we do.
+
+    It runs in `folder`, so that no file in the user's current folder can shadow a module.
     """
     with log.open("wb") as out:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -181,12 +204,12 @@ def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None
 
 
 def _stop(child: subprocess.Popen[bytes], patience: float = 5.0) -> None:
-    """End a child and the compilers that it started; they may first remove their own files."""
+    """End a child and the compilers it started; they may first remove their own files."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            child.poll()  # else it stays in its group as a zombie
+            child.poll()  # else it remains in its group as a zombie
             os.killpg(child.pid, 0)  # ProcessLookupError once the group is empty
             time.sleep(0.05)
         os.killpg(child.pid, signal.SIGKILL)
@@ -194,7 +217,7 @@ def _stop(child: subprocess.Popen[bytes], patience: float = 5.0) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """The most telling line of a log: the last that names an error, or the last of all."""
+    """The most telling line of a log: the last one that names an error, else the last one."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     named = [line for line in lines if "error" in line.lower()]
     return (named or lines or ["no message."])[-1][:200]
@@ -217,7 +240,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         if self.shown:
-            tqdm.write(f"diptych: {text}", file=sys.stderr)
+            with tqdm.external_write_mode(file=sys.stderr):
+                log.warning("%s", text)
 
     def tick(self) -> None:
         if not self.shown:

@@ -1,4 +1,4 @@
-"""How many kernels this process has loaded: a step that adds one compiled it or read it in."""
+"""A count of loaded kernels: a step that raises it compiled a kernel or loaded one from cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def loaded_kernels(cache: str) -> int:
-    """Shared objects below Jittor's cache folder that are mapped; 0 where /proc is not there."""
+    """Number of mapped shared objects below Jittor's cache folder; 0 without /proc."""
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         return 0

@@ -1,9 +1,9 @@
-"""Which CUDA Jittor may use: a toolkit that it can load, or none.
+"""The CUDA toolkit for Jittor: one that it can load, or none.
 
 Jittor takes the first `nvcc` it finds and then loads `../lib64/libcudart.so` and cuDNN 8 beside
 it; if one of them is missing, `import jittor` fails. If it finds a driver and no `nvcc`, it
-downloads a toolkit. So we look first, and name either a toolkit with all its parts or no toolkit
-(`nvcc_path=""`), in which case the panel runs on the CPU.
+downloads a toolkit. So we look first, and give Jittor either a complete toolkit or none
+(`nvcc_path=""`); with none, the backend runs on the CPU.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _SYSTEM_LIBS = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib"))
 
 @dataclass(frozen=True)
 class Toolkit:
-    """`nvcc` of a complete toolkit, or "" with the reason why there is none."""
+    """`nvcc` of a complete toolkit, or "" and the reason why there is none."""
 
     nvcc: str
     reason: str
 
 
 def has_driver() -> bool:
-    """Whether an NVIDIA driver is loaded on this machine."""
+    """True if an NVIDIA driver is loaded on this machine."""
     return any(Path(path).exists() for path in _DRIVER)
 
 
 def find_toolkit(driver: bool | None = None) -> Toolkit:
-    """The first toolkit that Jittor can load, or none with the reason; reads files only."""
+    """Find the first toolkit that Jittor can load, or the reason for none; only reads files."""
     if not (has_driver() if driver is None else driver):
         return Toolkit("", "no NVIDIA driver")
     found = [os.environ.get("nvcc_path") or "", shutil.which("nvcc") or "", *_PLACES]
@@ -46,7 +46,7 @@ def find_toolkit(driver: bool | None = None) -> Toolkit:
 
 
 def _lack(nvcc: Path) -> str:
-    """What Jittor would miss beside this compiler, or ""."""
+    """The part of a toolkit that is missing beside this compiler, or ""."""
     root = nvcc.parent.parent
     lib = _SYSTEM_LIBS[0] if nvcc == Path("/usr/bin/nvcc") else root / "lib64"
     if not (lib / "libcudart.so").is_file():

@@ -1,7 +1,7 @@
 """Layers of the feature networks, forward only. Mirrors diptych/backends/torch/feature_layers.py.
 
-Images are (B, H, W, C) here: Jittor has no memory formats, and oneDNN takes the channels last
-without a copy. Convolutions take folded weights and end in a relu.
+Images are (B, H, W, C) here: Jittor has no memory formats, and oneDNN takes channels-last arrays
+without a copy. Convolutions take folded weights and end with a relu.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def place(x: jt.Var) -> jt.Var:
 
 
 def place_weight(w: jt.Var) -> jt.Var:
-    """A network's array in the layout of the layers; oneDNN chooses its own at each call."""
+    """A weight array in the layout of the layers; oneDNN chooses its own at each call."""
     return w
 
 
@@ -43,17 +43,17 @@ def conv_relu(x: jt.Var, conv: Conv, weight: jt.Var, bias: jt.Var) -> jt.Var:
 
 
 def max_pool(x: jt.Var, stride: int, pad: int) -> jt.Var:
-    """Maximum over 3x3; padding never wins."""
+    """Maximum over 3x3 windows; padding never wins."""
     return inference.max_pool(x, stride, pad)
 
 
 def avg_pool(x: jt.Var) -> jt.Var:
-    """Mean over the pixels of 3x3 that lie inside the image; the size stays."""
+    """Mean over the pixels of a 3x3 window that are inside the image; the size stays."""
     return inference.avg_pool_inside(x)
 
 
 def join(parts: Sequence[jt.Var]) -> jt.Var:
-    """The parts one behind the other along the channels."""
+    """Concatenate the parts along the channels."""
     return inference.join(parts)
 
 

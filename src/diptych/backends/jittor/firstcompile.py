@@ -1,11 +1,11 @@
-"""The child process of the first compile: import Jittor, so that it builds itself, and try it.
+"""The child process of the first compile: import Jittor, which builds it, and try it.
 
     python -m diptych.backends.jittor.firstcompile RESULT
 
 Writes RESULT (JSON: `cache`, the folder of the compiled files; `core`, the compiled core; `lock`,
 the file that Jittor locks while it compiles) only if a convolution through oneDNN gives the
-right numbers. What the compiler says goes to the standard output and error, which `coldstart`
-directs to a log.
+right numbers. Compiler output goes to standard output and error, which `coldstart` redirects to a
+log.
 """
 
 from __future__ import annotations
@@ -14,16 +14,26 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from diptych.backends.jittor.setup import home_not_kept
+
+
+def import_jittor() -> Any:
+    """Jittor and its helper; builds what is not yet built."""
+    import jittor_utils
+
+    # Jittor sizes its compiler pool by memory alone: 16 processes on a 2-core machine with 48 GB.
+    memory, cores = jittor_utils.get_total_mem(), len(os.sched_getaffinity(0))
+    jittor_utils.get_total_mem = lambda: min(memory, cores * 3 * 2**30)
+    import jittor
+
+    return jittor, jittor_utils
 
 
 def main(result: Path) -> None:
-    import jittor_utils
-
-    # Jittor sizes its pool of compilers by memory alone: 16 of them on a 2-core machine of 48 GB.
-    memory, cores = jittor_utils.get_total_mem(), len(os.sched_getaffinity(0))
-    jittor_utils.get_total_mem = lambda: min(memory, cores * 3 * 2**30)
-    import jittor as jt
-
+    with home_not_kept():
+        jt, jittor_utils = import_jittor()
     found = jt.nn.conv2d(jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 3, 3))).numpy()
     if found.shape != (1, 1, 2, 2) or not (found == 9.0).all():
         raise SystemExit(f"Jittor's convolution of ones is {found.tolist()}, not 9")

@@ -1,8 +1,8 @@
-"""InceptionV3 for FID, Jittor panel; its mirror is `diptych.backends.torch.inception`.
+"""InceptionV3 for FID, Jittor backend; its mirror is `diptych.backends.torch.inception`.
 
-Names and sizes come from `diptych.network.features.inception`, which also says what differs from
-torchvision's network. Logits leave the last bias out, as the Inception Score of the 2015 graph
-does. Nothing here is trained: no gradients are kept.
+Names and sizes come from `diptych.network.features.inception`, which also lists the differences
+from torchvision's network. Logits omit the last bias, as in the Inception Score of the 2015 graph.
+Nothing here is trained, so no gradients are kept.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Inception:
         shift: float,
         limits: tuple[float, float],
     ) -> Outputs:
-        """The features of uint8 images (B, H, W, 1 or 3), resized by two matrices."""
+        """Features of uint8 images (B, H, W, 1 or 3), resized by two matrices; see `resize`."""
         return self.features(resize(images, rows, columns, scale, shift, limits))
 
     def features(self, x: jt.Var) -> Outputs:
@@ -72,14 +72,14 @@ class Inception:
         return pool, dense(pool, self.arrays["fc.weight"], self.no_bias), spatial
 
     def chain(self, x: jt.Var, *names: str) -> jt.Var:
-        """Convolutions one after the other."""
+        """Apply convolutions in sequence."""
         for name in names:
             weight, bias = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
             x = conv_relu(x, CONVS[name], weight, bias)
         return x
 
     def branch(self, x: jt.Var, stem: str, *ends: str) -> jt.Var:
-        """`chain` of names that begin alike."""
+        """`chain` of the names `stem` + `end`."""
         return self.chain(x, *(stem + end for end in ends))
 
     def block_a(self, x: jt.Var, at: str) -> jt.Var:

@@ -1,9 +1,9 @@
-"""Layers of the U-Net, as the official DDIM code has them. Mirrors `torch/layers.py`.
+"""Layers of the U-Net, as in the official DDIM code. Mirrors `torch/layers.py`.
 
-    GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
+    GroupNorm: 32 groups, eps 1e-6, or as in the plan.     attention: one head, scaled by C^-0.5.
     Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).
 
-Images are (B, C, H, W), float32. Weights start at zero: they are always loaded.
+Images are (B, C, H, W), float32. Weights start at zero because they are always loaded.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ class Conv2d(nn.Module):  # type: ignore[misc]
         self.bias = jt.zeros((out_ch,))
 
     def execute(self, x: jt.Var, doubled: bool = False) -> jt.Var:
-        """With `doubled`, of x at twice its size (nearest neighbour): for 3x3 with padding 1."""
+        """Convolve x; with `doubled`, x upsampled 2x (nearest), only for 3x3 with padding 1."""
         x = kernels.upsample(x) if doubled else x
         return kernels.conv2d(x, self.weight, self.bias, self.stride, self.pad)
 
 
 class GroupNorm(nn.Module):  # type: ignore[misc]
-    """GroupNorm of x + shift, followed by silu where asked; shift is (B or 1, C)."""
+    """GroupNorm of x + shift, then silu if `silu` is set; shift is (B or 1, C)."""
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu, self.eps = silu, EPS
+        self.silu, self.groups, self.eps = silu, GROUPS, EPS
         self.weight = jt.ones((ch,))
         self.bias = jt.zeros((ch,))
 
     def execute(self, x: jt.Var, shift: jt.Var | None = None) -> jt.Var:
-        return kernels.group_norm(x, self.weight, self.bias, shift, GROUPS, self.eps, self.silu)
+        w, b = self.weight, self.bias
+        return kernels.group_norm(x, w, b, shift, self.groups, self.eps, self.silu)
 
 
 class Linear(nn.Module):  # type: ignore[misc]
@@ -80,12 +81,12 @@ def attention(q: jt.Var, k: jt.Var, v: jt.Var) -> jt.Var:
 
 
 def upsample(x: jt.Var) -> jt.Var:
-    """Nearest neighbour, twice the size."""
+    """Nearest-neighbour upsampling to twice the height and width."""
     return kernels.upsample(x)
 
 
 def avg_pool(x: jt.Var) -> jt.Var:
-    """Mean of 2x2 pixels, half the size; height and width must be even."""
+    """Means of 2x2 pixels, half the height and width; both must be even."""
     return kernels.avg_pool(x)
 
 

@@ -17,20 +17,22 @@ from collections.abc import Callable, Sequence
 import jittor as jt
 
 from diptych.backends.jittor.arrays import (
-    assign,
     build,
     draw_masks,
     draw_noise,
+    load,
     put,
     read,
     read_all,
     weights_of,
 )
 from diptych.backends.jittor.optim import adam_step
+from diptych.backends.jittor.own import gradients as own_gradients
+from diptych.backends.jittor.own import seed as seed_framework
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Weights
 
 
@@ -38,7 +40,12 @@ class Learner:
     """See `diptych.backends.protocol.Learner`."""
 
     def __init__(
-        self, plan: Plan, weights: Weights, train: TrainConfig, seed: int, device: str
+        self,
+        plan: AnyPlan,
+        weights: Weights | None,
+        train: TrainConfig,
+        seed: int,
+        device: str,
     ) -> None:
         self.plan = plan
         self.train = train
@@ -58,6 +65,8 @@ class Learner:
         return loss.stop_grad(), norm.stop_grad()
 
     def differentiate(self, loss: jt.Var) -> list[jt.Var]:
+        if isinstance(self.plan, OwnPlan):
+            return own_gradients(loss, list(self.raw.values()))
         return list(jt.grad(loss, list(self.raw.values())))
 
     def update(
@@ -76,7 +85,7 @@ class Learner:
             eps=self.train.eps,
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
-            ema_rate=self.train.ema_rate,
+            ema_rate=self.train.ema_rate_at(self.count),
             mark=mark,
         )
 
@@ -92,6 +101,8 @@ class Learner:
         alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
+        if isinstance(self.plan, OwnPlan):  # what it draws itself is keyed by the step
+            seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         error = wanted - self.network(alpha * x0 + sigma * eps, *given)
         square = error * error
@@ -122,5 +133,4 @@ class Learner:
             (self.adam_v, state.adam_v),
         )
         for group, values in pairs:
-            for name, array in group.items():
-                assign(array, values[name])
+            load(group, values)

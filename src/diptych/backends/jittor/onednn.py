@@ -1,13 +1,13 @@
-"""oneDNN for Jittor: the library's files placed where Jittor looks, so that it downloads none.
+"""oneDNN for Jittor: links to an installed copy where Jittor looks, so it downloads nothing.
 
 Jittor builds its CPU convolutions on oneDNN, and looks for it in one folder only:
 
     <Jittor's home>/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp/{include, lib/libmkldnn.so}
 
-If that is absent it downloads an archive. We link a oneDNN 2.x that is already on the machine:
-the wheels `onednn-devel-cpu-gomp` and `onednn-cpu-gomp` put headers and library into the
-environment's prefix (2022.2.1 is oneDNN 2.6; 2023.x has another API); Debian's `libdnnl-dev`
-serves as well. Links, not copies: the library is 40 MB. Never touched: a file that works.
+If the folder is absent, Jittor downloads an archive. We link a oneDNN 2.x that is already on the
+machine: the wheels `onednn-devel-cpu-gomp` and `onednn-cpu-gomp` put headers and library into the
+environment's prefix (2022.2.1 is oneDNN 2.6; 2023.x has another API); Debian's `libdnnl-dev` also
+works. They are links, not copies, because the library is 40 MB. Working files are never touched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEBIAN = (Path("/usr/include"), Path("/usr/lib") / f"{platform.machine()}-linux
 
 @dataclass(frozen=True)
 class Source:
-    """A oneDNN on this machine: the folder of its headers, its shared library, its origin."""
+    """A oneDNN on this machine: header folder, shared library, and origin in words."""
 
     include: Path
     library: Path
@@ -37,13 +37,13 @@ class Source:
 
 
 def folder(home: Path) -> Path:
-    """The one folder in which Jittor looks for oneDNN, below its home folder."""
+    """The only folder, below Jittor's home, in which Jittor looks for oneDNN."""
     arm = "_aarch64" if platform.machine() == "aarch64" else ""
     return home / ".cache" / "jittor" / "mkl" / f"dnnl_lnx_2.2.0_cpu_gomp{arm}"
 
 
 def find() -> Source | None:
-    """The first usable oneDNN: the wheels of this environment, its prefix, then Debian's."""
+    """Find the first usable oneDNN: this environment's wheels, its prefix, then Debian's."""
     candidates = [
         _from_wheels(),
         _from_folders(Path(sys.prefix, "include"), Path(sys.prefix, "lib")),
@@ -53,7 +53,7 @@ def find() -> Source | None:
 
 
 def is_placed(target: Path) -> bool:
-    """Whether `target` holds a working oneDNN, whoever put it there."""
+    """True if `target` holds a working oneDNN, whoever put it there."""
     lib = target / "lib"
     return (
         _has_headers(target / "include")
@@ -63,11 +63,11 @@ def is_placed(target: Path) -> bool:
 
 
 def place(target: Path) -> None:
-    """Make `target` hold oneDNN: renew what is missing or dangling, leave what works.
+    """Place oneDNN in `target`: renew missing files and dangling links, leave working files.
 
     Raises:
-        UserError: where this machine has no oneDNN to link.
-        MachineError: where the folder cannot be written.
+        UserError: this machine has no oneDNN to link.
+        MachineError: the folder cannot be written.
     """
     if is_placed(target):
         return
@@ -90,7 +90,7 @@ def place(target: Path) -> None:
 
 
 def _put(link: Path, source: Path) -> None:
-    """A link to `source`, or a copy where the file system has no links; replaced in one move."""
+    """Link to `source`, or copy it if the file system has no links; replaces `link` atomically."""
     new = link.with_name(f".{link.name}.{os.getpid()}.new")
     try:
         new.symlink_to(source, target_is_directory=source.is_dir())
@@ -100,7 +100,7 @@ def _put(link: Path, source: Path) -> None:
         else:
             shutil.copy2(source, new)
     if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)  # a real folder cannot be replaced by a rename
+        shutil.rmtree(link)  # a rename cannot replace a real folder
     new.replace(link)
 
 
@@ -120,12 +120,12 @@ def _from_wheels() -> Source | None:
     library = next((file.parent for file in files if file.name.startswith("libdnnl.so")), None)
     if not headers or library is None:
         return None
-    # dnnl.hpp lies in include/ and in include/oneapi/dnnl/; Jittor includes the outer one.
+    # dnnl.hpp is in include/ and in include/oneapi/dnnl/; Jittor includes the outer one.
     return _from_folders(min(headers, key=lambda path: len(path.parts)), library)
 
 
 def _from_folders(include: Path, lib: Path) -> Source | None:
-    """The oneDNN 2.x of a pair of folders, by the library's own name for that interface."""
+    """The oneDNN 2.x in a pair of folders, recognised by the library's file name."""
     if not _has_headers(include):
         return None
     libraries = sorted(lib.glob("libdnnl.so.2*"))

@@ -1,10 +1,10 @@
 """Jittor's standard error without its chatter: information off, warnings and errors kept.
 
-Jittor writes from C++ to file descriptor 2. Its own switch, `log_silent`, drops warnings with
-the information, and no switch drops its 'Compiling Operators' counter. So descriptor 2 becomes
-a pipe to a small process that passes on every line but those two kinds (the counter is kept on
-a terminal). A process, not a thread: Jittor holds Python's lock while it compiles, and what it
-says in a crash must outlive us. Python's own `sys.stderr` keeps the real stream, so progress
+Jittor writes from C++ to file descriptor 2. Its own switch, `log_silent`, drops warnings along with
+the information, and no switch drops its 'Compiling Operators' counter. So descriptor 2 becomes a
+pipe to a small process that passes on every line except those two kinds (the counter is kept on a
+terminal). It is a process, not a thread, because Jittor holds Python's lock while it compiles, and
+its output in a crash must outlive us. Python's own `sys.stderr` keeps the real stream, so progress
 bars are not delayed.
 """
 
@@ -42,10 +42,10 @@ _filter: subprocess.Popen[bytes] | None = None
 
 
 def install() -> None:
-    """Filter what C++ writes to standard error from now on; once per process, then a no-op.
+    """Filter C++ output to standard error from now on; a no-op after the first call.
 
-    The user's own `log_silent`, `log_v` or `log_vprefix` in the environment is an order to
-    show or hide something else: then nothing is filtered.
+    If the user has set `log_silent`, `log_v` or `log_vprefix` in the environment, nothing is
+    filtered.
     """
     global _filter
     if _filter is not None or any(
@@ -68,7 +68,7 @@ def install() -> None:
 
 
 def _writes_to_descriptor_2() -> bool:
-    """Whether `sys.stderr` is the plain stream, not a notebook's or a test runner's."""
+    """True if `sys.stderr` is the plain stream, not a notebook's or a test runner's."""
     try:
         return sys.stderr is not None and sys.stderr.fileno() == 2
     except (OSError, ValueError):

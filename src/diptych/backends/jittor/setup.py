@@ -1,4 +1,4 @@
-"""Everything that must be true before `import jittor`, made true; then the quiet import.
+"""Preparation of `import jittor`, and the quiet import.
 
 Jittor 1.3.11 needs: NumPy below 2 (with 2 it imports and computes wrong numbers), no torch in
 the process (the two crash each other), a C++ compiler and Python's headers (it compiles its core
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -17,6 +18,8 @@ import signal
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -25,26 +28,64 @@ from typing import Any
 from diptych.backends.jittor import coldstart, cuda, onednn, quiet
 from diptych.errors import MachineError, UserError
 
+log = logging.getLogger(__name__)
+
 _COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
+_loaded: list[bool] = []  # whether this module has imported Jittor
 PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
 
 
 def home() -> Path:
     """Jittor's home, chosen as Jittor does: JITTOR_HOME, its own config file, the user's home."""
-    remembered = Path.home() / ".cache" / "jittor" / "config.json"
+    return Path(os.environ.get("JITTOR_HOME") or remembered_home() or Path.home()).absolute()
+
+
+def _memory() -> Path:
+    """The file in which Jittor keeps a JITTOR_HOME that was set once, for all later processes."""
+    return Path.home() / ".cache" / "jittor" / "config.json"
+
+
+def _remembered() -> dict[str, Any]:
     try:
-        default = json.loads(remembered.read_text()).get("JITTOR_HOME", str(Path.home()))
+        found = json.loads(_memory().read_text())
     except (OSError, ValueError):
-        default = str(Path.home())
-    return Path(os.environ.get("JITTOR_HOME", default)).absolute()
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remembered_home() -> str | None:
+    """The JITTOR_HOME that some earlier process was given, if it is still in force."""
+    found = _remembered().get("JITTOR_HOME")
+    return str(found) if found and Path(found) != Path.home() else None
+
+
+def forget_home() -> None:
+    """Remove a remembered JITTOR_HOME, so that Jittor's home is the user's again."""
+    if "JITTOR_HOME" in (found := _remembered()):
+        del found["JITTOR_HOME"]
+        _memory().write_text(json.dumps(found))
+
+
+@contextmanager
+def home_not_kept() -> Iterator[None]:
+    """Jittor imported inside does not keep this process's JITTOR_HOME for every later one."""
+    before = _remembered().get("JITTOR_HOME")
+    try:
+        yield
+    finally:
+        after = _remembered()
+        if after.get("JITTOR_HOME") != before:
+            forget_home()
+            if before is not None:
+                _memory().write_text(json.dumps({**after, "JITTOR_HOME": before}))
 
 
 def prepare(progress: bool = True, verify: bool = False) -> None:
-    """Make `import jittor` possible, right and quick in this process; milliseconds once done.
+    """Make `import jittor` possible, correct and fast in this process; takes ms once compiled.
 
     Args:
-        progress: show the four-minute compile of the first time on stderr.
-        verify: try Jittor in a child process even if it was compiled before, and mend it.
+        progress: show the progress of the first, four-minute compile on stderr.
+        verify: try Jittor in a child process even if it was compiled before, and repair it.
 
     Raises:
         UserError: NumPy 2, torch already loaded, no compiler, no oneDNN, a compile that fails.
@@ -58,13 +99,19 @@ def prepare(progress: bool = True, verify: bool = False) -> None:
 
 
 def load() -> ModuleType:
-    """The `jittor` module, prepared for and imported without its chatter; warnings are kept.
+    """Prepare and import the `jittor` module without its chatter; warnings are kept.
 
     Raises:
         UserError, MachineError: see `prepare`.
     """
     if "jittor" in sys.modules:
+        if not _loaded:
+            log.warning(
+                "Jittor was imported before Diptych could prepare it (oneDNN, CUDA, threads, its "
+                "cache); import it after diptych.backends.load('jittor')"
+            )
         return sys.modules["jittor"]
+    _loaded.append(True)
     prepare()
     coldstart.say_if_busy(site())
     quiet.install()
@@ -77,10 +124,10 @@ def load() -> ModuleType:
 
 
 def check() -> None:
-    """Refuse what would crash Jittor or make it silently wrong.
+    """Refuse conditions that would crash Jittor or make it silently wrong.
 
     Raises:
-        UserError: one line with the command that mends it.
+        UserError: one line with the command that fixes the problem.
     """
     pip = f"{sys.executable} -m pip install"
     version = numpy_version()
@@ -92,7 +139,7 @@ def check() -> None:
     if "torch" in sys.modules:
         raise UserError(
             "PyTorch is already loaded in this process, and PyTorch and Jittor crash each other. "
-            "Run the two panels in two processes, and pass files between them."
+            "Run the backends in two processes, and exchange files between them."
         )
     if jittor_version() is None:
         raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")
@@ -110,13 +157,13 @@ def check() -> None:
 
 
 def set_environment() -> None:
-    """Set what Jittor reads from the environment, wherever the user has not."""
+    """Set the environment variables that Jittor reads, unless the user has set them."""
     inside_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
     defaults = {
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch by itself
-        "OMP_WAIT_POLICY": "passive",  # spinning threads starve a busy machine
+        "OMP_WAIT_POLICY": "passive",  # spinning threads slow a busy machine
         "use_mpi": "1" if inside_mpi else "0",  # under mpirun Jittor fails without it
-        # Jittor's default is the name of the git branch around it: another branch, another compile.
+        # Jittor's default is the current git branch: each branch would be compiled anew.
         "cache_name": "diptych-" + hashlib.sha256(sys.prefix.encode()).hexdigest()[:8],
         "python_config_path": str(python_config() or ""),
     }
@@ -127,13 +174,13 @@ def set_environment() -> None:
 
 
 def site() -> coldstart.Site:
-    """Where this environment's compile keeps its stamp; call `set_environment` before."""
+    """The compile site of this environment; call `set_environment` first."""
     folder = home() / ".cache" / "jittor" / "diptych" / os.environ["cache_name"]
     return coldstart.Site(folder, compile_key())
 
 
 def compile_key() -> dict[str, str]:
-    """What the compiled files depend on; the compiler by its file, since asking it costs time."""
+    """Everything the compiled files depend on; the compiler by its file, as running it is slow."""
     path = os.path.realpath(compiler() or "")
     stat = Path(path).stat()
     return {
@@ -164,10 +211,10 @@ def compiler() -> str | None:
 
 
 def python_config() -> Path | None:
-    """The `python3.N-config` of this very interpreter, not of another on the path.
+    """The `python3.N-config` of this very interpreter, not of another one on the path.
 
-    Jittor looks beside `sys.executable` (nothing there in a virtual environment), then in
-    /usr/bin, where another build of the same Python may lie.
+    Jittor looks beside `sys.executable` (in a virtual environment it is not there), then in
+    /usr/bin, which may hold another build of the same Python version.
     """
     name = "python{}.{}-config".format(*sys.version_info)
     given = os.environ.get("python_config_path")
@@ -192,7 +239,7 @@ def _command(result: Path) -> list[str]:
 
 
 def _count() -> int:
-    """Files compiled so far, below every cache of this environment's name."""
+    """Number of files compiled so far, in all caches with this environment's name."""
     roots = (home() / ".cache" / "jittor").glob(f"jt*/*/*/*/*/*/{os.environ['cache_name']}")
     return sum(
         name.endswith((".o", ".so"))
@@ -203,22 +250,23 @@ def _count() -> int:
 
 
 def _import() -> ModuleType:
-    """Import Jittor, and undo what its import does to the whole process."""
+    """Import Jittor, and undo the import's effects on the whole process."""
     import ssl
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
     context, limit = ssl._create_default_https_context, sys.getrecursionlimit()
-    import jittor_utils
+    with home_not_kept():
+        import jittor_utils
 
-    # Its Python part prints information on stdout, which is for results.
-    jittor_utils.LOG.i = lambda *_: None
-    jittor_utils.DelayProgress.update = lambda *_: None
-    import jittor
+        # Its Python part prints information on stdout, which is for results.
+        jittor_utils.LOG.i = lambda *_: None
+        jittor_utils.DelayProgress.update = lambda *_: None
+        import jittor
 
-    ssl._create_default_https_context = context  # it had switched certificate checks off
-    sys.setrecursionlimit(limit)  # a million frames turn a runaway recursion into a segfault
+    ssl._create_default_https_context = context  # Jittor turns off certificate checks
+    sys.setrecursionlimit(limit)  # a million frames would turn runaway recursion into a segfault
     if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():  # its own leave at once: no checkpoint on Ctrl-C
+        for number, handler in handlers.items():  # Jittor's exit at once: no checkpoint on Ctrl-C
             signal.signal(number, handler or signal.SIG_DFL)
     _end_pool(jittor_utils)
     return jittor
@@ -227,8 +275,8 @@ def _import() -> ModuleType:
 def _end_pool(utils: Any) -> None:
     """End the seven compiler processes that Jittor's import leaves behind.
 
-    They serve its import alone, would live as long as this process, and where a signal reaches
-    them first, leaving would wait for them for ever. Jittor starts new ones where it needs them.
+    They only serve the import but would live as long as this process, and if a signal reached them
+    first, our exit would wait for them forever. Jittor starts new ones when it needs them.
     """
     import atexit
 

@@ -1,8 +1,8 @@
-"""The official DDIM U-Net, Jittor panel; its mirror is `diptych.backends.torch.unet`.
+"""The official DDIM U-Net, Jittor backend; its mirror is `diptych.backends.torch.unet`.
 
 Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of
-t and not t itself: the host computes it, so that both panels start from the same bits, and a
-sampler, whose rows share one t, passes a single row.
+t, not t itself: the host computes it, so both backends start from the same bits. A sampler, whose
+rows share one t, passes a single row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diptych.backends.jittor.layers import (
 )
 from diptych.network.plan import Block, Plan, Stage
 
-Masks = Iterator["jt.Var | None"]  # dropout's keep masks in the order of the plan's blocks
+Masks = Iterator["jt.Var | None"]  # dropout keep masks, in the order of the plan's blocks
 
 
 class ResnetBlock(nn.Module):  # type: ignore[misc]
@@ -87,7 +87,7 @@ class Downsample(nn.Module):  # type: ignore[misc]
 
 
 class Upsample(nn.Module):  # type: ignore[misc]
-    """Double the size: nearest neighbours, then a convolution where the plan has one."""
+    """Double the size: nearest neighbours, then a convolution if the plan has one."""
 
     def __init__(self, ch: int, with_conv: bool) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Upsample(nn.Module):  # type: ignore[misc]
 
 
 class TimeEmbedding(nn.Module):  # type: ignore[misc]
-    """Two dense layers, + class; gives swish of the sum, which is all that the blocks use."""
+    """Two dense layers, + class; returns swish of the sum, the only form that the blocks use."""
 
     def __init__(self, ch: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class TimeEmbedding(nn.Module):  # type: ignore[misc]
 
 
 class DownLevel(nn.Module):  # type: ignore[misc]
-    """One resolution on the way down: blocks, attention after each or none, perhaps halving."""
+    """One resolution of the downward path: blocks, attention after each or none, maybe halving."""
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Middle(nn.Module):  # type: ignore[misc]
 
 
 class UpLevel(nn.Module):  # type: ignore[misc]
-    """One resolution on the way up: blocks on [h, skip], attention or none, perhaps doubling."""
+    """One resolution of the upward path: blocks on [h, skip], attention or none, maybe doubling."""
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__()
@@ -173,8 +173,8 @@ class UpLevel(nn.Module):  # type: ignore[misc]
 
 
 class UNet(nn.Module):  # type: ignore[misc]
-    """Images (B, C, H, W), embeddings (B or 1, ch), for a plan with K classes also their rows
-    (B or 1, K + 1) -> (B, C, H, W): noise, or whatever else the plan's objective is."""
+    """Images (B, C, H, W), embeddings (B or 1, ch) and, for a plan with K classes, class rows
+    (B or 1, K + 1) -> predictions (B, C, H, W) of the plan's objective: eps, x0 or v."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class UNet(nn.Module):  # type: ignore[misc]
         self.conv_in = Conv2d(plan.channels, plan.ch, 3)
         self.down = nn.ModuleList([DownLevel(plan, stage) for stage in plan.down])
         self.mid = Middle(plan)
-        # The official list counts the upward levels from the highest resolution.
+        # The official list orders the upward levels from the highest resolution.
         self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
@@ -190,8 +190,8 @@ class UNet(nn.Module):  # type: ignore[misc]
         if self.conditional:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
-            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
-                norm.eps = plan.norm_eps
+            if isinstance(norm, GroupNorm):
+                norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
 
     def execute(
         self,
@@ -201,7 +201,7 @@ class UNet(nn.Module):  # type: ignore[misc]
         classes: jt.Var | None = None,
     ) -> jt.Var:
         if self.conditional != (classes is not None):
-            raise ValueError("classes are for networks that have them, and for all of these")
+            raise ValueError("a network with classes needs them, and one without takes none")
         temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)

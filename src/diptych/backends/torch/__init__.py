@@ -1,1 +1,1 @@
-"""The PyTorch panel. Load it through `diptych.backends.protocol.load("torch")` only."""
+"""The PyTorch panel. Load it through `diptych.backends.load("torch")` only."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+from diptych.backends.torch.own import Own
 from diptych.backends.torch.unet import UNet
-from diptych.network.plan import Plan, check_weights
+from diptych.errors import UserError
+from diptych.network.own import AnyPlan, OwnPlan
+from diptych.network.parameters import check_weights
 from diptych.rng import stream
 from diptych.types import Array, Float32, Weights
 
@@ -35,18 +39,38 @@ def assign(target: torch.Tensor, values: Float32) -> None:
         target.copy_(torch.from_numpy(np.ascontiguousarray(values)))
 
 
-def build(plan: Plan, weights: Mapping[str, Float32], device: str) -> UNet:
-    """The plan's network with exactly these weights."""
-    check_weights(plan, weights, "weights")
-    # Not channels_last: measured on a CPU, it is slower with 32 channels and with 128.
-    network = UNet(plan).to(device)
-    for name, array in weights_of(network).items():
-        assign(array, weights[name])
+def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> Any:
+    """The plan's network with exactly these weights; None: with those that its maker gives it."""
+    if isinstance(plan, OwnPlan):
+        network: Any = Own(plan, device)
+    else:
+        check_weights(plan, weights or {}, "weights")
+        # Not channels_last: measured on a CPU, it is slower with 32 channels and with 128.
+        network = UNet(plan).to(device)
+    if weights is not None:
+        load(weights_of(network), weights)
     return network
 
 
-def weights_of(network: UNet) -> dict[str, torch.Tensor]:
-    """The network's own arrays by official name."""
+def load(arrays: Mapping[str, torch.Tensor], weights: Mapping[str, Float32]) -> None:
+    """Overwrite device arrays by name. Raises UserError where a name or a shape differs."""
+    theirs = {name: array.shape for name, array in weights.items()}
+    for name, array in arrays.items():
+        if theirs.pop(name, None) != tuple(array.shape):
+            raise UserError(
+                f"network: its weight '{name}' is {tuple(array.shape)}, and the saved weights "
+                f"hold another shape or none; give the network that was trained"
+            )
+    for name in theirs:
+        raise UserError(
+            f"network: has no weight '{name}', which was saved; give the network that was trained"
+        )
+    for name, array in arrays.items():
+        assign(array, weights[name])
+
+
+def weights_of(network: Any) -> dict[str, torch.Tensor]:
+    """The network's own arrays by name."""
     return dict(network.named_parameters())
 
 
@@ -61,7 +85,7 @@ def draw_noise(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
     return torch.randn_like(like)
 
 
-def draw_masks(plan: Plan, batch: int, device: str) -> list[torch.Tensor] | None:
+def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[torch.Tensor] | None:
     """Dropout's keep masks drawn on the device after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None

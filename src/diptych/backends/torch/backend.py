@@ -7,16 +7,15 @@ from typing import Any
 import psutil
 import torch
 
-from diptych.backends.torch.arrays import build, put, read
+from diptych.backends.torch.arrays import build, put, read, read_all, weights_of
 from diptych.backends.torch.classifier import Classifier
 from diptych.backends.torch.heap import keep_freed_memory
 from diptych.backends.torch.inception import Inception
 from diptych.backends.torch.learner import Learner
 from diptych.backends.torch.packed import pack
-from diptych.backends.torch.unet import UNet
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Array, Weights
 
 
@@ -56,16 +55,21 @@ class TorchBackend:
     def scalar(self, value: torch.Tensor) -> float:
         return float(read(value))
 
-    def network(self, plan: Plan, weights: Weights) -> UNet:
+    def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
         network = build(plan, weights, self.device).eval()
-        return network if self.on_gpu else pack(network, plan.ch)
+        if isinstance(plan, OwnPlan) or self.on_gpu:
+            return network
+        return pack(network, plan.ch)
+
+    def weights(self, network: Any) -> Weights:
+        return read_all(weights_of(network))
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
         return (Inception if name == "inception" else Classifier)(arrays, self.device)
 
     def predict(
         self,
-        network: UNet,
+        network: Any,
         x: torch.Tensor,
         embedding: torch.Tensor,
         classes: torch.Tensor | None = None,
@@ -76,7 +80,9 @@ class TorchBackend:
     def twice(self, x: torch.Tensor) -> torch.Tensor:
         return torch.concat([x, x], dim=0)
 
-    def learner(self, plan: Plan, weights: Weights, train: TrainConfig, seed: int) -> Learner:
+    def learner(
+        self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
+    ) -> Learner:
         return Learner(plan, weights, train, seed, self.device)
 
     def clip(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Layers of the feature networks, forward only. Mirrors diptych/backends/jittor/feature_layers.py.
 
-Images lie with their channels last in memory (torch.channels_last): measured twice as fast in
-Inception as the default, and the layout in which the branches of a block are joined. Convolutions
-take folded weights and end in a relu.
+Images are channels-last in memory (torch.channels_last), measured twice as fast in Inception as
+the default; the branches of a block are joined in this layout too. Convolutions take folded
+weights and end with a relu.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def place(x: torch.Tensor) -> torch.Tensor:
 
 
 def place_weight(w: torch.Tensor) -> torch.Tensor:
-    """A network's array in the layout of the layers; only those of convolutions change."""
+    """A weight array in the layout of the layers; only those of convolutions change."""
     return place(w) if w.ndim == 4 else w
 
 
@@ -47,17 +47,17 @@ def conv_relu(
 
 
 def max_pool(x: torch.Tensor, stride: int, pad: int) -> torch.Tensor:
-    """Maximum over 3x3; padding never wins."""
+    """Maximum over 3x3 windows; padding never wins."""
     return F.max_pool2d(x, 3, stride, pad)
 
 
 def avg_pool(x: torch.Tensor) -> torch.Tensor:
-    """Mean over the pixels of 3x3 that lie inside the image; the size stays."""
+    """Mean over the pixels of a 3x3 window that are inside the image; the size stays."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The parts one behind the other along the channels."""
+    """Concatenate the parts along the channels."""
     return torch.cat(list(parts), dim=1)
 
 

@@ -1,9 +1,9 @@
-"""Layers of the U-Net, as the official DDIM code has them. Mirrors `jittor/layers.py`.
+"""Layers of the U-Net, as in the official DDIM code. Mirrors `jittor/layers.py`.
 
-    GroupNorm: 32 groups, eps 1e-6.      attention: one head, scaled by C^-0.5.
+    GroupNorm: 32 groups, eps 1e-6, or as in the plan.     attention: one head, scaled by C^-0.5.
     Padding of a convolution: (before, after) on both axes; the strided one has (0, 1).
 
-Images are (B, C, H, W), float32. Weights start at zero: they are always loaded.
+Images are (B, C, H, W), float32. Weights start at zero because they are always loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Conv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros((out_ch,)))
 
     def forward(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
-        """With `doubled`, of x at twice its size (nearest neighbour): for 3x3 with padding 1."""
+        """Convolve x; with `doubled`, x upsampled 2x (nearest), only for 3x3 with padding 1."""
         if doubled:
             return F.conv_transpose2d(x, folded(self.weight), self.bias, stride=2, padding=1)
         before, after = self.pad
@@ -37,10 +37,10 @@ class Conv2d(nn.Module):
 
 
 def folded(weight: torch.Tensor) -> torch.Tensor:
-    """(O, I, 3, 3) -> (I, O, 4, 4): nearest upsampling and the convolution in one.
+    """(O, I, 3, 3) -> (I, O, 4, 4): nearest upsampling and the convolution as one.
 
-    Under the kernel lie copies of 2x2 pixels only. A transposed convolution of stride 2, whose
-    weights are sums of those that meet the same pixel, does 4/9 of the work.
+    After upsampling, a 3x3 kernel covers only 2x2 different pixels. A transposed convolution of
+    stride 2, whose weights sum those that meet the same pixel, does 4/9 of the work.
     """
     rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
     fold = torch.tensor(rows, dtype=weight.dtype, device=weight.device)
@@ -49,18 +49,18 @@ def folded(weight: torch.Tensor) -> torch.Tensor:
 
 
 class GroupNorm(nn.Module):
-    """GroupNorm of x + shift, followed by silu where asked; shift is (B or 1, C)."""
+    """GroupNorm of x + shift, then silu if `silu` is set; shift is (B or 1, C)."""
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
-        self.silu, self.eps = silu, EPS
+        self.silu, self.groups, self.eps = silu, GROUPS, EPS
         self.weight = nn.Parameter(torch.ones((ch,)))
         self.bias = nn.Parameter(torch.zeros((ch,)))
 
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
         if shift is not None:
             x = x + shift[:, :, None, None]
-        x = F.group_norm(x, GROUPS, self.weight, self.bias, self.eps)
+        x = F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         return F.silu(x) if self.silu else x
 
 
@@ -100,12 +100,12 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor
 
 
 def upsample(x: torch.Tensor) -> torch.Tensor:
-    """Nearest neighbour, twice the size."""
+    """Nearest-neighbour upsampling to twice the height and width."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def avg_pool(x: torch.Tensor) -> torch.Tensor:
-    """Mean of 2x2 pixels, half the size; height and width must be even."""
+    """Means of 2x2 pixels, half the height and width; both must be even."""
     return F.avg_pool2d(x, 2)
 
 

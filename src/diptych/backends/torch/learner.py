@@ -18,19 +18,21 @@ import torch
 
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.backends.torch.arrays import (
-    assign,
     build,
     draw_masks,
     draw_noise,
+    load,
     put,
     read,
     read_all,
     weights_of,
 )
 from diptych.backends.torch.optim import adam_step
+from diptych.backends.torch.own import gradients as own_gradients
+from diptych.backends.torch.own import seed as seed_framework
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
-from diptych.network.plan import Plan
+from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Weights
 
 
@@ -38,7 +40,12 @@ class Learner:
     """See `diptych.backends.protocol.Learner`."""
 
     def __init__(
-        self, plan: Plan, weights: Weights, train: TrainConfig, seed: int, device: str
+        self,
+        plan: AnyPlan,
+        weights: Weights | None,
+        train: TrainConfig,
+        seed: int,
+        device: str,
     ) -> None:
         self.plan = plan
         self.train = train
@@ -57,6 +64,8 @@ class Learner:
         return loss.detach(), norm
 
     def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        if isinstance(self.plan, OwnPlan):
+            return own_gradients(loss, list(self.raw.values()))
         return list(torch.autograd.grad(loss, list(self.raw.values())))
 
     def update(
@@ -75,7 +84,7 @@ class Learner:
             eps=self.train.eps,
             step=self.count,
             max_norm=self.train.grad_clip or math.inf,
-            ema_rate=self.train.ema_rate,
+            ema_rate=self.train.ema_rate_at(self.count),
             mark=mark,
         )
 
@@ -91,6 +100,8 @@ class Learner:
         alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
+        if isinstance(self.plan, OwnPlan):  # what it draws itself is keyed by the step
+            seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         error = wanted - self.network(alpha * x0 + sigma * eps, *given)
         square = error * error
@@ -123,5 +134,4 @@ class Learner:
             (self.adam_v, state.adam_v),
         )
         for group, values in pairs:
-            for name, array in group.items():
-                assign(array, values[name])
+            load(group, values)

@@ -1,30 +1,31 @@
-"""Weights prepared once, for a network that only predicts and does so on a CPU.
+"""Weights packed once, for inference on a CPU.
 
-Left alone, oneDNN brings a convolution's weights into its own layout at every call, and the
+By default oneDNN reorders a convolution's weights into its own layout at every call, and the
 convolution of an upsampling sums its weights at every call. Here both are done when the network is
-built. A packed convolution gives its images channels last, and copies others into that order: so
-all are packed, the first one too, and images stay so from there on. The operators are those that
-PyTorch's compiler calls; where a version lacks them, nothing is packed. With 32 and 64
-channels packing made calls slower, so that these networks are left alone (docs/log.md).
+built. A packed convolution returns channels-last images and copies other inputs into that layout,
+so every convolution is packed, from the first one on. The operators are those that PyTorch's
+compiler calls; if a version lacks them, nothing is packed. With 32 and 64 channels packing made
+calls slower, so these networks are not packed (docs/log.md).
 """
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from diptych.backends.torch.layers import Conv2d, folded
-from diptych.backends.torch.unet import UNet, Upsample
+from diptych.backends.torch.unet import Upsample
 
 FROM_CHANNELS = 128
 
 
-def pack(network: UNet, ch: int) -> UNet:
+def pack(network: nn.Module, ch: int) -> nn.Module:
     """The network, its convolutions replaced; later changes of their weights have no effect.
 
     Args:
-        network: on a CPU, only to predict with.
-        ch: the plan's channels.
+        network: a network on a CPU, for inference only.
+        ch: the plan's base channels.
     """
     if ch >= FROM_CHANNELS and _available():
         for conv in network.modules():
@@ -43,7 +44,7 @@ def _available() -> bool:
 
 
 class _Doubling:
-    """The convolution after nearest upsampling, its weights summed."""
+    """The convolution after nearest upsampling, with its weights summed."""
 
     def __init__(self, conv: Conv2d) -> None:
         self.weight = folded(conv.weight.detach()).contiguous()
@@ -55,7 +56,7 @@ class _Doubling:
 
 
 class _Packed:
-    """A convolution whose weights are in oneDNN's layout, chosen for the first images' shape."""
+    """A convolution with weights in oneDNN's layout, chosen for the shape of the first images."""
 
     def __init__(self, conv: Conv2d) -> None:
         self.conv = conv

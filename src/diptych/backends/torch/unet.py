@@ -1,8 +1,8 @@
-"""The official DDIM U-Net, PyTorch panel; its mirror is `diptych.backends.jittor.unet`.
+"""The official DDIM U-Net, PyTorch backend; its mirror is `diptych.backends.jittor.unet`.
 
 Structure and names come from `diptych.network.plan`. The network takes the sinusoidal embedding of
-t and not t itself: the host computes it, so that both panels start from the same bits, and a
-sampler, whose rows share one t, passes a single row.
+t, not t itself: the host computes it, so both backends start from the same bits. A sampler, whose
+rows share one t, passes a single row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diptych.backends.torch.layers import (
 )
 from diptych.network.plan import Block, Plan, Stage
 
-Masks = Iterator["torch.Tensor | None"]  # dropout's keep masks in the order of the plan's blocks
+Masks = Iterator["torch.Tensor | None"]  # dropout keep masks, in the order of the plan's blocks
 
 
 class ResnetBlock(nn.Module):
@@ -89,7 +89,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double the size: nearest neighbours, then a convolution where the plan has one."""
+    """Double the size: nearest neighbours, then a convolution if the plan has one."""
 
     def __init__(self, ch: int, with_conv: bool) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Upsample(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Two dense layers, + class; gives swish of the sum, which is all that the blocks use."""
+    """Two dense layers, + class; returns swish of the sum, the only form that the blocks use."""
 
     def __init__(self, ch: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class TimeEmbedding(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """One resolution on the way down: blocks, attention after each or none, perhaps halving."""
+    """One resolution of the downward path: blocks, attention after each or none, maybe halving."""
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Middle(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One resolution on the way up: blocks on [h, skip], attention or none, perhaps doubling."""
+    """One resolution of the upward path: blocks on [h, skip], attention or none, maybe doubling."""
 
     def __init__(self, plan: Plan, stage: Stage) -> None:
         super().__init__()
@@ -179,8 +179,8 @@ class UpLevel(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images (B, C, H, W), embeddings (B or 1, ch), for a plan with K classes also their rows
-    (B or 1, K + 1) -> (B, C, H, W): noise, or whatever else the plan's objective is."""
+    """Images (B, C, H, W), embeddings (B or 1, ch) and, for a plan with K classes, class rows
+    (B or 1, K + 1) -> predictions (B, C, H, W) of the plan's objective: eps, x0 or v."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class UNet(nn.Module):
         self.conv_in = Conv2d(plan.channels, plan.ch, 3)
         self.down = nn.ModuleList([DownLevel(plan, stage) for stage in plan.down])
         self.mid = Middle(plan)
-        # The official list counts the upward levels from the highest resolution.
+        # The official list orders the upward levels from the highest resolution.
         self.up = nn.ModuleList([UpLevel(plan, stage) for stage in reversed(plan.up)])
         self.norm_out = GroupNorm(plan.out_ch, silu=True)
         self.conv_out = Conv2d(plan.out_ch, plan.channels, 3)
@@ -196,8 +196,8 @@ class UNet(nn.Module):
         if self.conditional:
             self.class_embed = Embedding(plan.num_classes + 1, 4 * plan.ch)
         for norm in self.modules():
-            if plan.norm_eps is not None and isinstance(norm, GroupNorm):
-                norm.eps = plan.norm_eps
+            if isinstance(norm, GroupNorm):
+                norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
 
     def forward(
         self,
@@ -207,7 +207,7 @@ class UNet(nn.Module):
         classes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if self.conditional != (classes is not None):
-            raise ValueError("classes are for networks that have them, and for all of these")
+            raise ValueError("a network with classes needs them, and one without takes none")
         temb = self.temb(embedding, None if classes is None else self.class_embed(classes))
         mask = repeat(None) if masks is None else iter(masks)
         h = self.conv_in(x)

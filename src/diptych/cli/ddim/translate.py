@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diptych.config.load import Config, parse_tree
+from diptych.config.load import Config, is_there, read_tree
 from diptych.errors import UserError, nearest
 from diptych.weights import pretrained
 from diptych.weights.formats import read_config
@@ -93,8 +93,8 @@ def find_config(name: str) -> Official:
     tried += [path.with_name(f"{path.name}.yml") for path in tried if not path.suffix]
     own = [pretrained.official_config(n) for n in (name, f"{name}.yml")]
     for path in (*tried, *own):
-        if path is not None and path.is_file():
-            return Official(path, parse_tree(path.read_text("utf-8", "replace"), str(path)))
+        if path is not None and is_there(path):
+            return Official(path, read_tree(path))
     known = ["cifar10.yml", "celeba.yml", "bedroom.yml", "church.yml"]
     raise UserError(
         f"--config {name}: neither configs/{name} nor {name} is a file{nearest(name, known)}"

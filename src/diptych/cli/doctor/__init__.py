@@ -1,1 +1,1 @@
-"""`diptych doctor`: checks of this machine and the commands that fix what fails."""
+"""`diptych doctor`: checks of this machine, and commands that fix failed checks."""

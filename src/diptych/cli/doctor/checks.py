@@ -1,7 +1,7 @@
-"""What this machine offers: the checks of `diptych doctor` that start no framework.
+"""Checks of `diptych doctor` that start no framework.
 
-Each function looks at one thing and says what it found; for what is missing it names the command
-that mends it. Nothing is changed.
+Each function checks one thing and reports its finding; if something is missing, it names the
+command that fixes it. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREPARE = "diptych doctor --prepare"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: what was looked at, how it is, and the command that mends it ("" if none)."""
+    """One finding: name, status, detail, and the command that fixes it ("" if none)."""
 
     name: str
     status: Status
@@ -34,7 +34,7 @@ class Check:
 
 
 def python() -> Check:
-    """The interpreter's version: Jittor's range is 3.10 to 3.12."""
+    """The interpreter's version: Jittor needs 3.10 to 3.12."""
     version = f"{platform.python_version()} in {sys.prefix}"
     if (3, 10) <= sys.version_info[:2] < (3, 13):
         return Check("python", "ok", version)
@@ -43,17 +43,17 @@ def python() -> Check:
 
 
 def numpy() -> Check:
-    """NumPy's version: Jittor is silently wrong with 2."""
+    """NumPy's version: with 2, Jittor computes wrong numbers silently."""
     from diptych.backends.jittor import setup
 
     version = setup.numpy_version()
     if int(version.split(".")[0]) < 2:
         return Check("numpy", "ok", version)
-    return Check("numpy", "fail", f"{version}: Jittor is wrong with it", f"{PIP} 'numpy<2'")
+    return Check("numpy", "fail", f"{version}: Jittor needs 1.x", f"{PIP} 'numpy<2'")
 
 
 def compiler() -> Check:
-    """The C++ compiler and Python's headers, with which Jittor builds its kernels."""
+    """The C++ compiler and Python's headers; Jittor needs them to build its kernels."""
     from diptych.backends.jittor import setup
 
     path = setup.compiler()
@@ -61,13 +61,24 @@ def compiler() -> Check:
         return Check("compiler", "fail", "no C++ compiler (g++)", "sudo apt install g++")
     if setup.python_config() is None:
         short = "python{}.{}".format(*sys.version_info)
-        detail = f"{path}; no C headers of Python ({short}-config)"
+        detail = f"{path}; Python's C headers are missing ({short}-config)"
         return Check("compiler", "fail", detail, f"sudo apt install {short}-dev")
     return Check("compiler", "ok", f"{_first_line([path, '--version'])} at {path}")
 
 
+def jittor_home() -> Check:
+    """Where Jittor compiles: a JITTOR_HOME that was set once is in force for ever after."""
+    from diptych.backends.jittor import setup
+
+    kept = setup.remembered_home()
+    if kept is None or os.environ.get("JITTOR_HOME"):
+        return Check("jittor home", "ok", str(setup.home()))
+    detail = f"{kept}, remembered from a JITTOR_HOME that was set once"
+    return Check("jittor home", "warn", detail, PREPARE)
+
+
 def onednn() -> Check:
-    """The library behind Jittor's CPU convolutions, where Jittor looks for it."""
+    """oneDNN for Jittor's CPU convolutions, in the folder where Jittor looks for it."""
     from diptych.backends.jittor import onednn, setup
 
     folder = onednn.folder(setup.home())
@@ -81,11 +92,11 @@ def onednn() -> Check:
 
 
 def cuda() -> Check:
-    """The driver, and a toolkit that Jittor can load."""
+    """The NVIDIA driver, and a CUDA toolkit that Jittor can load."""
     from diptych.backends.jittor import cuda
 
     if not cuda.has_driver():
-        return Check("cuda", "ok", "no NVIDIA driver: both panels run on the CPU")
+        return Check("cuda", "ok", "no NVIDIA driver: both backends run on the CPU")
     found = cuda.find_toolkit()
     if found.nvcc:
         return Check("cuda", "ok", f"driver loaded; Jittor uses {found.nvcc}")
@@ -94,7 +105,7 @@ def cuda() -> Check:
 
 
 def mpi() -> Check:
-    """What several Jittor processes need to train together."""
+    """MPI, which several Jittor processes need to train together."""
     path = shutil.which("mpirun")
     if path and shutil.which("mpicc"):
         return Check("mpi", "ok", f"{_first_line([path, '--version'])} at {path}")
@@ -103,7 +114,7 @@ def mpi() -> Check:
 
 
 def data() -> Iterator[Check]:
-    """Each known data set: where it is, or how it is got."""
+    """Each known data set: its location, or the command to get it."""
     from diptych.data.sources import registry
 
     mends = {"fashion_mnist": "sudo apt install dataset-fashion-mnist"}
@@ -121,7 +132,7 @@ def data() -> Iterator[Check]:
 
 
 def weights() -> Check:
-    """The weights that travel in the package, and the cache of downloads."""
+    """The weights in the package, and the download cache."""
     import platformdirs
 
     from diptych import __file__ as package
@@ -135,7 +146,7 @@ def weights() -> Check:
 
 
 def disk() -> Check:
-    """Free space where Jittor compiles and downloads go."""
+    """Free disk space for Jittor's compiled files and for downloads."""
     from diptych.backends.jittor import setup
 
     home = setup.home()
@@ -159,7 +170,7 @@ def memory() -> Check:
 
 
 def threads() -> Check:
-    """Processor cores, and whether more threads than cores are asked for."""
+    """Processor cores; a warning if more threads than cores are requested."""
     cores = len(os.sched_getaffinity(0))
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     detail = f"{cores} cores usable" + (f", OMP_NUM_THREADS={wanted}" if wanted else "")

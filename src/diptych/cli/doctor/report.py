@@ -1,8 +1,8 @@
-"""`diptych doctor`: what works on this machine, and for what does not, the command that mends it.
+"""`diptych doctor`: a report on this machine, with a command that fixes each problem.
 
-Neither framework is loaded into this process: each is tried in a child of its own, as it will
-be used. A check says "ok", "warn" (something is missing that not everybody needs), or "fail"
-(nothing can be trained or sampled, or the numbers would be wrong).
+Neither framework is loaded into this process: each is tried in its own child process, as in real
+use. A status is "ok", "warn" (something is missing that not everybody needs), or "fail" (nothing
+can be trained or sampled, or the numbers would be wrong).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ print(json.dumps(f"{torch.__version__}, {device}, {torch.get_num_threads()} thre
 """
 _TRY_JITTOR = """
 import json
-from diptych.jittor import setup
+from diptych.backends.jittor import setup
 jt = setup.load()
 assert float((jt.ones(3) * 2).sum()) == 6
 device = f"{jt.get_device_count()} CUDA device(s)" if jt.has_cuda else "no CUDA device"
@@ -38,7 +38,7 @@ print(json.dumps(f"{jt.__version__}, {device}, compiled in {jt.flags.cache_path}
 
 
 def diagnose() -> list[Check]:
-    """Every check in the order of dependence; takes a few seconds, changes nothing."""
+    """Run every check in order of dependence; takes a few seconds, changes nothing."""
     panels = [_torch(), _jittor()]
     if all(_absent(panel) for panel in panels) or os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1":
         panels = [_required(panel) for panel in panels]
@@ -47,6 +47,7 @@ def diagnose() -> list[Check]:
         machine.numpy(),
         *panels,
         machine.compiler(),
+        machine.jittor_home(),
         machine.onednn(),
         machine.cuda(),
         machine.mpi(),
@@ -59,7 +60,7 @@ def diagnose() -> list[Check]:
 
 
 def healthy(checks: list[Check]) -> bool:
-    """Whether nothing fails; warnings are allowed. The command's exit code is 0 then, else 1."""
+    """True if no check failed (warnings are allowed): exit code 0, else 1."""
     return all(check.status != "fail" for check in checks)
 
 
@@ -72,7 +73,7 @@ def to_json(checks: list[Check]) -> str:
 
 
 def render(checks: list[Check]) -> str:
-    """A table for people: status, name and detail, and below each problem its command."""
+    """Render a table for people: status, name and detail; each problem is followed by its fix."""
     width = max((len(check.name) for check in checks), default=0)
     lines = []
     for check in checks:
@@ -104,7 +105,7 @@ def _jittor() -> Check:
             detail = f"{version}, not compiled yet (once, about 4 minutes)"
             return Check("jittor", "warn", detail, PREPARE)
     except (UserError, MachineError) as error:
-        problem, _, mend = str(error).rpartition(": ")  # these messages end in their command
+        problem, _, mend = str(error).rpartition(": ")  # these messages end with the command
         return Check("jittor", "fail", f"{version}: {problem}", mend)
     return _tried("jittor", _TRY_JITTOR, PREPARE)
 
@@ -125,7 +126,7 @@ def _required(check: Check) -> Check:
 
 
 def _tried(name: str, program: str, fix: str) -> Check:
-    """Run a small program that uses the framework and prints one JSON string."""
+    """Run a small program in a child process; it uses the framework and prints a JSON string."""
     command = [sys.executable, "-c", program]
     try:
         done = subprocess.run(
@@ -136,7 +137,7 @@ def _tried(name: str, program: str, fix: str) -> Check:
         return Check(
             name,
             "fail",
-            "installed, but gave no answer in 300 s (does another process compile?)",
+            "installed, but gave no answer in 300 s (is another process compiling?)",
             fix,
         )
     except (ValueError, IndexError):

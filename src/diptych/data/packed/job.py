@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from diptych.data.dataset import Dataset
-from diptych.data.decoded import Decoded
+from diptych.data.decoded import Decoded, as_bytes
 from diptych.data.packed.read import FORMAT
 from diptych.types import Int64
 
@@ -49,7 +49,7 @@ class Packing:
 
     def begun(self) -> dict[str, Any]:
         """What must be the same for a packing to go on: not the pictures' lengths, see `sizes`."""
-        names = hashlib.sha256("\n".join(self.names()).encode()).hexdigest()
+        names = hashlib.sha256(as_bytes("\n".join(self.names()))).hexdigest()
         own = {"input": names} if isinstance(self.dataset.images, Decoded) else {}
         return {**self.settings(), **own}
 

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json
 from diptych.types import Int64, Pixels
 
 FORMAT = "diptych-packed-1"
+_MOST = {"most_bytes": 2**30, "most_values": 30_000_000}  # an index holds a name for each picture
 _AGAIN = "Pack it again with diptych data prepare"
 
 
@@ -35,10 +37,11 @@ def read_index(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, no index, or one of another form.
     """
-    if not path.is_file():
-        what = "is a folder" if path.exists() else "not found"
+    kind = look(path)
+    if kind != "file" or look(index_path(path)) == "other":
+        what = {"": "not found", "folder": "is a folder"}.get(kind, "is no regular file")
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
-    index = read_json(index_path(path))
+    index = read_json(index_path(path), **_MOST)
     sound = (
         index.get("format") == FORMAT
         and isinstance(index.get("shape"), list)

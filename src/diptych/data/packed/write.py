@@ -25,7 +25,7 @@ from diptych.data.packed.job import BAD, DONE, TODO, Packing, header
 from diptych.data.packed.read import index_path, read_index
 from diptych.errors import UserError
 from diptych.figures.grids import grid, save_png
-from diptych.files import atomic_path, hold, machine_faults, read_json, write_json
+from diptych.files import atomic_path, hold, machine_faults, parse_json, read_json, write_json
 from diptych.types import Int64, Pixels
 
 ROWS = 1024  # rows between two marks of progress
@@ -177,6 +177,7 @@ def _index(packing: Packing, good: Int64, rows: Pixels) -> dict[str, Any]:
     return {
         **packing.settings(),
         "origin": data.origin,
+        "left_out": data.left_out,
         "shape": [count, height, width, channels],
         "sha256": digest.hexdigest(),
         "skipped": [row for row in _bad(packing, names) if row["index"] not in chosen],
@@ -188,5 +189,5 @@ def _index(packing: Packing, good: Int64, rows: Pixels) -> dict[str, Any]:
 def _bad(packing: Packing, names: list[str]) -> list[dict[str, Any]]:
     """The pictures that were left out, each once, with its name and the reason."""
     lines = (packing.folder / "bad").read_text("utf-8").splitlines()
-    held = {row["index"]: row for row in map(json.loads, lines)}
+    held = {row["index"]: row for row in map(parse_json, lines)}
     return [{**held[k], "name": names[k]} for k in sorted(held)]

@@ -34,30 +34,35 @@ class Zipped:
     path: Path
     archive: zipfile.ZipFile = field(repr=False)
     names: list[str] = field(repr=False)
-    prefix: str
+    members: dict[str, zipfile.ZipInfo] = field(repr=False)  # by the name of the list
     origin: str
     crop: str = NAME
     labels: Int64 | None = None
 
     def title(self, index: int) -> str:
         """The archive and the member."""
-        return f"{self.path}: {self.prefix}{self.names[index]}"
+        return f"{self.path}: {self.members[self.names[index]].filename}"
 
     def read(self, index: int) -> bytes:
         """The bytes of one member."""
         try:
-            return self.archive.read(self.prefix + self.names[index])
-        except KeyError:
-            raise UserError(f"{self.title(index)} is not in the archive. Fetch it again") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            return self.archive.read(self.members[self.names[index]])
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
+                NotImplementedError, ValueError) as error:  # fmt: skip
             raise UserError(f"{self.title(index)} is damaged ({error}). Fetch it again") from None
 
     def size(self, index: int) -> int:
         """How many bytes the member has."""
-        try:
-            return self.archive.getinfo(self.prefix + self.names[index]).file_size
-        except KeyError:
-            return 0
+        return self.members[self.names[index]].file_size
+
+    def stamp(self, index: int) -> str:
+        """The member's length and the sum that the archive states of it."""
+        member = self.members[self.names[index]]
+        return f"{member.file_size} {member.CRC}"
+
+    def ends(self, index: int) -> tuple[bytes, bytes] | None:
+        """None: a record is read whole or not at all."""
+        return None
 
 
 def open_celeba(split: str, data_dir: Path | None = None) -> Items:
@@ -121,7 +126,11 @@ def _zipped(path: Path, names: list[str], origin: str) -> Zipped:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UserError(f"{path}: is cut short or not a zip ({error}). Fetch it again") from None
-    members = archive.namelist()
-    prefix = f"{PICTURES}/" if any(name.startswith(f"{PICTURES}/") for name in members) else ""
-    _complete(path, [prefix + name for name in names], set(members))
-    return Zipped(path, archive, names, prefix, origin)
+    members = {}
+    for member in archive.infolist():
+        # Some programs on Windows write backslashes, which ZIP does not allow.
+        *folders, name = member.filename.replace("\\", "/").split("/")
+        if name and "__MACOSX" not in folders:
+            members[name] = member
+    _complete(path, names, set(members))
+    return Zipped(path, archive, names, members, origin)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.sources.places import look, read_file
 from diptych.errors import UserError
 from diptych.types import Int64
 
@@ -44,13 +45,21 @@ class Rows:
         data, path = (held or {}).get("bytes"), (held or {}).get("path")
         if data is not None:
             return bytes(data)
-        if path and Path(path).is_file():
-            return Path(path).read_bytes()
+        if path and look(Path(path)) == "file":
+            return read_file(Path(path))
         raise UserError(f"{self.title(index)} holds no picture; leave the row out")
 
     def size(self, index: int) -> int:
         """How many bytes are encoded: the names are numbers, so the lengths tell copies apart."""
         return len(self.read(index))
+
+    def stamp(self, index: int) -> str:
+        """Their library's name for the table as it is."""
+        return str(getattr(self.table, "_fingerprint", ""))
+
+    def ends(self, index: int) -> tuple[bytes, bytes] | None:
+        """None: a record is read whole or not at all."""
+        return None
 
 
 def open_huggingface(name: str, split: str) -> Rows:
@@ -82,7 +91,7 @@ def open_huggingface(name: str, split: str) -> Rows:
 
 def _load(datasets: Any, path: Path, name: str, split: str) -> Any:
     """A split by their library; files of a folder are told apart by the split in their names."""
-    if not path.is_dir():
+    if look(path) != "folder":
         return datasets.load_dataset(name, split=split)
     parquet = sorted(str(file) for file in path.rglob("*.parquet"))
     if not parquet:

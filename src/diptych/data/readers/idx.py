@@ -11,6 +11,7 @@ A file whose size differs from what its header promises, by as little as one byt
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -19,10 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 
 UINT8 = 0x08
 _REPLACE = "Replace it with a sound copy."
+_MOST = 1032  # bytes that deflate makes of one, at most
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
@@ -40,7 +43,7 @@ def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
             of dimensions, or more or fewer bytes than the header promises.
         MachineError: the file is there, but the machine does not let us read it.
     """
-    content = _content(path)
+    content = _content(path, ndim)
     shape = _shape(path, content, ndim)
     start = 4 + 4 * ndim
     promised, found = math.prod(shape), len(content) - start
@@ -53,8 +56,10 @@ def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, ndim: int) -> bytes:
     """The bytes of the file, unpacked if it is gzip."""
+    if look(path) == "other":
+        raise UserError(f"{path}: is no regular file, expected an IDX file, gzip or raw.")
     try:
         packed = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +78,7 @@ def _content(path: Path) -> bytes:
     if not packed.startswith(b"\x1f\x8b"):
         return packed
     try:
-        return gzip.decompress(packed)
+        return _unpacked(path, packed, ndim)
     except EOFError:
         raise UserError(
             f"{path}: the gzip data are cut short ({len(packed)} bytes found, the end is missing). "
@@ -81,6 +86,21 @@ def _content(path: Path) -> bytes:
         ) from None
     except (gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise UserError(f"{path}: the gzip data are damaged ({error}). {_REPLACE}") from None
+    except MemoryError:
+        raise MachineError(f"{path}: is too large for this machine's memory") from None
+
+
+def _unpacked(path: Path, packed: bytes, ndim: int) -> bytes:
+    """What a gzip file holds, but no more than its IDX header promises and one byte."""
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        header = file.read(4 + 4 * ndim)
+        promised = math.prod(_shape(path, header, ndim))
+        if promised > _MOST * len(packed):
+            raise UserError(
+                f"{path}: the header says {promised} bytes, which {len(packed)} packed bytes "
+                f"cannot hold. {_REPLACE}"
+            )
+        return header + file.read(promised + 1)
 
 
 def _shape(path: Path, content: bytes, ndim: int) -> tuple[int, ...]:

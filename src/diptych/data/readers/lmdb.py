@@ -68,6 +68,15 @@ class Records:
         with self.database.begin(buffers=True) as transaction:
             return len(transaction.get(self.keys[index]) or b"")
 
+    def stamp(self, index: int) -> str:
+        """Changes when the database does."""
+        found = (self.path / "data.mdb").stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    def ends(self, index: int) -> tuple[bytes, bytes] | None:
+        """None: a record is read whole or not at all."""
+        return None
+
 
 def is_lsun(source: str) -> bool:
     """Whether a source is a category of LSUN, such as lsun_bedroom."""
@@ -114,9 +123,9 @@ def open_ffhq(split: str, size: int | None, data_dir: Path | None = None) -> Ite
             return _ffhq_records(folder, split, size, origin)
         if folder.name.lower() != "ffhq" and data_dir is None:
             return None  # any folder of pictures would do otherwise
-        names = find_pictures(folder)
-        chosen = _ffhq_split(len(names), split)
-        return Files(folder, [names[i] for i in chosen], origin) if names else None
+        names, left_out = find_pictures(folder)
+        chosen = [names[i] for i in _ffhq_split(len(names), split)]
+        return Files(folder, chosen, origin, left_out=left_out) if names else None
 
     wanted = "the database of the official code (data.mdb) or the pictures"
     found = locate("ffhq", FFHQ_FOLDERS, wanted, data_dir, probe)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import logging
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +21,8 @@ from typing import Any
 
 from diptych.data.sources.registry import File, Located, Source, cache_folder
 from diptych.errors import MachineError, UserError
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
 _PIECE = 1 << 16
@@ -79,7 +81,7 @@ def retrieve(
     import requests
 
     def download(url: str, output: str, _: Any) -> None:
-        print(f"downloading {url}", file=sys.stderr)
+        log.info("downloading %s", url)
         go_on(url, part)
         unpack(part, Path(output))
 

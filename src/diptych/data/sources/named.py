@@ -1,38 +1,48 @@
-"""The colour data sets and the user's own pictures, by the name that `data.source` gives them.
+"""A source's name becomes images: arrays as they are, or pictures decoded when they are asked for.
 
-    cifar10   celeba   ffhq   lsun_CATEGORY            known data sets, looked for by `data.places`
-    folder:PATH   npz:PATH   packed:PATH   hf:PATH     the user's own; PATH may be left to --data
-
-Here a name becomes images: arrays as they are, or pictures that are decoded when they are asked
-for. Nothing here knows the IDX files of MNIST and its like; see `data.sources`.
+The names are those of `diptych.data.sources.spec`. Nothing here knows the IDX files of MNIST and
+its like; see `diptych.data.sources.registry`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from diptych.data.crops import Recipe, check_crop
-from diptych.data.decoded import Decoded, Images, Items
+from diptych.data.decoded import Decoded, Images, Items, Joined
 from diptych.data.packed.read import read_packed
 from diptych.data.picture import open_picture
 from diptych.data.readers import celeba, cifar10, lmdb
-from diptych.data.readers.folder import open_folder
+from diptych.data.readers.folder import open_file, open_folder
 from diptych.data.readers.huggingface import open_huggingface
 from diptych.data.readers.npz import read_npz
+from diptych.data.sources.places import look
+from diptych.data.sources.spec import (
+    OWN,
+    PICTURE,
+    SPLITS,
+    Spec,
+    is_name,
+    parse,
+    split_names,
+)
 from diptych.errors import UserError
 from diptych.types import Int64
 
-OWN = ("folder", "npz", "packed", "hf")
-NAMED = (cifar10.NAME, celeba.NAME, "ffhq")
-SPLITS = ("train", "test")
+TRIED = 100  # pictures from the first on, in search of one that says what size they are
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `load_dataset` was asked for."""
+    """What `load_dataset` was asked for; `split` is one of SPLITS."""
 
     source: str
+    spec: Spec
     split: str = "train"
     image_size: int | None = None
     channels: int = 3
@@ -45,16 +55,32 @@ class Asked:
     @property
     def kind(self) -> str:
         """The name before the colon."""
-        return self.source.partition(":")[0]
+        return self.spec.kind
 
     def path(self) -> Path:
         """Of the user's own data. Raises UserError where it is given nowhere, or twice."""
-        named = self.source.partition(":")[2]
-        if named and self.data_dir is not None:
+        named = self.spec.path
+        if named is not None and self.data_dir is not None:
             raise UserError(f"{self.source} names its path already; leave --data out")
-        if not named and self.data_dir is None:
+        if named is None and self.data_dir is None:
             raise UserError(f"source '{self.kind}' needs a path: {self.kind}:PATH, or --data PATH")
-        return Path(named).expanduser() if named else Path(self.data_dir or "").expanduser()
+        return named if named is not None else Path(self.data_dir or "").expanduser()
+
+
+def absolute(source: str) -> str:
+    """The source with its path absolute and its kind said, so that it means the same anywhere.
+
+    What `hf:` names on the Hugging Face hub, and is no path here, stays as it is.
+    """
+    head = source.partition(":")[0]
+    if head not in OWN and (is_name(head) or not look(Path(source).expanduser())):
+        return source
+    spec = parse(source)
+    if spec.path is None or (spec.kind == "hf" and not look(spec.path)):
+        return source
+    kind = "" if spec.kind == PICTURE else f"{spec.kind}:"
+    split = f":{'+'.join(spec.splits)}" if spec.splits else ""
+    return f"{kind}{spec.path.absolute()}{split}"
 
 
 @dataclass(frozen=True)
@@ -65,12 +91,7 @@ class Opened:
     labels: Int64 | None
     origin: str
     sha256: str | None = None
-
-
-def is_known(source: str) -> bool:
-    """Whether this module knows the name."""
-    kind = source.partition(":")[0]
-    return kind in OWN or source in NAMED or lmdb.is_lsun(source)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def open_known(asked: Asked) -> Opened:
@@ -84,7 +105,7 @@ def open_known(asked: Asked) -> Opened:
         raise UserError(f"{asked.source} has no split '{asked.split}'; known: train, test")
     if asked.crop is not None:
         check_crop(asked.crop)
-    if asked.kind in ("folder", "npz", "packed") and asked.split != "train":
+    if asked.kind in ("folder", "npz", "packed", PICTURE) and asked.split != "train":
         raise UserError(f"{asked.source} has the split 'train' only, which is all of it")
     arrays = _arrays(asked)
     if arrays is not None:
@@ -92,11 +113,25 @@ def open_known(asked: Asked) -> Opened:
             raise UserError(f"{asked.source} is not cropped; leave data.crop={asked.crop} out")
         return arrays
     items = open_items(asked)
-    return Opened(decoded(asked, items), items.labels, items.origin)
+    left_out = dict(getattr(items, "left_out", {}))
+    return Opened(decoded(asked, items), items.labels, items.origin, None, left_out)
+
+
+def joined(parts: Sequence[Opened], splits: Sequence[str]) -> Opened:
+    """Splits of one source one after the other."""
+    pictures = [part.images for part in parts if isinstance(part.images, Decoded)]
+    if len(pictures) == len(parts):
+        first = pictures[0]
+        items = Joined([images.items for images in pictures], splits)
+        return Opened(Decoded(items, first.recipe, first.workers), items.labels, items.origin)
+    images = np.concatenate([np.asarray(part.images[:]) for part in parts])
+    labels = [part.labels for part in parts if part.labels is not None]
+    origins = " and ".join(dict.fromkeys(part.origin for part in parts))
+    return Opened(images, np.concatenate(labels) if len(labels) == len(parts) else None, origins)
 
 
 def _arrays(asked: Asked) -> Opened | None:
-    if asked.source == cifar10.NAME:
+    if asked.kind == cifar10.NAME:
         read = cifar10.read_cifar10(asked.split, asked.data_dir, asked.download)
         return Opened(*read)
     if asked.kind == "npz":
@@ -111,15 +146,25 @@ def _arrays(asked: Asked) -> Opened | None:
 
 def open_items(asked: Asked) -> Items:
     """The encoded pictures of a source that has such."""
-    if asked.source == celeba.NAME:
+    if asked.kind == celeba.NAME:
         return celeba.open_celeba(asked.split, asked.data_dir)
-    if asked.source == "ffhq":
+    if asked.kind == "ffhq":
         return lmdb.open_ffhq(asked.split, asked.image_size, asked.data_dir)
-    if lmdb.is_lsun(asked.source):
-        return lmdb.open_lsun(asked.source, asked.split, asked.data_dir)
+    if lmdb.is_lsun(asked.kind):
+        return lmdb.open_lsun(asked.kind, asked.split, asked.data_dir)
     if asked.kind == "hf":
         return open_huggingface(str(asked.path()), asked.split)
+    if asked.kind == PICTURE:
+        return open_file(asked.path())
     return open_folder(asked.path())
+
+
+def open_splits(source: str, data_dir: Path | None = None, split: str = "train") -> Items:
+    """The encoded pictures of all splits that a source names, or of `split` if it names none."""
+    spec = parse(source)
+    splits = spec.splits or split_names(source, split)
+    parts = [open_items(Asked(source, spec, one, data_dir=data_dir)) for one in splits]
+    return parts[0] if len(parts) == 1 else Joined(parts, splits)
 
 
 def decoded(asked: Asked, items: Items) -> Decoded:
@@ -135,11 +180,27 @@ def decoded(asked: Asked, items: Items) -> Decoded:
     if asked.image_size is not None:
         recipe = Recipe(asked.image_size, asked.channels, asked.crop or items.crop)
         return Decoded(items, recipe, asked.workers)
-    first = open_picture(items.read(0), items.title(0))
+    title, first = _first_usable(items)
     crop = asked.crop or "none"
     if crop != "none" or first.width != first.height:
         raise UserError(
-            f"{items.title(0)}: is {first.width}x{first.height}; give the size of the square "
+            f"{title}: is {first.width}x{first.height}; give the size of the square "
             "that it becomes, for example --size 64"
         )
     return Decoded(items, Recipe(first.width, asked.channels, "none"), asked.workers)
+
+
+def _first_usable(items: Items) -> tuple[str, Image.Image]:
+    """The first picture that can be read, with its title; bad ones are named where they are used.
+
+    Raises:
+        UserError: none of the first TRIED can be read; the first one's fault.
+    """
+    fault: UserError | None = None
+    for row in range(min(len(items.names), TRIED)):
+        try:
+            return items.title(row), open_picture(items.read(row), items.title(row))
+        except UserError as error:
+            fault = fault or error
+    assert fault is not None  # a source without pictures is refused before
+    raise fault

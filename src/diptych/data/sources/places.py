@@ -10,9 +10,10 @@ code (`EXP/datasets`) among them, then the folder itself.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from diptych.data.sources.registry import ENVIRONMENT, checked_root, shared_roots
 from diptych.errors import MachineError, UserError
@@ -87,15 +88,67 @@ def _below(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
     yield root
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of one file.
+def look(path: Path) -> str:
+    """What is at a path: "file", "folder", "other" (a pipe, a device ...) or "" for nothing.
 
     Raises:
-        UserError: it is gone. MachineError: the machine does not let us read it.
+        UserError: a path that the system cannot take: too long, links in a circle, a zero byte.
+        MachineError: a folder on the way may not be read.
     """
     try:
-        return path.read_bytes()
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except PermissionError:
+        raise MachineError(f"{path}: may not be read. Check the permissions.") from None
+    except (OSError, ValueError) as error:
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}..."
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{shown!r}: is no usable path ({said}); correct it") from None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of one regular file; a pipe or a device is refused and not waited for.
+
+    Raises:
+        UserError: it is gone, or no regular file. MachineError: the machine does not let us read
+            it.
+    """
+    try:
+        with _regular(path) as file:
+            return file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: no such file; put it back, or take it off the list") from None
+    except ValueError as error:
+        raise UserError(f"{str(path)!r}: is no usable path ({error}); correct it") from None
     except OSError as error:
         raise MachineError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except MemoryError:
+        raise MachineError(f"{path}: is too large for this machine's memory") from None
+
+
+def read_ends(path: Path, head: int = 1 << 16, tail: int = 16) -> tuple[bytes, bytes]:
+    """The first and the last bytes of a regular file; empty where it cannot be read."""
+    try:
+        with _regular(path) as file:
+            first = file.read(head)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+            return first, file.read(tail)
+    except (OSError, ValueError, UserError):
+        return b"", b""
+
+
+def _regular(path: Path) -> BinaryIO:
+    """A regular file, opened. Raises UserError for another one, OSError as `open`."""
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(path)
+        raise UserError(f"{path}: is no regular file; take it out, or put a file there")
+    return open(descriptor, "rb")

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.backends import protocol as backends
+from diptych import backends
 from diptych.errors import UserError, nearest
 from diptych.evaluation.features.weights_file import classifier_weights, inception_weights
 from diptych.network.features import classifier as classifier_plan
@@ -153,7 +153,7 @@ def open_extractor(
     Args:
         name: "inception", "mnist" or "fashion_mnist".
         backend: "torch" or "jittor"; the other must not be loaded in this process.
-        device: as in `diptych.backends.protocol.load`.
+        device: as in `diptych.backends.load`.
         weights: a file with other weights than the published or shipped ones: for inception in
             the published layout (.pth or .safetensors), else as `train_classifier` writes them.
 

@@ -1,8 +1,8 @@
-"""Animated GIFs written frame by frame: memory does not grow with their length.
+"""Animated GIFs written frame by frame, so memory does not grow with their length.
 
-One palette serves the whole file, fixed beforehand, so that a frame can be written before the next
-is known: all 256 greys (exact), or for colour 6 x 7 x 6 levels of red, green and blue. A colour
-frame is a table look-up; its largest error is 25 of 255 (21 in green), its mean 12.
+The whole file has one fixed palette, so each frame can be written before the next is known: all
+256 greys (exact), or for colour 6 x 7 x 6 levels of red, green and blue. A colour frame is a table
+look-up; its largest error is 25 of 255 (21 in green), its mean error 12.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from diptych.files import atomic_path
 from diptych.types import Pixels
 
 LEVELS = (6, 7, 6)
-REPEAT = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # without end
+REPEAT = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # loops forever
 
 
 def palette(channels: int) -> Pixels:
-    """The 256 colours of a file, (256, 3)."""
+    """The 256 colours of a file, (256, 3) uint8."""
     if channels == 1:
         greys: Pixels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
         return greys
@@ -37,7 +37,7 @@ def palette(channels: int) -> Pixels:
 
 
 def _tables() -> list[Pixels]:
-    """For each channel, value -> its share of the palette index."""
+    """One table per channel: value -> its part of the palette index."""
     values, strides = np.arange(256), (LEVELS[1] * LEVELS[2], LEVELS[2], 1)
     return [
         (np.rint(values * (n - 1) / 255) * stride).astype(np.uint8)
@@ -49,7 +49,7 @@ TABLES = _tables()
 
 
 def indices(picture: Pixels) -> Pixels:
-    """A picture (1 or 3, H, W) as palette indices (H, W)."""
+    """Palette indices (H, W) of a picture (1 or 3, H, W)."""
     if len(picture) == 1:
         grey: Pixels = picture[0]
         return grey
@@ -60,9 +60,9 @@ def indices(picture: Pixels) -> Pixels:
 
 @contextmanager
 def gif(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
-    """Write a GIF atomically: gives `frame(picture, milliseconds)`, to be called for each frame.
+    """Write a GIF atomically: yields `frame(picture, milliseconds)`, to be called once per frame.
 
-    Pictures are (1 or 3, H, W) uint8, all of one shape. Nothing is written where none is given.
+    Pictures are (1 or 3, H, W) uint8, all of one shape. Without a frame, nothing is written.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         shapes: list[tuple[int, ...]] = []
@@ -83,10 +83,10 @@ def gif(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
 
 
 def _coded(pixels: Pixels) -> bytes:
-    """One frame: its descriptor and its compressed pixels, without a table of its own.
+    """One frame: its descriptor and compressed pixels, without a local colour table.
 
-    Pillow's `save` makes a whole file of it, whose middle is what we need. (Its `getdata` gives
-    that alone, but keeps every frame alive until the next garbage collection.)
+    Pillow's `save` makes a whole file, whose middle is the frame. (Its `getdata` gives only the
+    frame, but keeps every frame alive until the next garbage collection.)
     """
     whole = io.BytesIO()
     Image.fromarray(pixels).save(whole, format="GIF", optimize=False, interlace=0)
@@ -98,7 +98,7 @@ def _coded(pixels: Pixels) -> bytes:
             at += data[at] + 1
         at += 1
     if data[at] != 0x2C or data[at + 9] & 0x80:
-        raise ValueError("Pillow wrote a GIF frame in a form that is not expected")
+        raise ValueError("Pillow wrote a GIF frame in an unexpected form")
     return data[at:-1]
 
 

@@ -1,9 +1,9 @@
-"""MP4 written frame by frame: raw pixels go to ffmpeg through a pipe, H.264 comes out.
+"""MP4 written frame by frame: ffmpeg reads raw pixels from a pipe and encodes H.264.
 
-ffmpeg comes with the package imageio-ffmpeg, which is optional: `pip install 'diptych[video]'`.
-H.264 as players know it halves the colour's resolution and wants even sides, so a picture of odd
-width or height gets one more white row or column. A video has one rate: a frame that stays longer
-than the first is sent again.
+ffmpeg comes with the optional package imageio-ffmpeg: `pip install 'diptych[video]'`. The H.264
+that players support halves the colour resolution and needs even sides, so a picture of odd width
+or height gets one more white column or row. A video has one frame rate: a frame that stays longer
+than the first is sent repeatedly.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from diptych.errors import MachineError, UserError
 from diptych.files import atomic_path
 from diptych.types import Pixels
 
-QUALITY = "18"  # x264's rate factor: 0 is lossless, 23 its default
+QUALITY = "18"  # x264's rate factor: 0 is lossless, 23 the default
 
 
 def find_ffmpeg() -> str:
-    """The path of ffmpeg's program.
+    """Path of the ffmpeg executable.
 
     Raises:
-        UserError: the optional package is not installed, or has no program for this machine.
+        UserError: the optional package is not installed, or has no executable for this machine.
     """
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UserError("an MP4 needs ffmpeg; pip install 'diptych[video]', or use --gif or --webp")
@@ -44,13 +44,13 @@ def find_ffmpeg() -> str:
 
 @contextmanager
 def mp4(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
-    """Write an MP4 atomically: gives `frame(picture, milliseconds)`.
+    """Write an MP4 atomically: yields `frame(picture, milliseconds)`.
 
-    Pictures are (1 or 3, H, W) uint8, all of one shape; the first one's stay is the rate.
+    Pictures are (1 or 3, H, W) uint8, all of one shape; the first duration sets the frame rate.
 
     Raises:
         UserError: ffmpeg is not installed.
-        MachineError: it failed; its last line says why.
+        MachineError: ffmpeg failed; the message ends with its last line.
     """
     program = find_ffmpeg()
     with atomic_path(path) as temporary, tempfile.TemporaryFile() as said:
@@ -85,13 +85,13 @@ def _command(program: str, picture: Pixels, milliseconds: int, path: Path) -> li
 
 
 class _Running:
-    """ffmpeg at work on one file."""
+    """A running ffmpeg process that writes one file."""
 
     def __init__(self, process: subprocess.Popen[bytes], shape: Any, milliseconds: int) -> None:
         self.process, self.shape, self.milliseconds = process, shape, milliseconds
 
     def send(self, path: Path, picture: Pixels, milliseconds: int, said: IO[bytes]) -> None:
-        """Hand over one frame, as often as its stay needs."""
+        """Send one frame, repeated to fill its duration."""
         if picture.shape != self.shape:
             raise ValueError(f"a frame is {picture.shape}, the first one {self.shape}")
         _, height, width = picture.shape
@@ -105,7 +105,7 @@ class _Running:
             self.finish(path, said)
 
     def finish(self, path: Path, said: IO[bytes]) -> None:
-        """Wait for the end. Raises MachineError where ffmpeg failed."""
+        """Wait for ffmpeg to end. Raises MachineError if it failed."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -116,7 +116,7 @@ class _Running:
             raise MachineError(f"{path}: ffmpeg failed: {reason}")
 
     def stop(self) -> None:
-        """End the process where it still runs."""
+        """Kill the process if it is still running."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -1,7 +1,7 @@
-"""A trajectory as an animation: which steps have a frame, in which formats, and whether it fits.
+"""Animations of a trajectory: choice of frames, file formats, and a check of the disk space.
 
-Frames go to the file as they are drawn, so memory does not grow with their number; the disk's room
-is asked for before the first network call.
+Frames are written as they are generated, so memory does not grow with their number; the free disk
+space is checked before the first network call.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from diptych.types import Pixels
 
 FORMATS = {"gif": gif, "webp": webp, "mp4": mp4}
 SHOWN = ("x_t", "x0", "both")
-BYTES = {"gif": 1.4, "webp": 1.1, "mp4": 1.1}  # of a pixel (a channel's, but in GIF) of noise
+BYTES = {"gif": 1.4, "webp": 1.1, "mp4": 1.1}  # per pixel of noise (per channel, except GIF)
 MANY = 20_000
-"""Frames: at the 20 ms below which viewers slow down, nearly seven minutes."""
+"""Most frames allowed: nearly seven minutes at 20 ms, below which viewers slow down."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Movie:
 
     Attributes:
         show: x_t, the predicted x0, or both side by side.
-        frames: how many; None: one a step.
+        frames: number of frames; None: one per step.
         formats: keys of `FORMATS`.
     """
 
@@ -54,23 +54,26 @@ class Movie:
             raise UserError("this Pillow was built without WebP; use --gif")
 
     def paths(self, folder: Path) -> list[Path]:
-        """The files, one of each format."""
+        """The output files, one per format."""
         return [folder / f"trajectory.{name}" for name in self.formats]
 
     def milliseconds(self, steps: int) -> dict[int, int]:
-        """How long the frame of each step that has one stays; the last stays longer."""
+        """Step -> duration of its frame in ms, for the steps that have one; the last is longer."""
         count = min(self.frames or steps, steps)
         chosen = sorted({round(k) for k in np.linspace(steps - 1, 0, count)})
         each = max(20, min(200, 10 * round(600 / count)))  # 6 s in all; viewers slow below 20 ms
         return dict.fromkeys(chosen[:-1], each) | {steps - 1: 2000}
 
     def check_room(self, folder: Path, steps: int, shape: tuple[int, int, int]) -> None:
-        """Raises UserError where the files could fill the disk, or nobody would see their end.
+        """Refuse files that could fill the disk, or that are too long to watch.
 
         Args:
-            folder: where they go.
-            steps: of the trajectory.
-            shape: of the grid, (C, H, W).
+            folder: output folder.
+            steps: number of steps of the trajectory.
+            shape: shape of the grid, (C, H, W).
+
+        Raises:
+            UserError: more than `MANY` frames, or not enough free space.
         """
         frames = len(self.milliseconds(steps))
         if frames > MANY:
@@ -94,15 +97,15 @@ class Movie:
 def record(
     folder: Path, movie: Movie, steps: int, picture: Callable[[Any], Pixels]
 ) -> Iterator[Callable[[int, list[Any]], None]]:
-    """Write a trajectory of `steps` steps: gives `see(k, images)`, to be called after each step.
+    """Write a trajectory of `steps` steps: yields `see(k, images)`, to be called after each step.
 
     Args:
-        folder: of the files `trajectory.gif` ...
-        movie: which steps have a frame, and the formats.
-        steps: of the trajectory.
+        folder: folder of the files `trajectory.gif` ...
+        movie: the frames and formats.
+        steps: number of steps of the trajectory.
         picture: images of a step -> one picture (1 or 3, H, W) uint8.
 
-    `see` takes a list of what is shown: one array of images, or two that stand side by side.
+    `see` takes a list: one array of images, or two that are shown side by side.
     """
     stay = movie.milliseconds(steps)
     with ExitStack() as files:

@@ -1,7 +1,7 @@
-"""Progressive strips: a row an image, a column a moment of its trajectory, noise on the left.
+"""Progressive strips: one row per image, one column per moment of its trajectory, noise first.
 
-Under a column's timestep t stand x_t and, where asked for, the x0 that the solver predicts from
-exactly that x_t. The last column is the image drawn. Kept are the rows shown, at the moments shown.
+A column of timestep t shows x_t and, if asked for, the x0 that the solver predicts from exactly
+that x_t. The last column is the final image. Only the rows and moments shown are kept.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Strip:
             raise UserError(f"--moments is {self.moments}; it must be 2 to 40")
 
     def chosen(self, steps: int) -> list[int]:
-        """The moments shown of 0 .. steps, spread evenly; k is before step k, `steps` the end."""
+        """The moments shown, spread evenly in 0 .. steps; k is before step k, `steps` the end."""
         return sorted({round(k) for k in np.linspace(0, steps, min(self.moments, steps + 1))})
 
 
 class StripRecorder:
-    """Collects what a strip shows while a batch is drawn, and writes it."""
+    """Collects the images of a strip while a batch is generated, and writes the strip."""
 
     def __init__(self, strip: Strip, timesteps: Sequence[int], rows: int = ROWS) -> None:
         self.strip, self.timesteps, self.rows = strip, list(timesteps), rows
@@ -48,30 +48,30 @@ class StripRecorder:
         self.x0: dict[int, Any] = {}
 
     def start(self, x: Any) -> None:
-        """The first noise."""
+        """Record the initial noise."""
         self.x_t[0] = x[: self.rows]
 
     def reached(self, k: int, keep: Any, x: Any) -> None:
-        """Images after step k; `keep` copies rows that outlive the step."""
+        """Record the images after step k; `keep` copies rows so that they outlive the step."""
         if k + 1 in self.moments:
             self.x_t[k + 1] = keep(x[: self.rows])
 
     def predicted(self, k: int, keep: Any, x0: Any) -> None:
-        """The image predicted in step k."""
+        """Record the x0 predicted in step k."""
         if k in self.moments:
             self.x0[k] = keep(x0[: self.rows])
 
     def save(self, path: Path, pixels: Any, names: Sequence[str]) -> None:
-        """Write the strip as a PNG with its timesteps above and `names` beside the rows.
+        """Write the strip as a PNG with the timesteps above and `names` beside the rows.
 
-        `pixels` makes uint8 images on the host of what was kept.
+        `pixels` turns the kept arrays into uint8 images on the host.
         """
         end = len(self.timesteps)
         self.x0[end] = self.x_t[end]
         tables = {"x_t": self.x_t, "x0": self.x0}
         names = names[: self.rows]
         shown = tuple(tables) if self.strip.show == "both" else (self.strip.show,)
-        # One array a table: (moments, rows, C, H, W).
+        # One array per table: (moments, rows, C, H, W).
         drawn = [np.stack([pixels(tables[name][k]) for k in self.moments]) for name in shown]
         blocks = [table[:, row] for row in range(len(names)) for table in drawn]
         left = [f"{name}  {label}" for name in names for label in shown]

@@ -1,12 +1,12 @@
-"""Animated WebP written frame by frame: each frame is a still of its own in one container.
+"""Animated WebP written frame by frame: each frame is an independent still in one container.
 
     RIFF size WEBP | VP8X flags canvas | ANIM background repeats | ANMF place size stay still | ...
 
-Pillow's own `save_all` collects all frames before it writes any; here Pillow encodes one still, and
-its data chunk goes into the file at once. Only the RIFF size, at the start, is written last.
+Pillow's own `save_all` collects all frames before it writes any. Here Pillow encodes one still, and
+its data chunk is written at once. Only the RIFF size, at the start of the file, is written last.
 Container: RFC 9649, sections 2.7.1.1 and 2.7.1.2.
 
-Lossless: a lossy WebP halves the colour's resolution, which makes colour noise another noise.
+Lossless, because a lossy WebP halves the colour resolution, which would change colour noise.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from diptych.files import atomic_path
 from diptych.types import Pixels
 
 EFFORT = {"lossless": True, "quality": 50, "method": 2}  # a fifth smaller than the fastest
-LONGEST = 2**32 - 2**20  # bytes; the size is a 32-bit number
-WIDEST = 16383  # pixels, of a still
+LONGEST = 2**32 - 2**20  # bytes; the size field has 32 bits
+WIDEST = 16383  # pixels, the limit of a still
 ANIMATED, KEEP_AND_REPLACE = 0x02, 0x02
 PICTURES = (b"VP8 ", b"VP8L", b"ALPH")
 
 
 @contextmanager
 def webp(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
-    """Write an animated WebP atomically: gives `frame(picture, milliseconds)`.
+    """Write an animated WebP atomically: yields `frame(picture, milliseconds)`.
 
     Pictures are (1 or 3, H, W) uint8, all of one shape.
 
     Raises:
-        UserError: wider than a WebP can be, or more than 4 GB.
+        UserError: a side longer than a WebP allows, or a file of more than 4 GB.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         shapes: list[tuple[int, ...]] = []
@@ -63,9 +63,9 @@ def webp(path: Path) -> Iterator[Callable[[Pixels, int], None]]:
 def _begin(file: BinaryIO, path: Path, picture: Pixels) -> None:
     _, height, width = picture.shape
     if max(height, width) > WIDEST:
-        raise UserError(f"{path}: {width}x{height} pixels; a WebP has {WIDEST} a side at most")
+        raise UserError(f"{path}: {width}x{height} pixels; a WebP allows at most {WIDEST} per side")
     canvas = struct.pack("<I", ANIMATED) + _three(width - 1) + _three(height - 1)
-    anim = struct.pack("<IH", 0xFFFFFFFF, 0)  # white behind; repeats without end
+    anim = struct.pack("<IH", 0xFFFFFFFF, 0)  # white background; loops forever
     file.write(b"RIFF\0\0\0\0WEBP" + _chunk(b"VP8X", canvas) + _chunk(b"ANIM", anim))
 
 
@@ -76,7 +76,7 @@ def _frame(picture: Pixels, milliseconds: int) -> bytes:
 
 
 def _still(picture: Pixels) -> bytes:
-    """The data chunks of one picture as Pillow encodes it, without its container."""
+    """The data chunks of one picture encoded by Pillow, without the container."""
     whole = io.BytesIO()
     to_picture(picture).save(whole, format="WEBP", **EFFORT)
     data, at, found = whole.getvalue(), 12, b""

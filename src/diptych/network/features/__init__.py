@@ -1,1 +1,1 @@
-"""The plans of the feature networks, for both panels: convolutions by name, and files' layouts."""
+"""Plans of the feature networks, for both backends: named convolutions and file layouts."""

@@ -1,11 +1,10 @@
-"""The classifiers of 28x28 greyscale images: one plan, one set of shipped weights a data set.
+"""Classifiers of 28x28 greyscale images: one plan, and one set of shipped weights per data set.
 
     (1, 28, 28) -> 32 -> 32 /2 -> 64 -> 64 /2 -> 96 -> 96 (7 x 7) -> mean = 96 features -> 10 logits
 
-3x3 convolutions with relu, "/2" strided. Inputs are in [0, 1]; the convolutions see them in
-[-1, 1]. Trained by this project (`python -m tools.train_classifier`), about
-200,000
-parameters. Distances between such features are no FID: they bear their own name, and the hash of
+3x3 convolutions with relu; "/2" is strided. Inputs are in [0, 1] and are scaled to [-1, 1] before
+the first convolution. Trained by this project (`python -m tools.train_classifier`); about 200,000
+parameters. Distances between these features are not FID, so they have their own name; the hash of
 the weights is pinned here.
 """
 
@@ -29,7 +28,7 @@ CONVS: tuple[Conv, ...] = (
 
 @dataclass(frozen=True)
 class Shipped:
-    """A trained classifier in the package: its file's hash and its accuracy on the test set."""
+    """A trained classifier in the package: the SHA-256 of its file, and its test-set accuracy."""
 
     sha256: str
     accuracy: float

@@ -1,11 +1,11 @@
-"""What a feature network is made of, for both panels: convolutions whose norms are folded in.
+"""Convolutions of the feature networks, for both backends, with their BatchNorms folded in.
 
     y = relu(conv(x, w) + b),     w = w0 * gamma / sqrt(var + eps),  b = beta - mean * that scale
 
-A trained BatchNorm is a fixed scale and shift of each channel, so it is multiplied into the
-convolution before it, in float64 on the host: one rounding instead of three, and half the work.
-A network's arrays are `NAME.weight` (O, I, kh, kw) and `NAME.bias` (O,) for each convolution, and
-`fc.weight` (K, dims), `fc.bias` (K,).
+A trained BatchNorm is a fixed scale and shift per channel, so it is multiplied into the preceding
+convolution, in float64 on the host: one rounding instead of three, and half the work. The arrays
+of a network are `NAME.weight` (O, I, kh, kw) and `NAME.bias` (O,) for each convolution,
+`fc.weight` (K, dims) and `fc.bias` (K,).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.types import Array, Float32
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution with its norm and relu; sizes and paddings are (height, width)."""
+    """One convolution with its norm and relu; kernel and padding are (height, width)."""
 
     name: str
     in_ch: int
@@ -31,7 +31,7 @@ class Conv:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape of its weight, (O, I, kh, kw)."""
+        """Shape of the weight, (O, I, kh, kw)."""
         return (self.out_ch, self.in_ch, *self.kernel)
 
 
@@ -55,7 +55,7 @@ def shapes(convs: Sequence[Conv], classes: int, dims: int) -> dict[str, tuple[in
 
 
 def misfit(arrays: Mapping[str, Array], wanted: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What is first wrong with a set of arrays, in a few words; None where all fit."""
+    """Describe the first array that does not fit, in a few words; None if all fit."""
     missing, extra = sorted(wanted.keys() - arrays.keys()), sorted(arrays.keys() - wanted.keys())
     if missing:
         return f"'{missing[0]}' is missing" + _and_more(missing)

@@ -1,15 +1,15 @@
-"""InceptionV3 as FID uses it: 94 convolutions by their published names, and how a file is read.
+"""InceptionV3 as used by FID: 94 convolutions by their published names, and the file layout.
 
     (3, 299, 299) in about [-1, 1] -> 17 blocks -> mean over 8 x 8 = 2048 features -> 1008 logits
 
-It is the 2015 TensorFlow graph ported to torchvision's names, which differs from torchvision's own
+This is the 2015 TensorFlow graph under torchvision's names. It differs from torchvision's own
 network in three places: average pools do not count their padding (5b-5d, 6b-6e, 7b), the last
-block 7c pools by the maximum, and the last layer has 1008 classes. Every convolution has no bias
-and is followed by a BatchNorm with eps 1e-3 and a relu; the norms are folded in on loading.
+block 7c uses a max pool, and the last layer has 1008 classes. No convolution has a bias; each is
+followed by a BatchNorm with eps 1e-3 and a relu. The norms are folded in on loading.
 
-A published file holds `NAME.conv.weight` and four arrays `NAME.bn.*` for each convolution, and
-`fc.weight` (1008, 2048), `fc.bias`: 472 arrays, or 566 with BatchNorm's counters, which are of no
-use here.
+A published file holds `NAME.conv.weight` and four arrays `NAME.bn.*` for each convolution,
+`fc.weight` (1008, 2048) and `fc.bias`: 472 arrays, or 566 with BatchNorm's counters, which are
+not used here.
 
 Sources: Szegedy et al. 2015, arXiv:1512.00567; Heusel et al. 2017, arXiv:1706.08500.
 """
@@ -58,7 +58,7 @@ def _block_b(name: str, in_ch: int) -> Iterator[Conv]:
 
 
 def _block_c(name: str, ch: int) -> Iterator[Conv]:
-    """17 x 17: 1x1, a 7x7 in two parts, twice the same, pool."""
+    """17 x 17: 1x1, a factorised 7x7, the same twice in a row, pool."""
     wide, tall = ((1, 7), 1, (0, 3)), ((7, 1), 1, (3, 0))
     yield Conv(f"{name}.branch1x1", 768, 192)
     yield Conv(f"{name}.branch7x7_1", 768, ch)
@@ -83,7 +83,7 @@ def _block_d(name: str) -> Iterator[Conv]:
 
 
 def _block_e(name: str, in_ch: int) -> Iterator[Conv]:
-    """8 x 8: 1x1, a 3x3 whose two parts stand side by side, the same after a 3x3, pool."""
+    """8 x 8: 1x1, a 3x3 split into two parallel parts, the same after a 3x3, pool."""
     wide, tall = ((1, 3), 1, (0, 1)), ((3, 1), 1, (1, 0))
     yield Conv(f"{name}.branch1x1", in_ch, 320)
     yield Conv(f"{name}.branch3x3_1", in_ch, 384)
@@ -121,14 +121,14 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def folded(published: Mapping[str, Float32], origin: Path) -> Weights:
-    """The arrays of a published file with every norm multiplied into its convolution.
+    """Fold every norm of a published file into its convolution.
 
     Args:
         published: name -> array, 472 of them, or 566 with BatchNorm's counters.
         origin: the file, for messages.
 
     Raises:
-        UserError: an array is missing, does not belong there, or has another shape.
+        UserError: an array is missing, unexpected, or has another shape.
     """
     counters = {f"{name}.bn.{_COUNTER}" for name in CONVS}
     rest = {k: v for k, v in published.items() if k not in counters}

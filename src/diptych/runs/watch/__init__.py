@@ -1,10 +1,10 @@
-"""What a run costs and what disturbs it, written down while it trains.
+"""Records of a run's costs and disturbances, written while it trains.
 
-    RUN/resources.jsonl   a row a second: memory, processor, neighbours, GPU, and its own cost
-    RUN/events.jsonl      what interrupted the steps: checkpoints, grids, garbage collection, ...
+    RUN/resources.jsonl   one row a second: memory, processor, neighbours, GPU, and the row's cost
+    RUN/events.jsonl      interruptions of steps: checkpoints, grids, garbage collection, ...
     RUN/metrics.jsonl     gains per-step processor and waiting times (see `probe`)
 
-None of it reaches a run's numbers; `train --no-resources` leaves it out.
+None of this affects a run's numbers; `train --no-resources` turns it off.
 """
 
 from diptych.runs.watch.read import cost, read_events, read_resources

@@ -1,4 +1,4 @@
-"""What NVML tells of one GPU, if `nvidia-ml-py` (or `pynvml`) and a driver are there."""
+"""NVML readings of one GPU, if `nvidia-ml-py` (or `pynvml`) and a driver are installed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Read = Callable[[], dict[str, float]]
 
 
 def reader(device: str) -> Read | None:
-    """A function that reads the GPU of `device` (`cuda`, `cuda:1`); None where NVML is not.
+    """A function that reads the GPU of `device` (`cuda`, `cuda:1`); None without NVML.
 
-    None too where it is not sure which GPU that is: a wrong one's numbers are worse than none.
+    Also None if the GPU cannot be identified: numbers of the wrong one are worse than none.
     """
     if not device.startswith("cuda"):
         return None
@@ -21,13 +21,13 @@ def reader(device: str) -> Read | None:
         nvml: Any = importlib.import_module("pynvml")
         nvml.nvmlInit()
         handle = find(nvml, device)
-    except Exception:  # no package, no driver, no such GPU: the run does not depend on it
+    except Exception:  # no package, driver or such GPU: the run does not depend on it
         return None
     return None if handle is None else lambda: read(nvml, handle)
 
 
 def read(nvml: Any, handle: Any) -> dict[str, float]:
-    """All that the card tells now; what it does not is absent (a part of a MIG has no use)."""
+    """All readings of the card now; unsupported ones are absent (a MIG slice has no use)."""
     found: dict[str, float] = {}
 
     def memory() -> dict[str, float]:
@@ -48,10 +48,10 @@ def read(nvml: Any, handle: Any) -> dict[str, float]:
 
 
 def find(nvml: Any, device: str) -> Any:
-    """NVML's handle of the frameworks' `cuda:INDEX`; None where the order of the cards is unsure.
+    """NVML's handle of the frameworks' `cuda:INDEX`; None if the order of the cards is uncertain.
 
-    NVML counts all GPUs by their place on the bus. The frameworks count those that
-    CUDA_VISIBLE_DEVICES leaves, by number or by name, and unlike cards by their speed unless
+    NVML counts all GPUs by their position on the bus. The frameworks count only those in
+    CUDA_VISIBLE_DEVICES, by number or by name, and order different cards by speed unless
     CUDA_DEVICE_ORDER says otherwise.
     """
     index = int(device.partition(":")[2] or 0)

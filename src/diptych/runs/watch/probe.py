@@ -1,14 +1,14 @@
-"""Per-step clocks of the process: what tells a slow step that worked from one that waited.
+"""Per-step clocks of the process, which distinguish a slow step that worked from one that waited.
 
     ended       unix time at the end of the step
     cpu_s       processor seconds of all threads;    system_s   those inside the kernel
     children_s  processor seconds of finished children: a JIT's compiler
     page_faults pages that the kernel had to provide
-    queue_s     seconds in which a computing thread was ready and had no processor: the most
-                delayed of the threads that computed at least a quarter of what the busiest did
+    queue_s     seconds in which a computing thread was ready but had no processor: the longest
+                delay of all threads that computed at least a quarter as much as the busiest
 
-The last is Linux's `schedstat`; where there is none, the key is absent. One reading costs about
-10 microseconds a thread.
+queue_s comes from Linux's `schedstat`; without it, the key is absent. One reading costs about
+10 microseconds per thread.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Probe:
     """Differences of the process's clocks over one step."""
 
     def __init__(self) -> None:
-        self.spent = 0.0  # processor seconds of the readings themselves, in all
+        self.spent = 0.0  # total processor seconds of the readings themselves
         self.scheduled = (TASKS / str(os.getpid()) / "schedstat").is_file()
         self._before = self._read()
 
     def begin(self) -> None:
-        """The step begins now."""
+        """Mark the beginning of a step."""
         began = time.thread_time()
         self._before = self._read()
         self.spent += time.thread_time() - began
 
     def end(self) -> dict[str, Any]:
-        """The clocks' differences since `begin`; see the module."""
+        """Differences of the clocks since `begin`; for the keys see the module."""
         began = time.thread_time()
         (own, children, threads), (own0, children0, threads0) = self._read(), self._before
         row: dict[str, Any] = {
@@ -69,13 +69,13 @@ def thread_times() -> dict[str, tuple[int, int]]:
         try:
             ran, waited, _ = (TASKS / name / "schedstat").read_bytes().split()
         except (OSError, ValueError):
-            continue  # the thread ended meanwhile
+            continue  # the thread has ended since
         found[name] = int(ran), int(waited)
     return found
 
 
 def queued(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> float:
-    """Seconds that the most delayed computing thread waited for a processor."""
+    """Seconds for which the most delayed computing thread waited for a processor."""
     gone = {}
     for name, (ran, waited) in after.items():
         ran0, waited0 = before.get(name, (0, 0))

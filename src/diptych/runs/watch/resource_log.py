@@ -1,15 +1,15 @@
-"""A thread that writes one row of the machine's state a second to RUN/resources.jsonl.
+"""A thread that writes one row of the machine's state per second to RUN/resources.jsonl.
 
-cpu_percent      this process;  others_percent  every other process;  steal_percent  the
+cpu_percent      this process;  others_percent  all other processes;  steal_percent  the
                  hypervisor's other guests; 100 is one core
-own_s            processor seconds that the row cost, of the thread's own clock
+own_s            processor seconds spent on the row, by the thread's own clock
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,16 +20,18 @@ import psutil
 
 from diptych.runs.watch import clock
 
+log = logging.getLogger(__name__)
+
 SECONDS = 1.0
 
 
 class ResourceSampler:
-    """Samples from `__enter__` to `__exit__`.
+    """Samples the machine from `__enter__` to `__exit__`.
 
     Args:
-        path: the file to append to.
+        path: file to append to.
         gpu: reads a GPU; None: no GPU.
-        extra: more facts for a row; called in the thread.
+        extra: returns more keys for a row; called in the thread.
         interval: seconds between two rows.
     """
 
@@ -55,7 +57,7 @@ class ResourceSampler:
         self._stop.set()
         self._thread.join(5.0)
         if self.failed:
-            print(f"diptych: {self.path}: the record ends early ({self.failed})", file=sys.stderr)
+            log.warning("%s: the record ends early (%s)", self.path, self.failed)
 
     def _work(self) -> None:
         try:
@@ -64,17 +66,17 @@ class ResourceSampler:
                 while not done:
                     done = self._stop.wait(self.interval)
                     if done and file.tell() and self._age() < self.interval / 2:
-                        return  # shares of so short a time are mostly their clocks' own steps
+                        return  # over so short a time, shares are mostly clock granularity
                     file.write(json.dumps(self.sample()) + "\n")
                     file.flush()
-        except Exception as error:  # a full disk, a lost GPU: it stops the record, not the run
+        except Exception as error:  # a full disk, a lost GPU: stop recording, not the run
             self.failed = str(error) or type(error).__name__
 
     def _age(self) -> float:
         return clock.now() - self._before["wall"]
 
     def sample(self) -> dict[str, Any]:
-        """One row: the state now, and the shares since the row before."""
+        """One row: the current state, and the shares since the last row."""
         began = time.thread_time()
         now, before = self._clocks(), self._before
         self._before = now
@@ -105,6 +107,6 @@ class ResourceSampler:
         return {
             "wall": clock.now(),
             "own": time.process_time(),
-            "busy": sum(machine) - idle - steal - guest,  # a guest's time stands in user's too
+            "busy": sum(machine) - idle - steal - guest,  # guest time is also counted in user
             "steal": steal,
         }

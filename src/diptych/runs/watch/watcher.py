@@ -1,6 +1,6 @@
-"""A run's observer: the sampler, the per-step probe and the events, behind one small object.
+"""A run's observer: resource sampler, per-step probe and events, behind one small object.
 
-Switched off, every method does nothing and a row gains no key.
+If it is switched off, every method does nothing and rows gain no keys.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from diptych.runs.watch.probe import Probe
 from diptych.runs.watch.resource_log import ResourceSampler
 
 GC_LEAST_S = 1e-3
-SLOW, RECENT, FIRST = 1.5, 50, 3  # a step is looked into: slower than so many recent medians
+SLOW, RECENT, FIRST = 1.5, 50, 3  # slow: above SLOW medians of RECENT steps, at least FIRST
 
 
 class Watch:
     """Observes one call of `train`.
 
     Args:
-        run: the run folder.
-        on: whether anything is observed at all.
+        run: run folder.
+        on: False observes nothing.
         device: the backend's device, for NVML.
-        counters: what the framework counts of itself (`Backend.counters`); asked in the
-            caller's thread at slow steps and where `count` is called.
+        counters: the framework's own counters (`Backend.counters`); called in the caller's
+            thread, at slow steps and by `count`.
     """
 
     def __init__(
@@ -62,15 +62,19 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the record."""
         self._stack.close()
 
     def begin(self) -> None:
-        """A step's computing begins."""
+        """Mark the beginning of a step's computation."""
         if self.on:
             self.probe.begin()
 
     def end(self, step: int, seconds: float) -> dict[str, Any]:
-        """Keys for the row of a step that took `seconds`; a slow one is looked into."""
+        """Keys for the row of a step of `seconds`; a slow step that loaded kernels is an event."""
         self.step = step
         if not self.on:
             return {}
@@ -86,14 +90,14 @@ class Watch:
         return row
 
     def count(self) -> dict[str, float]:
-        """Ask the framework's counters now; the next row of resources.jsonl tells them."""
+        """Read the framework's counters now; the next row of resources.jsonl includes them."""
         if self.on:
             self.last = self.counters()
         return self.last
 
     @contextmanager
     def event(self, kind: str, step: int) -> Iterator[None]:
-        """Note what is done inside as an event of `kind`."""
+        """Record the block as an event of `kind`."""
         at, began = clock.now(), time.perf_counter()
         yield
         if self.on:
@@ -107,14 +111,14 @@ class Watch:
         detail: dict[str, Any] | None = None,
         step: int | None = None,
     ) -> None:
-        """Write one event: when it began, in unix time, and how long it took."""
+        """Write one event: its begin (unix time) and its duration in seconds."""
         row = {"time": at, "seconds": seconds, "kind": kind, "detail": detail or {}}
         row["step"] = self.step if step is None else step
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError:
-            return  # a full disk stops the record; the run itself says so when it saves
+            return  # a full disk stops the recording; the run reports it when it saves
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":

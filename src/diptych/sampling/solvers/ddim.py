@@ -19,6 +19,7 @@ from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.solver import Solver, Step, require_image, with_noise
+from diptych.sampling.solvers.wrappers import implied
 from diptych.types import A
 
 
@@ -50,8 +51,13 @@ class Ddim(Solver):
 
 
 def mean(s: Step[A], scale: float) -> A:
-    """alpha' x0 + sqrt(sigma'^2 - scale^2) eps: the step without its noise, by one call."""
+    """alpha' x0 + sqrt(sigma'^2 - scale^2) eps: the step without its noise, by one call.
+
+    x0 is limited if `s.denoise` limits the image alone (`wrappers.image_limited`).
+    """
     eps = s.denoise(s.x, s.now)
-    ratio = s.after.alpha / s.now.alpha
     kept = math.sqrt(max(0.0, s.after.sigma**2 - scale**2))
+    if getattr(s.denoise, "limit", None) is not None:
+        return s.after.alpha * implied(s.denoise, s.x, eps, s.now) + kept * eps
+    ratio = s.after.alpha / s.now.alpha
     return ratio * s.x + (kept - ratio * s.now.sigma) * eps

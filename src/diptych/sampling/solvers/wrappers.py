@@ -27,6 +27,7 @@ class Denoiser(Generic[A]):
 
     eps: Callable[[A, Level], A]
     image: Callable[[A, Level], A]
+    limit: Callable[[A], A] | None = None  # of images implied by an eps that is itself kept
 
     def __call__(self, x: A, level: Level) -> A:
         """eps of images at a level."""
@@ -61,7 +62,7 @@ def compared(denoise: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
     Arrays of other shapes would be broadcast in silence. The loop compares the first step only.
     """
     if isinstance(denoise, Denoiser):
-        return Denoiser(compared(denoise.eps), compared(denoise.image))
+        return Denoiser(compared(denoise.eps), compared(denoise.image), denoise.limit)
 
     def ask(x: A, level: Level) -> A:
         answer = denoise(x, level)
@@ -109,6 +110,22 @@ def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denois
         return found
 
     return Denoiser(lambda x, level: eps_from_x0(x, image(x, level), level), image)
+
+
+def image_limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denoiser[A]:
+    """`denoise` whose implied image goes through `limit`, and whose eps stays as predicted.
+
+    DDIM then moves from the limited image along the predicted eps, so the two no longer lead back
+    to x. (diffusers' DDIM does so with `clip_sample`.) Other solvers only ask for eps.
+    """
+    return Denoiser(denoise, lambda x, level: limit(image_of(denoise, x, level)), limit)
+
+
+def implied(denoise: Callable[[A, Level], A], x: A, eps: A, level: Level) -> A:
+    """The image that this eps of `denoise` implies, after its limit where it has one."""
+    image = x0_from_eps(x, eps, level)
+    limit = denoise.limit if isinstance(denoise, Denoiser) else None
+    return image if limit is None else limit(image)
 
 
 def dynamic_threshold(x0: Array, quantile: float) -> Array:

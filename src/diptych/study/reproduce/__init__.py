@@ -1,4 +1,4 @@
-"""`diptych reproduce`: a whole study from one command, stage by stage, none of them done twice."""
+"""`diptych reproduce`: a whole study from one command, stage by stage, each done only once."""
 
 from diptych.study.reproduce.request import Request
 from diptych.study.reproduce.runner import reproduce

@@ -1,4 +1,4 @@
-"""A stage that is no verb of `diptych` ends as verbs do: errors are one line and an exit code."""
+"""Error handling of stages that are not `diptych` commands: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych.errors import MachineError, UserError
-from diptych.training.signals import STAGE
+from diptych import logs
+from diptych.errors import STAGE, MachineError, UserError
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Leaves the process where what is inside is interrupted, or raises an error of the house."""
+    logs.show()
     try:
         yield
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
-"""Seconds of each sampled batch of a run, in order, and the kernels loaded after each.
+"""Time in seconds of each sampled batch of a run, in order, and the kernels loaded after each.
 
     python -m diptych.study.reproduce.batches RUN --backend jittor --steps 50 --batches 12 --out
     FILE
 
-The first batches hold what a process does once: compiling or loading kernels, allocating.
+The first batches include one-time work: compiling or loading kernels, allocating memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ SIZE = 64
 
 
 def time_batches(model: Model, steps: int, batches: int, size: int = SIZE) -> dict[str, Any]:
-    """Draw `batches` batches of `size` images with DDIM, each waited for at both ends.
+    """Generate `batches` batches of `size` images with DDIM, synchronising before and after each.
 
     Returns:
-        seconds of each, first_s, rest_median_s (of the second half), kernels after each or None.
+        Seconds of each batch, first_s, rest_median_s (of the second half), and the kernel count
+        after each batch, or None.
     """
     backend = model.engine.backend
     sampler = make_sampler("ddim", steps, timesteps=model.engine.schedule.timesteps)
@@ -54,7 +55,7 @@ def time_batches(model: Model, steps: int, batches: int, size: int = SIZE) -> di
 
 
 def main() -> None:
-    """The command in the module's first lines."""
+    """Run the command in the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m diptych.study.reproduce.batches")
     parser.add_argument("run")
     parser.add_argument("--backend", required=True)

@@ -1,20 +1,22 @@
-"""What is refused before a study begins, and what is said of the trainings that it takes over."""
+"""Checks before a study begins, and notes on the linked trainings that it reuses."""
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diptych.backends.protocol import check_device
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.backends import check_device
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.runs import checkpoint
 from diptych.study.reproduce.request import Request
+
+log = logging.getLogger(__name__)
 
 SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", "use", "images",
         "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images", "data",
@@ -22,13 +24,13 @@ SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", 
 
 
 def check(request: Request, out: Path) -> None:
-    """Raises UserError where something asked for cannot be, or `out` holds something else."""
+    """Refuse a request that cannot be met, or an `out` that holds something else (UserError)."""
     request.config()
     check_device(request.device)
     if request.data and not Path(request.data).exists():
         raise UserError(f"--data {request.data}: not found; give the folder that holds the data")
     if request.inception:
-        inception_weights(Path(request.inception))  # to the end: it is needed after the trainings
+        inception_weights(Path(request.inception))  # read whole now: used after the trainings
     path = out / "study.json"
     if path.is_file():
         before = read_json(path).get("request", {})
@@ -49,7 +51,7 @@ def check(request: Request, out: Path) -> None:
 
 
 def plain(request: Request) -> dict[str, Any]:
-    """The request as JSON reads it back: lists in place of tuples."""
+    """The request as JSON returns it: lists instead of tuples."""
     return {key: _lists(value) for key, value in asdict(request).items()}
 
 
@@ -58,7 +60,7 @@ def _lists(value: Any) -> Any:
 
 
 def _check_linked(request: Request, name: str, run: Path) -> None:
-    """Refuse a run of the other panel, or of any setting but durations that is not asked for."""
+    """Refuse a run of the other backend, or with other settings (durations may differ)."""
     if not all((run / part).is_file() for part in ("environment.json", "config.yaml")):
         raise UserError(f"--use {name}={run}: not a run folder of `diptych train`")
     checkpoint.latest(run)
@@ -66,10 +68,11 @@ def _check_linked(request: Request, name: str, run: Path) -> None:
     backend = read_json(run / "environment.json").get("backend")
     if backend != panel:
         raise UserError(f"--use {name}={run}: was trained by {backend}")
-    asked = flatten(request.config()) | {"seed": int(seed)}
+    config = request.config()
+    asked = flatten(config) | {"seed": int(seed)}
     trained = flatten(load_config(str(run / "config.yaml")))
     for key, value in asked.items():
-        if key not in DURATION_KEYS and trained[key] != value:
+        if key not in config.duration_keys and trained[key] != value:
             raise UserError(
                 f"--use {name}={run}: was trained with {key}={trained[key]}, this study needs "
                 f"{value}; link a training of the study's own settings, or change these by --set"
@@ -77,9 +80,9 @@ def _check_linked(request: Request, name: str, run: Path) -> None:
 
 
 def linked(request: Request) -> dict[str, dict[str, Any]]:
-    """Of each linked training: its folder, the steps of its weights, and those that were asked for.
+    """For each linked training: its folder, the steps of its weights, and the requested steps.
 
-    The latter are None where the run does not say how many images it was trained on.
+    The requested steps are None if the run does not say how many images it was trained on.
     """
     config = request.config()
     found: dict[str, dict[str, Any]] = {}
@@ -103,9 +106,14 @@ def _asked_steps(config: Config, images: Any) -> int | None:
 
 
 def say_lengths(found: dict[str, dict[str, Any]]) -> None:
-    """One line on stderr for each linked training that is shorter or longer than asked."""
+    """A warning for each linked training that is shorter or longer than asked."""
     for name, each in found.items():
         steps, asked = each["steps"], each["asked_steps"]
         if asked is not None and steps != asked:
-            print(f"diptych: {name}: the linked run was trained for {steps:,} steps, this study "
-                  f"asks for {asked:,}; it is used as it is", file=sys.stderr)  # fmt: skip
+            log.warning(
+                "%s: the linked run was trained for %s steps, this study asks for %s; it is used "
+                "as it is",
+                name,
+                f"{steps:,}",
+                f"{asked:,}",
+            )

@@ -1,8 +1,9 @@
-"""Two sample folders and how far they are apart, as one picture and its numbers.
+"""The difference of two sample folders, as one picture and as numbers.
 
     python -m diptych.study.reproduce.difference SAMPLES_A SAMPLES_B
 
-Writes difference.png (grid A, grid B, |A - B| as grey levels from white) and difference.json here.
+Writes difference.png (grid A, grid B, |A - B| as grey levels from white) and difference.json into
+the current folder.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ SHOWN = 64
 
 
 def difference(a: Pixels, b: Pixels) -> tuple[Pixels, dict[str, Any]]:
-    """The picture (C, H, W) and the numbers of two sets (N, C, H, W), uint8.
+    """The picture (C, H, W) and the numbers for two sets (N, C, H, W), all uint8.
 
     Raises:
-        UserError: sets of different shapes.
+        UserError: the sets have different shapes.
     """
     if a.shape != b.shape:
         raise UserError(f"the two sample sets have shapes {a.shape} and {b.shape}; draw them alike")
@@ -50,7 +51,7 @@ def difference(a: Pixels, b: Pixels) -> tuple[Pixels, dict[str, Any]]:
 
 
 def read_set(folder: Path) -> Pixels:
-    """All numbered images of a sample folder, (N, C, H, W)."""
+    """Read all numbered images of a sample folder, (N, C, H, W) uint8."""
     paths = sorted(path for path in folder.glob("[0-9]*.png") if path.stem.isdigit())
     if not paths:
         raise UserError(f"{folder}: holds no images; give a folder of `diptych sample`")
@@ -58,7 +59,7 @@ def read_set(folder: Path) -> Pixels:
 
 
 def main() -> None:
-    """The command in the module's first lines."""
+    """Run the command in the module's docstring."""
     first, second = (Path(word) for word in sys.argv[1:3])
     with in_one_line():
         picture, numbers = difference(read_set(first), read_set(second))

@@ -1,8 +1,8 @@
-"""What STUDY/stages/NAME.json says of a stage, and whether that still holds.
+"""Stage notes, STUDY/stages/NAME.json, and a check that they still hold.
 
-A stage is done if its note says so, of the same words; if all its files are there; and if what it
-was made of is what is there now: weights that were trained on or replaced since then, in the
-study's own folder or in a linked run, make it undone.
+A stage is done if its note says so for the same command, all its output files are there, and its
+inputs have not changed since. Weights that were trained further or replaced, in the study's own
+folder or in a linked run, make it undone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ UNFINISHED = ("begun", "interrupted", "failed")
 
 
 def noted(out: Path, stage: Stage) -> dict[str, Any]:
-    """What is noted of a stage, done or not; nothing where it was started by other words."""
+    """The note of a stage, done or not; {} if it was started by another command."""
     path = out / "stages" / f"{stage.name}.json"
     note = read_json(path) if path.is_file() else {}
     return note if note.get("words") == list(stage.words) else {}
 
 
 def done(out: Path, stage: Stage) -> dict[str, Any]:
-    """What is noted of a stage that is done or skipped, see the module; else nothing."""
+    """The note of a stage that is done (see the module) or skipped; else {}."""
     note = noted(out, stage)
     if note.get("state") == "skipped":
         return note if note.get("reason") == stage.skip else {}
@@ -35,24 +35,24 @@ def done(out: Path, stage: Stage) -> dict[str, Any]:
 
 
 def stale(out: Path, stage: Stage) -> bool:
-    """Whether what an earlier start of the stage left was made of something else."""
+    """True if an earlier start of the stage left files made from other inputs."""
     note = noted(out, stage)
     if not note:
         return False
     files = _sources(out, stage)
     made_of = note.get("made_of")
-    if made_of is None:  # a note of an earlier version: by the files' times
+    if made_of is None:  # a note of an earlier version: compare file times
         return any(path.stat().st_mtime > note["time"] for path in files.values())
     return any(made_of.get(name) != sha256_of(path) for name, path in files.items())
 
 
 def made_of(out: Path, stage: Stage) -> dict[str, str]:
-    """Sha256 of all that the stage reads and that is there."""
+    """SHA-256 of each existing input of a stage."""
     return {name: sha256_of(path) for name, path in _sources(out, stage).items()}
 
 
 def _sources(out: Path, stage: Stage) -> dict[str, Path]:
-    """The files that stand for what a stage reads: of a run, the manifest of its newest weights."""
+    """Files that identify a stage's inputs: for a run, the manifest of its newest weights."""
     found = {}
     for name in stage.reads:
         path = out / name
@@ -64,7 +64,7 @@ def _sources(out: Path, stage: Stage) -> dict[str, Path]:
 
 
 def earlier_seconds(out: Path, stage: Stage) -> float:
-    """Seconds that the stage's starts before this one took, if this one goes on from them."""
+    """Seconds of the stage's earlier starts, if this start resumes them."""
     note = noted(out, stage)
     begun = note.get("state") in UNFINISHED
     goes_on = begun or any((out / name).exists() for name in stage.outputs)
@@ -74,7 +74,7 @@ def earlier_seconds(out: Path, stage: Stage) -> float:
 def keep(
     out: Path, stage: Stage, state: str, seconds: float, of: dict[str, str], code: int = 0
 ) -> None:
-    """Note a stage; `of` is what it was made of, as `made_of` gave it before the start."""
+    """Write a stage's note; `of` is the result of `made_of` before the start."""
     note = {
         "name": stage.name,
         "state": state,
@@ -91,7 +91,7 @@ def keep(
 
 
 def shown(out: Path, stage: Stage) -> dict[str, Any]:
-    """A stage as study.json has it: its note if it is done, skipped or failed, else it waits."""
+    """A stage's entry in study.json: its note if done, skipped or failed, else waiting."""
     if found := done(out, stage):
         return found
     note = noted(out, stage)

@@ -1,9 +1,8 @@
-"""Stages as processes: side by side, each in a session of its own, ended in order with us.
+"""Stages as processes: side by side, each in its own session, ended in order when we end.
 
-A terminal's Ctrl-C then reaches us alone, and not a stage in the middle of whatever it has started
-itself (Jittor's compilers, the ladder's panels). It is asked by SIGTERM to save its work, and what
-it leaves behind is ended after it. SIGTERM and a closed terminal are taken as Ctrl-C; Ctrl-Z stops
-the stages with us.
+Ctrl-C in a terminal then only reaches us, not the children of a stage (Jittor's compilers, the
+ladder's workers). A stage is asked by SIGTERM to save its work, and processes it leaves behind are
+ended after it. SIGTERM and a closed terminal count as Ctrl-C; Ctrl-Z stops the stages with us.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from diptych.training.signals import STAGE
+from diptych.errors import STAGE
 
 GRACE = 60.0
 POLL = 0.05
@@ -27,7 +26,7 @@ Process = subprocess.Popen[bytes]
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM, or the terminal was closed."""
+    """SIGTERM was received, or the terminal was closed."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -35,10 +34,11 @@ class Stopped(KeyboardInterrupt):
 
 
 def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
-    """Run commands side by side in `folder`; gives exit code and seconds of each.
+    """Run commands side by side in `folder`; return the exit code and seconds of each.
 
     Raises:
-        KeyboardInterrupt: after the commands have saved and ended; `Stopped` for other signals.
+        KeyboardInterrupt: Ctrl-C, once the commands have saved and ended; `Stopped` for other
+            signals.
     """
     begun: list[Process] = []
     with _signals(begun):
@@ -46,7 +46,7 @@ def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]
             for words in commands:
                 begun.append(_begin(words, folder))
             return _wait(begun)
-        except BaseException:  # one that cannot be begun ends the others too
+        except BaseException:  # if one cannot start, the others end too
             for process in begun:
                 if process.poll() is None:
                     process.terminate()
@@ -73,24 +73,24 @@ def _wait(begun: Sequence[Process]) -> list[tuple[int, float]]:
 
 
 def _ended(process: Process) -> None:
-    """Wait for the end; a second Ctrl-C, or too long a wait, is immediate."""
+    """Wait for the end of a process; a second Ctrl-C or a timeout kills it at once."""
     try:
         process.wait(GRACE)
-        _send(process, signal.SIGTERM)  # to what it has left behind
+        _send(process, signal.SIGTERM)  # to the processes it has left behind
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         _send(process, signal.SIGKILL)
         process.wait()
 
 
 def _send(process: Process, number: int) -> None:
-    """A signal to a process and all that it has started."""
+    """Send a signal to a process and all its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 
 @contextmanager
 def _signals(begun: Sequence[Process]) -> Iterator[None]:
-    """Signals that would reach us alone reach the stages too."""
+    """Pass signals that only reach us on to the stages."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
@@ -99,7 +99,7 @@ def _signals(begun: Sequence[Process]) -> Iterator[None]:
         running = [process for process in begun if process.poll() is None]
         for process in running:
             _send(process, signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)  # here we stay until somebody lets us go on
+        os.kill(os.getpid(), signal.SIGSTOP)  # returns once we are continued
         for process in running:
             _send(process, signal.SIGCONT)
 
@@ -107,7 +107,7 @@ def _signals(begun: Sequence[Process]) -> Iterator[None]:
     taken = {signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: pause}
     try:
         for number, handler in taken.items():
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
                 before[number] = signal.signal(number, handler)
     except ValueError:
         pass  # not the main thread: the caller handles signals

@@ -1,4 +1,4 @@
-"""What is asked of a study, and the settings that follow from it."""
+"""The request of a study, and the settings that follow from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diptych.errors import UserError, nearest
 PANELS = ("torch", "jittor")
 PRESETS = ("mnist", "fashion_mnist", "cifar10")
 CLASSIFIERS = ("mnist", "fashion_mnist")
-# Small enough for a few minutes on two cores: packaged images, a thin network, a short training.
+# Takes a few minutes on two cores: packaged images, a thin network, a short training.
 QUICK = (
     "data.source=mnist-10k", "data.image_size=28", "data.channels=1", "data.random_flip=false",
     "model.ch=32", "model.ch_mult=[1, 1]", "model.num_res_blocks=1", "model.attn_resolutions=[]",
@@ -21,16 +21,16 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a study; all of it is written into study.json.
+    """The request of a study; all of it is written into study.json.
 
     Attributes:
         preset: mnist, fashion_mnist or cifar10.
-        backends: the panels, in order.
-        seeds: of the trainings; the first one's runs serve all other stages.
-        images: of every score; repeats: independent sets of so many, for the intervals.
-        steps, epochs: of the training; None: the preset's.
-        use: (name such as torch-seed0, run folder) of trainings that are not repeated.
-        inception: a file of Inception weights; None: no Inception scores.
+        backends: the backends, in order.
+        seeds: training seeds; all other stages use the runs of the first seed.
+        images: images per score; repeats: independent sets of that many, for the intervals.
+        steps, epochs: length of the training; None: the preset's.
+        use: (name such as torch-seed0, run folder) of existing trainings to reuse.
+        inception: file of Inception weights; None: no Inception scores.
         only: stages by the first word of their name; empty: all.
     """
 
@@ -74,18 +74,18 @@ class Request:
             raise UserError("--use: names a training twice; give each one run")
 
     def config(self) -> Config:
-        """The settings of the trainings; the seed is the largest."""
+        """The config of the trainings; its seed is the largest of `seeds`."""
         changes = [f"seed={max(self.seeds)}"]
         if given := self.length():
             changes += ["train.steps=null", "train.{}={}".format(*given)]
         return load_config(self.preset, [*self.settings(), *changes])
 
     def settings(self) -> list[str]:
-        """Everything for --set."""
+        """All values for --set."""
         return [*(QUICK if self.quick else ()), *self.overrides]
 
     def length(self) -> tuple[str, int] | None:
-        """How long the trainings are, in `steps` or `epochs`; None: as the settings say."""
+        """Length of the trainings: ("steps" or "epochs", number); None: as in the settings."""
         if self.epochs is not None:
             return "epochs", self.epochs
         if self.steps is not None:
@@ -93,10 +93,10 @@ class Request:
         return ("steps", 30) if self.quick else None
 
     def run(self, backend: str, seed: int) -> str:
-        """A run folder: linked (absolute), or below the study."""
+        """The folder of a run: linked (absolute), or below the study's folder."""
         name = f"{backend}-seed{seed}"
         return dict(self.use).get(name, f"runs/{name}")
 
     def wants(self, stage: str) -> bool:
-        """Whether a stage is to be done now, by its name."""
+        """True if the stage of this name is requested now."""
         return not self.only or stage.partition("-")[0] in self.only

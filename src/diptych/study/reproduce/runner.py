@@ -1,13 +1,14 @@
-"""Runs a study's stages, notes each in STUDY/stages/ when it is whole, and writes study.json.
+"""Runs a study's stages, writes a note in STUDY/stages/ when one is complete, and study.json.
 
 A stage that is done (see `diptych.study.reproduce.notes`) is not run again. So a study that was
-interrupted at any point goes on with the stage at hand, which itself goes on where it was; the
-seconds of all its starts are added up, but for one that was killed outright. A stage that fails is
-noted and shown; those that need it wait, the others are done all the same.
+interrupted at any point resumes with the current stage, which itself resumes; the seconds of all
+its starts are added up, except those of a start that was killed. A failed stage is noted and
+shown; stages that need it wait, the others run anyway.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.sources.registry import ENVIRONMENT
-from diptych.errors import MachineError, UserError
+from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import hold, read_json, write_json
 from diptych.report import study
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
@@ -26,7 +27,8 @@ from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, 
 from diptych.study.reproduce.processes import processes
 from diptych.study.reproduce.request import Request
 from diptych.study.reproduce.stages import Stage, stages
-from diptych.training.signals import Interrupted
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 
@@ -34,22 +36,22 @@ Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 def reproduce(
     request: Request, out: Path, *, parallel: bool = False, run: Run | None = None
 ) -> dict[str, Any]:
-    """Do what is missing of a study in `out`; gives the content of study.json.
+    """Run the missing stages of a study in `out`; return the content of study.json.
 
     Args:
-        parallel: train the panels of one seed at the same time.
-        run: starts commands in a folder, gives exit code and seconds of each; another one is for
-            tests.
+        parallel: train the backends of one seed at the same time.
+        run: runs commands in a folder and returns the exit code and seconds of each; replaced
+            in tests.
 
     Raises:
-        UserError: another study or process in the folder, or a linked run that cannot serve.
-        MachineError: a stage failed; all that could be done was done.
-        Interrupted: Ctrl-C or SIGTERM, after the stage at hand has saved its work.
+        UserError: another study or process in the folder, or an unusable linked run.
+        MachineError: a stage failed; all stages that do not need it have run.
+        Interrupted: Ctrl-C or SIGTERM, after the current stage has saved its work.
     """
     run = run or processes
     check(request, out)
     if request.data:
-        os.environ[ENVIRONMENT] = request.data  # for all stages, those too that have no --data
+        os.environ[ENVIRONMENT] = request.data  # for all stages, even those without --data
     every = stages(request)
     _check_needs(request, out, every)
     say_lengths(linked(request))
@@ -60,7 +62,7 @@ def reproduce(
 def _go(
     request: Request, out: Path, every: list[Stage], parallel: bool, run: Run
 ) -> dict[str, Any]:
-    """All wanted stages that are missing, then the page; gives the content of study.json."""
+    """Run the requested stages that are missing, then write the page; return study.json."""
     listed = [stage for stage in every if request.wants(stage.name)]
     failed: list[str] = []
     for group in _groups(listed, parallel):
@@ -75,8 +77,8 @@ def _go(
     fault = _page(request, out)
     if failed:
         raise MachineError(
-            f"{out}: failed: {', '.join(failed)}; what they said stands above. The same command "
-            f"does what is missing"
+            f"{out}: failed: {', '.join(failed)}; see their output above. The same command runs "
+            f"the missing stages"
         )
     if fault:
         raise fault
@@ -84,13 +86,13 @@ def _go(
 
 
 def _waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
-    """The stages that it needs and that are not done; a linked training is."""
+    """The stages that `stage` needs and that are not done; a linked training counts as done."""
     needed = [each for each in every if each.name in stage.needs]
     return [each.name for each in needed if not each.skip and not done(out, each)]
 
 
 def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
-    """Refuse what `--only` leaves without what it is made of."""
+    """Refuse an `--only` that leaves out stages whose output is needed and missing."""
     for stage in (each for each in every if request.wants(each.name) and not each.skip):
         lacks = [name for name in _waits_for(out, every, stage) if not request.wants(name)]
         if lacks:
@@ -101,23 +103,23 @@ def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
 
 
 def _page(request: Request, out: Path) -> UserError | MachineError | None:
-    """Write the report of the runs that have begun; gives what kept it from being written."""
+    """Write the report of the runs that have begun; return the error that prevented it, if any."""
     runs = (out / request.run(b, s) for s in request.seeds for b in request.backends)
     if not any((run / "metrics.jsonl").is_file() for run in runs):
-        print("diptych: no report yet: no training of the study has begun", file=sys.stderr)
+        log.warning("no report yet: no training of the study has begun")
         return None
     try:
         with _interruptible("report"):
             study.write(out)
     except (UserError, MachineError) as error:
-        print("diptych: the report could not be written", file=sys.stderr)
+        log.warning("the report could not be written")
         return error
     return None
 
 
 @contextmanager
 def _interruptible(names: str) -> Iterator[None]:
-    """Says which stage was interrupted."""
+    """Name the stages in the error if the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -126,7 +128,7 @@ def _interruptible(names: str) -> Iterator[None]:
 
 
 def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
-    """Stages one by one; with `parallel`, those of one group together."""
+    """Stages one by one; with `parallel`, the stages of one group together."""
     waiting: list[Stage] = []
     for stage in listed:
         if waiting and not (parallel and stage.group and stage.group == waiting[0].group):
@@ -138,15 +140,15 @@ def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
 
 
 def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
-    """Run stages side by side; gives the names of those that failed."""
+    """Run stages side by side; return the names of the failed ones."""
     names = ", ".join(stage.name for stage in group)
-    print(f"\n== {names}", file=sys.stderr, flush=True)
+    log.info("\n== %s", names)
     for stage in group:
         for output in stage.outputs:
             (out / output).parent.mkdir(parents=True, exist_ok=True)
     earlier = {stage.name: earlier_seconds(out, stage) for stage in group}
     sources = {stage.name: made_of(out, stage) for stage in group}
-    # Until a stage is done, what it has left may still be made of what was there before.
+    # Until a stage is done, its files may still be made from the earlier inputs.
     begun = {stage.name: {} if stale(out, stage) else sources[stage.name] for stage in group}
     commands = [command(stage, anew=stale(out, stage)) for stage in group]
     for stage in group:
@@ -168,14 +170,14 @@ def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
             keep(out, stage, "done", seconds, sources[stage.name], code)
         else:
             what = f"exit code {code}" if code not in stage.fine else f"left no {missing[0]}"
-            print(f"diptych: stage {stage.name}: {what}", file=sys.stderr)
+            log.warning("stage %s: %s", stage.name, what)
             keep(out, stage, "failed", seconds, begun[stage.name], code)
             failed.append(stage.name)
     return failed
 
 
 def command(stage: Stage, anew: bool = False) -> list[str]:
-    """The process of a stage, which goes on with what is there, or (`anew`) replaces it."""
+    """The command line of a stage, which resumes from existing files or (`anew`) replaces them."""
     words = stage.words
     if anew and words[-1] == "--resume":
         words = (*words[:-1], "--overwrite")
@@ -183,9 +185,9 @@ def command(stage: Stage, anew: bool = False) -> list[str]:
 
 
 def _write(request: Request, out: Path, every: Sequence[Stage]) -> None:
-    """study.json: the request, where its runs are, and the state of every stage.
+    """Write study.json: the request, the run folders, and the state of every stage.
 
-    A stage that was never asked for, by this call or an earlier one, is not in it.
+    A stage that was never requested, by this call or an earlier one, is left out.
     """
     asked = plain(request)
     keys = ("preset", "backends", "seeds", "quick", "overrides")

@@ -1,12 +1,12 @@
-"""What a study consists of: one `diptych` command a stage, and the files that it leaves.
+"""The stages of a study: one `diptych` command per stage, and its output files.
 
-    train -> samples -> compare, difference          the two panels side by side
-          -> scores, sweep                           quality, and seconds an image
-          -> batches, profile                        where the time goes
+    train -> samples -> compare, difference          the two backends side by side
+          -> scores, sweep                           quality, and seconds per image
+          -> batches, profile                        breakdown of the time
     align                                            the ladder of checks
 
-A stage is a process of its own, so PyTorch and Jittor never meet, and an interrupted stage is
-started again by the same words: every one of those commands goes on where it was.
+Each stage is a separate process, so PyTorch and Jittor never share one. An interrupted stage is
+started again by the same command, and every command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Stage:
     """One step of a study.
 
     Attributes:
-        words: after `diptych`; paths are relative to the study's folder.
-        outputs: files that are there once it is done.
-        needs: stages that must be done before.
-        reads: what it is made of: run folders, of which it takes the newest weights, and files.
-        skip: why it is not done at all; empty where it is.
-        fine: exit codes that are a result, not a failure.
+        words: arguments of `diptych`; paths are relative to the study's folder.
+        outputs: files that exist once the stage is done.
+        needs: stages that must be done first.
+        reads: inputs: run folders, whose newest weights are used, and files.
+        skip: reason why the stage is skipped; empty if it is not.
+        fine: exit codes that are results, not failures.
         group: stages of one group may run at the same time.
     """
 
@@ -48,7 +48,7 @@ class Stage:
 
 
 def stages(request: Request) -> list[Stage]:
-    """All stages in order, those too that `request` does not want now."""
+    """All stages in order, including those that `request` does not ask for now."""
     found = [*_training(request), *_pictures(request), *_scores(request), *_times(request)]
     rungs = ("--rungs", QUICK_RUNGS) if request.quick else ()
     words = _line("align", "ladder", request.preset, *rungs, *_set(request), *_device(request),
@@ -57,7 +57,7 @@ def stages(request: Request) -> list[Stage]:
     known = sorted({stage.name.partition("-")[0] for stage in found})
     for word in request.only:
         if word not in known:
-            raise UserError(f"--only {word}: no stage is called so{nearest(word, known)}")
+            raise UserError(f"--only {word}: no stage has this name{nearest(word, known)}")
     return found
 
 
@@ -122,7 +122,7 @@ def _scores(request: Request) -> Iterator[Stage]:
             yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs, (run,), skip)
         measured = _measure(request, domain or "inception", reference)
         if without and not domain:
-            measured = ("--metrics", "none", *_device(request))  # seconds an image need no weights
+            measured = ("--metrics", "none", *_device(request))  # seconds per image need no weights
         words = _line("sweep", run, "--backend", backend,
                       "--steps", request.sweep_steps, "--eta", request.sweep_etas,
                       "--num", request.sweep_images, "--samples-out", f"images/{backend}",
@@ -147,7 +147,7 @@ def _times(request: Request) -> Iterator[Stage]:
 
 
 def _line(*words: object, out: str, again: str = "--overwrite") -> tuple[str, ...]:
-    """A command; `again` lets it be started a second time."""
+    """The arguments of a command; `again` is the option that allows a second start."""
     return (*map(str, words), "--out", out, again)
 
 

@@ -1,100 +1,105 @@
-"""All that watches a training from beside it, and never reaches its numbers: one object.
+"""Callbacks: what looks on while a run trains, and never reaches its numbers.
 
-Resources and events (`diptych.runs.watch`), histograms of the gradients and the blueprint for
-TensorBoard, and MLflow (`diptych.training.callbacks.tracking`).
+    rows of metrics.jsonl (`journal`), TensorBoard (`tensorboard`), MLflow (`mlflow`), resources and
+    events (`resources`), and the user's own functions (`Function`)
+
+`usual` makes those of a run; `Callbacks` is all of them as one.
 """
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.config.load import Config
-from diptych.errors import MachineError
-from diptych.network.plan import Plan
-from diptych.runs.watch import Watch
-from diptych.training.callbacks.journal import Journal
-from diptych.training.callbacks.tracking import (
-    Mlflow,
-    blueprint_text,
-    gradient_histograms,
-    load_mlflow,
-    text,
-)
-from diptych.training.signals import Interrupted
+from diptych.backends.protocol import Batch, Learner
+from diptych.types import Pixels
+
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Observe:
-    """What is observed; none of it is part of a run's identity.
+class Callback:
+    """One looker-on. Every method may be left out; here they do nothing."""
 
-    Attributes:
-        resources: record resources and events beside the metrics.
-        histograms: of the gradients after every so many steps, each for about a step's time;
-            0: none.
-        mlflow: where to track the run with MLflow too; None: nowhere.
-    """
+    def start(self, step: int) -> None:
+        """The run goes on after `step`; 0: it begins."""
 
-    resources: bool = True
-    histograms: int = 500
-    mlflow: str | None = None
+    def begin(self) -> None:
+        """A step's computing begins."""
 
-    def check(self) -> None:
-        """Refuse what cannot be observed here, before anything is done.
+    def end(self, step: int, seconds: float) -> Row:
+        """A step's computing took `seconds`; gives further keys for its row."""
+        return {}
 
-        Raises:
-            UserError: MLflow is asked for and not installed.
-        """
-        if self.mlflow:
-            load_mlflow()
+    def stepped(self, learner: Learner, batch: Batch) -> None:
+        """A step is done, and its row is waiting."""
+
+    def rows(self, rows: Sequence[Row]) -> None:
+        """Rows in the order of their steps, every number read: see `Rows`."""
+
+    def image(self, name: str, picture: Pixels, step: int) -> None:
+        """A picture (C, H, W) was drawn from the weights after `step`."""
+
+    @contextmanager
+    def event(self, kind: str, step: int) -> Iterator[None]:
+        """Something that interrupts the steps is done inside."""
+        yield
+
+    def close(self, error: BaseException | None) -> None:
+        """The training ends; `error` is what ended it before its last step, or nothing."""
 
 
-class Observer:
-    """Observes one call of `train`."""
+class Callbacks(Callback):
+    """Several as one, each asked in turn."""
 
-    def __init__(
-        self, observe: Observe, run: Path, backend: Backend, config: Config, plan: Plan
-    ) -> None:
-        self.observe = observe
-        self.watch = Watch(run, observe.resources, backend.device, backend.counters)
-        self.mlflow: Mlflow | None = None
-        if observe.mlflow:
-            self.mlflow = Mlflow(observe.mlflow, run, config, backend.name)
-        self.blueprint = blueprint_text(plan)
-        self.begin, self.end, self.count = self.watch.begin, self.watch.end, self.watch.count
+    def __init__(self, members: Sequence[Callback]) -> None:
+        self.members = tuple(members)
 
-    def follow(self, journal: Journal, step: int) -> None:
-        """Show the blueprint where the run begins, and hear of the journal's rows."""
-        self.journal = journal
-        if not step:
-            journal.event(step, [text("blueprint", self.blueprint)])
-        if self.mlflow:
-            journal.followers.append(self.mlflow.rows)
+    def start(self, step: int) -> None:
+        for each in self.members:
+            each.start(step)
 
-    def event(self, kind: str, step: int) -> AbstractContextManager[None]:
-        """What is done inside is noted as an event."""
-        return self.watch.event(kind, step)
+    def begin(self) -> None:
+        for each in self.members:
+            each.begin()
 
-    def gradients(self, learner: Learner, batch: Batch) -> None:
-        """Histograms of the gradients that the batch has after its step, where they are due."""
-        if self.observe.histograms and batch.step % self.observe.histograms == 0:
-            with self.event("histograms", batch.step):
-                found = gradient_histograms(learner.gradients(batch)[1])
-                self.journal.event(batch.step, found)
+    def end(self, step: int, seconds: float) -> Row:
+        found: Row = {}
+        for each in self.members:
+            found |= each.end(step, seconds)
+        return found
 
-    def __enter__(self) -> Observer:
-        self.watch.__enter__()
-        return self
+    def stepped(self, learner: Learner, batch: Batch) -> None:
+        for each in self.members:
+            each.stepped(learner, batch)
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.watch.__exit__(kind, error, trace)
-        if self.mlflow is None:
-            return
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
-        try:
-            self.mlflow.close("KILLED" if stopped else "FAILED" if error else "FINISHED")
-        except MachineError as fault:  # the run is whole; its copy elsewhere is not
-            print(f"diptych: {fault}", file=sys.stderr)
+    def rows(self, rows: Sequence[Row]) -> None:
+        for each in self.members:
+            each.rows(rows)
+
+    def image(self, name: str, picture: Pixels, step: int) -> None:
+        for each in self.members:
+            each.image(name, picture, step)
+
+    @contextmanager
+    def event(self, kind: str, step: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in self.members:
+                stack.enter_context(each.event(kind, step))
+            yield
+
+    def close(self, error: BaseException | None) -> None:
+        with ExitStack() as stack:  # each is closed, whatever another one raises
+            for each in reversed(self.members):
+                stack.callback(each.close, error)
+
+
+class Function(Callback):
+    """A function of the user's, called with each row: a copy, with `seconds` of the whole step."""
+
+    def __init__(self, function: Callable[[Row], object]) -> None:
+        self.function = function
+
+    def rows(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.function({**row, "seconds": row["data_s"] + row["compute_s"]})

@@ -3,33 +3,29 @@
     FOLDER/config.json, diffusion_pytorch_model.safetensors or .bin        a network alone
     FOLDER/model_index.json, unet/..., scheduler/scheduler_config.json     a pipeline
     FOLDER/model_index.json, config.json, scheduler_config.json, ...       the same, all in one
+    FOLDER/checkpoint-N/unet, unet_ema                                     of a training there
 
 Every key of the network is honoured, or refused by name where it is another function than the
-official DDIM U-Net. Of a scheduler the noise is honoured or refused; a DDPM or DDIM scheduler's
-way of sampling becomes the recommended sampler, or is refused. diffusers itself is not needed.
+official DDIM U-Net. The scheduler's file is read by `schedulers`. diffusers itself is not needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych.config.load import Config, validate
-from diptych.errors import UserError
+from diptych.errors import UserError, nearest
 from diptych.files import read_json
+from diptych.weights.formats.schedulers import Found, read_scheduler, refuse_unknown
 from diptych.weights.pickle.ops import show
 
 Tree = dict[str, Any]
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine",
-             "sigmoid": "sigmoid"}  # fmt: skip
-OBJECTIVES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-_SPACINGS = {"leading": "uniform", "trailing": "trailing"}
-_VARIANCES = {"fixed_small": "ddpm", "fixed_small_log": "ddpm", "fixed_large": "ddpm-large",
-              "fixed_large_log": "ddpm-large"}  # fmt: skip
-
+_STEM, _SUFFIXES = "diffusion_pytorch_model", (
+    ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json",
+)  # fmt: skip
+WEIGHTS = (f"{_STEM}.safetensors", f"{_STEM}.bin")
 # Their key -> (their default, the values that are the official network).
 _ONLY: dict[str, tuple[object, tuple[object, ...]]] = {
     "center_input_sample": (False, (False,)),
@@ -42,30 +38,18 @@ _ONLY: dict[str, tuple[object, tuple[object, ...]]] = {
     "downsample_type": ("conv", ("conv",)),
     "upsample_type": ("conv", ("conv",)),
     "act_fn": ("silu", ("silu", "swish")),
-    "norm_num_groups": (32, (32,)),
-    "attn_norm_num_groups": (None, (None, 32)),
     "resnet_time_scale_shift": ("default", ("default",)),
     "add_attention": (True, (True,)),
     "class_embed_type": (None, (None,)),
     "num_class_embeds": (None, (None,)),
 }
 _HONOURED = ("sample_size", "in_channels", "out_channels", "block_out_channels", "norm_eps",
-             "layers_per_block", "down_block_types", "up_block_types", "dropout",
+             "norm_num_groups", "attn_norm_num_groups", "layers_per_block", "down_block_types",
+             "up_block_types", "dropout",
              "attention_head_dim", "time_embedding_dim", "num_train_timesteps")  # fmt: skip
-# Of the schedulers: their key -> (their default, the values that we have).
-_NOISE: dict[str, tuple[object, tuple[object, ...]]] = {
-    "trained_betas": (None, (None,)),
-    "prediction_type": ("epsilon", tuple(OBJECTIVES)),
-    "rescale_betas_zero_snr": (False, (False,)),
-}
-_SAMPLING: dict[str, tuple[object, tuple[object, ...]]] = {
-    "clip_sample_range": (1.0, (1.0,)),
-    "thresholding": (False, (False,)),
-    "steps_offset": (0, (0,)),
-    "set_alpha_to_one": (True, (True,)),
-    "variance_type": ("fixed_small", tuple(_VARIANCES)),
-    "timestep_spacing": ("leading", tuple(_SPACINGS)),
-}
+# What diffusers' EMAModel writes into the config of `unet_ema`: of the average, not of the network.
+_OF_EMA = frozenset({"decay", "min_decay", "optimization_step", "update_after_step",
+                     "use_ema_warmup", "inv_gamma", "power"})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,49 +60,113 @@ class Folder:
     weights: Path
     config: Config
     sampler: dict[str, Any] | None  # of a DDPM or DDIM scheduler
+    note: str | None  # what of the scheduler was not taken over
+    ema: bool | None = None  # of a training's checkpoint, which holds both
 
 
 def is_diffusers(path: Path) -> bool:
     """Whether a folder is of diffusers: by its JSON, not by its name."""
-    if (path / "model_index.json").is_file():
+    if (path / "model_index.json").is_file() or _checkpoint(path, raw=True):
         return True
     config = path / "config.json"
     return config.is_file() and "_class_name" in read_json(config)
 
 
-def read_folder(path: Path) -> Folder:
+def _checkpoint(path: Path, raw: bool) -> Path | None:
+    """The network of a `checkpoint-N` folder that diffusers' training script wrote."""
+    for name in ("unet", "unet_ema") if raw else ("unet_ema", "unet"):
+        if (path / name / "config.json").is_file():
+            return path / name
+    return None
+
+
+def read_folder(path: Path, raw: bool = False) -> Folder:
     """The config, the recommended sampler and the weights file of a diffusers folder.
 
-    A network without a scheduler has DDPM's noise: linear, 1e-4 to 0.02, 1000 timesteps.
+    A network without a scheduler has DDPM's noise: linear, 1e-4 to 0.02, 1000 timesteps; of a
+    checkpoint of a training, the scheduler is looked for in the folder above.
+
+    Args:
+        path: a pipeline, a network alone, or `checkpoint-N` of a training.
+        raw: the weights as trained, where a checkpoint also has their moving average.
 
     Raises:
         UserError: another kind of model, a key that cannot be honoured, or a missing file.
     """
     index, unet, kind = path / "model_index.json", path, "UNet2DModel"
-    noise: Tree = {}
-    sampler = None
+    ema, file = None, None
     if index.is_file():
         kind = str(read_json(index).get("_class_name"))
         unet = path / "unet" if (path / "unet").is_dir() else path
         nested = path / "scheduler" / "scheduler_config.json"
         file = nested if nested.is_file() else path / "scheduler_config.json"
-        noise, sampler = _scheduler(read_json(file), file)
+    elif network := _checkpoint(path, raw):
+        unet, kind = network, "training checkpoint"
+        ema = network.name == "unet_ema" if (path / "unet_ema").is_dir() else None
+        above = path.absolute().parent / "scheduler" / "scheduler_config.json"
+        file = above if above.is_file() else None
+    scheduler = None
+    if file is not None:
+        tree = read_json(file, finite=False)  # diffusers writes "lambda_min_clipped": -Infinity
+        scheduler = read_scheduler(tree, file)
+        _check_noise(scheduler, file)
     file = unet / "config.json"
     ours = _network(read_json(file), file)
-    config = validate({**ours, "diffusion": noise}, str(file))
-    found = [unet / name for name in WEIGHTS if (unet / name).is_file()]
-    if not found:
-        raise UserError(f"{unet}: holds none of {', '.join(WEIGHTS)}; put the weights there")
-    return Folder(f"diffusers {kind}", found[0], config, sampler)
+    config = validate({**ours, "diffusion": scheduler.noise if scheduler else {}}, str(file))
+    sampler = scheduler.sampler if scheduler else None
+    note = scheduler.note if scheduler else (
+        f"{path} holds no scheduler: the noise is taken to be DDPM's, linear from 1e-4 to 0.02 in "
+        "1000 timesteps, and the network to predict it"
+    )  # fmt: skip
+    return Folder(f"diffusers {kind}", _weights_file(unet), config, sampler, note, ema)
+
+
+def _weights_file(unet: Path) -> Path:
+    """The whole weights in a folder: plain ones before a variant (`.fp16.`), one file before parts.
+
+    Raises:
+        UserError: none, or several variants and no plain file.
+    """
+    found: dict[str, Path] = {}
+    for suffix in _SUFFIXES:
+        for path in sorted(unet.glob(f"{_STEM}*{suffix}")):
+            variant = path.name.removeprefix(_STEM).removesuffix(suffix)
+            if "-of-" not in variant:
+                found.setdefault(variant.strip("."), path)
+    if "" in found or len(found) == 1:
+        return found.get("", next(iter(found.values())))
+    if found:
+        raise UserError(
+            f"{unet}: holds {', '.join(found)} weights and no plain ones; give one of the files, "
+            "with --config"
+        )
+    names = ", ".join(WEIGHTS)
+    raise UserError(f"{unet}: holds none of {names}, nor a variant; put the weights there")
+
+
+def _check_noise(scheduler: Found, file: Path) -> None:
+    """Refuse a fault of the noise in the words of the file that holds it."""
+    try:
+        validate({"diffusion": scheduler.noise}, str(file))
+    except UserError as error:
+        message = str(error)
+        for key in scheduler.noise:
+            theirs = scheduler.names.get(key, key)
+            message = message.replace(f"{file}: diffusion.{key}:", f"{file}: {theirs}:")
+        raise UserError(message) from error
 
 
 def _network(tree: Tree, file: Path) -> Tree:
     if tree.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise UserError(f"{file}: is a {show(tree['_class_name'])}; expected a UNet2DModel")
     for key in tree:
-        if not key.startswith("_") and key not in _ONLY and key not in _HONOURED:
-            raise UserError(f"{file}: key '{key}' is not of a UNet2DModel that is known here")
-    _refuse(tree, _ONLY, file, "the network here is the official DDIM U-Net")
+        if not key.startswith("_") and not any(key in keys for keys in (_ONLY, _HONOURED, _OF_EMA)):
+            near = nearest(key, [*_ONLY, *_HONOURED])
+            hint = near if near.startswith("; did") else ""
+            raise UserError(f"{file}: key {show(key)} is not of a UNet2DModel known here{hint}")
+    for key, (default, known) in _ONLY.items():
+        why = "the network here is the official DDIM U-Net"
+        refuse_unknown(key, tree.get(key, default), known, key in tree, file, why)
     try:
         channels = [int(ch) for ch in tree["block_out_channels"]]
         kinds, ups = list(tree["down_block_types"]), list(tree["up_block_types"])
@@ -134,6 +182,7 @@ def _network(tree: Tree, file: Path) -> Tree:
     if len(kinds) != len(channels) or any(ch % channels[0] for ch in channels):
         raise UserError(f"{file}: block_out_channels {channels} do not fit {len(kinds)} blocks")
     _check_heads(tree, channels, attends, file)
+    groups = _groups(tree, channels, file)
     return {
         "data": {"source": "unknown", "image_size": size, "channels": colours.pop()},
         "model": {
@@ -143,6 +192,7 @@ def _network(tree: Tree, file: Path) -> Tree:
             "attn_resolutions": [size // 2**i for i, yes in enumerate(attends) if yes],
             "dropout": tree.get("dropout", 0.0),
             "norm_eps": tree.get("norm_eps", 1e-5),
+            "norm_groups": groups,
         },
     }
 
@@ -170,42 +220,18 @@ def _check_heads(tree: Tree, channels: list[int], attends: list[bool], file: Pat
         raise UserError(f"{file}: time_embedding_dim is not 4 x {ch}, as the official U-Net has it")
 
 
-def _scheduler(tree: Tree, file: Path) -> tuple[Tree, dict[str, Any] | None]:
-    """(our diffusion section, the sampler that it recommends)."""
-    kind = str(tree.get("_class_name"))
-    _refuse(tree, _NOISE, file, "the noise here has a fixed schedule")
-    schedule = tree.get("beta_schedule", "linear")
-    if schedule not in SCHEDULES:
-        raise UserError(f"{file}: beta_schedule {show(schedule)} is not known here")
-    noise = {
-        "schedule": SCHEDULES[schedule],
-        "beta_start": tree.get("beta_start", 1e-4),
-        "beta_end": tree.get("beta_end", 0.02),
-        "timesteps": tree.get("num_train_timesteps", 1000),
-        "objective": OBJECTIVES[tree.get("prediction_type", "epsilon")],
-    }
-    if kind not in ("DDPMScheduler", "DDIMScheduler"):
-        return noise, None
-    _refuse(
-        tree, _SAMPLING, file,
-        "give the network's own folder with --config, and choose a sampler of Diptych",
-    )  # fmt: skip
-    sampler: dict[str, Any] = {"clip": bool(tree.get("clip_sample", True))}
-    sampler["spacing"] = _SPACINGS[tree.get("timestep_spacing", "leading")]
-    ancestral = _VARIANCES[tree.get("variance_type", "fixed_small")]
-    sampler["solver"] = ancestral if kind == "DDPMScheduler" else "ddim"
-    return noise, sampler
-
-
-def _refuse(
-    tree: Tree, only: Mapping[str, tuple[object, tuple[object, ...]]], file: Path, why: str
-) -> None:
-    for key, (default, known) in only.items():
-        value = tree.get(key, default)
-        if not any(value == k and isinstance(value, bool) == isinstance(k, bool) for k in known):
-            given = show(value) if value is not None else "null"
-            said = "" if key in tree else " (diffusers' default)"
-            wanted = " or ".join("null" if k is None else str(k) for k in known)
-            raise UserError(
-                f"{file}: {key} is {given}{said}, which cannot be honoured, only {wanted}: {why}"
-            )
+def _groups(tree: Tree, channels: list[int], file: Path) -> int:
+    """The number of groups of all norms; those of attention may not differ."""
+    groups = tree.get("norm_num_groups", 32)
+    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
+        raise UserError(f"{file}: norm_num_groups is {show(groups)}; expected a whole number")
+    if channels[0] % groups:
+        raise UserError(
+            f"{file}: norm_num_groups {groups} does not divide block_out_channels {channels}"
+        )
+    if (own := tree.get("attn_norm_num_groups")) not in (None, groups):
+        raise UserError(
+            f"{file}: attn_norm_num_groups is {show(own)}, which cannot be honoured, only null or "
+            f"{groups}: here all norms have norm_num_groups"
+        )
+    return groups

@@ -19,8 +19,9 @@ from diptych.errors import UserError
 from diptych.files import write_json
 from diptych.network.plan import Plan, make_plan
 from diptych.types import Weights
-from diptych.weights.formats.diffusers_in import OBJECTIVES, SCHEDULES, WEIGHTS
+from diptych.weights.formats.diffusers_in import WEIGHTS
 from diptych.weights.formats.layouts import to_diffusers
+from diptych.weights.formats.schedulers import OBJECTIVES, SCHEDULES
 
 VERSION = "0.30.0"  # the oldest whose form of files this is tested to be
 
@@ -75,7 +76,7 @@ def network_config(config: Config) -> dict[str, Any]:
         "flip_sin_to_cos": False,
         "freq_shift": 1,
         "norm_eps": model.norm_eps,
-        "norm_num_groups": 32,
+        "norm_num_groups": model.norm_groups,
         "act_fn": "silu",
         "center_input_sample": False,
         "time_embedding_type": "positional",
@@ -106,8 +107,10 @@ def scheduler_config(config: Config) -> dict[str, Any]:
         "prediction_type": predicts[noise.objective],
         "variance_type": "fixed_small",
         "clip_sample": False,
-        "timestep_spacing": "leading",
+        # The sampler's own default: a trajectory must begin where the noise does.
+        "timestep_spacing": "trailing" if noise.zero_terminal_snr else "leading",
         "steps_offset": 0,
+        "rescale_betas_zero_snr": noise.zero_terminal_snr,
     }
 
 
@@ -118,7 +121,6 @@ def _check_known(config: Config) -> None:
         ("data.rescaled", data.rescaled, True),
         ("data.dequantization", data.dequantization == "uniform", False),
         ("model.num_classes", config.model.num_classes, 0),
-        ("diffusion.zero_terminal_snr", config.diffusion.zero_terminal_snr, False),
     ):
         if value != plain:
             raise UserError(f"to diffusers: {key} is set, which cannot be expressed there")

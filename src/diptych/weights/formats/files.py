@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.files import parse_json, read_json
 from diptych.types import Array
 from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
@@ -37,6 +38,7 @@ _SAFETENSORS = {
     "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
     "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1",
 }  # fmt: skip
+_TINY = float(np.finfo(np.float32).tiny)
 _SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -69,6 +71,8 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
         MachineError: the file cannot be read.
     """
     path = Path(path)
+    if is_shards(path):
+        return _shards(path, raw)
     if guarded(path, is_safetensors):
         form = "safetensors"
         tree: object = guarded(path, _safetensors)
@@ -76,6 +80,34 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
         form, tree = read_with_form(path)
     content, found, ema = _choose(tree, raw, path)
     return Loaded(f"{form}/{content}", _float32(found, path), ema)
+
+
+def is_shards(path: Path) -> bool:
+    """Whether a file is the index of weights that are split over several, by its name."""
+    return path.name.endswith(".index.json")
+
+
+def _shards(path: Path, raw: bool) -> Loaded:
+    """The weights that an index lists, {"weight_map": {name: file}}, from the files beside it."""
+    names = read_json(path).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{path}: holds no 'weight_map' of names to files; expected an index")
+    weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+    kinds = set()
+    for file in sorted({str(file) for file in names.values()}):
+        if Path(file).name != file or is_shards(Path(file)) or file in ("", ".", ".."):
+            raise UserError(f"{path}: names {show(file)}; expected a weights file beside it")
+        loaded = load_weights(path.with_name(file), raw=raw)
+        kinds.add(loaded.kind)
+        listed = {name for name, where in names.items() if where == file}
+        if listed != set(loaded.weights):
+            odd = sorted(listed ^ set(loaded.weights))[0]
+            raise UserError(
+                f"{path}: {show(odd)} is in the index or in {file}, and not in both; fetch all "
+                "parts again"
+            )
+        weights |= loaded.weights
+    return Loaded(f"{'+'.join(sorted(kinds))}, {len(set(names.values()))} parts", weights, None)
 
 
 def state_dict(
@@ -157,7 +189,18 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
                 weights[name[cut:]] = np.array(array, dtype=np.float32, order="C")
         except FloatingPointError as error:
             raise UserError(f"{path}: weight {show(name)} does not fit float32") from error
+        if array.dtype.kind == "f" and _is_no_float(weights[name[cut:]]):
+            raise UserError(
+                f"{path}: weight {show(name)} holds numbers below {_TINY:.0e} only: integers "
+                "declared as floats, or bytes in the other order; save it again"
+            )
     return weights
+
+
+def _is_no_float(array: np.ndarray[Any, Any]) -> bool:
+    """Whether all numbers but zeros are subnormal, as the bits of small integers are."""
+    sizes = np.abs(array[array != 0])
+    return bool(sizes.size) and not (sizes >= _TINY).any()
 
 
 def is_safetensors(file: IO[bytes], size: int) -> bool:
@@ -170,6 +213,12 @@ def is_safetensors(file: IO[bytes], size: int) -> bool:
 def _safetensors(file: IO[bytes], size: int) -> dict[str, Array]:
     from safetensors import SafetensorError, deserialize
 
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        parse_json(file.read(min(length, size)))  # refuses two tensors of one name
+    except ValueError as error:
+        raise Fault(f"damaged or truncated safetensors ({error}); fetch it again") from error
+    file.seek(0)
     try:
         entries = deserialize(file.read())  # type: ignore[no-untyped-call]
     except SafetensorError as error:

@@ -8,22 +8,24 @@ safetensors that we write carry their config (`diptych.config`) and whether they
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
+from diptych.files import parse_json
 from diptych.types import Weights
 from diptych.weights.formats import diffusers_in
-from diptych.weights.formats.files import is_safetensors, load_weights
+from diptych.weights.formats.files import is_safetensors, is_shards, load_weights
 from diptych.weights.formats.layouts import DDPM_TORCH, to_official
+from diptych.weights.formats.unwrap import unwrap
 from diptych.weights.pickle.files import guarded
 from diptych.weights.pickle.ops import Fault
 
 CONFIG_KEY, EMA_KEY = "diptych.config", "diptych.ema"
-_NORM_EPS = 1e-5  # ddpm-torch leaves GroupNorm's eps at PyTorch's default
+_NORMS = {"norm_eps": 1e-5, "norm_groups": 32}  # ddpm-torch's: PyTorch's default eps
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Foreign:
         ema: True for EMA weights, False for raw ones, None where nothing says it.
         config: of the network, where something says it.
         sampler: what a scheduler or a manifest recommends.
+        note: what was left out of account, for people.
     """
 
     kind: str
@@ -45,6 +48,7 @@ class Foreign:
     ema: bool | None
     config: Config | None = None
     sampler: dict[str, Any] | None = None
+    note: str | None = None
 
     def fitted(self, config: Config | None, path: Path) -> Config:
         """The config to use: the one given, with what this layout's network has besides.
@@ -59,7 +63,7 @@ class Foreign:
                 f"{path}: a file of weights needs the config of its network; give --config"
             )
         if self.layout == DDPM_TORCH:
-            model = config.model.model_copy(update={"norm_eps": _NORM_EPS})
+            model = config.model.model_copy(update=_NORMS)
             config = config.model_copy(update={"model": model})
         return config
 
@@ -76,28 +80,43 @@ def read_foreign(path: Path, raw: bool = False) -> Foreign:
         MachineError: it cannot be read.
     """
     if path.is_dir():
-        folder = diffusers_in.read_folder(path)
+        folder = diffusers_in.read_folder(path, raw)
         found = read_foreign(folder.weights, raw)
-        return replace(found, kind=folder.kind, config=folder.config, sampler=folder.sampler)
+        ema = found.ema if folder.ema is None else folder.ema
+        return replace(
+            found, kind=folder.kind, config=folder.config, sampler=folder.sampler,
+            note=folder.note, ema=ema,
+        )  # fmt: skip
+    _refuse_part(path)
     metadata = _metadata(path)
     loaded = load_weights(path, raw=raw)
-    layout, weights = to_official(loaded.weights, path)
-    ema = {"true": True, "false": False}.get(metadata.get(EMA_KEY, ""), loaded.ema)
+    inside, wrapped = unwrap(loaded.weights, raw, path)
+    layout, weights = to_official(inside, path)
+    said = loaded.ema if wrapped is None else wrapped
+    ema = {"true": True, "false": False}.get(metadata.get(EMA_KEY, ""), said)
     return Foreign(loaded.kind, layout, weights, ema, _config(metadata, path))
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse one of several files that hold a network's weights together."""
+    part = re.fullmatch(r"(.+?)-\d{5}-of-(\d{5})(\.\w+)", path.name)
+    if part and int(part[2]) > 1:
+        index = path.with_name(f"{part[1]}{part[3]}.index.json")
+        raise UserError(f"{path}: is one part of several; give {index}, which lists them all")
 
 
 def _metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself; nothing for other files."""
 
     def read(file: IO[bytes], size: int) -> dict[str, str]:
-        if not is_safetensors(file, size):
+        if is_shards(path) or not is_safetensors(file, size):
             return {}
         file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(length, size)))
-        except (ValueError, RecursionError) as error:
-            raise Fault("damaged or truncated safetensors; fetch it again") from error
+            header = parse_json(file.read(min(length, size)))
+        except ValueError as error:
+            raise Fault(f"damaged or truncated safetensors ({error}); fetch it again") from error
         found = header.get("__metadata__") if isinstance(header, dict) else None
         items = found.items() if isinstance(found, dict) else ()
         return {key: value for key, value in items if isinstance(value, str)}
@@ -109,7 +128,11 @@ def _config(metadata: dict[str, str], path: Path) -> Config | None:
     if CONFIG_KEY not in metadata:
         return None
     try:
-        tree = json.loads(metadata[CONFIG_KEY])
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its config is damaged; convert the weights again") from error
-    return validate(tree, str(path)) if isinstance(tree, dict) else None
+        tree = parse_json(metadata[CONFIG_KEY])
+        if not isinstance(tree, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise UserError(
+            f"{path}: its config is damaged ({error}); convert the weights again"
+        ) from error
+    return validate(tree, str(path))

@@ -63,14 +63,18 @@ _DDPM_TORCH = (
 )  # fmt: skip
 
 
+# (layout, a name that each of its networks has)
+MARKS = (
+    (OFFICIAL, "temb.dense.0.weight"),
+    (DIFFUSERS, "time_embedding.linear_1.weight"),
+    (DDPM_TORCH, "downsamples.level_0.0.conv1.weight"),
+    (DDPM_TORCH, "downsamples.level_0.0.0.conv1.weight"),
+)
+
+
 def layout_of(names: Mapping[str, object]) -> str | None:
     """Whose names these are; None for those of no layout known here."""
-    for layout, mark in (
-        (OFFICIAL, "temb.dense.0.weight"),
-        (DIFFUSERS, "time_embedding.linear_1.weight"),
-        (DDPM_TORCH, "downsamples.level_0.0.conv1.weight"),
-        (DDPM_TORCH, "downsamples.level_0.0.0.conv1.weight"),
-    ):
+    for layout, mark in MARKS:
         if mark in names:
             return layout
     return None
@@ -84,6 +88,14 @@ def to_official(weights: Weights, path: Path) -> tuple[str, Weights]:
     """
     layout = layout_of(weights)
     if layout is None:
+        from diptych.weights.formats.unwrap import whose
+
+        if library := whose(weights):
+            raise UserError(
+                f"{path}: weights of {library}, another network than the official DDIM U-Net; "
+                "sample it there, or give weights of the official code, of diffusers' UNet2DModel "
+                "or of ddpm-torch"
+            )
         first = show(next(iter(weights), "none"))
         raise UserError(
             f"{path}: its weights are not named as in the official DDIM code, diffusers' "

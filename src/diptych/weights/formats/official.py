@@ -19,9 +19,10 @@ from typing import Any
 from diptych.config.load import (
     Config,
     apply_override,
+    is_there,
     load_config,
-    parse_tree,
     preset_names,
+    read_tree,
     validate,
 )
 from diptych.errors import UserError, nearest
@@ -110,11 +111,7 @@ def read_config(
     name = str(path_or_name)
     if name in preset_names():
         return load_config(name, list(overrides))
-    try:
-        tree = parse_tree(Path(name).read_text("utf-8"), name)
-    except (OSError, ValueError):  # not there, not text: `load_config` says so
-        return load_config(name, list(overrides))
-    if is_official(tree):
+    if is_there(Path(name)) and is_official(tree := read_tree(Path(name))):
         config = from_official(tree, name, for_training=for_training)
         changed = config.model_dump(mode="json")
         for override in overrides:

@@ -10,6 +10,7 @@ Adam's moments are numbered in the order of the network's parameters, which is t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.network.plan import Plan, check_weights, make_plan, parameter_table
+from diptych.network.parameters import check_weights, parameter_table
+from diptych.network.plan import Plan, make_plan
 from diptych.types import Weights
 from diptych.weights.pickle.files import read_pickle_weights
 
 _PREFIX = "module."
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, torch.compile
 
 
 def read_training_list(path: Path, plan: Plan) -> State:
@@ -54,7 +57,7 @@ def _weights(found: object, plan: Plan, where: str) -> Weights:
     if not isinstance(found, dict) or not all(isinstance(a, np.ndarray) for a in found.values()):
         raise UserError(f"{where} holds something other than weights by name")
     arrays = {
-        str(name).removeprefix(_PREFIX): np.array(array, np.float32, order="C")
+        _WRAPPERS.sub("", str(name)): np.array(array, np.float32, order="C")
         for name, array in found.items()
     }
     check_weights(plan, arrays, where)

@@ -1,1 +1,1 @@
-"""Pickled weights read as data, without executing any code in them."""
+"""Readers of pickled weights that execute none of the file's code."""

@@ -1,11 +1,11 @@
-"""What a weights file may name, and the pure functions of ours that stand in for it.
+"""Names that a weights file may use, and our pure functions that replace them.
 
     torch: tensor = storage[offset + sum(index * stride)]       a read-only view, bounds checked
     NumPy, Jittor: array = bytes, dtype, shape, order           a read-only view of the bytes
 
-Nothing here copies a tensor: many views of one storage take the memory of one. bfloat16, which
-NumPy lacks, becomes float32 exactly, once a storage. Object, complex, text and quantised arrays are
-refused; NumPy's own reconstruction is not used, because its state can forge pointers.
+Tensors are never copied: many views of one storage take the memory of one. bfloat16, which NumPy
+lacks, is converted exactly to float32, once per storage. Object, complex, text and quantised arrays
+are refused. NumPy's own reconstruction is not used, because its state can forge pointers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.weights.pickle.ops import Fault, show
 from diptych.weights.pickle.vm import Blank, Known
 
 BFLOAT16 = "bfloat16"
-_MAX_DIMS = 32  # NumPy 1's limit
+_MAX_DIMS = 32  # limit of NumPy 1
 _CODES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
 _STORAGES = {
     "FloatStorage": "f4",
@@ -41,19 +41,19 @@ _TORCH_DTYPES = (
 
 @dataclass(frozen=True)
 class StorageType:
-    """A kind of torch storage; `code` is NumPy's, or BFLOAT16."""
+    """A kind of torch storage; `code` is NumPy's type code, or BFLOAT16."""
 
     code: str
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one number."""
+        """Size of one number in bytes."""
         return 2 if self.code == BFLOAT16 else np.dtype(self.code).itemsize
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A flat run of numbers; `values` is None while the file has not been read that far."""
+    """A flat array of numbers; `values` is None until the file has been read that far."""
 
     kind: StorageType
     numel: int
@@ -61,7 +61,7 @@ class Storage:
 
 
 def decode(data: bytes | bytearray, kind: StorageType, numel: int, order: str = "<") -> Array:
-    """The numbers of a storage, (numel,), from exactly its bytes. Raises Fault: other length."""
+    """The numbers of a storage, (numel,), from its bytes. Raises Fault if the length differs."""
     if len(data) != numel * kind.itemsize:
         raise Fault(
             f"a storage of {show(numel)} numbers takes {show(numel * kind.itemsize)} bytes, "
@@ -76,7 +76,7 @@ def decode(data: bytes | bytearray, kind: StorageType, numel: int, order: str = 
 
 
 def storage_id(pid: object) -> tuple[StorageType, str | int, int, object]:
-    """(kind, key, numel, view) of torch's ('storage', kind, key, place, numel[, view])."""
+    """(kind, key, numel, view) from torch's ('storage', kind, key, place, numel[, view])."""
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or not _is(pid[0], "storage"):
         raise Fault("it refers to something other than a storage")
     _, kind, key, _, numel, *view = pid
@@ -86,14 +86,14 @@ def storage_id(pid: object) -> tuple[StorageType, str | int, int, object]:
 
 
 def whole(value: object, what: str) -> int:
-    """`value` as a whole number in [0, 2**63). Raises Fault."""
+    """`value` as an integer in [0, 2**63). Raises Fault if it is not one."""
     if type(value) is not int or not 0 <= value < 2**63:
         raise Fault(f"its {what} is {show(value)}; expected a whole number of 0 or more")
     return value
 
 
 def _is(value: object, *words: str) -> bool:
-    return isinstance(value, str) and value in words  # an array would compare element by element
+    return isinstance(value, str) and value in words  # an array would compare elementwise
 
 
 def _sizes(values: object, what: str) -> tuple[int, ...]:
@@ -115,7 +115,7 @@ def _tensor(storage: object, offset: object, size: object, stride: object, *_: o
             f"a tensor of shape {shape} reaches beyond its storage of {show(storage.numel)} numbers"
         )
     if storage.values is None:
-        return None  # the first pass over a legacy file, whose data follow
+        return None  # first pass over a legacy file: the data come later
     if empty:
         return np.empty(shape, storage.values.dtype)
     width = storage.values.itemsize
@@ -171,7 +171,7 @@ def _same(value: object = None, *_: object) -> object:
 
 
 class _Latin1:
-    """Bytes that an old protocol wrote as text, at most `left` of them in a file."""
+    """Bytes that an old protocol wrote as text, at most `left` of them per file."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -186,8 +186,8 @@ class _Latin1:
 
 
 def known_names(size: int) -> dict[tuple[str, str], object]:
-    """(module, name) -> stand-in: all that a weights file of `size` bytes may name."""
-    ndarray = object()  # only ever an argument of `_reconstruct`
+    """(module, name) -> stand-in, for every name allowed in a weights file of `size` bytes."""
+    ndarray = object()  # only used as an argument of `_reconstruct`
     table: dict[tuple[str, str], object] = {
         ("collections", "OrderedDict"): Known("OrderedDict", lambda: {}),
         ("torch._utils", "_rebuild_tensor"): Known("tensor", _tensor),
@@ -206,7 +206,7 @@ def known_names(size: int) -> dict[tuple[str, str], object]:
         table[f"{root}.multiarray", "_reconstruct"] = reconstruct
         table[f"{root}.multiarray", "scalar"] = Known("scalar", _scalar)
         table[f"{root}.numeric", "_frombuffer"] = Known("_frombuffer", _from_buffer)
-    for module in ("builtins", "__builtin__"):  # how protocol 2 writes b""
+    for module in ("builtins", "__builtin__"):  # protocol 2's form of b""
         table[module, "bytes"] = Known("bytes", lambda: b"")
     table.update({("torch", name): StorageType(code) for name, code in _STORAGES.items()})
     table.update({("torch", name): f"torch.{name}" for name in _TORCH_DTYPES})

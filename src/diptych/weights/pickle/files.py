@@ -2,11 +2,11 @@
 
     zip      ROOT/data.pkl, ROOT/byteorder, ROOT/data/KEY ...             torch 1.6 and later
     legacy   magic, protocol, system, object, keys, (int64 count, bytes) ...     before 1.6
-    pickle   one pickle of containers and NumPy arrays; Jittor's has a checksum behind it
+    pickle   one pickle of containers and NumPy arrays; Jittor appends a checksum
 
-The form is told by content, never by the file's name. All three go through `Machine`, which knows
-the few names in `known_names` and calls nothing else. torch's tar form (before 0.2), TorchScript
-and tensors inside a plain pickle are refused.
+The format is recognised by content, never by the file's name. All three go through `Machine`, which
+knows the few names in `known_names` and calls nothing else. torch's tar format (before 0.2),
+TorchScript and tensors inside a plain pickle are refused.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from diptych.errors import MachineError, UserError
+from diptych.files import open_file
 from diptych.weights.pickle.arrays import Storage, decode, known_names, storage_id, whole
 from diptych.weights.pickle.ops import Bounded, Fault, operations, show
 from diptych.weights.pickle.vm import Machine
@@ -32,43 +34,43 @@ T = TypeVar("T")
 _ZIP_START = b"PK\x03\x04"
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_PROTOCOL = 1001
-_JITTOR_END = b"HCAJSLHD"  # behind a pickle and its 20 bytes of sha1
+_JITTOR_END = b"HCAJSLHD"  # after a pickle and its 20 bytes of SHA-1
 
-# All that decoding damaged or hostile bytes raises in the standard library and NumPy.
+# All exceptions of the standard library and NumPy on damaged or hostile bytes.
 _DAMAGE = (
-    ValueError,  # also UnicodeDecodeError, and the pickle decoder's own
+    ValueError,  # also UnicodeDecodeError and the pickle decoder's errors
     TypeError,
     LookupError,
     ArithmeticError,
     EOFError,
-    RuntimeError,  # also NotImplementedError: zip features that torch does not use
+    RuntimeError,  # also NotImplementedError: zip features not used by torch
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
-    Warning,  # an odd escape in a text, in a process that makes warnings errors
+    Warning,  # an invalid escape in a text, if warnings are errors
 )
 
 
 def read_pickle_weights(path: Path) -> object:
-    """The content of a torch, Jittor or plain pickle file: containers, numbers, NumPy arrays.
+    """Read a torch, Jittor or plain pickle file into containers, numbers and NumPy arrays.
 
     Args:
-        path: the file; any name.
+        path: the file, with any name.
 
     Returns:
         dict, list, tuple, numbers and text as saved; every tensor as a read-only NumPy view of its
-        storage (bfloat16 as float32), in the shape and with the strides that it had.
+        storage (bfloat16 as float32), with its shape and strides.
 
     Raises:
-        UserError: not such a file, damaged or truncated, or it names something that weights do not
-            need; nothing of it was executed.
+        UserError: the file has another format, is damaged or truncated, or names something that
+            weights do not need; nothing in it was executed.
         MachineError: the file cannot be read.
     """
     return read_with_form(path)[1]
 
 
 def read_with_form(path: Path) -> tuple[str, object]:
-    """As `read_pickle_weights`, with the form: torch-zip, torch-legacy, pickle or jittor."""
+    """`read_pickle_weights` preceded by the format: torch-zip, torch-legacy, pickle or jittor."""
 
     def read(file: IO[bytes], size: int) -> tuple[str, object]:
         start = file.read(len(_ZIP_START))
@@ -80,17 +82,14 @@ def read_with_form(path: Path) -> tuple[str, object]:
 
 def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
     """`read(file, size)` with the file's faults as one-line errors that name the path."""
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{path}: {error.strerror}; expected a weights file") from error
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be opened ({error.strerror})") from error
-    with file:
+    with open_file(path, "a weights file") as file:
         try:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise Fault("the file is empty")
+            if what := _known_otherwise(file.read(len(_ZIP_START) + 60), path.name):
+                raise Fault(what)
+            file.seek(0)
             return read(file, size)
         except Fault as fault:
             raise UserError(f"{path}: {fault}") from fault
@@ -104,6 +103,31 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
                 f"{path}: not a weights file, or damaged or truncated ({detail}); expected a "
                 "torch, NumPy or Jittor pickle or safetensors; fetch or save it again"
             ) from error
+
+
+_STARTS = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
+    (b"<", "is not a weights file but a web page; open the address and download the file"),
+    (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
+    (b"GGUF", "is GGUF; expected weights of PyTorch or Jittor"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+    (b"\xfd7zXZ", "is compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
+)
+_TENSORFLOW = re.compile(r".+\.(index|meta|data-\d+-of-\d+)")
+
+
+def _known_otherwise(start: bytes, name: str) -> str | None:
+    """What a file is that is certainly no weights file of a form read here, and what to do."""
+    for mark, words in _STARTS:
+        if start.startswith(mark):
+            return words
+    if _TENSORFLOW.fullmatch(name):
+        return (
+            "is a part of a TensorFlow checkpoint, such as the original DDPM's; those weights "
+            "are pretrained:ema_cifar10 and others, converted to PyTorch"
+        )
+    return None
 
 
 def _zip(file: IO[bytes], size: int) -> object:
@@ -139,7 +163,7 @@ def _last(name: str) -> str:
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
-    """torch stores without compression: so no entry, nor all together, can exceed the file."""
+    """Refuse entries larger, alone or together, than the file: torch does not compress."""
     entries = archive.infolist()
     if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1 for e in entries):
         raise Fault("a compressed or encrypted zip file: not written by torch.save")
@@ -180,11 +204,11 @@ def _one(stream: Bounded, size: int) -> object:
 
 
 def _legacy(stream: Bounded, size: int) -> object:
-    """The object comes before its data: it is read twice, first to learn the storages' types."""
+    """Read the object twice, because it precedes its data: first to learn the storages' types."""
     protocol = _one(stream, size)
     if type(protocol) is not int or protocol != _TORCH_PROTOCOL:
         raise Fault("an unknown version of torch's legacy format")
-    _one(stream, size)  # system: the data are little-endian whatever it says
+    _one(stream, size)  # system: ignored, the data are always little-endian
     ops = list(operations(stream))
     storages: dict[str | int, Storage] = {}
 
@@ -209,7 +233,7 @@ def _legacy(stream: Bounded, size: int) -> object:
 
 
 def _view(base: Storage, view: object) -> Storage:
-    """A part of a storage: (key, first number, count), written by torch before 0.4."""
+    """A slice of a storage: (key, first number, count), written by torch before 0.4."""
     if not isinstance(view, tuple) or len(view) != 3:
         raise Fault("it describes a part of a storage in an unknown way")
     first, count = whole(view[1], "storage view"), whole(view[2], "storage view")

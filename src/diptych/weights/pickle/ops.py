@@ -1,9 +1,9 @@
-"""The instruction stream of a pickle, read with bounds.
+"""A bounded reader of a pickle's instruction stream.
 
     file -> (instruction, argument), ...     at most `MAX_OPERATIONS`, no read beyond the file's end
 
-Decoding is the standard library's (`pickletools.genops`); this module keeps a hostile file from
-asking for more memory than its own size warrants.
+The standard library (`pickletools.genops`) decodes; this module prevents a hostile file from
+claiming more memory than its size justifies.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import IO, Any
 
 Op = tuple[str, Any]
 
-# Weights take about 40 instructions a tensor: 3,000 tensors (a large network with its optimizer
-# and EMA) need 120,000. An empty dict costs 1 byte in the file and 64 in memory.
+# Weights take about 40 instructions per tensor: 3,000 tensors (a large network with its optimizer
+# and EMA) need 120,000. An empty dict takes 1 byte in the file and 64 in memory.
 MAX_OPERATIONS = 2_000_000
 
 
 class Fault(Exception):
-    """What is wrong with a file's content; the reader that knows the path makes it a UserError."""
+    """A fault in a file's content; the reader that knows the path turns it into a UserError."""
 
 
 class Bounded:
-    """A file whose reads never ask for more than is left, whatever length the file claims."""
+    """A file whose reads never exceed the remaining bytes, whatever length the file claims."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._size = file, size
@@ -40,7 +40,7 @@ class Bounded:
 
 
 def show(value: object) -> str:
-    """A short one-line text for a name or number out of an untrusted file."""
+    """A short one-line text for a name or number from an untrusted file."""
     if isinstance(value, int) and abs(value) >= 2**63:
         return "a number beyond 64 bits"
     if isinstance(value, (str, int, float)):
@@ -50,7 +50,7 @@ def show(value: object) -> str:
 
 
 def operations(file: Bounded) -> Iterator[Op]:
-    """The instructions of the pickle that begins here; the file is left behind its end."""
+    """The instructions of the pickle that begins here; leaves the file position after its end."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):  # type: ignore[arg-type]
         if count >= MAX_OPERATIONS:
             raise Fault(f"its pickle has more than {MAX_OPERATIONS:,} instructions")

@@ -1,12 +1,12 @@
-"""A pickle read as data: its instructions are carried out on plain containers, nothing is called.
+"""A machine that reads a pickle as data: it builds plain containers and calls no foreign code.
 
     pickle bytes -> (instruction, argument) ... -> dict, list, tuple, numbers, text, stand-ins
 
-A pickle is a program. The standard unpickler with a narrow `find_class` keeps it from naming
-foreign functions, but one six-byte instruction (a large memo index) still makes it fill the memory,
-and a nested tuple used as a key overflows the C stack. So the few instructions that weights need
-are carried out here; a name outside the caller's table, or any other instruction, ends the reading.
-This is not a general unpickler: sets, classes, attributes and extension codes are refused.
+A pickle is a program. The standard unpickler with a narrow `find_class` prevents it from naming
+foreign functions, but one six-byte instruction (a large memo index) still fills the memory, and a
+nested tuple used as a key overflows the C stack. So the few instructions that weights need are
+executed here; a name outside the caller's table, or any other instruction, ends the reading. This
+is not a general unpickler: sets, classes, attributes and extension codes are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.weights.pickle.ops import Fault, Op, show
 
 @dataclass(frozen=True)
 class Known:
-    """A name that a file may call, and the pure function that stands in for it."""
+    """A name that a file may call, and the pure function that replaces it."""
 
     name: str
     call: Callable[..., object]
@@ -28,10 +28,10 @@ class Known:
 
 @dataclass
 class Blank:
-    """An object that its state (the BUILD instruction) still has to turn into a value."""
+    """A placeholder that becomes a value once its state arrives (the BUILD instruction)."""
 
     finish: Callable[[object], object]
-    slots: list[int] = field(default_factory=list)  # where the memo holds it
+    slots: list[int] = field(default_factory=list)  # its indices in the memo
 
 
 _VALUES = frozenset({
@@ -62,8 +62,8 @@ class Machine:
     """The stack, marks and memo of one pickle.
 
     Args:
-        known: (module, name) -> what stands in for it; nothing else can be named.
-        persistent: turns a persistent id (torch's storages) into a value; None: there are none.
+        known: (module, name) -> stand-in; no other name is allowed.
+        persistent: turns a persistent id (torch's storages) into a value; None: none are allowed.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Machine:
         self._memo: dict[int, object] = {}
 
     def run(self, ops: Iterable[Op]) -> object:
-        """The value that the instructions describe. Raises Fault, or the decoder's ValueError."""
+        """Execute the instructions, return the value. Raises Fault or the decoder's ValueError."""
         for name, argument in ops:
             if name == "STOP":
                 return self._pop()
@@ -95,7 +95,7 @@ class Machine:
 
     def _pop(self) -> Any:
         if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise Fault("the pickle takes a value that is not there")
+            raise Fault("the pickle uses a value that does not exist")
         return self._stack.pop()
 
     def _top(self, kind: type) -> Any:
@@ -185,7 +185,7 @@ class Machine:
 
     def _find(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise Fault("the pickle names something by other than text")
+            raise Fault("the pickle uses a name that is not text")
         if (module, name) not in self._known:
             raise Fault(_refusal("it asks for", f"{module}.{name}"))
         self._stack.append(self._known[module, name])

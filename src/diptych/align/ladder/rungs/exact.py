@@ -19,7 +19,8 @@ from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
 from diptych.diffusion import schedule
-from diptych.network import plan as blueprint
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training import batches as data_batches
 
@@ -51,7 +52,7 @@ def trace_data(desk: Desk) -> None:
     )  # fmt: skip
     shape = (10, 3, probe.data.image_size, probe.data.image_size)
     drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
-    plan, labels = blueprint.make_plan(probe), np.arange(10)
+    plan, labels = make_plan(probe), np.arange(10)
     colour = data_batches.Batches(probe, plan, drawn.astype(np.uint8), labels)
     for step in range(1, 5):
         _add_batch(desk, f"colour {step}", colour.batch(step))
@@ -78,7 +79,7 @@ def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
 def trace_weights(desk: Desk) -> None:
     """Weights put into a learner and read back, and once more through a checkpoint."""
     state = desk.learner().state()
-    for name in blueprint.parameter_table(desk.plan):
+    for name in parameter_table(desk.plan):
         desk.add(name, _plain(state.raw[name]))
     groups = [{n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema)]
     with TemporaryDirectory() as folder:

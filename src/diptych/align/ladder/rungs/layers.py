@@ -3,6 +3,7 @@
     free/PATH   the output of a module in one forward pass: holds all error up to there
     fed/PATH    its output when it is given the reference's own inputs: holds its error alone
     faint/PATH  the same for inputs a hundredth as large, where a norm's eps shows
+    other ...   the output of the same weights with norms of another eps, or of other groups
 
 A module that is wrong by itself fails in `fed`; where only `free` fails, the modules are right and
 are put together wrongly. A module is fed if all that it takes are arrays. Masks are left out.
@@ -18,7 +19,8 @@ import numpy as np
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
 from diptych.diffusion.classes import class_rows
-from diptych.network import plan
+from diptych.network.embedding import time_embedding
+from diptych.network.plan import make_plan
 from diptych.types import Array
 
 FAINT = np.float32(0.01)
@@ -43,6 +45,23 @@ def trace_layers(desk: Desk) -> None:
     fed = {path: a for path, a in calls.items() if all(x is None or is_array(x) for x in a)}
     given = recorded(desk, fed) if panel.name == REFERENCE else desk.feed("layers")
     feed(desk, network, given)
+    add_other_norms(desk, x, embedding)
+
+
+def add_other_norms(desk: Desk, x: Array, embedding: Array) -> None:
+    """The output of the config's network with another eps, and with other groups, in its norms."""
+    model = desk.config.model
+    changes: dict[str, dict[str, Any]] = {
+        "eps": {"model__norm_eps": 1e-2 if model.norm_eps != 1e-2 else 1e-3},
+        "groups": {"model__norm_groups": 8 if model.norm_groups != 8 else 4},
+    }
+    panel = desk.panel
+    for name, change in changes.items():
+        plan = make_plan(desk.settings(**change))
+        network = panel.backend.network(plan, desk.weights)
+        with panel.no_grad():
+            output = network(panel.put(x), panel.put(embedding), *told(desk))
+        desk.add(f"other {name} of norms/output", panel.read(output))
 
 
 def inputs(desk: Desk) -> tuple[Array, Array]:
@@ -51,7 +70,7 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
     last = desk.config.diffusion.timesteps - 1
     t = np.linspace(0, last, batch).astype(np.int64)
     x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
-    return x, plan.time_embedding(t, desk.plan.ch)
+    return x, time_embedding(t, desk.plan.ch)
 
 
 def told(desk: Desk) -> tuple[Any, ...]:

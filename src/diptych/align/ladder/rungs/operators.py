@@ -7,7 +7,7 @@ which a strided convolution pads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Case:
     init: tuple[Any, ...] | None = None
     scale: float = 1.0
     offset: float = 0.0
+    attributes: dict[str, Any] = field(default_factory=dict)  # of the layer, set once it is made
 
 
 CASES: dict[str, Case] = {
@@ -42,6 +43,11 @@ CASES: dict[str, Case] = {
     "norm, silu, shift": Case("GroupNorm", {"x": PICTURE, "shift": (B, C)}, (C, True)),
     "norm, faint": Case("GroupNorm", {"x": PICTURE}, (C,), scale=3e-3),
     "norm, offset": Case("GroupNorm", {"x": PICTURE}, (C,), offset=30.0),
+    "norm, eps 1e-3": Case("GroupNorm", {"x": PICTURE}, (C,), scale=3e-2, attributes={"eps": 1e-3}),
+    "norm, 1 group": Case("GroupNorm", {"x": PICTURE}, (C,), attributes={"groups": 1}),
+    "norm, 8 groups, silu, shift": Case(
+        "GroupNorm", {"x": PICTURE, "shift": (B, C)}, (C, True), attributes={"groups": 8}
+    ),
     "linear": Case("Linear", {"x": (8, 32)}, (32, 128)),
     "silu": Case("silu", {"x": (8, 128)}, scale=4.0),
     "attention": Case("attention", dict.fromkeys("qkv", PICTURE), scale=1.5),
@@ -72,6 +78,9 @@ def evaluate(desk: Desk, name: str, case: Case, given: dict[str, Array]) -> dict
     arguments: list[Any] = list(wanted.values())
     if case.init is not None:
         operator = operator(*case.init)
+        for attribute, value in case.attributes.items():
+            assert hasattr(operator, attribute), attribute
+            setattr(operator, attribute, value)
         for part in ("weight", "bias"):
             shape = tuple(getattr(operator, part).shape)
             scale = 0.1 if len(shape) > 1 else 0.5

@@ -25,6 +25,16 @@ training: Any = importlib.import_module("diptych.training.loop")
 DROPOUT, CLASSES = 0.25, 10
 SIZES: dict[str, tuple[int, ...]] = {"a": (32, 16, 3, 3), "b": (64,), "c": (40, 24)}
 UPDATES = {"step 1, clipped": (1, 3.0), "step 7, clipped": (7, 1.0), "step 7, small": (7, 1e-4)}
+RUN = 20  # steps of the run whose learning rates are noted, and two more
+RATES: dict[str, dict[str, Any]] = {
+    "warm-up": {"train__warmup_steps": 8, "train__lr_decay": "none", "train__lr_final": 0.0},
+    "no warm-up": {"train__warmup_steps": 0, "train__lr_decay": "none", "train__lr_final": 0.0},
+    "decay, linear": {"train__warmup_steps": 8, "train__lr_decay": "linear",
+                      "train__lr_final": 0.1},
+    "decay, cosine": {"train__warmup_steps": 8, "train__lr_decay": "cosine",
+                      "train__lr_final": 0.1},
+}  # fmt: skip
+AVERAGED = (1, 90, 20_000)  # steps: the warm-up's first, one inside it, one long after
 NUMBERS = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-5, "max_norm": 1.0, "ema_rate": 0.9}
 
 
@@ -99,13 +109,38 @@ def trace_gradients(desk: Desk) -> None:
 
 
 def trace_update(desk: Desk) -> None:
-    """Clipping's norm, both moments, weights and moving average after one step; the warm-up."""
+    """Clipping's norm, both moments, weights and moving average after one step; learning
+    rates; the average's warm-up."""
     for name, (step, size) in UPDATES.items():
         for key, array in one_update(desk, name, step, size).items():
             desk.add(f"{name}/{key}", array)
-    rates = [training.learning_rate(1e-3, 8, step) for step in range(1, 12)]
-    rates += [training.learning_rate(1e-3, 0, 1)]
-    desk.add("warm-up", np.array(rates))
+    for name, changes in RATES.items():
+        settings = desk.settings(train__lr=1e-3, **changes).train
+        rates = [training.learning_rate(settings, RUN, step) for step in range(1, RUN + 3)]
+        desk.add(name, np.array(rates))
+    for step in AVERAGED:
+        desk.add(f"average's share at step {step}", averaged(desk, step))
+
+
+def averaged(desk: Desk, step: int) -> Array:
+    """The share that the moving average takes of a step's change of the weights, with warm-up.
+
+    A large change, so that the average's own rounding is far below its share.
+    """
+    settings = desk.settings(
+        train__batch_size=desk.spec.batch, train__noise="host", train__ema_warmup=True,
+        train__ema_rate=0.999,
+    )  # fmt: skip
+    learner = desk.learner(settings)
+    before = learner.state()
+    learner.count = step - 1
+    learner.step(desk.batches(settings).batch(1), 1.0)
+    after, change, moved = learner.state(), 0.0, 0.0
+    for name, array in after.raw.items():
+        raw = array.astype(np.float64) - before.raw[name]
+        change += float((raw * raw).sum())
+        moved += float(((after.ema[name].astype(np.float64) - before.ema[name]) * raw).sum())
+    return np.array(moved / change)
 
 
 def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array]:
@@ -153,10 +188,11 @@ def trace_lockstep(desk: Desk) -> None:
     settings = desk.settings(train__batch_size=desk.spec.batch, train__noise="host")
     learner, source = desk.learner(settings), desk.batches(settings)
     scalar, t = desk.panel.backend.scalar, settings.train
+    last = training.last_step(t, source.steps_per_epoch)
     for step in range(1, desk.spec.steps + 1):
         batch = source.batch(step)
         batch = desk.moved_batch(batch) if step == 1 else batch
-        lr = training.learning_rate(t.lr, t.warmup_steps, step)
+        lr = training.learning_rate(t, last, step)
         loss, norm = learner.step(batch, lr)
         desk.add(f"loss/{step:04d}", np.float64(scalar(loss)))
         desk.add(f"norm/{step:04d}", np.float64(scalar(norm)))

@@ -1,8 +1,8 @@
-"""The Jittor panel's operators, forward and backward, on any device.
+"""Operators of the Jittor backend, forward and backward, on any device.
 
-On a CPU with oneDNN each is one or two C++ bodies; elsewhere (CUDA, or no oneDNN) a few ordinary
-Jittor operators, correct but not tuned. All take and give float32 arrays, images as
-(B, C, H, W), and raise ValueError where shapes do not fit.
+On a CPU with oneDNN each operator is one or two C++ bodies; elsewhere (CUDA, or no oneDNN) it is a
+few ordinary Jittor operators, correct but not tuned. All take and return float32 arrays, images
+as (B, C, H, W), and raise ValueError if shapes do not fit.
 """
 
 from __future__ import annotations

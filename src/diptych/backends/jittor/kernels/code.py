@@ -1,13 +1,13 @@
-"""How a C++ body becomes a Jittor operator, and the switch between ours and Jittor's own.
+"""Jittor operators from C++ bodies, and the switch between them and Jittor's own operators.
 
-Jittor compiles a body into a function where `in0_p`, `in0_shape0`, `out0_p` ... are the
-pointers and sizes of inputs and outputs, and `data["name"]` a number given at the call: it is
-not part of what is compiled. Arrays are contiguous float32; images are (B, C, H, W).
+Jittor compiles a body into a function in which `in0_p`, `in0_shape0`, `out0_p` ... are the pointers
+and sizes of inputs and outputs. `data["name"]` is a number passed at the call; changing it needs no
+new compile. Arrays are contiguous float32; images are (B, C, H, W).
 
-Reasons for bodies of our own: Jittor's generated loops run on one thread, and its matrix
-product of batches is naive. Sums run in double and in an order that does not depend on the
-number of threads. Jittor compiles with -Ofast, under which a division by infinity may give NaN
-and a comparison may lose one: exponentials are kept finite, and a NaN is carried by a product.
+We have our own bodies because Jittor's generated loops run on one thread, and its batched matrix
+product is naive. Sums run in double, in an order that does not depend on the number of threads.
+Jittor compiles with -Ofast, under which a division by infinity may give NaN and a comparison may
+lose one, so exponentials are kept finite and NaN is carried by a product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jittor import Var, compile_extern
 
 
 def _onednn_flags() -> str | None:
-    """Compiler flags that find oneDNN, or None where Jittor has none on this machine."""
+    """Compiler flags for oneDNN, or None if Jittor has no oneDNN on this machine."""
     if compile_extern.mkl_ops is None:
         return None
     home = Path(jt.compiler.jit_utils.home()) / ".cache" / "jittor" / "mkl"
@@ -35,12 +35,12 @@ _OPTIONS = {f"FLAGS:{_FLAGS}": 1}
 
 
 def native() -> bool:
-    """Whether our C++ bodies run: on a CPU with oneDNN. Elsewhere Jittor's own operators do."""
+    """True if our C++ bodies are used: on a CPU with oneDNN. If not, Jittor's operators are."""
     return _FLAGS is not None and not jt.flags.use_cuda
 
 
 def check(fits: bool, message: str) -> None:
-    """Raise ValueError before Jittor meets the misfit: it would stop with an empty message."""
+    """Raise ValueError unless `fits`; Jittor itself would stop with an empty message."""
     if not fits:
         raise ValueError(message)
 

@@ -1,7 +1,7 @@
 """Convolution with bias on oneDNN, forward and backward.
 
-A 1x1 convolution is a matrix product on the arrays as they lie; oneDNN's own 1x1 kernels want
-another layout, and the copies there and back cost more than the products do.
+A 1x1 convolution is a matrix product on the arrays in their own layout; oneDNN's 1x1 kernels need
+another layout, and the copies there and back cost more than the products.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from jittor import Var
 
 from diptych.backends.jittor.kernels.code import check, code, native
 
-# Plain arrays as oneDNN memory; a copy in the layout that a primitive prefers, in a buffer of
-# Jittor's caching allocator (oneDNN's own would be mapped and unmapped at every call).
+# Plain arrays as oneDNN memory, and copies in the layout that a primitive prefers. Buffers come
+# from Jittor's caching allocator (oneDNN's own would be mapped and unmapped at every call).
 DNNL_HEADER = """
 #include <dnnl.hpp>
 #include <list>
@@ -160,7 +160,7 @@ add_parts(db, out1_p, O);
 
 class _Conv(jt.Function):  # type: ignore[misc]
     def execute(self, x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
-        self.saved, self.wanted = (x, w, b), not x.is_stop_grad()  # in `grad` all are stopped
+        self.saved, self.wanted = (x, w, b), not x.is_stop_grad()  # in `grad`, all Vars are stopped
         self.point = w.shape[2] == 1 and stride == 1 and pad == (0, 0)
         self.data = {"stride": stride, "before": pad[0], "after": pad[1]}
         size = [(n + sum(pad) - w.shape[2]) // stride + 1 for n in x.shape[2:]]

@@ -1,7 +1,7 @@
-"""Operators of the feature networks: forward only, images with their channels last (B, H, W, C).
+"""Operators of the feature networks: forward only, images channels-last (B, H, W, C).
 
-oneDNN's convolutions take and give this layout without a copy, so only the weights are reordered
-(2 % of Inception's time at 32 images), relu runs on the result while it is in cache, and the
+oneDNN's convolutions take and return this layout without a copy, so only the weights are reordered
+(2 % of Inception's time at 32 images). Relu runs on the result while it is in cache, and the
 branches of a block are joined by copying runs of channels.
 """
 
@@ -112,7 +112,7 @@ for (int64 n = 0; n < in0_shape0; n++) {
 
 
 def conv_relu(x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
-    """relu(conv(x, w) + b) for x (B, H, W, I), w (O, I, kh, kw); pads of (height, width)."""
+    """relu(conv(x, w) + b) for x (B, H, W, I), w (O, I, kh, kw); pad is (height, width)."""
     check(
         x.ndim == 4 and x.shape[3] == w.shape[1],
         f"conv_relu: input {tuple(x.shape)} does not fit weight {tuple(w.shape)}",
@@ -126,12 +126,12 @@ def conv_relu(x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
 
 
 def max_pool(x: Var, stride: int, pad: int) -> Var:
-    """Maximum over 3x3 of x (B, H, W, C); padding never wins."""
+    """Maximum over 3x3 windows of x (B, H, W, C); padding never wins."""
     return _pool(x, stride, pad, False)
 
 
 def avg_pool_inside(x: Var) -> Var:
-    """Mean over the pixels of 3x3 that lie inside x (B, H, W, C); the size stays."""
+    """Mean over the pixels of a 3x3 window that are inside x (B, H, W, C); the size stays."""
     return _pool(x, 1, 1, True)
 
 
@@ -140,7 +140,7 @@ def _pool(x: Var, stride: int, pad: int, mean: bool) -> Var:
     if not native():
         pool = jt.nn.Pool(3, stride, pad, op="mean" if mean else "maximum")
         planes = x.transpose(0, 3, 1, 2)
-        # Jittor's mean counts the padding whatever `count_include_pad` says: undone by division.
+        # Jittor's mean ignores `count_include_pad` and counts the padding: undone by division.
         y = pool(planes) / pool(jt.ones_like(planes)) if mean else pool(planes)
         return y.transpose(0, 2, 3, 1)
     size = [(n + 2 * pad - 3) // stride + 1 for n in x.shape[1:3]]
@@ -149,7 +149,7 @@ def _pool(x: Var, stride: int, pad: int, mean: bool) -> Var:
 
 
 def join(parts: Sequence[Var]) -> Var:
-    """Parts (B, H, W, C_i) one behind the other along the channels."""
+    """Concatenate parts (B, H, W, C_i) along the channels."""
     check(
         all(p.ndim == 4 and p.shape[:3] == parts[0].shape[:3] for p in parts),
         f"join: {[tuple(p.shape) for p in parts]}",

@@ -1,4 +1,4 @@
-"""GroupNorm fused with what precedes it (a shift per channel) and what follows it (silu)."""
+"""GroupNorm fused with the per-channel shift before it and the silu after it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ over_batch(sum_dx, out3_p, out3_shape0);
 
 
 def _norm_header(act: bool, shift: str, rows: int) -> str:
-    """Macros of the norm's body: its activation, and where the shift is, if there is one."""
+    """Macros of the norm's C++ body: its activation, and the location of the shift, if any."""
     at = f"{shift}_p[{'b * C +' if rows > 1 else ''} c]" if rows else "0.f"
     return (
         SILU_HEADER
@@ -155,7 +155,7 @@ class _Norm(jt.Function):  # type: ignore[misc]
 def group_norm(
     x: Var, w: Var, b: Var, shift: Var | None, groups: int, eps: float, act: bool
 ) -> Var:
-    """GroupNorm of x + shift, then silu if `act`; shift is (B or 1, C), or None for nothing."""
+    """GroupNorm of x + shift, then silu if `act`; shift is (B or 1, C), or None for no shift."""
     check(
         x.ndim == 4 and x.shape[1] == w.shape[0] and x.shape[1] % groups == 0,
         f"group_norm: input {tuple(x.shape)}, weight {tuple(w.shape)}, {groups} groups",

@@ -1,4 +1,4 @@
-"""Element by element and pixel by pixel: sum, clip, dropout, concatenation, resampling."""
+"""Operators on elements and pixels: sum, clip, dropout, concatenation, resampling."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ for (int64 i = 0; i < in0->num; i++) {
 }
 """
 
-# y = x where mask is 1, 0 elsewhere, times data["scale"]; inputs x, mask (uint8). Also dx of dy.
+# y = data["scale"] * x where mask is 1, 0 elsewhere; inputs x, mask (uint8). Also dx from dy.
 DROPOUT = """
 const float scale = data["scale"];
 #pragma omp parallel for
 for (int64 i = 0; i < in0->num; i++) out0_p[i] = in0_p[i] * (scale * in1_p[i]);
 """
 
-# y = [a, b] along the channels; and back: inputs dy; outputs da, db.
+# y = [a, b] along the channels; and its gradient: input dy, outputs da, db.
 CONCAT = """
 const int64 a = in0->num / in0_shape0, b = in1->num / in0_shape0;
 #pragma omp parallel for
@@ -85,7 +85,7 @@ class _Add(jt.Function):  # type: ignore[misc]
 
 
 def add(a: Var, b: Var) -> Var:
-    """a + b of one shape: the residual sum."""
+    """a + b, of the same shape: the residual sum."""
     check(a.shape == b.shape, f"add: {tuple(a.shape)} and {tuple(b.shape)}")
     return _Add.apply(a, b) if native() else a + b
 
@@ -146,7 +146,7 @@ class _Resample(jt.Function):  # type: ignore[misc]
 
 
 def upsample(x: Var) -> Var:
-    """Twice the height and width, each pixel repeated."""
+    """Upsample to twice the height and width by repeating each pixel."""
     check(x.ndim == 4, f"upsample: input {tuple(x.shape)}, expected (B, C, H, W)")
     if native():
         return _Resample.apply(x, True)
@@ -154,7 +154,7 @@ def upsample(x: Var) -> Var:
 
 
 def avg_pool(x: Var) -> Var:
-    """Half the height and width, each pixel the mean of 2x2; both must be even."""
+    """Means of 2x2 pixels, half the height and width; both must be even."""
     check(
         x.ndim == 4 and x.shape[2] % 2 == 0 == x.shape[3] % 2,
         f"avg_pool: input {tuple(x.shape)}, expected (B, C, H, W) with H and W even",

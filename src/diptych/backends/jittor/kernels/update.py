@@ -1,4 +1,4 @@
-"""What follows the gradients: their total norm; clipping, Adam and the moving average at once."""
+"""The update from gradients: their total norm, and clipping, Adam and EMA in one kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jittor import Var
 
 from diptych.backends.jittor.kernels.code import code, native
 
-TENSORS = 32  # in one kernel: the time that Jittor takes to compile it grows with the square
+TENSORS = 32  # per kernel: Jittor's compile time grows with the square of their number
 
 # norm = sqrt(sum of squares over all inputs), in double, in chunks of fixed size and order.
 CHUNKS_HEADER = """
@@ -71,7 +71,7 @@ for (size_t k = 0; k < all.size(); k++) {
 
 
 def gradient_norm(grads: list[Var]) -> Var:
-    """Square root of the sum of squares over all arrays, one element."""
+    """Square root of the sum of squares over all arrays; one element."""
     if native():
         return code([[1]], grads, GRADIENT_NORM, CHUNKS_HEADER)[0]
     return sum((g * g).sum() for g in grads).sqrt()
@@ -80,8 +80,8 @@ def gradient_norm(grads: list[Var]) -> Var:
 def adam(norm: Var, grads: list[Var], *state: list[Var], **numbers: float) -> None:
     """One step on state = params, m, v, ema; see `optim.adam_step`.
 
-    New arrays take the places of the old ones, whose memory is not written to: `clone` and
-    `detach` share it, so that writing would change a copy that someone holds.
+    New arrays replace the old ones. The old memory is not written to, because `clone` and `detach`
+    share it, so writing would change copies held elsewhere.
     """
     for i in range(0, len(grads), TENSORS):
         part = [group[i : i + TENSORS] for group in state]

@@ -1,0 +1,395 @@
+"""The Python API: what the command line does, in a few lines. `import diptych` names it all.
+
+    run = diptych.train("tiny", "run", data=(images, labels))
+    x = run.load().sample(64)
+    print(diptych.evaluate(x, reference=images, features="mnist"))
+
+Arguments that are wrong raise `UserError`, in terms of these arguments.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diptych.config.load import Config, load_config, validate
+from diptych.data import Dataset
+from diptych.data.dataset import ARRAYS
+from diptych.errors import PythonTerms, UserError
+from diptych.evaluation.run import evaluate as run_evaluation
+from diptych.evaluation.score import Score
+from diptych.files import read_json
+from diptych.network.own import maker
+from diptych.runs import checkpoint
+from diptych.training.callbacks import Callback, Row
+from diptych.training.callbacks.journal import read_rows
+from diptych.training.callbacks.usual import Recording
+from diptych.training.loop import train as run_training
+from diptych.types import Array, Pixels
+from diptych.weights.formats import read_config
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from diptych.model import Model
+
+Where = str | Path
+OF_DATA = ("source", "split", "image_size", "channels", "crop")
+
+
+class Run:
+    """A run folder.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Where, network: Any = None) -> None:
+        self.path, self._network = Path(path), network
+        if not (self.path / "config.yaml").is_file():
+            raise UserError(f"{path}: is not a run: it has no config.yaml; train one with train()")
+
+    @property
+    def config(self) -> Config:
+        """All settings."""
+        return load_config(str(self.path / "config.yaml"))
+
+    @property
+    def backend(self) -> str:
+        """The framework that trains it: torch or jittor."""
+        return str(read_json(self.path / "environment.json").get("backend"))
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the newest checkpoint. Raises UserError where there is none."""
+        return checkpoint.latest(self.path)
+
+    @property
+    def step(self) -> int:
+        """The last step whose row is written; 0 before the first."""
+        rows = self.rows
+        return int(rows[-1]["step"]) if rows else 0
+
+    @property
+    def loss(self) -> float:
+        """The loss of that step; nan before the first."""
+        rows = self.rows
+        return float(rows[-1]["loss"]) if rows else float("nan")
+
+    @property
+    def rows(self) -> list[Row]:
+        """One dict a step: step, epoch, loss, lr, grad_norm, data_s, compute_s, ..."""
+        return read_rows(self.path / "metrics.jsonl")
+
+    @property
+    def metrics(self) -> dict[str, Array]:
+        """The same as one array (steps,) a key; keys that some rows lack are left out."""
+        rows = self.rows
+        keys = [key for key in (rows[0] if rows else {}) if all(key in row for row in rows)]
+        return {key: np.array([row[key] for row in rows]) for key in keys}
+
+    @PythonTerms()
+    def load(self, backend: str | None = None, **options: Any) -> Model:
+        """The trained model; options as in `diptych.load`.
+
+        Args:
+            backend: None: the framework that trained it.
+        """
+        from diptych.model import load
+
+        if self._network is not None:
+            options.setdefault("network", self._network)
+        return load(self.path, backend or self.backend, **options)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        rows = self.rows
+        at = f"step {rows[-1]['step']:,}, loss {rows[-1]['loss']:.4g}" if rows else "no step yet"
+        return f"<Run {str(self.path)!r}: {self.backend}, {at}>"
+
+
+@PythonTerms(out="run", data="data_dir", steps='set={"train.steps": ...}',
+             epochs='set={"train.epochs": ..., "train.steps": None}')  # fmt: skip
+def train(
+    config: str | Path | Config,
+    run: Where,
+    backend: str = "torch",
+    *,
+    data: Any = None,
+    set: Mapping[str, Any] | None = None,
+    network: Any = None,
+    callbacks: Sequence[Callable[[Row], object] | Callback] = (),
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changed_data: bool = False,
+    data_dir: Where | None = None,
+    progress: bool = True,
+    recording: Recording | None = None,
+) -> Run:
+    """Train, or go on training; the run folder is the one that `diptych train` would make.
+
+    Args:
+        config: a preset's name, a YAML file, or a `Config`.
+        run: the run folder.
+        backend: `torch` or `jittor`.
+        data: the images: a `Dataset`, a source such as `mnist` or `folder:PATH`, an array, a pair
+            (images, labels), or what else `Dataset.from_arrays` takes; None: the config's.
+        set: settings to change, such as {"train.steps": 500, "seed": 1}.
+        network: makes a network of one's own: a function that gives a module(x, t), or with
+            `model.num_classes` a module(x, t, classes). See `Model.of`.
+        callbacks: functions, called in turn with each step's row: a dict with step, epoch, loss,
+            grad_norm, lr, seconds and more. Rows are read from the device every
+            `train.log_every` steps. One that raises `StopTraining` ends the training, saved.
+        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        resume: go on with what is in the folder; starts there where it is empty.
+        overwrite: replace what is in the folder.
+        allow_changed_data: resume although the images have changed.
+        data_dir: where to look for the data, before all other places.
+        progress: show a bar on stderr.
+        recording: what is recorded in addition to the metrics; None: the usual.
+
+    Returns:
+        The run, trained to its last step, or to where a callback stopped it.
+
+    Raises:
+        UserError: wrong arguments, settings, data or folder, or a loss that is not finite.
+        MachineError: a full disk, or another fault of the machine.
+        Interrupted: SIGTERM, or Ctrl-C, after saving.
+    """
+    changes = dict(set or {})
+    dataset = None
+    if isinstance(data, str | Path):
+        changes["data.source"] = str(data)
+    elif data is not None:
+        dataset = as_dataset(data)
+    settings = changed(config, changes, dataset)
+    if network is not None:
+        theirs = [key for key in changes if key.startswith("model.") and key != "model.num_classes"]
+        if theirs:
+            raise UserError(f"set: {theirs[0]} is of Diptych's own network, not of yours")
+        network = maker(network, settings)
+    for each in callbacks:
+        if not callable(each) and not isinstance(each, Callback):
+            raise UserError(f"callbacks: expected functions of a row, not {each!r}")
+    run_training(
+        settings, Path(run), backend, device=device, resume=resume, overwrite=overwrite,
+        allow_changed_data=allow_changed_data, progress=progress, recording=recording,
+        data_dir=None if data_dir is None else Path(data_dir), callbacks=callbacks,
+        dataset=dataset, network=network,
+    )  # fmt: skip
+    return Run(run, network)
+
+
+def as_dataset(data: Any) -> Dataset:
+    """The data set that a user gave in one of its forms; see `train`."""
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return Dataset.from_arrays(*data)
+    return Dataset.from_arrays(data)
+
+
+def changed(
+    config: str | Path | Config, changes: Mapping[str, Any], dataset: Dataset | None = None
+) -> Config:
+    """A config with changes, and with the sizes of a data set that is given.
+
+    Raises:
+        UserError: an unknown preset, key or value, or a change that the data set contradicts.
+    """
+    if not isinstance(config, Config):
+        config = read_config(str(config), [])
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        section, _, last = key.rpartition(".")
+        node = tree.get(section) if section else tree
+        if not isinstance(node, dict):
+            raise UserError(f"set: key '{key}' is not known; give section.key, such as train.lr")
+        node[last] = list(value) if isinstance(value, tuple) else value
+    if dataset is not None:
+        _, channels, height, width = dataset.images.shape
+        if height != width:
+            raise UserError(f"data: images are {height}x{width}; they must be square")
+        facts = (ARRAYS, dataset.split, height, channels, None)
+        for key, value in zip(OF_DATA, facts, strict=True):
+            if changes.get(f"data.{key}", value) != value:
+                raise UserError(
+                    f"set: data.{key} is {changes[f'data.{key}']}, the images given as data have "
+                    f"{value}; leave it out"
+                )
+            tree["data"][key] = value
+    return validate(tree, "set" if changes else "config")
+
+
+@PythonTerms(data="data_dir")
+def evaluate(
+    samples: Any,
+    reference: Any = None,
+    metrics: str | Sequence[str] = ("fid",),
+    features: str = "inception",
+    *,
+    protocol: str | None = None,
+    num: int | None = None,
+    repeats: int = 1,
+    backend: str | None = None,
+    device: str = "auto",
+    weights: Where | None = None,
+    data_dir: Where | None = None,
+    batch: int = 64,
+    cache: bool = True,
+    progress: bool = True,
+) -> Any:
+    """Score images against a reference.
+
+    Args:
+        samples: uint8 images (N, H, W, C) or (N, C, H, W), a `Dataset`, or the path of a sample
+            folder, a folder of pictures, an .npz or saved statistics; a list of paths or of
+            arrays: independent repeats of one model.
+        reference: likewise, or a data set's split such as `mnist:test`.
+        metrics: of fid, kid, is, prdc, sfid.
+        features: inception, mnist or fashion_mnist.
+        protocol: pytorch-fid, torch-fidelity or clean-fid, for inception.
+        num: images of each sample set; None: all.
+        repeats: cut the samples into so many sets, which gives an interval from 3 on.
+        backend: None: the framework that this process has loaded, else torch.
+        device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        weights: a file of the feature network's weights.
+        data_dir: where data sets are, before all other places.
+        batch: images at once.
+        cache: keep the features of a named data set for the next time.
+        progress: show a bar on stderr.
+
+    Returns:
+        A `Score` where one number was asked for, else a dict of them by name.
+
+    Raises:
+        UserError: anything missing, damaged, too few or unlike.
+    """
+    from diptych.evaluation.features import open_extractor
+    from diptych.evaluation.images import Images
+    from diptych.evaluation.reference import cache_folder
+    from diptych.evaluation.sets import Settings, sample_sets
+
+    settings = Settings(
+        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics), features=features,
+        protocol=protocol, num=num, repeats=repeats, batch=batch, progress=progress,
+        cache=cache_folder() if cache else None,
+        data_dir=None if data_dir is None else Path(data_dir),
+    )  # fmt: skip
+
+    def opened(given: Any) -> Any:
+        if isinstance(given, str | Path):
+            return given
+        found = as_dataset(given)
+        split = None if found.name == ARRAYS else found.split
+        return Images(
+            found.name, len(found), lambda: (image.transpose(1, 2, 0) for image in found.images),
+            lambda: found.sha256, split,
+        )  # fmt: skip
+
+    several = isinstance(samples, list)
+    sources = [opened(each) for each in samples] if several else [opened(samples)]
+    against = None if reference is None else opened(reference)
+    sample_sets(sources, settings)  # before the network, which may have to be fetched
+    if backend is None:
+        backend = "jittor" if "jittor" in sys.modules else "torch"
+    extractor = open_extractor(
+        features, backend, device, None if weights is None else Path(weights)
+    )
+    result = run_evaluation(sources, against, settings, extractor)
+    scores = {each["metric"]: Score.from_json(each) for each in result["scores"]}
+    return next(iter(scores.values())) if len(scores) == 1 else scores
+
+
+@PythonTerms(unmatched="matched=False")
+def compare(
+    a: Where | Run,
+    b: Where | Run,
+    out: Where,
+    *,
+    samples: tuple[Where, Where] | None = None,
+    matched: bool = True,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Compare two runs step by step: a page in `out`, and its numbers.
+
+    Args:
+        a, b: run folders; a ratio is b's number over a's.
+        out: the page's folder, which appears whole or not at all.
+        samples: sample folders of a and of b.
+        matched: refuse runs whose steps cannot be compared; False: compare the rest.
+        overwrite: replace an earlier comparison.
+
+    Returns:
+        The content of compare.json.
+    """
+    from diptych.report.compare import compare_runs
+
+    drawn = None if samples is None else (Path(samples[0]), Path(samples[1]))
+    return compare_runs(
+        Path(a), Path(b), Path(out), samples=drawn, overwrite=overwrite, matched=matched
+    )
+
+
+@PythonTerms()
+def make_report(
+    runs: Where | Run | Sequence[Where | Run],
+    out: Where,
+    *,
+    search: Sequence[Where] = (),
+    markdown: bool = False,
+    language: str = "en",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a page about runs into `out`, and give the content of its report.json.
+
+    Args:
+        runs: run folders, or the folder of a study.
+        out: the page's folder, which appears whole or not at all.
+        search: more folders in which samples, scores and profiles may lie.
+        markdown: write the page as Markdown too.
+        language: which one the page shows first: en or zh.
+        overwrite: replace an earlier page.
+    """
+    from diptych.report.report import report_runs
+
+    given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    return report_runs(
+        [Path(each) for each in given], Path(out), search=[Path(each) for each in search],
+        markdown_too=markdown, language=language, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) -> Image.Image:
+    """Images as one picture, which a notebook shows.
+
+    Args:
+        images: uint8 (N, H, W, C), (N, C, H, W) or (N, H, W).
+        columns: images in a row; None: as square as N allows.
+        scale: pixels of the picture for one of an image.
+        gap: white pixels between images, before scaling.
+    """
+    from PIL import Image
+
+    from diptych.figures.grids import grid as sheet
+    from diptych.figures.grids import to_picture
+
+    if scale < 1 or gap < 0 or (columns is not None and columns < 1):
+        raise UserError(
+            f"grid: columns and scale must be 1 or more, gap 0 or more "
+            f"(given: columns {columns}, scale {scale}, gap {gap})"
+        )
+    pixels: Pixels = as_dataset(images).images[:]
+    picture = to_picture(sheet(pixels, columns, gap))
+    size = picture.width * scale, picture.height * scale
+    return picture.resize(size, Image.Resampling.NEAREST)

@@ -1,0 +1,74 @@
+"""A network of the user's own, called as the panel calls its own. Mirrors `jittor/own.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from diptych.errors import UserError
+from diptych.network.own import OwnPlan
+from diptych.rng import stream
+
+
+class Own:
+    """The user's module behind the call of the panel's network: x, time, masks, classes."""
+
+    def __init__(self, plan: OwnPlan, device: str) -> None:
+        if plan.seed is not None:
+            seed(plan.seed, 0)
+        module = plan.make()
+        if not isinstance(module, nn.Module):
+            raise UserError(f"network: gave a {type(module).__name__}, expected a torch.nn.Module")
+        self.module = module.to(device)
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        masks: Any = None,
+        classes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        given = [t.expand(len(x))]  # a sampler passes one time, and one class, for all images
+        if classes is not None:
+            given.append(classes.argmax(1).expand(len(x)))
+        out = self.module(x, *given)
+        if tuple(out.shape) != tuple(x.shape):
+            raise UserError(
+                f"network: gave {tuple(out.shape)} for images of {tuple(x.shape)}; it must give "
+                f"the same shape"
+            )
+        return out
+
+    def named_parameters(self) -> list[tuple[str, torch.Tensor]]:
+        """Weights by the module's own names, and what it keeps beside them, such as averages."""
+        found: dict[str, torch.Tensor] = dict(self.module.named_parameters())
+        found |= {n: b for n, b in self.module.named_buffers() if b.is_floating_point()}
+        wide = [name for name, array in found.items() if array.dtype != torch.float32]
+        if wide:
+            raise UserError(f"network: '{wide[0]}' is {found[wide[0]].dtype}; make it float32")
+        return list(found.items())
+
+    def train(self) -> Own:
+        """In the mode for training, such as with dropout."""
+        self.module.train()
+        return self
+
+    def eval(self) -> Own:
+        """In the mode for prediction."""
+        self.module.eval()
+        return self
+
+
+def seed(seed: int, step: int) -> None:
+    """Key the framework's generator, of which the user's module draws: step 0 is its making."""
+    torch.manual_seed(int(stream(seed, "own_network", step).integers(2, 2**31)))
+
+
+def gradients(loss: torch.Tensor, arrays: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradients of `loss`; zeros for what is not trained, or not used."""
+    trained = [array for array in arrays if array.requires_grad]
+    found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
+    by_id = {id(array): gradient for array, gradient in zip(trained, found, strict=True)}
+    return [by_id[id(array)] if id(array) in by_id else torch.zeros_like(array) for array in arrays]

@@ -1,0 +1,163 @@
+"""Pictures are looked over before training, so that a bad one does not end it at some later step.
+
+    up to WHOLE encoded bytes, or with skip_bad    every picture is decoded
+    more                                           files: beginning and end of each; a picture is
+                                                   decoded where either leaves a doubt
+                                                   records of an archive or a database: SPREAD of
+                                                   them, evenly spread, are decoded
+
+What was found is remembered in the user's cache under a hash of the names, lengths, times of
+change and the crop, so that the same pictures are looked over once. What the quick look misses
+(damage in the middle of a file) is named at the step that meets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.data.crops import CELEBA
+from diptych.data.decoded import Chosen, Decoded, as_bytes
+from diptych.data.notes import note
+from diptych.data.picture import LIMIT, open_header
+from diptych.errors import MachineError, UserError
+from diptych.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from diptych.data.dataset import Dataset
+
+WHOLE = 128 * 2**20
+SPREAD = 1000
+BAD = "cannot be used"  # the reason under which such pictures are counted
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # JPEG and PNG
+_ADVICE = "leave such pictures out with --skip-bad, or list them with diptych data verify"
+
+
+def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
+    """The data set if all its pictures look sound; with `skip_bad`, those of them that are.
+
+    Raises:
+        UserError: pictures that cannot be used, without `skip_bad`; or none that can.
+    """
+    images = dataset.images
+    if not isinstance(images, Decoded):
+        return dataset
+    images.advice = _ADVICE
+    bad = scan(images, skip_bad)
+    if not bad:
+        return dataset
+    first = next(iter(bad.values()))
+    if not skip_bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(f"{first}{more}; or {_ADVICE}")
+    rows = [row for row in range(len(images)) if row not in bad]
+    if not rows:
+        raise UserError(f"{dataset.origin}: none of {len(bad)} pictures can be used. {first}")
+    note(f"{dataset.origin}: {len(bad)} of {len(images)} pictures cannot be used and are left out; "
+         f"the first: {first}")  # fmt: skip
+    chosen = Decoded(Chosen(images.items, rows), images.recipe, images.workers)
+    labels = None if dataset.labels is None else dataset.labels[np.array(rows)]
+    if labels is not None:
+        labels.setflags(write=False)
+    left_out = {**dataset.left_out, BAD: len(bad)}
+    return replace(dataset, images=chosen, labels=labels, sha256=chosen.identity(),
+                   left_out=left_out)  # fmt: skip
+
+
+def scan(images: Decoded, whole: bool = False) -> dict[int, str]:
+    """The pictures that cannot be used: index -> why; see the module.
+
+    Args:
+        images: what is looked over.
+        whole: decode every picture, however many there are.
+    """
+    whole = whole or _small(images)
+    kept = _kept(images, whole)
+    known = _remembered(kept)
+    if known is None:
+        known = _look_over(images, whole)
+        _remember(kept, known)
+    return known
+
+
+def _small(images: Decoded) -> bool:
+    sizes = [images.items.size(row) for row in range(len(images))]
+    return any(sizes) and sum(sizes) <= WHOLE
+
+
+def _look_over(images: Decoded, whole: bool) -> dict[int, str]:
+    from tqdm import tqdm
+
+    count = len(images)
+    rows = range(count)
+    if not whole and images.items.ends(0) is None and count > SPREAD:
+        rows = np.unique(np.linspace(0, count - 1, SPREAD).astype(np.int64)).tolist()
+
+    def look(row: int) -> str:
+        try:
+            if whole or not _sound(images, row):
+                images.one(row)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    found: dict[int, str] = {}
+    with ThreadPoolExecutor(images.workers, "diptych-scan") as pool:
+        looked = zip(rows, pool.map(look, rows), strict=True)
+        bar = tqdm(looked, "looking over", len(rows), unit="image", delay=2, disable=None)
+        for row, fault in bar:
+            if fault:
+                found[row] = fault.removesuffix(f"; or {images.advice}")
+    return found
+
+
+def _sound(images: Decoded, row: int) -> bool:
+    """Whether beginning and end of a picture leave no doubt; False: decode it to know."""
+    ends = images.items.ends(row)
+    if ends is None:
+        return False
+    head, tail = ends
+    end = _ENDS.get(head[:2])
+    if end is None or not tail.endswith(end):
+        return False
+    try:
+        size = open_header(head, "").size
+    except (UserError, MachineError):
+        return False
+    crop, wanted = images.recipe.crop, images.recipe.size
+    if crop == "none":
+        return size == (wanted, wanted)
+    return not crop.startswith("celeba") or size == CELEBA
+
+
+def _kept(images: Decoded, whole: bool) -> Path:
+    """Where the outcome is remembered."""
+    import platformdirs
+
+    items, recipe = images.items, images.recipe
+    digest = hashlib.sha256(f"scan 1 {LIMIT} {whole} {recipe} {items.origin!r}\n".encode())
+    for row, name in enumerate(items.names):
+        digest.update(as_bytes(f"{name}\t{items.stamp(row)}\n"))
+    return (
+        Path(platformdirs.user_cache_dir("diptych")) / "scans" / f"{digest.hexdigest()[:32]}.json"
+    )
+
+
+def _remembered(path: Path) -> dict[int, str] | None:
+    try:
+        found = read_json(path)["bad"]
+        return {int(row): str(fault) for row, fault in found.items()}
+    except (UserError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def _remember(path: Path, bad: dict[int, str]) -> None:
+    """Where the cache cannot be written, the next start looks again."""
+    with contextlib.suppress(UserError, MachineError):
+        write_json(path, {"bad": {str(row): fault for row, fault in bad.items()}})

@@ -1,0 +1,121 @@
+r"""How a set of images is named; every verb and every config reads the name here.
+
+    NAME[:SPLIT]       mnist, mnist:test, cifar10:train+test, lsun_bedroom ...
+    folder:PATH        pictures, with sub-folders
+    npz:PATH           an .npz or .npy file of images
+    packed:PATH        what `diptych data prepare` made
+    hf:PATH[:SPLIT]    Hugging Face parquet files, an image folder or a name
+    PATH               one of these by what is there, or a single picture
+
+SPLIT is `train`, `test` or `train+test`; without it a verb's own split holds, which is `train`
+where nothing else is said. A NAME is the data set even where a file of that name lies in the
+working folder, which is then `./NAME`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.config.schema import PLACED_SOURCES
+from diptych.data.packed.read import index_path
+from diptych.data.picture import SUFFIXES
+from diptych.data.readers import celeba, cifar10, lmdb
+from diptych.data.sources.places import look
+from diptych.data.sources.registry import SOURCES
+from diptych.errors import UserError, nearest
+
+OWN = PLACED_SOURCES
+PICTURE = "picture"  # the kind of a single picture file
+NAMED = (cifar10.NAME, celeba.NAME, "ffhq")
+SPLITS = ("train", "test")
+ARRAYS = (".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A source as it was named.
+
+    Attributes:
+        kind: a data set's name, one of OWN, or PICTURE.
+        path: of the user's own data; None for a data set, or where --data is to give it.
+        splits: those that the text names; empty where it names none.
+    """
+
+    kind: str
+    path: Path | None = None
+    splits: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's own data, and no known data set."""
+        return self.kind in (*OWN, PICTURE)
+
+    @property
+    def name(self) -> str:
+        """The source without its split, for people and for records."""
+        if not self.own or self.path is None:
+            return self.kind
+        return f"{'folder' if self.kind == PICTURE else self.kind}:{self.path}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a known data set."""
+    return text in SOURCES or text in NAMED or lmdb.is_lsun(text)
+
+
+def parse(text: str) -> Spec:
+    """The source that a text names.
+
+    Raises:
+        UserError: an unknown name or split, or a path where nothing of use lies.
+    """
+    head, colon, rest = text.partition(":")
+    if head in OWN:
+        path, splits = _path_and_split(rest) if head == "hf" else (rest, ())
+        return Spec(head, Path(path).expanduser() if path else None, splits)
+    if is_name(head):
+        return Spec(head, None, split_names(text, rest) if colon else ())
+    if not text.strip():
+        raise UserError("the source is empty; give a data set, a folder, an .npz or a picture")
+    return _plain(text)
+
+
+def split_names(text: str, split: str) -> tuple[str, ...]:
+    """The splits of `train`, `test` or `train+test`. Raises UserError for another text."""
+    names = tuple(split.split("+"))
+    if not set(names) <= set(SPLITS) or len(set(names)) < len(names):
+        hint = nearest(split, [*SPLITS, "train+test"])
+        raise UserError(f"{text}: there is no split '{split}'{hint}")
+    return names
+
+
+def _path_and_split(text: str) -> tuple[str, tuple[str, ...]]:
+    """PATH and its split, if the last part behind a colon is one."""
+    path, _, split = text.rpartition(":")
+    if path and set(split.split("+")) <= set(SPLITS):
+        return path, split_names(f"hf:{text}", split)
+    return text, ()
+
+
+def _plain(text: str) -> Spec:
+    """A path, by what is there."""
+    path = Path(text).expanduser()
+    kind, suffix = look(path), path.suffix.lower()
+    if kind == "folder":
+        return Spec("folder", path)
+    if kind == "file" and suffix in ARRAYS:
+        packed = suffix == ".npy" and look(index_path(path)) == "file"
+        return Spec("packed" if packed else "npz", path)
+    if kind == "file" and suffix in SUFFIXES:
+        return Spec(PICTURE, path)
+    if kind:
+        what = "is neither a folder, an .npz or .npy, nor a picture" if kind == "file" else (
+            "is no regular file")  # fmt: skip
+        raise UserError(f"{path}: {what}; give one of these")
+    if "/" in text or suffix in (*ARRAYS, *SUFFIXES):
+        raise UserError(f"{path}: not found; give a folder, an .npz, a picture or a data set")
+    name = text.partition(":")[0]
+    known = [*SOURCES, *NAMED, "lsun_bedroom", *(f"{kind}:PATH" for kind in OWN)]
+    hint = nearest(name, known)
+    raise UserError(f"{text}: not found; no file and no data set is called '{name}'{hint}")

@@ -1,0 +1,28 @@
+"""What the library says while it works, as lines on stderr; the command line asks for them.
+
+Library code logs to the loggers below `diptych`: a warning is something that the user should know
+of, information is progress. A program that imports Diptych decides itself what becomes of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+class Lines(logging.Handler):
+    """Warnings as `diptych: ...`, information as it is, on whatever `sys.stderr` is then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"diptych: {' '.join(text.split())}"
+        print(text, file=sys.stderr, flush=True)
+
+
+def show() -> None:
+    """Show everything from now on; once per process, then a no-op."""
+    logger = logging.getLogger("diptych")
+    if not any(isinstance(each, Lines) for each in logger.handlers):
+        logger.addHandler(Lines())
+        logger.setLevel(logging.INFO)

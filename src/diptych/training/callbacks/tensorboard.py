@@ -1,0 +1,140 @@
+"""TensorBoard: a run's scalars, grids, gradients and network, written without TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.histogram_pb2 import HistogramProto
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from diptych.backends.protocol import Batch, Learner
+from diptych.figures.grids import to_picture
+from diptych.files import machine_faults
+from diptych.network.own import AnyPlan
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan
+from diptych.training.callbacks import Callback, Row
+from diptych.types import Pixels
+
+SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
+BINS = 30
+
+
+class TensorBoard(Callback):
+    """Writes RUN/tensorboard/.
+
+    Args:
+        run: the run folder.
+        plan: of the network, shown once as a table.
+        histograms: show the gradients after every so many steps; 0: never.
+        event: notes what takes long, as `Callback.event` does.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        plan: AnyPlan,
+        histograms: int,
+        event: Callable[[str, int], AbstractContextManager[None]],
+    ) -> None:
+        self.run, self.plan, self.histograms, self.event_of = run, plan, histograms, event
+        self.events: EventFileWriter | None = None
+
+    def start(self, step: int) -> None:
+        with machine_faults(f"writing {self.run / 'tensorboard'}"):
+            self.events = EventFileWriter(str(self.run / "tensorboard"))
+        # Tells TensorBoard to forget what an interrupted start wrote from here on.
+        start = SessionLog(status=SessionLog.START)
+        self.events.add_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
+        if not step and isinstance(self.plan, Plan):
+            self.add(step, [text("blueprint", network_text(self.plan))])
+
+    def add(self, step: int, values: list[Any]) -> None:
+        """Write summaries at a step."""
+        assert self.events is not None
+        summary = Summary(value=values)
+        self.events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+
+    def rows(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            values = [Summary.Value(tag=f"train/{key}", simple_value=row[key]) for key in SCALARS]
+            self.add(row["step"], values)
+        if self.events is not None:
+            self.events.flush()
+
+    def stepped(self, learner: Learner, batch: Batch) -> None:
+        """Histograms of the gradients that the batch has after its step, where they are due."""
+        if self.histograms and batch.step % self.histograms == 0:
+            with self.event_of("histograms", batch.step):
+                self.add(batch.step, gradient_histograms(learner.gradients(batch)[1]))
+
+    def image(self, name: str, picture: Pixels, step: int) -> None:
+        channels, height, width = picture.shape
+        encoded = io.BytesIO()
+        to_picture(picture).save(encoded, format="PNG")
+        image = Summary.Image(
+            height=height,
+            width=width,
+            colorspace=channels,
+            encoded_image_string=encoded.getvalue(),
+        )
+        self.add(step, [Summary.Value(tag=name, image=image)])
+
+    def close(self, error: BaseException | None) -> None:
+        if self.events is not None:
+            self.events.close()
+
+
+def histogram(tag: str, values: np.ndarray[Any, Any]) -> Any:
+    """One histogram of finite values for TensorBoard, 30 bins between its ends."""
+    flat = np.asarray(values, np.float64).ravel()
+    flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        flat = np.zeros(1)
+    counts, edges = np.histogram(flat, bins=BINS)
+    proto = HistogramProto(
+        min=float(flat.min()), max=float(flat.max()), num=flat.size, sum=float(flat.sum()),
+        sum_squares=float((flat * flat).sum()), bucket_limit=edges[1:].tolist(),
+        bucket=counts.astype(float).tolist(),
+    )  # fmt: skip
+    return Summary.Value(tag=tag, histo=proto)
+
+
+def text(tag: str, words: str) -> Any:
+    """Markdown for TensorBoard's text page."""
+    plugin = SummaryMetadata.PluginData(plugin_name="text")
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype=DT_STRING, string_val=[words.encode()], tensor_shape=shape)
+    return Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)
+
+
+def gradient_histograms(gradients: Mapping[str, np.ndarray[Any, Any]]) -> list[Any]:
+    """One histogram for each part of the network: down.0, mid, up.1, ..., by the official names."""
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for name, values in gradients.items():
+        words = name.split(".")
+        part = ".".join(words[:2]) if words[0] in ("down", "up") else words[0]
+        parts.setdefault(part, []).append(values.ravel())
+    return [histogram(f"gradients/{part}", np.concatenate(all_)) for part, all_ in parts.items()]
+
+
+def network_text(plan: Plan) -> str:
+    """The network as a Markdown table: every weight, its shape, and their number."""
+    table = parameter_table(plan)
+    total = sum(int(np.prod(each.shape)) for each in table.values())
+    rows = [f"| `{name}` | {'x'.join(map(str, each.shape))} |" for name, each in table.items()]
+    head = (
+        f"{len(table)} weights, {total:,} numbers; images {plan.channels}x{plan.size}x{plan.size}"
+    )
+    return "\n".join([head, "", "| weight | shape |", "|---|---|", *rows])

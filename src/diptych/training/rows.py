@@ -1,0 +1,60 @@
+"""Rows of a run on their way from the device to the callbacks.
+
+Losses come from the device late: rows wait until `flush`, which reads their scalars at once, so
+that logging does not stall the device at every step. A row is handed on only if its loss and
+gradient norm are finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.runs import checkpoint
+from diptych.training.callbacks import Callback, Row
+
+
+class Rows:
+    """Rows that wait to be read.
+
+    Args:
+        run: the run folder, whose last good checkpoint an error names.
+        scalar: reads a device scalar, and waits for it.
+        callbacks: what the rows are handed to.
+    """
+
+    def __init__(self, run: Path, scalar: Callable[[Any], float], callbacks: Callback) -> None:
+        self.run, self.scalar, self.callbacks = run, scalar, callbacks
+        self.waiting: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """Note one step; `loss` and `grad_norm` may be device scalars."""
+        self.waiting.append(row)
+
+    def flush(self) -> None:
+        """Read the waiting scalars and hand the rows on.
+
+        Raises:
+            UserError: a loss or gradient norm is not finite; the rows before it are handed on.
+        """
+        rows, self.waiting = self.waiting, []
+        good: list[Row] = []
+        bad = ""
+        for row in rows:
+            row["loss"], row["grad_norm"] = self.scalar(row["loss"]), self.scalar(row["grad_norm"])
+            faults = [key for key in ("loss", "grad_norm") if not math.isfinite(row[key])]
+            if faults:
+                bad = f"step {row['step']}: {faults[0]} is {row[faults[0]]}"
+                break
+            good.append(row)
+        if good:
+            self.callbacks.rows(good)
+        if bad:
+            kept = checkpoint.all_checkpoints(self.run)
+            last = (
+                f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was made yet"
+            )
+            raise UserError(f"{bad}; training stopped, {last}; try a lower train.lr")

@@ -1,0 +1,90 @@
+"""The weights of one network among the names of a file: wrappers, and the libraries we do not read.
+
+    _orig_mod.NAME, module._orig_mod.NAME    torch.compile, DataParallel
+    model.NAME, unet.NAME, net.NAME          a module that holds the network
+    ema_model.NAME beside online_model.NAME  two copies, of which one is the moving average
+
+The network is found by a name that each layout has (`layouts.MARKS`); what stands before it is the
+wrapper. What else the file holds must be a schedule's table or a counter, or the file is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from diptych.errors import UserError
+from diptych.types import Weights
+from diptych.weights.formats.layouts import MARKS
+from diptych.weights.pickle.ops import show
+
+# Buffers of other libraries' diffusion objects: functions of the schedule, and counters.
+_BUFFERS = re.compile(
+    r"(.*\.)?((log_|sqrt_|sqrt_one_minus_|sqrt_recip_|sqrt_recipm1_|one_minus_)?"
+    r"(alphas?|betas?)(_cumprod|_bar|s)?(_prev|_t)?|log_one_minus_alphas_cumprod|logvar|"
+    r"posterior_(variance|log_variance_clipped|mean_coef[12])|p2_loss_weight|loss_weight|"
+    r"initted|step|decay|num_updates|num_batches_tracked|snr|timesteps)"
+)
+_EMA = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
+_OTHERS = (  # a name that only this library's networks have, who wrote it, what it is
+    (r"(^|\.)downs\.\d+\.\d+\.", "lucidrains/denoising-diffusion-pytorch"),
+    (r"diffusion_model\.input_blocks\.", "CompVis latent-diffusion or stable-diffusion"),
+    (r"(^|\.)input_blocks\.\d+\.", "openai/improved-diffusion or guided-diffusion"),
+    (r"(^|\.)all_modules\.\d+\.", "yang-song/score_sde_pytorch"),
+    (r"(^|\.)(enc|dec)\.\d+x\d+_", "NVlabs/edm"),
+    (r"(^|\.)add_embedding\.|\.transformer_blocks\.", "a text-to-image model of diffusers"),
+    (r"(^|\.)(double|single)_blocks\.\d+\.|(^|\.)x_embedder\.", "a diffusion transformer"),
+)
+
+
+def unwrap(weights: Weights, raw: bool, path: Path) -> tuple[Weights, bool | None]:
+    """The network's weights without the wrapper's names; whether the wrapper says EMA.
+
+    Args:
+        weights: by the names of a file.
+        raw: the weights as trained, where there are two copies.
+        path: for messages.
+
+    Returns:
+        (weights, ema); the same weights and None where no network of a known layout is found.
+
+    Raises:
+        UserError: several networks, of which none is meant, or arrays that belong to none.
+    """
+    prefixes = sorted(
+        {name.removesuffix(mark) for name in weights for _, mark in MARKS if _ends(name, mark)}
+    )
+    if not prefixes:
+        return weights, None
+    averaged = [prefix for prefix in prefixes if _EMA.search(prefix)]
+    trained = [prefix for prefix in prefixes if prefix not in averaged]
+    if len(averaged) > 1 or len(trained) > 1:
+        names = ", ".join(show(prefix) for prefix in prefixes[:8])
+        raise UserError(
+            f"{path}: holds {len(prefixes)} networks (names begin with {names}) and does not say "
+            "which is meant; save the one you want by itself"
+        )
+    chosen = trained if trained and (raw or not averaged) else averaged
+    ema = None if len(prefixes) == 1 and not averaged else chosen == averaged
+    inside = {n.removeprefix(p): a for p in chosen for n, a in weights.items() if n.startswith(p)}
+    others = [prefix for prefix in prefixes if prefix not in chosen]
+    for name in weights:
+        taken = any(name.startswith(prefix) for prefix in (*chosen, *others))
+        if not taken and not _BUFFERS.fullmatch(name):
+            raise UserError(
+                f"{path}: holds {show(name)} beside the network {show(chosen[0])}; save the "
+                "network's weights by themselves"
+            )
+    return {n: a for n, a in inside.items() if not _BUFFERS.fullmatch(n)}, ema
+
+
+def _ends(name: str, mark: str) -> bool:
+    return name == mark or name.endswith(f".{mark}")
+
+
+def whose(weights: Weights) -> str | None:
+    """The library that wrote weights of a network that is not ours, by their names."""
+    for pattern, library in _OTHERS:
+        if any(re.search(pattern, name) for name in weights):
+            return library
+    return None
