@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from diptych import logs
+
 R = TypeVar("R")
 
 PANELS = ("torch", "jittor")
@@ -32,6 +34,12 @@ class Panel:
 def available(name: str) -> bool:
     """True if the backend's framework is installed."""
     return importlib.util.find_spec(name) is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lines_on_stderr() -> None:
+    """What the library says is shown as the command line shows it."""
+    logs.show()
 
 
 @pytest.fixture(scope="session")

@@ -101,3 +101,38 @@ def evaluate_plain(*arguments, **attributes):
         return evaluate("jittor", *arguments, **attributes)
     finally:
         code._FLAGS = flags
+
+
+def drawn(shapes):
+    """Keyed normal numbers of the given shapes, and their total norm in float64."""
+    draws = np.random.default_rng(0)
+    gradients = [draws.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    squares = sum(np.square(g, dtype=np.float64).sum() for g in gradients)
+    return gradients, float(np.sqrt(squares))
+
+
+def clipped(backend, shapes):
+    """(norm, the factor by which one update scaled its gradients, the norm in float64)."""
+    _, put, _ = framework(backend)
+    module = __import__(f"diptych.backends.{backend}.optim", fromlist=["optim"])
+    gradients, truth = drawn(shapes)
+    given = [put(g) for g in gradients]
+    p, m, v, e = ([put(np.zeros_like(g)) for g in gradients] for _ in range(4))
+    numbers = NUMBERS | {"beta1": 0.0, "max_norm": 100.0}
+    norm = module.adam_step(p, given, m, v, e, lr=1e-3, step=1, **numbers)
+    largest = int(np.argmax([g.size for g in gradients]))
+    taken, g = (x.astype(np.float64).ravel() for x in (m[largest].numpy(), gradients[largest]))
+    return float(norm.item()), float((taken * g).sum() / (g * g).sum()), truth
+
+
+def plain_norm(shapes):
+    """The norm by Jittor's own operators, as they run on CUDA, and in float64."""
+    _, put, _ = framework("jittor")
+    from diptych.backends.jittor.kernels import code, gradient_norm
+
+    gradients, truth = drawn(shapes)
+    flags, code._FLAGS = code._FLAGS, None
+    try:
+        return float(gradient_norm([put(g) for g in gradients]).item()), truth
+    finally:
+        code._FLAGS = flags

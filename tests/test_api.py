@@ -24,7 +24,7 @@ def test_a_network_of_ones_own_is_resumed_to_the_bit(panel: Panel, tmp_path: Pat
     assert straight == broken and straight[0] == 6
     assert {"first.weight", "norm.running_mean", "norm.weight", "frozen.bias"} < set(found["names"])
     assert found["same"] and found["shape"] == (3, 14, 14, 1)
-    assert "own network of 249 weights" in found["repr"]
+    assert "own network of 257 weights" in found["repr"]
     assert found["loss"].shape == (6,) and found["loss"][0] == found["rows"][0]["loss"]
     manifest = read_json(tmp_path / "straight" / "checkpoints" / "step-00000006" / "manifest.json")
     assert manifest["network"] == "own"

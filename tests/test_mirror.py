@@ -120,7 +120,7 @@ def test_a_signature_is_mirrored_even_where_the_body_is_free(panels: tuple[Path,
 
 
 def test_one_more_difference_in_a_listed_function(panels: tuple[Path, Path]) -> None:
-    edit(panels[0] / "arrays.py", "check_weights(plan, weights,", "check_weights(plan, {},")
+    edit(panels[0] / "arrays.py", "check_weights(plan, weights or {},", "check_weights(plan, {},")
     (fault,) = compare(*panels)
     (entry,) = [e for e in INTENDED if (e.file, e.where) == ("arrays.py", "build")]
     assert f"meant are {entry.differing} ({entry.reason})" in fault

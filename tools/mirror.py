@@ -44,6 +44,7 @@ _KERNELS = "Jittor's operators come from the panel's kernels"
 _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
+_NORM = "in Jittor a kernel of the panel, which adds in double"
 _LAYERS = ("Conv2d", "GroupNorm", "Linear")
 _FEATURE_FUNCTIONS = (
     "place", "place_weight", "resize", "conv_relu", "max_pool", "avg_pool", "join", "pixel_mean",
@@ -90,6 +91,8 @@ INTENDED: tuple[Intended, ...] = (
     Intended("own.py", "gradients", "Jittor names it otherwise, and fills in zeros itself", (2, 2)),
     Intended("optim.py", "imports", _KERNELS, (0, 1)),
     Intended("optim.py", "adam_step", "each panel has its own fused update"),
+    Intended("optim.py", "module", _NORM, (1, 0)),
+    Intended("optim.py", "total_norm", _NORM, (4, 0)),
 )
 ONE_SIDED = {
     "heap.py": "glibc's allocator serves PyTorch; Jittor has its own, which keeps what is freed",

@@ -16,7 +16,8 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -386,54 +387,80 @@ INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which 
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[int]:
-    """Keep other processes out of a folder, which is made if it is missing; gives the lock.
+    """Keep other processes out of a folder; create it if it is missing. Gives the lock.
 
-    The lock goes with the process that has it, however that ends. A child process takes part in it
-    with `inherited`. A file system without locks keeps nobody out. (A network's has them for files
-    opened to be written, and not for folders: hence a file.)
+    A folder that was created and stays empty is removed again. A child process takes part in the
+    lock with `inherited`.
 
     Raises:
         UserError: another process holds it; the message says which.
     """
-    with machine_faults(f"opening {path}"):
-        made = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            number = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError:
-            if made:
-                path.rmdir()
-            raise
+    with _lock(path / LOCK, path) as number:
+        yield number
+
+
+@contextlib.contextmanager
+def hold_place(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file or folder that is replaced whole.
+
+    Raises:
+        UserError: another process writes it, or is at work inside.
+    """
+    if _is_held(path / LOCK):
+        raise UserError(f"{path}: another process is at work in it; wait until it ends")
+    with _lock(path.with_name(f".{path.name}{LOCK}"), path):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(file: Path, where: Path) -> Iterator[int]:
+    """Hold a lock file, which names its process; gives its number.
+
+    The lock ends with its process, however that ends. On a file system without locks, nobody is
+    kept out. The lock is a file because network file systems lock files opened for writing, but not
+    folders.
+    """
+    folder = file.parent
+    with machine_faults(f"opening {where}"):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        if _ours(number):
-            yield number
-            return
+        with machine_faults(f"opening {where}"):
+            number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before us may have removed the file that we opened.
-            if not os.path.samestat(os.fstat(number), (path / LOCK).stat()):
-                raise FileNotFoundError
-        except (BlockingIOError, FileNotFoundError) as error:
-            by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
-            raise UserError(
-                f"{path}: another process is at work in it{f' ({by})' if by else ''}; "
-                f"wait until it ends, or choose another folder"
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-                raise
-        with contextlib.suppress(OSError):  # on a full disk it stays without a name
-            os.ftruncate(number, 0)
-            os.pwrite(number, f"process {os.getpid()}: {_command()}".encode(), 0)
-        try:
-            yield number
+            if _ours(number):
+                yield number
+                return
+            _take(number, file, where)
+            try:
+                yield number
+            finally:
+                file.unlink(missing_ok=True)
         finally:
-            (path / LOCK).unlink(missing_ok=True)
-            if made:  # and nothing came into it
-                with contextlib.suppress(OSError):
-                    path.rmdir()
+            os.close(number)
     finally:
-        os.close(number)
+        if made:
+            with contextlib.suppress(OSError):  # something came into it
+                folder.rmdir()
+
+
+def _take(number: int, file: Path, where: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(number), file.stat()):
+            raise FileNotFoundError  # the previous holder has removed the file that we opened
+    except (BlockingIOError, FileNotFoundError) as error:
+        by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
+        raise UserError(
+            f"{where}: another process is at work in it{f' ({by})' if by else ''}; "
+            f"wait until it ends, or choose another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    with contextlib.suppress(OSError):  # on a full disk it stays without a name
+        os.ftruncate(number, 0)
+        os.pwrite(number, f"process {os.getpid()}: {_command()}".encode(), 0)
 
 
 def inherited(lock: int) -> dict[str, Any]:
@@ -452,3 +479,68 @@ def _ours(number: int) -> bool:
 def _command() -> str:
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return " ".join(" ".join(words).replace("__main__.py", "diptych").split())[:300]
+
+
+def check_free(out: Path, overwrite: bool, ours: Callable[[str], bool]) -> None:
+    """Refuse an output folder that may not be replaced whole by `new_folder`.
+
+    Args:
+        out: need not exist.
+        overwrite: whether earlier output may be replaced.
+        ours: whether a file name is one that the command writes.
+
+    Raises:
+        UserError: `out` is a file, or it is not empty and `overwrite` is off, or it holds
+            something that is not ours.
+    """
+    if not out.exists():
+        if out.is_symlink():
+            raise UserError(f"{out}: a link to nothing; give another --out folder")
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: is a file; --out needs a folder")
+    names = sorted(entry.name for entry in out.iterdir())
+    if names and not overwrite:
+        raise UserError(
+            f"{out}: not empty; give another --out folder, or --overwrite to replace it"
+        )
+    foreign = [name for name in names if not ours(name) or (out / name).is_dir()]
+    if foreign:
+        raise UserError(
+            f"{out}: holds '{foreign[0]}', which this command does not write, so it is not "
+            "overwritten; give another --out folder"
+        )
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `out` when the block ends without an error.
+
+    Raises:
+        UserError, MachineError: the folder cannot be made, filled or moved, for want of permission
+            or of space, or another process writes it; `out` is then as it was.
+    """
+    target = out.resolve()
+    with hold_place(target), machine_faults(f"writing {out}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+        try:
+            build.chmod(0o755)
+            yield build
+            _swap(build, target)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+
+
+def _swap(build: Path, out: Path) -> None:
+    if not out.exists():
+        os.replace(build, out)
+        return
+    old = build.with_name(build.name.replace(".new-", ".old-"))
+    os.replace(out, old)
+    try:
+        os.replace(build, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

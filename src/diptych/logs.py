@@ -11,12 +11,16 @@ import sys
 
 
 class Lines(logging.Handler):
-    """Warnings as `diptych: ...`, information as it is, on whatever `sys.stderr` is then."""
+    """Warnings as `diptych: ...`, on whatever `sys.stderr` is then.
+
+    Information, and a warning that is marked `whole`, is printed as it is.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno >= logging.WARNING:
+        if record.levelno >= logging.WARNING and not getattr(record, "whole", False):
             text = f"diptych: {' '.join(text.split())}"
+        text = text.encode(errors="backslashreplace").decode()  # names that are no UTF-8
         print(text, file=sys.stderr, flush=True)
 
 

@@ -1,18 +1,20 @@
-"""Notes on stderr about what was left out of a data set, each said once in a process."""
+"""Notes about what was left out of a data set, each said once in a process."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 _SAID: set[str] = set()
 
 
 def note(text: str) -> None:
-    """One line on stderr, unless it was said before."""
+    """Warn in one line, unless it was said before; the command line prints it as it is."""
     if text not in _SAID:
         _SAID.add(text)
-        print(f"note: {text}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+        log.warning("note: %s", text, extra={"whole": True})
 
 
 def say_left_out(name: str, count: int, left_out: Mapping[str, int]) -> None:

@@ -41,6 +41,7 @@ from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
+from diptych.runs.records import Manifest
 from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
@@ -155,7 +156,7 @@ def _fill(
         "images_timed": earlier.get("images_timed", 0) + drawn,
     }
     done["seconds_per_image"] = done["seconds"] / max(1, done["images_timed"])
-    write_json(out / "manifest.json", done)
+    write_json(out / "manifest.json", Manifest.checked(done))
     return done
 
 

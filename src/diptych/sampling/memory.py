@@ -70,7 +70,7 @@ def check_batch(plan: AnyPlan, count: int, backend: str, device: str) -> None:
     """Refuse a batch that cannot fit.
 
     Args:
-        plan: of the network; of one that the user brought nothing is known, and it passes.
+        plan: of the network; one of the user's own is not looked at.
         count: images in one call, both halves of guidance counted.
         backend, device: of the panel.
 

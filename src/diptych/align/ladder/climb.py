@@ -3,7 +3,8 @@
     reference (float64)   one pass; its layers' inputs feed the panels
     each panel            a clean pass, passes with nudged inputs, a pass for each planted fault
 
-A fault is caught if its rung fails and no earlier one does; one that survives makes its rung fail.
+A fault is caught if its rung fails and none does that this one rests on; one that survives makes
+its rung fail.
 """
 
 from __future__ import annotations
@@ -173,8 +174,9 @@ def _nudged(rungs: list[str]) -> list[str]:
 
 
 def _upto(rungs: list[str], last: str) -> list[str]:
-    order = list(LADDER)
-    return [name for name in rungs if order.index(name) <= order.index(last)]
+    """A rung after those that it rests on."""
+    order, beside = list(LADDER), LADDER[last].beside
+    return [n for n in rungs if order.index(n) <= order.index(last) and n not in beside]
 
 
 def truth_of(traces: Traces, name: str) -> Rung:
@@ -216,7 +218,7 @@ def _caught(
     mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str],
     panels: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Whether a planted fault failed at its rung, and at no earlier one."""
+    """Whether a planted fault failed at its rung, and at none that this one rests on."""
     facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
     facts |= {"panel": into}
     trace = traces[into, mutation.name]

@@ -22,6 +22,7 @@ from diptych.types import Array
 
 NOT_COMPARED = "in/*"
 POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's
+NORMS = "*/norm"  # a sum over all gradients: a kind of its own
 NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are no sequence of steps
 AHEAD = 2
 # Which distances decide, by the tensor's name; the first pattern that fits counts.
@@ -60,14 +61,17 @@ def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str,
             least = least_scale(name, tensor, truth)
             found[tensor] = floor_of(tensor, kinds, b, others, least)
     if name in POOLED:
-        most = max((floor["max"] for floor in found.values()), default=0.0)
-        return {tensor: {"max": most} for tensor in found}
+        for kind in (True, False):
+            pool = [tensor for tensor in found if fnmatch.fnmatch(tensor, NORMS) is kind]
+            most = max((found[tensor]["max"] for tensor in pool), default=0.0)
+            found |= {tensor: {"max": most} for tensor in pool}
+        return found
     if gate_kind(name) == "growth":
         groups: dict[str, list[str]] = {}
         for tensor in found:
             groups.setdefault(tensor.rpartition("/")[0], []).append(tensor)
         for tensors in groups.values():
-            if tensors[0].rpartition("/")[0] not in NOT_STEPS:
+            if bare(tensors[0]).rpartition("/")[0] not in NOT_STEPS:
                 _grow(found, tensors)
     return found
 
@@ -84,18 +88,25 @@ def _grow(floors: dict[str, Distances], tensors: Sequence[str]) -> None:
 def kinds_of(rung: str, tensor: str) -> tuple[str, ...]:
     """The measures that decide about a tensor."""
     table = KINDS.get(rung, [("*", ("max",))])
-    return next(kinds for pattern, kinds in table if fnmatch.fnmatch(tensor, pattern))
+    return next(kinds for pattern, kinds in table if fnmatch.fnmatch(bare(tensor), pattern))
+
+
+def bare(tensor: str) -> str:
+    """A tensor's name without the settings that it was computed with: `other settings: NAME`."""
+    return tensor.rpartition(": ")[2]
 
 
 def least_scale(rung: str, tensor: str, truth: Rung) -> float:
     """The smallest scale that a tensor's error is taken relative to: of what a gradient of zero
     leaves, only rounding is to be seen."""
     share, arrays = tolerances().least_gradient, truth.arrays
-    if rung == "gradients" and "total norm" in arrays:
-        return share * float(arrays["total norm"])
-    if rung == "lockstep" and tensor.startswith("adam_") and "norm/0001" in arrays:
-        size = share * float(arrays["norm/0001"])
-        return size * size if tensor.startswith("adam_v/") else size
+    plain = bare(tensor)
+    settings = tensor.removesuffix(plain)
+    if rung == "gradients" and f"{settings}total norm" in arrays:
+        return share * float(arrays[f"{settings}total norm"])
+    if rung == "lockstep" and plain.startswith("adam_") and f"{settings}norm/0001" in arrays:
+        size = share * float(arrays[f"{settings}norm/0001"])
+        return size * size if plain.startswith("adam_v/") else size
     return 0.0
 
 

@@ -80,9 +80,11 @@ def layer_notes(verdict: Verdict) -> dict[str, Any]:
     found: dict[str, Any] = {"fed": None, "free": None, "meaning": "every layer agrees"}
     for f in verdict.findings:
         mode, _, path = f.name.partition("/")
-        mode = "free" if mode == "free" else "fed"
-        if f.failed and found[mode] is None:
-            found[mode] = path
+        kind = {"free": "free", "fed": "fed", "faint": "fed"}.get(mode)
+        if f.failed and kind is None and found["free"] is None and found["fed"] is None:
+            found["meaning"] = f"every layer agrees; a network with {mode} does not"
+        elif f.failed and kind is not None and found[kind] is None:
+            found[kind] = path
     if found["fed"]:
         found["meaning"] = f"{found['fed']} is wrong by itself: it fails on the reference's inputs"
     elif found["free"]:

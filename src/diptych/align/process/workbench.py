@@ -100,8 +100,12 @@ class Desk:
         self.tracer.fact(self.rung, name, value)
 
     def settings(self, **changes: Any) -> Config:
-        """The config with other values of `model.dropout` and the like: section__key=value."""
+        """The config with other values of `model.dropout` and the like: section__key=value.
+
+        Noise is the host's unless asked for: of what devices draw no bits can be compared.
+        """
         tree = self.config.model_dump(mode="json")
+        tree["train"]["noise"] = "host"
         for key, value in changes.items():
             section, _, name = key.partition("__")
             tree[section][name] = value
@@ -121,7 +125,7 @@ class Desk:
 
     def learner(self, settings: Config | None = None) -> Any:
         """A learner with the ladder's weights."""
-        chosen = settings or self.config
+        chosen = settings or self.settings()
         plan = make_plan(chosen)
         weights = self.weights_for(plan)
         return self.panel.backend.learner(plan, weights, chosen.train, chosen.seed)

@@ -24,6 +24,7 @@ from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant
 from diptych.files import output_folder, read_json, write_json, write_text
+from diptych.runs.records import FreeTraining
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 
@@ -82,7 +83,7 @@ def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
             runs[panel].append(str(run))
     losses = {panel: evaluate(request, panel, names, out) for panel, names in runs.items()}
     result = conclude(request, losses)
-    write_json(out / "free.json", result)
+    write_json(out / "free.json", FreeTraining.checked(result))
     return result
 
 

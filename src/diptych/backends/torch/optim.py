@@ -16,6 +16,20 @@ import torch
 
 from diptych.backends.protocol import unmarked
 
+PIECE = 2**15  # elements whose squares are added in float32
+
+
+def total_norm(grads: list[torch.Tensor]) -> torch.Tensor:
+    """Square root of the sum of squares over all arrays, a float32 scalar on their device.
+
+    On a CPU PyTorch adds up an array's squares in float32, a few sums for all of it: over 2.4
+    million elements the norm was off by 4e-5. Pieces are added that way here, and their norms in
+    float64: off by less than 2e-7 at any size. float64 throughout takes 15 times as long.
+    """
+    pieces = [piece for g in grads for piece in g.reshape(-1).split(PIECE)]
+    norms = torch.stack(torch._foreach_norm(pieces))
+    return torch.linalg.vector_norm(norms, dtype=torch.float64).float()
+
 
 @torch.no_grad()
 def adam_step(
@@ -51,7 +65,7 @@ def adam_step(
         g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
         for g, p in zip(grads, params, strict=True)
     ]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm = total_norm(grads)
     torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     # The kernel takes the number of this step as one scalar tensor for each parameter.
     count = [torch.full((), step, dtype=torch.float32, device=norm.device)] * len(params)

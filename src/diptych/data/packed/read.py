@@ -22,7 +22,7 @@ from diptych.files import read_json
 from diptych.types import Int64, Pixels
 
 FORMAT = "diptych-packed-1"
-_MOST = {"most_bytes": 2**30, "most_values": 30_000_000}  # an index holds a name for each picture
+_MOST_BYTES, _MOST_VALUES = 2**30, 30_000_000  # an index holds a name for each picture
 _AGAIN = "Pack it again with diptych data prepare"
 
 
@@ -41,7 +41,7 @@ def read_index(path: Path) -> dict[str, Any]:
     if kind != "file" or look(index_path(path)) == "other":
         what = {"": "not found", "folder": "is a folder"}.get(kind, "is no regular file")
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
-    index = read_json(index_path(path), **_MOST)
+    index = read_json(index_path(path), most_bytes=_MOST_BYTES, most_values=_MOST_VALUES)
     sound = (
         index.get("format") == FORMAT
         and isinstance(index.get("shape"), list)

@@ -1,7 +1,7 @@
 """The rungs in their order: what each claims, and by which gate it is judged.
 
-A later rung rests on the earlier ones: with other weights no gradient can agree. So the first
-failing rung is the one to look at.
+A later rung rests on the earlier ones (but for those that it names): with other weights no
+gradient can agree. So the first failing rung is the one to look at.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ class Step:
     gate: Literal["exact", "floor", "growth"]
     home: str  # module:function below this package
     nudged: bool = True  # whether a second, nudged pass measures its floor
+    beside: tuple[str, ...] = ()  # earlier rungs that it does not rest on
 
     def trace(self, desk: Any) -> None:
         """Run it on a desk."""
         module, _, function = self.home.partition(":")
         getattr(importlib.import_module(f"{__name__}.{module}"), function)(desk)
 
+
+# Sampling rests on the network and not on how it is trained; the metrics rest on neither.
+_TRAINING = ("loss", "gradients", "update", "lockstep", "resume")
+_NETWORK = ("operators", "layers", *_TRAINING, "solver")
 
 LADDER: dict[str, Step] = {
     step.name: step
@@ -49,12 +54,14 @@ LADDER: dict[str, Step] = {
         Step("gradients", "each weight's gradient agrees, in size and direction", "floor",
              "training:trace_gradients"),
         Step("update", "one update agrees: clipping, Adam, warm-up, moving average", "floor",
-             "training:trace_update"),
+             "update:trace_update"),
         Step("lockstep", "training stays together, step by step", "growth",
              "training:trace_lockstep"),
+        Step("resume", "training resumes to the same bits", "exact", "resume:trace_resume", False),
         Step("solver", "sampling agrees, from coefficients to pixels", "growth",
-             "solver:trace_solver"),
-        Step("metric", "features, statistics and scores agree", "floor", "metric:trace_metric"),
+             "solver:trace_solver", beside=_TRAINING),
+        Step("metric", "features, statistics and scores agree", "floor", "metric:trace_metric",
+             beside=_NETWORK),
     )
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from diptych._version import __version__
 from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
-from diptych.diffusion import schedule
+from diptych.diffusion import objective, schedule, timesteps
+from diptych.errors import UserError
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -26,6 +28,16 @@ from diptych.training import batches as data_batches
 
 FIRST = 3  # training steps whose batches are compared
 CLASSES = 10  # of the probe
+TRANSFORMS: dict[str, dict[str, Any]] = {
+    "not rescaled": {"data__rescaled": False, "data__logit_transform": False,
+                     "data__dequantization": "none"},
+    "uniform": {"data__rescaled": True, "data__logit_transform": False,
+                "data__dequantization": "uniform"},
+    "logit": {"data__rescaled": False, "data__logit_transform": True,
+              "data__dequantization": "uniform"},
+    "gaussian": {"data__rescaled": True, "data__logit_transform": False,
+                 "data__dequantization": "gaussian"},
+}  # fmt: skip
 
 
 def trace_config(desk: Desk) -> None:
@@ -42,20 +54,27 @@ def trace_config(desk: Desk) -> None:
 def trace_data(desk: Desk) -> None:
     """Pixels, flips, order, timesteps, noise and masks, as they come back from the device."""
     desk.note("images from", desk.data_from)
-    source = desk.batches(desk.config)
-    desk.note("steps in an epoch", source.steps_per_epoch)
-    for step in sorted({*range(1, FIRST + 1), source.steps_per_epoch}):
+    source = desk.batches(desk.settings())
+    epoch = source.steps_per_epoch
+    desk.note("steps in an epoch", epoch)
+    for step in sorted({*range(1, FIRST + 1), epoch, epoch + 1}):
         _add_batch(desk, f"step {step}", source.batch(step))
     probe = desk.settings(
-        data__channels=3, data__random_flip=True, train__batch_size=4, train__noise="host",
-        model__num_classes=CLASSES, train__label_dropout=0.5,
+        data__channels=3, data__random_flip=True, train__batch_size=4,
+        model__num_classes=CLASSES, train__label_dropout=0.5, model__dropout=0.25,
     )  # fmt: skip
     shape = (10, 3, probe.data.image_size, probe.data.image_size)
     drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
     plan, labels = make_plan(probe), np.arange(10)
-    colour = data_batches.Batches(probe, plan, drawn.astype(np.uint8), labels)
+    pixels = drawn.astype(np.uint8)
+    colour = data_batches.Batches(probe, plan, pixels, labels)
     for step in range(1, 5):
         _add_batch(desk, f"colour {step}", colour.batch(step))
+    for name, changes in TRANSFORMS.items():
+        changed = desk.settings(data__channels=3, train__batch_size=4, model__num_classes=0,
+                                model__dropout=0.0, **changes)  # fmt: skip
+        source = data_batches.Batches(changed, make_plan(changed), pixels)
+        desk.add(f"{name}/pixels", _plain(desk.panel.read(desk.panel.put(source.batch(2).x0))))
 
 
 def _add_batch(desk: Desk, name: str, batch: Batch) -> None:
@@ -81,16 +100,20 @@ def trace_weights(desk: Desk) -> None:
     state = desk.learner().state()
     for name in parameter_table(desk.plan):
         desk.add(name, _plain(state.raw[name]))
-    groups = [{n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema)]
+    raw, ema = ({n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema))
+    # Four groups that differ, by factors that keep every bit: no two can be confused.
+    halves = [{n: a * np.float32(k) for n, a in ema.items()} for k in (0.5, 0.25, 0.125)]
     with TemporaryDirectory() as folder:
-        path = checkpoint.save(Path(folder), State(0, *groups, *groups), {}, 1)
-        for group in ("raw", "ema"):
-            read = checkpoint.load_weights(path, group, desk.plan)
-            desk.note(f"checkpoint {group}", checkpoint.weights_sha256(read))
+        read = checkpoint.load_state(checkpoint.save(Path(folder), State(3, raw, *halves), {}, 1),
+                                     desk.plan)  # fmt: skip
+    desk.note("checkpoint step", read.step)
+    for group in ("raw", "ema", "adam_m", "adam_v"):
+        desk.note(f"checkpoint {group}", checkpoint.weights_sha256(getattr(read, group)))
 
 
 def trace_schedule(desk: Desk) -> None:
-    """The tables in float64, what a batch takes from them, and the spacings."""
+    """The tables in float64, of the config and of every form; what a batch takes from them; the
+    spacings; the weights of the loss."""
     tables = schedule.make_schedule(desk.config.diffusion)
     for name in ("beta", "alpha", "sigma"):
         desk.add(name, getattr(tables, name))
@@ -100,7 +123,22 @@ def trace_schedule(desk: Desk) -> None:
         if getattr(batch, name) is not None:
             values = desk.panel.read(desk.panel.put(getattr(batch, name)))
             desk.add(f"step 1/{name}", _plain(values))
-    for spacing in schedule.SPACINGS:
-        steps = min(20, tables.timesteps)
-        chosen = schedule.make_spacing(spacing, steps, tables.timesteps)
+    steps = min(20, tables.timesteps)
+    for spacing in timesteps.ALL_SPACINGS:
+        try:
+            chosen = timesteps.choose_timesteps(spacing, steps, tables)
+        except UserError as error:  # a table with too few levels for it
+            desk.note(f"spacing {spacing}", str(error))
+            continue
         desk.add(f"spacing {spacing}", np.array(chosen, dtype=np.int64))
+    for form in schedule.SCHEDULES:
+        for ends, suffix in ((False, ""), (True, ", ending in noise")):
+            other = schedule.make_schedule(desk.settings(
+                diffusion__schedule=form, diffusion__zero_terminal_snr=ends,
+                diffusion__objective="v", train__weighting="none",
+            ).diffusion)  # fmt: skip
+            desk.add(f"{form}{suffix}", np.stack([other.beta, other.alpha, other.sigma]))
+    for aim in ("eps", "x0", "v"):
+        for gamma in (1.0, 5.0):
+            table = objective.min_snr_weights(aim, tables, gamma)
+            desk.add(f"weights of {aim}, gamma {gamma:g}", table)

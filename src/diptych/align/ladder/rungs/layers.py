@@ -45,23 +45,25 @@ def trace_layers(desk: Desk) -> None:
     fed = {path: a for path, a in calls.items() if all(x is None or is_array(x) for x in a)}
     given = recorded(desk, fed) if panel.name == REFERENCE else desk.feed("layers")
     feed(desk, network, given)
-    add_other_norms(desk, x, embedding)
+    add_others(desk, x, embedding)
 
 
-def add_other_norms(desk: Desk, x: Array, embedding: Array) -> None:
-    """The output of the config's network with another eps, and with other groups, in its norms."""
+def add_others(desk: Desk, x: Array, embedding: Array) -> None:
+    """The output of networks that differ from the config's in one setting."""
     model = desk.config.model
     changes: dict[str, dict[str, Any]] = {
-        "eps": {"model__norm_eps": 1e-2 if model.norm_eps != 1e-2 else 1e-3},
-        "groups": {"model__norm_groups": 8 if model.norm_groups != 8 else 4},
+        "other eps of norms": {"model__norm_eps": 1e-2 if model.norm_eps != 1e-2 else 1e-3},
+        "other groups of norms": {"model__norm_groups": 8 if model.norm_groups != 8 else 4},
+        "other resampling": {"model__resamp_with_conv": not model.resamp_with_conv},
+        "another dropout": {"model__dropout": 0.0 if model.dropout else 0.25},
     }
     panel = desk.panel
     for name, change in changes.items():
         plan = make_plan(desk.settings(**change))
-        network = panel.backend.network(plan, desk.weights)
+        network = panel.backend.network(plan, desk.weights_for(plan))
         with panel.no_grad():
             output = network(panel.put(x), panel.put(embedding), *told(desk))
-        desk.add(f"other {name} of norms/output", panel.read(output))
+        desk.add(f"{name}/output", panel.read(output))
 
 
 def inputs(desk: Desk) -> tuple[Array, Array]:

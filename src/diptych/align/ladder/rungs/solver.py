@@ -1,14 +1,18 @@
-"""Sampling: the levels and coefficients exactly, one step, and whole chains to pixels.
+"""Sampling: the levels and coefficients exactly, and whole chains to pixels.
 
-Chains of DDIM (eta 0) and of eta 1, whose noise is the keyed one, run with the ladder's weights; a
-guided one with those of a network with classes.
-Error grows along a chain by the solver's own law; what is allowed at a step is what a panel's own
-chain has moved by then after one rounding of its start.
+    coefficients/WALK   levels and images of the rule by itself, on a few numbers in float64
+    WALK/x 003          the images after each step, from a network on the panel
+    pixels/WALK         the last ones as pixels
+
+Three walks take the ladder's weights: DDIM with two spacings, and with eta 1, whose noise is the
+keyed one. Every solver of the command line walks with a small network in each of its orders; some
+of them also clipped and with dynamic thresholding, DDIM with eta 0.5. A guided walk asks a network
+with classes. Error grows along a chain by the solver's own law; what is allowed at a step is what
+a panel's own chain has moved by then after one rounding of its start.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,38 +20,91 @@ import numpy as np
 from diptych import rng
 from diptych.align.process.workbench import Desk
 from diptych.diffusion import schedule
+from diptych.errors import UserError
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler
 from diptych.sampling.engine import Engine
-from diptych.sampling.solvers import Ddim, Step
-from diptych.training.batches import to_uint8
-from diptych.types import Array
+from diptych.sampling.solvers import from_v, solve
+from diptych.sampling.solvers.kinds import KINDS
+from diptych.types import Array, Float64
 
-STEPS, GUIDED_STEPS, CLASSES = 10, 5, 10
-CHAINS = {"ddim": ("ddim", 0.0, "uniform"), "quad": ("ddim", 0.0, "quad"), "eta": ("ddim", 1.0, "uniform")}  # noqa: E501 # fmt: skip
+STEPS, FEW, CLASSES = 10, 5, 10
+SMALL = {
+    "model__ch": 32, "model__ch_mult": [1], "model__num_res_blocks": 1,
+    "model__attn_resolutions": [], "model__num_classes": 0, "model__dropout": 0.0,
+    "data__image_size": 8,
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "ddim": {"solver": "ddim"}, "quad": {"solver": "ddim", "spacing": "quad"},
+    "eta": {"solver": "ddim", "eta": 1.0},
+}  # fmt: skip
+LIMITED = ("ddim", "dpmpp", "dpmpp-sde")  # limits are the same code for all: fewer kernels compile
+INDICES = (5, 0, 11)  # of images drawn by number
 
 
 def trace_solver(desk: Desk) -> None:
-    """Coefficients first, then the chains."""
+    """Coefficients first, then the walks."""
     tables = schedule.make_schedule(desk.config.diffusion)
-    steps = min(STEPS, tables.timesteps)
-    chosen = {
-        name: sampler.make_sampler(
-            solver, steps, eta, spacing, timesteps=tables.timesteps,
-            num_classes=desk.plan.num_classes,
-        )
-        for name, (solver, eta, spacing) in CHAINS.items()
-    }  # fmt: skip
-    for name, each in chosen.items():
+    own = chosen(desk, tables, OWN, min(STEPS, tables.timesteps))
+    every = chosen(desk, tables, walks(), min(FEW, tables.timesteps))
+    for name, each in {**own, **every}.items():
         desk.add(f"coefficients/{name}", coefficients(each, tables))
-    count = min(8, desk.spec.batch)
-    weights = desk.weights
-    network = desk.panel.backend.network(desk.plan, weights)
-    engine = Engine(desk.panel.backend, network, desk.plan, tables)
-    start = rng.normal_per_image(desk.config.seed, "initial_noise", range(count), engine.shape)
-    for name, each in chosen.items():
+    engine = engine_of(desk, desk.plan, tables)
+    start = starts(desk, engine, desk.spec.batch)
+    for name, each in own.items():
         chain(desk, engine, name, each, start)
-    guided(desk, start)
+    small = engine_of(desk, make_plan(desk.settings(**SMALL)), tables)
+    start = starts(desk, small, desk.spec.batch)
+    for name, each in every.items():
+        chain(desk, small, name, each, start)
+    guided(desk)
+    by_number(desk)
+
+
+def walks() -> dict[str, dict[str, Any]]:
+    """Every solver in each of its orders; limits on the image with some of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, kind in KINDS.items():
+        for order in kind.orders or (None,):
+            found[f"{name}, order {order}" if order else f"every {name}"] = {
+                "solver": name, "order": order,
+            }  # fmt: skip
+        if name in LIMITED:
+            found[f"{name}, clipped"] = {"solver": name, "clip": True}
+            found[f"{name}, threshold"] = {"solver": name, "threshold": 0.9}
+    return found | {"ddim, eta 0.5": {"solver": "ddim", "eta": 0.5}}
+
+
+def chosen(
+    desk: Desk, tables: schedule.Schedule, asked: dict[str, dict[str, Any]], steps: int
+) -> dict[str, sampler.Sampler]:
+    """The samplers by name; one that this schedule cannot have is noted with its reason."""
+    found = {}
+    for name, options in asked.items():
+        try:
+            each = sampler.make_sampler(
+                steps=steps, timesteps=tables.timesteps, num_classes=desk.plan.num_classes,
+                ends_in_noise=bool(tables.alpha[-1] == 0), **options,
+            )  # fmt: skip
+            each.check(tables)
+            each.levels(tables)
+        except UserError as error:
+            desk.note(name, str(error))
+            continue
+        found[name] = each
+    return found
+
+
+def engine_of(desk: Desk, plan: Any, tables: schedule.Schedule) -> Engine:
+    """A network of the plan with the ladder's weights, ready to draw."""
+    network = desk.panel.backend.network(plan, desk.weights_for(plan))
+    return Engine(desk.panel.backend, network, plan, tables)
+
+
+def starts(desk: Desk, engine: Engine, count: int) -> Array:
+    """The first noise of a few images."""
+    seed = desk.config.seed
+    return rng.normal_per_image(seed, "initial_noise", range(min(8, count)), engine.shape)
 
 
 def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: Array) -> None:
@@ -58,39 +115,62 @@ def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: A
 
     x_T = desk.moved(start, name)
     drawn = engine.draw(each, range(len(start)), desk.config.seed, x_T, observe)
-    desk.add(f"pixels/{name}", to_uint8(drawn.astype(np.float32)))
+    desk.add(f"pixels/{name}", engine.pixels(drawn.astype(np.float32)))
 
 
-def guided(desk: Desk, start: Array) -> None:
-    """A chain that a config need not have: of a network with classes that predicts v, guided,
+def guided(desk: Desk) -> None:
+    """A walk that a config need not have: of a network with classes that predicts v, guided,
     from a level where nothing of the image is left."""
     settings = desk.settings(
         model__num_classes=CLASSES, diffusion__objective="v", train__weighting="none",
         diffusion__zero_terminal_snr=True,
     )  # fmt: skip
-    plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
-    network = desk.panel.backend.network(plan, desk.weights_for(plan))
+    tables = schedule.make_schedule(settings.diffusion)
     each = sampler.make_sampler(
-        "ddim", min(GUIDED_STEPS, tables.timesteps), spacing="trailing",
+        "ddim", min(FEW, tables.timesteps), spacing="trailing",
         timesteps=tables.timesteps, classes=(3, 7), guidance=2.0, num_classes=CLASSES,
     )  # fmt: skip
-    engine = Engine(desk.panel.backend, network, plan, tables)
-    chain(desk, engine, "guided", each, start)
+    engine = engine_of(desk, make_plan(settings), tables)
+    chain(desk, engine, "guided", each, starts(desk, engine, desk.spec.batch))
 
 
-def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> np.ndarray:  # type: ignore[type-arg]
-    """(steps, 6): t, t', the update's factors of x, eps and noise, and sigma'; float64.
+def by_number(desk: Desk) -> None:
+    """Images drawn by their numbers, from their own noise alone: a network that predicts none."""
+    changes: dict[str, Any] = {"diffusion__objective": "eps", "train__weighting": "none"}
+    settings = desk.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
+    plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
+    each = sampler.make_sampler("ddim", min(FEW, tables.timesteps), 1.0, timesteps=tables.timesteps)
+    engine = Engine(desk.panel.backend, nothing, plan, tables)
+    desk.add("by number", engine.draw(each, INDICES, desk.config.seed))
 
-    The factors are read off the solver itself: it is a linear combination, so it is tried on
-    numbers.
+
+def nothing(x: Any, *_: Any) -> Any:
+    """A network that predicts no noise."""
+    return 0.0 * x
+
+
+def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
+    """(steps, 5 + 4): t, t', alpha', sigma', the noise's scale, and four images after the step.
+
+    The rule is a linear combination of images, predictions and noise, so it is tried on numbers:
+    any other coefficient gives other bits.
     """
-    solver = Ddim(each.eta)
-    levels = [tables.level(t) for t in each.timesteps(tables)] + [vars(sampler)["CLEAN"]]
-    found = []
-    for now, after in pairwise(levels):
-        tried = []
-        for x, eps, z in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)):
-            given = solver.step(Step(x, lambda _x, _level, eps=eps: eps, now, after, z))  # type: ignore[misc]
-            tried.append(float(given))
-        found.append([now.t, after.t, *tried, after.sigma])
-    return np.array(found)
+    solver, levels = each.make(tables), each.levels(tables)
+    slope = np.array([-1.0, -0.3, 0.4, 1.1])
+
+    def velocity(x: Float64, level: schedule.Level) -> Float64:
+        answer: Float64 = 0.2 * x + (level.t / tables.timesteps) * slope
+        return answer
+
+    found: list[Float64] = []
+
+    def observe(k: int, after: schedule.Level, x: Float64) -> None:
+        scale = solver.noise_scale(levels[k], after) if levels[k].alpha > 0 else 0.0
+        found.append(np.array([levels[k].t, after.t, after.alpha, after.sigma, scale, *x]))
+
+    def noise(k: int) -> Float64:
+        drawn: Float64 = np.cos((k + 1) * np.arange(1.0, 5.0))
+        return drawn
+
+    solve(solver, from_v(velocity), np.array([0.5, -1.5, 1.0, -0.7]), levels, noise, observe)
+    return np.stack(found)

@@ -1,0 +1,68 @@
+"""Resuming: a state that is saved, read and put into a fresh learner goes on to the same bits.
+
+    restored/GROUP/WEIGHT    whether the fresh learner has the bits of the saved one
+    resumed/GROUP/WEIGHT     the same after some more steps of both
+
+All must be equal, so the reference computes nothing: it says so. On a GPU sums may come out in
+another order each time; there only `restored` is compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from diptych.align.process.panels import REFERENCE
+from diptych.align.process.workbench import Desk
+from diptych.backends.protocol import State
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import make_plan
+from diptych.runs import checkpoint
+
+BEFORE, AFTER = 2, 2  # steps
+LR = 1e-3
+GROUPS = ("raw", "ema", "adam_m", "adam_v")
+
+
+def trace_resume(desk: Desk) -> None:
+    """Train, save, go on; restore into a fresh learner, go on; compare."""
+    settings = desk.settings(train__batch_size=desk.spec.batch, model__dropout=0.25)
+    plan = make_plan(settings)
+    moments = ("restored", "resumed") if desk.spec.device == "cpu" else ("restored",)
+    if desk.panel.name == REFERENCE:
+        for moment in moments:
+            desk.note(f"{moment}: step", BEFORE + (AFTER if moment == "resumed" else 0))
+            for group in GROUPS:
+                for name in parameter_table(plan):
+                    desk.note(f"{moment}/{group}/{name}", "equal")
+        return
+    learner, source = desk.learner(settings), desk.batches(settings)
+    for step in range(1, BEFORE + 1):
+        learner.step(source.batch(step), LR)
+    saved = learner.state()
+    with TemporaryDirectory() as folder:
+        read = checkpoint.load_state(checkpoint.save(Path(folder), saved, {}, 1), plan)
+    fresh = desk.panel.backend.learner(
+        plan, {name: np.zeros_like(a) for name, a in saved.raw.items()}, settings.train,
+        settings.seed,
+    )  # fmt: skip
+    fresh.restore(read)
+    compare(desk, "restored", fresh.state(), saved)
+    if "resumed" in moments:
+        for step in range(BEFORE + 1, BEFORE + AFTER + 1):
+            for each in (learner, fresh):
+                each.step(source.batch(step), LR)
+        compare(desk, "resumed", fresh.state(), learner.state())
+
+
+def compare(desk: Desk, moment: str, found: State, right: State) -> None:
+    """Note whether the bits are equal, tensor by tensor."""
+    desk.note(f"{moment}: step", found.step)
+    for group in GROUPS:
+        for name, array in getattr(right, group).items():
+            other = getattr(found, group)[name]
+            unequal = int(np.count_nonzero(array.view(np.uint32) != other.view(np.uint32)))
+            verdict = f"unequal in {unequal:,} of {array.size:,} values" if unequal else "equal"
+            desk.note(f"{moment}/{group}/{name}", verdict)
