@@ -208,11 +208,12 @@ def _is_drawn(path: Path, shape: tuple[int, int, int]) -> bool:
         return False
     try:
         found = read_png(path).shape
+        said = f"is {found}"
     except (OSError, SyntaxError, ValueError, EOFError, DecompressionBombError) as error:
-        found = " ".join(str(error).split())
+        found, said = (), " ".join(str(error).split())
     if found == shape:
         return True
-    (channels, height, width), said = shape, f"is {found}" if isinstance(found, tuple) else found
+    channels, height, width = shape
     print(
         f"diptych: {path}: no image of {width}x{height} with {channels} channels ({said}); "
         f"drawn again",

@@ -35,10 +35,10 @@ def run_demo(
     note = out / "demo.json"
     begun = note.is_file() and not read_json(note).get("complete")
     with output_folder(out, resume=begun, overwrite=overwrite or (note.is_file() and not begun)):
-        _run(out, note, steps, device)
+        return _run(out, note, steps, device)
 
 
-def _run(out: Path, note: Path, steps: int | None, device: str) -> None:
+def _run(out: Path, note: Path, steps: int | None, device: str) -> Path:
     write_json(note, {"complete": False})
     train_options = ["--device", device, *([] if steps is None else ["--steps", str(steps)])]
     for panel in PANELS:
