@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
+
+log = logging.getLogger(__name__)
 
 MOST = 10_000_000
 
@@ -214,10 +217,13 @@ def _is_drawn(path: Path, shape: tuple[int, int, int]) -> bool:
     if found == shape:
         return True
     channels, height, width = shape
-    print(
-        f"diptych: {path}: no image of {width}x{height} with {channels} channels ({said}); "
-        f"drawn again",
-        file=sys.stderr,
+    log.warning(
+        "%s: no image of %dx%d with %d channels (%s); drawn again",
+        path,
+        width,
+        height,
+        channels,
+        said,
     )
     return False
 
