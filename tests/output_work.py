@@ -27,6 +27,7 @@ from diptych.model import Model
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from diptych.study.sweep import output as tables
+from diptych.study.sweep.cells import read_cells
 from fulldisk import failing
 
 Write = Callable[[Model, Path], Any]
@@ -47,13 +48,10 @@ def latents(model: Model, out: Path) -> None:
 def sweep(_: Model, out: Path) -> None:
     """The tables and the figure; each cell is one such file, and its samples are those above."""
     score = {"metric": "fid", "value": 3.0, "interval": [2.0, 4.0], "split_half": None}
-    request = {"num": 2, "repeats": 3, "reference": "mnist:test", "metrics": ["fid"]}
     cells = [
-        {"backend": "torch", "solver": "ddim", "eta": 0.0, "steps": n, "network_calls": n,
-         "seconds_per_image": 1.0, "device": "cpu", "request": request,
-         "scores": [score | {"protocol_id": "x"}]}
-        for n in (5, 10)
-    ]  # fmt: skip
+        cell | {"scores": [score | {"protocol_id": "x"}]}
+        for cell in read_cells(Path(__file__).parent / "old_records" / "samples" / "sweep")
+    ]
     with hold(out):
         tables.write_all(cells, out)
 
@@ -84,13 +82,13 @@ def check_whole(out: Path) -> None:
             read_latents(path, (1, 14, 14))
 
 
-def each_call_fails(way: str, folder: Path, code: int = errno.ENOSPC) -> int:
-    """Try every N-th call, and go on after each; gives how many there are."""
+def each_call_fails(way: str, folder: Path, code: int, stride: int) -> int:
+    """Let call 1 fail, 1 + stride, ..., and go on after each; gives how many calls there are."""
     write, model = WAYS[way], work.make("torch", work.small())
     write(model, folder / "whole")
-    wanted, number = contents(folder / "whole"), 0
+    wanted, number = contents(folder / "whole"), 1 - stride
     while True:
-        number += 1
+        number += stride
         out = folder / f"{number}"
         failed = False
         with failing(number, code) as asked:
@@ -103,7 +101,7 @@ def each_call_fails(way: str, folder: Path, code: int = errno.ENOSPC) -> int:
                 assert said in str(error) and str(out) in str(error), error
         if len(asked) < number:
             assert not failed and contents(out) == wanted
-            return number - 1
+            return len(asked)
         assert failed, f"call {number}, {asked[-1]}, failed, and nothing was said"
         if out.exists():
             check_whole(out)
