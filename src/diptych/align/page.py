@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych._version import __version__
+from diptych import __version__
 from diptych.align import figures
 from diptych.align.ladder.climb import Climb
 from diptych.align.ladder.judge import Verdict

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL.Image import DecompressionBombError
 from tqdm import tqdm
 
 from diptych.config.load import flatten
@@ -34,7 +35,7 @@ from diptych.evaluation.nearest import Nearest, save_nearest, search
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
-from diptych.files import atomic_path, claim_folder, read_json, write_json
+from diptych.files import atomic_path, claim_folder, hold, read_json, write_json
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
@@ -45,6 +46,8 @@ from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
+
+MOST = 10_000_000
 
 
 class Start(Protocol):
@@ -76,6 +79,8 @@ class Request:
         return Pictures(self.movie, self.strip)
 
     def __post_init__(self) -> None:
+        if self.num > MOST:
+            raise UserError(f"--num is {self.num}; {MOST:,} images are the most in one folder")
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be {least} or more")
@@ -107,8 +112,23 @@ def sample_to(
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
-    before = check_same(out, manifest, IDENTITY) if resume else {}
-    claim_folder(out, resume=resume, overwrite=overwrite)
+    with hold(out):
+        before = check_same(out, manifest, IDENTITY) if resume else {}
+        claim_folder(out, resume=resume, overwrite=overwrite)
+        return _fill(model, request, out, manifest, before, npz=npz, progress=progress)
+
+
+def _fill(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    before: dict[str, Any],
+    *,
+    npz: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Draw what is missing in a folder that is ready; gives the manifest."""
     _drop_unlike(out, request.pictures, before.get("trajectory", {}))
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
@@ -119,7 +139,9 @@ def sample_to(
         for images in batches_of(request.num, min(request.batch, request.num)):
             wanted = [i for i in images if i < request.num]
             first = request.pictures.paths(out) if images[0] == 0 else []
-            if not all(path.exists() for path in [_path(out, i) for i in wanted] + first):
+            shape = model.engine.shape
+            there = [_is_drawn(_path(out, i), shape) for i in wanted]
+            if not all(there) or not all(path.exists() for path in first):
                 _draw_batch(model, request, out, images, wanted, bar)
                 drawn += len(wanted)
             bar.update(0)
@@ -178,6 +200,26 @@ def _drop_unlike(out: Path, asked: Pictures, before: dict[str, Any]) -> None:
         if settings != before.get(name):
             for path in asked.paths_of(name, out):
                 path.unlink(missing_ok=True)
+
+
+def _is_drawn(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether an image of this shape is there; one that is damaged is named, and drawn again."""
+    if not path.exists():
+        return False
+    try:
+        found = read_png(path).shape
+        said = f"is {found}"
+    except (OSError, SyntaxError, ValueError, EOFError, DecompressionBombError) as error:
+        found, said = (), " ".join(str(error).split())
+    if found == shape:
+        return True
+    channels, height, width = shape
+    print(
+        f"diptych: {path}: no image of {width}x{height} with {channels} channels ({said}); "
+        f"drawn again",
+        file=sys.stderr,
+    )
+    return False
 
 
 def _path(out: Path, image: int) -> Path:

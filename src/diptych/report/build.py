@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diptych._version import __version__
+from diptych import __version__
 from diptych.errors import UserError
 from diptych.files import check_free, new_folder, write_json, write_text
 from diptych.report.chapters import (

@@ -160,7 +160,7 @@ def _config(path: Path) -> Config:
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found = read_json(path, finite=False)  # a NaN there is shown as it is
     Environment.of(found, str(path))
     return found
 

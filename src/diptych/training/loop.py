@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def train(
     check_decay(config.train, last)
     weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
     learner = backend.learner(plan, weights, config.train, config.seed)
-    with held(run):
+    with hold(run):
         saved = 0 if overwrite else restore(run, plan, config, learner, last)
         if saved:
             check_data(run, saved, dataset, config, allow_changed_data)
@@ -185,19 +185,6 @@ def train(
             config, run, backend, plan, batches, learner, looking, rows, bar, last, saved
         )
         return training.go()
-
-
-@contextmanager
-def held(run: Path) -> Iterator[None]:
-    """`hold` a run folder; one that was made for it and stays empty is removed again."""
-    new = not run.exists()
-    try:
-        with hold(run):
-            yield
-    finally:
-        if new:
-            with suppress(OSError):  # it holds something: the training began
-                run.rmdir()
 
 
 def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: int) -> int:
