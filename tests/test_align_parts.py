@@ -15,12 +15,12 @@ from diptych.align.ladder.rungs import LADDER, choose
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports.names import matched, module_paths, read_names, translate
 from diptych.align.training import free
-from diptych.align.training.equivalence import paired_tost
 from diptych.cli.align import ladder
 from diptych.config.load import load_config
 from diptych.errors import UserError
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
+from diptych.stats import paired_tost
 
 WANTED = {"conv_in.weight": (4, 1), "down.0.block.0.norm1.weight": (4,), "down.0.block.0.norm1.bias": (4,)}  # noqa: E501 # fmt: skip
 MAP = {"conv_in": "stem", "down.0.block.0": "enc.a", "down.0.block.0.norm1": "enc.a.n1"}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.stats import difference_interval, mean_interval
 
 LEAST_FOR_INTERVAL = 3
-LEVEL = 0.95
 # Metrics of which less is better; of the others more is.
 DISTANCES = ("fid", "sfid", "kid", "frechet")
 
@@ -59,8 +58,7 @@ class Score:
         """The 95 % interval of the value, or None with fewer than three repeats."""
         if len(self.repeats) < LEAST_FOR_INTERVAL:
             return None
-        half = _t(len(self.repeats) - 1) * _error(self.repeats)
-        return self.value - half, self.value + half
+        return mean_interval(self.repeats)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the id and the interval."""
@@ -141,7 +139,7 @@ def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
 
 
 def difference(a: Score, b: Score, across: Sequence[str] = ()) -> dict[str, Any]:
-    """b - a with its 95 % interval (Welch), and a sentence that claims no more than that.
+    """b - a with its 95 % interval, and a sentence that claims no more than that.
 
     Raises:
         UserError: as `check_alike`.
@@ -156,9 +154,7 @@ def difference(a: Score, b: Score, across: Sequence[str] = ()) -> dict[str, Any]
             f"{LEAST_FOR_INTERVAL} independent sample sets of each, so there is no interval and "
             f"nothing can be said of the difference; evaluate with --repeats 3 or more."
         }
-    error = math.hypot(_error(a.repeats), _error(b.repeats))
-    half = _t(_welch(a.repeats, b.repeats)) * error
-    low, high = gap - half, gap + half
+    low, high = difference_interval(a.repeats, b.repeats)
     found["interval"] = [low, high]
     return found | {"text": _sentence(a, b, low, high)}
 
@@ -184,21 +180,3 @@ def _sentence(a: Score, b: Score, low: float, high: float) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _error(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def _t(degrees: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
-
-
-def _welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Welch's and Satterthwaite's degrees of freedom."""
-    p, q = _error(a) ** 2, _error(b) ** 2
-    if p + q == 0.0:
-        return float(len(a) + len(b) - 2)
-    return (p + q) ** 2 / (p * p / (len(a) - 1) + q * q / (len(b) - 1))

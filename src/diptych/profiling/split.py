@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from scipy.stats import binom
 
 from diptych.backends.protocol import Backend, Batch, Learner
+from diptych.stats import median_interval
 from diptych.training.batches import Batches
 
 PHASES = ("data", "to_device", "forward", "backward", "optimizer", "ema")
@@ -133,16 +133,13 @@ def profile(
 
 
 def overhead(split: list[float], whole: list[float]) -> dict[str, float | None]:
-    """The median of split / whole over the pairs, and its 95 % interval from order statistics.
+    """The median of split / whole over the pairs, and its 95 % interval.
 
     `low` and `high` are None for fewer than six pairs, which cannot have such an interval.
     """
-    ratios = sorted(s / w for s, w in zip(split, whole, strict=True))
-    cut = int(binom.ppf(0.025, len(ratios), 0.5))
-    found: dict[str, float | None] = {"ratio": float(np.median(ratios)), "low": None, "high": None}
-    if cut >= 1:
-        found |= {"low": ratios[cut - 1], "high": ratios[-cut]}
-    return found
+    ratios = [s / w for s, w in zip(split, whole, strict=True)]
+    low, high = median_interval(ratios) or (None, None)
+    return {"ratio": float(np.median(ratios)), "low": low, "high": high}
 
 
 def _total(row: dict[str, Any]) -> float:

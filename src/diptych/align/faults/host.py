@@ -11,8 +11,12 @@ import numpy as np
 
 from diptych.align.ladder.rungs import metric
 from diptych.config import load
-from diptych.diffusion import schedule
+from diptych.data import preprocess
+from diptych.diffusion import objective, schedule, timesteps
 from diptych.evaluation import resize as resizing
+from diptych.evaluation import statistics
+from diptych.network import plan
+from diptych.runs import checkpoint
 from diptych.sampling import engine, sampler
 from diptych.training import batches as data_batches
 
@@ -133,12 +137,115 @@ def resize_mistaken(_: Any, patch: Any) -> None:
     patch.set(resizing, "resize", lambda images, _, size: original(images, "tf1-bilinear", size))
 
 
+def epochs_alike(_: Any, patch: Any) -> None:
+    original = data_batches.Batches.order
+    patch.set(data_batches.Batches, "order", lambda self, epoch: original(self, 0))
+
+
+def label_dropout_ignored(_: Any, patch: Any) -> None:
+    patch.set(data_batches, "drop_labels", lambda labels, *_: labels)
+
+
+def dequantization_ignored(_: Any, patch: Any) -> None:
+    def spread(self: Any, pixels: Any, seed: int, step: int) -> Any:
+        return pixels.astype(np.float32) / np.float32(255)
+
+    patch.set(preprocess.Preprocess, "_spread", spread)
+
+
+def masks_repeat(_: Any, patch: Any) -> None:
+    original = data_batches.Batches.masks
+    patch.set(data_batches.Batches, "masks", lambda self, step, size: original(self, 1, size))
+
+
+def groups_confused(_: Any, patch: Any) -> None:
+    original = checkpoint.load_weights
+
+    def load_weights(path: Any, group: str, plan: Any) -> Any:
+        return original(path, "raw" if group == "ema" else group, plan)
+
+    patch.set(checkpoint, "load_weights", load_weights)
+
+
+def cosine_offset(_: Any, patch: Any) -> None:
+    def cosine(timesteps: int) -> Any:
+        alpha_bar = np.cos(np.arange(timesteps + 1) / timesteps * np.pi / 2) ** 2
+        return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+    patch.set(schedule, "_cosine", cosine)
+
+
+def terminal_snr_ignored(_: Any, patch: Any) -> None:
+    original = schedule.make_schedule
+
+    def make(settings: Any) -> Any:
+        return original(settings.model_copy(update={"zero_terminal_snr": False}))
+
+    patch.set(schedule, "make_schedule", make)
+    patch.set(data_batches, "make_schedule", make)
+
+
+def gamma_ignored(_: Any, patch: Any) -> None:
+    original = objective.min_snr_weights
+
+    def weights(aim: str, tables: Any, gamma: float) -> Any:
+        return original(aim, tables, 5.0)
+
+    patch.set(objective, "min_snr_weights", weights)
+    patch.set(data_batches, "min_snr_weights", weights)
+
+
+def karras_rho(_: Any, patch: Any) -> None:
+    patch.set(timesteps, "RHO", 5.0)
+
+
+def cosines_first(_: Any, patch: Any) -> None:
+    original = plan.Plan.times
+
+    def times(self: Any, t: Any) -> Any:
+        return np.roll(original(self, t), self.ch // 2, axis=-1)
+
+    patch.set(plan.Plan, "times", times)
+
+
+def covariance_by_n(_: Any, patch: Any) -> None:
+    original = statistics.Statistics.moments
+
+    def moments(self: Any) -> Any:
+        right = original(self)
+        return dataclasses.replace(right, cov=right.cov * (right.n - 1) / right.n)
+
+    patch.set(statistics.Statistics, "moments", moments)
+
+
+def score_unsplit(_: Any, patch: Any) -> None:
+    original = patch.original(metric, "inception_score")
+    patch.set(metric, "inception_score", lambda logits, splits: original(logits, 1))
+
+
+def kernel_of_other_subsets(_: Any, patch: Any) -> None:
+    original = patch.original(metric, "kernel_distance")
+    patch.set(metric, "kernel_distance", lambda *given: original(*given, seed=1))
+
+
 ROWS = (
     ("hyper_parameter", "config", "Adam's beta2 is another", hyper_parameter),
     ("colours_reversed", "data", "BGR in place of RGB", colours_reversed),
     ("last_batch_dropped", "data", "an epoch's last, smaller batch is left out",
      last_batch_dropped),
     ("flips_inverted", "data", "the other images are flipped", flips_shifted),
+    ("epochs_alike", "data", "every epoch has the order of the first", epochs_alike),
+    ("label_dropout_ignored", "data", "no label is dropped", label_dropout_ignored),
+    ("dequantization_ignored", "data", "pixels are not dequantized", dequantization_ignored),
+    ("masks_repeat", "data", "dropout's masks are the same in each step", masks_repeat),
+    ("groups_confused", "weights", "the averaged weights are read from the others' file",
+     groups_confused),
+    ("cosine_offset", "schedule", "the cosine schedule has no offset", cosine_offset),
+    ("terminal_snr_ignored", "schedule", "the last timestep keeps something of the image",
+     terminal_snr_ignored),
+    ("gamma_ignored", "schedule", "min-SNR's gamma is 5, whatever the config says", gamma_ignored),
+    ("karras_rho", "schedule", "the spacing karras has rho 5", karras_rho),
+    ("cosines_first", "schedule", "the time embedding has cosines before sines", cosines_first),
     ("schedule_shifted", "schedule", "the noise schedule is off by one step", schedule_shifted),
     ("warm_up_ignored", "update", "the learning rate starts at its full height",
      warm_up_ignored),
@@ -153,4 +260,8 @@ ROWS = (
     ("jpeg", "metric", "images reach the metric through JPEG", jpeg),
     ("resize", "metric", "images are resized from their corners, as TensorFlow 1 does",
      resize_mistaken),
+    ("covariance_by_n", "metric", "the covariance is divided by n, not by n - 1", covariance_by_n),
+    ("kernel_of_other_subsets", "metric", "the kernel distance is over other subsets",
+     kernel_of_other_subsets),
+    ("score_unsplit", "metric", "the Inception Score is over all images at once", score_unsplit),
 )  # fmt: skip

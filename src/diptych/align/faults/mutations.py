@@ -51,15 +51,11 @@ class Mutation:
 
 
 def _table() -> dict[str, Mutation]:
-    from diptych.align.faults import (
-        classes,
-        host,
-    )
-    from diptych.align.faults import (
-        panel as faults_panel,
-    )
+    from diptych.align.faults import classes, host, sampling, training
+    from diptych.align.faults import panel as faults_panel
 
-    rows = [*host.ROWS, *faults_panel.ROWS, *classes.ROWS]
+    rooms = (host, faults_panel, classes, training, sampling)
+    rows = [row for room in rooms for row in room.ROWS]
     made = [Mutation(name, rung, what, plant) for name, rung, what, plant in rows]
     order = list(LADDER)
     return {m.name: m for m in sorted(made, key=lambda m: order.index(m.rung))}

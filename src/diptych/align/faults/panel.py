@@ -14,14 +14,14 @@ def _call(panel: Any) -> str:
     return "execute" if panel.is_jittor else "forward"
 
 
-def _replace_operator(panel: Any, patch: Any, name: str, made: Callable[[Any], Any]) -> None:
+def replace_operator(panel: Any, patch: Any, name: str, made: Callable[[Any], Any]) -> None:
     """A function of `layers`, also where `unet` has its name."""
     wrong = made(getattr(panel.layers, name))
     patch.set(panel.layers, name, wrong)
     patch.set(panel.part("unet"), name, wrong)
 
 
-def _replace_forward(panel: Any, patch: Any, owner: Any, made: Callable[[Any], Any]) -> None:
+def replace_forward(panel: Any, patch: Any, owner: Any, made: Callable[[Any], Any]) -> None:
     patch.set(owner, _call(panel), made(getattr(owner, _call(panel))))
 
 
@@ -60,14 +60,14 @@ def upsample_mode(panel: Any, patch: Any) -> None:
 
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear")
 
-    _replace_operator(panel, patch, "upsample", lambda _: bilinear)
+    replace_operator(panel, patch, "upsample", lambda _: bilinear)
 
 
 def attention_scale(panel: Any, patch: Any) -> None:
     def made(original: Any) -> Any:
         return lambda q, k, v: original(q * q.shape[1] ** 0.25, k, v)
 
-    _replace_operator(panel, patch, "attention", made)
+    replace_operator(panel, patch, "attention", made)
 
 
 def swapped_norms(panel: Any, patch: Any) -> None:
@@ -83,7 +83,7 @@ def swapped_norms(panel: Any, patch: Any) -> None:
 
         return forward
 
-    _replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
+    replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
 
 
 def keys_for_values(panel: Any, patch: Any) -> None:
@@ -97,7 +97,7 @@ def keys_for_values(panel: Any, patch: Any) -> None:
 
         return forward
 
-    _replace_forward(panel, patch, unet.AttnBlock, made)
+    replace_forward(panel, patch, unet.AttnBlock, made)
 
 
 def antithetic_off(panel: Any, patch: Any) -> None:
@@ -127,17 +127,17 @@ def dropout_ignored(panel: Any, patch: Any) -> None:
     def made(original: Any) -> Any:
         return lambda self, x, temb, mask: original(self, x, temb, None)
 
-    _replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
+    replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
 
 
 def detached(panel: Any, patch: Any) -> None:
     def made(original: Any) -> Any:
         return lambda self, x, temb, mask: original(self, x, temb.detach(), mask)
 
-    _replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
+    replace_forward(panel, patch, panel.part("unet").ResnetBlock, made)
 
 
-def _replace_adam(panel: Any, patch: Any, update: Callable[..., Any]) -> None:
+def replace_adam(panel: Any, patch: Any, update: Callable[..., Any]) -> None:
     """`adam_step` computed on the host by `update(p, g, m, v, n)`, p.. as float64 arrays."""
     assign, read = panel.part("arrays").assign, panel.read
 
@@ -157,7 +157,7 @@ def _replace_adam(panel: Any, patch: Any, update: Callable[..., Any]) -> None:
         patch.set(panel.part(module), "adam_step", adam_step)
 
 
-def _moments(g: Any, m: Any, v: Any, n: Any) -> Any:
+def moments(g: Any, m: Any, v: Any, n: Any) -> Any:
     m = n["beta1"] * m + (1 - n["beta1"]) * g
     v = n["beta2"] * v + (1 - n["beta2"]) * g * g
     rate = n["lr"] / (1 - n["beta1"] ** n["step"])
@@ -166,18 +166,18 @@ def _moments(g: Any, m: Any, v: Any, n: Any) -> Any:
 
 def adam_eps_inside(panel: Any, patch: Any) -> None:
     def update(p: Any, g: Any, m: Any, v: Any, n: Any) -> Any:
-        m, v, rate, v_hat = _moments(g * n["clip"], m, v, n)
+        m, v, rate, v_hat = moments(g * n["clip"], m, v, n)
         return p - rate * m / np.sqrt(v_hat + n["eps"]), m, v
 
-    _replace_adam(panel, patch, update)
+    replace_adam(panel, patch, update)
 
 
 def clip_after(panel: Any, patch: Any) -> None:
     def update(p: Any, g: Any, m: Any, v: Any, n: Any) -> Any:
-        m, v, rate, v_hat = _moments(g, m, v, n)
+        m, v, rate, v_hat = moments(g, m, v, n)
         return p - n["clip"] * rate * m / (np.sqrt(v_hat) + n["eps"]), m, v
 
-    _replace_adam(panel, patch, update)
+    replace_adam(panel, patch, update)
 
 
 def ema_rate(panel: Any, patch: Any) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.training.equivalence import paired_tost
 from diptych.backends import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant
 from diptych.files import output_folder, read_json, write_json, write_text
 from diptych.runs.records import FreeTraining
+from diptych.stats import paired_tost
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 

@@ -72,6 +72,7 @@ def walks() -> dict[str, dict[str, Any]]:
         if name in LIMITED:
             found[f"{name}, clipped"] = {"solver": name, "clip": True}
             found[f"{name}, threshold"] = {"solver": name, "threshold": 0.9}
+    found["ddim, image clipped"] = {"solver": "ddim", "clip": "image"}
     return found | {"ddim, eta 0.5": {"solver": "ddim", "eta": 0.5}}
 
 
