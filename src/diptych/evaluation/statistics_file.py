@@ -4,9 +4,10 @@ Both hold the exact integer sums (upper triangles), so that shards computed apar
 and `mu` and `sigma` in float64, the names that other tools read in an .npz. A file with only `mu`
 and `sigma`, as those tools write it, is accepted too: it gives neither N nor protocol.
 
-Files are not trusted: types, shapes and sizes are checked before use, and a covariance
-must be real, finite, symmetric and positive semi-definite. TOLERANCE is for files of float32: rounding moves an eigenvalue of a 2,048 x 2,048 covariance by about
-2 sqrt(2048) 2**-25 = 3e-6 of its largest variance.
+Files are not trusted: types, shapes and sizes are checked before use, and a covariance must be
+real, finite, symmetric and positive semi-definite. TOLERANCE is for files of float32: rounding
+moves an eigenvalue of a 2,048 x 2,048 covariance by about 2 sqrt(2048) 2**-25 = 3e-6 of its largest
+variance.
 """
 
 from __future__ import annotations
