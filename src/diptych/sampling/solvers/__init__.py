@@ -1,4 +1,4 @@
-"""Samplers: one update rule a file, one loop for all, on NumPy, PyTorch or Jittor arrays.
+"""Solvers: one update rule per file, one loop for all, on NumPy, PyTorch or Jittor arrays.
 
 from diptych.solvers import DpmSolverPP, solve
 x = solve(DpmSolverPP(2), denoise, x_T, levels)        # denoise(x, level) -> eps
