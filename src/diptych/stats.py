@@ -27,7 +27,7 @@ DRAWS = 2000
 BLOCKS = 10
 T_QUANTILE = 2.2622  # Student's t with 9 degrees of freedom, 97.5 %
 LEAST_FOR_INTERVAL = 3 * BLOCKS
-# A longer run is thinned evenly before it is resampled: a second in place of a minute.
+# A longer run is thinned evenly before it is resampled: a second instead of a minute.
 MOST_RESAMPLED = 20_000
 
 Statistic = Callable[[Float64], Any]
