@@ -44,7 +44,7 @@ TOST_LEVEL = 0.05  # of each of the two one-sided tests: their interval is of 90
 DRAWS = 2000
 BLOCKS = 10
 LEAST_FOR_INTERVAL = 3 * BLOCKS
-# A longer run is thinned evenly before it is resampled: a second in place of a minute.
+# A longer run is thinned evenly before it is resampled: a second instead of a minute.
 MOST_RESAMPLED = 20_000
 
 Statistic = Callable[[Float64], Any]

@@ -18,9 +18,9 @@ from diptych.report.document import Gallery, Picture, Plot, Trace
 from diptych.report.text.catalogue import same
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
-LEAST = 1e-9  # what a logarithmic axis shows of an error of zero
+LEAST = 1e-9  # drawn for an error of zero on a log axis
 MODES = {"free": "Layers, running freely", "fed": "Layers, fed with the reference's inputs"}
-Colours = Mapping[str, str]  # of each panel: a name that the page looks up
+Colours = Mapping[str, str]  # backend -> colour name that the page looks up
 
 
 def layer_errors(verdict: Verdict, mode: str, colours: Colours) -> Plot:
@@ -41,7 +41,7 @@ def layer_errors(verdict: Verdict, mode: str, colours: Colours) -> Plot:
 
 
 def losses(curves: Mapping[str, Any], colours: Colours) -> Plot:
-    """The panels' losses in lockstep, the reference's under them."""
+    """The backends' losses in lockstep, above the reference's."""
     x = list(range(1, len(curves["truth"]) + 1))
     traces = [_line("float64 reference", "soft", x, curves["truth"], under=True)]
     traces += [_line(NAMES.get(panel, panel), colours[panel], x, rows[0])
@@ -71,7 +71,7 @@ def envelope(curves: Mapping[str, Any], colours: Colours) -> Plot:
 
 
 def heat_map(rung: str, finding: Finding, got: Any, truth: Any) -> Gallery:
-    """Where in the worst tensor the error lies: |difference|, folded to two dimensions."""
+    """Location of the error in the worst tensor: |difference|, folded to two dimensions."""
     apart = np.abs(got.astype(np.float64) - truth.astype(np.float64))
     flat = folded(apart)
     cells = 255 - (255 * flat / max(float(flat.max()), 1e-300)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""align.json and index.html of a climb: a section a rung, with its evidence.
+"""align.json and index.html of a climb: one section per rung, with its evidence.
 
 The page is a document of `diptych.report`, in English. Its sentences are made from the numbers of
 align.json.
@@ -38,7 +38,7 @@ SYNTHETIC = "The preset's images are not on this machine: synthetic ones took th
 
 
 def write(out: Path, result: dict[str, Any], climb: Climb | None) -> None:
-    """Both files into `out`; the page last."""
+    """Write both files into `out`, the page last."""
     write_json(out / "align.json", Ladder.checked(result) if climb else result)
     write_text(out / "index.html", html.render(document(result, climb), "en", languages=("en",)))
 
@@ -71,7 +71,7 @@ def _said(line: str) -> Sentence:
 
 
 def sentences(rung: dict[str, Any]) -> Iterator[str]:
-    """What a rung's numbers say."""
+    """Sentences on a rung's numbers."""
     yield f"Claim: {rung['claim']}."
     if rung.get("mutation_survived"):
         yield "A fault planted for this rung survived, so its passing proves nothing."
@@ -117,7 +117,7 @@ def _shown(values: Sequence[float | None]) -> list[str]:
 
 
 def _tensors(rung: dict[str, Any], verdict: Verdict | None) -> Iterator[Table]:
-    """The tensors nearest to their gate; of a port, those that align.json holds."""
+    """The tensors nearest to their gate; for a port, those in align.json."""
     if verdict is None:
         kept = rung["failed"] or ([rung["worst"]] if rung["worst"] else [])
         rows = [[f["tensor"], f["panel"], f.get("text", f["measure"]),

@@ -1,8 +1,8 @@
-"""Any runs as a report, and two runs as a comparison: one document, as page, JSON and Markdown.
+"""Reports of any runs, comparisons of two: one document, written as page, JSON and Markdown.
 
-Runs of a report are read leniently: gaps, torn ends and repeated rows are reported, not refused. A
-comparison refuses them, and runs that do not match. Every sentence and every number is made from
-records, in English and in Chinese, and names them.
+A report reads its runs leniently: gaps, torn ends and repeated rows are reported, not refused. A
+comparison refuses them, and refuses runs that do not match. Every sentence and every number is
+computed from records and cites them, in English and in Chinese.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from diptych.report.text.catalogue import LANGUAGES
 from diptych.report.text.template import Sentence, words
 from diptych.runs.samples import read_samples
 
-# The names of figures and pictures: the chapters' own, and what they number or name by run.
+# Names of figures and pictures: the chapters' own, and those numbered or named by run.
 DRAWN = (
     r"loss|loss-every-200|difference|step-time|step-time-distribution|epoch-time|memory|memory-held"
     r"|split|processor|sampling-time|grids|(score|sweep|grid|progress|sampling|training)-.+"
@@ -64,21 +64,21 @@ def report_runs(
     static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a report of run folders into `out`, which appears whole or not at all.
+    """Write a report of run folders into `out`, written whole or not at all.
 
     Args:
-        runs: run folders, one or more; a study's folder stands for its runs.
-        search: more folders in which samples, scores, sweeps, ladders and profiles may lie;
-            the run folders and what lies beside them are looked through anyway.
-        markdown_too: also report.md, report.zh.md and their pictures.
-        language: which one the page shows first, "en" or "zh".
-        static: a page without scripts, in that language alone.
+        runs: run folders, one or more; a study's folder means its runs.
+        search: more folders to search for samples, scores, sweeps, ladders and profiles;
+            the run folders and everything beside them are always searched.
+        markdown_too: also write report.md, report.zh.md and their pictures.
+        language: language shown first, "en" or "zh".
+        static: write a page without scripts, in that language only.
 
     Returns:
         The content of report.json.
 
     Raises:
-        UserError: what is no run, has nothing in common, or an `out` that is in use.
+        UserError: a folder is not a run, the runs have nothing in common, or `out` is in use.
         MachineError: `out` cannot be written.
     """
     _check(language, out, overwrite)
@@ -95,7 +95,7 @@ def report_runs(
 
 
 def report_study(folder: Path) -> Path:
-    """STUDY -> STUDY/report/index.html, from the runs that study.json names and all beside them."""
+    """Write STUDY/report/index.html from the runs in study.json and all records beside them."""
     read_plan(folder)
     out = folder / "report"
     report_runs([folder], out, markdown_too=True, overwrite=out.exists())
@@ -117,10 +117,10 @@ def compare_runs(
 
     Args:
         run_a, run_b: run folders; a ratio is B's number over A's.
-        out: appears whole or not at all.
+        out: written whole or not at all.
         samples: sample folders of A and of B.
         overwrite: replace an earlier comparison in `out`.
-        matched: compare step by step; refuse runs where that would mean nothing.
+        matched: compare step by step; refuse runs for which that is meaningless.
         language, static: as in `report_runs`.
 
     Returns:
@@ -165,7 +165,7 @@ def _check(language: str, out: Path, overwrite: bool) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Whether a report or a comparison writes a file of this name."""
+    """Return True if a report or a comparison writes a file of this name."""
     stem, ending = os.path.splitext(name)
     drawn = ending in (".png", ".gif") and re.fullmatch(DRAWN, stem)
     ours = ("index.html", "report.json", "compare.json", *markdown.FILES.values())
@@ -173,10 +173,10 @@ def is_ours(name: str) -> bool:
 
 
 def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Row]]:
-    """All chapters, those without content left out, and the rows of the verdict.
+    """All chapters that have content, and the rows of the verdict.
 
     Args:
-        dark: draw each figure on dark paper too.
+        dark: also draw each figure on dark paper.
     """
     drawn = list(pictures.chapter(study))
     made: dict[str, Iterable[Block]] = {
@@ -225,7 +225,7 @@ def _performance(study: Study) -> Iterator[Block]:
 
 
 def _unique(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks without sentences that say again what stands before them in the chapter."""
+    """Blocks without the sentences that repeat an earlier one in the chapter."""
     seen = set()
     for block in blocks:
         words_of = block.words if isinstance(block, Sentence) else None
@@ -255,7 +255,7 @@ def pair_sentences(pair: PairNumbers) -> Iterator[Sentence]:
 
 
 def _pictures(document: Document, study: Study) -> Iterator[tuple[str, bytes]]:
-    """The pictures of a comparison as files: figures, and the grids beside each other."""
+    """The pictures of a comparison as files: figures, and the grids side by side."""
     plots = {plot.name: plot for plot in document.plots()}
     for name in COMPARED:
         if name in plots:

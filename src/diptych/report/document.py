@@ -1,8 +1,8 @@
-"""What a report's sections are made of: sentences, tables, figures, commands, pictures.
+"""Building blocks of a report's sections: sentences, tables, figures, commands, pictures.
 
-Blocks know nothing of HTML, Markdown or drawing: a page, a README and a PNG are made from the same
-ones. A figure is a list of traces; a colour is a name ("run0", "ink", "soft"), which the page and
-the PNGs look up in their theme.
+Blocks know nothing of HTML, Markdown or drawing: a page, a README and a PNG share the same blocks.
+A figure is a list of traces; a colour is a name ("run0", "ink", "soft"), that the page
+and the PNGs look up in their theme.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from diptych.report.text.template import Sentence, Source
 NONE = same("\N{EN DASH}")
 EMPTY = same("")
 Looks = dict[str, Any]  # further fields of a figure or a trace
-# Amounts: the axes that show what share of the whole a difference is.
+# Axes of amounts, on which a difference shows as a share of the whole.
 FROM_ZERO = ("seconds", "milliseconds", "percent", "share", "megabytes")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, the first column its row headings; a `long` one is folded away."""
+    """A table of texts, with row headings in the first column; a `long` table is folded."""
 
     caption: Text
     head: Sequence[Text]
@@ -39,12 +39,12 @@ class Trace:
     Attributes:
         kind: "line", "dots", "bars" or "points" (values with intervals, `low` to `high`).
         x: numbers, or texts of a category axis.
-        y: numbers; None where there is none.
-        low, high: of a line the band behind it, of points their intervals.
+        y: numbers; None if missing.
+        low, high: the band behind a line, or the intervals of points.
         dash: "solid", "dash", "dot" or "dashdot".
-        marker: of points, one of `traces.MARKERS`.
-        under: drawn wide and pale, so that a line that lies upon it hides nothing.
-        hover: a text for each value, shown where the page is pointed at.
+        marker: marker of points, one of `traces.MARKERS`.
+        under: drawn wide and pale, so that it stays visible under another line.
+        hover: a text for each value, shown under the pointer.
     """
 
     kind: str
@@ -62,12 +62,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: drawn by the page, and as PNG for print, for Markdown and where nothing else is.
+    """A figure: drawn by the page, and as PNG for print, Markdown and pages without scripts.
 
     Attributes:
-        name: of its file, without ending.
-        x_range, y_range: what is shown at first; None: everything.
-        png, dark: PNG bytes on light and on dark paper; filled in once all figures are known.
+        name: name of its file, without extension.
+        x_range, y_range: range shown initially; None shows everything.
+        png, dark: PNG bytes on light and on dark paper; filled in after all figures are known.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands as they can be typed, and what they are."""
+    """Commands ready to be typed, and their description."""
 
     caption: Text
     text: str
@@ -99,7 +99,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to be embedded: PNG or GIF bytes, and the colour of its title."""
+    """An embedded image: PNG or GIF bytes, and the colour of its title."""
 
     name: str
     title: Text
@@ -109,7 +109,7 @@ class Picture:
 
     @property
     def mime(self) -> str:
-        """The kind of its bytes."""
+        """MIME type of its bytes."""
         return "image/gif" if self.data[:3] == b"GIF" else "image/png"
 
 
@@ -127,8 +127,8 @@ Block = Sentence | Table | Plot | Code | Gallery
 
 @dataclass
 class Section:
-    """One chapter; its heading comes from the catalogue, unless it is given. A `long` one is folded
-    away."""
+    """One chapter; its heading comes from the catalogue unless given. A `long` chapter is
+    folded."""
 
     key: str
     blocks: list[Block] = field(default_factory=list)
@@ -147,12 +147,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """All that a page, Markdown and JSON are made from.
+    """The content from which a page, Markdown and JSON are made.
 
     Attributes:
         order: the number of every record's file, in the order of the page.
-        colours: of each run, on light and on dark paper.
-        made: the last line: what made the document.
+        colours: colours of each run, on light and on dark paper.
+        made: the last line, which names the program that made the document.
     """
 
     title: Text
@@ -167,7 +167,7 @@ class Document:
 
 
 def numbered(sections: Sequence[Section]) -> dict[str, int]:
-    """A number for every file that anything names, in the order of the page."""
+    """A number for every cited file, in the order of the page."""
     paths = [s.path for section in sections for block in section.blocks for s in block.sources]
     return {path: n for n, path in enumerate(dict.fromkeys(paths), start=1)}
 
@@ -176,7 +176,7 @@ def plot(
     name: str, x: Text | str, y: Text | str, traces: Sequence[Trace], note: Text | str,
     sources: tuple[Source, ...], key: str = "", **looks: Any,
 ) -> Plot:  # fmt: skip
-    """A figure whose title and description stand in the catalogue under `key`, else its name.
+    """A figure with its title and description from the catalogue, under `key` or else its name.
 
     Args:
         x, y, note: texts, or their keys; an axis of FROM_ZERO begins there.
@@ -208,7 +208,7 @@ def head(*keys: str) -> list[Text]:
 
 
 WORDS = {"yes": "cell.affirmed", "no": "cell.denied", "none": "cell.none"}
-# A row's title, or its key, and a cell for each run.
+# Title of a row, or its key, and one cell per run.
 GridRow = tuple[Text | str, Sequence[Text | str | None]]
 
 
@@ -219,7 +219,7 @@ def _cell(value: Text | str | None) -> Text:
 
 
 def cells_of(rows: Iterable[Sequence[Any]]) -> list[list[Text]]:
-    """A table's rows of texts, names and numbers; a dash where there is nothing."""
+    """A table's rows of texts, names and numbers, with a dash for an empty cell."""
     return [[_cell(value) for value in row] for row in rows]
 
 
@@ -230,10 +230,10 @@ def grid_of(
     sources: tuple[Source, ...] = (),
     long: bool = False,
 ) -> Table:
-    """A table with a column for each run; rows in which nothing is known are left out.
+    """A table with one column per run; rows without any known value are left out.
 
     Args:
-        caption: a text, or its key; likewise the first of each row.
+        caption: a text or its key; so is the first item of each row.
     """
     body = [
         [title if isinstance(title, Text) else phrase(f"row.{title}"), *map(_cell, cells)]

@@ -1,7 +1,7 @@
-"""A run folder, read back: what was set, where it ran, and one row for every step.
+"""Reader of a run folder: its settings, its environment, and one row per step.
 
 `metrics.jsonl` holds one JSON object a line. A run that was killed may end in a torn line; that
-one is left out and said so. A line that is broken anywhere else, and a step that is missing or
+line is left out and reported. A line that is broken anywhere else, and a step that is missing or
 written twice, make the record untrustworthy: it is refused with the number of the line.
 """
 
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def backend(self) -> str:
-        """The panel that made the run: "torch" or "jittor"."""
+        """The backend that made the run: "torch" or "jittor"."""
         return str(self.environment.get("backend", "unknown"))
 
     @property
     def step_s(self) -> Float64:
-        """Seconds of each step, waiting for data included."""
+        """Seconds of each step, including the wait for data."""
         return self.data_s + self.compute_s
 
     @property
@@ -166,7 +166,7 @@ def _environment(path: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The rows, and whether a torn last line was left out."""
+    """The rows, and True if a torn last line was left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Chapter: agreement. What the runs share, how far their losses are apart, the ladder of checks."""
+"""Chapter: agreement. Inputs the runs share, differences of their losses, the ladder of checks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from diptych.report.text.catalogue import known, phrase, same
 from diptych.report.text.template import Numbers, Sentence, Source, cite, joined, pick, say, words
 from diptych.runs.reader import Run
 
-# Losses of the first step that are this close come of the same numbers: a few roundings; a float32
-# sum of all values in another order. Other weights, images or noise differ by far more.
+# First-step losses this close come from the same numbers: a few roundings, or a float32 sum of all
+# values in another order. Other weights, images or noise differ by far more.
 ROUNDINGS, SUMMED_APART = 50 * ROUNDING, 1e-4
 NUMBERS = ("error", "floor", "margin")  # of a rung
-CHAOTIC = 1e-3  # the median difference of the last tenth, where training began alike
+CHAOTIC = 1e-3  # median difference of the last tenth, if training began alike
 
 
 def chapter(study: Study) -> Iterator[Block]:
@@ -48,7 +48,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 
 def match_sentences(pair: PairNumbers) -> Iterator[Sentence]:
-    """Whether the runs match, and whether their machines were set up alike."""
+    """Sentences on the match of the runs and of their machines' setup."""
     if pair.matched:
         data, seed = str(pair.a.run.environment.get("dataset_sha256")), pair.a.run.config.seed
         yield say("matched", seed=seed, data=data, **pair.names)
@@ -86,7 +86,7 @@ def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Tab
 
 
 def _equal(a: Run, b: Run, section: str, *keys: str) -> bool:
-    """Whether these settings of a section of the config are equal."""
+    """Return True if these settings of a config section are equal."""
     one, other = getattr(a.config, section), getattr(b.config, section)
     return all(getattr(one, key) == getattr(other, key) for key in keys)
 
@@ -106,7 +106,7 @@ def _difference(study: Study, pair: PairNumbers) -> Iterator[Sentence]:
 
 
 def first_gaps(pair: PairNumbers) -> tuple[float, float] | None:
-    """The relative differences of loss and gradient norm at step 1; None where not known."""
+    """The relative differences of loss and gradient norm at step 1; None if unknown."""
     if not pair.difference or pair.difference["first_step"] != 1:
         return None
     a, b = pair.a.run, pair.b.run
@@ -116,7 +116,7 @@ def first_gaps(pair: PairNumbers) -> tuple[float, float] | None:
 
 
 def _first(pair: PairNumbers, loss: float, gradient: float) -> Sentence:
-    """Whether both began with the same numbers: before an update, rounding alone may differ."""
+    """Compare the first step of both: before an update, only rounding may differ."""
     numbers: dict[str, Any] = {"a": pair.a.label, "b": pair.b.label, "step": 1, "relative": loss}
     if loss <= ROUNDINGS:
         template, numbers["rounding"] = "align.first", ROUNDING
@@ -159,7 +159,7 @@ def _tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
 
 
 def ladder_counts(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Of align.json: rungs, passed, planted, caught, and the first rung that fails."""
+    """Counts from align.json: rungs, passed, planted, caught, and the first rung that fails."""
     rungs, planted = content["rungs"], content["mutations"] or []
     failed = (content["first_failure"] or {}).get("rung")
     return {
@@ -209,7 +209,7 @@ def _free(study: Study, record: Record) -> Sentence:
 
 
 def difference_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
-    """How far losses and gradient norms are apart, step by step."""
+    """Sentences on the step-by-step differences of losses and gradient norms."""
     loss, runs = numbers["loss"], {"a": a, "b": b}
     if loss is None:
         yield say("difference", "difference.none", n=numbers["steps"], **runs)
@@ -239,7 +239,7 @@ def _largest(key: str, what: str, numbers: Numbers, a: str, b: str) -> Sentence:
 
 
 def _plot(study: Study) -> Plot | None:
-    """|a - b| / max(|a|, |b|) of the losses of matched runs; None where there is none."""
+    """|a - b| / max(|a|, |b|) of the losses of matched runs; None without a matched pair."""
     traces, sizes, used = [], [], set()
     pairs = [pair for pair in study.pairs if pair.matched]
     for pair in pairs:
@@ -249,7 +249,7 @@ def _plot(study: Study) -> Plot | None:
             continue
         step = a.step[common[0]]
         relative = relative_difference(a.loss[common[0]], b.loss[common[1]])
-        relative = np.where(relative > 0, relative, np.nan)  # a log scale has no place for 0
+        relative = np.where(relative > 0, relative, np.nan)  # a log scale cannot show 0
         if np.isfinite(relative).any():
             label = f"{pair.a.label} / {pair.b.label}"
             colour = "ink" if len(pairs) == 1 else f"run{pair.at[1]}"

@@ -1,4 +1,4 @@
-"""Chapter: losses. The curves of all runs, how far they came, how low they end."""
+"""Chapter: losses. The curves of all runs, their last steps, their final losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diptych.types import Float64
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """The curves of all runs, how far they came, and how low they end."""
+    """The curves of all runs, their last steps, and their final losses."""
     yield _plot(study)
     every = _every_plot(study)
     if every:
@@ -43,7 +43,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 
 def _state(label: str, run: Run) -> Iterator[Sentence]:
-    """Whether the run is whole: its end, its gaps, its resumes."""
+    """Sentences on the completeness of a run: its end, its gaps, its resumes."""
     last, end = int(run.step[-1]), planned(run)
     yield from torn(label, run)
     if end is not None and last < end:
@@ -56,13 +56,13 @@ def _state(label: str, run: Run) -> Iterator[Sentence]:
         yield about(label, "run.gaps", n=missing, gaps=len(run.gaps), first=first, last=upto)
     if run.repeated:
         yield about(label, "run.repeated", n=run.repeated)
-    again = [step for step in run.starts[1:] if step < last]  # a start with nothing left is none
+    again = [step for step in run.starts[1:] if step < last]  # ignores starts with no steps left
     if again:
         yield about(label, "run.resumed", steps=again)
 
 
 def torn(label: str, run: Run) -> Iterator[Sentence]:
-    """That an unfinished last line was left out."""
+    """Report an unfinished last line that was left out."""
     if run.torn:
         yield about(label, "torn", last=int(run.step[-1]))
 
@@ -87,7 +87,7 @@ def _own_every(study: Study) -> Iterator[Table]:
 
 
 def loss_sentences(pair: PairNumbers) -> Iterator[Sentence]:
-    """Which steps were recorded, which losses are no numbers, and how low the losses end."""
+    """Sentences on the recorded steps, the non-finite losses, and the final losses."""
     steps = pick(pair.a.loss, "", from_a="first_step", to_a="last_step")
     steps |= pick(pair.b.loss, "", from_b="first_step", to_b="last_step")
     if (steps["from_a"], steps["to_a"]) != (steps["from_b"], steps["to_b"]):
@@ -99,14 +99,14 @@ def loss_sentences(pair: PairNumbers) -> Iterator[Sentence]:
 
 
 def not_finite(label: str, run: Numbers) -> Iterator[Sentence]:
-    """Where the loss of one run is no finite number."""
+    """Sentences on the steps of one run at which the loss is not finite."""
     if run["not_finite"]:
         numbers = pick(run, "steps", n="not_finite", first="not_finite_first")
         yield about(label, "loss.not_finite", **numbers)
 
 
 def _loss_end(end: Numbers | None, a: str, b: str) -> Iterator[Sentence]:
-    """How low the losses end, over the same steps of both."""
+    """Final losses of both runs, over the same steps."""
     if end is None:
         return
     steps = pick(end, "", first="first_step", last="last_step")
@@ -122,7 +122,7 @@ def _loss_end(end: Numbers | None, a: str, b: str) -> Iterator[Sentence]:
 
 
 def run_lines(study: Study, of: Callable[[Run], Float64], styled: bool = False) -> list[Trace]:
-    """A line for each run in which a number is known."""
+    """One line for each run in which a number is known."""
     style = _styles(study) if styled else {}
     return [
         line(same(study.labels[i]), f"run{i}", run.step, of(run), **style.get(i, {}))
@@ -132,7 +132,7 @@ def run_lines(study: Study, of: Callable[[Run], Float64], styled: bool = False) 
 
 
 def _styles(study: Study) -> dict[int, dict[str, Any]]:
-    """Of two matched runs, whose lines lie upon each other, one is wide and pale, one dashed."""
+    """Line styles of two matched runs, whose lines coincide: one wide and pale, one dashed."""
     matched = [pair.at for pair in study.pairs if pair.matched]
     above = {b for _, b in matched}
     return {a: {"under": True} for a, _ in matched if a not in above} | {
@@ -141,7 +141,7 @@ def _styles(study: Study) -> dict[int, dict[str, Any]]:
 
 
 def _plot(study: Study) -> Plot:
-    """The losses of all runs, every step."""
+    """The losses of all runs at every step."""
     traces = run_lines(study, lambda run: run.loss, styled=True)
     sources = study.metrics("step, loss")
     note = thinned([run.step.size for run in study.runs])
@@ -151,7 +151,7 @@ def _plot(study: Study) -> Plot:
 
 
 def _every_plot(study: Study) -> Plot | None:
-    """The losses of all runs at every 200th step; None where no run has such a step."""
+    """The losses of all runs at every 200th step; None if no run has such a step."""
     traces, values, style = [], [], _styles(study)
     for i, each in enumerate(study.numbers):
         at = each.run.step % STRIDE == 0

@@ -1,4 +1,4 @@
-"""Chapter: the machine. Processor use of each run and of its neighbours, and what watching cost."""
+"""Chapter: the machine. Processor use of each run and its neighbours, and the cost of watching."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Kinds = Sequence[tuple[str, str, int, str]]
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """Processor use of each process and of all others, where it was watched."""
+    """Processor use of each process and of all others, if it was recorded."""
     rows_of_runs, sources = watched(study, "time, cpu_percent, others_percent")
     if not sources:
         return
@@ -38,7 +38,7 @@ def chapter(study: Study) -> Iterator[Block]:
         try:
             spent = cost(folder)
         except (UserError, TypeError, ArithmeticError):
-            continue  # a row that was changed by hand: its cost is not known
+            continue  # a row edited by hand: its cost is unknown
         if spent:
             numbers = pick(spent, "share", own="own_s", probe="probe_s")
             numbers |= {"total": spent["own_s"] + spent["probe_s"], "n": int(spent["samples"])}
@@ -56,7 +56,7 @@ def watched(study: Study, fields: str) -> tuple[Rows, tuple[Source, ...]]:
 
 
 def quantiles(watched: Rows, kinds: Kinds) -> list[GridRow]:
-    """A row for each kind of number, a cell for each run."""
+    """One row per kind of number, one cell per run."""
     found: list[GridRow] = []
     for row, key, percentile, unit in kinds:
         shown: list[str | None] = []
@@ -69,7 +69,7 @@ def quantiles(watched: Rows, kinds: Kinds) -> list[GridRow]:
 
 
 def over_minutes(study: Study, watched: Rows, kinds: Sequence[tuple[str, str, str]]) -> list[Trace]:
-    """A line for each run and kind (name, key, dash) of which two readings are known."""
+    """One line for each run and kind (name, key, dash) with two or more readings."""
     traces = []
     for i, rows in enumerate(watched):
         time = column(rows, "time")

@@ -1,7 +1,7 @@
 """Chapter: pictures. Grids and their difference, sampling step by step, GIFs, embedded.
 
-Pictures are compared pixel by pixel only where both sampler cards agree. What would make the page
-large is left out and named.
+Pictures are compared pixel by pixel only if both sampler cards agree. Pictures that would make the
+page large are left out and named.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from diptych.runs.samples import Samples, open_samples
 from diptych.types import Pixels
 
 MOST_FOLDERS = 8
-MOST_GIF_BYTES = 2_000_000  # of each, so that both panels' are shown or neither's
+MOST_GIF_BYTES = 2_000_000  # per GIF, so that both backends' are shown or neither
 Shown = Iterable[tuple[Picture, Source | None]]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A sample folder that could be read, and what it is called on this page."""
+    """A readable sample folder, and its name on this page."""
 
     record: Record
     samples: Samples
@@ -43,12 +43,12 @@ class Opened:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Path of the folder."""
         return self.samples.folder
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """Everything that was drawn, and how far the panels' images are apart."""
+    """All sampled images, and the difference between the backends' images."""
     records = study.found.pictures()[:MOST_FOLDERS]
     read: list[tuple[Record, Samples]] = []
     for record in records:
@@ -75,7 +75,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 
 def _opened(study: Study, read: Sequence[tuple[Record, Samples]]) -> list[Opened]:
-    """Each set called by its run, and by its folder where the run has several."""
+    """Each set named after its run, and also after its folder if the run has several."""
     runs = [study.label_of(record) for record, _ in read]
     return [
         Opened(
@@ -110,7 +110,7 @@ def _whose(study: Study, opened: Sequence[Opened]) -> Iterator[Sentence]:
 
 
 def _alike(opened: Sequence[Opened]) -> Iterator[tuple[Opened, Opened]]:
-    """Each folder with the first earlier one of another panel or run whose card is the same."""
+    """Each folder with the first earlier one of another backend or run with an equal card."""
     for j, b in enumerate(opened):
         whose = (b.record.run, b.record.backend)
         others = [a for a in opened[:j] if (a.record.run, a.record.backend) != whose]
@@ -188,7 +188,7 @@ def _training_grids(study: Study) -> Shown:
 
 
 def _pixels(path: Path) -> Pixels | None:
-    """A picture's pixels, or None where it is missing or no picture."""
+    """A picture's pixels, or None if it is missing or not a picture."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
@@ -208,7 +208,7 @@ def _plain(label: str) -> str:
 
 
 def image_sentences(numbers: Numbers, a: str, b: str) -> Iterator[Sentence]:
-    """How far two sets of images are apart, and what an image cost."""
+    """Sentences on the difference of two sets of images, and on the cost of an image."""
     pixels, runs = numbers["pixels"], {"a": a, "b": b}
     if pixels is None:
         keys = ", ".join(numbers["card_differences"])

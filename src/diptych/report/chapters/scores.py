@@ -1,11 +1,11 @@
 """Chapter: scores. Values with intervals, and differences of runs under one protocol.
 
     group   scores of one metric with one protocol id: only these are compared, and share an axis
-    pair    two different runs of a group: a run and its matched partner; a run that has none there
-            and the first other run
+    pair    two different runs of a group: a run and its matched partner, or, without a partner
+            in the group, the first other run
 
-Nothing is called better unless the 95 % interval of its difference leaves out 0. Where no two runs
-were measured alike, the first field of their protocols that differs is named instead.
+Nothing is called better unless the 95 % interval of its difference excludes 0. If no two runs
+were measured alike, the first differing field of their protocols is named instead.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 
 def _metrics(study: Study) -> dict[str, Groups]:
-    """All scores: for each metric those of each protocol."""
+    """All scores, by metric and then by protocol."""
     records = study.found.of("scores")
     measured = [(r, Score.from_json(each)) for r in records for each in r.content["scores"]]
     names = dict.fromkeys(score.metric for _, score in measured)
@@ -61,7 +61,7 @@ def _metrics(study: Study) -> dict[str, Groups]:
 
 
 def judged(study: Study, pair: PairNumbers) -> Sentence | None:
-    """The first difference of scores of this pair, those with an interval first."""
+    """The first score difference of this pair; those with an interval come first."""
     metrics = _metrics(study).items()
     said = [s for metric, groups in metrics for s in _sentences(study, metric, groups)]
     own = [s for s in said if {s.numbers.get("a"), s.numbers.get("b")} == {*pair.names.values()}]
@@ -70,7 +70,7 @@ def judged(study: Study, pair: PairNumbers) -> Sentence | None:
 
 
 def _whose(study: Study) -> Iterator[Sentence]:
-    """Scores of weights that their run does not hold any more, which may be another training's."""
+    """Name scores of weights that their run no longer holds: they may be of another training."""
     for record in study.found.of("scores"):
         if record.run is not None:
             gone = sorted(weights_named(record) - set(weights_of(study.folders[record.run])))
@@ -81,7 +81,7 @@ def _whose(study: Study) -> Iterator[Sentence]:
 
 
 def _groups(measured: Sequence[Measured], metric: str) -> Groups:
-    """A metric's scores by protocol; of more runs, intervals, images first."""
+    """A metric's scores by protocol; groups with more runs, intervals, images come first."""
     found: Groups = {}
     for record, score in measured:
         if score.metric == metric:
@@ -97,7 +97,7 @@ def _groups(measured: Sequence[Measured], metric: str) -> Groups:
 
 
 def _named(metric: str, groups: Groups, identity: str) -> str:
-    """A metric, and where it was measured under several protocols what tells this one apart."""
+    """A metric's name, with the distinguishing field if there are several protocols."""
     protocols = [own[0][1].protocol for own in groups.values()]
     own = groups[identity][0][1].protocol
     keys = [k for k in own if any(p.get(k) != own[k] for p in protocols)]
@@ -111,7 +111,7 @@ def _plain(value: Any) -> str:
 
 
 def _sentences(study: Study, metric: str, groups: Groups) -> Iterator[Sentence]:
-    """A metric's differences; where none can be had, its values or why they are not compared."""
+    """A metric's differences; without any, its values or the reason for not comparing them."""
     pairs = {identity: list(_pairs(study, own)) for identity, own in groups.items()}
     alike = [identity for identity, found in pairs.items() if found]
     judged = [i for i in alike if any(a[1].interval and b[1].interval for a, b in pairs[i])]
@@ -134,7 +134,7 @@ def _sentences(study: Study, metric: str, groups: Groups) -> Iterator[Sentence]:
 
 
 def _pairs(study: Study, own: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:
-    """Different runs of a group: matched partners, and the others beside the first run."""
+    """Pairs of different runs in a group: matched partners, and others with the first run."""
     by_run = {pair[0].run: pair for pair in reversed(own)}
     runs = sorted(by_run, key=lambda run: run or 0)
     matched = [p.at for p in study.pairs if p.matched and {*p.at} <= {*by_run}]
@@ -180,7 +180,7 @@ def _difference(
 
 
 def better(metric: str, lower: bool) -> str:
-    """Whether a lower or a higher value of a metric is "better" or "worse"."""
+    """Return "better" or "worse" for a lower or a higher value of a metric."""
     less_is_better = metric.partition(" ")[0].rpartition("-")[2] in DISTANCES
     return "better" if lower == less_is_better else "worse"
 
@@ -211,7 +211,7 @@ def ranged(text: str) -> Text:
 
 
 def _figures(study: Study, metrics: dict[str, Groups]) -> Iterator[Plot]:
-    """A figure for a group of two scores or more, if an interval is known; first groups first."""
+    """A figure for each group of two or more scores with a known interval, in group order."""
     drawn = [
         (n, metric, identity)
         for metric, groups in metrics.items()
@@ -225,7 +225,7 @@ def _figures(study: Study, metrics: dict[str, Groups]) -> Iterator[Plot]:
 
 
 def _figure(study: Study, name: str, title: str, measured: Sequence[Measured]) -> Plot:
-    """Values with intervals, a point a run."""
+    """Values with intervals, one point per run."""
     traces = []
     for record, score in measured:
         label, ends = study.label_of(record), score.interval

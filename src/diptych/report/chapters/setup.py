@@ -1,4 +1,4 @@
-"""Chapters: environment, data, training, testing. What was run, on what, by which commands."""
+"""Chapters: environment, data, training, testing. The runs, their machines, their commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREPROCESSING = ("crop", "random_flip", "rescaled", "logit_transform", "dequanti
 
 
 def told(value: Any) -> str | None:
-    """A recorded value as it stands in a table; None where it is not recorded."""
+    """A recorded value as text for a table; None if it is not recorded."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -35,7 +35,7 @@ def told(value: Any) -> str | None:
 
 
 def environment(study: Study) -> Iterator[Block]:
-    """Frameworks, versions, machine; what else differs; the versions as requirements."""
+    """Frameworks, versions, machine; other differences; the versions as requirements."""
     sources = study.sources("environment.json", ", ".join(SHOWN))
     rows: list[GridRow] = [("run_folder", study.folder_names())]
     rows += [(key, [told(run.environment.get(key)) for run in study.runs]) for key in SHOWN]
@@ -57,7 +57,7 @@ def environment(study: Study) -> Iterator[Block]:
 
 
 def data(study: Study) -> Iterator[Block]:
-    """Which pixels were read, by their hash, how they were prepared, and how to have them."""
+    """Hash of the pixels read, their preparation, and the way to obtain them."""
     rows: list[GridRow] = [
         (key, [told(run.environment.get(key)) for run in study.runs]) for key in DATA
     ]
@@ -78,7 +78,7 @@ def data(study: Study) -> Iterator[Block]:
 
 
 def training(study: Study) -> Iterator[Block]:
-    """The commands that trained the runs, how far they came, and every setting."""
+    """The commands that trained the runs, the runs' last steps, and every setting."""
     where = "study" if study.plan else "report"
     yield say("commands", f"commands.{where}")
     for i, run in enumerate(study.runs):
@@ -113,7 +113,7 @@ def _progress(study: Study) -> Table:
 
 
 def planned(run: Run) -> int | None:
-    """The step at which the config ends; None where it names epochs of unknown length."""
+    """The step at which the config ends; None if it gives epochs of unknown length."""
     if run.config.train.steps is not None:
         return int(run.config.train.steps)
     length = run.steps_per_epoch
@@ -121,7 +121,7 @@ def planned(run: Run) -> int | None:
 
 
 def testing(study: Study) -> Iterator[Block]:
-    """The commands that sampled and that measured: as recorded, and as the records give them."""
+    """Commands for sampling and measuring: as recorded, and as derived from the records."""
     for record in study.found.pictures()[:MOST_COMMANDS]:
         label = study.label_of(record)
         about = record.content.get("environment") or {}
@@ -146,7 +146,7 @@ CARD = "solver, steps, eta, spacing, order, clip, threshold, seed, num, batch, w
 
 
 def _model(study: Study, record: Record) -> tuple[str, bool]:
-    """The checkpoint whose weights a record names, else the run; and whether they are those."""
+    """The checkpoint that a record names by its weights and True, else the run and False."""
     if record.run is None:
         return "RUN", False
     folder = study.folders[record.run]
@@ -165,5 +165,5 @@ def yes_no(value: bool) -> Text:
 def cells(
     numbers: Sequence[Mapping[str, Any] | None], key: str, show: Callable[[Any], str]
 ) -> list[str | None]:
-    """One number of each run as text; None where it is not known."""
+    """One number of each run as text; None if unknown."""
     return [None if n is None or n.get(key) is None else show(n[key]) for n in numbers]

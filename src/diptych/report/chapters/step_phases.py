@@ -1,7 +1,7 @@
-"""Chapter: the phases of a step, from a profile, beside the same step whole; else data and compute.
+"""Chapter: phases of a step beside the whole step, from a profile; else data and compute.
 
-A step that is waited for between its phases is no longer the step that trains; so the table ends
-with the whole step and with split / whole, the price of the splitting.
+A step with a wait between its phases is no longer the step that trains, so the table ends with the
+whole step and with split / whole, the cost of the splitting.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from diptych.report.text.catalogue import Text, known, phrase, same
 from diptych.report.text.template import joined, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
-EXPLAINED = ("data", "to_device")  # phases that are not measured as they pass in training
+EXPLAINED = ("data", "to_device")  # phases measured differently from training
 HELD = (("profile_rss", "rss_mb"), ("profile_allocated", "allocated_mb"),
         ("profile_reserved", "reserved_mb"), ("profile_live", "live_vars"))  # fmt: skip
 Content = Mapping[str, Any]
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """The parts of a step: by profile where one was recorded, else data and computation."""
+    """The parts of a step: from a profile if one was recorded, else data and computation."""
     profiles = study.found.of("profile")
     figure = _phases_plot(study, profiles) if profiles else _split_plot(study)
     if figure:
@@ -65,7 +65,7 @@ def _table(study: Study, profiles: Sequence[Record]) -> Iterator[Block]:
 
 
 def _phase(content: Content, name: str) -> Text | str | None:
-    """A phase's median and share; that it was fused; of compiling, how many kernels."""
+    """A phase's median and share, or a note that it was fused; kernel count for compiling."""
     phase = next((each for each in content["phases"] if each["name"] == name), None)
     if phase is None:
         return None
@@ -103,7 +103,7 @@ def _held(content: Content, key: str) -> Text | str | None:
 
 
 def _phases_plot(study: Study, records: Sequence[Record]) -> Plot | None:
-    """The medians of the parts of a step as stacked bars, milliseconds; compiling is none."""
+    """The medians of the parts of a step as stacked bars, milliseconds, without compiling."""
     labels = [study.label_of(record) for record in records]
     traces = []
     for k, part in enumerate(PHASES):
@@ -127,7 +127,7 @@ def _median_of(record: Record, part: str) -> float | None:
 def _split_plot(study: Study) -> Plot | None:
     """The median wait for data and the median computation of a synchronised step, milliseconds.
 
-    What compiling and first steps took beyond the median is told apart, in the note.
+    The note gives the time beyond the median for compiling and first steps separately.
     """
     timed = [each for each in study.numbers if each.step_time]
     if not timed:

@@ -1,4 +1,4 @@
-"""Chapter: the study that the runs belong to, if the report was asked of one."""
+"""Chapter: the study that the runs belong to, if the report is of a study."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diptych.report.text.template import Sentence, cite, pick, say, words
 from diptych.runs.records import Difference
 
 STATES = ("done", "skipped", "failed")
-# Numbers of two sets of images: as sentences name them, as records do.
+# Numbers of two sets of images: names in sentences, names in records.
 COUNTS = {"n": "images", "equal": "images_equal", "differing": "values_differing"}
-# What `diptych reproduce` gives as reasons, by their beginnings.
+# Reasons that `diptych reproduce` gives, by their first words.
 LINKED = "linked: "
 REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
 
@@ -35,7 +35,7 @@ def title(study: Study) -> Text:
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """What was asked, what a quick study is worth, what was left out or is still to be done."""
+    """The request, the value of a quick study, and the stages left out or still to do."""
     plan = study.plan
     if plan is None:
         return
@@ -85,7 +85,7 @@ def _sentences(plan: Plan) -> Iterator[Sentence]:
 
 
 def _reason(stage: Stage) -> Text:
-    """Why a stage was left out, in both languages where the reason is a known one."""
+    """The reason for skipping a stage, in both languages if it is a known one."""
     if stage.reason.startswith(LINKED):
         return words("study.reason_linked", run=_linked(stage))
     for start, key in REASONS.items():
@@ -95,15 +95,15 @@ def _reason(stage: Stage) -> Text:
 
 
 def _linked(stage: Stage) -> str:
-    """The name of the run that a training was given by; where it lies is the machine's affair."""
+    """Name of the run given for a training, without its path, which varies by machine."""
     return Path(stage.reason.removeprefix(LINKED)).name
 
 
 def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
-    """The study's own difference of the panels' images: its numbers and its picture.
+    """The study's own difference of the backends' images: its numbers and its picture.
 
     Args:
-        shown: what the chapter holds already; the same difference is not told twice.
+        shown: blocks already in the chapter; the same difference is not repeated.
     """
     if study.plan is None:
         return
@@ -124,7 +124,7 @@ def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:
 
 
 def _same(numbers: dict[str, Any], block: Block) -> bool:
-    """Whether a sentence of the chapter tells these numbers of two sets of images."""
+    """Return True if a sentence of the chapter has these numbers of two image sets."""
     if not isinstance(block, Sentence) or "levels" not in block.numbers:
         return False
     told = pick(numbers, "values", **COUNTS, levels="max_levels")
@@ -132,7 +132,7 @@ def _same(numbers: dict[str, Any], block: Block) -> bool:
 
 
 def _difference(path: Path) -> dict[str, Any] | None:
-    """The numbers of difference.json; None where it is missing or does not hold them."""
+    """The numbers of difference.json; None if it is missing or does not hold them."""
     try:
         return Difference.read(path).model_dump() if path.is_file() else None
     except UserError:

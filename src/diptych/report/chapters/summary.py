@@ -1,10 +1,10 @@
-"""Chapter: the verdict, and the records that it rests on.
+"""Chapter: the verdict, and the records behind it.
 
-table      at most ROWS rows: what was measured, both values, their difference, a verdict
-verdict    follows from the 95 % interval: "no difference shown" where it holds 1 (a ratio) or
-           0 (a difference), a direction where it leaves that out, none without an interval,
-           "not comparable" where data, machines, work or protocols differ
-sentences  at most SENTENCES, one of a kind, those that limit the study first
+table      at most ROWS rows: quantity, both values, their difference, a verdict
+verdict    follows from the 95 % interval: "no difference shown" if it contains 1 (a ratio)
+           or 0 (a difference), a direction if it does not, none without an interval,
+           "not comparable" if data, machines, work or protocols differ
+sentences  at most SENTENCES, one of each kind, those that limit the study first
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from diptych.stats import ratio
 from diptych.types import Float64
 
 ROWS, SENTENCES = 8, 5
-# Which sentences stand at the top too, by the beginning of their keys, the most limiting first.
+# Sentences repeated at the top, by the start of their keys, the most limiting first.
 URGENT = (
     "study.quick", "study.failing", "study.waiting", "study.absent", "unmatched", "matched",
     "loss.not_finite.", "torn.", "run.end.", "run.gaps.", "align.first", "align.chaos",
@@ -63,12 +63,12 @@ def verdict(study: Study) -> list[Row]:
     pair = first_pair(study)
     rows = _alone(study) if pair is None else _rows(study, pair)
     found = [row for row in rows if row is not None]
-    spare = phrase("verdict.epoch")  # says what the steps say: the first to go
+    spare = phrase("verdict.epoch")  # repeats the steps, so it is dropped first
     return [row for row in found if len(found) <= ROWS or row.what != spare][:ROWS]
 
 
 def first_pair(study: Study) -> PairNumbers | None:
-    """The first pair that is compared step by step, of two panels where there is one."""
+    """The first pair compared step by step, preferably of two backends."""
     ranked = sorted(study.pairs, key=lambda pair: (not pair.matched, not pair.across))
     return ranked[0] if ranked else None
 
@@ -91,7 +91,7 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
 def _sentences(
     study: Study, pair: PairNumbers | None, sections: Sequence[Section]
 ) -> Iterator[Sentence]:
-    own = {None, *(pair.names.values() if pair else study.labels)}  # others': in the chapters
+    own = {None, *(pair.names.values() if pair else study.labels)}  # others are in the chapters
     said = [s for section in sections for s in section.sentences()]
     said = [s for s in said if {s.numbers.get(key) for key in ("a", "b", "run")} <= own]
     said = [s for s in said if not s.key.startswith("run.end.") or "last" in s.numbers]
@@ -118,7 +118,7 @@ def _rows(study: Study, pair: PairNumbers) -> Iterator[Row | None]:
 
 
 def _agreement(study: Study, pair: PairNumbers) -> Row | None:
-    """The losses step by step, and whether both began alike."""
+    """The row of step-by-step losses, including the agreement at the start."""
     sources = study.metrics("step, loss", *pair.at)
     what = phrase("verdict.losses")
     if not pair.matched:
@@ -162,7 +162,7 @@ def _free(study: Study) -> Row | None:
 
 
 def _score(study: Study, pair: PairNumbers) -> Row | None:
-    """The first score of both, under one protocol."""
+    """The first score that both have under one protocol."""
     said = scores.judged(study, pair)
     if said is None:
         return None
@@ -186,7 +186,7 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
 
 
 def _direction(pair: PairNumbers, key: str) -> Text:
-    """What B is, in a word."""
+    """One word that describes B relative to A."""
     run = NAMES.get(pair.b.label, pair.b.label)
     return words("verdict.word", run=run, word=phrase(f"verdict.{key}"))
 
@@ -205,7 +205,7 @@ def _epoch(study: Study, pair: PairNumbers) -> Row | None:
 
 
 def _sampling(study: Study, pair: PairNumbers) -> Row | None:
-    """Seconds an image: of timed batches but the first, else of sample folders drawn alike."""
+    """Seconds per image: timed batches except the first, else sample folders drawn alike."""
     a, b = pair.both
     for kind in ("batches", "samples"):
         for one in study.found.of(kind, None if kind == "batches" else pair.at[0]):
@@ -222,7 +222,7 @@ def _sampling(study: Study, pair: PairNumbers) -> Row | None:
 
 
 def _per_image(record: Record) -> Float64:
-    """Seconds an image: of each timed batch but the first, or of a whole sample folder."""
+    """Seconds per image: each timed batch except the first, or a whole sample folder."""
     if record.kind == "batches":
         times = np.array(record.content["seconds"], dtype=np.float64)
         return times[min(1, times.size - 1) :] / (record.content["batch"] or 1)
@@ -256,7 +256,7 @@ def _ladder(study: Study) -> Row | None:
 def _cost_row(
     pair: PairNumbers, key: str, values: Sequence[Text], found: Ratio, sources: tuple[Source, ...]
 ) -> Row | None:
-    """A row of times or memory; where machines or work differ, no verdict follows."""
+    """A row of times or memory, without a verdict if machines or work differ."""
     if len(values) < 2:
         return None
     more, less = ("more", "less") if key == "verdict.memory" else ("slower", "faster")
@@ -282,7 +282,7 @@ def _ratio_row(
 
 
 def _alone(study: Study) -> Iterator[Row | None]:
-    """The numbers of one run, of which there is nothing to judge."""
+    """The numbers of a single run, without a verdict."""
     each = study.numbers[0]
 
     def row(key: str | Text, value: str | None, *sources: Source) -> Row | None:
@@ -305,7 +305,7 @@ def _alone(study: Study) -> Iterator[Row | None]:
 
 
 def records(study: Study, sections: Sequence[Section], order: dict[str, int]) -> Iterator[Block]:
-    """Every file that a number came from, with the fields and its hash."""
+    """Every file from which a number came, with the fields and its hash."""
     fields: dict[str, dict[str, None]] = {path: {} for path in order}
     for section in sections:
         for block in section.blocks:

@@ -1,7 +1,7 @@
-"""Chapter: sweeps. Steps x eta, seconds an image and scores, all panels in one table.
+"""Chapter: sweeps. Steps x eta, seconds per image and scores, all backends in one table.
 
-Sweeps of one request, weights aside, are one study of the samplers: a sweep of each panel and
-one of both give the same table and figures.
+Sweeps with the same request, apart from weights, form one study of the samplers: one sweep per
+backend and one sweep of both give the same table and figures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Cells = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Column:
-    """The cells of one panel in one sweep."""
+    """The cells of one backend in one sweep."""
 
     label: str
     colour: str
@@ -38,7 +38,7 @@ class Column:
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """Steps x eta: seconds an image and scores of each panel, and figures of them."""
+    """Steps x eta: seconds per image and scores of each backend, and figures of them."""
     groups: dict[str, list[Record]] = {}
     for record in study.found.of("sweep"):
         if record.content["cells"]:
@@ -55,12 +55,12 @@ def chapter(study: Study) -> Iterator[Block]:
 
 
 def _request(request: Mapping[str, Any]) -> str:
-    """What was asked for, the weights' identity aside."""
+    """The request without the identity of the weights."""
     return json.dumps({k: v for k, v in request.items() if k != "weights_sha256"}, sort_keys=True)
 
 
 def _columns(study: Study, records: Sequence[Record]) -> Iterator[Column]:
-    """A column for each panel of each sweep, named by its panel where that is unique."""
+    """One column per backend and sweep, named after its backend if that is unique."""
     found = [
         (record, panel)
         for record in records
@@ -79,7 +79,7 @@ def _columns(study: Study, records: Sequence[Record]) -> Iterator[Column]:
 
 
 def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Iterator[Block]:
-    """Whether the panels drew from the same weights."""
+    """Sentences on the weights: the same for all backends, or not."""
     if len(columns) < 2:
         return
     weights = list(dict.fromkeys(column.weights for column in columns))
@@ -95,7 +95,7 @@ def _table(
     request: Mapping[str, Any], columns: Sequence[Column], metrics: Sequence[str],
     sources: tuple[Source, ...],
 ) -> Table:  # fmt: skip
-    """A row for each sampler and number of steps, columns for each panel."""
+    """One row per sampler and number of steps, columns for each backend."""
     titles = head("sampler", "steps")
     for column in columns:
         titles += [
@@ -154,9 +154,9 @@ def _figure(
 def _traces(
     column: Column, metric: str, samplers: Sequence[str], alone: bool, under: bool
 ) -> Iterator[Trace]:  # fmt: skip
-    """A line a sampler: dash and marker say which, and where one panel stands alone the colour.
+    """One line per sampler, identified by dash and marker, or colour if there is one backend.
 
-    Panels that draw alike lie upon each other: the first is wide and pale, `under` the others.
+    Lines of backends that draw alike coincide: the first is wide and pale, `under` the others.
     """
     for i, sampler in enumerate(samplers):
         own = [c for c in column.cells if _sampler(c) == sampler and c.get(metric) is not None]

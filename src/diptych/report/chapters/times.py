@@ -1,7 +1,7 @@
 """Chapter: times. Seconds of steps and epochs, and the slow steps with their causes.
 
-A ratio of times comes with what the records say of the machine's load. Slow steps and causes are
-those of `diptych.profiling.outliers`, which `diptych profile --outliers` prints too.
+A ratio of times comes with the machine's load from the records. Slow steps and causes come from
+`diptych.profiling.outliers`; `diptych profile --outliers` prints the same.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def step_times(study: Study) -> Iterator[Block]:
 
 
 def ratio_of_times(pair: PairNumbers) -> Iterator[Sentence]:
-    """The ratio of the median step times, and what qualifies it."""
+    """The ratio of the median step times, and its caveats."""
     a, b = pair.both
     if pair.step_ratio:
         what = ("step_time", "slower", "faster")
@@ -77,7 +77,7 @@ def ratio_of_times(pair: PairNumbers) -> Iterator[Sentence]:
 
 
 def _caveat(pair: PairNumbers, machines: Text) -> Sentence:
-    """What the load of the machine may have done to a ratio of times."""
+    """The possible effect of the machine's load on a ratio of times."""
     both, named = pair.together, {**pair.names, "machines": machines}
     if both is None:
         return say("time.caveat", **named)
@@ -88,7 +88,7 @@ def _caveat(pair: PairNumbers, machines: Text) -> Sentence:
 
 
 def _plot(study: Study) -> Plot | None:
-    """Seconds of every synchronised step; the slowest stand above and can be zoomed to."""
+    """Seconds of every synchronised step; the slowest lie above; zoom in on them."""
     traces: list[Trace] = []
     tops, sizes, longest = [], [], 0.0
     for i, each in enumerate(study.numbers):
@@ -107,7 +107,7 @@ def _plot(study: Study) -> Plot | None:
 
 
 def _distribution_plot(study: Study) -> Plot | None:
-    """For each run, the share of synchronised steps that took no longer than x."""
+    """For each run, the fraction of synchronised steps that took at most x."""
     traces = []
     for i, each in enumerate(study.numbers):
         time = np.sort(each.run.step_s[each.run.synced])
@@ -140,7 +140,7 @@ def slow(study: Study) -> Iterator[Block]:
 
 
 def slow_sentences(each: RunNumbers) -> Iterator[Sentence]:
-    """The slow steps of one run and for how many a cause is recorded; or that none was timed."""
+    """Slow steps of one run and the number with a recorded cause, or a note that none was timed."""
     label, found, damaged = each.label, each.slow.found, each.slow.damaged
     if each.step_time is None:
         yield about(label, "time.none")
@@ -196,7 +196,7 @@ def epochs(study: Study) -> Iterator[Block]:
 
 
 def epoch_sentences(pair: PairNumbers) -> Iterator[Sentence]:
-    """How long the complete epochs took, and how much of that was measured while unsynchronised."""
+    """Duration of the complete epochs, and the part of it measured without synchronisation."""
     a, b = (each.epoch_time for each in pair.both)
     runs = [(each.label, each.epoch_time) for each in pair.both]
     for label, run in runs:
