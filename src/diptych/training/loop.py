@@ -333,7 +333,7 @@ class Training:
         return self.run / "grids" / f"step-{step:08d}.png"
 
     def draw_grid(self, step: int) -> None:
-        """Draw 64 images: EMA weights, 20 DDIM steps, the same noise each time; a class a column."""
+        """Draw 64 images: EMA weights, 20 DDIM steps, always the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
         engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
