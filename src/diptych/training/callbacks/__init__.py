@@ -28,7 +28,7 @@ class Callback:
         """Called before a step is computed."""
 
     def end(self, step: int, seconds: float) -> Row:
-        """Called after a step's `seconds` of data and computation; returns extra keys of its row."""
+        """Called after a step's `seconds` of data and computation; returns more of its row."""
         return {}
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
