@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks import contenders
 from benchmarks.job import CONTENDERS, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
-from diptych._version import __version__
+from diptych import __version__
 from diptych.backends.jittor.setup import cpu_model
 from diptych.errors import MachineError, UserError
 from diptych.types import Float32

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from diptych import logs
+from diptych.errors import show_notices
 
 R = TypeVar("R")
 
@@ -39,7 +39,7 @@ def available(name: str) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def lines_on_stderr() -> None:
     """What the library says is shown as the command line shows it."""
-    logs.show()
+    show_notices()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
-    {"_version", "errors", "logs", "types"},
+    {"errors", "types"},
     {"stats", "files", "rng"},
     {"config"},
     {"diffusion", "network", "figures"},

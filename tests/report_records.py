@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from diptych.evaluation.score import Score, combine
-from diptych.report import static
+from diptych.report.render import png
 from diptych.runs.checkpoint import weights_sha256
 from synthetic_runs import PNG, make_rows, make_run, make_samples
 
@@ -174,8 +174,8 @@ def table(content: dict[str, Any], caption: str) -> dict[str, list[str]]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn off PNGs, for tests of numbers and words."""
-    monkeypatch.setattr(static, "png_of", lambda plot, runs: PNG)
+    """No PNGs: for tests of numbers and words."""
+    monkeypatch.setattr(png, "png_of", lambda *_: PNG)
 
 
 def figures(page: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from diptych.errors import UserError
-from diptych.report import compare, compare_runs
+from diptych.report import compare_runs
+from diptych.report.render import png
 
 PNG = b"\x89PNG"
 Row = dict[str, Any]
@@ -135,12 +136,8 @@ def make_samples(
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn off figures, for tests of numbers and words."""
-
-    def draw(_pair: Any, _images: Any, result: Any) -> Any:
-        return dict.fromkeys(result["figures"], (PNG, PNG))
-
-    monkeypatch.setattr(compare, "_draw", draw)
+    """No PNGs: for tests of numbers and words."""
+    monkeypatch.setattr(png, "png_of", lambda *_: PNG)
 
 
 def pair(

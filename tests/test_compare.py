@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from diptych.cli import cli
 from diptych.report import compare_runs
+from diptych.report.build import report_runs
+from report_records import figures, said, table
 from synthetic_runs import (
     Row,
     all_words,
@@ -131,17 +136,52 @@ def test_only_synchronised_steps_are_timed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_slow_steps_are_named_and_those_after_a_start_set_apart(tmp_path: Path) -> None:
+def test_slow_steps_are_the_same_in_every_output(tmp_path: Path) -> None:
+    """compare, report and profile --outliers once had bounds and causes of their own."""
     slow = make_rows(200, change=edited("compute_s", {1: 80.7, 101: 10.7, 150: 5.7}))
+    slow[120]["data_s"] = 2.0
     runs = pair(tmp_path, None, slow, environment={"starts": [{"step": 0}, {"step": 100}]})
+    told = json.loads(
+        CliRunner().invoke(cli, ["profile", str(runs[1]), "--outliers", "--json"]).stdout
+    )
+    steps = [each["step"] for each in told["outliers"]]
+    assert steps == [1, 101, 121, 150]
     result = compare_runs(*runs, tmp_path / "out")
-    times = result["numbers"]["step_time"]["b"]
-    assert times["outliers"]["steps"] == [1, 101, 150] and times["max_step"] == 1
-    assert times["outliers_first_steps"]["steps"] == [1, 101]
-    assert times["outliers"]["excess_s"] == pytest.approx(95.0, abs=0.1)
-    assert "3 of jittor's 200" in words(result, "time.outliers.jittor")
-    assert "steps 1, 101, 150" in words(result, "time.outliers.jittor")
-    assert "after each of 2 starts" in words(result, "time.first.jittor")
+    compared = result["numbers"]["step_time"]["b"]["outliers"]
+    for key in ("k", "excess_s", "share", "by_cause", "unexplained"):
+        assert compared[key] == told[key], key
+    assert compared["steps"] == steps
+    assert {cause: sums["steps"] for cause, sums in told["by_cause"].items()} == {
+        "first step": 2, "data": 1, "unexplained": 1}  # fmt: skip
+    content = report_runs(runs, tmp_path / "page")
+    for sentence in (words(result, "slow.steps.jittor"),
+                     said(content, "slow.steps.jittor")[0]["en"]):  # fmt: skip
+        assert sentence.startswith("4 of jittor's 200 timed steps took more than 2 times their")
+        assert "steps 1, 101, 121, 150." in sentence
+        assert sentence.endswith("for 3 a cause is recorded, for 1 none.")
+    causes = table(content, "jittor: steps that took more than 2 times the median")
+    assert {cause: cells[0] for cause, cells in causes.items()} == {
+        "first step of a process": "2", "waiting for data": "1", "unexplained": "1"}  # fmt: skip
+    text = CliRunner().invoke(cli, ["profile", str(runs[1]), "--outliers"]).output
+    assert "4 slower than 2 medians, 1 of them unexplained" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_bars_of_a_step_are_medians_and_epochs_stand_within_their_axes(tmp_path: Path) -> None:
+    """A mean held the minute of compiling; the last epoch stood on the edge."""
+    rows = make_rows(300, per_epoch=100, compile_s=60.0)
+    run = make_run(tmp_path / "a", "torch", rows, environment={"dataset_images": 6400})
+    report_runs([run], tmp_path / "out")
+    drawn = figures(tmp_path / "out" / "index.html")
+    data, compute = drawn["split"]["traces"]
+    times = [row["compute_s"] for row in rows]
+    assert compute["y"][0] == pytest.approx(1000 * float(np.median(times)), rel=1e-3)
+    assert data["y"] == [1.0]
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "not in the bars: compiling and first steps, beyond the median a 60.0 s in all" in page
+    epoch = drawn["epoch-time"]
+    assert epoch["y_range"][0] == 0 and epoch["y_range"][1] > max(epoch["traces"][0]["y"])
+    assert epoch["x_range"][0] < 1 and epoch["x_range"][1] > epoch["traces"][0]["x"][-1] == 3
 
 
 @pytest.mark.usefixtures("undrawn")

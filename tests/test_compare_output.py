@@ -16,9 +16,10 @@ from diptych import stats
 from diptych.errors import MachineError, UserError
 from diptych.figures import charts
 from diptych.figures.numbers import seconds, significant
-from diptych.report import compare, compare_runs
-from diptych.report.catalogue import same
-from diptych.report.wording import fill
+from diptych.report import compare_runs
+from diptych.report.render import html as page
+from diptych.report.text.catalogue import same
+from diptych.report.text.template import fill
 from synthetic_runs import (
     PNG,
     make_rows,
@@ -56,7 +57,8 @@ def test_the_whole_output(tmp_path: Path) -> None:
 
     assert json.loads((out / "compare.json").read_text(), parse_constant=not_json) == result
     page = (out / "index.html").read_text()
-    assert not re.search(r"""(src|href|srcset)\s*=\s*["'](?!data:)|url\(|@import|<script""", page)
+    remote = r"""<(script|link|img|source)[^>]+(src|href|srcset)\s*=\s*["'](?!data:)"""
+    assert not re.search(remote, page)
     assert str(tmp_path) not in page + json.dumps(result)
     assert "<Example" not in page and "&lt;Example &amp; Co&gt;" in page
     for sentence in result["sentences"]:
@@ -77,9 +79,10 @@ def test_both_curves_are_seen_where_they_coincide(tmp_path: Path) -> None:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         under, over = light.pair(*order)
         assert (under, over) == tuple(getattr(light, name) for name in order)
-        for colour in (light.wash(under, 0.5), over):
-            rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-            assert np.count_nonzero((pixels == rgb).all(axis=1)) > 1000
+        for colour in (light.wash(under, 0.4), over):
+            rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+            near = np.abs(pixels.astype(np.int16) - rgb).max(axis=1) <= 2
+            assert np.count_nonzero(near) > 1000
 
 
 @pytest.mark.parametrize("steps", [1, 2, 25])
@@ -103,7 +106,8 @@ def test_unmatched_runs_and_runs_with_holes_are_drawn(tmp_path: Path) -> None:
     result = compare_runs(*runs, tmp_path / "out", matched=False, samples=samples)
     assert result["numbers"]["memory"]["b"] is None
     assert words(result, "memory.none.jittor") == "jittor recorded no memory."
-    assert result["figures"] == ["loss.png", "step-time.png", "memory.png", "grids.png"]
+    figures = ["loss", "loss-every-200", "step-time", "memory", "grids"]
+    assert result["figures"] == [f"{name}.png" for name in figures]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -135,10 +139,10 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     compare_runs(a, b, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
-    def full(*_: Any) -> str:
+    def full(*_: Any, **__: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compare.page, "render", full)
+    monkeypatch.setattr(page, "render", full)
     with pytest.raises(MachineError, match="disk is full"):
         compare_runs(a, b, out, overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

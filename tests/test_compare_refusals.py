@@ -104,7 +104,7 @@ def test_broken_json_and_config_are_refused(tmp_path: Path) -> None:
     (b / "environment.json").write_text("{")
     assert "environment.json" in refused(tmp_path, a, b)
     (b / "environment.json").write_text("{}")
-    assert "'backend' is missing" in refused(tmp_path, a, b)
+    assert "environment.json: backend: field required" in refused(tmp_path, a, b)
     (a / "config.yaml").write_text("train: {lrr: 1}")
     assert "train.lrr" in refused(tmp_path, a, b)
 

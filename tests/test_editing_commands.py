@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diptych.data import notes
+from diptych.data.crops import Recipe
+from diptych.data.picture import decode
 from diptych.figures.grids import read_png
+from diptych.generate.inputs import read_inputs
 from diptych.generate.latents import write_latents
 from test_cli import call, shell
 
@@ -19,10 +23,8 @@ ENCODE = ["encode", "--model", "zoo:mnist-torch", "--out", "OUT"]
 
 BAD = {
     "no image": ([*ENCODE, "nowhere.png"], "nowhere.png: not found"),
-    "another size": ([*ENCODE, "large.png"], "large.png: image 0 is 32x28 with 1 channels"),
-    "colour": ([*ENCODE, "colour.png"], "28x28 with 3 channels, this model needs 28x28 with 1"),
-    "not a picture": ([*ENCODE, "text.png"], "not a readable picture"),
-    "an empty folder": ([*ENCODE, "empty"], "no pictures here"),
+    "not a picture": ([*ENCODE, "text.png"], "text.png: is not a"),
+    "an empty folder": ([*ENCODE, "empty"], "holds no pictures"),
     "too few images": ([*ENCODE, "small.png", "--num", "2"], "1 images, but --num is 2"),
     "no images": ([*ENCODE, "small.png", "--num", "0"], "--num is 0"),
     "no model": (["encode", "small.png", "--model", "zoo:x", "--out", "OUT"], "zoo model 'x'"),
@@ -49,7 +51,6 @@ BAD = {
     "latent 5": ([*ZOO, "--latents", "two.safetensors", "--interpolate", "0,5"], "asks for 5"),
     "level alone": ([*ZOO, "--level", "0.5"], "add --from IMAGE"),
     "level": ([*ZOO, "--from", "small.png", "--level", "1.5"], "--level 1.5"),
-    "from size": ([*ZOO, "--from", "large.png"], "this model needs 28x28 with 1"),
     "both starts": ([*ZOO, "--from", "small.png", "--latents", "x"], "choose one"),
     "order left": (
         [*ZOO, "--from", "small.png", "--level", "0.1", "--solver", "dpmpp", "--steps", "10"],
@@ -61,6 +62,9 @@ BAD = {
     "neighbours alone": ([*ZOO, "--neighbours", "5"], "add --nearest"),
     "shown": ([*ZOO, "--strip", "--show", "x1"], "--show is 'x1'"),
     "num": ([*ZOO, "--num", "0"], "--num is 0"),
+    "num without end": ([*ZOO, "--num", "1" + 30 * "0"], "10,000,000 images are the most"),
+    "steps without end": ([*ZOO, "--steps", "1" + 30 * "0"], "steps"),
+    "images without end": ([*ENCODE, "small.png", "--num", "1" + 30 * "0"], "1 images, but --num"),
 }
 
 
@@ -89,6 +93,39 @@ def test_bad_input_is_one_line_and_code_2(
     code, stdout, stderr = call(monkeypatch, capsys, *[out if w == "OUT" else w for w in words])
     assert code == 2 and message in stderr and stdout == ""
     assert len(stderr.strip().splitlines()) == 1 and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "size, crop, wanted",
+    [
+        ((28, 32), None, "made 28x28, grey, as in this model's training (crop center)"),
+        ((100, 80), "adm", "(crop adm)"),
+        ((100, 80), "stretch", "(crop stretch)"),
+        ((9, 7), "none", "(crop center)"),
+        ((640, 480), "celeba", "(crop center)"),
+        ((178, 218), "celeba", "(crop celeba)"),
+    ],
+)
+def test_a_picture_of_any_size_goes_the_way_of_the_training_images(
+    tmp_path: Path, capsys: Any, size: tuple[int, int], crop: str | None, wanted: str
+) -> None:
+    """The same pixels as the data set's reader makes, and one line that says so."""
+    notes._SAID.clear()
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    found = read_inputs([str(tmp_path / "photo.png")], (1, 28, 28), crop=crop)
+    used = wanted.rpartition("crop ")[2].rstrip(")")
+    data = (tmp_path / "photo.png").read_bytes()
+    assert np.array_equal(found.pixels[0], decode(data, "photo", Recipe(28, 1, used)))
+    said = capsys.readouterr().err
+    assert wanted in said and said.startswith("note: 1 of 1 images") and said.count("\n") == 1
+    assert found.facts()["images_crop"] == used
+
+
+def test_a_picture_that_fits_is_left_as_it_is(folder: Path, capsys: Any) -> None:
+    found = read_inputs([str(folder / "small.png")], (1, 28, 28), crop="adm")
+    assert np.array_equal(found.pixels[0, 0], np.arange(28 * 28).reshape(28, 28) % 256)
+    assert capsys.readouterr().err == "" and "images_crop" not in found.facts()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from diptych.files import (
     claim_folder,
     hold,
     machine_faults,
+    output_folder,
     read_json,
     sha256_of,
     write_json,
@@ -263,8 +265,80 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     with hold(tmp_path / "run"):
         refused = subprocess.run(other, capture_output=True, text=True)
     assert "UserError" in refused.stderr and "another process is at work in it" in refused.stderr
+    assert f"({os.getpid()}: " in refused.stderr.replace("process ", "")
     assert subprocess.run(other, capture_output=True, text=True).stdout == "held\n"
-    assert names(tmp_path) == ["run"]
+    assert names(tmp_path) == []  # what was made and stayed empty goes
+    assert names(holding(tmp_path / "kept")) == ["kept.json"]
+    with hold(tmp_path / "kept"):
+        pass
+    assert names(tmp_path / "kept") == ["kept.json"]
+
+
+def run_python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """A process that runs `code` with what it needs imported."""
+    head = "import os, signal, subprocess, sys, time; from pathlib import Path\n"
+    head += "from diptych.files import *; path = Path(sys.argv[1])\n"
+    command = [sys.executable, "-c", head + code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def test_a_killed_process_blocks_nobody_and_its_half_files_go(tmp_path: Path) -> None:
+    code = "with hold(path), atomic_path(path / 'a' / 'x.png') as half:\n"
+    code += " half.write_text('half'); print('there', flush=True); time.sleep(60)"
+    other = run_python(code, tmp_path)
+    assert other.stdout is not None and other.stdout.readline() == "there\n"
+    with pytest.raises(UserError, match=rf"at work in it \(process {other.pid}: "), hold(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
+    assert names(tmp_path) == [".lock", "a", f"a/.x.png.{other.pid}.tmp"]
+    with output_folder(tmp_path, resume=True):
+        assert names(tmp_path) == [".lock", "a"]
+
+
+def test_a_temporary_of_a_process_at_work_stays(tmp_path: Path) -> None:
+    """Of one that holds a folder inside, as `sample` does while a training is resumed; or none."""
+    inside = tmp_path / "samples" / "ddim"
+    inside.mkdir(parents=True)
+    (inside / ".00001.png.99999999.tmp").write_text("of another machine")
+    (tmp_path / f".score.json.{os.getppid()}.tmp").write_text("of a process without a lock")
+    (tmp_path / ".old.json.99999999.tmp").write_text("of a dead one")
+    (tmp_path / "config.yaml").write_text("")
+    with hold(tmp_path), hold(inside):
+        claim_folder(tmp_path, resume=True)
+        left = [name for name in names(tmp_path) if name.endswith(".tmp")]
+        assert sorted(left) == [f".score.json.{os.getppid()}.tmp",
+                                "samples/ddim/.00001.png.99999999.tmp"]  # fmt: skip
+        with pytest.raises(UserError, match="ddim: another process is at work in it"):
+            claim_folder(tmp_path, overwrite=True)
+        assert (tmp_path / "config.yaml").exists()
+    with hold(tmp_path):
+        claim_folder(tmp_path, overwrite=True)
+    assert names(tmp_path) == []
+
+
+def test_a_child_takes_part_in_the_lock_that_it_was_given(tmp_path: Path) -> None:
+    """And keeps others out if its parent is killed."""
+    inner = "with hold(path): print('in', flush=True); time.sleep(60)"
+    code = f"inner = {inner!r}\nwith hold(path) as lock:\n"
+    code += " head = 'import sys, time; from pathlib import Path; from diptych.files import *;'\n"
+    code += " command = [sys.executable, '-c', head + 'path = Path(sys.argv[1])\\n' + inner]\n"
+    code += " child = subprocess.Popen([*command, str(path)], **inherited(lock))\n"
+    code += " print(child.pid, flush=True); child.wait()"
+    parent = run_python(code, tmp_path)
+    assert parent.stdout is not None
+    first = [parent.stdout.readline().strip() for _ in range(2)]
+    assert "in" in first
+    parent.kill()
+    parent.wait()
+    with pytest.raises(UserError, match="another process is at work"), hold(tmp_path):
+        pass
+    os.kill(int(next(word for word in first if word != "in")), signal.SIGKILL)
+    parent.communicate()
+    with hold(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("third", [True, False])

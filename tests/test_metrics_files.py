@@ -74,7 +74,8 @@ def test_rounding_and_singular_covariances_are_no_fault(tmp_path):
 
 
 NOTES = {
-    "n": ({"n": 10**30}, "n is 1000000"),
+    "n": ({"n": 10**30}, "a whole number beyond 64 bits"),
+    "too many": ({"n": 2**50}, f"n is {2**50}, expected 2 to {2**40}"),
     "one": ({"n": 1}, "n is 1, expected 2"),
     "n as text": ({"n": "40"}, "n is 40"),
     "n as truth": ({"n": True}, "n is True"),

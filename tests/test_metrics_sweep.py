@@ -178,7 +178,7 @@ def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
         module.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code)
     )
     with pytest.raises(SystemExit) as left:
-        module.run_in_process_of_its_own("jittor")
+        module.run_in_process_of_its_own("jittor", 0)
     assert left.value.code == code and capsys.readouterr() == ("", "")
 
 

@@ -84,6 +84,7 @@ def test_purposes_keep_their_numbers() -> None:
         "weights": 8,
         "dequantization": 10,
         "label_dropout": 20,
+        "own_network": 30,
     }
 
 

@@ -79,6 +79,7 @@ def test_the_official_files_are_read_as_they_are(tmp_path: Path, name: str) -> N
         "resamp_with_conv": True,
         "num_classes": 0,
         "norm_eps": 1e-6,
+        "norm_groups": 32,
     }
     assert config.diffusion.model_dump() == {
         "schedule": "linear",

@@ -21,11 +21,12 @@ WIDE = [
     "model.attn_resolutions=[16]",
     "model.dropout=0.1",
 ]
+OFFICIAL = "model.norm_groups=32"
 CONFIGS = {
-    "tiny": load_config("tiny"),
-    "mnist": load_config("mnist"),
-    "wide": load_config("mnist", WIDE),
-    "pooled": load_config("mnist", ["model.resamp_with_conv=false"]),
+    "tiny": load_config("tiny", [OFFICIAL]),
+    "mnist": load_config("mnist", [OFFICIAL]),
+    "wide": load_config("mnist", [*WIDE, OFFICIAL]),
+    "pooled": load_config("mnist", ["model.resamp_with_conv=false", OFFICIAL]),
 }
 
 

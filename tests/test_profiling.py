@@ -44,7 +44,8 @@ def test_a_profile_holds_every_phase(panel: Panel) -> None:
     assert list(phases) == [*PHASES, "compile"]
     assert all(phases[name]["median_s"] > 0 for name in ("data", "forward", "backward"))
     fused = phases["ema"]["median_s"] is None
-    assert fused == (panel.name == "jittor") and bool(phases["ema"]["note"]) == fused
+    assert fused == phases["ema"]["fused"] == (panel.name == "jittor")
+    assert not any(phase["fused"] for name, phase in phases.items() if name != "ema")
     shares = sum(phase["share"] or 0.0 for phase in found["phases"])
     assert 0.7 < shares < 1.3
     low, high = found["overhead"]["low"], found["overhead"]["high"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import UserError
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
 from diptych.runs.reader import read_run
 from report_records import (
     hold_weights,
@@ -33,8 +33,8 @@ def test_the_whole_study(tmp_path: Path) -> None:
     content = report_runs(runs, out, search=[tmp_path], markdown_too=True)
     assert json.loads((out / "report.json").read_text()) == content
     assert [part["key"] for part in content["sections"]] == [
-        "short", "environment", "data", "training", "testing", "alignment", "losses",
-        "performance", "sampling", "scores", "sweep", "pictures", "method", "records",
+        "short", "alignment", "losses", "performance", "sampling", "scores", "sweep", "pictures",
+        "environment", "data", "training", "testing", "method", "records",
     ]  # fmt: skip
     page = (out / "index.html").read_text()
     assert len(page) < 5_000_000
@@ -144,10 +144,12 @@ def test_seeds_are_paired_and_others_only_set_beside(tmp_path: Path) -> None:
     assert content["pairs"][1]["mismatches"] == ["seed is 0 and 2"]
     unlike = said(content, "unmatched", "alignment")[0]
     assert "seed is 0 and 2" in unlike["en"] and "随机种子分别为 0 和 2" in unlike["zh"]
-    assert said(content, "", "short")[0]["key"] == "matched"
+    first, second = said(content, "", "short")[:2]
+    assert first["key"] == "short.pair" and second["key"] == "matched"
+    assert first["en"].startswith("Of 4 runs, the table compares the first pair")
     page = (tmp_path / "out3" / "index.html").read_text("utf-8")
-    tiles = re.findall(r"<dt>(.*?)</dt>", page.partition("</dl>")[0])
-    assert len(tiles) == 4 and not any("torch-2" in tile for tile in tiles)
+    titles = re.findall(r'<th scope="col">(.*?)</th>', page.partition("</thead>")[0])
+    assert "torch-1" in titles and "again" in titles and len(titles) == 5
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -172,7 +174,7 @@ def test_a_ladder_that_fails_is_said_to_fail(tmp_path: Path) -> None:
     ladder = make_ladder(tmp_path / "ladder" / "align.json", passed=False,
                          identity=read_run(run).config.identity())  # fmt: skip
     content = report_runs([run], tmp_path / "out", search=[ladder.parent])
-    assert said(content, "align.ladder", "short")[0]["en"].endswith("that fails is layers.")
+    assert said(content, "align.ladder")[0]["en"].endswith("that fails is layers.")
     assert not said(content, "align.ladder_other")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
 from report_records import whole_study
 from synthetic_runs import make_rows, make_run
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
 from report_records import (
     figures,
     make_batches,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.report.report import report_runs
-from diptych.report.traces import segments, unmagnified
+from diptych.report.build import report_runs
+from diptych.report.render.traces import segments, unmagnified
 from report_records import (
     WEIGHTS,
     figures,
@@ -76,8 +76,8 @@ def test_only_an_interval_is_spoken_of_and_drawn(tmp_path: Path) -> None:
 
 
 def test_tiny_differences_stay_tiny() -> None:
-    from diptych.report.blocks import Trace
-    from diptych.report.catalogue import same
+    from diptych.report.document import Trace
+    from diptych.report.text.catalogue import same
 
     def of(*values: float) -> tuple[float, float] | None:
         return unmagnified([Trace("points", same(""), "ink", ["a", "b"], values)])

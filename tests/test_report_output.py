@@ -15,11 +15,11 @@ from PIL import Image
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
-from diptych.report import chapters_pictures, study
-from diptych.report import report as report_module
-from diptych.report.catalogue import LANGUAGES, catalogue
-from diptych.report.report import report_runs
-from diptych.report.wording import Words
+from diptych.report import build
+from diptych.report.build import report_runs, report_study
+from diptych.report.chapters import pictures
+from diptych.report.text.catalogue import LANGUAGES, catalogue
+from diptych.report.text.template import Words
 from report_records import (
     said,
     undrawn,  # noqa: F401 - a fixture
@@ -45,12 +45,12 @@ def test_every_text_has_both_languages_and_names_the_same_numbers() -> None:
 
 def test_every_key_that_the_sources_name_stands_in_the_catalogue() -> None:
     """A key that is missing would only show in the one report that needs it."""
-    package = Path(report_module.__file__).parent
+    package = Path(build.__file__).parent
     named = {
         key
-        for path in package.glob("*.py")
+        for path in package.rglob("*.py")
         for key in re.findall(r'"((?:heading|row|column|caption|cell|note|figure|alt|axis|term|'
-                              r'tile|cost|score|run|align|pictures|records|sweep|short)'
+                              r'verdict|slow|cost|score|run|align|pictures|records|sweep|short)'
                               r'\.[a-z_0-9]+)"', path.read_text("utf-8"))
     }  # fmt: skip
     prefixes = {"score.better", "score.worse"}
@@ -67,7 +67,7 @@ def _is_sentence_key(key: str) -> bool:
 
 def test_the_bundle_is_the_published_one() -> None:
     """Unchanged, and the file beside it says which."""
-    folder = Path(report_module.__file__).parent / "assets"
+    folder = Path(build.__file__).parent / "assets"
     sha256 = hashlib.sha256((folder / "plotly-basic.min.js").read_bytes()).hexdigest()
     assert sha256 in (folder / "README.md").read_text()
     assert "MIT" in (folder / "plotly.LICENSE").read_text()
@@ -96,7 +96,7 @@ def test_both_panels_animations_or_neither(
     """What one panel's takes is not taken from the other's; one too large is named."""
     runs = whole_study(tmp_path, 60)
     (size,) = {path.stat().st_size for path in tmp_path.rglob("trajectory.gif")}
-    monkeypatch.setattr(chapters_pictures, "MOST_GIF_BYTES", size + spare)
+    monkeypatch.setattr(pictures, "MOST_GIF_BYTES", size + spare)
     content = report_runs(runs, tmp_path / "out", search=[tmp_path], markdown_too=True)
     assert len(list((tmp_path / "out").glob("sampling-*.gif"))) == shown
     assert len(said(content, "pictures.left.trajectory.gif")) == 2 - shown
@@ -182,10 +182,10 @@ def test_a_study_folder_becomes_a_report(tmp_path: Path) -> None:
     runs = whole_study(tmp_path, 210)
     named = {run.name: str(run.relative_to(tmp_path)) for run in runs} | {"x": "runs/unbegun"}
     write(tmp_path / "study.json", {"kind": "study", "runs": named})
-    assert study.write(tmp_path) == tmp_path / "report" / "index.html"
-    assert study.write(tmp_path).is_file()  # again, over its own
+    assert report_study(tmp_path) == tmp_path / "report" / "index.html"
+    assert report_study(tmp_path).is_file()  # again, over its own
     with pytest.raises(UserError, match=r"study\.json missing"):
-        study.write(tmp_path / "runs")
+        report_study(tmp_path / "runs")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from diptych.report.chapters_short import VERDICTS
-from diptych.report.report import report_runs
+from diptych.report.build import report_runs
+from diptych.report.chapters.summary import URGENT
 from report_records import (
     hold_weights,
     make_scores,
     said,
+    table,
     undrawn,  # noqa: F401 - a fixture
 )
 from synthetic_runs import Row, edited, make_rows, make_run, make_samples
@@ -34,26 +35,59 @@ def seeds(folder: Path, n: int = 3, steps: int = 60) -> list[Path]:
     ]
 
 
-def test_in_short_stands_something_of_every_kind(tmp_path: Path) -> None:
-    """Three seeds in two panels fill the chapters; the top holds two of a kind, and says so."""
+def test_the_verdict_is_eight_rows_and_five_sentences(tmp_path: Path) -> None:
+    """Three seeds in two panels fill the chapters; the top holds one pair, and says so."""
     runs = seeds(tmp_path)
     for i, panel in enumerate(("torch", "jittor")):
         hold_weights(runs[i], panel)
         make_scores(tmp_path / f"{panel}-0.json", panel, {"fid": [3.0 + i, 3.1 + i, 2.9 + i]})
-    content = report_runs(runs, tmp_path / "out")
+    content = report_runs(runs, tmp_path / "out", markdown_too=True)
     top = said(content, "", "short")
-    kinds = Counter(next((k for k in VERDICTS if s["key"].startswith(k)), "") for s in top)
-    assert kinds["memory.peak."] == kinds["difference"] == kinds["run.end."] == 2
-    assert top[0]["key"] == "matched" and said(content, "score.fid", "short")
-    assert max(kinds.values()) == 2 and len(top) <= 19
-    more = top[-1]
-    assert more["key"] == "short.more" and more["en"] == (
-        f"The chapters below hold more of the same kinds: {more['numbers']['n']}."
-    )
-    kept = {s["en"] for s in top}
-    rest = [s for s in said(content, "memory.peak.") if s["en"] not in kept]
-    assert len(rest) == 4 and more["numbers"]["n"] > 10
-    assert not said(report_runs(runs[:2], tmp_path / "two"), "short.more")
+    assert [s["key"] for s in top[:2]] == ["short.pair", "matched"] and len(top) <= 5
+    kinds = Counter(next((k for k in URGENT if s["key"].startswith(k)), "short") for s in top)
+    assert max(kinds.values()) == 1
+    assert "of 6 runs" in top[0]["en"].lower() and "2 further pairs" in top[0]["en"]
+    rows = {row["what"]["en"]: row for row in content["verdict"]}
+    assert len(rows) <= 8 and rows["fid"]["verdict"]["en"] == "jittor-0 worse"
+    assert rows["losses, step by step"]["verdict"]["zh"].startswith("起点相同")
+    assert all(row["records"] for row in rows.values())
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    verdict = text[text.index("## Verdict") : text.index("## Alignment")]
+    assert verdict.count("\n|") == len(rows) + 2 and "[^" not in verdict
+
+
+def test_a_verdict_follows_from_the_interval_alone(tmp_path: Path) -> None:
+    """A direction only where 1 is left out, none without an interval, and like with like."""
+    rows = make_rows(300, stream=1)
+    a = make_run(tmp_path / "a", "torch", rows)
+    same = make_run(tmp_path / "b", "jittor", make_rows(300, stream=2))
+    slow = make_run(tmp_path / "c", "jittor", make_rows(300, stream=3, seconds=0.9))
+    short = make_run(tmp_path / "d", "jittor", make_rows(20, seconds=0.9))
+    other = make_run(tmp_path / "e", "jittor", make_rows(300, seconds=0.9),
+                     environment={"threads": 7})  # fmt: skip
+
+    def verdicts(run: Path) -> dict[str, str]:
+        found = report_runs([a, run], tmp_path / "out", overwrite=True)["verdict"]
+        return {row["what"]["en"]: row["verdict"]["en"] for row in found}
+
+    step = "time of a step, median"
+    assert verdicts(same)[step] == "no difference shown"
+    assert verdicts(same)["peak memory"] == "no interval, no verdict"
+    assert verdicts(same)["losses, step by step"] == "equal to the last bit"
+    assert verdicts(slow)[step] == "Jittor slower"
+    assert verdicts(short)[step] == "no interval, no verdict"
+    assert verdicts(other)[step] == "not comparable"
+    lower = [row | {"loss": row["loss"] * 0.98} for row in rows]
+    low = make_run(tmp_path / "f", "jittor", lower)
+    found = verdicts(low)
+    assert found["final loss (steps 271 to 300)"] == "Jittor lower"  # paired: all steps by 2 %
+    assert found["losses, step by step"] == "not the same start"
+    unlike = make_run(tmp_path / "g", "jittor", rows, environment={"dataset_sha256": "f" * 64})
+    found = verdicts(unlike)
+    assert found["losses, step by step"] == "not comparable"
+    assert found["final loss (steps 271 to 300)"] == "not comparable"
+    alone = report_runs([a], tmp_path / "alone")["verdict"]
+    assert all(row["verdict"]["en"] == "" for row in alone) and len(alone) >= 4
 
 
 @pytest.mark.parametrize(
@@ -85,7 +119,7 @@ def test_a_sum_in_another_order_is_no_other_start(
 
 
 def test_a_cause_is_supposed_only_where_none_is_recorded(tmp_path: Path) -> None:
-    """A slow first step: of a bare run compiling is called likely, of a watched one looked up."""
+    """A slow first step: of a bare run that is all, of a watched one its cause is looked up."""
     slow = edited("compute_s", {1: 30.0})
     bare = make_run(tmp_path / "bare", "torch", make_rows(60, change=slow))
 
@@ -96,14 +130,14 @@ def test_a_cause_is_supposed_only_where_none_is_recorded(tmp_path: Path) -> None
     kernels = {"time": 1001.0, "kind": "compile", "seconds": 25.0}
     (watched / "events.jsonl").write_text(json.dumps(kernels) + "\n")
     content = report_runs([bare, watched], tmp_path / "out")
-    assert [s["key"] for s in said(content, "time.first.")] == ["time.first.torch"]
-    assert said(content, "time.outliers.jittor")
-    assert "the first 20 steps of torch; compiling" in said(content, "time.first.")[0]["en"]
-    told = said(content, "cost.outliers.jittor")[0]
+    first = table(content, "torch: steps that took more than 2 times")
+    assert list(first) == ["first step of a process"]
+    assert list(table(content, "jittor: steps that took more")) == ["compiling kernels"]
+    told = said(content, "slow.steps.jittor")[0]
     assert "counted from the end of the step before" in told["en"]
     assert told["en"].endswith("each has a recorded cause.") and "从上一步结束算起" in told["zh"]
-    assert [s["key"] for s in said(content, "cost.bare.")] == ["cost.bare.torch"]
-    told = said(content, "cost.bare.")[0]
+    assert [s["key"] for s in said(content, "slow.bare.")] == ["slow.bare.torch"]
+    told = said(content, "slow.bare.")[0]
     assert "nothing but step times was recorded" in told["en"] and "没有其他记录" in told["zh"]
 
 
@@ -115,9 +149,10 @@ def test_one_of_a_thing_is_said_of_one(tmp_path: Path) -> None:
     for place, sha in ((tmp_path / "runs" / "samples" / "one", "d"), (run / "samples" / "x", "e")):
         make_samples(place, "torch", card={"weights_from": "one", "weights_sha256": sha * 64})
     content = report_runs([run], tmp_path / "out")
-    outliers = said(content, "cost.outliers.")[0]
-    assert outliers["en"].startswith("1 step of one took more than 2 times the median; no cause")
-    assert outliers["zh"].startswith("one 有 1 步用时超过中位数的 2 倍")
+    outliers = said(content, "slow.steps.")[0]
+    assert outliers["en"].startswith("1 of one's 60 timed steps took more than 2 times their")
+    assert "step 9. The time" in outliers["en"] and outliers["en"].endswith("no cause is recorded.")
+    assert outliers["zh"].startswith("one 的 60 个计时的步中，有 1 步超过其中位数")
     resumed = said(content, "run.resumed.")[0]
     assert resumed["en"] == "one ended early and was taken up again after step 30."
     assert resumed["zh"] == "one 曾提前结束，并在第 30 步之后续训。"

@@ -23,12 +23,12 @@ from diptych.study.reproduce import Request, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
 from studies import Fake, states
 
-WRITE_PAGE = runner.study.write
+WRITE_PAGE = runner.report_study
 
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.study, "write", lambda out: None)
+    monkeypatch.setattr(runner, "report_study", lambda out: None)
 
 
 def test_every_stage_is_done_once(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_without_a_run_there_is_no_page_and_no_other_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """A study that has trained nothing yet ends well; one whose first training fails says that."""
-    monkeypatch.setattr(runner.study, "write", WRITE_PAGE)
+    monkeypatch.setattr(runner, "report_study", WRITE_PAGE)
     assert states(Fake(tmp_path / "a").go(only=("align",))) == {"align": "done"}
     assert "no report yet" in capsys.readouterr().err
     with pytest.raises(MachineError, match="failed: train-torch-seed0; what they said"):
@@ -103,7 +103,7 @@ def test_a_report_that_fails_hides_no_failed_stage(
     def broken(out: Path) -> None:
         raise UserError("no page")
 
-    monkeypatch.setattr(runner.study, "write", broken)
+    monkeypatch.setattr(runner, "report_study", broken)
     with pytest.raises(MachineError, match="failed: align"):
         Fake(tmp_path / "a", fail="align").go()
     with pytest.raises(UserError, match="no page"):

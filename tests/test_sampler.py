@@ -31,6 +31,8 @@ CONFIG = load_config("tiny")
 class NumpyBackend:
     """Just what the loop asks of a panel; `network` is a function of (x, embedding)."""
 
+    name, device = "numpy", "cpu"
+
     def __init__(self) -> None:
         self.calls = 0
         self.submitted = 0

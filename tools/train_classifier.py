@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.optim import swa_utils
 
 import diptych
-from diptych._version import __version__
+from diptych import __version__
 from diptych.data import Dataset, load_dataset
 from diptych.files import atomic_path, sha256_of, write_json
 from diptych.network.features.classifier import CLASSES, CONVS, DIMS

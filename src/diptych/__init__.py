@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diptych._version import __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.api import Run, compare, evaluate, grid, make_report, train

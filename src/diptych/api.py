@@ -319,6 +319,8 @@ def compare(
     *,
     samples: tuple[Where, Where] | None = None,
     matched: bool = True,
+    language: str = "en",
+    static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare two runs step by step: a page in `out`, and its numbers.
@@ -328,17 +330,20 @@ def compare(
         out: the page's folder, which appears whole or not at all.
         samples: sample folders of a and of b.
         matched: refuse runs whose steps cannot be compared; False: compare the rest.
+        language: which one the page shows first: en or zh.
+        static: a page without scripts, in that language alone.
         overwrite: replace an earlier comparison.
 
     Returns:
         The content of compare.json.
     """
-    from diptych.report.compare import compare_runs
+    from diptych.report.build import compare_runs
 
     drawn = None if samples is None else (Path(samples[0]), Path(samples[1]))
     return compare_runs(
-        Path(a), Path(b), Path(out), samples=drawn, overwrite=overwrite, matched=matched
-    )
+        Path(a), Path(b), Path(out), samples=drawn, overwrite=overwrite, matched=matched,
+        language=language, static=static,
+    )  # fmt: skip
 
 
 @PythonTerms()
@@ -349,6 +354,7 @@ def make_report(
     search: Sequence[Where] = (),
     markdown: bool = False,
     language: str = "en",
+    static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a page about runs into `out`, and give the content of its report.json.
@@ -359,14 +365,16 @@ def make_report(
         search: more folders in which samples, scores and profiles may lie.
         markdown: write the page as Markdown too.
         language: which one the page shows first: en or zh.
+        static: a page without scripts, in that language alone.
         overwrite: replace an earlier page.
     """
-    from diptych.report.report import report_runs
+    from diptych.report.build import report_runs
 
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
     return report_runs(
         [Path(each) for each in given], Path(out), search=[Path(each) for each in search],
-        markdown_too=markdown, language=language, overwrite=overwrite,
+        markdown_too=markdown, language=language, static=static,
+        overwrite=overwrite,
     )  # fmt: skip
 
 

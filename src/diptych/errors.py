@@ -2,11 +2,17 @@
 
 The command line prints such an error as one line and exits with its exit code.
 A message says what is wrong, where, what was expected, and what to do next.
+
+Library code logs notices to the loggers below `diptych`: a warning is something that the user
+should know, information is progress. A program that imports Diptych decides what becomes of them;
+the command line shows them as lines on stderr (`show_notices`).
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from contextlib import ContextDecorator
 from types import TracebackType
 
@@ -106,3 +112,25 @@ class PythonTerms(ContextDecorator):
     ) -> None:
         if isinstance(error, UserError):
             error.args = (in_python(str(error), self.names), *error.args[1:])
+
+
+class Lines(logging.Handler):
+    """Warnings as `diptych: ...`, on whatever `sys.stderr` is then.
+
+    Information, and a warning that is marked `whole`, is printed as it is.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING and not getattr(record, "whole", False):
+            text = f"diptych: {' '.join(text.split())}"
+        text = text.encode(errors="backslashreplace").decode()  # names that are no UTF-8
+        print(text, file=sys.stderr, flush=True)
+
+
+def show_notices() -> None:
+    """Show everything from now on; once per process, then a no-op."""
+    logger = logging.getLogger("diptych")
+    if not any(isinstance(each, Lines) for each in logger.handlers):
+        logger.addHandler(Lines())
+        logger.setLevel(logging.INFO)

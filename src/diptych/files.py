@@ -15,7 +15,9 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -325,44 +327,220 @@ def contents(path: Path) -> list[Path]:
 def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
     """Create an output folder, or prepare an existing one: `overwrite` empties it.
 
-    Temporary files left by killed processes are removed. Raises the errors of `check_folder`.
+    Temporary files left by killed processes are removed. The caller holds the folder: see
+    `output_folder`.
+
+    Raises:
+        UserError: as `check_folder`; or another process is at work in a folder that would go.
     """
     check_folder(path, resume=resume, overwrite=overwrite)
     with machine_faults(f"opening {path}"):
         path.mkdir(parents=True, exist_ok=True)
-        old = contents(path) if overwrite else ()
-        for left in [*old, *path.rglob(".*.tmp")]:  # .tmp: left by a killed process
-            whole = left.is_dir() and not left.is_symlink()
-            shutil.rmtree(left) if whole else left.unlink(missing_ok=True)
+        held = [lock.parent for lock in path.rglob(f"*/{LOCK}") if _is_held(lock)]
+        if overwrite and held:
+            raise UserError(f"{held[0]}: another process is at work in it; wait for its end")
+        left = [temp for temp in path.rglob(".*.tmp") if _abandoned(temp, held)]
+        for each in [*(contents(path) if overwrite else ()), *left]:
+            whole = each.is_dir() and not each.is_symlink()
+            shutil.rmtree(each) if whole else each.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: Path, held: list[Path]) -> bool:
+    """Whether nobody writes a temporary file: its process is gone, and its folder is not held."""
+    number = temporary.name.split(".")[-2]
+    if number.isdecimal() and int(number) != os.getpid():
+        try:
+            os.kill(int(number), 0)
+            return False
+        except (ProcessLookupError, OverflowError):
+            pass
+        except PermissionError:  # there, and somebody else's
+            return False
+    return not any(folder in temporary.parents for folder in held)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; create it if it is missing.
-
-    On a file system without locks, nobody is kept out. The lock is a file because network file
-    systems lock files opened for writing, but not folders.
+def output_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[None]:
+    """Hold an output folder and make it ready: the one policy of every command that writes one.
 
     Raises:
-        UserError: another process holds it.
+        UserError: as `hold` and `check_folder`.
     """
-    with machine_faults(f"opening {path}"):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / LOCK).open("w")
-    refusal = UserError(
-        f"{path}: another process is at work in it; wait until it ends, or choose another folder"
-    )
-    with file:
+    with hold(path):
+        claim_folder(path, resume=resume, overwrite=overwrite)
+        yield
+
+
+INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which started us holds
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[int]:
+    """Keep other processes out of a folder; create it if it is missing. Gives the lock.
+
+    A folder that was created and stays empty is removed again. A child process takes part in the
+    lock with `inherited`.
+
+    Raises:
+        UserError: another process holds it; the message says which.
+    """
+    with _lock(path / LOCK, path) as number:
+        yield number
+
+
+@contextlib.contextmanager
+def hold_place(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file or folder that is replaced whole.
+
+    Raises:
+        UserError: another process writes it, or is at work inside.
+    """
+    if _is_held(path / LOCK):
+        raise UserError(f"{path}: another process is at work in it; wait until it ends")
+    with _lock(path.with_name(f".{path.name}{LOCK}"), path):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(file: Path, where: Path) -> Iterator[int]:
+    """Hold a lock file, which names its process; gives its number.
+
+    The lock ends with its process, however that ends. On a file system without locks, nobody is
+    kept out. The lock is a file because network file systems lock files opened for writing, but not
+    folders.
+    """
+    folder = file.parent
+    with machine_faults(f"opening {where}"):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with machine_faults(f"opening {where}"):
+            number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
-                raise refusal  # the previous holder has removed the file we opened
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise refusal from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-                raise
-        try:
-            yield
+            if _ours(number):
+                yield number
+                return
+            _take(number, file, where)
+            try:
+                yield number
+            finally:
+                file.unlink(missing_ok=True)
         finally:
-            (path / LOCK).unlink(missing_ok=True)
+            os.close(number)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # something came into it
+                folder.rmdir()
+
+
+def _take(number: int, file: Path, where: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(number), file.stat()):
+            raise FileNotFoundError  # the previous holder has removed the file that we opened
+    except (BlockingIOError, FileNotFoundError) as error:
+        by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
+        raise UserError(
+            f"{where}: another process is at work in it{f' ({by})' if by else ''}; "
+            f"wait until it ends, or choose another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    with contextlib.suppress(OSError):  # on a full disk it stays without a name
+        os.ftruncate(number, 0)
+        os.pwrite(number, f"process {os.getpid()}: {_command()}".encode(), 0)
+
+
+def inherited(lock: int) -> dict[str, Any]:
+    """Arguments of `subprocess.run` for a child that works in the folder that `lock` holds."""
+    return {"pass_fds": [lock], "env": {**os.environ, INHERITED: str(lock)}}
+
+
+def _ours(number: int) -> bool:
+    """Whether this lock file is the one that the process which started us holds."""
+    try:
+        return os.path.samestat(os.fstat(int(os.environ[INHERITED])), os.fstat(number))
+    except (KeyError, ValueError, OSError):
+        return False
+
+
+def _command() -> str:
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return " ".join(" ".join(words).replace("__main__.py", "diptych").split())[:300]
+
+
+def check_free(out: Path, overwrite: bool, ours: Callable[[str], bool]) -> None:
+    """Refuse an output folder that may not be replaced whole by `new_folder`.
+
+    Args:
+        out: need not exist.
+        overwrite: whether earlier output may be replaced.
+        ours: whether a file name is one that the command writes.
+
+    Raises:
+        UserError: `out` is a file, or it is not empty and `overwrite` is off, or it holds
+            something that is not ours.
+    """
+    if not out.exists():
+        if out.is_symlink():
+            raise UserError(f"{out}: a link to nothing; give another --out folder")
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: is a file; --out needs a folder")
+    names = sorted(entry.name for entry in out.iterdir())
+    if names and not overwrite:
+        raise UserError(
+            f"{out}: not empty; give another --out folder, or --overwrite to replace it"
+        )
+    foreign = [name for name in names if not ours(name) or (out / name).is_dir()]
+    if foreign:
+        raise UserError(
+            f"{out}: holds '{foreign[0]}', which this command does not write, so it is not "
+            "overwritten; give another --out folder"
+        )
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `out` when the block ends without an error.
+
+    Raises:
+        UserError, MachineError: the folder cannot be made, filled or moved, for want of permission
+            or of space, or another process writes it; `out` is then as it was.
+    """
+    target = out.resolve()
+    with hold_place(target), machine_faults(f"writing {out}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(prefix=f".{target.name}.new-", dir=target.parent))
+        try:
+            build.chmod(0o755)
+            yield build
+            _swap(build, target)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+
+
+def _swap(build: Path, out: Path) -> None:
+    if not out.exists():
+        os.replace(build, out)
+        return
+    old = build.with_name(build.name.replace(".new-", ".old-"))
+    os.replace(out, old)
+    try:
+        os.replace(build, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

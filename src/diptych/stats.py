@@ -44,7 +44,7 @@ TOST_LEVEL = 0.05  # of each of the two one-sided tests: their interval is of 90
 DRAWS = 2000
 BLOCKS = 10
 LEAST_FOR_INTERVAL = 3 * BLOCKS
-# A longer run is thinned evenly before it is resampled: a second in place of a minute.
+# A longer run is thinned evenly before it is resampled: a second instead of a minute.
 MOST_RESAMPLED = 20_000
 
 Statistic = Callable[[Float64], Any]
@@ -151,12 +151,16 @@ def _tail(distance: float, error: float, n: int) -> float:
     return float(stats.t.cdf(distance / error, n - 1))
 
 
-def ratio(a: Float64, b: Float64, statistic: Statistic) -> dict[str, float | int | None] | None:
+def ratio(
+    a: Float64, b: Float64, statistic: Statistic, paired: bool = False
+) -> dict[str, float | int | None] | None:
     """statistic(b) / statistic(a), and its 95 % interval.
 
     Args:
         a, b: one positive number a step, (n,) and (m,), in the order of the steps.
         statistic: such as `np.median`: (n,) to a scalar.
+        paired: a[i] and b[i] belong to the same step (n == m), so the same blocks are drawn of
+            both and what they have in common cancels.
 
     Returns:
         `b_over_a`, `low`, `high`, `draws`, `blocks`; `low` and `high` are None with fewer than
@@ -168,7 +172,8 @@ def ratio(a: Float64, b: Float64, statistic: Statistic) -> dict[str, float | int
     found = float(statistic(b)) / float(statistic(a))
     numbers: dict[str, float | int | None] = {"b_over_a": found, "low": None, "high": None}
     if min(a.size, b.size) >= LEAST_FOR_INTERVAL:
-        below, above = resample(a, statistic, stream=0), resample(b, statistic, stream=1)
+        below = resample(a, statistic, stream=0)
+        above = resample(b, statistic, stream=0 if paired else 1)
         known = (below > 0) & (above > 0)
         spread = float(np.std(np.log(above[known] / below[known]), ddof=1))
         half = t_quantile(BLOCKS - 1) * spread * math.sqrt(BLOCKS / (BLOCKS - 1))

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych._version import __version__
+from diptych import __version__
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json, write_text
 from diptych.runs.provenance import machine_facts

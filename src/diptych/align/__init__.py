@@ -1,1 +1,1 @@
-"""Instruments that show whether the two panels agree; no framework is loaded here."""
+"""Instruments that measure the agreement of the two backends; no framework is loaded here."""

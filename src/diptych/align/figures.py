@@ -1,111 +1,97 @@
 """The figures of a climb: errors layer by layer, loss curves in lockstep, the worst tensor.
 
-Drawn in the look of `diptych.figures.charts`; every number is one that decided a verdict.
+Every number is one that decided a verdict.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image
 
 from diptych.align.ladder.judge import Finding, Verdict
-from diptych.figures.charts import Theme, axes, canvas, line, name_ends, plain_numbers
 from diptych.figures.numbers import significant
+from diptych.report.document import Gallery, Picture, Plot, Trace
+from diptych.report.text.catalogue import same
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
-LEAST = 1e-9  # what a logarithmic axis shows of an error of zero
+LEAST = 1e-9  # drawn for an error of zero on a log axis
+MODES = {"free": "Layers, running freely", "fed": "Layers, fed with the reference's inputs"}
+Colours = Mapping[str, str]  # backend -> colour name that the page looks up
 
 
-def colour(theme: Theme, panel: str) -> str:
-    """A panel's own colour; a port's is the soft ink."""
-    return str(getattr(theme, panel, theme.soft))
-
-
-def layer_errors(verdict: Verdict, mode: str, theme: Theme) -> Figure:
+def layer_errors(verdict: Verdict, mode: str, colours: Colours) -> Plot:
     """Each layer's error and gate in one mode, in the order of computation."""
     rows = [f for f in verdict.findings if f.name.startswith(f"{mode}/") and not f.text]
-    title = {"free": "Layers, running freely", "fed": "Layers, fed with the reference's inputs"}
-    figure = canvas(theme, title[mode], "largest error over largest value; grey: what is allowed")
-    ax = axes(figure, theme, "layer, in the order of computation", "error")
-    ax.set_yscale("log")
-    ends = []
+    traces = []
     for panel in dict.fromkeys(f.panel for f in rows):
-        own = [f for f in rows if f.panel == panel]
-        x = np.arange(1, len(own) + 1)
-        errors = np.array([max(f.error, LEAST) if np.isfinite(f.error) else 1.0 for f in own])
-        ax.plot(x, [max(f.gate, LEAST) for f in own], color=theme.grid, linewidth=1.6, zorder=1)
-        ax.plot(x, errors, marker="o", **line(theme, colour(theme, panel), False))
-        bad = np.array([f.failed for f in own])
-        if bad.any():
-            first = int(np.argmax(bad))
-            ax.annotate(own[first].name.partition("/")[2], (x[first], errors[first]), size=8.5,
-                        color=theme.ink, xytext=(4, 6), textcoords="offset points")  # fmt: skip
-        ends.append((float(errors[-1]), NAMES.get(panel, panel), colour(theme, panel)))
-    name_ends(ax, theme, ends)
-    return figure
+        own, name = [f for f in rows if f.panel == panel], NAMES.get(panel, panel)
+        x = list(range(1, len(own) + 1))
+        errors = [max(f.error, LEAST) if np.isfinite(f.error) else 1.0 for f in own]
+        layers = [f.name.partition("/")[2] for f in own]
+        gates = [max(f.gate, LEAST) for f in own]
+        traces.append(_line(f"{name}, allowed", "soft", x, gates, dash="dash"))
+        traces.append(_line(name, colours[panel], x, errors, hover=layers))
+    note = "largest error over largest value; dashed: what is allowed"
+    axes = ("layer, in the order of computation", "error")
+    return _plot(f"layers-{mode}", MODES[mode], axes, traces, note, log_y=True)
 
 
-def losses(curves: Mapping[str, Any], theme: Theme) -> Figure:
-    """The panels' losses in lockstep, the reference's under them."""
-    figure = canvas(theme, "Loss in lockstep", "wide and pale: the float64 reference")
-    ax = axes(figure, theme, "step", "loss")
-    x = np.arange(1, len(curves["truth"]) + 1)
-    ax.plot(x, curves["truth"], **line(theme, theme.soft, True))
-    ends = []
-    for panel, rows in curves.items():
-        if panel != "truth":
-            ax.plot(x, rows[0], **line(theme, colour(theme, panel), False))
-            ends.append((rows[0][-1], NAMES.get(panel, panel), colour(theme, panel)))
-    plain_numbers(ax)
-    name_ends(ax, theme, ends)
-    return figure
+def losses(curves: Mapping[str, Any], colours: Colours) -> Plot:
+    """The backends' losses in lockstep, above the reference's."""
+    x = list(range(1, len(curves["truth"]) + 1))
+    traces = [_line("float64 reference", "soft", x, curves["truth"], under=True)]
+    traces += [_line(NAMES.get(panel, panel), colours[panel], x, rows[0])
+               for panel, rows in curves.items() if panel != "truth"]  # fmt: skip
+    note = "wide and pale: the float64 reference"
+    return _plot("lockstep", "Loss in lockstep", ("step", "loss"), traces, note)
 
 
-def envelope(curves: Mapping[str, Any], theme: Theme) -> Figure:
+def envelope(curves: Mapping[str, Any], colours: Colours) -> Plot:
     """The panels' relative difference, over what each differs by from itself after one rounding."""
-    note = "band: a panel's own change after one rounding of its first input"
-    figure = canvas(theme, "Difference of the losses in lockstep", note)
-    ax = axes(figure, theme, "step", "relative difference")
-    ax.set_yscale("log")
     truth = np.array(curves["truth"])
     panels = [p for p in curves if p != "truth"]
-    x = np.arange(1, len(truth) + 1)
+    x = list(range(1, len(truth) + 1))
     moved = [LEAST * np.ones_like(truth)]
     for panel in panels:
         clean = np.array(curves[panel][0])
         moved += [np.abs(np.array(row) - clean) / truth for row in curves[panel][1:]]
-    band = np.maximum.accumulate(np.max(moved, axis=0))
-    ax.fill_between(x, LEAST, np.maximum(band, LEAST), color=theme.grid, linewidth=0, zorder=1)
-    ends = []
+    band = np.maximum(np.maximum.accumulate(np.max(moved, axis=0)), LEAST).tolist()
+    traces = [Trace("line", same("own change after one rounding"), "soft", x, band,
+                    low=[LEAST] * len(x), high=band)]  # fmt: skip
     for panel in panels:
         apart = np.maximum(np.abs(np.array(curves[panel][0]) - truth) / truth, LEAST)
-        ax.plot(x, apart, marker="o", **line(theme, colour(theme, panel), False))
-        ends.append(
-            (float(apart[-1]), f"{NAMES.get(panel, panel)}\nfrom truth", colour(theme, panel))
-        )
-    name_ends(ax, theme, ends)
-    return figure
+        traces.append(_line(f"{NAMES.get(panel, panel)} from truth", colours[panel], x, apart))
+    note = "band: a panel's own change after one rounding of its first input"
+    title = "Difference of the losses in lockstep"
+    return _plot("envelope", title, ("step", "relative difference"), traces, note, log_y=True)
 
 
-def heat_map(finding: Finding, got: Any, truth: Any, theme: Theme) -> Figure:
-    """Where in the worst tensor the error lies: |difference|, folded to two dimensions."""
+def heat_map(rung: str, finding: Finding, got: Any, truth: Any) -> Gallery:
+    """Location of the error in the worst tensor: |difference|, folded to two dimensions."""
     apart = np.abs(got.astype(np.float64) - truth.astype(np.float64))
     flat = folded(apart)
-    note = f"{finding.panel}; largest {significant(float(apart.max()))}; shape {apart.shape}"
-    figure = canvas(theme, f"Error within '{finding.name}'", note)
-    ax = axes(figure, theme, "", "", right=0.9)
-    ax.grid(False)
-    cells = flat / max(float(flat.max()), 1e-300)
-    from matplotlib.colors import LinearSegmentedColormap
+    cells = 255 - (255 * flat / max(float(flat.max()), 1e-300)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(cells).save(buffer, format="PNG", optimize=True)
+    title = f"{finding.panel}; black: {significant(float(apart.max()))}; shape {apart.shape}"
+    alt = f"Absolute error within the tensor {finding.name}, white where there is none."
+    picture = Picture(f"worst-{rung}", same(title), same(alt), buffer.getvalue())
+    return Gallery(same(f"Error within '{finding.name}'"), [picture])
 
-    shades = LinearSegmentedColormap.from_list("error", [theme.grid, colour(theme, finding.panel)])
-    ax.imshow(cells, aspect="auto", cmap=shades, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    return figure
+
+def _line(name: str, colour: str, x: Any, y: Any, **looks: Any) -> Trace:
+    return Trace("line", same(name), colour, x, [float(v) for v in y], **looks)
+
+
+def _plot(name: str, title: str, axes: tuple[str, str], traces: list[Trace], note: str,
+          log_y: bool = False) -> Plot:  # fmt: skip
+    alt = f"Line chart: {title.lower()}."
+    x, y = map(same, axes)
+    return Plot(name, same(title), same(alt), x, y, traces, same(note), log_y=log_y)
 
 
 def folded(values: Any, most: int = 256) -> Any:

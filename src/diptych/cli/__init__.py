@@ -13,8 +13,7 @@ from typing import Any
 
 import click
 
-from diptych import logs
-from diptych._version import __version__
+from diptych import __version__
 from diptych.cli.align import align
 from diptych.cli.common import fail, hold_streams, leave
 from diptych.cli.compare import compare
@@ -29,7 +28,7 @@ from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import STAGE, MachineError, UserError
+from diptych.errors import STAGE, MachineError, UserError, show_notices
 from diptych.files import machine_faults
 
 # Of click 8.2 and later; earlier ones print the help themselves.
@@ -41,7 +40,7 @@ NO_ARGUMENTS: tuple[type[Exception], ...] = tuple(
 def main(command: click.Command | None = None, name: str = "diptych") -> None:
     """Run a command line, by default this one, and leave with its exit code."""
     hold_streams()
-    logs.show()
+    show_notices()
     try:
         (command or cli)(prog_name=name, standalone_mode=False)
         sys.stdout.flush()

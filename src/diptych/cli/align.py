@@ -119,14 +119,15 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
 
 def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
     """The output folder, made ready, and the one for traces."""
-    from diptych.files import claim_folder
+    from diptych.files import output_folder
 
     out = options["out"]
     if out is None:
         if options["keep_traces"]:
             raise UserError("--keep-traces: where to? Give a folder with --out")
         return None, None
-    claim_folder(out, overwrite=options["overwrite"])
+    # Held until the command ends.
+    click.get_current_context().with_resource(output_folder(out, overwrite=options["overwrite"]))
     return out, out / "traces" if options["keep_traces"] else None
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, show, typed
+from diptych.cli.report import verdict_rows
 from diptych.errors import UserError
 
 
@@ -16,6 +17,8 @@ from diptych.errors import UserError
 @click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")
 @click.option("--samples", type=FOLDER, nargs=2, help="A sample folder of each run.")
 @click.option("--unmatched", is_flag=True, help="Runs that do not share their random draws.")
+@click.option("--language", default="en", show_default=True, help="Shown first: en or zh.")
+@click.option("--static", is_flag=True, help="A page without scripts, in that language alone.")
 @click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
 @OVERWRITE
 @JSON
@@ -25,11 +28,13 @@ def compare(
     out: Path | None,
     samples: tuple[Path, Path] | None,
     unmatched: bool,
+    language: str,
+    static: bool,
     across: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Compare two runs step by step: losses, times, memory; figures and a page.
+    """Compare two runs step by step: verdicts, losses, times, memory; figures and a page.
 
     Two JSON files of `diptych evaluate` are compared score by score: a difference is put into
     words only through its interval, and unlike protocols are refused.
@@ -43,8 +48,11 @@ def compare(
     if ".json" in (run_a.suffix, run_b.suffix):
         from diptych.evaluation.comparison import compare_scores
 
-        if samples or unmatched:
-            raise UserError("--samples and --unmatched are for runs; these are files of scores")
+        if samples or unmatched or static or typed("language"):
+            raise UserError(
+                "--samples, --unmatched, --static and --language are for runs; these are files of "
+                "scores"
+            )
         found = compare_scores(run_a, run_b, across, out, overwrite=overwrite)
         show(found, as_json, "\n".join(each["text"] for each in found["differences"]))
         return
@@ -52,10 +60,12 @@ def compare(
         raise UserError("--across is for files of scores; these are runs")
     if out is None:
         raise UserError("where to? Give the report's folder with --out")
-    from diptych.report.compare import compare_runs
+    from diptych.report.build import compare_runs
 
     result = compare_runs(
-        run_a, run_b, out, samples=samples, overwrite=overwrite, matched=not unmatched
-    )
+        run_a, run_b, out, samples=samples, overwrite=overwrite, matched=not unmatched,
+        language=language, static=static,
+    )  # fmt: skip
     sentences = [entry["text"] for entry in result["sentences"]]
-    show(dict(result), as_json, "\n".join([*sentences, f"report: {out / 'index.html'}"]))
+    rows = verdict_rows(result["verdict"], "en")
+    show(result, as_json, "\n".join([*rows, "", *sentences, f"report: {out / 'index.html'}"]))

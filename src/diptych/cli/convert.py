@@ -68,6 +68,7 @@ def convert(
       diptych convert model-790000.ckpt cifar10.pkl --config cifar10
       diptych convert exp/logs/cifar/ckpt.pth runs/cifar --to run --config cifar10.yml
     """
+    from diptych.files import hold_place
     from diptych.weights.convert import convert as write
     from diptych.weights.formats import read_config
 
@@ -77,6 +78,7 @@ def convert(
         raise UserError("--seed is of a run; add --to run")
     changes = [] if seed is None else [f"seed={seed}"]
     settings = read_config(config, changes, for_training=to == "run") if config else None
-    facts = write(source, out, to, config=settings, raw=raw, overwrite=overwrite)
+    with hold_place(out):
+        facts = write(source, out, to, config=settings, raw=raw, overwrite=overwrite)
     kind = {"ema": " (moving average)", "raw": " (as trained)"}.get(facts.get("weights", ""), "")
     show(facts, as_json, f"{facts['to']}{kind}: {facts['out']}")

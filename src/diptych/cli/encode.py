@@ -87,7 +87,9 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
         for steps in [given["steps"], *curve_steps(given["curve"])]
     ]
     shape = (plan.channels, plan.size, plan.size)
-    inputs = read_inputs(images, shape, given["num"], data_dir=given["data"])
+    inputs = read_inputs(
+        images, shape, given["num"], data_dir=given["data"], crop=found.config.data.crop
+    )
     request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]
     check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start

@@ -128,6 +128,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.evaluation.score_table import render
     from diptych.evaluation.sets import sample_sets
     from diptych.files import write_json
+    from diptych.runs.records import Scores
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
@@ -141,7 +142,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     )
     result = run(sources, options["reference"], settings, extractor)
     if out is not None:
-        write_json(out, result)
+        write_json(out, Scores.checked(result))
     show(result, options["as_json"], render(result))
 
 

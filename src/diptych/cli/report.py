@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,7 @@ from diptych.errors import UserError
 )
 @click.option("--markdown", is_flag=True, help="Also Markdown and pictures, for a README.")
 @click.option("--language", default="en", show_default=True, help="Shown first: en or zh.")
+@click.option("--static", is_flag=True, help="A page without scripts, in that language alone.")
 @OVERWRITE
 @JSON
 def report(
@@ -26,6 +28,7 @@ def report(
     search: tuple[Path, ...],
     markdown: bool,
     language: str,
+    static: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -41,8 +44,8 @@ def report(
       diptych report runs/jittor --out report --markdown --language zh
       diptych report studies/mnist
     """
-    from diptych.report.plan import is_study
-    from diptych.report.report import report_runs
+    from diptych.report.build import report_runs
+    from diptych.report.sources.study import is_study
 
     if out is None:
         if len(runs) > 1 or not is_study(runs[0]):
@@ -50,8 +53,22 @@ def report(
         out = runs[0] / "report"  # as the study makes it: its own page is made anew
         markdown, overwrite = True, overwrite or out.exists()
     content = report_runs(
-        runs, out, search=search, markdown_too=markdown, language=language, overwrite=overwrite
-    )
+        runs, out, search=search, markdown_too=markdown, language=language, static=static,
+        overwrite=overwrite,
+    )  # fmt: skip
     said = [sentence[language] for section in content["sections"] if section["key"] == "short"
             for sentence in section["sentences"]]  # fmt: skip
-    show(content, as_json, "\n".join([*said, f"report: {out / 'index.html'}"]))
+    rows = verdict_rows(content["verdict"], language)
+    show(content, as_json, "\n".join([*rows, "", *said, f"report: {out / 'index.html'}"]))
+
+
+def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
+    """The table of verdicts for the terminal, a line a row."""
+    rows = [
+        [row["what"][language], row["a"], row["b"], row["difference"][language],
+         row["verdict"][language]]
+        for row in verdict
+    ]  # fmt: skip
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows]  # fmt: skip

@@ -94,8 +94,6 @@ def sample(
     start = Start(given, found, seed, num)
     chosen, said = choose_sampler(options, found.config, found.sampler, start.sampler)
     sampler = start.walk(chosen)
-    say(found.note and f"note: {found.note}")
-    say(said)
     begin, num = start.make(sampler)
     request = Request(sampler, num, seed, batch, start=begin, **pictures)
     if out is None:
@@ -103,6 +101,8 @@ def sample(
             raise UserError(f"{source}: where to? Give a folder with --out")
         out = default_folder(Path(source), request)
     check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
+    say(found.note and f"note: {found.note}")
+    say(said)
     model = load(source, backend, config=settings, device=device, raw=raw)
     manifest = sample_to(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet

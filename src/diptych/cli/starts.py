@@ -32,13 +32,14 @@ class Start:
         from diptych.generate.latents import read_latents
         from diptych.network.plan import make_plan
 
-        self.recommended = found.sampler
+        self.recommended: dict[str, Any] | None = found.sampler
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
         # Images are encoded without a class, and so decoded.
         self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
+        self.crop = found.config.data.crop
         self.shape = (plan.channels, plan.size, plan.size)
         self.schedule = make_schedule(found.config.diffusion)
         self.preprocess = preprocess_of(found.config.data)
@@ -99,7 +100,9 @@ class Start:
         from diptych.generate.starts import parse_level
 
         self.level = parse_level(level, self.schedule.timesteps)
-        self.inputs = read_inputs([source], self.shape, most=self.count, data_dir=self.data)
+        self.inputs = read_inputs(
+            [source], self.shape, most=self.count, data_dir=self.data, crop=self.crop
+        )
 
     def _arcs(self, first: int, between: int) -> Any:
         from diptych.generate import starts

@@ -59,7 +59,7 @@ def sweep(source: str, **options: Any) -> None:
       diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10 \\
           --num 1000 --features mnist --reference mnist:test --out solvers
     """
-    from diptych.files import claim_folder
+    from diptych.files import claim_folder, hold
     from diptych.study.sweep import cells as sweeps
     from diptych.study.sweep import output
 
@@ -67,22 +67,23 @@ def sweep(source: str, **options: Any) -> None:
     out, backend = options["out"], options["backend"]
     if backend not in (*sweeps.PANELS, "both"):
         raise UserError(f"backend '{backend}' is not known; use torch, jittor or both")
-    claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
-    if backend == "both":
-        for panel in sweeps.PANELS:
-            run_in_process_of_its_own(panel)
-    else:
-        samples_out = options["samples_out"]
-        if samples_out is None and source.startswith("zoo:"):
-            samples_out = out / "samples"
-        sweeps.run_panel(
-            request, out, backend, options["device"],
-            lambda: open_network(options["features"], backend, options["device"],
-                                 options["weights"]),
-            samples_out=samples_out, note=lambda text: click.echo(text, err=True),
-        )  # fmt: skip
-    cells = sweeps.read_cells(out)
-    content = output.write_all(cells, out)
+    with hold(out) as lock:
+        claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
+        if backend == "both":
+            for panel in sweeps.PANELS:
+                run_in_process_of_its_own(panel, lock)
+        else:
+            samples_out = options["samples_out"]
+            if samples_out is None and source.startswith("zoo:"):
+                samples_out = out / "samples"
+            sweeps.run_panel(
+                request, out, backend, options["device"],
+                lambda: open_network(options["features"], backend, options["device"],
+                                     options["weights"]),
+                samples_out=samples_out, note=lambda text: click.echo(text, err=True),
+            )  # fmt: skip
+        cells = sweeps.read_cells(out)
+        content = output.write_all(cells, out)
     text = f"{output.render(cells)}\n\ntables and figures: {out}"
     show(content, options["as_json"], text)
 
@@ -133,11 +134,18 @@ def numbers(name: str, text: str, whole: bool) -> list[float]:
         raise UserError(f"--{name} {text}: give {kind} with commas, as in 10,20") from error
 
 
-def run_in_process_of_its_own(panel: str) -> None:
-    """This very command for one panel: PyTorch and Jittor cannot share a process."""
+def run_in_process_of_its_own(panel: str, lock: int) -> None:
+    """This very command for one panel: PyTorch and Jittor cannot share a process.
+
+    Args:
+        panel: torch or jittor.
+        lock: of the folder, which the command takes part in.
+    """
+    from diptych.files import inherited
+
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--json", "--resume")]
     command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
-    code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, **inherited(lock)).returncode
     if code in (2, 130):
         sys.exit(code)  # it has said what was wrong, and once is enough
     if code:

@@ -1,7 +1,8 @@
-"""What a set of images is worth beside another: distances between features, and their error bars.
+"""Scores of one set of images against another: distances between features, with error bars.
 
-The mathematics needs NumPy and SciPy alone; features come from `diptych.evaluation.features`, which
-runs in either panel. A score carries the protocol that made it, and is compared with its like only.
+The mathematics only needs NumPy and SciPy; features come from `diptych.evaluation.features`, which
+runs on either backend. A score carries its protocol and is only compared with scores of the same
+protocol.
 """
 
 from __future__ import annotations

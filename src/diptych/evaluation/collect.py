@@ -1,9 +1,9 @@
-"""Images through a network, once: what the chosen metrics need is kept, the rest is dropped.
+"""One pass of images through a network, keeping only the data that the chosen metrics need.
 
-Statistics are kept for the even and the odd positions apart: their exact sum is the whole, and they
-are the halves of the split-half estimate. Features themselves (N x 2,048 x 4 bytes for Inception)
-are kept only for metrics that look at single images, or where there are too few images for a
-regular covariance.
+Statistics of even and odd positions are kept apart: their exact sum is the whole, and they are the
+halves of the split-half estimate. Features themselves (N x 2,048 x 4 bytes for Inception)
+are only kept for metrics that look at single images, or if there are too few images for a regular
+covariance.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ KINDS = ("pool", "spatial", "logits")
 
 @dataclass(frozen=True)
 class Needs:
-    """Which statistics, and which single rows, are kept.
+    """The statistics and the single rows to keep.
 
     Attributes:
-        statistics: of "pool" and "spatial".
-        rows: of "pool" and "logits", as arrays.
+        statistics: kinds out of "pool" and "spatial".
+        rows: kinds out of "pool" and "logits", kept as arrays.
     """
 
     statistics: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Needs:
 
 
 def needs(metrics: Sequence[str], samples: bool) -> Needs:
-    """What `metrics` need of the samples or, else, of the reference."""
+    """The needs of `metrics` for the samples or, if `samples` is false, for the reference."""
     statistics = [kind for metric, kind in (("fid", "pool"), ("sfid", "spatial"))
                   if metric in metrics]  # fmt: skip
     rows = ["pool"] if {"kid", "prdc"} & set(metrics) else []
@@ -50,14 +50,14 @@ def needs(metrics: Sequence[str], samples: bool) -> Needs:
 
 @dataclass
 class Collected:
-    """What was kept of N images.
+    """Data kept from N images.
 
     Attributes:
         num: N.
         halves: statistics of even and odd positions, by kind.
         rows: features in the images' order, by kind.
-        classes: how many images each class was the likeliest for, and `confident`: how many
-            with a probability above 0.9; of the small classifiers only.
+        classes: number of images for which each class was the likeliest; `confident`: number of
+            images with a probability above 0.9. Small classifiers only.
     """
 
     num: int
@@ -67,7 +67,7 @@ class Collected:
     confident: int = 0
 
     def statistics(self, kind: str) -> Statistics:
-        """Of all images."""
+        """The statistics of all images."""
         even, odd = self.halves[kind]
         return even + odd
 
@@ -84,7 +84,7 @@ def collect(
     progress: bool = True,
     title: str = "features",
 ) -> Collected:
-    """Features of `num` images from `first` on.
+    """Collect the features of `num` images from `first` on.
 
     Raises:
         UserError: too few or damaged images, or features that the network does not have.

@@ -1,4 +1,4 @@
-"""`diptych compare A.json B.json`: two files of scores, metric by metric."""
+"""`diptych compare A.json B.json`: the difference of two score files, by metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_scores(path: Path) -> dict[str, Score]:
     """The scores in a file that `diptych evaluate --out` wrote, by metric.
 
     Raises:
-        UserError: another file, or one that was changed by hand.
+        UserError: the file holds no scores, or was changed by hand.
     """
     content = read_json(path)
     if content.get("kind") != KIND or not isinstance(content.get("scores"), list):
@@ -30,7 +30,7 @@ def read_scores(path: Path) -> dict[str, Score]:
 def compare_scores(
     a: Path, b: Path, across: Sequence[str] = (), out: Path | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """The difference of every metric that both files hold; written to `out` where given.
+    """The difference of every metric that both files hold; written to `out` if given.
 
     Args:
         a, b: files of scores; a difference is B's value minus A's.

@@ -1,4 +1,4 @@
-"""The protocol of a feature network; `evaluation.features` implements it in either panel."""
+"""The protocol of a feature network; `evaluation.features` implements it on either backend."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from diptych.types import Float32
 
 
 class Features(Protocol):
-    """What a network says of N images.
+    """A network's outputs for N images.
 
     Attributes:
         pool: (N, dims) float32.
         logits: (N, K) float32, before softmax.
-        spatial: (N, 2023) float32, sFID's features; None where the network has none.
+        spatial: (N, 2023) float32, sFID's features; None if the network has none.
     """
 
     @property
@@ -27,10 +27,10 @@ class Features(Protocol):
 
 
 class Extractor(Protocol):
-    """A feature network on one panel; `sha256`, of its weights, is its identity in protocols.
+    """A feature network on one backend; the `sha256` of its weights identifies it in protocols.
 
     It may also have `resized(images, matrix_h, matrix_w, scale, shift)`, which resizes uint8
-    images (N, H, W, C) on its own device; it is used where it is there.
+    images (N, H, W, C) on its own device; it is used if present.
     """
 
     name: str

@@ -4,16 +4,16 @@
     Tr (S1 S2)**(1/2) = sum of the singular values of F1 F2^T,    where F^T F = S
 
 (Dowson and Landau 1982; the nonzero singular values of F1 F2^T do not depend on the choice of the
-factors.) A factor is chosen by what is known of a side:
+factors.) The factor of each side depends on the data available:
 
-    1. fewer images than dimensions, features at hand: the centred features / sqrt(n - 1), exact
+    1. fewer images than dimensions, features given: the centred features / sqrt(n - 1), exact
     2. a covariance that is well-conditioned and positive definite: its Cholesky factor
     3. else: its eigenvectors, without eigenvalues below lambda_max * d * eps, which are noise
 
-So nothing is ever added to a diagonal, no complex number appears, and a singular covariance is
+So nothing is ever added to a diagonal, no complex number appears, and a singular covariance needs
 no special case. `scipy.linalg.sqrtm` of the product, which other tools call, takes several times
-as long (`benchmarks/metrics.py`) and is off by the root of its rounding where S is singular.
-NumPy's routines and not SciPy's: on a busy machine of two cores SciPy's BLAS took up to ten times
+as long (`benchmarks/metrics.py`) and is off by the root of its rounding if S is singular.
+NumPy's routines are used, not SciPy's: on a busy two-core machine SciPy's BLAS took up to ten times
 as long, because its threads wait for each other.
 """
 
@@ -39,11 +39,11 @@ def frechet_distance(
 
     Args:
         a, b: mean (d,) and covariance (d, d) of each side, float64.
-        features_a, features_b: the features (N, d) that the moments were taken of, where at
-            hand: they serve as an exact factor where N < d.
+        features_a, features_b: the features (N, d) behind the moments, if available: they serve
+            as an exact factor if N < d.
 
     Raises:
-        UserError: unlike dimensions, or values that are not finite.
+        UserError: different dimensions, or values that are not finite.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(
@@ -60,7 +60,7 @@ def frechet_distance(
 
 
 def _trace(side: Moments, features: Floating | None, factor: Float64) -> float:
-    """Tr S, from the centred features themselves where they are the factor."""
+    """Tr S, from the centred features themselves if they are the factor."""
     centred = features is not None and len(features) <= side.mean.size
     return float(np.sum(factor * factor)) if centred else float(np.trace(side.cov))
 
@@ -68,10 +68,10 @@ def _trace(side: Moments, features: Floating | None, factor: Float64) -> float:
 def trace_of_root(f1: Float64, f2: Float64) -> float:
     """Tr (S1 S2)**(1/2) from factors (r1, d) and (r2, d) with F^T F = S.
 
-    Two factors of full rank are first tried by the eigenvalues of P P^T, P = F1 F2^T, in a quarter
-    of the time of P's singular values. They square the condition: an eigenvalue is known up to
-    eps * the largest one, so where that could cost the sum of the roots more than 1e-9 of itself,
-    the singular values are taken.
+    For two factors of full rank the eigenvalues of P P^T, P = F1 F2^T, are tried first; they take a
+    quarter of the time of P's singular values. They square the condition number: an eigenvalue is
+    known up to eps * the largest one, so the singular values are used if that could change the sum
+    of the roots by more than 1e-9 of itself.
     """
     if not (len(f1) and len(f2)):
         return 0.0
@@ -101,7 +101,7 @@ def factor(side: Moments, features: Floating | None = None) -> Float64:
 
 
 def _cholesky(cov: Float64) -> Float64 | None:
-    """The upper factor, or None where the matrix is not safely positive definite."""
+    """The upper factor, or None if the matrix is not safely positive definite."""
     try:
         upper = np.linalg.cholesky(cov).T
     except np.linalg.LinAlgError:

@@ -1,8 +1,8 @@
-"""Images from wherever they are, as a stream of uint8 pictures; memory holds a few batches.
+"""Streams of uint8 images from any source; memory holds a few batches.
 
-A source is named as everywhere (`diptych.data.sources.spec`) and its pictures are read as for
-training (`diptych.data.picture`), but not cropped. Sizes may be mixed: pictures of one size go
-together in a batch, and carry their positions.
+Sources are named as everywhere else (`diptych.data.sources.spec`) and read as for training
+(`diptych.data.picture`), but not cropped. Sizes may be mixed: a batch holds images of one size
+and their positions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
 from diptych.types import Int64, Pixels
 
-WAITING = 4  # batches' worth of odd sizes that may wait for company
+WAITING = 4  # batches' worth of images that may wait for others of their size
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Images:
     """A set of images that can be read again and again.
 
     Attributes:
-        name: for people and protocols: "mnist", or the folder's or file's name.
-        count: how many there are.
-        stream: gives them in order, each (H, W, C) uint8, C = 1 or 3.
+        name: shown to people and in protocols: "mnist", or the folder's or file's name.
+        count: number of images.
+        stream: yields them in order, each (H, W, C) uint8, C = 1 or 3.
         identify: computes their sha256, which may take a while.
-        split: of a data set.
-        manifest: of a sample folder.
-        left_out: how many files were passed over, by reason.
+        split: the split of a data set; None for other sources.
+        manifest: the manifest of a sample folder; empty for other sources.
+        left_out: number of files skipped, by reason.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Images:
             first, num: take `num` images from `first` on; all by default.
 
         Raises:
-            UserError: fewer images than that, or a damaged one.
+            UserError: too few images, or a damaged one.
         """
         num = self.count - first if num is None else num
         if num < 1 or first + num > self.count:
@@ -95,7 +95,7 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
 
     Raises:
         UserError: nothing there, an unfinished sample folder, an unknown data set or kind of file.
-        MachineError: what the machine does not let us read.
+        MachineError: the source cannot be read on this machine.
     """
     spec = parse(str(source))
     if spec.own and spec.path is None and data_dir is None:
@@ -140,7 +140,7 @@ def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
 
 
 def _files(files: Files) -> Images:
-    """Pictures as files; of a sample folder with its manifest."""
+    """Images stored as files; a sample folder comes with its manifest."""
     say_left_out(files.origin, len(files.names), files.left_out)
     root = Path(files.origin)
     manifest = read_json(root / "manifest.json") if is_sample_folder(root) else {}
@@ -149,7 +149,7 @@ def _files(files: Files) -> Images:
 
 
 def _pictures(name: str, items: Items, split: str | None) -> Images:
-    """Encoded pictures, each at its own size."""
+    """Encoded images, each at its own size."""
     count = len(items.names)
 
     def rows() -> Iterator[Pixels]:

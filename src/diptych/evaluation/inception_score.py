@@ -2,9 +2,9 @@
 
     IS = exp( mean over images of KL( p(y | x) || p(y) ) ),      p(y) = the mean of p(y | x)
 
-over ten parts of the images in the order of RandomState(2020)'s permutation; mean and standard
-deviation (ddof 0) over the parts, in float64, from logits without bias, as torch-fidelity does it.
-Salimans et al. 2016, arXiv:1606.03498. It looks at no reference, and its value depends on N.
+over ten parts of the images, permuted by RandomState(2020); mean and standard deviation (ddof 0)
+over the parts, in float64, from logits without bias, as torch-fidelity computes it. Salimans et al.
+2016, arXiv:1606.03498. It uses no reference, and its value depends on N.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def inception_score(
     shuffle: bool = True,
     seed: int = SEED,
 ) -> InceptionScore:
-    """IS of classifier outputs (N, K); `shuffle` off keeps the images' own order.
+    """IS of classifier outputs (N, K); without `shuffle` the images keep their order.
 
     Raises:
         UserError: fewer images than parts.
@@ -53,6 +53,6 @@ def _score(logits: Floating) -> float:
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     p = np.exp(log_p)
     marginal = p.mean(axis=0, keepdims=True)
-    # A class that no image has at all adds nothing: 0 log 0 = 0.
+    # A class that no image has contributes nothing: 0 log 0 = 0.
     log_marginal = np.log(np.maximum(marginal, np.finfo(np.float64).tiny))
     return float(np.exp(np.mean(np.sum(p * (log_p - log_marginal), axis=1))))

@@ -1,10 +1,10 @@
 """The kernel distance (KID): an unbiased estimate of the squared maximum mean discrepancy.
 
     k(x, y) = (x.y / d + 1)**3
-    MMD**2 = mean over i != j of k(x_i, x_j) + the same of y - 2 * mean over i, j of k(x_i, y_j)
+    MMD**2 = mean over i != j of k(x_i, x_j) + the same for y - 2 * mean over i, j of k(x_i, y_j)
 
-averaged over random subsets, as torch-fidelity does it: 100 of 1,000 images, drawn without
-repetition by RandomState(2020). Binkowski et al. 2018, arXiv:1801.01401. Being unbiased it may be
+averaged over random subsets, as torch-fidelity does: 100 of 1,000 images, drawn without
+replacement by RandomState(2020). Binkowski et al. 2018, arXiv:1801.01401. Being unbiased, it may be
 negative; its standard deviation over subsets describes the subsets, not the score: subsets overlap.
 """
 
@@ -22,7 +22,7 @@ SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation (ddof 0) over the subsets; None where there is only one."""
+    """Mean and standard deviation (ddof 0) over the subsets; `std` is None if there is only one."""
 
     mean: float
     std: float | None

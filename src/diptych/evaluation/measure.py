@@ -1,6 +1,6 @@
-"""Each metric on what was collected of a sample set: its value, and what belongs beside it.
+"""The metrics of a collected sample set: values and accompanying fields.
 
-A metric on a classifier's features bears that classifier's name ("mnist-frechet"), never FID.
+A metric on a classifier's features carries that classifier's name ("mnist-frechet"), never FID.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diptych.evaluation.statistics import Statistics
 
 @dataclass(frozen=True)
 class Context:
-    """What every sample set is measured with."""
+    """Settings and reference shared by all sample sets."""
 
     settings: Settings
     metrics: tuple[str, ...]
@@ -36,7 +36,7 @@ class Context:
 
 
 def score_name(features: str, metric: str) -> str:
-    """A metric's name on these features: "fid" is Inception's alone."""
+    """A metric's name on these features: "fid" only applies to Inception."""
     if features == "inception":
         return metric
     own = {"fid": "frechet"}.get(metric, metric)
@@ -96,5 +96,5 @@ def _neighbours(context: Context, collected: Collected) -> Measured:
 
 
 def _reference(context: Context) -> Reference:
-    assert context.reference is not None  # `evaluate` refused before
+    assert context.reference is not None  # `evaluate` has refused a missing one
     return context.reference

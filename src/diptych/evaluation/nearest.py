@@ -1,11 +1,11 @@
-"""Each sample beside the training images nearest to it: is it new, or was it learnt by heart?
+"""Nearest training images of each sample: is the sample new, or was it memorised?
 
     pixels      d(a, b) = sqrt(sum over pixels of ((a - b) / 255)^2)
     features    d(a, b) = |f(a) - f(b)|, f the classifier of the data set (mnist, fashion_mnist)
 
-Pixel distances are computed in whole numbers, so that equal images have distance 0 exactly. Where
-training mirrored its images, so does the search. Distances in pixels say little about images that
-are shifted by a pixel; the features forgive that, but know only digits and clothes.
+Pixel distances are computed in integers, so that equal images have distance exactly 0. If training
+mirrored its images, so does the search. Pixel distances say little about images shifted by a pixel;
+features tolerate shifts, but only know digits and clothes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diptych.errors import UserError
 from diptych.figures.sheets import save_sheet
 from diptych.types import Float64, Int64, Pixels
 
-ENTRIES = 2**22  # of a block's table of distances, at most
+ENTRIES = 2**22  # most entries in a block's table of distances
 ROWS = 10
 METRICS = ("pixels", "features")
 Distances = Callable[[Pixels], Float64]
@@ -32,7 +32,7 @@ Distances = Callable[[Pixels], Float64]
 
 @dataclass(frozen=True)
 class Nearest:
-    """What is searched: the training images, how many neighbours, and by which distance."""
+    """A search: the training images, the number of neighbours, and the distance."""
 
     data: Dataset
     count: int = 5
@@ -45,7 +45,7 @@ class Found:
     """Neighbours of N samples, the nearest first.
 
     Attributes:
-        index: (N, k) int64, of the training set.
+        index: (N, k) int64, into the training set.
         distance: (N, k) float64.
     """
 
@@ -59,7 +59,7 @@ def make_nearest(
     """The search among the images that a model was trained on.
 
     Raises:
-        UserError: an unknown distance, no features for this data, or images that are not here.
+        UserError: an unknown distance, no features for this data, or missing images.
     """
     if by not in METRICS:
         raise UserError(f"--nearest-by is '{by}'; neighbours are found by pixels or features")
@@ -84,8 +84,8 @@ def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
 
     Args:
         nearest: the search.
-        samples: as drawn.
-        backend: computes the features; not asked for pixels.
+        samples: the generated images.
+        backend: computes the features; unused for pixels.
     """
     distances = by_pixels(samples) if nearest.by == "pixels" else _by_features(
         samples, _extractor(nearest, backend))  # fmt: skip
@@ -123,7 +123,7 @@ def _first_of_each(index: Int64, order: Int64, count: int) -> Int64:
 
 
 def by_pixels(samples: Pixels) -> Distances:
-    """Squared distances (N, M) to a block of M images; exact, as sums of whole numbers."""
+    """Squared distances (N, M) to a block of M images; exact, as sums of integers."""
     rows = samples.reshape(len(samples), -1).astype(np.float64)
     norms = np.einsum("ij,ij->i", rows, rows)
 
@@ -162,7 +162,7 @@ def _extractor(nearest: Nearest, backend: Backend) -> Callable[[Pixels], Float64
 
 
 def save_nearest(out: Path, nearest: Nearest, found: Found, samples: Pixels) -> dict[str, Any]:
-    """Write `nearest.png`: the first samples, each followed by its neighbours; gives the record."""
+    """Write `nearest.png`: the first samples, each with its neighbours; return the record."""
     shown = samples[:ROWS]
     cells = [
         np.stack([sample, *nearest.data.images[index]])

@@ -1,14 +1,15 @@
-"""Precision, recall, density and coverage: are the images plausible, and are all kinds there?
+"""Precision, recall, density and coverage: are the images plausible, and is every kind present?
 
 Each real image x_i has a ball whose radius r_i is the distance to its k-th nearest other real
-image, and each generated image y_j likewise s_j:
+image, and each generated image y_j likewise has s_j:
 
     precision = share of y_j inside any ball of a real image         (Kynkaanniemi et al. 2019)
     recall    = share of x_i inside any ball of a generated image
     density   = mean over j of |{i: |y_j - x_i| <= r_i}| / k         (Naeem et al. 2020)
     coverage  = share of the balls of real images that hold any y_j
 
-`<=` throughout, k = 3. Distances are computed block by block, so memory does not grow with N * M.
+The comparison is `<=` throughout; k = 3. Distances are computed block by block, so memory does not
+grow with N * M.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Shares in 0..1, but `density`, which may exceed 1."""
+    """Shares in 0..1, except `density`, which may exceed 1."""
 
     precision: float
     recall: float
@@ -47,7 +48,7 @@ def neighbours(
 
     Args:
         real, generated: features of the reference and of the samples.
-        k: which neighbour gives the radius.
+        k: the neighbour that gives the radius.
         block: rows of a distance block; memory is block * (N + M) float64.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A protocol: every choice between a picture and its features, named after the tool that makes it.
+"""A protocol: every choice between an image and its features, named after its tool.
 
                     pytorch-fid              torch-fidelity          clean-fid
     resize to 299   bilinear                 tf1-bilinear            pil-bicubic, clipped to 0..255
@@ -7,8 +7,8 @@
     covariance      float64, ddof 1          float64, ddof 1         float64, ddof 1
 
 The same pixels and random weights gave FIDs of 20.8, 20.5 and 25.4 under these three
-(tests/golden/fid.json): so a score bears the protocol's name. The small classifiers see 28 x 28
-pixels as they are, x / 255: `native`.
+(tests/golden/fid.json), so a score carries the protocol's name. The small classifiers use 28 x 28
+pixels unchanged but for x / 255: `native`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from diptych.types import Float32, Pixels
 
 @dataclass(frozen=True)
 class Protocol:
-    """How pixels x of 0..255 become a network's input: x * scale + shift, after the resize.
+    """The map from pixels x in 0..255 to a network's input: x * scale + shift, after the resize.
 
     Attributes:
-        name: the tool's.
+        name: the tool's name.
         resize: a key of `resize.RESIZES`; None: pixels as they are.
         clip: whether a resize's overshoot is clipped to 0..255.
-        scale, shift: onto the network's range.
-        mean_dtype: to what the mean of the features is rounded.
+        scale, shift: map pixels to the network's range.
+        mean_dtype: dtype to which the mean of the features is rounded.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Protocol:
     def prepare(self, images: Pixels) -> Float32:
         """Images (N, H, W, C) uint8, C = 1 or 3, as the network's input (N, C, H', W') float32.
 
-        Greyscale becomes three equal channels where there is a resize (Inception), and colour
-        with three equal channels becomes one where there is none (the classifiers).
+        Greyscale becomes three equal channels if there is a resize (Inception). Without one (the
+        classifiers) images are expected with a single channel; see `as_digits`.
         """
         if self.resize is None:
             pixels = images.transpose(0, 3, 1, 2).astype(np.float32)
@@ -71,7 +71,7 @@ class Protocol:
         resized = getattr(extractor, "resized", None)
         if resized is None:
             return extractor(self.prepare(images))
-        # Copies: the cached matrices are read-only, which PyTorch warns of.
+        # Copies: the cached matrices are read-only, and PyTorch warns about that.
         rows, columns = (matrix(self.resize, n).copy() for n in images.shape[1:3])
         limits = {"limits": (0.0, 255.0)} if self.clip else {}
         found: Features = resized(images, rows, columns, self.scale, self.shift, **limits)
@@ -94,7 +94,7 @@ PROTOCOLS = {
 
 
 def protocol_for(extractor: str, name: str | None) -> Protocol:
-    """The protocol of an extractor: of Inception by a tool's name, of the classifiers `native`.
+    """The protocol of an extractor: the named tool's for Inception, `native` for the classifiers.
 
     Raises:
         UserError: an unknown name, or a tool's protocol for a classifier.

@@ -1,8 +1,8 @@
-"""The reference of a score: features of real images, kept for the next time, or saved statistics.
+"""The reference of a score: features of real images, cached for reuse, or saved statistics.
 
 The features of a data set's split never change for given weights and protocol, and on a CPU they
-take most of an evaluation's time: they are kept in the user's cache, under a name made of all that
-they depend on. Of folders and files nothing is kept.
+take most of an evaluation's time, so they are kept in the user's cache, under a name made from all
+that they depend on. Nothing is kept for folders and files.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class Reference:
-    """What the samples are compared with.
+    """The real images or statistics that samples are compared with.
 
     Attributes:
         facts: `reference.*` fields of a protocol.
         moments: by kind, "pool" and "spatial".
-        rows: features by kind, where there are images behind it.
-        left_out: how many files were passed over, by reason.
+        rows: features by kind, if the reference has images.
+        left_out: number of files skipped, by reason.
     """
 
     facts: dict[str, Any]
@@ -60,11 +60,11 @@ def open_reference(
     """The reference that `source` names: images (see `open_images`) or a file of statistics.
 
     Args:
-        source: a data set's split, a folder, an npz of images, statistics, or images at hand.
-        cache: the folder of kept features; None: keep nothing.
+        source: a data set's split, a folder, an npz of images, statistics, or images in memory.
+        cache: the folder of cached features; None: keep nothing.
 
     Raises:
-        UserError: not there, made by another protocol, or without what `wanted` asks for.
+        UserError: missing, made by another protocol, or lacking something that `wanted` needs.
     """
     path = None if isinstance(source, Images) else statistics_path(source)
     if path is not None:
@@ -80,7 +80,7 @@ def open_reference(
     kept = _kept(cache, facts, extractor, protocol) if images.split else None
     rows = _read_kept(kept, kinds)
     if rows is None:
-        # sFID's features come as rows too here: the cache holds rows alone.
+        # sFID's features come as rows here too: the cache only holds rows.
         rows = collect(
             images, extractor, protocol, Needs((), kinds),
             batch=batch, progress=progress, title=f"reference {images.name}",
@@ -112,7 +112,7 @@ def _from_statistics(
             f"{path}: has {stored.moments.mean.size} dimensions, {extractor.name} has "
             f"{extractor.dims}; compute the statistics with it: diptych stats"
         )
-    # Of our own files the images behind them are known; else the file itself is the reference.
+    # Our own files name the images behind them; otherwise the file itself is the reference.
     facts = {
         "reference.name": stored.protocol.get("images.name", path.name),
         "reference.split": stored.protocol.get("images.split"),
@@ -150,7 +150,7 @@ def _kept(
 
 
 def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floating] | None:
-    """Features from the cache, memory-mapped; None where any is missing or damaged."""
+    """Features from the cache, memory-mapped; None if any is missing or damaged."""
     if kept is None:
         return None
     try:
@@ -160,7 +160,7 @@ def _read_kept(kept: Path | None, kinds: tuple[str, ...]) -> dict[str, Floating]
 
 
 def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
-    """Where the cache cannot be written, the features serve this evaluation alone."""
+    """Cache the features; if the cache cannot be written, only this evaluation uses them."""
     try:
         for kind, values in rows.items() if kept is not None else ():
             with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
@@ -171,7 +171,7 @@ def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
 
 
 def cache_folder() -> Path:
-    """Where the features of data sets are kept."""
+    """The folder of cached data set features."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diptych")) / "features"

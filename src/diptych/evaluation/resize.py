@@ -1,11 +1,11 @@
-"""The three ways in which the reference tools bring an image to 299 x 299, as matrices.
+"""The resizes to 299 x 299 of the three reference tools, as matrices.
 
-Each is linear and separable: out = W_h x W_w^T with W (299, n), so two matrix products do it, alike
-in NumPy and in both frameworks. For an output pixel i of 299 and an input of n pixels:
+Each is linear and separable: out = W_h x W_w^T with W (299, n), so two matrix products do it,
+in NumPy and in both frameworks alike. For an output pixel i of 299 and an input of n pixels:
 
     bilinear        src = (i + 1/2) n / 299 - 1/2, clamped to the image, two weights     pytorch-fid
     tf1-bilinear    src = i n / 299, the upper neighbour clamped, two weights         torch-fidelity
-    pil-bicubic     cubic a = -1/2 around (i + 1/2) n / 299, widened by n / 299 where that
+    pil-bicubic     cubic a = -1/2 around (i + 1/2) n / 299, widened by n / 299 if that
                     makes the image smaller, weights scaled to sum 1                       clean-fid
 
 The last one overshoots; clean-fid clips its result to 0..255 (`Protocol.clip`) and does not round.
@@ -31,7 +31,7 @@ def matrix(kind: str, n: int, size: int = SIZE) -> Float32:
 
 
 def resize(images: Pixels, kind: str, size: int = SIZE) -> Float32:
-    """Images (N, H, W, C) uint8 as (N, C, size, size) float32; a bicubic overshoots 0..255."""
+    """Images (N, H, W, C) uint8 as (N, C, size, size) float32; bicubic overshoots 0..255."""
     _, height, width, _ = images.shape
     planes = images.transpose(0, 3, 1, 2).astype(np.float32)
     rows, columns = matrix(kind, height, size), matrix(kind, width, size)
@@ -47,12 +47,12 @@ def bilinear(n: int, size: int) -> Float64:
 
 
 def tf1_bilinear(n: int, size: int) -> Float64:
-    """TensorFlow 1's default: corners at the left, no half pixel."""
+    """TensorFlow 1's default: left-aligned corners, no half pixel."""
     return _two_weights(np.arange(size, dtype=np.float32) * _step(n, size), n)
 
 
 def _step(n: int, size: int) -> np.float32:
-    """Input pixels for one output pixel, in float32 as the tools have it: at 400 pixels that
+    """Input pixels per output pixel, in float32 as in the tools: at 400 pixels that
     moves a source position by 2e-5, and a hard edge by 5e-3 of 255."""
     return np.float32(n) / np.float32(size)
 
@@ -69,7 +69,7 @@ def _two_weights(at: Float32, n: int) -> Float64:
 
 
 def pil_bicubic(n: int, size: int) -> Float64:
-    """Pillow's BICUBIC: support 2, widened for smaller outputs, pixels outside left out."""
+    """Pillow's BICUBIC: support 2, widened for smaller outputs, outside pixels left out."""
     scale = n / size
     widened = max(scale, 1.0)
     support = 2.0 * widened
@@ -84,7 +84,7 @@ def pil_bicubic(n: int, size: int) -> Float64:
 
 
 def _cubic(x: Float64, a: float = -0.5) -> Float64:
-    """Keys's kernel (1981)."""
+    """The kernel of Keys (1981)."""
     x = np.abs(x)
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a

@@ -1,8 +1,8 @@
-"""`diptych evaluate`: sample sets against a reference, by the metrics and the protocol asked for.
+"""`diptych evaluate`: sample sets against a reference, with the chosen metrics and protocol.
 
     samples, reference -> features -> fid, kid, is, precision/recall/density/coverage, sfid
 
-All that a score depends on besides the weights and the seed stands in its protocol.
+A score's protocol records all that it depends on, except the weights and the seed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def evaluate(
     settings: Settings,
     extractor: Extractor,
 ) -> dict[str, Any]:
-    """Scores of one model's sample sets.
+    """Score the sample sets of one model.
 
     Args:
         sources: independent sample sets of one model (folders, npz files, saved statistics,
-            images at hand), or one source, which `settings.repeats` cuts into sets.
+            images in memory), or one source, which `settings.repeats` cuts into sets.
         reference: see `open_reference`; not needed for IS alone.
         settings: metrics and protocol.
         extractor: the feature network.
@@ -50,7 +50,7 @@ def evaluate(
         Plain JSON values: `scores` (see `Score.to_json`), `classes`, `seconds`.
 
     Raises:
-        UserError: anything missing, damaged, too few or unlike.
+        UserError: anything missing, damaged, mismatched, or too few images.
     """
     began = time.perf_counter()
     protocol = protocol_for(settings.features, settings.protocol)
@@ -86,7 +86,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Scored:
-    """One set's scores by name, and what was collected of it."""
+    """One set's scores by name, and the data collected from it."""
 
     scores: dict[str, Score]
     collected: Collected
@@ -120,7 +120,7 @@ def score_set(context: Context, one: SampleSet, index: int, total: int) -> Score
 
 
 def _from_stored(context: Context, one: SampleSet) -> Collected:
-    """Saved statistics in place of samples: good for the Frechet distance only."""
+    """Saved statistics in place of samples; they only serve the Frechet distance."""
     assert one.stored is not None and one.path is not None
     if set(context.metrics) != {"fid"} or one.stored.statistics is None:
         what = "serve --metrics fid only" if one.stored.statistics else "of another tool lack N"
@@ -143,7 +143,7 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
         **{f"sampler.{key}": manifest.get(key) for key in SAMPLER},
         "sampler.timesteps": _short_hash(manifest.get("timesteps")),
     }
-    # Left out where there is nothing to say: scores without classes keep their protocol.
+    # Left out if unset, so that scores without classes keep their protocol.
     told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
     found |= told
     return found | (context.reference.facts if context.reference else {})
@@ -156,7 +156,7 @@ def _short_hash(timesteps: list[int] | None) -> str | None:
 
 
 def _classes(collected: Sequence[Collected]) -> dict[str, Any] | None:
-    """Shares of each class and of confident answers over all sets; of classifiers only."""
+    """Shares of each class and of confident answers over all sets; classifiers only."""
     counts = [one.classes for one in collected if one.classes is not None]
     if not counts:
         return None

@@ -1,12 +1,12 @@
-"""A score is a number with its protocol and its interval, and is compared with its like only.
+"""Scores: numbers with protocol and interval, only comparable under the same protocol.
 
     interval = mean +- t * sd / sqrt(R)         R >= 3 independent sample sets, Student's t, 95 %
     split-half estimate = 2 F_n - mean(F_n/2)   removes the part of a Frechet distance that is
                                                 proportional to 1/n
 
 The bootstrap over images is not used: with 5,000 images and 2,048 dimensions its interval excludes
-the very estimate. The interval speaks of the sampler's randomness with these weights; another
-training with another seed moves a score by more.
+the estimate itself. The interval covers the sampler's randomness with these weights; training
+again with another seed moves a score by more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Score:
 
     Attributes:
         metric: its name, such as "fid" or "mnist-frechet".
-        value: the number; the mean over `repeats` where there are any.
+        value: the number; the mean over `repeats` if there are any.
         protocol: all that must be equal for two scores to be comparable, flat, JSON values.
         repeats: the value of each independent sample set.
         std: spread within one set, over subsets (KID) or parts (IS); None for other metrics.
@@ -50,7 +50,7 @@ class Score:
 
     @property
     def protocol_id(self) -> str:
-        """Twelve hexadecimal digits that name the protocol."""
+        """Twelve hexadecimal digits that identify the protocol."""
         return protocol_id(self.protocol)
 
     @property
@@ -73,7 +73,7 @@ class Score:
         """The score that `to_json` wrote.
 
         Raises:
-            UserError: fields missing, or a protocol that does not fit its id.
+            UserError: missing fields, or a protocol that does not match its id.
         """
         names = ("metric", "value", "protocol", "repeats", "std", "split_half", "subject")
         missing = [name for name in names if name not in value]
@@ -112,19 +112,19 @@ def protocol_id(protocol: Mapping[str, Any]) -> str:
 
 
 def split_half(whole: float, halves: Iterable[float]) -> float:
-    """2 F_n - mean(F_n/2): without the bias that falls as 1/n."""
+    """2 F_n - mean(F_n/2), free of the bias that falls as 1/n."""
     return 2.0 * whole - float(np.mean(list(halves)))
 
 
 def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
-    """Refuse two scores that do not mean the same.
+    """Refuse to compare scores of different metrics or protocols.
 
     Args:
         a, b: the scores.
         across: protocol fields that are meant to differ, such as "sampler.steps".
 
     Raises:
-        UserError: another metric, or another protocol, with the first field that differs.
+        UserError: the metrics differ, or the protocols do; names the first field that differs.
     """
     if a.metric != b.metric:
         raise UserError(f"{a.metric} and {b.metric} are different metrics; nothing to compare")

@@ -1,4 +1,4 @@
-"""Scores as text: for the terminal, as Markdown, as CSV."""
+"""Scores as text tables, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = Sequence[str]
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The result of `evaluate` for people."""
+    """The result of `evaluate` as text for people."""
     scores = result["scores"]
     rows = [
         [
@@ -53,7 +53,7 @@ def _facts(score: Mapping[str, Any]) -> list[str]:
 
 
 def _told(protocol: Mapping[str, Any]) -> str:
-    """What a model with classes was told."""
+    """The class conditioning of the samples, or an empty text."""
     classes = protocol.get("sampler.classes")
     if classes is None:
         return ""
@@ -78,7 +78,7 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def aligned(head: Row, rows: Sequence[Row]) -> str:
-    """A table for the terminal: the first column to the left, the others to the right."""
+    """A table for the terminal: first column left-aligned, the others right-aligned."""
     table = [list(head), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines = []
@@ -90,7 +90,7 @@ def aligned(head: Row, rows: Sequence[Row]) -> str:
 
 
 def markdown(head: Row, rows: Sequence[Row]) -> str:
-    """A table for a README: columns of words to the left, columns of numbers to the right."""
+    """A table for a README: columns of words left-aligned, of numbers right-aligned."""
     columns = [[row[i] for row in rows] for i in range(len(head))]
     rule = ["---:" if all(map(_numeric, column)) else "---" for column in columns]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows)) + "\n"

@@ -1,6 +1,7 @@
-"""What is evaluated: the settings, and the sample sets that the sources hold.
+"""Evaluation settings, and the sample sets that the sources hold.
 
-Repeats are independent draws of one model with one sampler; anything else is refused by name.
+Repeats are independent draws of one model with one sampler; anything else is refused
+by name.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
     "last_timestep",
 )  # fmt: skip
-TOLD = ("classes", "guidance")  # of a model with classes only
+TOLD = ("classes", "guidance")  # only for models with classes
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured and how.
+    """Settings of an evaluation.
 
     Attributes:
-        metrics: of METRICS.
+        metrics: names out of METRICS.
         features: "inception", "mnist" or "fashion_mnist".
         protocol: a tool's name for inception; None: the default.
-        num: images of each sample set; None: all.
-        repeats: a single source is cut into so many sets.
-        batch: images at once.
-        cache: where a data set's features are kept; None: nowhere.
+        num: images per sample set; None: all.
+        repeats: number of sets that a single source is cut into.
+        batch: images per batch.
+        cache: folder for a data set's features; None: keep none.
     """
 
     metrics: tuple[str, ...] = ("fid",)
@@ -71,10 +72,10 @@ class SampleSet:
 
 
 def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> list[SampleSet]:
-    """The sets that the sources hold, all of one size.
+    """The sample sets of the sources, all of one size.
 
     Raises:
-        UserError: too few images, sets of unlike sizes, or statistics to be cut.
+        UserError: too few images, sets of different sizes, or statistics that would need cutting.
     """
     if len(sources) > 1 and settings.repeats > 1:
         raise UserError("several sources are repeats already; leave --repeats out")
@@ -106,7 +107,7 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
 
 
 def _check_one_model(sets: Sequence[SampleSet]) -> None:
-    """Repeats are of one model and one sampler, and no two are the same draw."""
+    """Refuse repeats that differ in model or sampler, or that are the same draw."""
     first, *others = (one.manifest for one in sets)
     for other in others:
         for key in (*SAMPLER, *TOLD, "timesteps", "weights_sha256", "backend"):

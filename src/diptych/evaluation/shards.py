@@ -1,7 +1,7 @@
 """`diptych stats`: statistics of a set of images, or of a shard of it, in a file.
 
-Shards computed apart, on other machines or days, add up to the statistics of the whole, to the bit,
-if one network and protocol made them; anything else is refused, naming the field.
+Shards computed apart, on other machines or days, add up bit for bit to the statistics of the whole
+if they share network and protocol; anything else is refused, naming the field.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_statistics(
     data_dir: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Write the statistics of `num` images of `source` from `first` on; gives facts of the file.
+    """Write the statistics of `num` images of `source` from `first` on; return facts of the file.
 
     Args:
         source: images, as `open_images` takes them.
@@ -42,7 +42,7 @@ def write_statistics(
         add: statistics of other shards, added to these.
 
     Raises:
-        UserError: images missing or damaged, or shards that were made otherwise.
+        UserError: images missing or damaged, or shards of another network or protocol.
     """
     images = open_images(source, data_dir)
     if first < 0 or (num is not None and num < 1):

@@ -1,4 +1,4 @@
-"""Running statistics of features whose shards add up exactly, to the last bit.
+"""Running statistics of features; shards add up exactly, to the last bit.
 
     n,    s = SUM x,    M = SUM x x^T;        mean = s / n,    cov = (M - s s^T / n) / (n - 1)
 
@@ -11,10 +11,10 @@ of at most 20 bits,
 
 whose products a float64 matrix product sums without any rounding (8,192 rows of 2**40 make
 2**53). Integer sums commute: any batch size, any shards, any order give the same bits. A row with a
-larger value goes, by itself, to a coarser grid (bound 2**26, 2**42, ...), kept apart, so that the
-choice depends on the row alone; that grid is no coarser than float32's step at the row's largest
-value. Mean and covariance are taken at the end, in extended precision
-where the machine has it, and given as float64.
+larger value goes, alone, to a coarser grid (bound 2**26, 2**42, ...), kept apart, so that the
+choice only depends on the row; that grid is no coarser than float32's step at the row's largest
+value. Mean and covariance are computed at the end, in extended precision
+if the machine has it, and returned as float64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from diptych.errors import UserError
 from diptych.types import Float64, Floating, Int64
 
-BITS = 20  # of a limb
+BITS = 20  # per limb
 BOUND = 10  # the finest grid holds values below 2**BOUND
 LADDER = 16  # bits from one grid to the next
 ROWS = 1 << (53 - 2 * BITS)
@@ -38,7 +38,7 @@ class Moments:
     """Mean and covariance of features.
 
     Attributes:
-        n: how many images; None where a foreign file does not say.
+        n: number of images; None if another tool's file does not say.
         mean: (d,) float64.
         cov: (d, d) float64, symmetric, ddof 1.
     """
@@ -91,13 +91,13 @@ class Statistics:
     grids: dict[int, Grid] = field(default_factory=dict)
 
     def add(self, features: Floating) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             features: (B, dims), float32 or float64, finite, below 2**100 in magnitude.
 
         Raises:
-            UserError: another shape, or values that are not finite.
+            UserError: wrong shape, or values that are not finite.
         """
         if features.ndim != 2 or features.shape[1] != self.dims:
             raise UserError(f"features are {features.shape}, expected (N, {self.dims})")
@@ -122,7 +122,7 @@ class Statistics:
         """The statistics of both sets together; exact.
 
         Raises:
-            UserError: unlike dimensions.
+            UserError: different dimensions.
         """
         if self.dims != other.dims:
             raise UserError(
@@ -135,7 +135,7 @@ class Statistics:
         return total
 
     def __eq__(self, other: object) -> bool:
-        """Whether every bit is the same."""
+        """Return whether every bit is the same."""
         if not isinstance(other, Statistics):
             return NotImplemented
         return (

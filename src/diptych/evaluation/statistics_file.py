@@ -1,13 +1,13 @@
 """Statistics on disk, with the protocol that made them: .npz or .safetensors.
 
 Both hold the exact integer sums (upper triangles), so that shards computed apart add up exactly,
-and `mu` and `sigma` in float64, under which names other tools read an .npz. A file with nothing but
-`mu` and `sigma`, as those tools write it, is taken too: it says neither N nor protocol.
+and `mu` and `sigma` in float64, the names that other tools read in an .npz. A file with only `mu`
+and `sigma`, as those tools write it, is accepted too: it gives neither N nor protocol.
 
-A file is read as a stranger's: types, shapes and sizes are compared before anything is made of
-them, and a covariance must be real, finite, symmetric and positive semi-definite. TOLERANCE is for
-files of float32: rounding moves an eigenvalue of a 2,048 x 2,048 covariance by about
-2 sqrt(2048) 2**-25 = 3e-6 of its largest variance.
+Files are not trusted: types, shapes and sizes are checked before use, and a covariance must be
+real, finite, symmetric and positive semi-definite. TOLERANCE is for files of float32: rounding
+moves an eigenvalue of a 2,048 x 2,048 covariance by about 2 sqrt(2048) 2**-25 = 3e-6 of its largest
+variance.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from diptych.types import Arrays, Float64
 
 SCHEMA = "diptych-statistics-1"
 SUFFIXES = (".npz", ".safetensors")
-TOLERANCE = 1e-5  # of the largest variance
-MOST = 2**40  # images of which sums of int64 are made
-_BOUNDS = range(BOUND, 128, LADDER)  # of the grids, as `statistics` makes them
+TOLERANCE = 1e-5  # relative to the largest variance
+MOST = 2**40  # most images in int64 sums
+_BOUNDS = range(BOUND, 128, LADDER)  # bounds of the grids that `statistics` makes
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file of statistics holds.
+    """The content of a statistics file.
 
     Attributes:
         moments: mean and covariance.
         statistics: the exact sums; None in another tool's file.
-        protocol: what made them, flat; empty in another tool's file.
+        protocol: the protocol that made them, flat; empty in another tool's file.
     """
 
     moments: Moments
@@ -52,7 +52,7 @@ def save(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
     """Write statistics and their protocol; the suffix chooses the format.
 
     Raises:
-        UserError: another suffix, or fewer than two images.
+        UserError: unknown suffix, or fewer than two images.
         MachineError: the file cannot be written.
     """
     check_suffix(path)
@@ -64,7 +64,7 @@ def save(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
         arrays[f"outer.{bound}"] = np.ascontiguousarray(grid.outer[:, upper[0], upper[1]])
     note = {"schema": SCHEMA, "n": statistics.n, "dims": statistics.dims, "protocol": protocol}
     text = json.dumps(note, sort_keys=True, allow_nan=False)
-    # In memory first: on a full disk both libraries fail in a way of their own, half in silence.
+    # In memory first: on a full disk the two libraries fail in different ways, partly silently.
     if path.suffix == ".npz":
         held = io.BytesIO()
         np.savez(held, note=np.array(text), **arrays)
@@ -84,7 +84,7 @@ def check_suffix(path: Path) -> None:
 
 
 def statistics_path(source: str | Path) -> Path | None:
-    """The file of statistics that a source names, as PATH or npz:PATH; None of another source."""
+    """The file of statistics that a source names, as PATH or npz:PATH; None for other sources."""
     text = str(source)
     kind, colon, rest = text.partition(":")
     path = Path(rest if colon and kind == "npz" else text).expanduser()
@@ -92,7 +92,7 @@ def statistics_path(source: str | Path) -> Path | None:
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether a file holds statistics and not images."""
+    """Return whether a file holds statistics and not images."""
     if path.suffix not in SUFFIXES or look(path) != "file":
         return False
     return path.suffix == ".safetensors" or bool(_read(path)[0])
@@ -102,7 +102,7 @@ def load(path: Path) -> Stored:
     """The statistics in a file.
 
     Raises:
-        UserError: not such a file, damaged, or statistics that no images have.
+        UserError: not a statistics file, damaged, or values impossible for images.
     """
     arrays, text = _read(path)
     if not {"mu", "sigma"} <= set(arrays):
@@ -125,7 +125,7 @@ def load(path: Path) -> Stored:
         ("mu", given.mean, moments.mean),
         ("sigma", given.cov, moments.cov),
     ):
-        # Extended precision differs between machines, so not to the last bit.
+        # Not compared to the last bit: extended precision differs between machines.
         if not np.allclose(one, other, rtol=1e-9, atol=1e-9 * float(np.abs(one).max())):
             raise UserError(
                 f"{path}: {name} is not that of the sums beside it; the file was changed. Compute "
@@ -162,7 +162,7 @@ def _moments(path: Path, mean: Any, cov: Any) -> Moments:
 
 
 def _positive(cov: Float64, largest: float) -> bool:
-    """Whether no eigenvalue is below -TOLERANCE of the largest variance."""
+    """Return whether no eigenvalue is below -TOLERANCE * the largest variance."""
     if largest <= 0.0:
         return not cov.any()
     try:
@@ -205,7 +205,7 @@ def _statistics(note: dict[str, Any], arrays: Arrays, size: int) -> Statistics:
 
 
 def _read(path: Path) -> tuple[Arrays, str | None]:
-    """The arrays, and the note where there is one; nothing of an .npz without mu and sigma."""
+    """The arrays, and the note if there is one; nothing for an .npz without mu and sigma."""
     if look(path) != "file":
         raise UserError(f"{path}: not found, or no regular file")
     try:
@@ -221,7 +221,7 @@ def _read(path: Path) -> tuple[Arrays, str | None]:
             found = {name: file[name] for name in file.files}
     except MemoryError:
         raise MachineError(f"{path}: is too large for this machine's memory") from None
-    except Exception as error:  # every library has its own errors for a damaged file
+    except Exception as error:  # each library has its own errors for damaged files
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: not a readable file of statistics ({said})") from None
     for name, value in found.items():

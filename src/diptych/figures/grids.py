@@ -48,6 +48,8 @@ def save_png(path: Path, image: Pixels, scale: int = 1) -> None:
 
 def read_png(path: Path) -> Pixels:
     """Read a PNG written by `save_png`, as (C, H, W) uint8."""
-    with Image.open(path) as picture:
+    with Image.open(path, formats=["PNG"]) as picture:
+        if picture.mode not in ("L", "RGB"):
+            raise ValueError(f"a PNG of mode {picture.mode}")
         array = np.asarray(picture)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -23,7 +23,7 @@ import numpy as np
 from diptych.config.load import flatten
 from diptych.figures.grids import save_png
 from diptych.figures.sheets import save_sheet
-from diptych.files import atomic_path, claim_folder, write_json, write_text
+from diptych.files import atomic_path, claim_folder, hold, write_json, write_text
 from diptych.generate.latents import write_latents
 from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
@@ -62,8 +62,21 @@ def encode_to(
         UserError: the folder holds something else, or was begun with other settings.
     """
     manifest = _begin(model, request)
-    before = check_same(out, manifest, IDENTITY) if resume else {}
-    claim_folder(out, resume=resume, overwrite=overwrite)
+    with hold(out):
+        before = check_same(out, manifest, IDENTITY) if resume else {}
+        claim_folder(out, resume=resume, overwrite=overwrite)
+        return _fill(model, request, out, manifest, before, progress)
+
+
+def _fill(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    before: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
+    """Encode what is missing in a folder that is ready; gives the manifest."""
     if before.get("complete"):
         manifest = before
     else:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL.Image import DecompressionBombError
 from tqdm import tqdm
 
 from diptych.config.load import flatten
@@ -34,16 +36,21 @@ from diptych.evaluation.nearest import Nearest, save_nearest, search
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
-from diptych.files import atomic_path, claim_folder, read_json, write_json
+from diptych.files import atomic_path, claim_folder, hold, read_json, write_json
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
+from diptych.runs.records import Manifest
 from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
+
+log = logging.getLogger(__name__)
+
+MOST = 10_000_000
 
 
 class Start(Protocol):
@@ -75,6 +82,8 @@ class Request:
         return Pictures(self.movie, self.strip)
 
     def __post_init__(self) -> None:
+        if self.num > MOST:
+            raise UserError(f"--num is {self.num}; {MOST:,} images are the most in one folder")
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be {least} or more")
@@ -106,8 +115,23 @@ def sample_to(
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
-    before = check_same(out, manifest, IDENTITY) if resume else {}
-    claim_folder(out, resume=resume, overwrite=overwrite)
+    with hold(out):
+        before = check_same(out, manifest, IDENTITY) if resume else {}
+        claim_folder(out, resume=resume, overwrite=overwrite)
+        return _fill(model, request, out, manifest, before, npz=npz, progress=progress)
+
+
+def _fill(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    before: dict[str, Any],
+    *,
+    npz: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Draw what is missing in a folder that is ready; gives the manifest."""
     _drop_unlike(out, request.pictures, before.get("trajectory", {}))
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
@@ -118,7 +142,9 @@ def sample_to(
         for images in batches_of(request.num, min(request.batch, request.num)):
             wanted = [i for i in images if i < request.num]
             first = request.pictures.paths(out) if images[0] == 0 else []
-            if not all(path.exists() for path in [_path(out, i) for i in wanted] + first):
+            shape = model.engine.shape
+            there = [_is_drawn(_path(out, i), shape) for i in wanted]
+            if not all(there) or not all(path.exists() for path in first):
                 _draw_batch(model, request, out, images, wanted, bar)
                 drawn += len(wanted)
             bar.update(0)
@@ -133,7 +159,7 @@ def sample_to(
         "images_timed": earlier.get("images_timed", 0) + drawn,
     }
     done["seconds_per_image"] = done["seconds"] / max(1, done["images_timed"])
-    write_json(out / "manifest.json", done)
+    write_json(out / "manifest.json", Manifest.checked(done))
     return done
 
 
@@ -177,6 +203,29 @@ def _drop_unlike(out: Path, asked: Pictures, before: dict[str, Any]) -> None:
         if settings != before.get(name):
             for path in asked.paths_of(name, out):
                 path.unlink(missing_ok=True)
+
+
+def _is_drawn(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether an image of this shape is there; one that is damaged is named, and drawn again."""
+    if not path.exists():
+        return False
+    try:
+        found = read_png(path).shape
+        said = f"is {found}"
+    except (OSError, SyntaxError, ValueError, EOFError, DecompressionBombError) as error:
+        found, said = (), " ".join(str(error).split())
+    if found == shape:
+        return True
+    channels, height, width = shape
+    log.warning(
+        "%s: no image of %dx%d with %d channels (%s); drawn again",
+        path,
+        width,
+        height,
+        channels,
+        said,
+    )
+    return False
 
 
 def _path(out: Path, image: int) -> Path:

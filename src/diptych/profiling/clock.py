@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.runs.reader import Run
+from diptych.runs.records import number, whole
 
 Span = tuple[float, float]
 
@@ -23,8 +24,8 @@ def spans(run: Run) -> list[Span] | None:
         (start["step"], float(start["time"]))
         for start in (starts if isinstance(starts, list) else [])
         if isinstance(start, dict)
-        and isinstance(start.get("step"), int)
-        and isinstance(start.get("time"), (int, float))
+        and whole(start.get("step")) is not None
+        and number(start.get("time")) is not None
     ]
     found = []
     for i, (after, began) in enumerate(timed):

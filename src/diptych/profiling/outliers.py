@@ -25,6 +25,7 @@ Seconds of two causes may overlap; nothing is summed.
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.runs.reader import starts_of
+from diptych.runs.records import whole
 from diptych.runs.watch import read_events, read_resources
 from diptych.runs.watch.read import rows_of
 
@@ -47,17 +49,32 @@ INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
 Row = dict[str, Any]
 
 
+class Damaged(UserError):
+    """Records of a run's time that hold words where numbers belong."""
+
+
 def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
     """Each step slower than `k` medians with its cause.
 
     Returns:
         k, median_s, steps (timed ones), outliers: [{step, seconds, excess_s, cause, share,
-        causes: {cause: seconds}}], by_cause: {cause: {steps, excess_s}}, unexplained: a number,
-        evidence: which records there were.
+        causes: {cause: seconds}}], excess_s and share: the time beyond the median and its share
+        of the time of all timed steps, by_cause: {cause: {steps, excess_s}}, unexplained: a
+        number, evidence: which records there were.
 
     Raises:
-        UserError: no run, no timed step, or k of 1 or less.
+        UserError: no run, no timed step, damaged records, or k of 1 or less.
     """
+    try:
+        return _attribute(run, k)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise Damaged(
+            f"{run}: metrics.jsonl, resources.jsonl or events.jsonl holds something else where a "
+            f"number belongs ({type(error).__name__}: {error}); restore the files"
+        ) from error
+
+
+def _attribute(run: Path, k: float) -> dict[str, Any]:
     if not k > 1:
         raise UserError(f"a slow step takes more than one median; {k:g} is not above 1")
     path = run / "metrics.jsonl"
@@ -67,7 +84,9 @@ def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
     if not rows:
         raise UserError(f"{path}: no step was timed")
     records = _Records(run, rows)
-    walls = np.array([records.wall(i) for i in range(len(rows))])
+    walls = np.array([records.wall(i) for i in range(len(rows))], dtype=np.float64)
+    if not np.isfinite(walls).all():
+        raise ValueError("a time that is not finite")
     median = float(np.median(walls))
     outliers = [
         _outlier(records, i, float(walls[i]), median) for i in np.flatnonzero(walls > k * median)
@@ -77,20 +96,66 @@ def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
         sums = by_cause.setdefault(each["cause"], {"steps": 0, "excess_s": 0.0})
         sums["steps"] += 1
         sums["excess_s"] += each["excess_s"]
+    excess, total = sum((o["excess_s"] for o in outliers), 0.0), float(np.sum(walls))
     return {
         "k": k,
         "median_s": median,
         "steps": len(rows),
         "outliers": outliers,
+        "excess_s": excess,
+        "share": excess / total if total > 0 else 0.0,
         "by_cause": by_cause,
         "unexplained": by_cause.get("unexplained", {"steps": 0})["steps"],
         "evidence": records.evidence(),
     }
 
 
+@dataclass(frozen=True)
+class Slow:
+    """The slow steps of a run as `attribute` finds them, or why they cannot be had.
+
+    Attributes:
+        found: what `attribute` gives; None where no step was timed or a record is damaged.
+        damaged: the damaged file, "" where it is not known which; None where none is.
+    """
+
+    found: dict[str, Any] | None
+    damaged: str | None = None
+
+    def summary(self) -> dict[str, Any] | None:
+        """The steps by number, without what was weighed for each."""
+        if self.found is None:
+            return None
+        steps = [each["step"] for each in self.found["outliers"]]
+        return {"steps": steps} | {k: v for k, v in self.found.items() if k not in HELD}
+
+    def spent(self, *causes: str) -> float:
+        """Seconds beyond the median that are put down to these causes."""
+        sums = self.found["by_cause"] if self.found else {}
+        return float(sum(sums[cause]["excess_s"] for cause in causes if cause in sums))
+
+
+HELD = ("outliers", "steps", "median_s")
+
+
+def slow_steps(run: Path) -> Slow:
+    """The one account of a run's slow steps: for `compare`, `report` and `profile --outliers`."""
+    for file, read in (("resources.jsonl", read_resources), ("events.jsonl", read_events)):
+        try:
+            read(run)
+        except UserError:
+            return Slow(None, file)
+    try:
+        return Slow(attribute(run))
+    except Damaged:
+        return Slow(None, "")
+    except UserError:
+        return Slow(None)  # no timed step
+
+
 def _timed(path: Path) -> list[Row]:
     """The synchronised steps in order; of rows with the same step the last one counts."""
-    rows = {row["step"]: row for row in rows_of(path) if isinstance(row.get("step"), int)}
+    rows = {row["step"]: row for row in rows_of(path) if whole(row.get("step")) is not None}
     return [row for _, row in sorted(rows.items()) if row.get("synced") and "compute_s" in row]
 
 

@@ -34,7 +34,6 @@ NOTES = {
     "to_device": "measured apart, by placing the arrays once more; taken off forward",
     "compile": "seconds in all, over the warm-up: the first steps above a usual one",
 }
-FUSED = "inside the optimizer's one pass over the weights"
 
 
 @dataclass
@@ -157,11 +156,11 @@ def _phases(rows: list[dict[str, Any]], compiled: float, kernels: int) -> list[d
         if values:
             phase |= _spread(values)
         share = phase["median_s"] / total if values and name != "data" else None
-        note = NOTES.get(name, "" if values else FUSED)
-        found.append({**phase, "share": share, "note": note})
-    note = f"{NOTES['compile']}; {kernels} kernels loaded" if kernels else NOTES["compile"]
-    last = {"name": "compile", "median_s": compiled, "p5_s": None, "p95_s": None}
-    return [*found, {**last, "share": None, "note": note}]
+        rest = {"share": share, "note": NOTES.get(name, ""), "fused": not values}
+        found.append({**phase, **rest, "kernels": None})
+    last = {"name": "compile", "median_s": compiled, "p5_s": None, "p95_s": None, "share": None}
+    last |= {"note": NOTES["compile"], "fused": False, "kernels": kernels or None}
+    return [*found, last]
 
 
 def _spread(values: list[float]) -> dict[str, float]:

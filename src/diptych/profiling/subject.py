@@ -14,6 +14,7 @@ from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
+from diptych.profiling.record import SCHEMA, Profile
 from diptych.profiling.split import profile
 from diptych.runs import checkpoint
 from diptych.runs.provenance import environment
@@ -70,7 +71,7 @@ def run_profile(request: Request) -> dict[str, Any]:
         first = state.step + 1
     batches = Batches(config, plan, dataset.images, dataset.labels)
     record = {
-        "schema": 1,
+        "schema": SCHEMA,
         "kind": "profile",
         "time": time.time(),
         "backend": backend.name,
@@ -80,4 +81,5 @@ def run_profile(request: Request) -> dict[str, Any]:
         "first_step": first,
         "batch_size": config.train.batch_size,
     }
-    return record | profile(backend, learner, batches, request.steps, config.train.lr, first)
+    measured = profile(backend, learner, batches, request.steps, config.train.lr, first)
+    return Profile.checked(record | measured)

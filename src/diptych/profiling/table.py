@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+FUSED = "inside the optimizer's one pass over the weights"
 WORDS = {
     "data": "data",
     "to_device": "to the device",
@@ -23,7 +24,9 @@ def render(record: dict[str, Any]) -> str:
     for phase in record["phases"]:
         share = "" if phase["share"] is None else f"{phase['share']:.0%}"
         numbers = "".join(f"{_ms(phase[key]):>10}" for key in ("median_s", "p5_s", "p95_s"))
-        note = f"  {phase['note']}" if phase["note"] else ""
+        notes = [FUSED] if phase["fused"] else [phase["note"]] if phase["note"] else []
+        notes += [f"{phase['kernels']} kernels loaded"] if phase["kernels"] else []
+        note = f"  {'; '.join(notes)}" if notes else ""
         lines.append(f"{WORDS[phase['name']]:<20}{numbers}{share:>8}{note}")
     for key, word in (("split", "sum without data"), ("unsplit", "the same step whole")):
         spread = record[key]

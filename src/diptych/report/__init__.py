@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from diptych.report.compare import compare_runs
+from diptych.report.build import compare_runs
 
 __all__ = ["compare_runs"]

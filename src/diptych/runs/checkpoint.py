@@ -16,6 +16,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,24 @@ def read_safetensors(file: Path) -> Weights:
             f"{file}: not a valid safetensors file ({error}); use another copy"
         ) from error
     return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+
+
+def weights_of(run: Path) -> dict[str, Path]:
+    """The identity of all weights that a run folder still holds, and the checkpoint of each."""
+    found: dict[str, Path] = {}
+    for checkpoint in all_checkpoints(run):
+        for group in ("ema", "raw"):
+            file = checkpoint / f"{group}.safetensors"
+            if file.is_file():
+                identity = _identity(file.resolve(), file.stat().st_mtime_ns)
+                found |= {identity: checkpoint} if identity else {}
+    return found
+
+
+@cache
+def _identity(file: Path, _changed: int) -> str | None:
+    """The sha256 by which manifests and scores name weights; None for a damaged file."""
+    try:
+        return weights_sha256(read_safetensors(file))
+    except UserError:
+        return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from diptych._version import __version__
+from diptych import __version__
 from diptych.backends.protocol import Backend
 
 

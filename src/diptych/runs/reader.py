@@ -1,7 +1,7 @@
-"""A run folder, read back: what was set, where it ran, and one row for every step.
+"""Reader of a run folder: its settings, its environment, and one row per step.
 
 `metrics.jsonl` holds one JSON object a line. A run that was killed may end in a torn line; that
-one is left out and said so. A line that is broken anywhere else, and a step that is missing or
+line is left out and reported. A line that is broken anywhere else, and a step that is missing or
 written twice, make the record untrustworthy: it is refused with the number of the line.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.files import parse_json, read_json
+from diptych.runs.records import MOST, Environment, number, whole
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -37,7 +38,7 @@ class Run:
     """The records of one run; every array has one entry a step, in order of `step`.
 
     Attributes:
-        name: the run folder's own name.
+        name: the run folder's own name; `folder` is where it lies.
         step: 1-based, consecutive; `epoch` is 0-based.
         loss, lr, grad_norm: float64; NaN where the run recorded no finite number.
         data_s, compute_s: seconds, finite, >= 0.
@@ -65,15 +66,16 @@ class Run:
     ended: Float64
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
+    folder: Path = Path()
 
     @property
     def backend(self) -> str:
-        """The panel that made the run: "torch" or "jittor"."""
+        """The backend that made the run: "torch" or "jittor"."""
         return str(self.environment.get("backend", "unknown"))
 
     @property
     def step_s(self) -> Float64:
-        """Seconds of each step, waiting for data included."""
+        """Seconds of each step, including the wait for data."""
         return self.data_s + self.compute_s
 
     @property
@@ -99,7 +101,7 @@ def starts_of(environment: dict[str, Any]) -> list[int]:
     steps = (
         [s.get("step") for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
     )
-    return sorted({0, *(step for step in steps if isinstance(step, int))})
+    return sorted({0, *(step for step in map(whole, steps) if step is not None)})
 
 
 def read_run(folder: Path, *, strict: bool = True) -> Run:
@@ -134,7 +136,7 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
         _check_order(steps, epochs, path)
     return Run(
         name=folder.resolve().name,
-        config=load_config(str(folder / "config.yaml")),
+        config=_config(folder / "config.yaml"),
         environment=_environment(folder / "environment.json"),
         step=steps,
         epoch=epochs,
@@ -145,19 +147,26 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
             (int(steps[i]) + 1, int(steps[i + 1]) - 1) for i in np.flatnonzero(np.diff(steps) != 1)
         ),
         repeated=total - len(rows),
+        folder=folder,
         **{key: np.array([row[key] for row in rows], dtype=np.float64) for key in OPTIONAL},
     )
 
 
+def _config(path: Path) -> Config:
+    try:
+        return load_config(str(path))
+    except (RecursionError, OverflowError) as error:
+        raise UserError(f"{path}: no settings of a run; restore the file") from error
+
+
 def _environment(path: Path) -> dict[str, Any]:
-    environment = read_json(path)
-    if not isinstance(environment.get("backend"), str):
-        raise UserError(f'{path}: \'backend\' is missing; expected "torch" or "jittor"')
-    return environment
+    found = read_json(path, finite=False)  # a NaN there is shown as it is
+    Environment.of(found, str(path))
+    return found
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The rows, and whether a torn last line was left out."""
+    """The rows, and True if a torn last line was left out."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -165,17 +174,17 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     while lines and not lines[-1].strip():
         lines.pop()
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         try:
             row = parse_json(line, finite=False)
         except ValueError as error:  # broken JSON, or bytes that are not UTF-8
-            if number == len(lines):
+            if place == len(lines):
                 return rows, True
             raise UserError(
-                f"{path}: line {number} is not valid JSON; only the last line of a run that was "
+                f"{path}: line {place} is not valid JSON; only the last line of a run that was "
                 "killed may be torn: restore the file or train again"
             ) from error
-        rows.append(_checked(row, f"{path}: line {number}"))
+        rows.append(_checked(row, f"{path}: line {place}"))
     return rows, False
 
 
@@ -184,14 +193,14 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: expected a JSON object with step, loss and so on")
     for key, kind, least in (("step", int, 1), ("epoch", int, 0), ("synced", bool, False)):
         value = row.get(key)
-        if type(value) is not kind or value < least:
+        if type(value) is not kind or not least <= value <= MOST:
             expected = "true or false" if kind is bool else f"a whole number from {least}"
             raise UserError(f"{where}: '{key}' is {value!r}; expected {expected}")
     clean = {key: row[key] for key in ("step", "epoch", "synced")}
     for key, optional in OPTIONAL.items():
         clean[key] = _number(row.get(key), optional, f"{where}: '{key}'", key == "loss")
-    ended = row.get("ended")
-    clean["ended"] = float(ended) if isinstance(ended, (int, float)) else math.nan
+    ended = number(row.get("ended"))
+    clean["ended"] = math.nan if ended is None else ended
     return clean
 
 
@@ -200,13 +209,14 @@ def _number(value: Any, optional: bool, where: str, signed: bool) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{where} is {value!r}; expected a number")
-    if not math.isfinite(value):
+    found = number(value)
+    if found is None:
         if optional:
             return math.nan
-        raise UserError(f"{where} is {value!r}; expected a finite number")
-    if value < 0 and not signed:
+        raise UserError(f"{where} is no finite number; expected one")
+    if found < 0 and not signed:
         raise UserError(f"{where} is {value!r}; expected 0 or more")
-    return float(value)
+    return found
 
 
 def _check_order(steps: Int64, epochs: Int64, path: Path) -> None:

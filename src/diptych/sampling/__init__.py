@@ -1,1 +1,1 @@
-"""From noise to images: the sampler's settings, the denoiser, the loop over a solver's steps."""
+"""Sampling, from noise to images: the settings, the denoiser, the loop over a solver's steps."""

@@ -1,10 +1,10 @@
-"""A network's answer as a `denoise`: told the time and the class, guided, and read as eps.
+"""A network as a `denoise`: conditioned on time and class, guided, its output converted to eps.
 
     out = (1 - w) network(x, t, no class) + w network(x, t, class)
 
-w = 0 and w = 1 take one evaluation of each image, any other w two: both in one call, of a batch of
-twice the size. Guiding eps, x0 or v is the same, as each is an affine function of the others with
-coefficients of x and t alone, and the weights of the two answers add up to 1.
+w = 0 and w = 1 take one evaluation per image; any other w takes two, both in one call with a batch
+of twice the size. Guiding eps, x0 or v gives the same result: each is an affine function of the
+others with coefficients that depend only on x and t, and the weights of the two outputs sum to 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Observer = Callable[[int, Level, Any], None]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network on a panel."""
+    """A network on a backend."""
 
     backend: Backend
     network: Any
@@ -41,12 +41,12 @@ class Predictor:
     def denoise(
         self, classes: Classes | None, guidance: float | None, images: Sequence[int]
     ) -> Denoise:
-        """Predicted noise of images whose rows have these indices.
+        """A `denoise` that predicts the noise of the images with these indices.
 
         Args:
-            classes: image i gets class i mod n; None: no class.
-            guidance: w; 1 where it is None.
-            images: the images' indices; needed where there are classes.
+            classes: the n classes; image i gets number i mod n. None: no class.
+            guidance: w; None means 1.
+            images: indices of the images; needed if there are classes.
         """
         rows = self.rows(classes, guidance, images)
 
@@ -67,10 +67,10 @@ class Predictor:
         return made
 
     def rows(self, classes: Classes | None, guidance: float | None, images: Sequence[int]) -> Any:
-        """What a call tells the network of classes; None of a network that has none.
+        """The class rows that condition a call; None if the network has no classes.
 
-        One row for all images where all are told the same, else a row for each; where answers
-        with and without a class are asked for, first those without and then those with.
+        One row if all images share it, else one per image. For guidance, the rows without a class
+        come first, then those with one.
         """
         count = self.plan.num_classes
         if not count:
@@ -85,7 +85,7 @@ class Predictor:
     def predict(
         self, x: Float32, t: Array, classes: npt.ArrayLike | None, schedule: Schedule
     ) -> Float32:
-        """Predicted noise of host images, each at a timestep of its own; see `Model.predict`."""
+        """Predict the noise of host images, each at its own timestep; see `Model.predict`."""
         count, put = self.plan.num_classes, self.backend.array
         given = [put(x), put(self.plan.times(t))]
         if classes is not None and not count:
@@ -107,7 +107,7 @@ class Predictor:
 
 
 def check_integers(name: str, values: Array, count: int, end: int) -> None:
-    """Raises UserError where it is not `count` integers in 0 .. end - 1."""
+    """Raise UserError unless `values` are `count` integers in 0 .. end - 1."""
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
         raise UserError(f"predict: {name} must be {count} integers, one for each image")
     if count and not (values.min() >= 0 and values.max() < end):
@@ -117,7 +117,7 @@ def check_integers(name: str, values: Array, count: int, end: int) -> None:
 def watched(
     denoise: Denoise, predicted: Observer, observe: Observer | None
 ) -> tuple[Denoise, Observer]:
-    """A `denoise` whose first answer in each step is shown, as an image, after the step."""
+    """Wrap `denoise` and `observe`: `predicted` sees each step's first prediction, as an image."""
     first: list[Callable[[], Any]] = []
 
     def show(image: Callable[[], Any]) -> None:

@@ -1,8 +1,8 @@
-"""The engine: a network on a panel that draws images with a sampler.
+"""The engine: a network on a backend that generates images with a sampler.
 
-Image i is a function of (weights, sampler, seed, i): its first noise and the noise of its k-th step
-are streams of their own, keyed by (seed, i, k). The batch that computes it changes at most how the
-kernels round. The loop itself is `diptych.sampling.solvers.solve`.
+Image i is a function of (weights, sampler, seed, i): its initial noise and the noise of its k-th
+step are separate streams, keyed by (seed, i, k). The other images of its batch can only change how
+the kernels round. The loop itself is `diptych.sampling.solvers.solve`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from diptych.types import Float32, Pixels
 
 @dataclass(frozen=True)
 class Engine:
-    """A network on a panel with its schedule: what the loop needs to draw images."""
+    """A network on a backend, with its schedule and the preprocessing of its data."""
 
     backend: Backend
     network: Any
@@ -39,16 +39,16 @@ class Engine:
     preprocess: Preprocess = PLAIN
 
     def pixels(self, floats: Float32) -> Pixels:
-        """What the network draws as uint8 images of the same shape: the inverse of its data's."""
+        """Convert the network's output to uint8 images of the same shape, undoing `preprocess`."""
         return self.preprocess.pixels(floats)
 
     def floats(self, pixels: Pixels) -> Float32:
-        """uint8 images (B, C, H, W) as the network knows them, without any noise."""
+        """Convert uint8 images (B, C, H, W) to the network's input range, without random noise."""
         return self.preprocess.still(pixels)
 
     @property
     def predictor(self) -> Predictor:
-        """The network as the loop and `Model.predict` ask it."""
+        """The network, as called by the loop and by `Model.predict`."""
         return Predictor(self.backend, self.network, self.plan)
 
     @property
@@ -58,7 +58,7 @@ class Engine:
 
     @property
     def ends_in_noise(self) -> bool:
-        """Whether nothing of the image is left at the noisiest level: zero terminal SNR."""
+        """True if nothing of the image is left at the noisiest level (zero terminal SNR)."""
         return bool(self.schedule.alpha[-1] == 0)
 
     def draw(
@@ -70,19 +70,19 @@ class Engine:
         observe: Observer | None = None,
         predicted: Observer | None = None,
     ) -> Float32:
-        """Images by index, (len(images), C, H, W) float32 as the solver left them, unclipped.
+        """Generate images by index, (len(images), C, H, W), float32, the solver's unclipped result.
 
         Args:
-            sampler: solver, steps and the rest.
-            images: indices of the images to draw; index i always gives the same image.
+            sampler: the solver and all other settings.
+            images: indices of the images; index i always gives the same image.
             seed: keys all noise.
-            x_T: the first noise, in place of the keyed one.
-            observe: sees every step.
-            predicted: sees, after every step, the image that its first prediction implies.
+            x_T: initial noise, in place of the keyed noise.
+            observe: called after every step.
+            predicted: called after every step with the image implied by its first prediction.
 
         Raises:
-            UserError: a sampler that does not fit, a batch too large for memory, or an image that
-                is not finite.
+            UserError: the sampler does not fit the schedule, the batch does not fit in memory, or
+                an image is not finite.
         """
         sampler.check(self.schedule)
         twice = 1 + bool(sampler.guided)
@@ -106,10 +106,10 @@ class Engine:
         return finite(self.backend.numpy(x), images)
 
     def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
-        """Predicted noise of these images with the sampler's limit on what they imply.
+        """A `denoise` for these images, with the sampler's limit on the implied images.
 
         Raises:
-            UserError: a limit for a network whose images are not in [-1, 1].
+            UserError: the sampler sets a limit, but the network's images are not in [-1, 1].
         """
         if not self.preprocess.rescaled and (sampler.clip or sampler.threshold is not None):
             raise UserError(
@@ -124,12 +124,12 @@ class Engine:
         return limited(denoise, self.backend.clip) if sampler.clip else denoise
 
     def thresholded(self, x0: Any, quantile: float) -> Any:
-        """Images after dynamic thresholding, on the host: both panels get the same bits."""
+        """Apply dynamic thresholding on the host, so that both backends get the same bits."""
         return self.backend.array(dynamic_threshold(self.backend.numpy(x0), quantile))
 
 
 def finite(x: Float32, images: Sequence[int]) -> Float32:
-    """These images. Raises UserError where one of them holds nan or infinity."""
+    """Return `x` unchanged. Raises UserError if one of these images holds nan or infinity."""
     bad = [i for i, row in zip(images, x, strict=True) if not np.isfinite(row).all()]
     if bad:
         raise UserError(

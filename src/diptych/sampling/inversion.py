@@ -1,8 +1,8 @@
-"""Images to latents on a panel: the settings of an inversion, and its run batch by batch.
+"""Inversion on a backend, from images to latents: its settings, and the encoding of one batch.
 
 The latent of an image is x_T at the noisiest of the sampler's timesteps. DDIM at eta 0 with the
-same steps and spacing turns it back; what is lost on the way is the error that `diptych encode`
-reports. Nothing is random, so a latent depends on (weights, steps, spacing, refine, image) alone.
+same steps and spacing decodes it; the round trip's error is the one that `diptych encode` reports.
+Nothing is random: a latent depends only on (weights, steps, spacing, refine, image).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MOST_REFINE = 100
 
 @dataclass(frozen=True)
 class Inversion:
-    """How images are encoded: DDIM at eta 0 with these steps, and rounds of refinement."""
+    """Settings of an inversion: DDIM at eta 0 with these steps, and rounds of refinement."""
 
     sampler: Sampler
     refine: int = 1
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
-        """All that determines it; `network_calls` are those of the way up."""
+        """All settings that determine the latents; `network_calls` only counts the encoding."""
         timesteps = self.sampler.timesteps(schedule)
         return {
             "steps": self.sampler.steps,
@@ -49,10 +49,11 @@ def make_inversion(
     timesteps: int = 1000,
     ends_in_noise: bool = False,
 ) -> Inversion:
-    """A checked inversion.
+    """Make a checked inversion.
 
     Raises:
-        UserError: steps outside 1 .. T, an unknown spacing or one with repeats, refine below 0.
+        UserError: steps is outside 1 .. T, the spacing is unknown or repeats timesteps, or refine
+            is outside 0 .. 100.
     """
     if not 0 <= refine <= MOST_REFINE:
         raise UserError(f"refine is {refine}; it must be 0 .. {MOST_REFINE} rounds")
@@ -67,10 +68,11 @@ def make_inversion(
 def encode(
     engine: Engine, inversion: Inversion, images: Float32, observe: Observer | None = None
 ) -> Float32:
-    """Latents of images, both (B, C, H, W) float32; images are in [-1, 1].
+    """Encode images in [-1, 1] as latents, both (B, C, H, W), float32.
 
     Raises:
-        UserError: settings that do not fit the schedule, or a latent that is not finite.
+        UserError: the settings do not fit the schedule, the batch does not fit in memory, or a
+            latent is not finite.
     """
     inversion.sampler.check(engine.schedule)
     check_batch(engine.plan, len(images), engine.backend.name, engine.backend.device)

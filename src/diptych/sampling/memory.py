@@ -1,11 +1,11 @@
-"""Whether a batch fits into this machine's memory, asked before a framework finds out.
+"""A memory check that refuses a batch too large for this machine before a framework runs out.
 
 PyTorch raises an error when memory runs out; Jittor ends the process. So the tensors that a
-forward pass must hold at once are counted from the plan: the skip connections made so far, and of a
-block its input, its output and one intermediate of each. Measured on CPUs a call took 1.1 to 2.1
-times that in PyTorch and 0.9 to 1.8 times in Jittor (tiny, mnist, cifar10), so a batch is refused
-for PyTorch where the count itself does not fit, and for Jittor where twice the count does not.
-Memory of a GPU is not looked at.
+forward pass must hold at once are counted from the plan: the skip connections made so far and, for
+the current block, its input, its output and one intermediate of each size. On CPUs a call took 1.1
+to 2.1 times that count in PyTorch and 0.9 to 1.8 times in Jittor (measured on tiny, mnist,
+cifar10), so PyTorch's batch is refused if the count does not fit, Jittor's if twice the count does
+not. GPU memory is not checked.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.network.plan import Block, Plan
 
-_FACTOR = {"jittor": 2.0}  # where running out ends the process
+_FACTOR = {"jittor": 2.0}  # running out of memory ends the process
 
 
 def activation_bytes(plan: Plan) -> int:
-    """What a forward pass of one image holds at once, at least; float32, without the weights."""
+    """Bytes that a float32 forward pass of one image holds at least, without the weights."""
     return 4 * max(_held(plan))
 
 
@@ -54,7 +54,7 @@ def _work(block: Block) -> int:
 
 
 def available() -> int:
-    """Bytes that this process may still take: of the machine, its control group and its limits."""
+    """Bytes this process may still allocate, by the machine, its control group and its limits."""
     found = [psutil.virtual_memory().available]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
@@ -70,12 +70,12 @@ def check_batch(plan: AnyPlan, count: int, backend: str, device: str) -> None:
     """Refuse a batch that cannot fit.
 
     Args:
-        plan: of the network; one of the user's own is not looked at.
-        count: images in one call, both halves of guidance counted.
-        backend, device: of the panel.
+        plan: the network's plan; a user's own network is not checked.
+        count: images in one call; with guidance, both halves count.
+        backend, device: names of the backend and its device.
 
     Raises:
-        UserError: says what is needed, what there is, and which batch would fit.
+        UserError: names the memory needed, the memory free, and the batch that would fit.
     """
     if device != "cpu" or not isinstance(plan, Plan):
         return

@@ -1,11 +1,11 @@
-"""What a user may ask of a sampler: every setting once, with its option, its help and its uses.
+"""The sampler's options: each setting once, with its option name, its help and its uses.
 
 The command line's options, the identity in manifests, the names of folders, a sweep's variants and
-the samples that a score is computed from all derive from the fields of `SamplerOptions`. A new
-setting is one field here, and its rule in `diptych.sampling.sampler`.
+the samples behind a score all derive from the fields of `SamplerOptions`. A new setting is one
+field here, and its rule in `diptych.sampling.sampler`.
 
-Loads no NumPy, so that help is quick; a test compares the names below with the solvers and spacings
-that there are.
+This module does not load NumPy, so that help is quick; a test compares the names below with the
+solvers and spacings that exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPACINGS = ("uniform", "quad", "trailing", "logsnr", "karras", "official-quad")
 
 
 def one_of(names: Sequence[str]) -> str:
-    """`a, b or c.`"""
+    """Join names as `a, b or c.`"""
     return f"{', '.join(names[:-1])} or {names[-1]}."
 
 
@@ -33,14 +33,14 @@ def _setting(
     by_timesteps: bool = False,
     inverts: bool = False,
 ) -> Any:
-    """A field of `SamplerOptions`.
+    """Define a field of `SamplerOptions`.
 
     Args:
-        help: of the option.
+        help: the option's help text.
         kind: int, float, str, or bool for a flag that can be switched off.
-        folder: what a folder's name says of a `Sampler`, for this setting.
-        flag: the option's name, if it is not the field's.
-        by_timesteps: reaches the images through the chosen timesteps alone, which manifests hold.
+        folder: gives this setting's part of a folder's name from a `Sampler`.
+        flag: the option's name, if it differs from the field's.
+        by_timesteps: only affects the images through the chosen timesteps, which manifests hold.
         inverts: also a setting of an inversion (`diptych encode`), which fixes the others.
     """
     facts = {"help": help, "kind": kind, "folder": folder, "flag": flag}
@@ -59,9 +59,9 @@ def _classes(s: Any) -> str:
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """The settings that were asked for; None: left open, for the model or the solver to say.
+    """The settings given by the user; None leaves one to the model or the solver.
 
-    The order of the fields is that of a folder's name.
+    A folder's name lists the settings in the order of the fields.
     """
 
     solver: str | None = _setting(
@@ -100,38 +100,38 @@ class SamplerOptions:
     )  # fmt: skip
 
     def given(self) -> dict[str, Any]:
-        """The settings that are not left open, by name."""
+        """The settings that are not None, by name."""
         found = {name: getattr(self, name) for name in NAMES}
         return {name: value for name, value in found.items() if value is not None}
 
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(SamplerOptions)}
 NAMES = tuple(FIELDS)
-# What a manifest is compared by: equal values draw equal images.
+# The settings by which manifests are compared: equal values generate equal images.
 IDENTITY = (*(n for n, f in FIELDS.items() if not f.metadata["by_timesteps"]), "timesteps")
 INVERTED = tuple(n for n, f in FIELDS.items() if f.metadata["inverts"])
 
 
 def option_name(name: str) -> str:
-    """The option of a field, without its dashes."""
+    """The name of a field's option, without its dashes."""
     return str(FIELDS[name].metadata["flag"] or name)
 
 
 def folder_name(sampler: Any) -> str:
-    """A `Sampler` as the name of a folder: unlike samplers of one network never share it."""
+    """A folder name for a `Sampler`; different samplers of one network never share it."""
     return "".join(each.metadata["folder"](sampler) for each in FIELDS.values())
 
 
 def merged(
     options: SamplerOptions, recommended: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings asked for and, for those left open, what the model recommends.
+    """Merge the given settings with the model's recommendations for the others.
 
-    A recommendation holds together: it is not used if another rule is asked for, that is with
-    `solver`, or with `eta` unless it is for ddim. A limit that is asked for replaces its own.
+    A recommendation is used as a whole: not if another rule is given, by `solver`, or by `eta`
+    unless ddim is recommended. A given limit replaces the recommended limit.
 
     Returns:
-        (all settings by name, those of them that were recommended).
+        (all settings by name, the recommended ones among them).
     """
     given = options.given()
     own = dict(recommended or {})

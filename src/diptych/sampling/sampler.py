@@ -1,4 +1,4 @@
-"""A sampler from the settings asked for: checked, everything but the weights and the seed."""
+"""The sampler: checked settings that, with the weights and the seed, determine the images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_STEPS = 50
 
 @dataclass(frozen=True)
 class Sampler:
-    """How images are drawn: everything but the weights and the seed."""
+    """All settings that determine the images, except the weights and the seed."""
 
     solver: str = "ddim"
     steps: int = 50
@@ -38,15 +38,15 @@ class Sampler:
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
-    level: int | None = None  # only timesteps up to this one; -1: none
+    level: int | None = None  # visit only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
-        """The chosen timesteps in the order of sampling, from noisy to clean."""
+        """The chosen timesteps in sampling order, from noisy to clean."""
         most = schedule.timesteps if self.level is None else self.level
         return [t for t in choose_timesteps(self.spacing, self.steps, schedule)[::-1] if t <= most]
 
     def check(self, schedule: Schedule) -> None:
-        """Raises UserError if the solver cannot take these levels: see `solvers.checks`."""
+        """Raise UserError if the solver cannot take these levels; see `solvers.checks`."""
         check_start(self.level, self.steps, choose_timesteps(self.spacing, self.steps, schedule))
         if timesteps := self.timesteps(schedule):
             below = "" if self.level is None else f" from level t={self.level} down"
@@ -64,7 +64,7 @@ class Sampler:
         """The levels from noisy to the clean image.
 
         Raises:
-            UserError: too few, where the first is noise alone and does not count for the order.
+            UserError: too few steps for the order; a first level of pure noise does not count.
         """
         levels = [schedule.level(t) for t in self.timesteps(schedule)] + [CLEAN]
         least = KINDS[self.solver].needs(self.order).steps + 1
@@ -81,16 +81,16 @@ class Sampler:
 
     @property
     def columns(self) -> int:
-        """Columns of a picture of many images: 8, or one for each class where that fits."""
+        """Columns of an image grid: 8, or one per class if there are 2 to 16."""
         return len(self.classes) if self.classes and 1 < len(self.classes) <= 16 else 8
 
     @property
     def guided(self) -> bool:
-        """Whether a network call evaluates every image with its class and without."""
+        """True if a network call evaluates every image both with and without its class."""
         return self.guidance not in (None, 0.0, 1.0)
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
-        """All that determines the sampler, for manifests: equal cards draw equal images."""
+        """All facts that determine the sampler, for manifests: equal cards give equal images."""
         self.check(schedule)
         noise, timesteps = KINDS[self.solver].noise, self.timesteps(schedule)
         calls = calls_of(self.make(schedule), self.levels(schedule)) if timesteps else 0
@@ -101,7 +101,7 @@ class Sampler:
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
             "network_calls": calls,
-            "network_evaluations": (1 + self.guided) * calls,  # of each image
+            "network_evaluations": (1 + self.guided) * calls,  # per image
         }
 
 
@@ -119,28 +119,28 @@ def make_sampler(
     num_classes: int = 0,
     ends_in_noise: bool = False,
 ) -> Sampler:
-    """A checked sampler; the solvers are those of `diptych.sampling.solvers.kinds`.
+    """Make a checked sampler; `diptych.sampling.solvers.kinds` lists the solvers.
 
     Args:
-        solver: its name; where not given `dpmpp-sde`, or `ddim` if eta is given.
-        steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm family,
-            50 for the others.
+        solver: name of the solver; default `dpmpp-sde`, or `ddim` if eta is given.
+        steps: solver steps; default 15 for `dpmpp-sde`, all timesteps for the ddpm family, 50 for
+            the others.
         eta: DDIM's noise; only for `ddim`.
-        spacing: which timesteps are visited; where not given `uniform`, or `trailing` if the
-            schedule ends in noise alone, which a trajectory must then start from.
-        clip: clip each implied image to [-1, 1]; where not given as the solver has it. "image",
-            only for `ddim`: clip the image and keep the predicted noise, as diffusers does.
+        spacing: the choice of timesteps; default `uniform`, or `trailing` if the schedule ends in
+            pure noise, where a trajectory must then start.
+        clip: clip each implied image to [-1, 1]; default: the solver's own. "image" (only for
+            `ddim`) clips the image and keeps the predicted noise, as diffusers does.
         timesteps: T of the schedule.
-        order: of the solvers that have a choice; 2 where not given.
+        order: for the solvers with a choice of order; default 2.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
         classes, guidance: see `diptych.diffusion.classes.choose_classes`.
-        num_classes: of the network.
-        ends_in_noise: whether the schedule's last level holds nothing of the image.
+        num_classes: number of the network's classes.
+        ends_in_noise: the schedule's last level holds nothing of the image.
 
     Raises:
-        UserError: an unknown solver or spacing, a spacing or an order that the solver cannot use,
-            steps outside 1 .. T or too few for the order, eta below 0 or for a solver without,
-            a class that the network does not have, no clip for a solver that always clips.
+        UserError: the solver or spacing is unknown, the solver cannot use the spacing or order,
+            steps is outside 1 .. T or too few for the order, eta is below 0 or the solver has
+            none, the network lacks the class, or clip is off for a solver that always clips.
     """
     if solver is None:
         solver = DEFAULT_SOLVER if eta is None else "ddim"
@@ -174,16 +174,16 @@ def choose_sampler(
     recommended: Mapping[str, Any] | None = None,
     implied: Mapping[str, Any] | None = None,
 ) -> tuple[Sampler, str | None]:
-    """The sampler for a model, and a line for the user on what was chosen for them, if anything.
+    """The sampler for a model, and a line that tells the user of automatic choices, or None.
 
     Args:
-        options: what was asked for.
-        config: of the model.
-        recommended: the model's own sampler, as its folder or manifest says; see `merged`.
-        implied: settings that the start of the trajectories implies, in place of `recommended`.
+        options: the given settings.
+        config: the model's config.
+        recommended: the model's own sampler, from its folder or manifest; see `merged`.
+        implied: settings implied by the start of the trajectories, in place of `recommended`.
 
     Raises:
-        UserError: as `make_sampler`; or a class for a sampler that draws without one.
+        UserError: as `make_sampler`; or a class is given with guidance 0, which ignores it.
     """
     if options.classes is not None and options.guidance == 0:
         raise UserError("--guidance 0 draws without a class; leave out --class, or guide by 1")
@@ -193,7 +193,7 @@ def choose_sampler(
     else:
         settings, said = {k: v for k, v in implied.items() if v is not None}, None
         if options.classes is not None:
-            settings.pop("guidance", None)  # implied for networks that are asked without a class
+            settings.pop("guidance", None)  # implied if the network is called without a class
         settings |= options.given()
     sampler = make_sampler(
         **settings, timesteps=config.diffusion.timesteps, num_classes=config.model.num_classes,

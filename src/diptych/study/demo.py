@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError
-from diptych.files import claim_folder, read_json, write_json
+from diptych.files import output_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,11 @@ def run_demo(
     """
     note = out / "demo.json"
     begun = note.is_file() and not read_json(note).get("complete")
-    claim_folder(out, resume=begun, overwrite=overwrite or (note.is_file() and not begun))
+    with output_folder(out, resume=begun, overwrite=overwrite or (note.is_file() and not begun)):
+        return _run(out, note, steps, device)
+
+
+def _run(out: Path, note: Path, steps: int | None, device: str) -> Path:
     write_json(note, {"complete": False})
     train_options = ["--device", device, *([] if steps is None else ["--steps", str(steps)])]
     for panel in PANELS:

@@ -1,8 +1,8 @@
 """Training batches as a pure function of the step: no generator carries state.
 
 Step s (from 1) belongs to epoch (s - 1) // steps_per_epoch; an epoch is one keyed permutation of
-all images, and its last batch is smaller where the batch size does not divide them. So a resumed
-run meets exactly the batches of an uninterrupted one, and both panels meet the same bits.
+all images, and its last batch is smaller if the batch size does not divide their number. So a
+resumed run gets exactly the batches of an uninterrupted one, and both backends get the same bits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Batches:
     def __init__(
         self, config: Config, plan: AnyPlan, images: Images, labels: Int64 | None = None
     ) -> None:
-        """Of (N, C, H, W) images and their (N,) labels, which a plan with classes needs."""
+        """Take (N, C, H, W) images and (N,) labels; a plan with classes needs labels."""
         check_labels(labels, plan.num_classes, config.data.source)
         self.config = config
         self.plan = plan
@@ -86,9 +86,9 @@ class Batches:
         return drop_labels(self.all_labels[chosen], self.plan.num_classes, rate, seed, step)
 
     def x0(self, step: int, chosen: Int64) -> Float32:
-        """The chosen images as the network sees them in a step, (B, C, H, W) in C order.
+        """The chosen images as the network's input in a step, (B, C, H, W) in C order.
 
-        The order in memory matters: a framework picks its kernels by it, and they round otherwise.
+        Memory order matters: frameworks choose kernels by it, and the kernels round differently.
         """
         pixels = np.ascontiguousarray(self.images[chosen])
         if self.config.data.random_flip:
@@ -99,7 +99,7 @@ class Batches:
         return self.preprocess.floats(pixels, self.config.seed, step)
 
     def masks(self, step: int, size: int) -> tuple[Pixels, ...] | None:
-        """Dropout's keep masks of one step, one for each residual block."""
+        """Dropout's keep masks of one step, one per residual block."""
         rate = self.plan.dropout
         if not rate:
             return None

@@ -1,8 +1,8 @@
-"""The one training loop, for both panels: batch -> learner -> rows -> checkpoint.
+"""The training loop, shared by both backends: batch -> learner -> rows -> checkpoint.
 
-A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` goes on
-from the last checkpoint, and because a batch is a function of its step, the weights that come out
-are those of an uninterrupted run, bit for bit.
+A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` continues
+from the last checkpoint. Because a batch is a function of its step, the final weights equal those
+of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """How a call of `train` ended.
+    """The outcome of a call of `train`.
 
     Attributes:
-        run, checkpoint: the run's folder, and that of its newest checkpoint.
+        run, checkpoint: the run's folder, and its newest checkpoint's folder.
         step: the last step, 1-based.
-        loss: of the last step; nan where none was made.
+        loss: the loss of the last step; nan if there was no step.
     """
 
     run: Path
@@ -64,16 +64,16 @@ class Result:
 
 
 def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
-    """The rate of a 1-based step: linear warm-up, then the decay down to lr * lr_final.
+    """The learning rate of a 1-based step: linear warm-up, then decay to lr * lr_final.
 
         warm-up   lr * min(1, step / warmup_steps)
         decay     lr * (lr_final + (1 - lr_final) * f(p)),  p = share of the steps after the warm-up
                   linear f = 1 - p;  cosine f = (1 + cos(pi p)) / 2
 
-    A function of the step alone, so that a resumed run has the rates of one that never stopped.
+    It only depends on the step, so a resumed run has the rates of an uninterrupted one.
 
     Args:
-        last: the run's last step, where p is 1; without a decay it does not matter.
+        last: the run's last step, where p is 1; unused without decay.
 
     Source of the cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, no restarts.
     """
@@ -87,12 +87,12 @@ def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
 
 
 def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
-    """The number of a run's steps: `steps`, or else those of `epochs`."""
+    """A run's number of steps: `steps`, else that of `epochs`."""
     return settings.steps or settings.epochs * steps_per_epoch
 
 
 def check_decay(settings: TrainConfig, last: int) -> None:
-    """Raises UserError where a decay is asked for that would never begin."""
+    """Raise UserError if the requested decay would never begin."""
     if settings.lr_decay != "none" and settings.warmup_steps >= last:
         raise UserError(
             f"train.lr_decay={settings.lr_decay} begins after train.warmup_steps="
@@ -117,29 +117,29 @@ def train(
     dataset: Dataset | None = None,
     network: Callable[[], Any] | None = None,
 ) -> Result:
-    """Train, or go on training, until the config's last step.
+    """Train, or continue training, until the config's last step.
 
     Args:
-        config: all settings; with `resume` it may differ from the run's only in durations, and in
-            the place of the same pictures.
+        config: all settings; with `resume` it may only differ from the run's in durations and in
+            the location of the same images.
         run: the run folder.
         backend_name: `torch` or `jittor`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
-        resume: continue the run that is in the folder; starts it where the folder is empty.
-        overwrite: replace what is in the folder.
-        allow_changed_data: resume although the images are not those of the steps before.
-        data_dir: where to look for the data, before all other places.
+        resume: continue the run in the folder; start it if the folder is empty.
+        overwrite: replace the folder's contents.
+        allow_changed_data: resume although the images differ from those of the earlier steps.
+        data_dir: first folder to search for the data.
         progress: show a bar on stderr.
-        recording: what is recorded in addition to the metrics; None: the usual.
-        callbacks: functions of a row, or callbacks, asked after the records are written.
-        dataset: the images, in place of those that the config names.
-        network: makes a network of the user's own, in place of the config's.
+        recording: the records to write in addition to the metrics; None: the default ones.
+        callbacks: functions of a row, or callbacks; called after the records are written.
+        dataset: the images, in place of the config's source.
+        network: makes the user's own network, in place of the config's.
 
     Raises:
-        UserError: bad settings, data or folder, another process at work in the folder, or a loss
-            that is not finite. Nothing in the folder has changed where a start is refused.
-        MachineError: a full disk, or another fault of the machine.
-        Interrupted: Ctrl-C or SIGTERM, after saving.
+        UserError: settings, data or folder are unusable, another process uses the folder, or a
+            loss is not finite. If a start is refused, nothing in the folder has changed.
+        MachineError: the disk is full, or the machine has another fault.
+        Interrupted: Ctrl-C or SIGTERM arrived; the run was saved first.
     """
     check_folder(run, resume=resume, overwrite=overwrite)
     recording = recording or Recording()
@@ -161,7 +161,7 @@ def train(
     check_decay(config.train, last)
     weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
     learner = backend.learner(plan, weights, config.train, config.seed)
-    with held(run):
+    with hold(run):
         saved = 0 if overwrite else restore(run, plan, config, learner, last)
         if saved:
             check_data(run, saved, dataset, config, allow_changed_data)
@@ -187,24 +187,11 @@ def train(
         return training.go()
 
 
-@contextmanager
-def held(run: Path) -> Iterator[None]:
-    """`hold` a run folder; one that was made for it and stays empty is removed again."""
-    new = not run.exists()
-    try:
-        with hold(run):
-            yield
-    finally:
-        if new:
-            with suppress(OSError):  # it holds something: the training began
-                run.rmdir()
-
-
 def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: int) -> int:
-    """Load the newest checkpoint that is whole, if there is one; gives its step.
+    """Load the newest complete checkpoint, if there is one, and return its step; 0 if none.
 
     Raises:
-        UserError: it is of another config, beyond the last step, or none is whole.
+        UserError: it has another config or is beyond the last step, or no checkpoint is complete.
     """
     known = None if isinstance(plan, OwnPlan) else plan
     state, faults = checkpoint.newest_state(run, known, config)
@@ -222,12 +209,12 @@ def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: in
 
 @dataclass
 class Training:
-    """One call of `train`: the loop, and what its steps share.
+    """One call of `train`: the loop, and the state shared by its steps.
 
     Attributes:
         last: the last step, 1-based.
         saved: the step of the newest checkpoint; 0: none.
-        stopping: whether a callback asked to stop.
+        stopping: a callback asked to stop.
     """
 
     config: Config
@@ -244,7 +231,7 @@ class Training:
     stopping: bool = field(default=False, init=False)
 
     def go(self) -> Result:
-        """All steps that remain; saves at the end and where it is interrupted."""
+        """Run all remaining steps; save at the end and on interruption."""
         step = self.saved
         with (
             Prefetch(self.batches.batch, self.saved + 1, self.last + 1) as ahead,
@@ -269,7 +256,7 @@ class Training:
 
     @contextmanager
     def looking_on(self) -> Iterator[None]:
-        """The callbacks, told of the start and of the end."""
+        """Tell the callbacks of the start and of the end."""
         self.callbacks.start(self.saved)
         try:
             yield
@@ -279,10 +266,10 @@ class Training:
         self.callbacks.close(StopTraining("a callback asked for it") if self.stopping else None)
 
     def step(self, batch: Batch, data_s: float) -> None:
-        """One optimizer step, its row, and what is due after it."""
+        """Do one optimizer step, its row, and any checkpoint or grid due after it."""
         settings = self.config.train
         due = batch.step % settings.log_every == 0 or batch.step == self.last
-        # A CPU step is timed as it is; a GPU's only where both ends wait for the device.
+        # A CPU step is timed directly; a GPU step only if both ends wait for the device.
         synced = due or self.backend.device == "cpu"
         if synced:
             self.backend.synchronize()
@@ -320,14 +307,14 @@ class Training:
                 self.draw_grid(batch.step)
 
     def flush(self) -> None:
-        """Hand the waiting rows on; a callback may ask to stop."""
+        """Pass the waiting rows to the callbacks, any of which may ask to stop."""
         try:
             self.rows.flush()
         except StopTraining:
             self.stopping = True
 
     def save(self, step: int) -> None:
-        """Rows first, so that a checkpoint never outruns its journal or holds a lost run."""
+        """Save a checkpoint, rows first: it never outruns its journal or holds a diverged run."""
         self.flush()
         if step == self.saved and checkpoint.all_checkpoints(self.run):
             return
@@ -338,7 +325,7 @@ class Training:
         self.saved = step
 
     def grid_due(self, step: int) -> bool:
-        """Whether a grid is drawn after this step."""
+        """True if a grid is due after this step."""
         every = self.config.train.grid_every
         return bool(step and every and step % every == 0)
 
@@ -346,12 +333,12 @@ class Training:
         return self.run / "grids" / f"step-{step:08d}.png"
 
     def draw_grid(self, step: int) -> None:
-        """64 images from the EMA weights, 20 DDIM steps, the same noise; a class a column."""
+        """Draw 64 images: EMA weights, 20 DDIM steps, always the same noise; a class a column."""
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
         engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
         if engine.ends_in_noise and self.plan.objective == "eps":
-            return  # a step cannot start where nothing of the image is left
+            return  # an eps network cannot start where nothing of the image is left
         sampler = make_sampler(
             "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
             num_classes=self.plan.num_classes, ends_in_noise=engine.ends_in_noise,

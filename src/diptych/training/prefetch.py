@@ -1,11 +1,11 @@
-"""Making the next batches in a thread while the current step computes.
+"""Prefetching: a thread makes the next batches while the current step computes.
 
     thread:  make(start), make(start + 1), ...   at most `depth` items ahead
     caller:  get(start),  get(start + 1),  ...   in the same order
 
-What is made does not depend on the thread: `make` is a pure function of the step, so a run gives
-the same bits with and without prefetching. Threads suffice: NumPy releases the interpreter's lock
-in the large copies, and the frameworks release it while they compute.
+The items do not depend on the thread: `make` is a pure function of the step, so a run gives the
+same bits with and without prefetching. Threads suffice: NumPy releases the interpreter's lock in
+large copies, and the frameworks release it while they compute.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Prefetch(Generic[T]):
     """Items make(start), make(start + 1), ... made ahead by one daemon thread.
 
     Args:
-        make: gives the item of a step; called in the thread, one step after the other.
+        make: makes the item of a step; called in the thread, one step after the other.
         start: the first step.
-        stop: the step before which to end; None for no end.
-        depth: how many items may be finished or in the making before the caller takes one.
+        stop: the step before which to end; None: never.
+        depth: most items that may be finished or in progress before the caller takes one.
 
     Attributes:
-        waited: seconds that the caller has spent waiting in `get`, in all.
+        waited: total seconds that the caller has waited in `get`.
         last_wait: seconds that the latest `get` waited.
 
     Raises:
@@ -56,13 +56,13 @@ class Prefetch(Generic[T]):
         self._thread.start()
 
     def get(self, step: int) -> T:
-        """The item of `step`, which must be the step after the previous call's.
+        """Take the item of `step`, which must follow the previous call's step.
 
         Raises:
-            ValueError: a step out of order.
-            IndexError: a step at or beyond `stop`.
+            ValueError: the step is out of order.
+            IndexError: the step is at or beyond `stop`.
             RuntimeError: the prefetcher was closed.
-            Exception: whatever `make` raised for this step, once the items before it are taken.
+            Exception: any error of `make` for this step, once the items before it are taken.
         """
         if step != self._next:
             raise ValueError(f"step {step} asked for out of order; the next one is {self._next}")
@@ -82,10 +82,10 @@ class Prefetch(Generic[T]):
             return self._ready.popleft()
 
     def close(self) -> None:
-        """End the thread and drop what it made; harmless when repeated.
+        """End the thread and drop its items; harmless when repeated.
 
-        Returns after an item in the making is done, or after 5 seconds: a `make` that hangs must
-        not keep the program from leaving, and the thread is a daemon.
+        Returns after the item in progress is done, or after 5 seconds: a `make` that hangs must
+        not keep the program from exiting, and the thread is a daemon.
         """
         with self._changed:
             self._closed.set()
@@ -110,7 +110,7 @@ class Prefetch(Generic[T]):
                     return
             try:
                 item = self._make(step)
-            except BaseException as error:  # handed to the caller, whatever it is
+            except BaseException as error:  # any error is passed to the caller
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

@@ -1,7 +1,7 @@
 """Rows of a run on their way from the device to the callbacks.
 
-Losses come from the device late: rows wait until `flush`, which reads their scalars at once, so
-that logging does not stall the device at every step. A row is handed on only if its loss and
+Losses arrive late from the device: rows wait until `flush`, which reads all their scalars, so
+that logging does not stall the device at every step. A row is only passed on if its loss and
 gradient norm are finite.
 """
 
@@ -18,12 +18,12 @@ from diptych.training.callbacks import Callback, Row
 
 
 class Rows:
-    """Rows that wait to be read.
+    """Rows that wait for their device scalars to be read.
 
     Args:
-        run: the run folder, whose last good checkpoint an error names.
+        run: the run folder; an error names its last good checkpoint.
         scalar: reads a device scalar, and waits for it.
-        callbacks: what the rows are handed to.
+        callbacks: receives the rows.
     """
 
     def __init__(self, run: Path, scalar: Callable[[Any], float], callbacks: Callback) -> None:
@@ -31,14 +31,14 @@ class Rows:
         self.waiting: list[Row] = []
 
     def add(self, row: Row) -> None:
-        """Note one step; `loss` and `grad_norm` may be device scalars."""
+        """Add the row of one step; `loss` and `grad_norm` may be device scalars."""
         self.waiting.append(row)
 
     def flush(self) -> None:
-        """Read the waiting scalars and hand the rows on.
+        """Read the waiting scalars and pass the rows on.
 
         Raises:
-            UserError: a loss or gradient norm is not finite; the rows before it are handed on.
+            UserError: a loss or gradient norm is not finite; the rows before it are passed on.
         """
         rows, self.waiting = self.waiting, []
         good: list[Row] = []

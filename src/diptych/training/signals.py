@@ -1,4 +1,4 @@
-"""Leaving in order: Ctrl-C and SIGTERM let the work at hand finish and be saved."""
+"""Orderly exit: on Ctrl-C and SIGTERM the current work finishes and is saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM while the loop finishes its step; a second one is immediate."""
+    """Record SIGINT and SIGTERM so that the loop finishes its step; a second signal interrupts."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -25,7 +25,7 @@ class Signals:
         return self
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self.owner:  # a compiler process forked while we are in charge
+        if os.getpid() != self.owner:  # a compiler process forked while our handlers are installed
             os._exit(128 + number)
         if self.received:
             raise KeyboardInterrupt

@@ -212,7 +212,7 @@ def covariance_by_n(_: Any, patch: Any) -> None:
     original = statistics.Statistics.moments
 
     def moments(self: Any) -> Any:
-        right = original(self)
+        right: Any = original(self)
         return dataclasses.replace(right, cov=right.cov * (right.n - 1) / right.n)
 
     patch.set(statistics.Statistics, "moments", moments)

@@ -15,13 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from diptych import logs
 from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import rung as port_rungs
 from diptych.align.process.panels import Panel
 from diptych.align.process.workbench import Desk, Spec, spec_from
-from diptych.errors import MachineError, UserError
+from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json
 
 
@@ -87,7 +86,7 @@ def climb(desk: Desk, name: str, fault: str | None) -> None:
 
 def main() -> int:
     """The process; its exit code."""
-    logs.show()
+    show_notices()
     try:
         run(Path(sys.argv[1]))
     except (UserError, MachineError) as error:

@@ -22,7 +22,8 @@ from diptych.backends import BACKENDS
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant
-from diptych.files import claim_folder, read_json, write_json, write_text
+from diptych.files import output_folder, read_json, write_json, write_text
+from diptych.runs.records import FreeTraining
 from diptych.stats import paired_tost
 
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
@@ -67,7 +68,11 @@ def compare_training(
     request: Request, out: Path, *, overwrite: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """Train, evaluate and test; gives the content of free.json."""
-    claim_folder(out, overwrite=overwrite)
+    with output_folder(out, overwrite=overwrite):
+        return _compare(request, out, quiet)
+
+
+def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
     write_json(out / "plan.json", request.plan)
     write_text(out / "config.yaml", to_yaml(request.config))
     runs: dict[str, list[str]] = {panel: [] for panel in BACKENDS}
@@ -78,7 +83,7 @@ def compare_training(
             runs[panel].append(str(run))
     losses = {panel: evaluate(request, panel, names, out) for panel, names in runs.items()}
     result = conclude(request, losses)
-    write_json(out / "free.json", result)
+    write_json(out / "free.json", FreeTraining.checked(result))
     return result
 
 

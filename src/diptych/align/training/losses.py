@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import backends, logs, rng
+from diptych import backends, rng
 from diptych.align.process.workbench import find_data
 from diptych.backends.protocol import Backend
 from diptych.config.load import Config, load_config
@@ -26,7 +26,7 @@ from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.classes import class_rows
 from diptych.diffusion.objective import target
 from diptych.diffusion.schedule import make_schedule
-from diptych.errors import MachineError, UserError
+from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
 from diptych.network.embedding import time_embedding
 from diptych.network.plan import Plan, make_plan
@@ -81,7 +81,7 @@ def bin_losses(
 
 def main() -> int:
     """The process; its exit code."""
-    logs.show()
+    show_notices()
     try:
         run(Path(sys.argv[1]), Path(sys.argv[2]))
     except (UserError, MachineError) as error:

@@ -66,7 +66,7 @@ def healthy(checks: list[Check]) -> bool:
 
 def to_json(checks: list[Check]) -> str:
     """`{"diptych": version, "ok": bool, "checks": [{name, status, detail, fix}, ...]}`."""
-    from diptych._version import __version__
+    from diptych import __version__
 
     rows = [asdict(check) for check in checks]
     return json.dumps({"diptych": __version__, "ok": healthy(checks), "checks": rows}, indent=2)

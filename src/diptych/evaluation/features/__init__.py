@@ -1,8 +1,8 @@
-"""Feature networks, native in either panel: InceptionV3 (FID variant), and small classifiers.
+"""Feature networks, native on either backend: InceptionV3 (FID variant), and small classifiers.
 
     open_extractor("inception", "jittor")(images).pool        (N, 2048)
 
-Loads no framework until a network is opened.
+No framework is loaded until a network is opened.
 """
 
 from __future__ import annotations

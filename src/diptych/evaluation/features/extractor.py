@@ -1,13 +1,13 @@
-"""A feature network on one panel, as the metrics use it: images in, features out.
+"""A feature network on one backend, as the metrics use it: images in, features out.
 
     inception      float32 (N, 3, 299, 299), about [-1, 1]   -> pool 2048, logits 1008, spatial 2023
     mnist          float32 (N, 1, 28, 28) in [0, 1]          -> pool 96, logits 10
     fashion_mnist  the same
 
-Images go to the device in batches of one size whatever the caller's, so that memory is bounded and
-a feature depends on its image and not on its neighbours but for the last batch's rounding.
-Inception's logits leave the last bias out (the Inception Score of the 2015 graph); a classifier's
-have it, so that softmax of them are its probabilities.
+Images go to the device in batches of a fixed size, whatever the caller's, so that memory is bounded
+and a feature depends on its own image only, except for rounding in the last batch. Inception's
+logits leave out the last bias (the Inception Score of the 2015 graph); a classifier's include it,
+so that their softmax gives its probabilities.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from diptych.network.features import inception as inception_plan
 from diptych.types import Array, Float32, Floating, Pixels
 
 NAMES = ("inception", *classifier_plan.SHIPPED)
-BATCHES = {"inception": 32}  # a classifier takes 256
+BATCHES = {"inception": 32}  # classifiers: 256
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network says of N images.
+    """A network's outputs for N images.
 
     Attributes:
         pool: the features, (N, dims) float32.
         logits: (N, K) float32, before softmax.
-        spatial: (N, 2023) float32, sFID's features; None where the network has none.
+        spatial: (N, 2023) float32, sFID's features; None if the network has none.
     """
 
     pool: Float32
@@ -46,7 +46,7 @@ class Features:
 
 
 class Extractor(Protocol):
-    """One panel's network, built by `open_extractor`."""
+    """A network on one backend, built by `open_extractor`."""
 
     name: str
     backend: str
@@ -71,7 +71,7 @@ class Extractor(Protocol):
 
 
 class Network:
-    """See `Extractor`; `sha256` is of the weights file, the extractor's identity in protocols."""
+    """An `Extractor`; the `sha256` of its weights file identifies it in protocols."""
 
     def __init__(
         self, name: str, panel: backends.Backend, network: Any, sha256: str, dims: int
@@ -84,7 +84,7 @@ class Network:
         """The features of preprocessed images; ranges and sizes as in the module's table.
 
         Raises:
-            ValueError: another shape or type.
+            ValueError: wrong shape or type.
         """
         size, channels = (299, 3) if self.name == "inception" else (28, 1)
         wanted = (channels, size, size)
@@ -110,11 +110,11 @@ class Network:
         Args:
             images: uint8 (N, H, W, C); C = 1 is repeated to three channels.
             matrix_h, matrix_w: (299, H) and (299, W), used in float32.
-            scale, shift: onto Inception's range.
-            limits: to which the resized pixels are clipped before scaling.
+            scale, shift: map pixels to Inception's range.
+            limits: range to which the resized pixels are clipped before scaling.
 
         Raises:
-            ValueError: another network, shape or type.
+            ValueError: wrong network, shape or type.
         """
         if self.name != "inception":
             raise ValueError(f"{self.name}: takes 28x28 images as they are; only inception resizes")
@@ -154,12 +154,12 @@ def open_extractor(
         name: "inception", "mnist" or "fashion_mnist".
         backend: "torch" or "jittor"; the other must not be loaded in this process.
         device: as in `diptych.backends.load`.
-        weights: a file with other weights than the published or shipped ones: for inception in
-            the published layout (.pth or .safetensors), else as `train_classifier` writes them.
+        weights: a file that replaces the published or shipped weights: for inception in the
+            published layout (.pth or .safetensors), otherwise as `train_classifier` writes it.
 
     Raises:
-        UserError: unknown name, backend or device; weights missing, damaged or of another network.
-        MachineError: weights that the machine does not let us read or store.
+        UserError: unknown name, backend or device; weights missing, damaged or for another network.
+        MachineError: the weights cannot be read or stored on this machine.
     """
     if name not in NAMES:
         raise UserError(f"no feature network is called '{name}'{nearest(name, list(NAMES))}")

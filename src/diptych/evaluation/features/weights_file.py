@@ -1,11 +1,11 @@
-"""Where a feature network's weights come from: a file given, the package, the cache, a download.
+"""Sources of a feature network's weights: a given file, the package, the cache, a download.
 
     file -> sha256 of its bytes (the extractor's identity) -> arrays, checked by name and shape
 
-The published Inception file is looked for in Diptych's cache and where pytorch-fid and
-torch-fidelity keep it, and downloaded once if it is in neither; such a file must have the
-published hash. A file given by the user may hold any weights in the published layout: what it is
-shows in its hash, which every score carries. Nothing in a file is executed.
+The published Inception file is looked up in Diptych's cache and in the folder of pytorch-fid and
+torch-fidelity, and downloaded once if it is in neither; such a file must have the published hash.
+A file given by the user may hold any weights in the published layout: its hash, which every score
+carries, identifies it. No code in a file is executed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MIRRORS = (
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A network's arrays, norms folded, and the sha256 of the file that they come from."""
+    """A network's arrays, norms folded, and the sha256 of their file."""
 
     arrays: Weights
     sha256: str
@@ -49,7 +49,7 @@ def inception_weights(given: Path | None) -> WeightsFile:
     """The arrays of `inception_plan`, from a file in the published layout.
 
     Raises:
-        UserError: no such file, another layout, or no file here and no way to download it.
+        UserError: no such file, another layout, or not here and the download failed.
         MachineError: it cannot be read or stored.
     """
     path = published_file() if given is None else _existing(given)
@@ -95,7 +95,7 @@ def published_file() -> Path:
     """The published Inception file on this machine, downloaded if it is not there.
 
     Raises:
-        UserError: a copy with another hash, or it could not be downloaded; says what to put where.
+        UserError: a copy with another hash, or a failed download; names the file and its folder.
         MachineError: the cache cannot be written.
     """
     folder = cache_folder()
@@ -114,14 +114,14 @@ def published_file() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the download is put."""
+    """The folder for the download."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diptych")) / "features"
 
 
 def _other_places() -> list[Path]:
-    """Where pytorch-fid and torch-fidelity keep the same file."""
+    """Paths at which pytorch-fid and torch-fidelity keep the same file."""
     home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
     folder = Path(home) / "hub" / "checkpoints"
     return [folder / url.rpartition("/")[2] for url in MIRRORS]
@@ -130,7 +130,7 @@ def _other_places() -> list[Path]:
 def _download(folder: Path, mirrors: Sequence[str]) -> Path:
     part, refusals = folder / f"{PUBLISHED.name}.part", []
     for url in mirrors:
-        # What an earlier try left may be of another file: then one more, from the beginning.
+        # An earlier try may have left part of another file: then retry once from the start.
         for _ in range(2 if part.exists() else 1):
             try:
                 return retrieve(url, PUBLISHED, folder, part, os.replace)

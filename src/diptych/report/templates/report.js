@@ -31,7 +31,7 @@
     for (const trace of figure.traces) {
       const own = colour(trace.colour);
       const name = say(trace.label);
-      const base = { name, legendgroup: found.length, x: trace.x, y: trace.y };
+      const base = { name, legendgroup: found.length, x: trace.x, y: trace.y, ...(trace.hover && { text: trace.hover }) };
       if (trace.kind === "bars") {
         found.push({ ...base, type: "bar", marker: { color: own }, text: trace.hover, textposition: "none" });
         continue;
@@ -101,6 +101,7 @@
     x.showgrid = false;
     if (figure.texts) Object.assign(x, { type: "category", range: [-0.6, new Set(xs).size - 0.4] });
     else if (!figure.log_x && new Set(xs).size <= 20 && xs.every(Number.isInteger)) x.tickmode = "array", x.tickvals = [...new Set(xs)];
+    if (figure.x_range) x.range = figure.x_range;
     if (figure.y_range) y.range = figure.y_range;
     else if (figure.from_zero) y.rangemode = "tozero";
     const names = figure.traces.map((trace) => say(trace.label));
@@ -169,6 +170,15 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => { if (innerWidth !== last) { last = innerWidth; draw(); } }, 150);
   });
+  // A figure in what was folded has no width until it is opened; a record's number opens its table.
+  for (const each of document.querySelectorAll("details")) each.addEventListener("toggle", () => { if (each.querySelector(".plot")) draw(); });
+  function reveal() {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = target && (target.closest("details") ?? target.querySelector(":scope > details"));
+    if (folded && !folded.open) { folded.open = true; target.scrollIntoView(); }
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];

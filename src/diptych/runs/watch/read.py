@@ -51,7 +51,7 @@ def _timed(path: Path) -> list[dict[str, Any]]:
         try:
             row = parse_json(line, finite=False)
             rows.append({**row, "time": float(row["time"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             broken = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
             torn = broken and line.startswith(b"{")
             if line.strip() and not torn and number < len(lines):

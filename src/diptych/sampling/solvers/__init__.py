@@ -1,4 +1,4 @@
-"""Samplers: one update rule a file, one loop for all, on NumPy, PyTorch or Jittor arrays.
+"""Solvers: one update rule per file, one loop for all, on NumPy, PyTorch or Jittor arrays.
 
 from diptych.solvers import DpmSolverPP, solve
 x = solve(DpmSolverPP(2), denoise, x_T, levels)        # denoise(x, level) -> eps
@@ -13,6 +13,7 @@ from diptych.sampling.solvers.ddpm import Ddpm
 from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.sampling.solvers.euler import Euler
 from diptych.sampling.solvers.heun import Heun
+from diptych.sampling.solvers.kinds import KINDS, Kind
 from diptych.sampling.solvers.plms import Plms
 from diptych.sampling.solvers.pndm import Pndm
 from diptych.sampling.solvers.solver import Memory, Solver, Step, solve
@@ -20,6 +21,7 @@ from diptych.sampling.solvers.unipc import UniPC
 from diptych.sampling.solvers.wrappers import Denoiser, dynamic_threshold, from_v, from_x0, limited
 
 __all__ = [
+    "KINDS",
     "Ddim",
     "Ddpm",
     "Denoiser",
@@ -27,6 +29,7 @@ __all__ = [
     "DpmSolverPPSde",
     "Euler",
     "Heun",
+    "Kind",
     "Memory",
     "Needs",
     "Plms",

@@ -1,4 +1,4 @@
-"""What a solver asks of its settings and of its levels, checked before the first network call.
+"""Checks of a solver's settings and levels, made before the first network call.
 
     lambda = log(alpha / sigma) rises from level to level; equal neighbours are a step of length 0,
     which divides by zero in the multistep rules
@@ -8,8 +8,8 @@ sqrt(sigma'^2 - s^2) of the predicted noise and adds s = eta b new noise, so tha
 
     eta <= sigma' / b,      b = (sigma' / sigma) sqrt(1 - (alpha / alpha')^2)
 
-must hold for every pair of neighbouring levels. The bound is 1 or a little above, and the tighter
-the longer the step.
+must hold for every pair of neighbouring levels. The bound is 1 or a little above; longer steps have
+a tighter bound.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ NEARLY = 1e-6  # relative; steps of sigma / alpha that a user computed are equal
 
 @dataclass(frozen=True)
 class Needs:
-    """What a rule asks of a trajectory.
+    """Requirements of a rule on a trajectory.
 
     Attributes:
-        steps: the fewest. A first step from pure noise (alpha = 0) is not counted: the loop
+        steps: the minimum. A first step from pure noise (alpha = 0) is not counted: the loop
             performs it.
-        repeats: whether neighbouring levels may be equal.
-        equal: whether steps must be of equal length, in t or in sigma / alpha.
+        repeats: neighbouring levels may be equal.
+        equal: steps must have equal length, in t or in sigma / alpha.
     """
 
     steps: int = 1
@@ -42,19 +42,19 @@ class Needs:
 
 
 def check_order(name: str, order: int, most: int) -> None:
-    """Raises UserError where the solver called `name` has no such order; it has 1 .. `most`."""
+    """Raise UserError unless `order` is in 1 .. `most`, the orders of the solver called `name`."""
     if order not in range(1, most + 1):
         raise UserError(f"{name} has orders 1 to {most}, not {order}; give one of these")
 
 
 def check_levels(needs: Needs, name: str, levels: Sequence[Level], knows_image: bool) -> None:
-    """Raises UserError if a solver cannot take these levels; no step at all is no error.
+    """Raise UserError if a solver cannot take these levels; zero steps are allowed.
 
     Args:
-        needs: the solver's.
-        name: the solver's, for the message.
+        needs: the solver's requirements.
+        name: the solver's name, for the message.
         levels: as given to `diptych.sampling.solvers.solve`.
-        knows_image: whether the network can be asked for the image where alpha is 0.
+        knows_image: the network can predict the image at alpha = 0.
     """
     check_direction(levels, name, needs.repeats)
     in_noise = knows_image and levels[0].alpha == 0.0
@@ -75,7 +75,7 @@ def check_levels(needs: Needs, name: str, levels: Sequence[Level], knows_image: 
 def check_direction(
     levels: Sequence[Level], name: str, repeats: bool = False, up: bool = False
 ) -> None:
-    """Raises UserError unless the levels go from noisy to clean or, `up`, from clean to noisy."""
+    """Raise UserError unless the levels go from noisy to clean or, `up`, from clean to noisy."""
     way = "from clean to noisy" if up else "from noisy to clean"
     if not levels:
         raise UserError(f"levels is empty; {name} needs those of the way {way}, both ends included")
@@ -89,7 +89,7 @@ def check_direction(
             )
     for first, second in pairwise(levels):
         now, after = (second, first) if up else (first, second)
-        rise = after.alpha * now.sigma - now.alpha * after.sigma  # of alpha / sigma, but its scale
+        rise = after.alpha * now.sigma - now.alpha * after.sigma  # the sign of alpha / sigma's rise
         if rise < 0.0:
             other = "solve" if up else "invert"
             raise UserError(
@@ -104,7 +104,7 @@ def check_direction(
 
 
 def _equal_steps(levels: Sequence[Level]) -> bool:
-    """In t up to its rounding, or in sigma / alpha; the step to a clean image has any length."""
+    """True if steps are equal in t, up to rounding, or in sigma / alpha; ignores a clean end."""
     noisy = [level for level in levels if level.sigma > 0.0 and level.alpha > 0.0]
     times = [a.t - b.t for a, b in pairwise(noisy)] or [0]
     ratios = [a.sigma / a.alpha - b.sigma / b.alpha for a, b in pairwise(noisy)] or [0.0]
@@ -114,17 +114,17 @@ def _equal_steps(levels: Sequence[Level]) -> bool:
 def check_eta(
     eta: float, noise_scale: Callable[[Level, Level], float], levels: Sequence[Level]
 ) -> None:
-    """Raises UserError if DDIM's noise is more than some level holds.
+    """Raise UserError if DDIM's noise exceeds the noise of some level.
 
     Args:
-        eta: as given; up to 1 it always fits.
-        noise_scale: of DDIM with this eta.
+        eta: as given; values up to 1 always fit.
+        noise_scale: DDIM's noise scale with this eta.
         levels: from noisy to the clean image.
     """
     if eta <= 1.0:
         return
     added = [(noise_scale(a, b), a, b) for a, b in pairwise(levels)]
-    # To the clean image no noise is added.
+    # The step to the clean image adds no noise.
     bounds = [(eta * b.sigma / scale, a.t, b.t) for scale, a, b in added if scale > 0]
     most, now, after = min(bounds, key=lambda found: found[0], default=(math.inf, 0, 0))
     if eta > most * (1 + 1e-12):
@@ -135,12 +135,12 @@ def check_eta(
 
 
 def check_start(level: int | None, steps: int, timesteps: Sequence[int]) -> None:
-    """Raises UserError if a trajectory that starts at a level has no timestep to start from.
+    """Raise UserError if a trajectory from this level has no timestep to start from.
 
     Args:
         level: a timestep, -1 for the clean image, None for a whole trajectory.
-        steps: those of the whole trajectory.
-        timesteps: of the whole trajectory, in any order.
+        steps: number of steps of the whole trajectory.
+        timesteps: those of the whole trajectory, in any order.
     """
     if level is not None and level >= 0 and min(timesteps) > level:
         raise UserError(

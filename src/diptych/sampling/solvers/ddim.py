@@ -7,7 +7,7 @@
 eta = 0 is deterministic; eta = 1 is DDPM's ancestral step with the posterior's variance.
 Source: Song et al. 2021, arXiv:2010.02502, equations 12 and 16. (Their alpha is our alpha squared.)
 
-The step is one linear combination whose coefficients are host floats, so it serves any framework.
+The step is one linear combination with host floats as coefficients, so it works in any framework.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Ddim(Solver):
 
 
 def mean(s: Step[A], scale: float) -> A:
-    """alpha' x0 + sqrt(sigma'^2 - scale^2) eps: the step without its noise, by one call.
+    """The step without its noise, alpha' x0 + sqrt(sigma'^2 - scale^2) eps; one network call.
 
-    x0 is limited if `s.denoise` limits the image alone (`wrappers.image_limited`).
+    x0 is limited if `s.denoise` limits only the image (`wrappers.image_limited`).
     """
     eps = s.denoise(s.x, s.now)
     kept = math.sqrt(max(0.0, s.after.sigma**2 - scale**2))

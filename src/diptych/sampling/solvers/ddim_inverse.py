@@ -1,19 +1,19 @@
-"""DDIM inversion: from an image to the noise that a deterministic solver would turn into it.
+"""DDIM inversion, from an image to the noise from which a deterministic solver generates it.
 
     x' = (alpha' / alpha) x + (sigma' - (alpha' / alpha) sigma) eps(x*, t')
 
-The same straight move as DDIM at eta 0, walked from clean to noisy. DDIM's own step back from x'
-asks the network at (x', t'), which is not known yet: x* = x is the plain inversion, and each round
-of `refine` puts the x' just found in its place, which is the step's fixed point iteration. The
-timestep is that of the noisier level in both directions, so only x* - x' separates the two; it
-falls with the length of a step, and so does the error of the round trip.
+This is the straight move of DDIM at eta 0, from clean to noisy. DDIM's own step back from x' calls
+the network at (x', t'), which is not known yet: plain inversion takes x* = x, and each round of
+`refine` replaces x* with the x' just found, the step's fixed-point iteration. Both directions use
+the timestep of the noisier level, so they only differ by x* - x', which shrinks with the length of
+a step, and so does the error of the round trip.
 
-Into a level where nothing of the image is left (alpha' 0), eps is x* itself, and the move would
-lead to whatever is put in. The walk back out of it is x = alpha x0(x') + sigma x' there, so
+At a level where nothing of the image is left (alpha' = 0), eps is x* itself, and the move would
+return its own input. The step back out of that level is x = alpha x0(x') + sigma x', so
 
     x' = (x - alpha x0(x*, t')) / sigma
 
-with the image x0 that the network predicts from noise alone.
+with x0 the image that the network predicts from pure noise.
 
 Source: Song et al. 2021, arXiv:2010.02502, sections 4.3 and 5.4.
 """
@@ -38,22 +38,22 @@ def invert(
     refine: int = 0,
     observe: Callable[[int, Level, A], None] | None = None,
 ) -> A:
-    """Images at the last level from images at the first, without noise.
+    """Encode images at the first level as images at the last, without adding noise.
 
     Args:
         denoise: predicts eps, shaped as x, from images and their level.
         x: images at the first level, (B, C, H, W).
         levels: from clean (`diptych.diffusion.schedule.CLEAN` for images) to noisy: the levels of
             `solve` at eta 0 in the opposite order.
-        refine: more network calls a step, each of which brings the step nearer to the exact one.
+        refine: extra network calls per step; each brings the step closer to the exact one.
         observe: called after each step with (k, the level reached, the images there).
 
     Returns:
         The images at the noisiest level. `len(levels) - 1` steps of `1 + refine` calls each.
 
     Raises:
-        UserError: levels from noisy to clean, or twice the same; refine below 0; a last level of
-            noise alone (alpha 0) with a network that predicts eps, or straight from a clean image.
+        UserError: levels go from noisy to clean or repeat; refine is below 0; the last level is
+            pure noise (alpha 0) and the network predicts eps, or the step starts at a clean image.
     """
     check_direction(levels, "invert", up=True)
     if refine < 0:
@@ -71,7 +71,7 @@ def invert(
 
 
 def _moved(x: A, there: A, denoise: Callable[[A, Level], A], now: Level, after: Level) -> A:
-    """x' from x, by a network that is asked at the noisier level with the images `there`."""
+    """x' from x, with the network called at the noisier level on the images `there`."""
     if after.alpha > 0.0:
         return flow(x, denoise(there, after), now, after)
     image = image_of(denoise, there, after)
@@ -79,7 +79,7 @@ def _moved(x: A, there: A, denoise: Callable[[A, Level], A], now: Level, after: 
 
 
 def _check_end(denoise: Callable[[A, Level], A], levels: Sequence[Level]) -> None:
-    """Raises UserError where the last step leads to noise alone and cannot be taken."""
+    """Raise UserError if the last step leads to pure noise and cannot be taken."""
     if len(levels) < 2 or levels[-1].alpha > 0.0:
         return
     if not isinstance(denoise, Denoiser):

@@ -1,4 +1,4 @@
-"""DPM-Solver++, multistep: the image's prediction is extrapolated, the rest is solved exactly.
+"""DPM-Solver++, multistep: extrapolates the predicted image, solves the rest exactly.
 
     x' = (sigma'/sigma) x + alpha' integral over one step of exp(-(lambda' - l)) x0(l) dl
     lambda = log(alpha / sigma),   h = lambda' - lambda,   r = (earlier h) / h
@@ -9,8 +9,8 @@ The SDE variant adds noise and solves 2M on exp(-2 ...): at order 1 it is DDPM.
 Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2; equation 12 and appendix for the SDE.
 
 The published code's 3M halves the parabola's curvature: its second difference (D1_0 - D1_1) /
-(r0 + r1) is h^2 x0'' / 2, but the weight that follows it belongs to h^2 x0''. With the half it
-converges at order 2, with the whole at order 3 (tests/test_orders.py measures both). Ours is whole.
+(r0 + r1) is h^2 x0'' / 2, but its weight belongs to h^2 x0''. The halved form converges at order 2,
+the full form at order 3 (tests/test_orders.py measures both). Ours is the full form.
 """
 
 from __future__ import annotations
@@ -82,15 +82,15 @@ class DpmSolverPPSde(Solver):
 
 
 def predict(s: Step[A], keep: int) -> None:
-    """One network call: the implied images join the memory, which keeps the `keep` newest."""
+    """Call the network once and remember the implied images; keep only the `keep` newest."""
     require_image(s.now)
     s.memory.remember(s.now, x0_from_eps(s.x, s.denoise(s.x, s.now), s.now), keep)
 
 
 def order_of(s: Step[A]) -> int:
-    """The order that the predictions at hand allow; a short trajectory ends on low orders.
+    """The order that the stored predictions allow; short trajectories end on low orders.
 
-    The step to the clean image is of order 1: there, h is infinite.
+    The step to the clean image has order 1, because h is infinite.
     """
     if s.after.sigma == 0.0:
         return 1

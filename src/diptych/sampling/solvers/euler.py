@@ -3,7 +3,7 @@
     y = x / alpha,   s = sigma / alpha:      dy/ds = eps,      y' = y + (s' - s) eps
 
 So it is DDIM at eta 0, written as Karras et al. 2022 (arXiv:2206.00364, algorithm 1 without churn)
-write it: the two differ by rounding alone. It is here because users ask for it by this name.
+write it: the two only differ by rounding. It exists because users ask for it by this name.
 """
 
 from __future__ import annotations

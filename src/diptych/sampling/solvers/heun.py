@@ -3,8 +3,8 @@
     y1 = y + (s' - s) eps(y, s)
     y' = y + (s' - s) (eps(y, s) + eps(y1, s')) / 2          y = x / alpha,  s = sigma / alpha
 
-Second order, two network calls a step; but one in the last, where s' = 0 and there is no noise to
-be predicted: 2 S - 1 in all. Source: Karras et al. 2022, arXiv:2206.00364, algorithm 1.
+Second order, two network calls per step, but one in the last, where s' = 0 and no noise remains to
+predict: 2 S - 1 in total. Source: Karras et al. 2022, arXiv:2206.00364, algorithm 1.
 """
 
 from __future__ import annotations

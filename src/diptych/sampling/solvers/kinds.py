@@ -1,4 +1,4 @@
-"""The solvers by name, and the choices that each name has; its limits are the rule's `needs`."""
+"""The solvers by name, with the choices of each; the limits come from the rule's `needs`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from diptych.sampling.solvers.solver import Solver
 from diptych.sampling.solvers.unipc import UniPC
 
 EQUAL_STEPS = ("uniform", "trailing")
-_UNUSED = Schedule(*np.ones((3, 1)))  # for rules that are asked what they need and take no step
+_UNUSED = Schedule(*np.ones((3, 1)))  # for rules that only report their needs and take no step
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a named solver is.
+    """A named solver and its choices.
 
     Attributes:
-        make: the solver from (eta, order, schedule).
+        make: makes the solver from (eta, order, schedule).
         noise: the kind of noise that it adds: none, posterior, large, or eta for "as asked".
-        orders: those to choose from, the default first; empty if there is no choice.
-        all_timesteps: takes every timestep unless told otherwise.
+        orders: the available orders, the default first; empty if there is no choice.
+        all_timesteps: visits every timestep unless steps is given.
         clips: always clips the implied image.
     """
 
@@ -42,17 +42,17 @@ class Kind:
     clips: bool = False
 
     def needs(self, order: int | None = None) -> Needs:
-        """What the solver of this order asks of its levels; of the default order if None."""
+        """Requirements of the solver with this order, or with the default order if None."""
         return self.make(0.0, order or (self.orders or (0,))[0], _UNUSED).needs
 
     @property
     def spacings(self) -> tuple[str, ...] | None:
-        """Those that it can use; None for every one without repeats."""
+        """Spacings that the solver can use; None means all without repeats."""
         return EQUAL_STEPS if self.needs().equal else None
 
     @property
     def repeats(self) -> bool:
-        """Whether a timestep may come twice."""
+        """True if a timestep may occur twice."""
         return self.needs().repeats
 
 

@@ -4,9 +4,9 @@
     x'   = (alpha' / alpha) x + (sigma' - alpha' / alpha sigma) eps'
 
 The first step takes a second prediction at its far end and the mean of both, steps two and three
-use the lower-order weights: S + 1 network calls in all. The weights suppose steps of equal length,
-so a spacing must give such. In t, second order (the move is not linear in t); on levels equally
-spaced in sigma / alpha, the order of the start: third.
+use the lower-order weights: S + 1 network calls in total. The weights assume steps of equal length,
+so the spacing must provide them. With equal steps in t the order is 2 (the move is not linear in
+t); with equal steps in sigma / alpha it is 3, the order of the start.
 
 Source: Liu et al. 2022 (PNDM), arXiv:2202.09778, equations 12 and 13, with the start of the latent
 diffusion code.
@@ -37,7 +37,7 @@ class Plms(Solver):
     needs = Needs(steps=2, equal=True)
 
     def calls(self, steps: int) -> int:
-        """One network call a step, and one more in the first."""
+        """One network call per step, and one more in the first."""
         return steps + 1
 
     def step(self, s: Step[A]) -> A:
@@ -51,7 +51,7 @@ class Plms(Solver):
 
 
 def extrapolated(memory: Memory) -> Any:
-    """The mean eps of the coming step from the predictions at hand."""
+    """The mean eps of the coming step, from the stored predictions."""
     newest_first = [eps for _, eps in reversed(memory.past)]
     weights = ADAMS_BASHFORTH[len(newest_first) - 1]
     total = weights[0] * newest_first[0]

@@ -1,10 +1,10 @@
-"""PNDM: as PLMS, but its first three steps are of Runge and Kutta's fourth order.
+"""PNDM: PLMS with fourth-order Runge-Kutta for the first three steps.
 
     e1 at x;  e2 and e3 at the middle of the step;  e4 at its end
     eps' = (e1 + 2 e2 + 2 e3 + e4) / 6
 
-Twelve network calls for the first three steps, then one each: S + 9 in all. The middle of a step
-is the timestep halfway, rounded up, so the solver must be told the schedule's levels.
+Twelve network calls for the first three steps, then one each: S + 9 in total. The middle of a step
+is the timestep halfway, rounded up, so the solver needs the schedule's levels.
 
 Source: Liu et al. 2022, arXiv:2202.09778, equation 11 and algorithm 2 (F-PNDM).
 """
@@ -20,7 +20,7 @@ from diptych.sampling.solvers.plms import extrapolated
 from diptych.sampling.solvers.solver import Solver, Step, flow
 from diptych.types import A
 
-START = 3  # steps before four predictions are at hand
+START = 3  # steps before four predictions are available
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,20 @@
-"""What a solver is, and the one loop that drives every solver on arrays of any framework.
+"""The solver interface, and the one loop that drives every solver on any framework's arrays.
 
     x = x_T;   for (now, after) in the levels from noisy to clean:   x = solver.step(...)
 
-A step is a linear combination of images, predictions and noise: `array + array` and
-`float * array` are all that is asked of an array, and every coefficient is a Python float
-computed in float64. What a multistep solver remembers is passed to it, not kept in it.
+A step is a linear combination of images, predictions and noise: an array only needs
+`array + array` and `float * array`, and every coefficient is a Python float computed in float64. A
+multistep solver's memory is passed to it, not kept in it.
 
-A first step from a level where nothing of the image is left (alpha 0) is the same for all of them:
-there log(alpha / sigma) is infinite, and every rule comes down to its first order, which asks for
-the image itself,
+A first step from a level where nothing of the image is left (alpha 0) is the same for all solvers:
+log(alpha / sigma) is infinite there, and every rule reduces to its first order, which needs the
+image itself,
 
     x' = alpha' x0 + sqrt(sigma'^2 - s^2) x + s noise
 
 and a multistep solver starts after it. It takes one network call.
 
-All solvers follow the same curve where no noise is added, the probability flow of the process:
+Without added noise, all solvers follow the same curve, the probability flow of the process:
 
     d(x / alpha) = eps d(sigma / alpha)        Song et al. 2021, arXiv:2010.02502, equation 14
 """
@@ -38,10 +38,10 @@ from diptych.types import A
 
 @dataclass
 class Memory:
-    """What is remembered of one trajectory; the loop makes one and gives it to every step.
+    """The memory of one trajectory; the loop makes one and passes it to every step.
 
     Attributes:
-        left: steps that are still to do, this one included.
+        left: remaining steps, including this one.
         past: (level, prediction) of earlier steps, the newest last; no more than the order needs.
         start: UniPC's corrected images, at the level of the newest prediction.
         order: the order of UniPC's last prediction.
@@ -87,7 +87,7 @@ class Solver(ABC):
 
     @property
     def needs(self) -> Needs:
-        """What the rule asks of its levels; a class may state it as `needs = Needs(...)`."""
+        """The rule's requirements; a class may state them as `needs = Needs(...)`."""
         return Needs()
 
     def calls(self, steps: int) -> int:
@@ -120,15 +120,15 @@ def solve(
     Args:
         solver: the update rule.
         denoise: predicts eps, shaped as x, from images and their level.
-        x: images at the first level: standard normal noise where that is the noisiest.
+        x: images at the first level: standard normal noise if that is the noisiest level.
         levels: from noisy to clean; the last is `diptych.diffusion.schedule.CLEAN` for whole
-            images. One level alone is no step, and x comes back.
+            images. With a single level no step is taken, and x is returned.
         noise: standard normal noise of the k-th step, shaped as x; needed by solvers that add it.
         observe: called after each step with (k, the level reached, the images there).
 
     Raises:
-        UserError: no solver, or levels that it cannot take, before the first call; an answer or
-            noise shaped other than x, in the first step.
+        UserError: `solver` is not a solver or cannot take the levels (before the first call), or
+            the prediction or the noise differs in shape from x (in the first step).
     """
     if not isinstance(solver, Solver):
         raise UserError(
@@ -164,7 +164,7 @@ def calls_of(solver: Solver, levels: Sequence[Level]) -> int:
 
 
 def out_of_noise(s: Step[A], scale: float) -> A:
-    """The step from a level with alpha 0, where x is the noise; `scale` of fresh noise is added."""
+    """Step from a level with alpha 0, where x is pure noise; add fresh noise times `scale`."""
     kept = math.sqrt(max(0.0, s.after.sigma**2 - scale**2))
     moved = s.after.alpha * image_of(s.denoise, s.x, s.now) + kept * s.x
     return with_noise(moved, scale, s)
@@ -173,7 +173,7 @@ def out_of_noise(s: Step[A], scale: float) -> A:
 def flow(x: A, eps: A, now: Level, after: Level) -> A:
     """The straight move along the probability flow: (alpha' / alpha) x + (...) eps.
 
-    It is exact where eps does not change on the way. (DDIM at eta 0, equation 13.)
+    It is exact if eps does not change along the way. (DDIM at eta 0, equation 13.)
     """
     require_image(now)
     scale = after.alpha / now.alpha

@@ -4,10 +4,9 @@
     corrector:  the same with one more point, (m' - m0), weighted against the new prediction m'
     m_i images predicted at earlier levels;  r_i = (lambda_i - lambda_0) / h;  B = expm1(-h)
 
-The call at a level serves twice: it corrects the step that led there, and predicts the next one.
-So a whole trajectory takes S calls; the step to the clean image is not corrected. The first steps
-and the last ones are of lower order. A corrected order p converges at order p + 1, where the
-start allows it.
+Each call is used twice: it corrects the step that led to its level, and predicts the next one. So a
+whole trajectory takes S calls; the step to the clean image is not corrected. The first and the last
+steps have lower order. A corrected order p converges at order p + 1 if the start allows it.
 
 Source: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2, data prediction, B_2(h).
 """
@@ -58,7 +57,7 @@ class UniPC(Solver):
 
 
 def _update(x: A, past: list[tuple[Level, Any]], order: int, after: Level, new: Any) -> A:
-    """From the newest level of `past` to `after`; corrected where the image `new` seen there is."""
+    """Step from the newest level of `past` to `after`; corrected if `new`, its image, is given."""
     (now, m0), older = past[-1], past[-2 : -1 - order : -1]
     here = half_log_snr(now)
     h = half_log_snr(after) - here
@@ -79,7 +78,7 @@ def rhos(h: float, ratios: list[float]) -> list[float]:
     """The weights rho that cancel the error up to the order of the points given.
 
     Solves sum_i rho_i r_i^(k-1) = k! h phi_(k+1)(h) / B, k = 1 .. n. One point takes 1/2, as the
-    authors do: the difference is of the order that is not reached anyway.
+    authors do: the difference is of an order that is not reached anyway.
     """
     if len(ratios) <= 1:
         return [0.5] * len(ratios)

@@ -1,10 +1,10 @@
-"""Wrappers of `denoise`: what a network predicts, and limits on the image that it implies.
+"""Wrappers of `denoise`, for each prediction type and for limits on the implied image.
 
-A solver asks for eps. A network that predicts the image or the velocity, and any limit on the
-implied image, is made to answer in eps; so each is written once for all solvers.
+A solver needs eps. Networks that predict the image or the velocity, and limits on the implied
+image, are wrapped to return eps; so each is written once for all solvers.
 
-Where nothing of the image is left (alpha 0), eps is x itself and says nothing of the image; what
-such a network predicts does. So these wrappers also give the image, which the loop asks for there.
+If nothing of the image is left (alpha 0), eps is x itself and carries no information about the
+image; the other predictions do. So these wrappers also give the image, for the loop to use there.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from diptych.types import A, Array
 
 @dataclass(frozen=True)
 class Denoiser(Generic[A]):
-    """A `denoise` that can also be asked for the image: two ways to read one network call."""
+    """A `denoise` that can also return the image: two ways to read one network call."""
 
     eps: Callable[[A, Level], A]
     image: Callable[[A, Level], A]
-    limit: Callable[[A], A] | None = None  # of images implied by an eps that is itself kept
+    limit: Callable[[A], A] | None = None  # of the implied image; eps itself is kept
 
     def __call__(self, x: A, level: Level) -> A:
         """eps of images at a level."""
@@ -35,10 +35,10 @@ class Denoiser(Generic[A]):
 
 
 def image_of(denoise: Callable[[A, Level], A], x: A, level: Level) -> A:
-    """The image that a prediction implies, by one call.
+    """The image that a prediction implies, from one network call.
 
     Raises:
-        UserError: at alpha 0, of a `denoise` that only knows eps.
+        UserError: alpha is 0, and `denoise` only gives eps.
     """
     if isinstance(denoise, Denoiser):
         image: A = denoise.image(x, level)
@@ -48,7 +48,7 @@ def image_of(denoise: Callable[[A, Level], A], x: A, level: Level) -> A:
 
 
 def require_image(now: Level) -> None:
-    """Raises UserError where a step divides by an alpha of 0."""
+    """Raise UserError if a step would divide by an alpha of 0."""
     if now.alpha == 0.0:
         raise UserError(
             f"at t={now.t} the schedule leaves nothing of the image, and the solver divides by it; "
@@ -57,9 +57,9 @@ def require_image(now: Level) -> None:
 
 
 def compared(denoise: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
-    """`denoise` whose answers are compared with its images in shape.
+    """Wrap `denoise` to check that its output has the shape of its images.
 
-    Arrays of other shapes would be broadcast in silence. The loop compares the first step only.
+    Arrays of other shapes would be broadcast silently. The loop only checks the first step.
     """
     if isinstance(denoise, Denoiser):
         return Denoiser(compared(denoise.eps), compared(denoise.image), denoise.limit)
@@ -73,7 +73,7 @@ def compared(denoise: Callable[[A, Level], A]) -> Callable[[A, Level], A]:
 
 
 def check_shape(what: str, found: Any, x: Any) -> None:
-    """Raises UserError where it is not shaped as the images x."""
+    """Raise UserError unless `found` has the shape of the images x."""
     got, wanted = (tuple(getattr(array, "shape", ())) for array in (found, x))
     if got != wanted:
         raise UserError(
@@ -98,7 +98,7 @@ def from_v(predict: Callable[[A, Level], A]) -> Denoiser[A]:
 
 
 def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denoiser[A]:
-    """`denoise` after the image that it implies went through `limit`.
+    """Wrap `denoise` to pass its implied image through `limit`.
 
     Clipping is `limited(denoise, lambda x0: x0.clip(-1, 1))`. The eps that results is the one that
     leads from x to the limited image (diffusers' DDIM does so with `use_clipped_model_output`).
@@ -113,7 +113,7 @@ def limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denois
 
 
 def image_limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> Denoiser[A]:
-    """`denoise` whose implied image goes through `limit`, and whose eps stays as predicted.
+    """Wrap `denoise` to pass its implied image through `limit` but keep eps as predicted.
 
     DDIM then moves from the limited image along the predicted eps, so the two no longer lead back
     to x. (diffusers' DDIM does so with `clip_sample`.) Other solvers only ask for eps.
@@ -122,7 +122,7 @@ def image_limited(denoise: Callable[[A, Level], A], limit: Callable[[A], A]) -> 
 
 
 def implied(denoise: Callable[[A, Level], A], x: A, eps: A, level: Level) -> A:
-    """The image that this eps of `denoise` implies, after its limit where it has one."""
+    """The image implied by this eps of `denoise`, after its limit if it has one."""
     image = x0_from_eps(x, eps, level)
     limit = denoise.limit if isinstance(denoise, Denoiser) else None
     return image if limit is None else limit(image)
@@ -132,12 +132,12 @@ def dynamic_threshold(x0: Array, quantile: float) -> Array:
     """Each image clipped to [-s, s] and divided by s, s its quantile of |x0|, or 1 if below.
 
     Args:
-        x0: images, (B, ...), on the host: both panels compute the same bits. docs/solvers.md has
+        x0: images, (B, ...), on the host: both backends get the same bits. docs/solvers.md has
             the line for arrays of a framework.
         quantile: in (0, 1]; interpolated linearly between two values.
 
     Raises:
-        UserError: another kind of array, or a quantile outside (0, 1].
+        UserError: x0 is not a NumPy array, or the quantile is outside (0, 1].
 
     Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
     """

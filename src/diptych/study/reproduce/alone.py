@@ -7,14 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych import logs
-from diptych.errors import STAGE, MachineError, UserError
+from diptych.errors import STAGE, MachineError, UserError, show_notices
 
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
     """Leaves the process where what is inside is interrupted, or raises an error of the house."""
-    logs.show()
+    show_notices()
     try:
         yield
     except KeyboardInterrupt:

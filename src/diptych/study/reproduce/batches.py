@@ -16,6 +16,7 @@ from typing import Any
 
 from diptych.files import write_json
 from diptych.model import Model, load
+from diptych.runs.records import BatchTimes
 from diptych.sampling.sampler import make_sampler
 from diptych.study.reproduce.alone import in_one_line
 
@@ -66,7 +67,8 @@ def main() -> None:
     words = parser.parse_args()
     with in_one_line():
         model = load(words.run, words.backend, device=words.device)
-        write_json(words.out, time_batches(model, words.steps, words.batches))
+        found = time_batches(model, words.steps, words.batches)
+        write_json(words.out, BatchTimes.checked(found))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.files import write_json
+from diptych.runs.records import Difference
 from diptych.study.reproduce.alone import in_one_line
 from diptych.types import Pixels
 
@@ -64,7 +65,7 @@ def main() -> None:
     with in_one_line():
         picture, numbers = difference(read_set(first), read_set(second))
         save_png(Path("difference.png"), picture, scale=2)
-        write_json(Path("difference.json"), numbers)
+        write_json(Path("difference.json"), Difference.checked(numbers))
 
 
 if __name__ == "__main__":

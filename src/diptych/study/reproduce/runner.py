@@ -21,7 +21,8 @@ from typing import Any
 from diptych.data.sources.registry import ENVIRONMENT
 from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import hold, read_json, write_json
-from diptych.report import study
+from diptych.report.build import report_study
+from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
 from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
 from diptych.study.reproduce.processes import processes
@@ -110,7 +111,7 @@ def _page(request: Request, out: Path) -> UserError | MachineError | None:
         return None
     try:
         with _interruptible("report"):
-            study.write(out)
+            report_study(out)
     except (UserError, MachineError) as error:
         log.warning("the report could not be written")
         return error
@@ -204,4 +205,4 @@ def _write(request: Request, out: Path, every: Sequence[Stage]) -> None:
         "linked": linked(request),
         "stages": [shown(out, s) for s in every if request.wants(s.name) or noted(out, s)],
     }
-    write_json(out / "study.json", content)
+    write_json(out / "study.json", StudyNotes.checked(content))

@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych.evaluation.score_table import aligned, interval, markdown, number
 from diptych.files import atomic_path, write_json, write_text
+from diptych.runs.records import Sweep
 
 Cell = dict[str, Any]
 MARKERS = "osD^v<>P"
@@ -29,7 +30,7 @@ def write_all(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
     """Write the tables and figures; gives the content of sweep.json."""
     rows = [_row(cell) for cell in cells]
     content = {"schema": 1, "kind": "diptych sweep", "request": cells[0]["request"], "cells": rows}
-    write_json(out / "sweep.json", content)
+    write_json(out / "sweep.json", Sweep.checked(content))
     write_text(out / "sweep.csv", _csv(rows))
     write_text(out / "sweep.md", markdown(*_table(cells)))
     for metric in metrics_of(cells):

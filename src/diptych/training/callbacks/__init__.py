@@ -1,9 +1,9 @@
-"""Callbacks: what looks on while a run trains, and never reaches its numbers.
+"""Callbacks: observers of a training run that never affect its numbers.
 
     rows of metrics.jsonl (`journal`), TensorBoard (`tensorboard`), MLflow (`mlflow`), resources and
     events (`resources`), and the user's own functions (`Function`)
 
-`usual` makes those of a run; `Callbacks` is all of them as one.
+`usual` makes the callbacks of a run; `Callbacks` combines them into one.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ Row = dict[str, Any]
 
 
 class Callback:
-    """One looker-on. Every method may be left out; here they do nothing."""
+    """An observer of a run. Every method is optional and does nothing by default."""
 
     def start(self, step: int) -> None:
-        """The run goes on after `step`; 0: it begins."""
+        """Called before the first step; the run continues after `step`, or begins if it is 0."""
 
     def begin(self) -> None:
-        """A step's computing begins."""
+        """Called before a step is computed."""
 
     def end(self, step: int, seconds: float) -> Row:
-        """A step's computing took `seconds`; gives further keys for its row."""
+        """Called after a step's `seconds` of data and computation; returns more of its row."""
         return {}
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
-        """A step is done, and its row is waiting."""
+        """Called when a step is done and its row is waiting."""
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """Rows in the order of their steps, every number read: see `Rows`."""
+        """Called with rows in step order, all device scalars read; see `Rows`."""
 
     def image(self, name: str, picture: Pixels, step: int) -> None:
-        """A picture (C, H, W) was drawn from the weights after `step`."""
+        """Called with a picture (C, H, W) generated from the weights after `step`."""
 
     @contextmanager
     def event(self, kind: str, step: int) -> Iterator[None]:
-        """Something that interrupts the steps is done inside."""
+        """Context of work that interrupts the steps, such as a checkpoint."""
         yield
 
     def close(self, error: BaseException | None) -> None:
-        """The training ends; `error` is what ended it before its last step, or nothing."""
+        """Called at the end; `error` ended the training before its last step, or is None."""
 
 
 class Callbacks(Callback):
-    """Several as one, each asked in turn."""
+    """Several callbacks as one, called in turn."""
 
     def __init__(self, members: Sequence[Callback]) -> None:
         self.members = tuple(members)
@@ -89,13 +89,13 @@ class Callbacks(Callback):
             yield
 
     def close(self, error: BaseException | None) -> None:
-        with ExitStack() as stack:  # each is closed, whatever another one raises
+        with ExitStack() as stack:  # closes each, even if another raises
             for each in reversed(self.members):
                 stack.callback(each.close, error)
 
 
 class Function(Callback):
-    """A function of the user's, called with each row: a copy, with `seconds` of the whole step."""
+    """A user's function, called with a copy of each row plus `seconds` of the whole step."""
 
     def __init__(self, function: Callable[[Row], object]) -> None:
         self.function = function

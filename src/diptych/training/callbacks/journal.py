@@ -1,4 +1,4 @@
-"""A run's journal: RUN/metrics.jsonl, one JSON line a step, without gaps and repeats."""
+"""A run's journal: RUN/metrics.jsonl, one JSON line per step, without gaps or repeats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diptych.training.callbacks import Callback, Row
 
 
 class Journal(Callback):
-    """Writes metrics.jsonl of one run.
+    """The writer of a run's metrics.jsonl.
 
     Attributes:
         last_loss: the loss of the last row written; nan before the first.
@@ -25,7 +25,7 @@ class Journal(Callback):
         self.last_loss = math.nan
 
     def start(self, step: int) -> None:
-        """Drop the rows after `step`: these steps will be made again."""
+        """Drop the rows after `step`: those steps will be repeated."""
         rows = [row for row in read_rows(self.path) if row["step"] <= step]
         if self.path.exists():
             write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -38,7 +38,7 @@ class Journal(Callback):
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a journal; a torn last line, left by a crash, is dropped."""
+    """Read the rows of a journal; drop an incomplete last line left by a crash."""
     if not path.exists():
         return []
     rows = []

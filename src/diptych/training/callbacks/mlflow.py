@@ -1,8 +1,8 @@
-"""MLflow, which is optional:
+"""MLflow tracking, optional:
 
     pip install 'diptych[mlflow]'     diptych train mnist --out RUN --mlflow sqlite:///mlflow.db
 
-keeps one MLflow run for the run folder, however often it is resumed (RUN/mlflow.json names it).
+keeps one MLflow run per run folder, however often it is resumed (RUN/mlflow.json names it).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ MLFLOW_SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
 
 
 class Mlflow(Callback):
-    """One run of MLflow for one run folder.
+    """One MLflow run for one run folder.
 
     Raises:
-        UserError: MLflow is not installed, or refuses the address.
+        UserError: MLflow is not installed, or rejects the address.
     """
 
     def __init__(self, uri: str, run: Path, config: Config, backend: str) -> None:
         module = load_mlflow()
         self.folder, self.failed = run, False
-        self.sent = 0  # the last step that the store has
+        self.sent = 0  # the last step in the store
         note = run / "mlflow.json"
         before = read_json(note) if note.is_file() else {}
         opened = before.get("run_id") if before.get("uri") == uri else None
@@ -43,7 +43,7 @@ class Mlflow(Callback):
             self.run_id = str(opened) if opened else self._create(config, backend)
             if opened:
                 self._reopen()
-        except Exception as error:  # whatever a store raises, it is about the address
+        except Exception as error:  # any error of the store concerns the address
             other = f"; to begin another MLflow run, remove {note}" if opened else ""
             raise UserError(f"--mlflow {uri}: {_first_line(error)}{other}") from error
         write_json(note, {"uri": uri, "run_id": self.run_id})
@@ -64,18 +64,18 @@ class Mlflow(Callback):
         return run_id
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """The journal's rows as metrics, in batches of MLflow's own limit.
+        """Send the journal's rows as metrics, in batches up to MLflow's limit.
 
-        Steps that a resumed training does again are in the store already, and would be there twice.
-        Where the store is lost, that is said once, and no row is sent any more: a training does
-        not end, nor wait again and again, because its copy elsewhere does.
+        Steps repeated after a resume are skipped: the store has them already. If the store fails,
+        one warning is logged and no more rows are sent: the training neither ends nor keeps
+        waiting because its remote copy failed.
         """
         rows = [row for row in rows if row["step"] > self.sent]
         if self.failed or not rows:
             return
         try:
             self._send(rows)
-        except Exception as error:  # whatever a store raises
+        except Exception as error:  # any error of the store
             self.failed = True
             log.warning(
                 "MLflow took no metrics from step %s on (%s); the training goes on without it, "
@@ -105,15 +105,15 @@ class Mlflow(Callback):
                 self.client.log_artifact(self.run_id, str(path), "grids")
             status = "KILLED" if stopped else "FAILED" if error else "FINISHED"
             self.client.set_terminated(self.run_id, status)
-        except Exception as fault:  # whatever a store raises
-            if not self.failed:  # else it was said before
+        except Exception as fault:  # any error of the store
+            if not self.failed:  # else an earlier failure was reported
                 log.warning(
                     "MLflow took no artifacts (%s); the run itself is whole", _first_line(fault)
                 )
 
 
 def load_mlflow() -> Any:
-    """The module `mlflow`, or one line that says how to get it."""
+    """Import `mlflow`. Raises UserError with the install command if it is missing."""
     try:
         return importlib.import_module("mlflow")
     except ImportError as error:

@@ -12,12 +12,12 @@ from diptych.training.callbacks import Callback, Row
 
 
 class Resources(Callback):
-    """Writes resources.jsonl and events.jsonl, and adds to each row what its step cost.
+    """The writer of resources.jsonl and events.jsonl; adds each step's cost to its row.
 
     Args:
         run: the run folder.
-        on: whether anything is recorded at all.
-        backend: its device is watched, its counters are read.
+        on: False records nothing.
+        backend: provides the device to watch and the counters to read.
     """
 
     def __init__(self, run: Path, on: bool, backend: Backend) -> None:

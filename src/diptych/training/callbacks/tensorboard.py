@@ -32,13 +32,13 @@ BINS = 30
 
 
 class TensorBoard(Callback):
-    """Writes RUN/tensorboard/.
+    """The writer of RUN/tensorboard/.
 
     Args:
         run: the run folder.
-        plan: of the network, shown once as a table.
-        histograms: show the gradients after every so many steps; 0: never.
-        event: notes what takes long, as `Callback.event` does.
+        plan: the network's plan, shown once as a table.
+        histograms: show the gradients every this many steps; 0: never.
+        event: records slow work, as `Callback.event` does.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class TensorBoard(Callback):
     def start(self, step: int) -> None:
         with machine_faults(f"writing {self.run / 'tensorboard'}"):
             self.events = EventFileWriter(str(self.run / "tensorboard"))
-        # Tells TensorBoard to forget what an interrupted start wrote from here on.
+        # Tells TensorBoard to discard events that an interrupted start wrote after this step.
         start = SessionLog(status=SessionLog.START)
         self.events.add_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
         if not step and isinstance(self.plan, Plan):
             self.add(step, [text("blueprint", network_text(self.plan))])
 
     def add(self, step: int, values: list[Any]) -> None:
-        """Write summaries at a step."""
+        """Write summaries for a step."""
         assert self.events is not None
         summary = Summary(value=values)
         self.events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
@@ -74,7 +74,7 @@ class TensorBoard(Callback):
             self.events.flush()
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
-        """Histograms of the gradients that the batch has after its step, where they are due."""
+        """If due, write histograms of the batch's gradients, computed after its step."""
         if self.histograms and batch.step % self.histograms == 0:
             with self.event_of("histograms", batch.step):
                 self.add(batch.step, gradient_histograms(learner.gradients(batch)[1]))
@@ -97,7 +97,7 @@ class TensorBoard(Callback):
 
 
 def histogram(tag: str, values: np.ndarray[Any, Any]) -> Any:
-    """One histogram of finite values for TensorBoard, 30 bins between its ends."""
+    """A TensorBoard histogram of the finite values: 30 bins between the extremes."""
     flat = np.asarray(values, np.float64).ravel()
     flat = flat[np.isfinite(flat)]
     if not flat.size:
@@ -120,7 +120,7 @@ def text(tag: str, words: str) -> Any:
 
 
 def gradient_histograms(gradients: Mapping[str, np.ndarray[Any, Any]]) -> list[Any]:
-    """One histogram for each part of the network: down.0, mid, up.1, ..., by the official names."""
+    """One histogram per part of the network: down.0, mid, up.1, ..., by the official names."""
     parts: dict[str, list[np.ndarray[Any, Any]]] = {}
     for name, values in gradients.items():
         words = name.split(".")
@@ -130,7 +130,7 @@ def gradient_histograms(gradients: Mapping[str, np.ndarray[Any, Any]]) -> list[A
 
 
 def network_text(plan: Plan) -> str:
-    """The network as a Markdown table: every weight, its shape, and their number."""
+    """The network as a Markdown table: every weight with its shape, and the totals."""
     table = parameter_table(plan)
     total = sum(int(np.prod(each.shape)) for each in table.values())
     rows = [f"| `{name}` | {'x'.join(map(str, each.shape))} |" for name, each in table.items()]

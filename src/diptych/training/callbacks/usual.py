@@ -1,4 +1,4 @@
-"""The callbacks of every run, by what the user asked to have recorded."""
+"""The default callbacks of a run, chosen by the requested records."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from diptych.training.callbacks.tensorboard import TensorBoard
 
 @dataclass(frozen=True)
 class Recording:
-    """What is recorded in addition to the metrics; none of it is part of a run's identity.
+    """Records in addition to the metrics; they are not part of a run's identity.
 
     Attributes:
-        resources: resources and events beside the metrics.
-        histograms: TensorBoard shows the gradients after every so many steps, each for about a
-            step's time; 0: never.
-        mlflow: where to track the run with MLflow too; None: nowhere.
+        resources: record resources and events.
+        histograms: show the gradients in TensorBoard every this many steps, each time at the cost
+            of about one step; 0: never.
+        mlflow: address of an MLflow store that also tracks the run; None: none.
     """
 
     resources: bool = True
@@ -32,10 +32,10 @@ class Recording:
     mlflow: str | None = None
 
     def check(self) -> None:
-        """Refuse what cannot be recorded here, before anything is done.
+        """Refuse records that cannot be written here, before any work.
 
         Raises:
-            UserError: MLflow is asked for and not installed.
+            UserError: MLflow is requested but not installed.
         """
         if self.mlflow:
             load_mlflow()
@@ -49,7 +49,7 @@ def usual(
     plan: AnyPlan,
     more: Sequence[Callback] = (),
 ) -> Callbacks:
-    """All callbacks of a run; `more` are asked after the records are written."""
+    """Make all callbacks of a run; `more` are called after the records are written."""
     resources = Resources(run, recording.resources, backend)
     members: list[Callback] = [
         Journal(run),

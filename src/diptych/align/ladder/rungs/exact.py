@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import rng
-from diptych._version import __version__
+from diptych import __version__, rng
 from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load

@@ -11,7 +11,7 @@ from diptych.backends.jittor.kernels.code import native
 from diptych.backends.jittor.kernels.conv import conv2d
 from diptych.backends.jittor.kernels.dense import attention, linear
 from diptych.backends.jittor.kernels.norm import group_norm, silu
-from diptych.backends.jittor.kernels.pixels import add, avg_pool, concat, dropout, upsample
+from diptych.backends.jittor.kernels.pixels import add, avg_pool, clip, concat, dropout, upsample
 from diptych.backends.jittor.kernels.update import adam, gradient_norm
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "add",
     "attention",
     "avg_pool",
+    "clip",
     "concat",
     "conv2d",
     "dropout",

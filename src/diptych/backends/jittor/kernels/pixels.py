@@ -1,4 +1,4 @@
-"""Operators on elements and pixels: sum, dropout, concatenation, resampling."""
+"""Operators on elements and pixels: sum, clip, dropout, concatenation, resampling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from diptych.backends.jittor.kernels.code import check, code, native
 ADD = """
 #pragma omp parallel for
 for (int64 i = 0; i < in0->num; i++) out0_p[i] = in0_p[i] + in1_p[i];
+"""
+
+# y = x cut to [-1, 1]; a NaN stays one. Its bits are looked at: -Ofast takes x != x for false.
+CLIP_HEADER = "#include <cstring>"
+CLIP = """
+#pragma omp parallel for if (in0->num > 4096)
+for (int64 i = 0; i < in0->num; i++) {
+    unsigned bits;
+    std::memcpy(&bits, in0_p + i, 4);
+    const float x = in0_p[i];
+    out0_p[i] = (bits & 0x7fffffffu) > 0x7f800000u ? x : std::min(1.f, std::max(-1.f, x));
+}
 """
 
 # y = data["scale"] * x where mask is 1, 0 elsewhere; inputs x, mask (uint8). Also dx from dy.
@@ -76,6 +88,13 @@ def add(a: Var, b: Var) -> Var:
     """a + b, of the same shape: the residual sum."""
     check(a.shape == b.shape, f"add: {tuple(a.shape)} and {tuple(b.shape)}")
     return _Add.apply(a, b) if native() else a + b
+
+
+def clip(x: Var) -> Var:
+    """x cut to [-1, 1]; has no gradient. A NaN stays one, as in PyTorch: `clamp` makes it 1."""
+    if native():
+        return code([x.shape], [x], CLIP, CLIP_HEADER)[0]
+    return jt.ternary(x == x, x.clamp(-1, 1), x)
 
 
 class _Dropout(jt.Function):  # type: ignore[misc]

@@ -1,0 +1,27 @@
+"""Chapter: how the numbers are made, with the constants that were used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diptych.profiling.outliers import SLOW
+from diptych.report.document import Block
+from diptych.report.sources.collection import Study
+from diptych.report.text.template import Sentence, say
+from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
+
+
+def chapter(study: Study) -> Iterator[Block]:
+    """What each kind of number means."""
+    yield from method_sentences(any(pair.matched for pair in study.pairs))
+    yield say("records.png")
+
+
+def method_sentences(matched: bool) -> Iterator[Sentence]:
+    """What differences, times, their intervals, the slow steps and the memory mean."""
+    if matched:
+        yield say("method.difference")
+    yield say("method.time")
+    yield say("method.interval", draws=DRAWS, blocks=BLOCKS, least=LEAST_FOR_INTERVAL)
+    yield say("method.causes", k=SLOW)
+    yield say("method.memory")

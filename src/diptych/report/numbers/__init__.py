@@ -1,0 +1,1 @@
+"""The numbers of a report, each a plain function of the records."""

@@ -1,0 +1,275 @@
+"""The numbers of a run, and of two runs set side by side: what `compare.json` holds.
+
+Step-by-step differences mean something only where both runs drew the same numbers: equal
+settings, seed and data, and host noise. `mismatches` says why two runs do not match.
+The same records give the same numbers: no clock, no path and no unseeded draw enters them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diptych.config.load import flatten
+from diptych.profiling import clock
+from diptych.profiling.outliers import Slow, slow_steps
+from diptych.report.numbers import costs, losses
+from diptych.report.numbers.losses import common_steps
+from diptych.report.text.catalogue import Text
+from diptych.report.text.template import joined, words
+from diptych.runs.reader import Run
+
+SCHEMA_VERSION = 1
+Numbers = dict[str, Any]
+# What of an environment makes two runs' times and memory incomparable.
+MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform")
+# A panel that does not know its device's model names its kind; that is no difference.
+KINDS = ("cpu", "cuda")
+# When and from where a run was started, which differs always and determines nothing.
+INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
+SHOWN_KEYS = 4
+# What makes a step more work or less, besides the network itself.
+WORK = ("data.image_size", "data.channels", "train.batch_size", "train.noise")
+SHOWN = ("backend", "device", "framework_version", "python", "numpy", "cpu", "threads")
+
+
+class RunNumbers:
+    """One run, the label it goes by, and its own numbers, each computed when first asked for."""
+
+    def __init__(self, run: Run, label: str) -> None:
+        self.run, self.label = run, label
+
+    @cached_property
+    def loss(self) -> Numbers:
+        """How the losses are distributed."""
+        return losses.loss_summary(self.run)
+
+    @cached_property
+    def step_time(self) -> Numbers | None:
+        """Seconds of the synchronised steps; None where none was synchronised."""
+        return costs.step_time(self.run)
+
+    @cached_property
+    def slow(self) -> Slow:
+        """The slow steps and their causes."""
+        return slow_steps(self.run.folder)
+
+    @cached_property
+    def epoch_time(self) -> Numbers:
+        """Seconds of the complete epochs."""
+        return costs.epoch_time(self.run)
+
+    @cached_property
+    def memory(self) -> Numbers | None:
+        """Peak and slope of the memory; None where it was not recorded."""
+        return costs.memory(self.run)
+
+    def identity(self) -> Numbers:
+        """What ran, and where."""
+        run = self.run
+        return {
+            "label": self.label,
+            "name": run.name,
+            **{key: run.environment.get(key) for key in SHOWN},
+            "config_sha256": run.config.identity(),
+            "seed": run.config.seed,
+            "dataset_sha256": run.environment.get("dataset_sha256"),
+            "first_step": int(run.step[0]),
+            "last_step": int(run.step[-1]),
+            "steps": int(run.step.size),
+            "torn_last_line": run.torn,
+        }
+
+    def times(self) -> Numbers | None:
+        """The step times with the slow steps, as compare.json has them."""
+        if self.step_time is None:
+            return None
+        return self.step_time | {"outliers": self.slow.summary()}
+
+
+@dataclass(frozen=True)
+class PairNumbers:
+    """Two runs set side by side; a ratio is B's number over A's.
+
+    Attributes:
+        at: the places of both in the study.
+        matched: whether single steps are compared.
+        reasons: why not; empty for runs that match.
+        samples: how far two sample folders are apart, where they were given.
+    """
+
+    a: RunNumbers
+    b: RunNumbers
+    at: tuple[int, int]
+    matched: bool
+    reasons: tuple[Text, ...]
+    samples: Numbers | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The labels of both, as sentences take them."""
+        return {"a": self.a.label, "b": self.b.label}
+
+    @property
+    def both(self) -> tuple[RunNumbers, RunNumbers]:
+        """A and B."""
+        return self.a, self.b
+
+    @property
+    def across(self) -> bool:
+        """Whether the two are of different panels."""
+        return self.a.run.backend != self.b.run.backend
+
+    @cached_property
+    def difference(self) -> Numbers | None:
+        """The step-by-step differences, of matched runs."""
+        return losses.step_differences(self.a.run, self.b.run) if self.matched else None
+
+    @cached_property
+    def loss_end(self) -> Numbers | None:
+        """How low the losses end, over the same steps of both."""
+        return losses.loss_end(self.a.run, self.b.run, with_ratio=not self.matched)
+
+    @cached_property
+    def step_ratio(self) -> Numbers | None:
+        """The ratio of the median step times."""
+        return costs.step_time_ratio(self.a.run, self.b.run)
+
+    @cached_property
+    def together(self) -> Numbers | None:
+        """For how long both trained at the same time; None where that is not recorded."""
+        return clock.together(self.a.run, self.b.run)
+
+    @cached_property
+    def config_differences(self) -> list[Numbers]:
+        """Settings that differ."""
+        return differences(flatten(self.a.run.config), flatten(self.b.run.config))
+
+    @cached_property
+    def environment_differences(self) -> list[Numbers]:
+        """What differs between the environments, of all that may touch a number or a time."""
+        found = differences(flat(self.a.run.environment), flat(self.b.run.environment))
+        return [d for d in found if d["key"].split(".")[0] not in INCIDENTAL]
+
+    @property
+    def machine_differences(self) -> list[str]:
+        """Keys that say that the machines were not alike."""
+        return machine_keys(self.environment_differences)
+
+    @property
+    def work_differences(self) -> list[str]:
+        """Settings that say that a step was not the same work."""
+        keys = [d["key"] for d in self.config_differences]
+        return [key for key in keys if key in WORK or key.startswith("model.")]
+
+    @property
+    def dataset_equal(self) -> bool | None:
+        """Whether both read the same pixels; None where that is not recorded."""
+        data = [each.run.environment.get("dataset_sha256") for each in self.both]
+        return None if None in data else data[0] == data[1]
+
+    def content(self) -> Numbers:
+        """The numbers of compare.json."""
+        a, b = self.both
+        times = {
+            "a": a.times(),
+            "b": b.times(),
+            "ratio": self.step_ratio,
+            "together": self.together,
+        }
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "matched": self.matched,
+            "mismatches": list(self.reasons),
+            "runs": {"a": a.identity(), "b": b.identity()},
+            "dataset_equal": self.dataset_equal,
+            "config_differences": self.config_differences,
+            "environment_differences": self.environment_differences,
+            "machine_differences": self.machine_differences,
+            "work_differences": self.work_differences,
+            "numbers": {
+                "difference": self.difference,
+                "loss": {"a": a.loss, "b": b.loss, "end": self.loss_end},
+                "step_time": times,
+                "epoch_time": {"a": a.epoch_time, "b": b.epoch_time},
+                "memory": {"a": a.memory, "b": b.memory},
+                "samples": self.samples,
+            },
+        }
+
+
+def two_labels(a: Run, b: Run) -> tuple[str, str]:
+    """What the runs are called: by panel, by folder where one panel ran twice, else by letter."""
+    if a.backend != b.backend:
+        return a.backend, b.backend
+    if a.name != b.name:
+        return a.name, b.name
+    return f"{a.name} (A)", f"{b.name} (B)"
+
+
+def mismatches(a: Run, b: Run) -> list[Text]:
+    """Why the losses may not be compared step by step, the first reason first; empty if they
+    may."""
+    reasons = []
+    device = [run.name for run in (a, b) if run.config.train.noise == "device"]
+    if device:
+        reasons.append(words("mismatch.device", runs=device))
+    settings = [d for d in differences(a.settings(), b.settings()) if d["key"] != "train.noise"]
+    if settings:
+        named = [words("mismatch.setting", **d) for d in settings[:SHOWN_KEYS]]
+        more = len(settings) - SHOWN_KEYS
+        named += [words("mismatch.more", n=more)] if more > 0 else []
+        reasons.append(joined(named, ", ", "，"))
+    if a.config.seed != b.config.seed:
+        reasons.append(words("mismatch.seed", a=a.config.seed, b=b.config.seed))
+    data = [run.environment.get("dataset_sha256") for run in (a, b)]
+    if None in data:
+        silent = [run.name for run, sha in zip((a, b), data, strict=True) if sha is None]
+        reasons.append(words("mismatch.unnamed", runs=silent))
+    elif data[0] != data[1]:
+        reasons.append(words("mismatch.data", a=str(data[0]), b=str(data[1])))
+    return reasons + _step_mismatches(a, b)
+
+
+def _step_mismatches(a: Run, b: Run) -> list[Text]:
+    common = common_steps(a, b)
+    if common is None:
+        ends = {"from_a": a.step[0], "to_a": a.step[-1], "from_b": b.step[0], "to_b": b.step[-1]}
+        return [words("mismatch.steps", **ends)]
+    in_a, in_b = a.epoch[common[0]], b.epoch[common[1]]
+    apart = np.flatnonzero(in_a != in_b)
+    if apart.size == 0:
+        return []
+    at, step = int(apart[0]), a.step[common[0]]
+    return [words("mismatch.epoch", step=step[at], a=in_a[at], b=in_b[at])]
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The keys whose values differ, in order, as {"key", "a", "b"}; None where one has none."""
+    keys = [*a, *(key for key in b if key not in a)]
+    return [
+        {"key": key, "a": a.get(key), "b": b.get(key)} for key in keys if a.get(key) != b.get(key)
+    ]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        found |= {f"{prefix}{key}": value} if inner is None else inner
+    return found
+
+
+def machine_keys(environment: list[dict[str, Any]]) -> list[str]:
+    """Those of the environment differences that say that the machines were not alike."""
+    named = [d for d in environment if not {str(d["a"]), str(d["b"])} & {*KINDS}]
+    return [
+        d["key"]
+        for d in environment
+        if d["key"] in MACHINE and (d["key"] != "device_name" or d in named)
+    ]

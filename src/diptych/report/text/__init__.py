@@ -1,0 +1,1 @@
+"""Texts in English and Chinese, and the templates that numbers fill."""

@@ -1,0 +1,77 @@
+"""The command lines that follow from records: what makes the same run, images or scores again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from diptych.runs.reader import Run
+
+
+def data(run: Run) -> str:
+    """`diptych data info` for what a run read; it shows the sha256 that its record has."""
+    asked = run.config.data
+    found = ["diptych", "data", "info", asked.source, "--split", asked.split]
+    found += ["--size", str(asked.image_size), "--channels", str(asked.channels)]
+    return shlex.join(found + (["--crop", asked.crop] if asked.crop else []))
+
+
+def train(config: str, run: Run) -> str:
+    """`diptych train` for the same run, from its config."""
+    out = f"NEW-{run.name}"
+    return shlex.join(["diptych", "train", config, "--backend", run.backend, "--out", out])
+
+
+def recorded(command: Any, verb: str) -> str | None:
+    """The command line as it was typed, where it was one of `diptych`; else None."""
+    if not isinstance(command, list) or len(command) < 2 or command[1] != verb:
+        return None
+    return shlex.join(["diptych", *map(str, command[1:])])
+
+
+def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in ("solver", "steps", "order", "eta", "spacing", "threshold"):
+        value = card.get(f"{prefix}{key}")
+        if value is not None:
+            found += [f"--{key}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return found
+
+
+def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
+    """`diptych sample` for the images of a manifest."""
+    found = ["diptych", "sample", model, "--backend", backend, *_sampler(card)]
+    found += ["--clip"] if card.get("clip") else ["--no-clip"]
+    if card.get("classes"):
+        found += ["--class", ",".join(map(str, card["classes"]))]
+    for key in ("guidance", "seed", "num", "batch"):
+        if card.get(key) is not None:
+            found += [f"--{key}", str(card[key])]
+    found += ["--raw"] if card.get("weights") == "raw" else []
+    return shlex.join([*found, "--out", out])
+
+
+def evaluate(model: str, backend: str, scores: list[dict[str, Any]]) -> str:
+    """`diptych evaluate` for the scores of a file."""
+    first = scores[0]
+    protocol, repeats = first.get("protocol", {}), max(1, len(first.get("repeats") or ()))
+    found = ["diptych", "evaluate", model, "--backend", backend or "torch"]
+    if protocol.get("reference.name"):
+        split = protocol.get("reference.split")
+        found += ["--reference", f"{protocol['reference.name']}" + (f":{split}" if split else "")]
+    features = str(protocol.get("extractor"))
+    found += ["--features", features, "--metrics", ",".join(_metrics(scores))]
+    if protocol.get("protocol") not in (None, "native"):
+        found += ["--protocol", str(protocol["protocol"])]
+    found += ["--num", str(protocol.get("num")), "--repeats", str(repeats)]
+    card = {key: value for key, value in protocol.items() if key != "sampler.timesteps"}
+    found += _sampler(card, "sampler.") + (["--clip"] if card.get("sampler.clip") else [])
+    return shlex.join(found)
+
+
+def _metrics(scores: list[dict[str, Any]]) -> list[str]:
+    """The names that --metrics takes, of the names that scores bear."""
+    prdc = {"precision", "recall", "density", "coverage"}
+    short = [str(score["metric"]).rpartition("-")[2] for score in scores]
+    known = {"frechet": "fid"} | dict.fromkeys(prdc, "prdc")
+    return list(dict.fromkeys(known.get(name, name) for name in short))
