@@ -120,9 +120,9 @@ def test_a_fault_in_a_copy_of_a_panel_is_named(
 ):
     copy = tmp_path / "src" / "diptych"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (copy / file).read_text()
+    text = (copy / "backends" / file).read_text()
     assert text.count(right) == 1
-    (copy / file).write_text(text.replace(right, wrong))
+    (copy / "backends" / file).write_text(text.replace(right, wrong))
     done = align("tiny", "--rungs", "operators,layers,update,metric", "--quiet", package=copy)
     assert done.returncode == 3, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
