@@ -61,12 +61,14 @@ def test_guidance_of_the_panels_agrees(both):
         assert apart.max() <= 1
     for one, same, sevens, none, other_none, guided, turns in found:
         assert np.array_equal(one, same)
-        assert np.allclose(one[1::2], sevens[1::2], atol=1e-5)  # one row of the class for all
+        # Rounding follows the images' scale, 77: 2.7e-5 was measured where a pixel is near 0.
+        rounding = 1e-6 * np.abs(one).max()
+        assert np.abs(one[1::2] - sevens[1::2]).max() < rounding  # one row of the class for all
         assert np.array_equal(none, other_none)
         assert np.abs(one[::2] - sevens[::2]).max() > 1e-3
         assert min(np.abs(guided - x).max() for x in (one, none)) > 1e-3
         assert np.abs(turns[3] - one[0]).max() > 1e-3  # another image and another class
-        assert np.allclose(turns[7], one[7], atol=1e-5)  # the same: image 7, class 7
+        assert np.abs(turns[7] - one[7]).max() < rounding  # the same: image 7, class 7
 
 
 SHORT = ["diffusion.timesteps=10"]  # the grid takes 10 steps

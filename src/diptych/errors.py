@@ -17,10 +17,19 @@ from contextlib import ContextDecorator
 from types import TracebackType
 
 
+def one_line(text: str) -> str:
+    """The text on one line: white space folded, other characters that cannot be shown escaped."""
+    folded = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in folded)
+
+
 class UserError(Exception):
-    """An unusable request or input from the user; exit code 2."""
+    """An unusable request or input from the user; exit code 2. Its message is one line."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "", *rest: object) -> None:
+        super().__init__(one_line(message), *rest)
 
 
 # In the environment of a study's stages: `diptych reproduce` itself says what was interrupted, and

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from diptych.errors import one_line
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
 FOLDER = click.Path(path_type=Path)
@@ -120,7 +121,7 @@ def leave(code: int) -> NoReturn:
 
 def fail(message: str, code: int) -> NoReturn:
     """One line on stderr, and leave."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    line = one_line(message)
     with contextlib.suppress(OSError):
         print(f"diptych: {line}", file=sys.stderr, flush=True)
     leave(code)
