@@ -107,6 +107,12 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
         choose(_split(options["rungs"])), options["steps"], options["batch"], device, mutate,
         options["into"],
     )  # fmt: skip
+    if request.config.train.noise == "device" and not options["quiet"]:
+        print(
+            "train.noise=device: the panels' own draws have no bits to compare; only their "
+            "statistics are checked, and every rung takes the host's noise",
+            file=sys.stderr,
+        )
     out, keep = _claim(options)
     found = climb(request, _say(options["quiet"]), keep)
     result = results.content(found)

@@ -14,6 +14,7 @@ Karras et al. 2022, arXiv:2206.00364, equation 5, rho 7.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,10 +28,15 @@ ALL_SPACINGS = (*SPACINGS, *BY_LEVEL, *REPEATING)
 RHO = 7.0
 
 
-def check_spacing(name: str, steps: int, timesteps: int) -> None:
-    """Check a spacing's name and S. Raises UserError: an unknown name, S < 1, or S > T."""
+def check_spacing(
+    name: str, steps: int, timesteps: int, usable: Sequence[str] = ALL_SPACINGS
+) -> None:
+    """Check a spacing's name and S. Raises UserError: an unknown name, S < 1, or S > T.
+
+    The error suggests one of `usable`: the solver at hand may not take every spacing.
+    """
     if name not in ALL_SPACINGS:
-        raise UserError(f"spacing '{name}' is not known{nearest(name, list(ALL_SPACINGS))}")
+        raise UserError(f"spacing '{name}' is not known{nearest(name, list(usable))}")
     make_spacing("uniform", steps, timesteps)
 
 

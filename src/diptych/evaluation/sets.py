@@ -50,7 +50,8 @@ class Settings:
     def __post_init__(self) -> None:
         for metric in self.metrics:
             if metric not in METRICS:
-                raise UserError(f"metric '{metric}' is not known{nearest(metric, list(METRICS))}")
+                known = [m for m in METRICS if m != "sfid" or self.features == "inception"]
+                raise UserError(f"metric '{metric}' is not known{nearest(metric, known)}")
         for name in ("repeats", "batch", "num"):
             value = getattr(self, name)
             if value is not None and value < 1:

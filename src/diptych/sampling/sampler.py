@@ -151,7 +151,7 @@ def make_sampler(
     default = timesteps if kind.all_timesteps else min(timesteps, usual)
     count = default if steps is None else steps
     spacing = spacing or ("trailing" if ends_in_noise else "uniform")
-    check_spacing(spacing, count, timesteps)
+    check_spacing(spacing, count, timesteps, kind.usable)
     _check_fit(solver, kind, spacing)
     chosen_order = _checked_order(solver, kind, order, count)
     if threshold is not None and not 0 < threshold <= 1:

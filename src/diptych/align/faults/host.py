@@ -228,6 +228,11 @@ def kernel_of_other_subsets(_: Any, patch: Any) -> None:
     patch.set(metric, "kernel_distance", lambda *given: original(*given, seed=1))
 
 
+def fifth_neighbour(_: Any, patch: Any) -> None:
+    original = patch.original(metric, "neighbours")
+    patch.set(metric, "neighbours", lambda *given: original(*given, k=5))
+
+
 ROWS = (
     ("hyper_parameter", "config", "Adam's beta2 is another", hyper_parameter),
     ("colours_reversed", "data", "BGR in place of RGB", colours_reversed),
@@ -263,5 +268,6 @@ ROWS = (
     ("covariance_by_n", "metric", "the covariance is divided by n, not by n - 1", covariance_by_n),
     ("kernel_of_other_subsets", "metric", "the kernel distance is over other subsets",
      kernel_of_other_subsets),
+    ("fifth_neighbour", "metric", "precision and recall take the fifth neighbour", fifth_neighbour),
     ("score_unsplit", "metric", "the Inception Score is over all images at once", score_unsplit),
 )  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from diptych.data import preprocess
-from diptych.sampling import denoiser, engine
-from diptych.sampling.solvers import dpmpp, kinds
+from diptych.sampling import denoiser, engine, inversion
+from diptych.sampling.solvers import ddim_inverse, dpmpp, kinds
 
 
 def clip_range(panel: Any, patch: Any) -> None:
@@ -113,6 +113,33 @@ def pixels_truncated(_: Any, patch: Any) -> None:
     patch.set(preprocess, "to_uint8", to_uint8)
 
 
+def inverse_coefficients(_: Any, patch: Any) -> None:
+    original = patch.original(ddim_inverse, "flow")
+    patch.set(ddim_inverse, "flow", lambda *given: 1.001 * original(*given))
+
+
+def refining_ignored(_: Any, patch: Any) -> None:
+    original = patch.original(inversion, "invert")
+
+    def invert(denoise: Any, x: Any, levels: Any, refine: int, *rest: Any) -> Any:
+        return original(denoise, x, levels, 0, *rest)
+
+    patch.set(inversion, "invert", invert)
+
+
+def implied_sign(_: Any, patch: Any) -> None:
+    original = denoiser.Predictor.predict
+
+    def predict(self: Any, x: Any, t: Any, classes: Any, tables: Any) -> Any:
+        found = original(self, x, t, classes, tables)
+        if self.plan.objective != "v":
+            return found
+        sigma = tables.sigma[t].astype(np.float32)[:, None, None, None]
+        return 2 * sigma * x - found
+
+    patch.set(denoiser.Predictor, "predict", predict)
+
+
 RULES = ("Ddpm", "Euler", "Heun", "Plms", "Pndm", "UniPC")
 ROWS = (
     ("clip_range", "solver", "images are clipped to [-1.1, 1.1]", clip_range),
@@ -125,6 +152,10 @@ ROWS = (
     ("dpmpp_sde_noise", "solver", "dpmpp-sde: 1 % less noise", dpmpp_sde_noise),
     *((f"{name.lower()}_coefficients", "solver", f"{name}: coefficients are 0.1 % too large",
        _bent(name)) for name in RULES),
+    ("inverse_coefficients", "solver", "encoding: coefficients are 0.1 % too large",
+     inverse_coefficients),
+    ("refining_ignored", "solver", "encoding: steps are not refined", refining_ignored),
+    ("implied_sign", "solver", "the noise that v implies has its sign the other way", implied_sign),
     ("noise_by_position", "solver", "an image's noise is that of its row, not of its number",
      noise_by_position),
     ("time_shifted", "solver", "the sampled network is told the timestep after", time_shifted),

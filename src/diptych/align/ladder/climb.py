@@ -53,7 +53,10 @@ class Request:
     def __post_init__(self) -> None:
         for name in self.backends:
             if name not in BACKENDS:
-                raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
+                left = [each for each in BACKENDS if each not in self.backends]
+                raise UserError(
+                    f"backend '{name}' is not known{nearest(name, left or [*BACKENDS])}"
+                )
         if len(set(self.backends)) != len(BACKENDS):
             raise UserError(
                 f"--backends {','.join(self.backends)}: each panel is measured by the other; "

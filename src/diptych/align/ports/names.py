@@ -62,8 +62,11 @@ def matched(
     for name, theirs in pairs.items():
         called = f"'{name}'" if name == theirs else f"'{theirs}' (the reference's '{name}')"
         if theirs not in found:
+            used = set(pairs.values())
+            free = [n for n, shape in found.items() if n not in used and shape == wanted[name]]
+            hint = nearest(theirs, free[:2000]) if free else ""
             raise UserError(
-                f"{where}: weight {called} is missing{nearest(theirs, list(found)[:2000])}; "
+                f"{where}: weight {called} is missing{hint}; "
                 f"rename it, or give a name map with --names"
             )
         if found[theirs] != wanted[name]:

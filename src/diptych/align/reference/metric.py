@@ -3,6 +3,7 @@
     resize     at (i + 1/2) 42 / 28 - 1/2 of a line, between its two neighbours
     network    six convolutions, each a sum over nine shifted pictures, relu; the mean; one product
     Frechet    |m1 - m2|**2 + |X|**2 + |Y|**2 - 2 |X Y^T|_*, X and Y centred features / sqrt(n - 1)
+    neighbours shares of images inside the balls of the third neighbour
     kernel     (x.y / d + 1)**3, means of the pairs that are not one image twice
     score      exp(entropy of the mean of p - mean entropy of p)
 
@@ -45,6 +46,8 @@ def trace(arrays: Arrays, sets: Sequence[Pixels]) -> Iterator[tuple[str, Float64
         first = logits if first is None else first
     assert first is not None
     yield "frechet", np.array(frechet(*pools))
+    half = len(pools[0]) // 2
+    yield "neighbours", neighbours(pools[0][:half], pools[0][half:])
     yield "kernel", kernel(*pools)
     yield "inception score", score(first)
 
@@ -92,6 +95,22 @@ def frechet(a: Float64, b: Float64) -> float:
     gap = a.mean(axis=0) - b.mean(axis=0)
     cross = np.linalg.norm(x @ y.T, ord="nuc")
     return float((gap**2).sum() + (x**2).sum() + (y**2).sum() - 2.0 * cross)
+
+
+def neighbours(real: Float64, drawn: Float64) -> Float64:
+    """Precision, recall, density and coverage with the third neighbour's balls."""
+
+    def apart(a: Float64, b: Float64) -> Float64:
+        return np.asarray(np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2)))
+
+    # Each is its own nearest, at 0.
+    own, theirs = (np.sort(apart(rows, rows), axis=1)[:, 3] for rows in (real, drawn))
+    between = apart(real, drawn)
+    held, holds = between <= own[:, None], between <= theirs[None]
+    return np.array([
+        held.any(axis=0).mean(), holds.any(axis=1).mean(), held.sum() / (3 * len(drawn)),
+        held.any(axis=1).mean(),
+    ])  # fmt: skip
 
 
 def kernel(a: Float64, b: Float64) -> Float64:

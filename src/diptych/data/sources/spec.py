@@ -14,6 +14,7 @@ working folder, which is then `./NAME`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,17 +76,18 @@ def parse(text: str) -> Spec:
         path, splits = _path_and_split(rest) if head == "hf" else (rest, ())
         return Spec(head, Path(path).expanduser() if path else None, splits)
     if is_name(head):
-        return Spec(head, None, split_names(text, rest) if colon else ())
+        known = tuple(SOURCES[head].splits) if head in SOURCES else SPLITS
+        return Spec(head, None, split_names(text, rest, known) if colon else ())
     if not text.strip():
         raise UserError("the source is empty; give a data set, a folder, an .npz or a picture")
     return _plain(text)
 
 
-def split_names(text: str, split: str) -> tuple[str, ...]:
+def split_names(text: str, split: str, known: Sequence[str] = SPLITS) -> tuple[str, ...]:
     """The splits of `train`, `test` or `train+test`. Raises UserError for another text."""
     names = tuple(split.split("+"))
     if not set(names) <= set(SPLITS) or len(set(names)) < len(names):
-        hint = nearest(split, [*SPLITS, "train+test"])
+        hint = nearest(split, [*known, *(["+".join(known)] if len(known) > 1 else [])])
         raise UserError(f"{text}: there is no split '{split}'{hint}")
     return names
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diptych.diffusion.schedule import Schedule
+from diptych.diffusion.timesteps import ALL_SPACINGS, REPEATING
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim
 from diptych.sampling.solvers.ddpm import Ddpm
@@ -49,6 +50,13 @@ class Kind:
     def spacings(self) -> tuple[str, ...] | None:
         """Spacings that the solver can use; None means all without repeats."""
         return EQUAL_STEPS if self.needs().equal else None
+
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """The names of all spacings that it can use."""
+        return self.spacings or tuple(
+            name for name in ALL_SPACINGS if self.repeats or name not in REPEATING
+        )
 
     @property
     def repeats(self) -> bool:

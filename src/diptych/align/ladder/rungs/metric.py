@@ -21,7 +21,13 @@ from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
 from diptych.align.reference import metric
 from diptych.data import load_dataset
-from diptych.evaluation import frechet_distance, inception_score, kernel_distance, resize
+from diptych.evaluation import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    neighbours,
+    resize,
+)
 from diptych.evaluation.features import Extractor, open_extractor
 from diptych.evaluation.features.weights_file import classifier_weights
 from diptych.evaluation.protocol import NATIVE
@@ -32,7 +38,7 @@ from diptych.types import Array, Float32, Pixels
 CLASSIFIER, RESIZE = "mnist", "bilinear"
 SETS = ("own", "other")
 COUNT, LARGER = 64, 42  # 42 / 28 = 3 / 2: neighbours' weights are exact in float32
-SUBSETS, SUBSET_SIZE, SPLITS = 4, 32, 4
+SUBSETS, SUBSET_SIZE, SPLITS, HALF = 4, 32, 4, 32
 
 
 def images(seed: int, which: int) -> Pixels:
@@ -86,6 +92,10 @@ def measured(extractor: Extractor, sets: list[Float32]) -> Iterator[tuple[str, A
         yield f"{name}/covariance", moments[-1].cov
     (a, b), (first, second) = moments, features
     yield "frechet", np.array(frechet_distance(a, b, first.pool, second.pool))
+    # Of one set's halves: the other set is so far away that no ball holds any of it.
+    halves = first.pool[:HALF], first.pool[HALF:]
+    found = neighbours(*halves)
+    yield "neighbours", np.array([found.precision, found.recall, found.density, found.coverage])
     kernel = kernel_distance(first.pool, second.pool, SUBSETS, SUBSET_SIZE)
     yield "kernel", np.array([kernel.mean, kernel.std])
     score = inception_score(first.logits, SPLITS)

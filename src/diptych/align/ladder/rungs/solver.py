@@ -7,8 +7,9 @@
 Three walks take the ladder's weights: DDIM with two spacings, and with eta 1, whose noise is the
 keyed one. Every solver of the command line walks with a small network in each of its orders; some
 of them also clipped and with dynamic thresholding, DDIM with eta 0.5. A guided walk asks a network
-with classes. Error grows along a chain by the solver's own law; what is allowed at a step is what
-a panel's own chain has moved by then after one rounding of its start.
+with classes. Images are encoded as latents too. Error grows along a chain by the solver's own law;
+a panel may be off at a step by as much as its own chain has moved by then after one rounding of
+its start.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from diptych.errors import UserError
 from diptych.network.plan import make_plan
 from diptych.sampling import sampler
 from diptych.sampling.engine import Engine
-from diptych.sampling.solvers import from_v, solve
+from diptych.sampling.inversion import encode, make_inversion
+from diptych.sampling.solvers import from_v, invert, solve
 from diptych.sampling.solvers.kinds import KINDS
 from diptych.types import Array, Float64
 
@@ -42,6 +44,7 @@ OWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 LIMITED = ("ddim", "dpmpp", "dpmpp-sde")  # limits are the same code for all: fewer kernels compile
 RAMP = 4096
+START = (0.5, -1.5, 1.0, -0.7)
 INDICES = (5, 0, 11)  # of images drawn by number
 
 
@@ -61,6 +64,8 @@ def trace_solver(desk: Desk) -> None:
     start = starts(desk, small, desk.spec.batch)
     for name, each in every.items():
         chain(desk, small, name, each, start)
+    encoded(desk, small)
+    predicted(desk)
     guided(desk)
     by_number(desk)
 
@@ -131,6 +136,38 @@ def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: A
     desk.add(f"pixels/{name}", engine.pixels(drawn.astype(np.float32)))
 
 
+def encoded(desk: Desk, engine: Engine) -> None:
+    """Images encoded as latents: the way up, on numbers and with a network."""
+    tables = engine.schedule
+    steps = min(FEW, tables.timesteps)
+    ends = bool(tables.alpha[-1] == 0)
+    each = make_inversion(steps, timesteps=tables.timesteps, ends_in_noise=ends)
+    levels = each.sampler.levels(tables)[::-1]
+    found: list[Float64] = []
+    invert(numbers(tables), np.array(START), levels, each.refine, lambda k, a, x: found.append(x))
+    desk.add("coefficients/encoded", np.stack(found))
+    images = np.tanh(desk.normal("encoded", (min(8, desk.spec.batch), *engine.shape)))
+
+    def observe(k: int, level: Any, x: Any) -> None:
+        desk.add(f"encoded/x {k:03d}", desk.panel.read(x))
+
+    encode(engine, each, images, observe)
+
+
+def predicted(desk: Desk) -> None:
+    """The noise that networks of each objective imply, asked at a timestep for each image."""
+    for aim in ("eps", "x0", "v"):
+        settings = desk.settings(
+            **SMALL, diffusion__objective=aim, diffusion__zero_terminal_snr=False,
+            train__weighting="none",
+        )  # fmt: skip
+        tables = schedule.make_schedule(settings.diffusion)
+        engine = engine_of(desk, make_plan(settings), tables)
+        t = np.linspace(0, int(tables.timesteps * 0.8), 4).astype(np.int64)
+        x = desk.normal(f"predicted {aim}", (4, *engine.shape))
+        desk.add(f"predicted by {aim}", engine.predictor.predict(x, t, None, tables))
+
+
 def guided(desk: Desk) -> None:
     """A walk that a config need not have: of a network with classes that predicts v, guided,
     from a level where nothing of the image is left."""
@@ -169,12 +206,6 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
     any other coefficient gives other bits.
     """
     solver, levels = each.make(tables), each.levels(tables)
-    slope = np.array([-1.0, -0.3, 0.4, 1.1])
-
-    def velocity(x: Float64, level: schedule.Level) -> Float64:
-        answer: Float64 = 0.2 * x + (level.t / tables.timesteps) * slope
-        return answer
-
     found: list[Float64] = []
 
     def observe(k: int, after: schedule.Level, x: Float64) -> None:
@@ -185,5 +216,16 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
         drawn: Float64 = np.cos((k + 1) * np.arange(1.0, 5.0))
         return drawn
 
-    solve(solver, from_v(velocity), np.array([0.5, -1.5, 1.0, -0.7]), levels, noise, observe)
+    solve(solver, numbers(tables), np.array(START), levels, noise, observe)
     return np.stack(found)
+
+
+def numbers(tables: schedule.Schedule) -> Any:
+    """A prediction for four numbers, in float64; any two levels have different ones."""
+    slope = np.array([-1.0, -0.3, 0.4, 1.1])
+
+    def velocity(x: Float64, level: schedule.Level) -> Float64:
+        answer: Float64 = 0.2 * x + (level.t / tables.timesteps) * slope
+        return answer
+
+    return from_v(velocity)
