@@ -241,5 +241,5 @@ TRACES: dict[str, Callable[[Any], None]] = {
     "weights": trace_weights,
     "layers": trace_layers,
     "loss": trace_loss,
-    "gradients": training.trace_gradients,
+    "gradients": training.trace_plain_gradients,
 }

@@ -29,6 +29,7 @@ FEW = 2  # steps with other settings
 def trace_loss(desk: Desk) -> None:
     """The batch's loss, each image's, one timestep's at a time, the sum over pixels, dropout."""
     batch = trace_plain_loss(desk)
+    add_inside(desk, desk.learner(), batch)
     other = "mean" if desk.config.train.loss == "sum" else "sum"
     settings = desk.settings(train__loss=other)
     desk.add(f"{other} over pixels", value(desk, desk.learner(settings), batch))
@@ -76,7 +77,6 @@ def trace_plain_loss(desk: Desk) -> Batch:
     """The batch's loss, each image's, and one timestep's at a time; gives the batch."""
     learner, source = desk.learner(), desk.batches()
     batch = desk.moved_batch(source.batch(1))
-    add_inside(desk, learner, batch)
     desk.add("batch", value(desk, learner, batch))
     for i in range(len(batch.x0)):
         desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
@@ -125,16 +125,28 @@ def rows(batch: Batch, part: slice) -> Batch:
 
 
 def trace_gradients(desk: Desk) -> None:
-    """The gradient of each weight in the first batch, and the norm of all together; again with
-    settings far from any preset's. The norm comes last: a wrong weight is named before it."""
-    for name, changes in {"": {}, "other settings: ": others(desk)["other settings"]}.items():
-        settings = desk.settings(train__batch_size=desk.spec.batch, **changes)
-        batch = desk.moved_batch(desk.batches(settings).batch(1))
-        _, found = desk.learner(settings).gradients(batch)
-        for weight, gradient in found.items():
-            desk.add(f"{name}{weight}", gradient)
-        total = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in found.values()))
-        desk.add(f"{name}total norm", np.float64(total))
+    """Gradients with the config's settings, and with settings far from any preset's."""
+    trace_plain_gradients(desk)
+    add_gradients(desk, "other settings: ", others(desk)["other settings"])
+
+
+def trace_plain_gradients(desk: Desk) -> None:
+    """Gradients with the config's settings."""
+    add_gradients(desk, "", {})
+
+
+def add_gradients(desk: Desk, name: str, changes: dict[str, Any]) -> None:
+    """The gradient of each weight in the first batch, and the norm of all together.
+
+    The norm comes last, so that a wrong weight is named before it. Names begin with `name`.
+    """
+    settings = desk.settings(train__batch_size=desk.spec.batch, **changes)
+    batch = desk.moved_batch(desk.batches(settings).batch(1))
+    _, found = desk.learner(settings).gradients(batch)
+    for weight, gradient in found.items():
+        desk.add(f"{name}{weight}", gradient)
+    total = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in found.values()))
+    desk.add(f"{name}total norm", np.float64(total))
 
 
 def trace_lockstep(desk: Desk) -> None:
