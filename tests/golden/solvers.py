@@ -2,8 +2,8 @@
 
     python tests/golden/solvers.py numpy|torch|jittor     prints one JSON object
 
-A refactor leaves all of it as it is; tests/test_golden.py compares with solvers.json. As with
-steps.json, the hashes hold on one processor, framework and number of threads, which `where` names,
+A refactor leaves all of it as it is; tests/project/test_golden.py compares with solvers.json. As
+with steps.json, the hashes hold on one processor, framework and number of threads, which `where` names,
 and the file is renewed only with a change of numbers that CHANGELOG.md announces.
 """
 
@@ -81,16 +81,16 @@ def on_numpy() -> dict[str, tuple[str, float]]:
 
 def on_panel(backend: str) -> dict[str, tuple[str, float]]:
     """Images of fresh networks: of eps, and of v with classes, guided, out of noise alone."""
-    import work
+    import panel_jobs
 
-    plain = work.make(backend, work.small())
+    plain = panel_jobs.make(backend, panel_jobs.small())
     found = {
         name: facts(plain.sample(3, seed=SEED, as_float=True, **{"steps": STEPS, **case}))
         for name, case in CASES.items()
     }
-    told = work.small("model.num_classes=4", "diffusion.objective=v",
+    told = panel_jobs.small("model.num_classes=4", "diffusion.objective=v",
                       "train.weighting=none", "diffusion.zero_terminal_snr=true")  # fmt: skip
-    model = work.make(backend, told)
+    model = panel_jobs.make(backend, told)
     for name in ("ddim", "dpmpp-sde", "heun", "unipc"):
         images = model.sample(3, name, STEPS, seed=SEED, as_float=True, classes=[1, 3], guidance=2)
         found[f"{name} guided"] = facts(images)

@@ -2,8 +2,8 @@
 
     python tests/golden/steps.py torch|jittor     prints one JSON object
 
-A refactor must not change any of it; tests/test_golden.py compares with steps.json. The numbers are
-bit-identical only on the same processor, framework and number of threads, which `where` names.
+A refactor must not change any of it; tests/project/test_golden.py compares with steps.json. The
+numbers are bit-identical only on the same processor, framework and number of threads, which `where` names.
 Regenerate steps.json only with a change of numbers announced in CHANGELOG.md under "Numerics".
 """
 

@@ -10,7 +10,7 @@ Source: Lu et al. 2022, arXiv:2211.01095, algorithm 2; equation 12 and appendix 
 
 The published code's 3M halves the parabola's curvature: its second difference (D1_0 - D1_1) /
 (r0 + r1) is h^2 x0'' / 2, but its weight belongs to h^2 x0''. The halved form converges at order 2,
-the full form at order 3 (tests/test_orders.py measures both). Ours is the full form.
+the full form at order 3 (tests/sampling/test_orders.py measures both). Ours is the full form.
 """
 
 from __future__ import annotations

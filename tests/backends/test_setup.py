@@ -1,0 +1,178 @@
+"""Set-up before `import jittor` on a new machine: refusals, environment variables, placed files."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import pytest
+
+from diptych.backends.jittor import cuda, onednn, setup
+from diptych.cli.doctor import checks
+from diptych.errors import UserError
+
+
+@pytest.fixture
+def environ() -> Iterator[None]:
+    """Whatever a test does to the environment is undone."""
+    with mock.patch.dict(os.environ):
+        for name in ("nvcc_path", "use_mpi", "cache_name", "cc_path", "OMPI_COMM_WORLD_SIZE"):
+            os.environ.pop(name, None)
+        yield
+
+
+# What is refused before Jittor could crash or compute wrong numbers
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "2.3.1", "3.0.0rc1"])
+def test_numpy_2_is_refused_with_the_command_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(setup, "numpy_version", lambda: version)
+    with pytest.raises(UserError, match=f"NumPy {version}.*pip install 'numpy<2'$"):
+        setup.check()
+    assert checks.numpy().status == "fail"
+
+
+def test_a_process_with_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    with pytest.raises(UserError, match="two processes"):
+        setup.check()
+
+
+@pytest.mark.parametrize(
+    "name, command",
+    [("jittor_version", "pip install"), ("compiler", "install g\\+\\+"), ("python_config", "-dev")],
+)
+def test_a_missing_part_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(setup, name, lambda: None)
+    with pytest.raises(UserError, match=command):
+        setup.check()
+
+
+def test_every_dependency_has_an_exact_pin() -> None:
+    """Else a clone made next year installs something that nobody has tried."""
+    constraints = Path(__file__).parents[2] / "constraints.txt"
+    pinned = {line.split("==")[0] for line in constraints.read_text().split("\n") if "==" in line}
+    required = metadata.requires("diptych") or []
+    wanted = {re.split(r"[ ;<>=!\[]", text)[0].lower() for text in required} - {"diptych"}
+    assert len(wanted) > 20 and wanted <= pinned
+
+
+# The environment that Jittor reads
+
+
+@pytest.mark.usefixtures("environ")
+def test_the_users_settings_win_over_the_defaults() -> None:
+    os.environ.update(use_mpi="1", nvcc_path="/my/nvcc", cache_name="mine")
+    setup.set_environment()
+    assert [os.environ[name] for name in ("use_mpi", "nvcc_path", "cache_name")] == [
+        "1",
+        "/my/nvcc",
+        "mine",
+    ]
+    assert os.environ["FIX_TORCH_ERROR"] == "0"
+
+
+@pytest.mark.usefixtures("environ")
+def test_mpi_is_on_only_under_mpirun() -> None:
+    setup.set_environment()
+    assert os.environ["use_mpi"] == "0"
+    del os.environ["use_mpi"]
+    os.environ["OMPI_COMM_WORLD_SIZE"] = "2"
+    setup.set_environment()
+    assert os.environ["use_mpi"] == "1"
+
+
+@pytest.mark.usefixtures("environ")
+def test_two_environments_have_two_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for prefix in ("/a/.venv", "/b/.venv"):
+        monkeypatch.setattr(sys, "prefix", prefix)
+        os.environ.pop("cache_name", None)
+        setup.set_environment()
+        names.add(os.environ["cache_name"])
+    assert len(names) == 2
+
+
+def test_only_a_complete_cuda_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvcc, lib = tmp_path / "bin" / "nvcc", tmp_path / "lib64"
+    for path in (nvcc, lib / "libcudart.so", lib / "libcudnn_ops_infer.so"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(cuda, "_PLACES", ())
+    monkeypatch.setattr(cuda.shutil, "which", lambda _: None)
+    monkeypatch.setenv("nvcc_path", str(nvcc))
+    assert cuda.find_toolkit(driver=True).nvcc == str(nvcc)
+    assert cuda.find_toolkit(driver=False).nvcc == ""
+    (lib / "libcudart.so").unlink()
+    lacking = cuda.find_toolkit(driver=True)
+    assert lacking.nvcc == "" and "libcudart.so" in lacking.reason
+
+
+# oneDNN, placed where Jittor looks
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pretended environment with oneDNN 2 in it, the only one on this machine."""
+    return pretend(tmp_path / "env", monkeypatch)
+
+
+def pretend(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for file in (prefix / "include" / "dnnl.hpp", prefix / "lib" / "libdnnl.so.2.6"):
+        file.parent.mkdir(parents=True)
+        file.write_text(prefix.name)
+    monkeypatch.setattr(onednn, "_from_wheels", lambda: None)
+    monkeypatch.setattr(onednn, "_DEBIAN", (prefix / "no", prefix / "no"))
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    return prefix
+
+
+def test_onednn_is_linked_and_dangling_links_are_renewed(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = onednn.folder(tmp_path / "home")
+    onednn.place(target)
+    assert (target / "include").resolve() == library / "include"
+    assert (target / "lib" / "libmkldnn.so").resolve() == library / "lib" / "libdnnl.so.2.6"
+    library.rename(tmp_path / "deleted")
+    assert not onednn.is_placed(target)
+    other = pretend(tmp_path / "other", monkeypatch)
+    onednn.place(target)
+    assert (target / "lib" / "libdnnl.so.2").resolve().is_relative_to(other)
+    assert sorted(path.name for path in target.rglob("*") if ".new" in path.name) == []
+
+
+def test_a_working_onednn_is_left_alone(tmp_path: Path, library: Path) -> None:
+    target = onednn.folder(tmp_path / "home")
+    for file in (target / "include" / "dnnl.hpp", target / "lib" / "libmkldnn.so"):
+        file.parent.mkdir(parents=True)
+        file.write_text("downloaded")
+    onednn.place(target)
+    assert (target / "lib" / "libmkldnn.so").read_text() == "downloaded"
+
+
+def test_onednn_is_copied_where_links_are_not_possible(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = onednn.folder(tmp_path / "home")
+    monkeypatch.setattr(Path, "symlink_to", mock.Mock(side_effect=OSError("no links here")))
+    onednn.place(target)
+    assert onednn.is_placed(target) and not (target / "lib" / "libmkldnn.so").is_symlink()
+
+
+def test_no_onednn_at_all_names_the_wheel(tmp_path: Path, library: Path) -> None:
+    library.rename(tmp_path / "gone")
+    with pytest.raises(UserError, match=f"pip install {onednn.WHEEL}"):
+        onednn.place(onednn.folder(tmp_path / "home"))

@@ -1,0 +1,67 @@
+"""Crop recipes, and pictures of every supported kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import photos
+import pytest
+from PIL import Image
+
+from diptych.data import load_dataset
+from diptych.data.crops import CROPS, Recipe, apply_crop
+from diptych.data.picture import decode
+from diptych.errors import UserError
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_every_crop_gives_the_wanted_square(crop: str) -> None:
+    for width, height in [(178, 218)] if crop.startswith("celeba") else [(90, 61), (61, 90)]:
+        picture = photos.crops(1, width, height)[0]
+        if crop == "none":
+            with pytest.raises(UserError, match=f"is {width}x{height}, expected 32x32"):
+                apply_crop(picture, Recipe(32, 3, crop), "x")
+            picture = picture.resize((32, 32))
+        made = apply_crop(picture, Recipe(32, 3, crop), "x")
+        assert made.size == (32, 32) and made.mode == "RGB"
+
+
+def test_crops_differ_and_name_what_they_need() -> None:
+    face, other = photos.crops(1, 178, 218)[0], photos.crops(1, 60, 60)[0]
+    made = {c: apply_crop(face, Recipe(32, 3, c), "x").tobytes() for c in CROPS if c != "none"}
+    # The middle square of the whole width is the one recipe that has two names.
+    assert len(set(made.values())) == len(made) - (made["center"] == made["celeba-178"])
+    with pytest.raises(UserError, match=r"a.jpg: is 60x60; the crop 'celeba' is for CelebA's"):
+        apply_crop(other, Recipe(32, 3, "celeba"), "a.jpg")
+    with pytest.raises(UserError, match="crop 'centre' is not known; did you mean 'center'"):
+        load_dataset("celeba", crop="centre")
+    assert np.array_equal(
+        decode(photos.encoded(other, "PNG"), "x", Recipe(60, 3, "none")),
+        np.asarray(other).transpose(2, 0, 1),
+    )
+
+
+def test_transparency_goes_on_white_and_orientation_is_followed() -> None:
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    assert decode(photos.encoded(clear, "PNG"), "x", Recipe(8)).min() == 255
+    picture = photos.crops(1, 16, 8)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    turned = photos.encoded(picture, "PNG", exif=exif)
+    upright = photos.encoded(picture.transpose(Image.Transpose.ROTATE_270), "PNG")
+    for crop in ("center", "stretch"):
+        recipe = Recipe(8, 3, crop)
+        assert np.array_equal(decode(turned, "x", recipe), decode(upright, "x", recipe))
+
+
+def test_palette_and_grey_pictures_become_colour_and_back() -> None:
+    picture = photos.crops(1, 16, 16)[0]
+    grey = picture.convert("L")
+    recipe = Recipe(16, 3, "none")
+    colour = decode(photos.encoded(grey, "PNG"), "x", recipe)
+    assert np.array_equal(colour, np.stack([np.asarray(grey)] * 3))
+    assert np.array_equal(
+        decode(photos.encoded(picture, "PNG"), "x", Recipe(16, 1, "none"))[0], np.asarray(grey)
+    )
+    palette = picture.quantize(16)
+    expected = np.asarray(palette.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode(photos.encoded(palette, "PNG"), "x", recipe), expected)

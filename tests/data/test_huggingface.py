@@ -1,0 +1,43 @@
+"""Hugging Face data sets, with their own library if it is installed (diptych[hf])."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import photos
+import pytest
+
+from diptych.data import load_dataset
+from diptych.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("default")  # their library's are not ours
+
+
+def test_parquet_and_image_folder_give_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets = pytest.importorskip("datasets", reason="diptych[hf] is not installed")
+    pictures, classes = photos.crops(10, 40, 30), [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    encoded = [{"bytes": photos.encoded(each, "PNG"), "path": None} for each in pictures]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(3)})
+    table = datasets.Dataset.from_dict({"image": encoded, "label": classes}, features=features)
+    (tmp_path / "pq/data").mkdir(parents=True)
+    for split, rows in (("train", range(8)), ("test", range(8, 10))):
+        table.select(rows).to_parquet(str(tmp_path / f"pq/data/{split}-00000-of-00001.parquet"))
+    for k, picture in enumerate(pictures[:8]):
+        path = tmp_path / "folder/train" / "abc"[classes[k]] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    packed = load_dataset(f"hf:{tmp_path}/pq", image_size=24)
+    folder = load_dataset(f"hf:{tmp_path}/folder", image_size=24)
+    files = load_dataset(f"folder:{tmp_path}/folder/train", image_size=24)
+    assert packed.labels is not None and packed.labels.tolist() == classes[:8]
+    for other in (folder, files):
+        assert other.labels is not None and other.labels.tolist() == classes[:8]
+        assert np.array_equal(packed.images[:], other.images[:])
+    assert len(load_dataset(f"hf:{tmp_path}/pq", "test", image_size=24).images) == 2
+    with pytest.raises(UserError, match="cannot be read"):
+        load_dataset(f"hf:{tmp_path}/nothing", image_size=24)

@@ -1,0 +1,167 @@
+"""Benchmarks: each runs at its smallest size and gives a complete table; times are not checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import PANELS, REQUIRED, available
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("torch", "jittor", "diffusers")
+SMALLEST = ["--preset", "tiny", "--rounds", "4", "--steps", "2", "--warmup", "1", "--batch", "2"]
+
+
+def run(task: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A benchmark's command, from the repository's root."""
+    command = [sys.executable, "-m", f"benchmarks.{task}", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Its modules that load no framework, importable from wherever the tests run."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import benchmarks.driver
+    import benchmarks.results
+    import benchmarks.sizes
+
+    return benchmarks
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.jittor
+@pytest.mark.parametrize("task", ["training", "sampling"])
+def test_smallest_size_gives_the_whole_table(task: str, tmp_path: Path) -> None:
+    """All contenders compute the same function; the table, the JSON and both files say so."""
+    missing = [name for name in NAMES if not available(name)]
+    if missing and not (REQUIRED and set(missing) & set(PANELS)):
+        pytest.skip(f"{missing[0]} is not installed")
+    out = tmp_path / "results" / "small"
+    done = run(task, *SMALLEST, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    [result] = json.loads(out.with_suffix(".json").read_text())["results"]
+    check_numbers(result, task)
+    for words in ("PyTorch panel", "Jittor panel", "diffusers UNet2DModel", "701,345 in each"):
+        assert words in done.stdout
+        assert words in out.with_suffix(".md").read_text()
+    assert "OMP_WAIT_POLICY=passive" in done.stdout
+    assert "| --- |" in out.with_suffix(".md").read_text()
+
+
+def check_numbers(result: dict[str, Any], task: str) -> None:
+    """Everything that the README promises is there, positive and in order."""
+    assert (result["task"], result["size"], result["batch"]) == (task, "tiny", 2)
+    assert list(result["contenders"]) == list(NAMES)
+    threads = len(os.sched_getaffinity(0))
+    for name, each in result["contenders"].items():
+        assert each["parameters"] == 701_345, name
+        step, memory = each["seconds_per_step"], each["memory_mb"]
+        assert 0 < step["low"] <= step["median"] <= step["high"]
+        assert len(each["rounds"]) == 4
+        assert each["cpu_seconds_per_step"] > 0
+        steps = result["steps"] if task == "sampling" else 1
+        assert each["seconds_per_image"] == pytest.approx(step["median"] * steps / 2)
+        assert 10 < memory["steady"] <= memory["peak"]
+        assert each["facts"]["threads"] == result["threads"] == threads
+    pairs = [(each["a"], each["b"]) for each in result["ratios"]]
+    assert pairs == [("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor")]
+    for each in result["ratios"]:
+        assert 0 < each["low"] <= each["median"] <= each["high"]
+        assert each.get("verdict") in ("met", "missed", "undecided", None)
+    assert set(result["agreement"]) == {"jittor", "diffusers"}
+    assert max(result["agreement"].values()) < 1e-5
+
+
+@pytest.mark.torch
+def test_json_is_all_of_stdout() -> None:
+    """A program can read it; one contender alone needs no other framework."""
+    done = run("sampling", *SMALLEST, "--contenders", "torch", "--threads", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    [result] = json.loads(done.stdout)["results"]
+    assert result["contenders"]["torch"]["facts"]["threads"] == 1
+    assert result["ratios"] == [] and result["agreement"] == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--preset", "mnits"], "did you mean 'mnist'?"),
+        (["--contenders", "torch,tensorflow"], "contender 'tensorflow' is not known"),
+        (["--contenders", "torch", "--device", "tpu"], "device 'tpu' is not known"),
+    ],
+)
+def test_bad_input_is_one_line(options: list[str], words: str) -> None:
+    done = run("training", "--preset", "tiny", *options)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_order_is_reversed_every_round(benchmarks: Any) -> None:
+    """Drift that is slow against a round cancels: A B C, C B A, ..."""
+    amount = benchmarks.sizes.Amount(batch=1, rounds=2, steps=1)
+    size = benchmarks.sizes.size("tiny")
+    plan = benchmarks.driver.Plan("training", size, amount, 1, NAMES, "cpu", 1)
+    order = benchmarks.driver.order(plan)
+    assert [name for k, name in order if k == 0] == list(NAMES)
+    assert [name for k, name in order if k == 1] == list(reversed(NAMES))
+    assert len(order) == 9
+
+
+def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
+    """A machine that slows down tenfold midway leaves the ratio exact; a tie is no verdict."""
+    drift = np.array([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
+    found = benchmarks.results.median(1.25 * drift / drift)
+    assert found == pytest.approx({"median": 1.25, "low": 1.25, "high": 1.25})
+    verdict = benchmarks.results.verdict
+    assert verdict("least", 1.1, found) == "met"
+    assert verdict("most", 1.1, found) == "missed"
+    assert verdict("least", 1.1, {"median": 1.2, "low": 1.0, "high": 1.3}) == "undecided"
+    assert benchmarks.results.median(np.array([1.0, 2.0]))["low"] is None
+
+
+@pytest.mark.parametrize("name", ["tiny", "mnist", "cifar10-size"])
+def test_sizes_have_the_parameters_that_the_readme_states(benchmarks: Any, name: str) -> None:
+    from diptych.network.parameters import parameter_table
+    from diptych.network.plan import make_plan
+
+    table = parameter_table(make_plan(benchmarks.sizes.size(name).config))
+    count = sum(int(np.prod(each.shape)) for each in table.values())
+    assert count == {"tiny": 701_345, "mnist": 1_112_801, "cifar10-size": 35_746_307}[name]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_loading_gives_a_table_of_every_set(tmp_path: Path, benchmarks: Any) -> None:
+    if not available("torch"):
+        pytest.skip("torch is not installed")
+    done = run("data", "--pictures", "cifar", "--rounds", "2", "--batches", "2", "--out",
+               str(tmp_path / "data"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data.md").read_text() == done.stdout
+    found = json.loads((tmp_path / "data.json").read_text())["results"][0]
+    assert set(found["seconds"]) == {"loader 0", "loader 2", "loader 4", "ours"}
+    assert all(len(each) == 2 and min(each) > 0 for each in found["seconds"].values())
+    assert set(found["ratios"]) == {"loader 0", "loader 2", "loader 4"}
+
+
+@pytest.mark.slow
+def test_whole_pipelines_are_timed_in_turns(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--steps", "2", "--batch", "1",
+               "--rounds", "1", "--out", str(tmp_path / "found")]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["steps"] == 2 and found["their_steps"] == 50
+    ratio = found["rounds"]["diffusers"][0] / found["rounds"]["diptych"][0]
+    assert found["ratio"]["median"] == pytest.approx(ratio)
+    assert found["ratio"]["verdict"] == "undecided" and "DDIMPipeline" in done.stdout
