@@ -3,8 +3,8 @@
     python tests/golden/solvers.py numpy|torch|jittor     prints one JSON object
 
 A refactor leaves all of it as it is; tests/project/test_golden.py compares with solvers.json. As
-with steps.json, the hashes hold on one processor, framework and number of threads, which `where` names,
-and the file is renewed only with a change of numbers that CHANGELOG.md announces.
+with steps.json, the hashes hold on one processor, framework and number of threads, which `where`
+names, and the file is renewed only with a change of numbers that CHANGELOG.md announces.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python tests/golden/steps.py torch|jittor     prints one JSON object
 
 A refactor must not change any of it; tests/project/test_golden.py compares with steps.json. The
-numbers are bit-identical only on the same processor, framework and number of threads, which `where` names.
-Regenerate steps.json only with a change of numbers announced in CHANGELOG.md under "Numerics".
+numbers are bit-identical only on the same processor, framework and number of threads, which `where`
+names. Regenerate steps.json only with a change of numbers announced in CHANGELOG.md under
+"Numerics".
 """
 
 from __future__ import annotations
