@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import class_jobs
 import numpy as np
-import panel_jobs
 import pytest
-from class_jobs import TOLD
 
+import class_jobs
+import panel_jobs
+from class_jobs import TOLD
 from diptych.training.batches import to_uint8
 
 ZERO = ["diffusion.objective=v", "diffusion.zero_terminal_snr=true", "diffusion.schedule=cosine"]

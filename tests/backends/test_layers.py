@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import reference_layers as reference
 from layer_jobs import NUMBERS, evaluate, evaluate_plain, rate, refusal, update
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import panel_jobs
 import pytest
+
+import panel_jobs
 
 
 def outputs(ch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import panel_jobs
 import pytest
 
+import panel_jobs
 from diptych.config.load import load_config
 from diptych.training.batches import to_uint8
 

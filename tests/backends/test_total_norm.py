@@ -7,11 +7,11 @@ it every clipped step. One rounding of a float32 is 6e-8.
 from __future__ import annotations
 
 import pytest
-from layer_jobs import clipped, plain_norm
 
 from diptych.config.load import load_config
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
+from layer_jobs import clipped, plain_norm
 
 BOUND = 3e-7  # measured: 1.0e-7 PyTorch, 3.8e-8 Jittor; before, 6.5e-6 and (on CUDA) 1.5e-4
 

@@ -6,10 +6,10 @@ import json
 import shutil
 
 import numpy as np
-import panel_jobs
 import pytest
-from commands import call, shell
 
+import panel_jobs
+from commands import call, shell
 from diptych import cli
 from diptych.errors import STAGE, Interrupted
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from properties import given, st
 
 from diptych.config.load import (
     DURATION_KEYS,
@@ -20,6 +19,7 @@ from diptych.config.load import (
     validate,
 )
 from diptych.errors import UserError
+from properties import given, st
 
 # Of the preset `mnist` before any key was added; changed on purpose only.
 MNIST_IDENTITY = "e5551d4beaea97653f814a836f979c1a6fb7f6d8a4a9cba499fff3a12caf846f"

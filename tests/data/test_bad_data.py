@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.data import load_dataset
 from diptych.data.readers.cifar10 import PYTHON
 from diptych.errors import UserError

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
 from PIL import Image
 from test_bad_data import refused
 
+import photos
 from diptych.data import load_dataset
 from diptych.data.crops import Recipe
 from diptych.data.picture import decode

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import photos
 import pytest
 from PIL import Image
 
+import photos
 from diptych.data import load_dataset
 from diptych.data.crops import CROPS, Recipe, apply_crop
 from diptych.data.picture import decode

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from data_files import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
 from diptych.config.load import DataConfig
 from diptych.data import SOURCES, find, load_configured, load_dataset, read_idx, shrink
 from diptych.errors import MachineError, UserError

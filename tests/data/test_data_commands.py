@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 from PIL import Image
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.cli import main
 
 

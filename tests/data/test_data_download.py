@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
+
+import photos
 from commands import call
 from data_files import NAMES, bare_machine, idx  # noqa: F401  (a fixture)
-
 from diptych.data import SOURCES, find, load_dataset
 from diptych.data.readers import cifar10
 from diptych.data.sources import download

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import photos
 import pytest
-from data_files import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
 from PIL import Image
-from properties import given, settings, st
 
+import photos
+from data_files import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
 from diptych.cli import main, out_of_memory
 from diptych.config.load import load_config
 from diptych.data import load_dataset, read_idx
@@ -32,6 +31,7 @@ from diptych.evaluation.statistics import Statistics
 from diptych.evaluation.statistics_file import is_statistics, load, save
 from diptych.network.plan import make_plan
 from diptych.sampling import memory
+from properties import given, settings, st
 
 SMALL = Image.fromarray(np.random.RandomState(0).randint(0, 256, (9, 11, 3), dtype=np.uint8))
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 from PIL import Image
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.cli import main
 from diptych.config.load import load_config
 from diptych.data import load_configured, load_dataset, scan

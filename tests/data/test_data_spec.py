@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 from PIL import Image
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.config.load import load_config
 from diptych.data import load_configured, load_dataset
 from diptych.data.readers.folder import sample_names

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
 
+import photos
 from diptych.data import load_dataset
 from diptych.errors import UserError
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 from PIL import Image
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.data import Decoded, load_dataset
 from diptych.data.packed import write as pack
 from diptych.data.packed.job import Packing

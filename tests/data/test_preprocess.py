@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from properties import given, st
 
 from diptych import rng
 from diptych.config.load import Config, load_config
@@ -18,6 +17,7 @@ from diptych.network.plan import make_plan
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches, to_float
+from properties import given, st
 
 EVERY = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)
 RESCALED = Preprocess()

@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import numpy as np
-import photos
 import pytest
-from data_files import bare_machine  # noqa: F401  (a fixture)
 from PIL import Image
 
+import photos
+from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.data import Decoded, load_dataset
 from diptych.data.decoded import Images
 from diptych.errors import UserError

@@ -8,9 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from commands import call
-from numpy_backend import NumpyBackend
 
+from commands import call
 from diptych.backends.protocol import Backend, State
 from diptych.config.load import Config, load_config, to_yaml
 from diptych.data import load_dataset
@@ -35,6 +34,7 @@ from diptych.sampling.sampler import choose_sampler, make_sampler
 from diptych.training.batches import Batches
 from diptych.types import Float32
 from diptych.weights.find import find_weights, zoo_names
+from numpy_backend import NumpyBackend
 
 PLAIN = load_config("tiny", ["train.batch_size=16"])
 TOLD = load_config("tiny", ["train.batch_size=16", "model.num_classes=10"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from properties import given, st
 
 from diptych.config.load import DiffusionConfig, load_config
 from diptych.diffusion.objective import min_snr_weights, target
@@ -30,6 +29,7 @@ from diptych.sampling.solvers import (
 from diptych.sampling.solvers.kinds import KINDS
 from diptych.sampling.solvers.solver import calls_of
 from diptych.training.batches import Batches
+from properties import given, st
 
 S = 0.5  # of Gaussian data, on which the best prediction is known
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from properties import given, st
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.process import (
@@ -19,6 +18,7 @@ from diptych.diffusion.process import (
 )
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
 from diptych.types import Float64
+from properties import given, st
 
 
 def level_of(alpha: float) -> Level:

@@ -9,7 +9,6 @@ from typing import Any
 import mpmath  # type: ignore[import-untyped]
 import numpy as np
 import pytest
-from properties import given, settings, st
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import (
@@ -22,6 +21,7 @@ from diptych.diffusion.schedule import (
     make_spacing,
 )
 from diptych.errors import UserError
+from properties import given, settings, st
 
 START, END = 1e-4, 0.02
 

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from properties import given, st
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import SCHEDULES, SPACINGS, make_schedule, make_spacing
 from diptych.diffusion.timesteps import ALL_SPACINGS, BY_LEVEL, RHO, choose_timesteps
 from diptych.errors import UserError
+from properties import given, st
 
 TABLE = make_schedule(DiffusionConfig())
 LOGS = np.log(TABLE.sigma / TABLE.alpha)

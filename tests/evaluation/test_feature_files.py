@@ -9,8 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from feature_jobs import save_pth
-from inception_file import random_weights
 from safetensors.numpy import save_file
 
 from diptych.data.sources.registry import File
@@ -24,6 +22,8 @@ from diptych.evaluation.features.weights_file import (
 from diptych.files import sha256_of
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.classifier import SHIPPED
+from feature_jobs import save_pth
+from inception_file import random_weights
 
 
 @pytest.fixture(scope="module")

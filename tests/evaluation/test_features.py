@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from diptych.data import find, load_dataset
+from diptych.network.features.classifier import CLASSES, CONVS, DIMS, SHIPPED
+from diptych.network.features.conv import misfit, shapes
 from feature_jobs import (
     accuracy,
     extract,
@@ -16,10 +20,6 @@ from feature_jobs import (
     trained,
 )
 from inception_file import images, preprocessed, write
-
-from diptych.data import find, load_dataset
-from diptych.network.features.classifier import CLASSES, CONVS, DIMS, SHIPPED
-from diptych.network.features.conv import misfit, shapes
 
 GOLDEN = dict(np.load((Path(__file__).parents[1] / "golden") / "inception.npz"))
 # Largest error over largest value. Measured against torch-fidelity in float64: PyTorch panel

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
 from feature_jobs import extractor
 from inception_file import fid_folders, write
 

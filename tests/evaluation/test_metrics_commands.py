@@ -7,10 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from commands import call
-from fake_features import Fake, open_fake
-from metric_sets import QUICK, make_places, scores, sets  # noqa: F401
 
+from commands import call
 from diptych.errors import UserError
 from diptych.evaluation import Statistics
 from diptych.evaluation.protocol import NATIVE
@@ -18,6 +16,8 @@ from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.shards import write_statistics
 from diptych.evaluation.statistics_file import is_statistics, load, save
+from fake_features import Fake, open_fake
+from metric_sets import QUICK, make_places, scores, sets  # noqa: F401
 
 # Statistics files --------------------------------------------------------------------------------
 

@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from fake_features import Fake
-from metric_sets import ALL, QUICK, make_places, scores, sets  # noqa: F401
 
 from diptych.errors import UserError
 from diptych.evaluation.protocol import NATIVE, PROTOCOLS
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.score import Score, combine, difference, split_half
 from diptych.evaluation.sets import Settings
+from fake_features import Fake
+from metric_sets import ALL, QUICK, make_places, scores, sets  # noqa: F401
 
 
 def test_every_metric_bears_its_network_name(places):

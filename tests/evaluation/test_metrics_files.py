@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from full_disk import room_for
 
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.statistics import Statistics
 from diptych.evaluation.statistics_file import is_statistics, load, save
+from full_disk import room_for
 
 RANDOM = np.random.RandomState(0)
 ROWS = RANDOM.normal(size=(40, 5)).astype(np.float32)

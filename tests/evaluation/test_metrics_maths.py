@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from properties import given, st
 
 from diptych.errors import UserError
 from diptych.evaluation import (
@@ -22,6 +21,7 @@ from diptych.evaluation import (
 )
 from diptych.evaluation.kid import unbiased_mmd
 from diptych.evaluation.resize import RESIZES, matrix, resize
+from properties import given, st
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_features import Fake
 
 from diptych.errors import UserError
 from diptych.evaluation.protocol import NATIVE, PROTOCOLS, as_digits, protocol_for
+from fake_features import Fake
 
 RANDOM = np.random.RandomState(0)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 import pytest
-from numpy_backend import engine
 from PIL import Image
 
+import panel_jobs
 from conftest import Panel
 from diptych.errors import UserError
 from diptych.figures.movie import Movie, gif, indices, palette
 from diptych.sampling.sampler import make_sampler
 from diptych.types import Pixels
+from numpy_backend import engine
 
 
 def frames_of(path: Path) -> list[Pixels]:

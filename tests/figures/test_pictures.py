@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from full_disk import room_for
 from PIL import Image
-from properties import given, st
 
 from diptych.errors import MachineError
 from diptych.figures.grids import grid, read_png, save_png, to_picture
 from diptych.types import Pixels
+from full_disk import room_for
+from properties import given, st
 
 
 def images(count: int, channels: int, height: int, width: int) -> Pixels:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-import editing_jobs
 import numpy as np
-import panel_jobs
 import pytest
 from PIL import Image
 
+import editing_jobs
+import panel_jobs
 from conftest import Panel
 from diptych.backends.protocol import Backend
 from diptych.data import Dataset, load_dataset

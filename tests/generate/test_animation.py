@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import psutil
 import pytest
-from numpy_backend import NumpyBackend
 from PIL import Image
 
 from diptych.backends.protocol import Backend
@@ -28,6 +27,7 @@ from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.sampling.sampler import make_sampler
 from diptych.types import Pixels
+from numpy_backend import NumpyBackend
 
 assert callable(_mp4_function) and callable(_record_function)
 MP4 = sys.modules["diptych.figures.movie.mp4"]

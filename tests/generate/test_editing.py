@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import editing_jobs
 import numpy as np
-import panel_jobs
 import pytest
-from numpy_backend import CONFIG, engine
 
+import editing_jobs
+import panel_jobs
 from conftest import Panel
 from diptych.cli.starts import refuse_unlike
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
@@ -26,6 +25,7 @@ from diptych.rng import normal_per_image
 from diptych.sampling.sampler import make_sampler
 from diptych.sampling.solvers import Ddim, invert, solve
 from diptych.sampling.solvers.kinds import KINDS
+from numpy_backend import CONFIG, engine
 
 TABLE = make_schedule(CONFIG.diffusion)
 

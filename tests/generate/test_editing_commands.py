@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import call, shell
 from PIL import Image
 
+from commands import call, shell
 from diptych.data import notes
 from diptych.data.crops import Recipe
 from diptych.data.picture import decode

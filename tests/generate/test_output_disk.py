@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import output_jobs
-import panel_jobs
 import pytest
-from commands import shell
 from PIL import Image
 
+import output_jobs
+import panel_jobs
+from commands import shell
 from conftest import Panel
 
 pytestmark = pytest.mark.torch

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import panel_jobs
 import pytest
 
+import panel_jobs
 from diptych import rng
 from diptych.errors import UserError
 from diptych.figures.grids import read_png

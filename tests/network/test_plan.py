@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from properties import given, st
 
 from conftest import Panel
 from diptych.config.load import Config, load_config, validate
 from diptych.network.embedding import time_embedding
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan, make_plan
+from properties import given, st
 
 
 def plan_of(preset: str = "tiny", *changes: str) -> Plan:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from panel_jobs import SMALL, small
-from watch_jobs import profiled, split_and_whole
 
 from conftest import Panel
 from diptych.cli import cli
@@ -22,6 +20,8 @@ from diptych.profiling import PHASES, render
 from diptych.profiling.split import ARRAYS, overhead, profile
 from diptych.profiling.subject import Request, run_profile
 from diptych.profiling.table import render_outliers
+from panel_jobs import SMALL, small
+from watch_jobs import profiled, split_and_whole
 
 CONFIG = small()
 

@@ -7,10 +7,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import api_jobs
 import numpy as np
 import pytest
 
+import api_jobs
 import diptych
 from conftest import Panel
 from diptych.errors import in_python

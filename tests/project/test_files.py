@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from full_disk import room_for
 
 from diptych.errors import MachineError, UserError
 from diptych.files import (
@@ -30,6 +29,7 @@ from diptych.files import (
     write_json,
     write_text,
 )
+from full_disk import room_for
 
 
 def names(folder: Path) -> list[str]:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from import_rules import PACKAGE, PREPARING, SUBJECTS, faults, imports_of, module_of, panel_of
 
 import diptych
+from import_rules import PACKAGE, PREPARING, SUBJECTS, faults, imports_of, module_of, panel_of
 
 HERE = Path(diptych.__file__).parent
 HEAVY = {"torch", "jittor", "jittor_utils", "matplotlib", "scipy", "tensorboard", "numpy"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from properties import given, st
 from scipy import stats
 
 from diptych.rng import PURPOSES, antithetic_timesteps, keep_mask, normal, normal_per_image, stream
+from properties import given, st
 
 WORD = 2**64
 

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
+from diptych.cli import cli
+from diptych.report import compare_runs
+from diptych.report.build import report_runs
 from report_records import figures, said, table
 from synthetic_runs import (
     Row,
@@ -21,10 +25,6 @@ from synthetic_runs import (
     undrawn,  # noqa: F401 - a fixture
     words,
 )
-
-from diptych.cli import cli
-from diptych.report import compare_runs
-from diptych.report.build import report_runs
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -11,15 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_runs import (
-    PNG,
-    make_rows,
-    make_run,
-    make_samples,
-    pair,
-    undrawn,  # noqa: F401 - a fixture
-    words,
-)
 
 from diptych import stats
 from diptych.errors import MachineError, UserError
@@ -29,6 +20,15 @@ from diptych.report import compare_runs
 from diptych.report.render import html as page
 from diptych.report.text.catalogue import same
 from diptych.report.text.template import fill
+from synthetic_runs import (
+    PNG,
+    make_rows,
+    make_run,
+    make_samples,
+    pair,
+    undrawn,  # noqa: F401 - a fixture
+    words,
+)
 
 
 def test_the_whole_output(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from diptych.report import compare_runs
 from synthetic_runs import (
     make_rows,
     make_samples,
@@ -14,8 +16,6 @@ from synthetic_runs import (
     undrawn,  # noqa: F401 - a fixture
     words,
 )
-
-from diptych.report import compare_runs
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from diptych.errors import UserError
+from diptych.report.build import report_runs
+from diptych.runs.reader import read_run
 from report_records import (
     hold_weights,
     make_ladder,
@@ -19,10 +23,6 @@ from report_records import (
     whole_study,
 )
 from synthetic_runs import make_rows, make_run, make_samples
-
-from diptych.errors import UserError
-from diptych.report.build import report_runs
-from diptych.runs.reader import read_run
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import whole_study
-from synthetic_runs import make_rows, make_run
 
 from diptych.report.build import report_runs
+from report_records import whole_study
+from synthetic_runs import make_rows, make_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOUND = os.environ.get("DIPTYCH_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from diptych.report.build import report_runs
 from report_records import (
     figures,
     make_batches,
@@ -18,8 +20,6 @@ from report_records import (
     write,
 )
 from synthetic_runs import make_rows, make_run
-
-from diptych.report.build import report_runs
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "training": ({"kind": "align-train"}, "overall"),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from diptych.report.build import report_runs
+from diptych.report.render.traces import segments, unmagnified
 from report_records import (
     WEIGHTS,
     figures,
@@ -19,9 +22,6 @@ from report_records import (
     write,
 )
 from synthetic_runs import make_rows, make_run, make_samples
-
-from diptych.report.build import report_runs
-from diptych.report.render.traces import segments, unmagnified
 
 SETS = {"fid": [3.0, 3.1, 2.9]}
 

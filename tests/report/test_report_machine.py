@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from diptych.profiling import outliers
+from diptych.report.build import report_runs
+from diptych.report.text.catalogue import catalogue
+from diptych.runs.watch.read import cost
 from report_records import (
     figures,
     make_profile,
@@ -17,11 +22,6 @@ from report_records import (
     whole_study,
 )
 from synthetic_runs import make_rows, make_run
-
-from diptych.profiling import outliers
-from diptych.report.build import report_runs
-from diptych.report.text.catalogue import catalogue
-from diptych.runs.watch.read import cost
 
 
 @pytest.mark.usefixtures("undrawn")

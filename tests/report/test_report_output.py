@@ -12,13 +12,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from report_records import (
-    said,
-    undrawn,  # noqa: F401 - a fixture
-    whole_study,
-    write,
-)
-from synthetic_runs import PNG, edited, make_rows, make_run
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
@@ -27,6 +20,13 @@ from diptych.report.build import report_runs, report_study
 from diptych.report.chapters import pictures
 from diptych.report.text.catalogue import LANGUAGES, catalogue
 from diptych.report.text.template import Words
+from report_records import (
+    said,
+    undrawn,  # noqa: F401 - a fixture
+    whole_study,
+    write,
+)
+from synthetic_runs import PNG, edited, make_rows, make_run
 
 HEADINGS = ("环境配置", "数据准备脚本", "训练脚本", "测试脚本", "与 PyTorch 对齐的实验 log",
             "性能 log", "Loss 曲线")  # fmt: skip

@@ -9,14 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from report_records import (
-    said,
-    table,
-    undrawn,  # noqa: F401 - a fixture
-    whole_study,
-    write,
-)
-from synthetic_runs import edited, make_rows, make_run, make_samples
 
 from diptych.cli import cli
 from diptych.errors import UserError
@@ -25,6 +17,14 @@ from diptych.profiling.table import render
 from diptych.report.build import compare_runs, report_runs
 from diptych.report.sources.schemas import known
 from diptych.runs.records import Difference, StudyNotes
+from report_records import (
+    said,
+    table,
+    undrawn,  # noqa: F401 - a fixture
+    whole_study,
+    write,
+)
+from synthetic_runs import edited, make_rows, make_run, make_samples
 
 OLD = Path(__file__).parents[1] / "old_records"  # written by version 0.1.0, schema 1
 KINDS = {"align.json": "ladder", "free.json": "training", "sweep.json": "sweep",

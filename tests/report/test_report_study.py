@@ -9,6 +9,11 @@ from urllib.parse import unquote
 
 import pytest
 from click.testing import CliRunner
+
+from diptych.cli.report import report as command
+from diptych.errors import UserError
+from diptych.files import read_json
+from diptych.report.build import report_runs
 from report_records import (
     make_scores,
     said,
@@ -17,11 +22,6 @@ from report_records import (
     write,
 )
 from synthetic_runs import PNG, make_rows, make_run
-
-from diptych.cli.report import report as command
-from diptych.errors import UserError
-from diptych.files import read_json
-from diptych.report.build import report_runs
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -6,6 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+
+from diptych.files import read_json
+from diptych.profiling.outliers import attribute
+from diptych.report.build import report_runs
+from diptych.report.render import markdown
+from diptych.report.sources.gather import gather
+from diptych.runs.reader import read_run
 from report_records import (
     make_ladder,
     make_profile,
@@ -18,13 +25,6 @@ from report_records import (
     write,
 )
 from synthetic_runs import PNG, Row, edited, make_rows, make_run, make_samples
-
-from diptych.files import read_json
-from diptych.profiling.outliers import attribute
-from diptych.report.build import report_runs
-from diptych.report.render import markdown
-from diptych.report.sources.gather import gather
-from diptych.runs.reader import read_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -8,6 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from diptych.report.build import report_runs
+from diptych.report.chapters.summary import URGENT
 from report_records import (
     hold_weights,
     make_scores,
@@ -16,9 +19,6 @@ from report_records import (
     undrawn,  # noqa: F401 - a fixture
 )
 from synthetic_runs import Row, edited, make_rows, make_run, make_samples
-
-from diptych.report.build import report_runs
-from diptych.report.chapters.summary import URGENT
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

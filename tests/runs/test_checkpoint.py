@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from full_disk import room_for
-from properties import given, settings, st
 from safetensors.numpy import load_file
 
 from diptych.backends.protocol import State
@@ -21,6 +19,8 @@ from diptych.network.plan import Plan, make_plan
 from diptych.runs import checkpoint
 from diptych.runs.checkpoint import GROUPS, load_state, load_weights, save
 from diptych.types import Weights
+from full_disk import room_for
+from properties import given, settings, st
 
 PLAN = make_plan(load_config("tiny", ["model.ch_mult=[1]", "data.image_size=4"]))
 OTHER = make_plan(load_config("tiny", ["model.ch_mult=[2]", "data.image_size=4"]))

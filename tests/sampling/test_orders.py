@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gaussian
-import mixture
 import numpy as np
 import pytest
-from published import Published3M
 
+import gaussian
+import mixture
 from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers import (
     Ddim,
@@ -31,6 +30,7 @@ from diptych.sampling.solvers import (
     UniPC,
     solve,
 )
+from published import Published3M
 
 STEPS = (80, 160, 320)
 

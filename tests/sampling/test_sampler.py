@@ -6,11 +6,10 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import gaussian
 import numpy as np
 import pytest
-from numpy_backend import CONFIG, a_network, engine
 
+import gaussian
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.figures.movie import Strip
@@ -21,6 +20,7 @@ from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers import Ddim, Step
 from diptych.types import Float32
+from numpy_backend import CONFIG, a_network, engine
 
 
 @pytest.mark.parametrize(

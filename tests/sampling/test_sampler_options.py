@@ -6,9 +6,9 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import click
-import panel_jobs
 import pytest
 
+import panel_jobs
 from diptych.cli import cli
 from diptych.cli.common import chosen_options
 from diptych.errors import UserError

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gaussian
 import numpy as np
 import pytest
 
+import gaussian
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import ALL_SPACINGS, REPEATING, choose_timesteps

@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy_backend import CONFIG, a_network, engine
-from properties import given, st
-from published import official_ddpm_step, official_step
-from toy_networks import bold_eps, toy_eps
 
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.process import v_from_x0_eps, x0_from_eps
@@ -33,6 +29,10 @@ from diptych.sampling.solvers import (
     solve,
 )
 from diptych.sampling.solvers.kinds import KINDS
+from numpy_backend import CONFIG, a_network, engine
+from properties import given, st
+from published import official_ddpm_step, official_step
+from toy_networks import bold_eps, toy_eps
 
 TABLE = make_schedule(DiffusionConfig())
 BARS = np.cumprod(1 - TABLE.beta)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import panel_jobs
 import pytest
+
+import panel_jobs
 from commands import call
 
 

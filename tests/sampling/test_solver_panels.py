@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import solver_jobs
 
+import solver_jobs
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, make_schedule

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import gaussian
 import numpy as np
 import pytest
-from properties import given, settings, st
-from published import official_step
 
+import gaussian
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import (
     CLEAN,
@@ -24,6 +22,8 @@ from diptych.diffusion.schedule import (
 )
 from diptych.errors import UserError
 from diptych.sampling.solvers import Ddim, Solver, Step
+from properties import given, settings, st
+from published import official_step
 
 STEPS = (40, 80, 160, 320)
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from studies import Fake, states
 
 from diptych.cli import cli
 from diptych.errors import Interrupted, MachineError, UserError
@@ -22,6 +21,7 @@ from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.study.reproduce import Request, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
+from studies import Fake, states
 
 WRITE_PAGE = runner.report_study
 

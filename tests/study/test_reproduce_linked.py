@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Fake, states, trained
 
 from diptych.errors import UserError
 from diptych.study.reproduce import runner
+from studies import Fake, states, trained
 
 
 @pytest.fixture(autouse=True)

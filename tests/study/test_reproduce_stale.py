@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from studies import Fake, states, weigh
 
 from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import read_json, write_json
 from diptych.study.reproduce import runner
+from studies import Fake, states, weigh
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,10 @@ import shutil
 import subprocess
 
 import numpy as np
-import panel_jobs
 import pytest
-from commands import call
-from fake_features import Fake, open_fake
 
+import panel_jobs
+from commands import call
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.generate.for_scoring import Drawing, draw, is_model
@@ -22,6 +21,7 @@ from diptych.sampling.options import SamplerOptions
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep import output as sweep_output
 from diptych.study.sweep.variants import parse
+from fake_features import Fake, open_fake
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 
+import panel_jobs
 from diptych import backends
 from diptych.config.load import Config
 from diptych.data import load_dataset

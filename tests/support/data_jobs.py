@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from panel_jobs import make
 
 from diptych.config.load import Config
 from diptych.generate.samples import Request, sample_to
 from diptych.sampling.sampler import make_sampler
 from diptych.training.loop import train
+from panel_jobs import make
 
 
 def train_on(name: str, config: Config, folder: Path, data_dir: Path | None) -> None:

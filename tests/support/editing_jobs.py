@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 
 import diptych
+import panel_jobs
 from diptych.config.load import Config
 from diptych.data import load_dataset
 from diptych.diffusion.schedule import CLEAN

@@ -163,8 +163,9 @@ def scheduler_files(names: list[str], out: Path) -> None:
 def by_diffusers(folder: Path, given: dict[str, Any], step: dict[str, Any]) -> Any:
     """The same by diffusers' own network and scheduler, float32 (2, C, H, W)."""
     import diffusers
-    import diffusers_jobs
     import torch
+
+    import diffusers_jobs
 
     kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
     unet = diffusers.UNet2DModel.from_pretrained(folder, subfolder="unet").eval()

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from fake_features import Fake
 from PIL import Image
 
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.score import Score
 from diptych.evaluation.sets import Settings
+from fake_features import Fake
 
 ALL = ("fid", "kid", "is", "prdc", "sfid")
 QUICK = {"progress": False}

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
-from full_disk import failing
 
+import panel_jobs
 from diptych.errors import MachineError
 from diptych.figures.grids import read_png
 from diptych.figures.movie import Movie, Strip
@@ -29,6 +28,7 @@ from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from diptych.study.sweep import output as tables
 from diptych.study.sweep.cells import read_cells
+from full_disk import failing
 
 Write = Callable[[Model, Path], Any]
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
-from synthetic_runs import PNG, make_rows, make_run, make_samples
 
 from diptych.evaluation.score import Score, combine
 from diptych.report.render import png
 from diptych.runs.checkpoint import weights_sha256
+from synthetic_runs import PNG, make_rows, make_run, make_samples
 
 ARRAYS = {panel: {"w": np.full(3, i, np.float32)} for i, panel in enumerate(("torch", "jittor"))}
 WEIGHTS = {panel: weights_sha256(arrays) for panel, arrays in ARRAYS.items()}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 from PIL import Image
 
+import panel_jobs
 from diptych.config.load import Config, load_config
 from diptych.training.loop import train
 

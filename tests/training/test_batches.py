@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from properties import given, settings, st
 
 from diptych import rng
 from diptych.backends.protocol import Batch
@@ -19,6 +18,7 @@ from diptych.network.embedding import time_embedding
 from diptych.network.plan import make_plan
 from diptych.training.batches import Batches, to_float, to_uint8
 from diptych.types import Pixels
+from properties import given, settings, st
 
 
 def config_of(*changes: str) -> Config:

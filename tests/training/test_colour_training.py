@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import data_jobs
 import numpy as np
-import photos
 import pytest
 from PIL import Image
 
+import data_jobs
+import photos
 from conftest import Panel
 from diptych.config.load import Config, validate
 from diptych.data import load_dataset

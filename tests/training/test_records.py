@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from full_disk import room_for
 from PIL import Image
-from properties import given, settings, st
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
@@ -24,6 +22,8 @@ from diptych.training.callbacks import Callbacks
 from diptych.training.callbacks.journal import Journal, read_rows
 from diptych.training.callbacks.tensorboard import SCALARS, TensorBoard
 from diptych.training.rows import Rows
+from full_disk import room_for
+from properties import given, settings, st
 
 
 def row(step: int, **changes: Any) -> dict[str, Any]:

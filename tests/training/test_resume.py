@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import resume_jobs
 
+import resume_jobs
 from conftest import Panel
 from diptych.config.load import load_config
 from diptych.errors import UserError

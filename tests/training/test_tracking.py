@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from panel_jobs import small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from watch_jobs import trained_with_and_without
 
 from conftest import Panel
 from diptych.errors import Interrupted, StopTraining, UserError
@@ -28,6 +26,8 @@ from diptych.training.callbacks.tensorboard import (
     text,
 )
 from diptych.training.callbacks.usual import Recording
+from panel_jobs import small
+from watch_jobs import trained_with_and_without
 
 CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
 

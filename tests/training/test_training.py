@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import panel_jobs
 import pytest
 
+import panel_jobs
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError
 from diptych.files import hold

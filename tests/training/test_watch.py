@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_jobs import small
-from watch_jobs import disturbed
 
 from conftest import Panel
 from diptych.errors import UserError
@@ -20,6 +18,8 @@ from diptych.profiling.outliers import attribute
 from diptych.runs.watch import Watch, clock, cost, read_events, read_resources
 from diptych.runs.watch.probe import Probe, queued
 from diptych.runs.watch.resource_log import ResourceSampler
+from panel_jobs import small
+from watch_jobs import disturbed
 
 CONFIG = small("train.steps=20", "train.log_every=4", "train.checkpoint_every=1000")
 

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import exchange_jobs
 import numpy as np
-import photos
 import pytest
 
+import exchange_jobs
+import photos
 from conftest import Panel
 from diptych.cli.ddim import translate
 from diptych.cli.ddim.translate import Options, find_config

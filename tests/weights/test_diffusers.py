@@ -16,12 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import diffusers_jobs
 import numpy as np
 import pytest
-from published import Published3M
-from toy_networks import bold_eps, toy_eps
 
+import diffusers_jobs
 from conftest import Panel
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule, make_spacing
@@ -42,6 +40,8 @@ from diptych.sampling.solvers import (
     solve,
 )
 from diptych.sampling.solvers.wrappers import image_limited
+from published import Published3M
+from toy_networks import bold_eps, toy_eps
 
 pytestmark = pytest.mark.torch
 TABLE = make_schedule(DiffusionConfig())

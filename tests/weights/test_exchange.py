@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import exchange_jobs
 import numpy as np
-import panel_jobs
 import pytest
 
+import exchange_jobs
+import panel_jobs
 from conftest import Panel
 from diptych.backends.protocol import State
 from diptych.config.load import Config, load_config

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 import pytest
-from full_disk import failing, room_for
 from test_exchange_refusals import line
 
+import panel_jobs
 from diptych.backends.protocol import State
 from diptych.errors import MachineError, UserError
 from diptych.network.parameters import initial_weights
@@ -21,6 +20,7 @@ from diptych.weights.convert import convert
 from diptych.weights.find import find_weights
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.formats.training_list import training_list
+from full_disk import failing, room_for
 
 LITTLE = panel_jobs.small("model.ch_mult=[1]", "model.attn_resolutions=[]")
 WEIGHTS = initial_weights(make_plan(LITTLE), 0)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import panel_jobs
 import pytest
 from test_exchange import CONFIG, GOOGLE, GOOGLE_NOISE, WEIGHTS
-from weight_files import as_zip
 
+import panel_jobs
 from diptych.backends.protocol import State
 from diptych.config.load import to_yaml
 from diptych.errors import MachineError, UserError
@@ -30,6 +29,7 @@ from diptych.weights.find import find_weights
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.formats.training_list import read_training_list, training_list
 from diptych.weights.inspect import inspect
+from weight_files import as_zip
 
 LITTLE = panel_jobs.small("model.ch_mult=[1]", "model.attn_resolutions=[]")
 

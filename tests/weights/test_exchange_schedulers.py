@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import exchange_jobs
 import numpy as np
 import pytest
 
+import exchange_jobs
 from conftest import Panel
 from diptych.files import read_json
 from diptych.weights.convert import convert

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
-from weight_files import FORMS, as_legacy, as_zip, refused, tensor
 
 from diptych.errors import UserError
 from diptych.weights.formats import load_weights, read_pickle_weights
+from weight_files import FORMS, as_legacy, as_zip, refused, tensor
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from weight_files import as_zip, refused
 
 from diptych.errors import UserError
 from diptych.weights.formats import load_weights
+from weight_files import as_zip, refused
 
 
 def file_of(header: str | dict[str, Any], data: bytes) -> bytes:

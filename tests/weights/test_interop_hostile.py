@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from weight_files import FORMS, as_zip, refused, tensor
 
 from diptych.errors import UserError
 from diptych.weights.formats import load_weights
+from weight_files import FORMS, as_zip, refused, tensor
 
 
 class Call:
