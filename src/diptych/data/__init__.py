@@ -1,4 +1,4 @@
-"""Data: known sources found or downloaded, read, cropped and made smaller."""
+"""Data sources: find, download, read, crop and shrink images."""
 
 from __future__ import annotations
 

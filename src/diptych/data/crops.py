@@ -1,17 +1,17 @@
-"""Crop recipes: how a picture of any size becomes a square, by the names that papers go by.
+"""Recipes that crop a picture of any size to a square, under the names used in papers.
 
-    none           no crop; the picture must be of the wanted size already
-    center         shorter side to the wanted size (bilinear), middle square: official DDIM on LSUN
-    stretch        both sides to the wanted size (bilinear), whatever the proportions
+    none           no crop; the picture must already have the target size
+    center         shorter side to the target size (bilinear), middle square: official DDIM on LSUN
+    stretch        both sides to the target size (bilinear), whatever the aspect ratio
     adm            halved by box averages while twice too large, then bicubic, middle square: ADM
     celeba         official DDIM on CelebA: rows 57..184, columns 25..152 of the 178x218 picture
                    (centre (89, 121), half side 64), then bilinear
     celeba-108     middle square of 108: DCGAN           celeba-140   of 140: NCSN, Score-SDE
     celeba-148     of 148: VAE papers                    celeba-178   of 178, the whole width
 
-Bilinear and bicubic are Pillow's, which average over the source pixels when they shrink; the
-official code reaches the same functions through torchvision. A side that fits already is not
-touched. FID differs by whole points between these recipes: the name goes into every record.
+Bilinear and bicubic are Pillow's filters, which average over the source pixels when they shrink;
+the official code calls the same functions through torchvision. A picture that already fits is not
+resampled. FID differs by whole points between these recipes, so every record carries the name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CROPS = ("none", "center", "stretch", "adm", "celeba", *_MIDDLE)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a picture is made into: `size` x `size` pixels of `channels` (1 or 3)."""
+    """The target format of a picture: `size` x `size` pixels, `channels` (1 or 3) and crop."""
 
     size: int
     channels: int = 3
@@ -38,17 +38,17 @@ class Recipe:
 
 
 def check_crop(name: str) -> str:
-    """The name itself. Raises UserError for an unknown one."""
+    """Return the name unchanged. Raises UserError for an unknown one."""
     if name not in CROPS:
         raise UserError(f"crop '{name}' is not known{nearest(name, list(CROPS))}")
     return name
 
 
 def apply_crop(picture: Image.Image, recipe: Recipe, where: str) -> Image.Image:
-    """A picture as a square of the recipe's size.
+    """Crop and resize a picture to a square of the recipe's size.
 
     Raises:
-        UserError: the picture does not fit the recipe; names it by `where`.
+        UserError: the picture does not fit the recipe; the message names it by `where`.
     """
     crop, size = recipe.crop, recipe.size
     if crop in ("celeba", *_MIDDLE):
@@ -81,7 +81,7 @@ def _face(picture: Image.Image, crop: str, where: str) -> Image.Image:
 
 
 def _shorter_side(picture: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
-    """The shorter side to `size`, the longer one in proportion, cut to whole pixels."""
+    """Resize the shorter side to `size`, the longer one in proportion, rounded down."""
     width, height = picture.size
     shorter, longer = min(width, height), max(width, height)
     other = int(size * longer / shorter)
@@ -93,6 +93,6 @@ def _resized(picture: Image.Image, to: tuple[int, int], how: Image.Resampling) -
 
 
 def _middle(picture: Image.Image, size: int) -> Image.Image:
-    """The square in the middle; half a pixel is rounded to even, as torchvision's is."""
+    """Crop the middle square; half a pixel is rounded to even, as in torchvision."""
     left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
     return picture.crop((left, top, left + size, top + size))

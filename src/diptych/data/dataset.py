@@ -1,10 +1,10 @@
-"""A data set in memory: uint8 images and labels, and a hash that is their identity.
+"""A data set: uint8 images, labels, and a hash that identifies the images.
 
     sha256 = SHA-256(b"uint8 N C H W\\n" + the image bytes)
 
-The hash is of the pixels and their shape, not of the files, so that the same images give the same
-identity however they were packed and wherever they lay; run records carry it. Pixels stay uint8:
-60,000 MNIST images are 47 MB, and a batch is rescaled when it is gathered.
+The hash covers the pixels and their shape, not the files, so the same images have the same identity
+however they are packed and wherever they are stored; run records carry it. Pixels stay uint8:
+60,000 MNIST images take 47 MB, and a batch is rescaled when it is gathered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from diptych.data.sources.spec import Spec, parse, split_names
 from diptych.errors import UserError
 from diptych.types import Int64, Pixels
 
-ARRAYS = "arrays"  # the `data.source` of a run that was given its images in Python
+ARRAYS = "arrays"  # the `data.source` of a run whose images were passed in Python
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,12 +40,12 @@ class Dataset:
         name: the source, such as "mnist".
         split: "train", "test" or "train+test".
         images: (N, C, H, W), uint8, 0..255, read-only: in memory, mapped from a packed file, or
-            decoded when they are asked for.
-        labels: (N,), int64, 0 .. classes - 1, read-only; None where the source has none.
-        sha256: the identity of the images as they are here, after any resizing; of encoded ones
-            their names, lengths and recipe stand in for the pixels.
-        origin: where they were found, for people.
-        left_out: how many files were passed over, by reason.
+            decoded on demand.
+        labels: (N,), int64, 0 .. classes - 1, read-only; None if the source has none.
+        sha256: the identity of the images as they are here, after any resizing; for encoded
+            images, a hash of their names, lengths and recipe instead of their pixels.
+        origin: the place where they were found, for people.
+        left_out: number of skipped files by reason.
     """
 
     name: str
@@ -58,23 +58,23 @@ class Dataset:
 
     @property
     def labels_sha256(self) -> str | None:
-        """The identity of the labels; None without."""
+        """The identity of the labels; None if there are none."""
         if self.labels is None:
             return None
         return hashlib.sha256(np.ascontiguousarray(self.labels, "<i8").data).hexdigest()
 
     @staticmethod
     def from_arrays(images: Any, labels: Any = None, name: str = ARRAYS) -> Dataset:
-        """A data set of the user's own images; they are copied into memory.
+        """Build a data set from the user's own images, copied into memory.
 
         Args:
             images: uint8 (N, C, H, W), (N, H, W, C) or (N, H, W), C = 1 .. 4; or any object with
                 `len` and `[]` whose items are such images, or pairs of an image and its label.
-            labels: (N,) integers, 0 or more; None: of the pairs, or none.
-            name: for people.
+            labels: (N,) integers, 0 or more; None: those of the pairs, if any.
+            name: the name shown to people.
 
         Raises:
-            UserError: another shape or type, labels that do not fit, no image at all.
+            UserError: another shape or type, labels that do not fit, or no images.
         """
         pixels, paired = _own_images(images)
         if paired is not None and labels is not None:
@@ -109,24 +109,27 @@ def load_dataset(
     download: bool = True,
     settable: bool = False,
 ) -> Dataset:
-    """Find, if need be download, read and check one split of a known data set.
+    """Find, download if needed, read and check the images that a source names.
 
     Args:
-        source: as `diptych.data.sources.spec` reads it: "mnist" (60,000 and 10,000 images),
-            "fashion_mnist" (likewise), "mnist-10k" (in the package; its "train" is MNIST's 10,000
-            test images), "cifar10:train+test", "celeba", "lsun_bedroom", "folder:PATH", a path ...
-        split: "train", "test" or "train+test", where the source names none.
-        image_size: height and width in pixels, a divisor of the native 28; None: native.
-        channels: 1 or 3 for pictures that are decoded; the others have their own.
+        source: a name in the syntax of `diptych.data.sources.spec`: "mnist" (60,000 and 10,000
+            images), "fashion_mnist" (likewise), "mnist-10k" (in the package; its "train" is MNIST's
+            10,000 test images), "cifar10:train+test", "celeba", "lsun_bedroom", "folder:PATH", a
+            path ...
+        split: "train", "test" or "train+test", if the source names none.
+        image_size: height and width in pixels; for arrays a divisor of the native size (28 for
+            MNIST); None: native.
+        channels: 1 or 3 for pictures that are decoded; arrays keep their own.
         crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
         data_dir: read from this folder and nowhere else.
-        download: whether to fetch what is not on this machine.
-        settable: whether the user can change a config by `--set`, as an error may then advise.
+        download: fetch the files if they are not on this machine.
+        settable: the user can change a config with `--set`, so errors may advise it.
 
     Raises:
         UserError: unknown source or split; files missing, damaged or of another data set; a size
-            that 28 is not a multiple of; no way to download; a crop where nothing is cropped.
-        MachineError: files that the machine does not let us read or write.
+            that does not divide the native one; no way to download; a crop for a source that is
+            not cropped.
+        MachineError: the machine does not let us read or write files.
     """
     if source == ARRAYS:
         raise UserError(
@@ -150,10 +153,10 @@ def load_dataset(
 
 
 def chosen_splits(spec: Spec, source: str, split: str) -> tuple[str, ...]:
-    """The splits of the source's name, else those of `split`.
+    """The splits named by the source, else those of `split`.
 
     Raises:
-        UserError: both name some, and not the same ones.
+        UserError: both name splits and they differ.
     """
     if not spec.splits:
         known = SOURCES.get(spec.kind)
@@ -166,13 +169,13 @@ def chosen_splits(spec: Spec, source: str, split: str) -> tuple[str, ...]:
 def load_configured(
     data: DataConfig, data_dir: Path | None = None, download: bool = True, settable: bool = False
 ) -> Dataset:
-    """The split that a config names, in its form; otherwise as `load_dataset`.
+    """Load the split that a config names, at its size, channels and crop, with `load_dataset`.
 
-    Pictures that are decoded on demand are looked over first; see `diptych.data.scan`.
+    Pictures that are decoded on demand are scanned first; see `diptych.data.scan`.
 
     Raises:
-        UserError: as there; pictures that cannot be used, without `data.skip_bad`; or images that
-            have another number of channels than the config.
+        UserError: as `load_dataset`; pictures that cannot be used, without `data.skip_bad`; or
+            images whose number of channels differs from the config.
     """
     found = load_dataset(
         data.source,
@@ -193,11 +196,11 @@ def load_configured(
 
 
 def _from_idx(known: Source, asked: Asked) -> Opened:
-    """MNIST and its like, at full size."""
+    """Read MNIST or another IDX data set at full size."""
     split = asked.split
     located = find(known.name, split, asked.data_dir)
     if located is None and (known.name, split) == (MNIST.name, "test"):
-        located = find(MNIST_10K.name)  # the same images, which travel in the package
+        located = find(MNIST_10K.name)  # the same images, shipped in the package
     if located is None:
         from diptych.data.sources.download import fetch
 
@@ -212,7 +215,7 @@ def _from_idx(known: Source, asked: Asked) -> Opened:
 
 
 def _finished(found: Opened, name: str, split: str, size: int | None) -> Dataset:
-    """The data set of what was found: arrays at their size, read-only."""
+    """Turn opened images into a data set: arrays resized and read-only."""
     images = found.images
     if not isinstance(images, Decoded):
         if size is not None:
@@ -226,7 +229,7 @@ def _finished(found: Opened, name: str, split: str, size: int | None) -> Dataset
 
 
 def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
-    """The user's images as (N, C, H, W), and their labels where the items are pairs."""
+    """The user's images as (N, C, H, W), and their labels if the items are pairs."""
     where = "Dataset.from_arrays: images"
     if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise UserError(f"{where}: expected an array, or an object with len and [], not {images!r}")
@@ -281,7 +284,7 @@ def _own_labels(labels: NDArray[Any], count: int) -> Int64:
 
 
 def identity(images: Images) -> str:
-    """What `Dataset.sha256` is; read in parts, so that a mapped file need not fit into memory."""
+    """Compute `Dataset.sha256` in parts, so that a mapped file need not fit into memory."""
     if isinstance(images, Decoded):
         return images.identity()
     header = "uint8 " + " ".join(str(size) for size in images.shape) + "\n"
@@ -294,7 +297,7 @@ def identity(images: Images) -> str:
 def _check(
     known: Source, located: Located, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> None:
-    """Whether the two files fit the source and each other."""
+    """Refuse files that do not match the source or each other."""
     count, height, width = images.shape
     if (height, width) != (known.size, known.size):
         raise UserError(
@@ -314,7 +317,7 @@ def _check(
 
 
 def _check_identity(known: Source, split: str, located: Located, sha256: str) -> None:
-    """Refuse one known data set in the place of another: their files bear the same names."""
+    """Refuse one known data set in place of another: their files have the same names."""
     owners = [
         (other.name, part)
         for other in SOURCES.values()

@@ -1,10 +1,10 @@
-"""Images that stay encoded where they lie and are decoded when a batch asks for them.
+"""Images that stay encoded in storage and are decoded when a batch needs them.
 
     decoded[indices]  ->  (n, C, H, W) uint8, each picture read, cropped and resized by a thread
 
-So a data set larger than memory trains as any other: what a batch holds depends on its indices
-alone, whatever the number of threads. Threads suffice, because Pillow releases the interpreter's
-lock while it decodes and resizes. What is asked for often is better packed once: `data.pack`.
+So a data set larger than memory trains like any other: a batch's content depends only on its
+indices, whatever the number of threads. Threads suffice because Pillow releases the GIL while it
+decodes and resizes. A data set that is used often is better packed once: `data.packed`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diptych.data.picture import decode
 from diptych.errors import UserError
 from diptych.types import Int64, Pixels
 
-CHUNK = 1024  # images at once where all are visited
+CHUNK = 1024  # images per read when all are visited
 
 
 class Items(Protocol):
@@ -36,42 +36,42 @@ class Items(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where they are, for people."""
+        """The place where they are stored, for people."""
 
     @property
     def crop(self) -> str:
-        """The crop recipe that the data set's users apply."""
+        """The crop recipe that is customary for the data set."""
 
     @property
     def labels(self) -> Int64 | None:
         """A class for each, or None."""
 
     def title(self, index: int) -> str:
-        """How a message names one picture: its path, or its file and key."""
+        """The name of one picture in messages: its path, or its file and key."""
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes. Raises UserError where they are missing."""
+        """Read the encoded bytes. Raises UserError if they are missing."""
 
     def size(self, index: int) -> int:
-        """How many bytes are encoded, or 0 where that is not known without reading them."""
+        """Number of encoded bytes; may be 0 if unknown without reading them."""
 
     def stamp(self, index: int) -> str:
         """A short text that changes when the picture does, made without reading it."""
 
     def ends(self, index: int) -> tuple[bytes, bytes] | None:
-        """The first 64 KiB and the last bytes; None where all would have to be read for that."""
+        """The first 64 KiB and the last bytes; None if that would require reading all of them."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Several sets of pictures one after the other, such as a train and a test split."""
+    """A concatenation of several sets of pictures, such as a train and a test split."""
 
     parts: Sequence[Items]
     prefixes: Sequence[str]  # for the names, which must stay unique
 
     @property
     def names(self) -> list[str]:
-        """The parts' names, each behind its part's prefix."""
+        """The parts' names, each after its part's prefix."""
         parts = zip(self.prefixes, self.parts, strict=True)
         return [f"{prefix}/{name}" for prefix, items in parts for name in items.names]
 
@@ -82,18 +82,18 @@ class Joined:
 
     @property
     def crop(self) -> str:
-        """The parts' crop, which is one."""
+        """The first part's crop; all parts share it."""
         return self.parts[0].crop
 
     @property
     def labels(self) -> Int64 | None:
-        """All labels, or None where a part has none."""
+        """All labels, or None if a part has none."""
         held = [items.labels for items in self.parts if items.labels is not None]
         return np.concatenate(held) if len(held) == len(self.parts) else None
 
     @cached_property
     def _starts(self) -> Int64:
-        """The index behind each part's last picture."""
+        """The index after each part's last picture."""
         return np.cumsum([len(items.names) for items in self.parts])
 
     def _at(self, index: int) -> tuple[Items, int]:
@@ -101,34 +101,34 @@ class Joined:
         return self.parts[part], index - (int(self._starts[part - 1]) if part else 0)
 
     def title(self, index: int) -> str:
-        """As the part says."""
+        """The picture's title in its part."""
         items, row = self._at(index)
         return items.title(row)
 
     def read(self, index: int) -> bytes:
-        """As the part does."""
+        """Read the picture from its part."""
         items, row = self._at(index)
         return items.read(row)
 
     def size(self, index: int) -> int:
-        """As the part says."""
+        """The picture's size in its part."""
         items, row = self._at(index)
         return items.size(row)
 
     def stamp(self, index: int) -> str:
-        """As the part says."""
+        """The picture's stamp in its part."""
         items, row = self._at(index)
         return items.stamp(row)
 
     def ends(self, index: int) -> tuple[bytes, bytes] | None:
-        """As the part does."""
+        """The picture's ends in its part."""
         items, row = self._at(index)
         return items.ends(row)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some of the pictures of a set, such as those that can be used."""
+    """A subset of a set of pictures, such as those that can be used."""
 
     items: Items
     rows: Sequence[int]
@@ -141,12 +141,12 @@ class Chosen:
 
     @property
     def origin(self) -> str:
-        """Of the whole set."""
+        """The origin of the whole set."""
         return self.items.origin
 
     @property
     def crop(self) -> str:
-        """Of the whole set."""
+        """The crop of the whole set."""
         return self.items.crop
 
     @property
@@ -156,45 +156,45 @@ class Chosen:
         return None if labels is None else labels[np.array(self.rows, np.int64)]
 
     def title(self, index: int) -> str:
-        """Of a chosen one."""
+        """The title of a chosen picture."""
         return self.items.title(self.rows[index])
 
     def read(self, index: int) -> bytes:
-        """Of a chosen one."""
+        """Read a chosen picture."""
         return self.items.read(self.rows[index])
 
     def size(self, index: int) -> int:
-        """Of a chosen one."""
+        """The size of a chosen picture."""
         return self.items.size(self.rows[index])
 
     def stamp(self, index: int) -> str:
-        """Of a chosen one."""
+        """The stamp of a chosen picture."""
         return self.items.stamp(self.rows[index])
 
     def ends(self, index: int) -> tuple[bytes, bytes] | None:
-        """Of a chosen one."""
+        """The ends of a chosen picture."""
         return self.items.ends(self.rows[index])
 
 
 def as_bytes(name: str) -> bytes:
-    """A file's name for a hash: UTF-8, or the bytes themselves of a name that is none."""
+    """Encode a file name for a hash: as UTF-8, or as its raw bytes if it is not valid UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def default_workers() -> int:
-    """Threads that decode: one a processor, at most 8."""
+    """Number of decoding threads: one per processor, at most 8."""
     return min(8, os.cpu_count() or 1)
 
 
 class Decoded:
-    """Encoded pictures that behave as an array (N, C, H, W) of uint8 for reading."""
+    """Encoded pictures that read like a uint8 array (N, C, H, W)."""
 
     def __init__(self, items: Items, recipe: Recipe, workers: int | None = None) -> None:
         self.items, self.recipe = items, recipe
         self.shape = (len(items.names), recipe.channels, recipe.size, recipe.size)
         self.dtype = np.dtype(np.uint8)
         self.workers = workers or default_workers()
-        self.advice = ""  # what to do about a picture that cannot be used, for the error
+        self.advice = ""  # appended to the error of a picture that cannot be used
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -204,7 +204,7 @@ class Decoded:
         """One image by number, or several by a slice or an array of numbers.
 
         Raises:
-            UserError: a picture that cannot be used, by name.
+            UserError: a picture cannot be used; the message names it.
         """
         if isinstance(index, (int, np.integer)):
             return self.one(range(len(self))[int(index)])
@@ -238,7 +238,7 @@ class Decoded:
             raise UserError(f"{error}; or {self.advice}") from None
 
     def identity(self) -> str:
-        """Sha256 of the names, the encoded sizes and the recipe; the pixels are not read."""
+        """SHA-256 of the names, the encoded sizes and the recipe; the pixels are not decoded."""
         digest = hashlib.sha256(f"encoded {self.shape} {self.recipe.crop}\n".encode())
         for index, name in enumerate(self.items.names):
             digest.update(as_bytes(f"{name}\t{self.items.size(index)}\n"))

@@ -1,4 +1,4 @@
-"""What is known of a source: where it is, what it holds, whether every image of it can be used."""
+"""Inspect a source: list its place, describe its content, verify that every image is usable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IDX = {
 
 
 def list_sources(data_dir: Path | None = None) -> list[dict[str, str]]:
-    """Every source with what it is and where it is on this machine ("" where it is not)."""
+    """Every source with a description and its place on this machine ("" if it is absent)."""
     rows = []
     for name, what in {**_IDX, **KINDS}.items():
         try:
@@ -74,7 +74,7 @@ def _where(name: str, data_dir: Path | None) -> str:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """What a data set is, without reading all of its pixels."""
+    """Describe a data set without reading all of its pixels."""
     count, channels, height, width = dataset.images.shape
     labels = dataset.labels
     lazy = dataset.images if isinstance(dataset.images, Decoded) else None
@@ -96,19 +96,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def verify(dataset: Dataset, path: Path | None = None) -> dict[str, Any]:
-    """Read every image; gives the pixels' sha256 and the pictures that cannot be used.
+    """Read every image; return the pixels' sha256 and the pictures that cannot be used.
 
     Args:
-        dataset: what to read.
-        path: of the packed file, whose index holds the sum to compare with.
+        dataset: the data set to read.
+        path: the packed file, if it is one; its index holds the sha256 to compare with.
 
     Raises:
-        UserError: the pixels of a packed file are not those that were packed.
+        UserError: the pixels of a packed file differ from those that were packed.
     """
     images = dataset.images
     if isinstance(images, Decoded):
         return _verify_decoded(images)
-    # Mapped anew: `read_packed` tells the system to expect random order.
+    # Mapped again, because `read_packed` tells the system to expect random order.
     rows = images if path is None else np.load(path, mmap_mode="r").transpose(0, 3, 1, 2)
     sha256 = identity(rows)
     if path is not None and sha256 != read_index(path)["sha256"]:
@@ -135,7 +135,7 @@ def _verify_decoded(images: Decoded) -> dict[str, Any]:
 
 
 def verify_pictures(items: Items) -> dict[str, Any]:
-    """Read every picture at its own size; gives the sizes, and the pictures that cannot be used."""
+    """Read every picture at its own size; return the sizes and the pictures that cannot be used."""
     bad: list[str] = []
     sizes: Counter[str] = Counter()
 
@@ -152,7 +152,7 @@ def verify_pictures(items: Items) -> dict[str, Any]:
 
 
 def sound_ones(images: Images, num: int) -> tuple[Pixels, list[str]]:
-    """About `num` images spread over a set, without those that cannot be used; and those."""
+    """Up to `num` usable images evenly spread over a set, and the errors of the unusable ones."""
     spread = np.linspace(0, len(images) - 1, min(num, len(images))).astype(np.int64)
     if not isinstance(images, Decoded):
         return np.ascontiguousarray(images[spread]), []

@@ -1,4 +1,4 @@
-"""Notes about what was left out of a data set, each said once in a process."""
+"""Notes about pictures left out of a data set, each logged once per process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SAID: set[str] = set()
 
 
 def note(text: str) -> None:
-    """Warn in one line, unless it was said before; the command line prints it as it is."""
+    """Warn in one line, unless already done; the command line prints the text unchanged."""
     if text not in _SAID:
         _SAID.add(text)
         log.warning("note: %s", text, extra={"whole": True})
 
 
 def say_left_out(name: str, count: int, left_out: Mapping[str, int]) -> None:
-    """How many pictures are used of `name`, and how many files are not, by reason."""
+    """Note how many pictures of `name` are used and how many files are not, by reason."""
     if left_out:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
         note(f"{name}: {count:,} pictures; left out: {reasons}")

@@ -1,19 +1,19 @@
-"""One encoded picture into pixels, or one line that says why not.
+"""Decode one encoded picture into pixels, or refuse it with a one-line reason.
 
 Every verb reads pictures here: training, packing, scoring, encoding, the search for neighbours.
 
     kinds         JPEG (also .jfif), PNG, WebP, BMP, TIFF, GIF, PPM/PGM/PBM, AVIF
-    EXIF          the orientation that a camera noted is followed; nothing else of it is
-    transparency  transparent pixels are put on white
+    EXIF          the orientation is applied; everything else is ignored
+    transparency  transparent pixels are composited onto white
     palette       becomes RGB
-    grey          stays one channel, unless a number of channels is asked for
+    grey          stays one channel, unless the caller sets the number of channels
 
-Refused by name, because something would have to be guessed: CMYK (its colours need a profile), more
-than 8 bits a channel (the range is not known, and tools reduce it differently), animations and
-files of several pages (which frame?), more than LIMIT megapixels, and whatever is empty, cut short
-or of another kind. The kind is told by the content; the suffix only says which files are looked at.
-Nothing here is a setting of the process: Pillow's own limit, a global number and a warning, is not
-asked, so that threads of a program that uses Diptych keep theirs.
+Refused with a specific message, because decoding would require a guess: CMYK (its colours need a
+profile), more than 8 bits a channel (the range is unknown, and tools reduce it differently),
+animations and files of several pages (which frame?). Also refused: more than LIMIT megapixels, and
+files that are empty, truncated or of another kind. The kind is recognised by content; the suffix
+only selects the files to read. Nothing here changes the process's settings: Pillow's own limit, a
+global number and a warning, is bypassed, so a program that uses Diptych in threads keeps its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from diptych.types import Pixels
 with contextlib.suppress(ImportError):  # Pillow 11.3 and later
     from PIL import AvifImagePlugin  # noqa: F401
 
-# Pillow's name of each kind, in the order in which they are tried, and its suffixes.
+# Pillow's name of each kind and its suffixes; kinds are tried in this order.
 KINDS: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -56,28 +56,28 @@ KINDS: dict[str, tuple[str, ...]] = {
     "AVIF": (".avif",),
 }
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
-LIMIT = 300  # megapixels of one picture, decoded; three bytes each
+LIMIT = 300  # megapixels of one decoded picture; three bytes per pixel
 _NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM or AVIF"
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _REPLACE = "Replace or remove it"
-# All that Pillow raises on damaged bytes. Its bomb errors can still come from within a plugin.
+# All exceptions of Pillow on damaged bytes. A plugin can still raise its bomb errors.
 _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, TypeError,
            AttributeError, OverflowError, ZeroDivisionError, RuntimeError, struct.error, zlib.error,
            Image.DecompressionBombError, Image.DecompressionBombWarning)  # fmt: skip
 
 
 def decode(data: bytes, where: str, recipe: Recipe) -> Pixels:
-    """Encoded bytes as an image of the recipe, (C, H, W), uint8.
+    """Decode bytes into an image of the recipe, (C, H, W), uint8.
 
     Args:
         data: the bytes of a picture.
-        where: how messages name it.
+        where: its name in messages.
         recipe: size, channels and crop.
 
     Raises:
-        UserError: a picture that cannot be used, or does not fit the recipe.
-        MachineError: no memory for it.
+        UserError: the picture cannot be used or does not fit the recipe.
+        MachineError: not enough memory for it.
     """
     picture = apply_crop(open_picture(data, where, recipe.channels), recipe, where)
     pixels = np.asarray(picture, dtype=np.uint8)
@@ -85,7 +85,7 @@ def decode(data: bytes, where: str, recipe: Recipe) -> Pixels:
 
 
 def read_pixels(data: bytes, where: str) -> Pixels:
-    """Encoded bytes as they are: (H, W, 1) of a grey picture, else (H, W, 3), uint8.
+    """Decode bytes at their own size: (H, W, 1) for a grey picture, else (H, W, 3), uint8.
 
     Raises:
         UserError, MachineError: as `decode`.
@@ -95,7 +95,7 @@ def read_pixels(data: bytes, where: str) -> Pixels:
 
 
 def open_picture(data: bytes, where: str, channels: int | None = 3) -> Image.Image:
-    """A checked and decoded picture: grey (1 channel), RGB (3), or as it is (None).
+    """Check and decode a picture: grey (1 channel), RGB (3), or grey stays grey (None).
 
     Raises:
         UserError, MachineError: as `decode`.
@@ -116,10 +116,10 @@ def open_picture(data: bytes, where: str, channels: int | None = 3) -> Image.Ima
 
 
 def open_header(data: bytes, where: str) -> ImageFile.ImageFile:
-    """A picture of which the header alone was read and checked.
+    """Open a picture: only its header is read and checked.
 
     Raises:
-        UserError: empty, of no known kind, too large, or refused; see the module.
+        UserError: empty, of an unknown kind, too large, or refused; see the module.
     """
     if not data:
         raise UserError(f"{where}: is empty (0 bytes), expected a picture. {_REPLACE}")
@@ -139,10 +139,10 @@ def open_header(data: bytes, where: str) -> ImageFile.ImageFile:
 
 
 def _identify(data: bytes) -> ImageFile.ImageFile | None:
-    """The picture by the first kind whose reader takes it; as `Image.open`, without its limit."""
+    """Open with the first kind whose reader accepts it; like `Image.open` without its limit."""
     for kind in KINDS:
         factory, accept = Image.OPEN.get(kind, (None, None))
-        # A text from `accept` says that Pillow was built without this kind.
+        # `accept` returns a text if Pillow was built without this kind.
         if factory is None or (accept is not None and accept(data[:16]) is not True):
             continue
         try:
@@ -153,7 +153,7 @@ def _identify(data: bytes) -> ImageFile.ImageFile | None:
 
 
 def _fault(picture: ImageFile.ImageFile, data: bytes) -> str:
-    """Why a picture is refused, or ''."""
+    """The reason to refuse a picture, or ''."""
     width, height = picture.size
     if width * height > LIMIT * 10**6:
         return (
@@ -161,7 +161,7 @@ def _fault(picture: ImageFile.ImageFile, data: bytes) -> str:
             f"{LIMIT} megapixels are read. Make it smaller first"
         )
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # a JPEG's other pictures are previews and the like
+    if frames > 1 and picture.format != "MPO":  # an MPO is a JPEG with extras such as previews
         what = "a file of {} pages" if picture.format == "TIFF" else "an animation of {} frames"
         return f"is {what.format(frames)}; give a still picture"
     if picture.mode == "CMYK":
@@ -174,7 +174,7 @@ def _fault(picture: ImageFile.ImageFile, data: bytes) -> str:
 
 
 def _deep(picture: ImageFile.ImageFile, data: bytes) -> bool:
-    """Whether the file has more than 8 bits a channel although Pillow gives 8."""
+    """True if the file has more than 8 bits a channel although Pillow returns 8."""
     if picture.format == "AVIF":
         at = data.find(b"av1C")  # the codec's settings; the bit says 10 or 12 bits
         return at >= 0 and len(data) > at + 6 and bool(data[at + 6] & 0x40)

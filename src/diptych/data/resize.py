@@ -1,10 +1,10 @@
-"""Making images smaller by an integer factor: each new pixel is the mean of a k x k block.
+"""Shrink images by an integer factor: each new pixel is the mean of a k x k block.
 
     out[y, x] = floor(sum(block) / k**2 + 1/2),      in integers: (2 * sum + k**2) // (2 * k**2)
 
-so the result is the same on every machine, to the bit. This is the exact area average; there is
-no other filter here, and no enlarging: sizes that do not divide evenly are refused, because every
-library resamples them differently.
+so the result is bit-identical on every machine. This is the exact area average. There is no other
+filter and no enlarging; sizes that do not divide evenly are refused because every library resamples
+them differently.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         size: the new height and width, a divisor of H.
 
     Returns:
-        (N, C, size, size), uint8, read-only; `images` itself where `size` is H.
+        (N, C, size, size), uint8, read-only; `images` itself if `size` is H.
 
     Raises:
         UserError: `size` is not a divisor of H, or the images are not square.
@@ -42,8 +42,8 @@ def shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     factor = height // size
     if factor == 1:
         return images
-    # The largest block sum must fit, doubled and with the rounding term: 16-bit sums are twice as
-    # fast as 32-bit ones and suffice up to a factor of 11.
+    # The dtype must hold twice the largest block sum plus the rounding term: 16-bit sums are twice
+    # as fast as 32-bit ones and suffice up to a factor of 11.
     area = factor * factor
     dtype = np.uint16 if (2 * 255 + 1) * area <= 65535 else np.uint32
     total: NDArray[Any] = np.zeros((*images.shape[:2], size, size), dtype)

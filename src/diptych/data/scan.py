@@ -1,14 +1,14 @@
-"""Pictures are looked over before training, so that a bad one does not end it at some later step.
+"""Scan pictures before training, so that a bad one does not end it at some later step.
 
     up to WHOLE encoded bytes, or with skip_bad    every picture is decoded
-    more                                           files: beginning and end of each; a picture is
-                                                   decoded where either leaves a doubt
+    more                                           files: beginning and end of each are read; a
+                                                   picture is decoded if either leaves a doubt
                                                    records of an archive or a database: SPREAD of
                                                    them, evenly spread, are decoded
 
-What was found is remembered in the user's cache under a hash of the names, lengths, times of
-change and the crop, so that the same pictures are looked over once. What the quick look misses
-(damage in the middle of a file) is named at the step that meets it.
+The outcome is kept in the user's cache under a hash of the names, lengths, modification times and
+the crop, so that the same pictures are scanned once. Damage that the quick scan misses (in the
+middle of a file) is reported at the step that reads the picture.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 WHOLE = 128 * 2**20
 SPREAD = 1000
-BAD = "cannot be used"  # the reason under which such pictures are counted
+BAD = "cannot be used"  # the reason in `left_out` that counts such pictures
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # JPEG and PNG
 _ADVICE = "leave such pictures out with --skip-bad, or list them with diptych data verify"
 
 
 def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
-    """The data set if all its pictures look sound; with `skip_bad`, those of them that are.
+    """Return the data set if all its pictures pass the scan; with `skip_bad`, only those that do.
 
     Raises:
-        UserError: pictures that cannot be used, without `skip_bad`; or none that can.
+        UserError: pictures that cannot be used, without `skip_bad`; or no usable picture.
     """
     images = dataset.images
     if not isinstance(images, Decoded):
@@ -71,10 +71,10 @@ def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
 
 
 def scan(images: Decoded, whole: bool = False) -> dict[int, str]:
-    """The pictures that cannot be used: index -> why; see the module.
+    """Find the pictures that cannot be used: index -> reason; see the module.
 
     Args:
-        images: what is looked over.
+        images: the pictures to scan.
         whole: decode every picture, however many there are.
     """
     whole = whole or _small(images)
@@ -118,7 +118,7 @@ def _look_over(images: Decoded, whole: bool) -> dict[int, str]:
 
 
 def _sound(images: Decoded, row: int) -> bool:
-    """Whether beginning and end of a picture leave no doubt; False: decode it to know."""
+    """True if a picture's beginning and end leave no doubt; False: it must be decoded."""
     ends = images.items.ends(row)
     if ends is None:
         return False
@@ -137,7 +137,7 @@ def _sound(images: Decoded, row: int) -> bool:
 
 
 def _kept(images: Decoded, whole: bool) -> Path:
-    """Where the outcome is remembered."""
+    """The cache file of the outcome."""
     import platformdirs
 
     items, recipe = images.items, images.recipe
@@ -158,6 +158,6 @@ def _remembered(path: Path) -> dict[int, str] | None:
 
 
 def _remember(path: Path, bad: dict[int, str]) -> None:
-    """Where the cache cannot be written, the next start looks again."""
+    """Save the outcome; if the cache cannot be written, the next start scans again."""
     with contextlib.suppress(UserError, MachineError):
         write_json(path, {"bad": {str(row): fault for row, fault in bad.items()}})

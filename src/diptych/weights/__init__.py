@@ -1,1 +1,1 @@
-"""Weights of every supported format: found, inspected and converted."""
+"""Find, inspect and convert weights of every supported format."""

@@ -1,13 +1,13 @@
-"""Checkpoints of every form known: the same weights in another form.
+"""Convert checkpoints between all known formats.
 
     official            a plain state dict, torch.load reads it with weights_only=True
     official-training   [model, optimizer, epoch, step, ema] of a run: the official code resumes it
     jittor              name -> array, jt.load reads it
     diffusers           a pipeline folder
     safetensors         with the config in its header: nothing else is needed to sample from it
-    run                 a run folder from an official training list, to go on with
+    run                 a run folder from an official training list, to resume
 
-No conversion changes a number: there and back gives the same bits.
+No conversion changes a number: a round trip gives the same bits.
 """
 
 from __future__ import annotations
@@ -51,19 +51,20 @@ def convert(
     raw: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the weights of `source` in another form; gives what was written.
+    """Write the weights of `source` in another format; return a summary of what was written.
 
     Args:
-        source: as `diptych.weights.find.find_weights` takes it; for `official-training` a
-            run, for `run` an official training list.
-        out: the file or folder.
-        to: a name above; told by the suffix of `out` where not given.
-        config: of the network, where `source` does not say it.
-        raw: the weights as trained, in place of their moving average.
-        overwrite: replace a file, or a folder that this program wrote.
+        source: as in `diptych.weights.find.find_weights`; for `official-training` a run, for `run`
+            an official training list.
+        out: the output file or folder.
+        to: a format named in the module docstring; None: by the suffix of `out`.
+        config: the network's config, if `source` has none.
+        raw: write the weights as trained instead of their moving average.
+        overwrite: replace a file, a diffusers folder, or for `run` a folder that Diptych wrote.
 
     Raises:
-        UserError: an unknown form, something in the way, or a source that cannot take that form.
+        UserError: an unknown format, an existing output, or a source that the format cannot
+            express.
         MachineError: the disk is full, or the like.
     """
     to = _target(out, to)
@@ -77,7 +78,7 @@ def convert(
     found = find_weights(source, config, raw)
     if raw and found.kind == "ema":
         raise UserError(f"{source}: holds moving averages alone; leave out --raw")
-    names = parameter_table(make_plan(found.config))  # the official order, wherever they came from
+    names = parameter_table(make_plan(found.config))  # the official order, whatever the source
     _WRITERS[to](out, replace(found, weights={name: found.weights[name] for name in names}))
     facts = found.facts()
     return {"out": str(out), "to": to, **facts}
@@ -126,7 +127,7 @@ def _write_safetensors(out: Path, found: Source) -> None:
 
 
 def _write_diffusers(out: Path, found: Source) -> None:
-    network_config(found.config), scheduler_config(found.config)  # refuse before anything is gone
+    network_config(found.config), scheduler_config(found.config)  # refuse before replacing
     with atomic_path(out) as temporary:
         temporary.mkdir()
         write_folder(temporary, found.config, found.weights)
@@ -141,10 +142,10 @@ _WRITERS: dict[str, Callable[[Path, Source], None]] = {
 
 
 def export_training(run: Path, out: Path) -> int:
-    """The newest checkpoint of a run as the official training list; gives its step.
+    """Write the newest checkpoint of a run as the official training list; return its step.
 
     Raises:
-        UserError: not a run, or it has no checkpoint.
+        UserError: not a run, no checkpoint, or a network that the official code cannot express.
     """
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run}: is not a run, and only one has what training goes on from")
@@ -158,7 +159,7 @@ def export_training(run: Path, out: Path) -> int:
 
 
 def _check_official(config: Config, run: Path) -> None:
-    """Refuse what the official code would compute otherwise, from these very weights."""
+    """Refuse settings with which the official code would compute another network."""
     for key, value in {"norm_groups": NORM_GROUPS, "norm_eps": NORM_EPS}.items():
         if (given := getattr(config.model, key)) != value:
             raise UserError(
@@ -170,10 +171,10 @@ def _check_official(config: Config, run: Path) -> None:
 def import_training(
     source: Path, run: Path, config: Config | None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """A run folder that goes on from an official training list.
+    """Create a run folder that resumes from an official training list.
 
     Raises:
-        UserError: no config, another kind of file or network, or a folder that is not free.
+        UserError: no config, another kind of file or network, or the folder is in use.
     """
     if config is None:
         raise UserError(f"{source}: a run needs its config; give the training's yml with --config")
@@ -192,7 +193,7 @@ def import_training(
     if overwrite or not run.exists():
         with atomic_path(run) as temporary:
             saved = write(temporary)
-    else:  # other files there stay
+    else:  # existing other files stay
         claim_folder(run, resume=True)
         try:
             saved = write(run)

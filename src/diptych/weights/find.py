@@ -1,4 +1,4 @@
-"""Where weights come from: runs, checkpoints, the zoo, published files and others' formats."""
+"""Find weights in runs, checkpoints, the zoo, published files and other libraries' formats."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from diptych.weights.formats import is_diffusers, read_config, read_foreign
 
 @dataclass(frozen=True)
 class Source:
-    """Weights found: what they are, where, and the config of their network."""
+    """Weights with their place, their kind and the config of their network."""
 
     path: Path
     config: Config
     weights: Weights
-    kind: str  # "ema", "raw", or "file" where the file does not say
-    sampler: dict[str, Any] | None = None  # what a manifest or a scheduler recommends
-    note: str | None = None  # what was left out of account
+    kind: str  # "ema", "raw", or "file" if the file does not say
+    sampler: dict[str, Any] | None = None  # recommended by a manifest or a scheduler
+    note: str | None = None  # settings ignored or assumed, for people
 
     def facts(self) -> dict[str, Any]:
-        """What a manifest says of the weights."""
+        """The entries of a manifest that describe the weights."""
         return {
             "weights": self.kind,
             "weights_sha256": checkpoint.weights_sha256(self.weights),
@@ -39,7 +39,7 @@ class Source:
 
 
 def zoo_names() -> list[str]:
-    """The trained models that come with the package."""
+    """The names of the trained models in the package."""
     folder = resources.files("diptych.weights") / "zoo"
     return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
 
@@ -47,17 +47,17 @@ def zoo_names() -> list[str]:
 def find_weights(
     source: str, config: Config | None = None, raw: bool = False, own_network: bool = False
 ) -> Source:
-    """Weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a file of weights or
-    a folder of diffusers.
+    """Load weights from a run, a checkpoint folder, `zoo:NAME`, `pretrained:NAME`, a weights file
+    or a diffusers folder.
 
     Args:
-        source: where they are. A run gives its newest checkpoint.
-        config: of the network; needed where `source` is a file that does not say it.
-        raw: the weights as trained, in place of their moving average.
-        own_network: they are of a network of the user's own, which checks them later.
+        source: the place of the weights. A run gives its newest checkpoint.
+        config: the network's config; required if `source` is a file without one.
+        raw: load the weights as trained instead of their moving average.
+        own_network: the weights belong to a user-defined network, which checks them later.
 
     Raises:
-        UserError: not found, damaged, not executable-free, or of another network.
+        UserError: not found, damaged, containing code, or of another network.
     """
     if own_network and not Path(source).is_dir():
         raise UserError(f"{source}: no run, checkpoint or saved model of a network of one's own")
@@ -80,7 +80,7 @@ def find_weights(
         )
     else:
         raise UserError(f"{path}: not found; give a run, a checkpoint, a weights file or zoo:NAME")
-    kept = None  # the config beside the checkpoint must be the one that it was trained with
+    kept = None  # a config found beside the checkpoint must be the one it was trained with
     if config is None:
         if not own.is_file():
             raise UserError(
@@ -90,7 +90,7 @@ def find_weights(
     manifest = read_json(folder / "manifest.json")
     group = "raw" if raw else "ema"
     if list(manifest.get("files") or {}) == ["raw.safetensors"]:
-        group = "raw"  # all that `Model.save` had
+        group = "raw"  # `Model.save` had no EMA weights
     plan = None if own_network else make_plan(config)
     weights = checkpoint.load_weights(folder, group, plan, kept)
     kind = "file" if manifest.get("weights") == "file" else group
@@ -98,7 +98,7 @@ def find_weights(
 
 
 def _inside(path: Path) -> str:
-    """What a folder holds that can be given instead, for a message."""
+    """A hint, for a message, at the content of a folder that can be given instead."""
     steps = [p for p in path.glob("checkpoint-*") if p.is_dir() and is_diffusers(p)]
     if steps:
         newest = max(steps, key=lambda p: (len(p.name), p.name))
@@ -117,7 +117,7 @@ def _zoo(source: str) -> Path:
 
 
 def _pretrained(name: str, config: Config | None, raw: bool) -> Source:
-    """Published weights by name, with the official config that fits; their name says EMA or raw."""
+    """Load published weights, with the matching official config; their name says EMA or raw."""
     model = pretrained.known(name)
     if raw and model.ema:
         other = name.removeprefix("ema_")

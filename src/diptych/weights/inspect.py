@@ -1,8 +1,8 @@
-"""What a checkpoint is: its form, network, config as far as it can be told, EMA or raw, hash.
+"""Inspect a checkpoint: its format, network, config if known, EMA or raw, hash.
 
-names and shapes -> ch, ch_mult, blocks a level, levels with attention, channels
-image size, norms, noise and training are not in weights: they come from a config beside or inside,
-or are left open, with the presets and official configs that would fit
+names and shapes -> ch, ch_mult, blocks per level, levels with attention, channels
+Image size, norms, noise and training are not in weights: they come from a config beside or inside
+the file, or stay open, with a list of the presets that fit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from diptych.weights.formats.unwrap import unwrap, whose
 
 
 def inspect(source: str, raw: bool = False) -> dict[str, Any]:
-    """Facts of a run, a checkpoint, a file of weights or a folder of diffusers, for JSON.
+    """Collect facts about a run, a checkpoint, a weights file or a diffusers folder, for JSON.
 
     Args:
-        source: as `diptych.weights.find.find_weights` takes it.
-        raw: look at the raw weights where there are both.
+        source: as in `diptych.weights.find.find_weights`.
+        raw: inspect the raw weights if the source has raw and EMA weights.
 
     Raises:
-        UserError: not found, damaged, hostile, or of no form known.
+        UserError: not found, damaged, hostile, or of an unknown format.
     """
     path = Path(source)
     facts: dict[str, Any] = {"source": source}
@@ -62,7 +62,7 @@ def inspect(source: str, raw: bool = False) -> dict[str, Any]:
 
 
 def _told(config: Config) -> dict[str, Any]:
-    """What a source says of its config; one that names no data says nothing of its training."""
+    """The known part of a config; if it names no data, its training settings are unknown."""
     flat = flatten(config)
     if config.data.source != "unknown":
         return flat
@@ -83,10 +83,10 @@ def _counted(weights: Weights) -> dict[str, Any]:
 
 
 def infer(weights: Weights) -> dict[str, Any]:
-    """The sizes of an official network, from the names and shapes of its weights.
+    """Infer the sizes of an official network from the names and shapes of its weights.
 
     Raises:
-        UserError: they are not the whole of one.
+        UserError: the weights are incomplete.
     """
     try:
         ch, channels = weights["conv_in.weight"].shape[:2]
@@ -122,7 +122,7 @@ def fitting(weights: Weights) -> list[str]:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The same for people: one fact a line."""
+    """Format the facts for people: one per line."""
     lines = [f"{facts['source']}: {facts['what']}"]
     for key in ("layout", "weights", "parameters", "arrays", "weights_sha256"):
         value = facts[key]

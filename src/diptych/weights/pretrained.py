@@ -3,10 +3,10 @@
     pretrained:ema_cifar10, pretrained:cifar10, pretrained:ema_lsun_bedroom, ...
 
 Ho et al. trained them; E. Patrick converted them to PyTorch (pesser/pytorch_diffusion) and hosts
-the files. They came without a licence of their own: what one may do with them is between the user
-and their authors, and Diptych neither holds nor passes them on.
+the files. They were published without a licence: their use is a matter between the user and the
+authors, and Diptych neither contains nor redistributes them.
 
-    place looked at -> md5 as published -> read by the restricted reader; nothing is executed
+    local copy or download -> published md5 -> read by the restricted reader; nothing is executed
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class Pretrained:
     """One published file."""
 
     name: str
-    key: str  # of its address
+    key: str  # its key in the URL
     md5: str
-    place: str  # where the official code keeps it, below its cache
-    config: str  # the official config that fits
+    place: str  # the official code's path for it, below its cache
+    config: str  # the matching official config
 
     @property
     def url(self) -> str:
-        """Where it is served."""
+        """The address that serves it."""
         return f"{HOST}/{self.key}/?dl=1"
 
     @property
     def ema(self) -> bool:
-        """Whether these are moving averages."""
+        """True if these are EMA weights."""
         return self.name.startswith("ema_")
 
 
@@ -82,18 +82,18 @@ PRETRAINED = {
 
 
 def known(name: str) -> Pretrained:
-    """The entry of a name. Raises UserError."""
+    """The entry of a name. Raises UserError for an unknown one."""
     if name not in PRETRAINED:
         raise UserError(f"pretrained model '{name}' is not known{nearest(name, list(PRETRAINED))}")
     return PRETRAINED[name]
 
 
 def fetch(name: str, online: bool = True) -> Path:
-    """The file of a pretrained model on this machine, downloaded if it is nowhere.
+    """Find the file of a pretrained model on this machine, or download it.
 
     Raises:
-        UserError: an unknown name, a copy with another md5, or it could not be downloaded; says
-            which file to put where.
+        UserError: an unknown name, a copy with another md5, or a failed download; that message
+            says which file to put where.
         MachineError: the cache cannot be written.
     """
     model = known(name)
@@ -114,14 +114,14 @@ def fetch(name: str, online: bool = True) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where a download is put."""
+    """The folder for downloads."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diptych")) / "pretrained"
 
 
 def _official_places(model: Pretrained) -> list[Path]:
-    """Where the official code keeps the same file."""
+    """The paths where the official code keeps the same file."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return [Path(root) / "diffusion_models_converted" / model.place]
 
@@ -143,7 +143,7 @@ def _download(model: Pretrained, folder: Path) -> Path:
         return Path(pooch.retrieve(model.url, known_hash, name, folder, downloader=download))
     except requests.RequestException as error:  # also an OSError
         raise Unusable(f"no connection, {type(error).__name__}") from None
-    except ValueError:  # pooch's word for another hash
+    except ValueError:  # pooch raises it for another hash
         raise Unusable("the md5 of the content is not the published one") from None
 
 
@@ -162,6 +162,6 @@ def _checked(path: Path, model: Pretrained) -> Path:
 
 
 def official_config(name: str) -> Path | None:
-    """The official config of that file name that comes with the package, if there is one."""
+    """The path of the packaged official config with that file name, or None."""
     path = Path(str(resources.files("diptych.weights") / "configs" / Path(name).name))
     return path if Path(name).name == name and path.is_file() else None

@@ -1,4 +1,4 @@
-"""One packing: what is packed into where, and by what a begun one is known again."""
+"""A packing job: source, output file, and the settings that identify it when it resumes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from diptych.data.decoded import Decoded, as_bytes
 from diptych.data.packed.read import FORMAT
 from diptych.types import Int64
 
-TODO, DONE, BAD = 0, 1, 2  # what has become of a picture
+TODO, DONE, BAD = 0, 1, 2  # a picture's state
 
 
 @dataclass(frozen=True)
 class Packing:
-    """One packing: what into where, and how."""
+    """A packing job: the data set, the output file and the options."""
 
     dataset: Dataset
     out: Path
@@ -32,7 +32,7 @@ class Packing:
 
     @property
     def folder(self) -> Path:
-        """Where it is in the making."""
+        """The folder of the unfinished file."""
         return self.out.with_name(f".{self.out.name}.partial")
 
     @property
@@ -42,19 +42,19 @@ class Packing:
         return count, height, width, channels
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same for a packing to go on, or to be there already."""
+        """The settings that must match for a finished file to be kept."""
         data = self.dataset
         return {"format": FORMAT, "source": data.name, "split": data.split, "crop": self.crop,
                 "input": data.sha256, "input_shape": list(self.shape)}  # fmt: skip
 
     def begun(self) -> dict[str, Any]:
-        """What must be the same for a packing to go on: not the pictures' lengths, see `sizes`."""
+        """The settings that must match to resume; without the pictures' lengths, see `sizes`."""
         names = hashlib.sha256(as_bytes("\n".join(self.names()))).hexdigest()
         own = {"input": names} if isinstance(self.dataset.images, Decoded) else {}
         return {**self.settings(), **own}
 
     def sizes(self) -> Int64:
-        """Each picture's encoded length, by which one that was repaired is known; 0 of arrays."""
+        """Each picture's encoded length, which reveals a repaired picture; 0 for arrays."""
         images = self.dataset.images
         if not isinstance(images, Decoded):
             return np.zeros(len(images), np.int64)
@@ -69,12 +69,12 @@ class Packing:
 
     @property
     def start(self) -> int:
-        """Where the first row begins in the file."""
+        """The file offset of the first row."""
         return len(header(self.shape))
 
 
 def header(shape: tuple[int, int, int, int]) -> bytes:
-    """The head of a .npy file of uint8 rows."""
+    """The header of a .npy file of uint8 rows."""
     held = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     npy.write_array_header_1_0(held, header)  # type: ignore[no-untyped-call]

@@ -1,11 +1,11 @@
-"""Packed data: all pictures of a source, cropped once, in one file that is mapped and not read.
+"""Read packed data: all pictures of a source, cropped once, in one memory-mapped file.
 
     FILE         a .npy file: uint8, (N, H, W, C), row after row
-    FILE.json    the index: source, split, crop, names, labels, what was skipped, the pixels' sha256
+    FILE.json    the index: source, split, crop, names, labels, skipped pictures, pixels' sha256
 
-Any program that knows .npy can read it. The sha256 is that of `Dataset.sha256` (planes first), so
-that packed and unpacked copies of the same pixels have one identity. An index whose file has
-another length or form is refused; `diptych data verify` reads all pixels and compares.
+Any program that knows .npy can read it. The sha256 is that of `Dataset.sha256` (channels first), so
+packed and unpacked copies of the same pixels have one identity. An index whose file has another
+length or format is refused; `diptych data verify` reads all pixels and compares.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _AGAIN = "Pack it again with diptych data prepare"
 
 
 def index_path(path: Path) -> Path:
-    """Where the index of a packed file is."""
+    """The path of a packed file's index."""
     return path.with_name(f"{path.name}.json")
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """The index of a packed file.
+    """Read the index of a packed file.
 
     Raises:
-        UserError: no such file, no index, or one of another form.
+        UserError: no such file, no index, or one of another format.
     """
     kind = look(path)
     if kind != "file" or look(index_path(path)) == "other":
@@ -58,11 +58,11 @@ def read_index(path: Path) -> dict[str, Any]:
 def read_packed(
     path: Path,
 ) -> tuple[Pixels, Int64 | None, dict[str, Any]]:
-    """A packed file as images (N, C, H, W), mapped; labels (N,) or None; and its index.
+    """Map a packed file: images (N, C, H, W); labels (N,) or None; and its index.
 
     Raises:
-        UserError: missing, cut short, or not fitting its index.
-        MachineError: the file may not be read.
+        UserError: missing, truncated, or inconsistent with its index.
+        MachineError: no permission to read the file.
     """
     index = read_index(path)
     try:
@@ -90,8 +90,8 @@ def read_packed(
 def _read_no_neighbours(rows: Pixels) -> None:
     """Tell the system that rows are read in random order.
 
-    Else it reads 128 KiB around each: of a file larger than memory, a batch of 128 rows of 12 KiB
-    took 205 ms so and 4 ms without, measured on one machine with nothing cached.
+    Otherwise it reads 128 KiB around each: from a file larger than memory, a batch of 128 rows of
+    12 KiB took 205 ms that way and 4 ms without, measured on one machine with nothing cached.
     """
     mapped = getattr(rows, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_RANDOM"):

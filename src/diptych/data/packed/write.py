@@ -1,11 +1,11 @@
-"""Packing a source once: decoded, cropped, and written row by row into one file.
+"""Pack a source once: decode, crop, and write row by row into one file.
 
-    .FILE.partial/   pixels (the .npy in the making), state (a byte a picture), bad, settings
-    FILE.png         a grid of 64 of them         FILE.json   the index       FILE   comes last
+    .FILE.partial/   pixels (the unfinished .npy), state (one byte per picture), bad, settings
+    FILE.png         a grid of 64 of them         FILE.json   the index       FILE   written last
 
-A row's byte in `state` is written after the row, so a packing that was killed goes on behind what
-it had, and what comes out is the same bytes as from one that was not. A picture that cannot be used
-stops the packing and is named; with `skip_bad` it is left out and stands in the index.
+A row's byte in `state` is written after the row, so a killed packing job resumes after the rows it
+has, and the result is byte-identical to an uninterrupted one. A picture that cannot be used stops
+the job with an error that names it; with `skip_bad` it is left out and listed in the index.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from diptych.figures.grids import grid, save_png
 from diptych.files import atomic_path, hold, machine_faults, parse_json, read_json, write_json
 from diptych.types import Int64, Pixels
 
-ROWS = 1024  # rows between two marks of progress
+ROWS = 1024  # rows between two updates of `state`
 
 
 def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
-    """Pack, or go on packing; gives the index. A file that is there from the same data is kept.
+    """Pack or resume packing; return the index. An existing file of the same data is kept.
 
     Raises:
-        UserError: something else is there; a picture that cannot be used (without `skip_bad`); no
+        UserError: a file of other data exists; a picture cannot be used (without `skip_bad`); no
             picture is left; another process is packing the same file.
-        MachineError: a full disk; what is packed so far is kept.
+        MachineError: the disk is full; the rows packed so far are kept.
     """
     out = packing.out
     if out.is_file() and not overwrite:
@@ -52,7 +52,7 @@ def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
 
 
 def _begin(packing: Packing) -> None:
-    """An empty packing, unless the same one was begun before."""
+    """Create an empty job folder, unless the same job was begun before."""
     folder, count = packing.folder, packing.shape[0]
     kept = folder / "settings.json"
     pixels, state = folder / "pixels", folder / "state"
@@ -77,13 +77,13 @@ def _begin(packing: Packing) -> None:
 
 
 def _fill(packing: Packing) -> None:
-    """Every row that is not there yet, in parts; a part's mark follows its rows."""
+    """Write every missing row, in parts; a part's states are written after its rows."""
     from tqdm import tqdm
 
     folder, (count, *sides) = packing.folder, packing.shape
     state = np.frombuffer((folder / "state").read_bytes(), np.uint8).copy()
     if not packing.skip_bad:
-        state[state == BAD] = TODO  # they may have been repaired since
+        state[state == BAD] = TODO  # these may have been repaired since
     todo = np.flatnonzero(state == TODO)
     row_bytes, start = int(np.prod(sides)), packing.start
     workers = packing.workers or default_workers()
@@ -125,7 +125,7 @@ def _refuse(made: list[bytes | UserError]) -> None:
 
 
 def _rows(packing: Packing, part: Int64, pool: ThreadPoolExecutor) -> list[bytes | UserError]:
-    """Each picture's bytes (H, W, C), or why there are none."""
+    """Each picture's bytes (H, W, C), or the error that prevents them."""
     images = packing.dataset.images
     if not isinstance(images, Decoded):
         return [row.tobytes() for row in images[part].transpose(0, 2, 3, 1)]
@@ -140,7 +140,7 @@ def _rows(packing: Packing, part: Int64, pool: ThreadPoolExecutor) -> list[bytes
 
 
 def _finish(packing: Packing) -> dict[str, Any]:
-    """The index, the grid, and last the file under its name."""
+    """Write the grid and the index, then move the file to its final name."""
     folder, out = packing.folder, packing.out
     state = np.frombuffer((folder / "state").read_bytes(), np.uint8)
     good = np.flatnonzero(state == DONE)
@@ -187,7 +187,7 @@ def _index(packing: Packing, good: Int64, rows: Pixels) -> dict[str, Any]:
 
 
 def _bad(packing: Packing, names: list[str]) -> list[dict[str, Any]]:
-    """The pictures that were left out, each once, with its name and the reason."""
+    """The pictures recorded as bad, each once, with its index, name and reason."""
     lines = (packing.folder / "bad").read_text("utf-8").splitlines()
     held = {row["index"]: row for row in map(parse_json, lines)}
     return [{**held[k], "name": names[k]} for k in sorted(held)]

@@ -1,1 +1,1 @@
-"""Readers of the file formats that image data sets come in."""
+"""Readers for the file formats of image data sets."""

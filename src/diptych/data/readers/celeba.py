@@ -1,10 +1,10 @@
-"""CelebA: the aligned pictures of 178x218, as files or in their zip, with the official split.
+"""CelebA: the aligned 178x218 pictures, as files or in their zip, with the official split.
 
     celeba/img_align_celeba/000001.jpg ...  or  celeba/img_align_celeba.zip
     celeba/list_eval_partition.txt          lines `000001.jpg 0`: 0 train, 1 validation, 2 test
 
-The official DDIM code trains on the 162,770 pictures of `train`, cropped as `crops` calls celeba.
-The authors permit downloads for research from their own page only, so there is none here.
+The official DDIM code trains on the 162,770 pictures of `train`, with the crop `celeba` of `crops`.
+The authors permit downloads for research only from their own page, so Diptych downloads nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Zipped:
     path: Path
     archive: zipfile.ZipFile = field(repr=False)
     names: list[str] = field(repr=False)
-    members: dict[str, zipfile.ZipInfo] = field(repr=False)  # by the name of the list
+    members: dict[str, zipfile.ZipInfo] = field(repr=False)  # by the name in the split list
     origin: str
     crop: str = NAME
     labels: Int64 | None = None
@@ -44,7 +44,7 @@ class Zipped:
         return f"{self.path}: {self.members[self.names[index]].filename}"
 
     def read(self, index: int) -> bytes:
-        """The bytes of one member."""
+        """Read the bytes of one member."""
         try:
             return self.archive.read(self.members[self.names[index]])
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
@@ -52,11 +52,11 @@ class Zipped:
             raise UserError(f"{self.title(index)} is damaged ({error}). Fetch it again") from None
 
     def size(self, index: int) -> int:
-        """How many bytes the member has."""
+        """The member's uncompressed length in bytes."""
         return self.members[self.names[index]].file_size
 
     def stamp(self, index: int) -> str:
-        """The member's length and the sum that the archive states of it."""
+        """The member's length and the CRC stated by the archive."""
         member = self.members[self.names[index]]
         return f"{member.file_size} {member.CRC}"
 
@@ -66,10 +66,11 @@ class Zipped:
 
 
 def open_celeba(split: str, data_dir: Path | None = None) -> Items:
-    """The pictures of a split.
+    """Open the pictures of a split.
 
     Raises:
-        UserError: not there (says what to put where), or a damaged list or archive.
+        UserError: the files are missing (the message says what to put where), or the list or the
+            archive is damaged.
     """
 
     def probe(folder: Path, origin: str) -> Items | None:
@@ -78,7 +79,7 @@ def open_celeba(split: str, data_dir: Path | None = None) -> Items:
             return None
         names = _names(folder / SPLITS, split)
         if pictures.is_dir():
-            inner = pictures / PICTURES  # some archives unpack to one folder more
+            inner = pictures / PICTURES  # some archives unpack to a nested folder
             pictures = inner if inner.is_dir() else pictures
             present = {path.name for path in pictures.iterdir()}
             _complete(pictures, names, present)
@@ -95,7 +96,7 @@ def open_celeba(split: str, data_dir: Path | None = None) -> Items:
 
 
 def _names(path: Path, split: str) -> list[str]:
-    """The names that the list gives to the split."""
+    """The names that the list assigns to the split."""
     if not path.is_file():
         raise UserError(f"{path}: not found; put CelebA's list of splits beside its pictures")
     names = []
@@ -128,7 +129,7 @@ def _zipped(path: Path, names: list[str], origin: str) -> Zipped:
         raise UserError(f"{path}: is cut short or not a zip ({error}). Fetch it again") from None
     members = {}
     for member in archive.infolist():
-        # Some programs on Windows write backslashes, which ZIP does not allow.
+        # Some Windows programs write backslashes, which ZIP does not allow.
         *folders, name = member.filename.replace("\\", "/").split("/")
         if name and "__MACOSX" not in folders:
             members[name] = member

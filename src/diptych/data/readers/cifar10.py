@@ -1,12 +1,12 @@
-"""CIFAR-10 from its python or binary form, packed or unpacked.
+"""CIFAR-10 in its python or binary format, as an archive or unpacked.
 
     python   cifar-10-batches-py/data_batch_1 .. 5, test_batch:  pickles of {data (N, 3072), labels}
     binary   cifar-10-batches-bin/data_batch_1.bin ...:          records of 1 + 3072 bytes
 
-Both hold the planes red, green, blue of 32x32 pixels. An archive is read in place and never
-unpacked to the disk. Every file must have its published sum. A data set of one's own in this layout
-states its sums in a file MD5SUMS beside its files, as `md5sum` writes it, and is held to those.
-The pickles are read by an unpickler that knows NumPy's arrays and nothing else.
+Both hold the red, green and blue planes of 32x32 pixels. An archive is read in place and never
+unpacked to disk. Every file must match its published checksum. A custom data set in this layout
+lists its checksums in a file MD5SUMS beside its files, in the format of `md5sum`, and must match
+those. The pickles are read by an unpickler that knows NumPy's arrays and nothing else.
 Source of the format and of the archives' sums: https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
@@ -37,7 +37,7 @@ SIZE, RECORD = 32, 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Form:
-    """One of the two forms: its archive, its folder, and the published sum of every file."""
+    """One of the two formats: its archive, its folder, and the published checksum of every file."""
 
     archive: str
     length: int  # bytes of the archive
@@ -84,7 +84,7 @@ FORMS = (PYTHON, BINARY)
 
 @dataclass(frozen=True)
 class Found:
-    """A form at a place: a folder with the batches, or an archive."""
+    """A copy in one format: a folder with the batches, or an archive."""
 
     form: Form
     path: Path
@@ -99,10 +99,11 @@ class Found:
 def read_cifar10(
     split: str, data_dir: Path | None = None, download: bool = True
 ) -> tuple[Pixels, Int64, str]:
-    """Images (N, 3, 32, 32), labels (N,) and where they were found.
+    """Read images (N, 3, 32, 32), labels (N,) and their origin.
 
     Raises:
-        UserError: not there and not to be had; damaged; or another sum than the published one.
+        UserError: missing and not downloadable; damaged; or the checksum differs from the
+            published one.
     """
     found = find_cifar10(split, data_dir)
     if found is None:
@@ -119,7 +120,7 @@ def read_cifar10(
 
 
 def find_cifar10(split: str, data_dir: Path | None = None) -> Found | None:
-    """Where the split is on this machine, or None. No download."""
+    """Find the split on this machine, or return None. No download."""
 
     def probe(folder: Path, origin: str) -> Found | None:
         for form in FORMS:
@@ -128,7 +129,7 @@ def find_cifar10(split: str, data_dir: Path | None = None) -> Found | None:
                     return Found(form, folder, origin)
                 continue
             for place in (folder / form.folder, folder):
-                # One batch is enough: what is missing of the others is said when they are read.
+                # One batch is enough: missing batches are reported when they are read.
                 if any((place / name).exists() for name in Found(form, place, "").files(split)):
                     return Found(form, place, origin)
             if (folder / form.archive).is_file():
@@ -140,7 +141,7 @@ def find_cifar10(split: str, data_dir: Path | None = None) -> Found | None:
 
 
 def _contents(found: Found, split: str) -> list[tuple[str, bytes]]:
-    """Name and checked bytes of every batch of the split."""
+    """The name and the verified bytes of every batch of the split."""
     own = _own_sums(found.path)
     names = found.files(split)
     if found.path.is_dir():
@@ -212,7 +213,7 @@ def _parse(found: Found, name: str, data: bytes) -> tuple[Pixels, Int64]:
             raise ValueError(f"{images.dtype} {images.shape} for {len(classes)} labels")
         if classes.min() < 0 or classes.max() >= len(CLASSES):
             raise ValueError(f"a label is {classes.max()}, expected 0 to 9")
-    except Exception as error:  # whatever a damaged pickle makes NumPy raise
+    except Exception as error:  # a damaged pickle can make NumPy raise anything
         said = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where}: is not a batch of CIFAR-10 ({said}). Fetch it again") from None
     return images.reshape(-1, 3, SIZE, SIZE), classes
@@ -227,7 +228,7 @@ def _binary(data: bytes) -> tuple[Any, Any]:
 
 
 class _Arrays(pickle.Unpickler):
-    """Knows what a pickled NumPy array is made of, and refuses every other name."""
+    """An unpickler that knows the parts of a pickled NumPy array and refuses every other name."""
 
     _KNOWN = frozenset({
         ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
@@ -241,6 +242,6 @@ class _Arrays(pickle.Unpickler):
 
 
 def _python(data: bytes) -> tuple[Any, Any]:
-    # Python 2 wrote its texts as bytes, and NumPy wants them as latin1.
+    # Python 2 wrote its strings as bytes, and NumPy requires them as latin1.
     batch = _Arrays(io.BytesIO(data), encoding="latin1").load()
     return batch["data"], batch["labels"]

@@ -1,11 +1,10 @@
 """A folder of pictures, searched with all its sub-folders, in the order of their paths.
 
-Taken are the suffixes of `diptych.data.picture.KINDS`, in any case. Left out, and counted by
-reason, are hidden files and folders, files of other kinds, pipes and devices, links that lead
-nowhere, and folders that were met before (a link into itself ends there). Of a folder that
-`diptych sample` made, the samples alone are taken: its grids and films are none. Where every
-picture lies in a sub-folder and there are two or more, those of the first level are classes,
-numbered in the order of their names.
+Files with the suffixes of `diptych.data.picture.KINDS`, in any case, are used. Hidden files and
+folders, files of other kinds, pipes and devices, broken links, and folders already visited (which
+ends link cycles) are left out and counted by reason. In a folder that `diptych sample` made, only
+the samples are used, not its grids and films. If every picture is in a sub-folder, and there are
+two or more on the first level, those are classes, numbered in the order of their names.
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ class Files:
         return str(self.root / self.names[index])
 
     def read(self, index: int) -> bytes:
-        """Its bytes."""
+        """Read the bytes of one picture."""
         return read_file(self.root / self.names[index])
 
     def size(self, index: int) -> int:
-        """How many there are; 0 for a file that is gone."""
+        """The file's length in bytes; 0 if it no longer exists."""
         try:
             return (self.root / self.names[index]).stat().st_size
         except OSError:
             return 0
 
     def stamp(self, index: int) -> str:
-        """Changes when the file does: its length and its time of change."""
+        """The file's length and modification time."""
         try:
             found = (self.root / self.names[index]).stat()
         except OSError:
@@ -65,16 +64,16 @@ class Files:
         return f"{found.st_size} {found.st_mtime_ns}"
 
     def ends(self, index: int) -> tuple[bytes, bytes] | None:
-        """The first 64 KiB and the last 16 bytes; empty of a file that cannot be read."""
+        """The first 64 KiB and the last 16 bytes; empty if the file cannot be read."""
         return read_ends(self.root / self.names[index])
 
 
 def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
-    """All pictures below a folder as sorted paths with slashes, and what was left out.
+    """All pictures below a folder as sorted paths with slashes, and left-out counts by reason.
 
     Raises:
-        UserError: not a folder, or samples that are not complete. MachineError: it may not be
-            read.
+        UserError: not a folder, or incomplete samples.
+        MachineError: no permission to read it.
     """
     kind = look(root)
     if kind != "folder":
@@ -108,7 +107,7 @@ def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
 
 
 def _left_out(place: str, name: str, samples: set[str] | None) -> str:
-    """Why a file is no picture of the folder, or ''."""
+    """The reason to leave a file out, or ''."""
     if name.startswith("."):
         return HIDDEN
     if not name.lower().endswith(SUFFIXES):
@@ -122,7 +121,7 @@ def _left_out(place: str, name: str, samples: set[str] | None) -> str:
 
 
 def is_sample_folder(path: Path) -> bool:
-    """Whether `diptych sample` made this folder."""
+    """True if `diptych sample` made this folder."""
     manifest = path / "manifest.json"
     return look(manifest) == "file" and "solver" in read_json(manifest)
 
@@ -131,7 +130,7 @@ def sample_names(path: Path) -> set[str] | None:
     """The names of the samples in a folder that `diptych sample` made; None for another folder.
 
     Raises:
-        UserError: the sampling was not finished, or its manifest does not fit the images.
+        UserError: the sampling was not finished, or its manifest does not match the images.
     """
     if not is_sample_folder(path):
         return None
@@ -152,7 +151,7 @@ def sample_names(path: Path) -> set[str] | None:
 
 
 def open_folder(root: Path, origin: str | None = None, crop: str = "center") -> Files:
-    """The pictures of a folder.
+    """Open the pictures of a folder.
 
     Raises:
         UserError: not a folder, or without pictures.
@@ -169,7 +168,7 @@ def open_folder(root: Path, origin: str | None = None, crop: str = "center") -> 
 
 
 def open_file(path: Path) -> Files:
-    """One picture as a data set."""
+    """Open one picture as a data set."""
     return Files(path.parent, [path.name], str(path))
 
 

@@ -1,10 +1,10 @@
 """Pictures of a Hugging Face data set: parquet files, an image folder, or a name on their hub.
 
-    hf:PATH      a folder with parquet files (split told by their names), or an image folder
+    hf:PATH      a folder with parquet files (their names give the split), or an image folder
     hf:NAME      a data set that their library finds, in its cache or on the hub
 
-Reading needs the package `datasets` (diptych[hf]). The first column of pictures is taken, encoded
-as it was stored, and the first column of class labels.
+Reading needs the package `datasets` (diptych[hf]). The first column of pictures is used, with its
+stored encoding, and the first column of class labels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rows:
         return f"{self.origin}: row {index}"
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of one row, or of the file that it names."""
+        """Read the encoded bytes of one row, or of the file that it names."""
         held = self.table[int(index)][self.column]
         data, path = (held or {}).get("bytes"), (held or {}).get("path")
         if data is not None:
@@ -50,11 +50,11 @@ class Rows:
         raise UserError(f"{self.title(index)} holds no picture; leave the row out")
 
     def size(self, index: int) -> int:
-        """How many bytes are encoded: the names are numbers, so the lengths tell copies apart."""
+        """Number of encoded bytes: names are only numbers, so lengths distinguish data sets."""
         return len(self.read(index))
 
     def stamp(self, index: int) -> str:
-        """Their library's name for the table as it is."""
+        """Their library's fingerprint of the table."""
         return str(getattr(self.table, "_fingerprint", ""))
 
     def ends(self, index: int) -> tuple[bytes, bytes] | None:
@@ -63,10 +63,10 @@ class Rows:
 
 
 def open_huggingface(name: str, split: str) -> Rows:
-    """The pictures of one split.
+    """Open the pictures of one split.
 
     Raises:
-        UserError: `datasets` is not installed, or finds no pictures there.
+        UserError: `datasets` is not installed, or cannot read pictures from it.
     """
     try:
         import datasets
@@ -83,14 +83,14 @@ def open_huggingface(name: str, split: str) -> Rows:
         classes = [key for key, kind in columns.items() if isinstance(kind, datasets.ClassLabel)]
         labels = np.array(table[classes[0]], dtype=np.int64) if classes else None
         table = table.cast_column(pictures[0], datasets.Image(decode=False))
-    except Exception as error:  # their library raises dozens of kinds, and those of others
+    except Exception as error:  # their library raises dozens of its own and others' exceptions
         said = " ".join(str(error).split())[:200]
         raise UserError(f"hf:{name}: cannot be read ({type(error).__name__}: {said})") from None
     return Rows(table, pictures[0], f"hf:{name} ({split})", labels)
 
 
 def _load(datasets: Any, path: Path, name: str, split: str) -> Any:
-    """A split by their library; files of a folder are told apart by the split in their names."""
+    """Load a split with their library; a parquet file's name gives its split."""
     if look(path) != "folder":
         return datasets.load_dataset(name, split=split)
     parquet = sorted(str(file) for file in path.rglob("*.parquet"))

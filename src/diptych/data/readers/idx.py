@@ -1,11 +1,11 @@
-"""IDX files, the format of MNIST: a header that says everything, then the values.
+"""IDX files, the format of MNIST: a self-describing header, then the values.
 
     0x00 0x00 TYPE NDIM | NDIM sizes, uint32 big-endian | the values, row-major
 
-The format is described on the MNIST page (http://yann.lecun.com/exdb/mnist/). Only unsigned
-bytes (TYPE 0x08) are read here: images have NDIM 3, labels NDIM 1. A file may be packed with
-gzip; that is seen from its content, not from its name, because both are often renamed.
-A file whose size differs from what its header promises, by as little as one byte, is refused.
+The format is described on the MNIST page (http://yann.lecun.com/exdb/mnist/). Only unsigned bytes
+(TYPE 0x08) are read here: images have NDIM 3, labels NDIM 1. A file may be compressed with gzip;
+its content decides, not its name, because files are often renamed. A file whose size differs from
+its header's by even one byte is refused.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from diptych.errors import MachineError, UserError
 
 UINT8 = 0x08
 _REPLACE = "Replace it with a sound copy."
-_MOST = 1032  # bytes that deflate makes of one, at most
+_MOST = 1032  # the largest expansion of deflate: bytes per compressed byte
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
-    """The values of an IDX file of unsigned bytes, gzip or raw.
+    """Read the values of an IDX file of unsigned bytes, gzip or raw.
 
     Args:
         path: the file.
-        ndim: how many dimensions it must have: 3 for images (N, H, W), 1 for labels (N,).
+        ndim: the required number of dimensions: 3 for images (N, H, W), 1 for labels (N,).
 
     Returns:
-        uint8 array of `ndim` dimensions, none of them 0; read-only, as it views the file's bytes.
+        uint8 array of `ndim` dimensions, none of them 0; read-only, because it views the bytes.
 
     Raises:
         UserError: missing, a folder, empty, damaged gzip, another magic number, type or number
             of dimensions, or more or fewer bytes than the header promises.
-        MachineError: the file is there, but the machine does not let us read it.
+        MachineError: the file exists, but the machine cannot read it.
     """
     content = _content(path, ndim)
     shape = _shape(path, content, ndim)
@@ -91,7 +91,7 @@ def _content(path: Path, ndim: int) -> bytes:
 
 
 def _unpacked(path: Path, packed: bytes, ndim: int) -> bytes:
-    """What a gzip file holds, but no more than its IDX header promises and one byte."""
+    """Unpack a gzip file, up to one byte more than its IDX header promises."""
     with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
         header = file.read(4 + 4 * ndim)
         promised = math.prod(_shape(path, header, ndim))
@@ -104,7 +104,7 @@ def _unpacked(path: Path, packed: bytes, ndim: int) -> bytes:
 
 
 def _shape(path: Path, content: bytes, ndim: int) -> tuple[int, ...]:
-    """The sizes that the header states, after checking all else that it states."""
+    """The sizes in the header, after checking the rest of the header."""
     expected = bytes([0, 0, UINT8, ndim])
     kind = {1: "labels", 3: "images"}.get(ndim, "values")
     if content[:4] != expected:
@@ -127,7 +127,7 @@ def _shape(path: Path, content: bytes, ndim: int) -> tuple[int, ...]:
 
 
 def _meaning(magic: bytes) -> str:
-    """What a wrong magic number is most likely to be, for people."""
+    """The likely meaning of a wrong magic number, for people."""
     if magic[:1] == b"<":
         return "a web page, not data"
     if len(magic) < 4 or magic[:2] != b"\x00\x00":

@@ -1,11 +1,11 @@
 """LSUN and FFHQ as LMDB databases, in the layouts that the official DDIM code reads.
 
     LSUN   lsun/CATEGORY_train_lmdb, CATEGORY_val_lmdb:   every record is one picture, in key order
-    FFHQ   FFHQ/: `length` and RESOLUTION-00000 ...;      90 % train and 10 % test, as
-           numpy.random.RandomState(2019) shuffles the indices
+    FFHQ   FFHQ/: `length` and RESOLUTION-00000 ...;      90 % train and 10 % test of the indices,
+           shuffled by numpy.random.RandomState(2019)
 
-FFHQ may be a folder of pictures as well. Reading needs the package `lmdb` (diptych[lmdb]).
-A database that was cut short is refused beforehand: reading past its end would end the process.
+FFHQ may also be a folder of pictures. Reading a database needs the package `lmdb` (diptych[lmdb]).
+A truncated database is refused beforehand: reading past its end would crash the process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Records:
     origin: str
     crop: str
     labels: Int64 | None = None
-    numbered: bool = False  # keys that say nothing of the pictures: their lengths tell copies apart
+    numbered: bool = False  # the keys are only numbers, so lengths distinguish databases
 
     @property
     def names(self) -> list[str]:
@@ -54,7 +54,7 @@ class Records:
         return f"{self.path}: record {self.keys[index].decode('utf-8', 'backslashreplace')}"
 
     def read(self, index: int) -> bytes:
-        """The record's bytes."""
+        """Read the record's bytes."""
         with self.database.begin(buffers=False) as transaction:
             value = transaction.get(self.keys[index])
         if value is None:
@@ -62,14 +62,14 @@ class Records:
         return bytes(value)
 
     def size(self, index: int) -> int:
-        """How many bytes a numbered record has; else 0, because reading costs and the key tells."""
+        """A numbered record's length; else 0, because reading is slow and the key identifies it."""
         if not self.numbered:
             return 0
         with self.database.begin(buffers=True) as transaction:
             return len(transaction.get(self.keys[index]) or b"")
 
     def stamp(self, index: int) -> str:
-        """Changes when the database does."""
+        """The database file's length and modification time."""
         found = (self.path / "data.mdb").stat()
         return f"{found.st_size} {found.st_mtime_ns}"
 
@@ -79,15 +79,16 @@ class Records:
 
 
 def is_lsun(source: str) -> bool:
-    """Whether a source is a category of LSUN, such as lsun_bedroom."""
+    """True if a source is a category of LSUN, such as lsun_bedroom."""
     return source.startswith(LSUN) and len(source) > len(LSUN)
 
 
 def open_lsun(source: str, split: str, data_dir: Path | None = None) -> Records:
-    """The pictures of one category of LSUN.
+    """Open the pictures of one category of LSUN.
 
     Raises:
-        UserError: not there (says what to put where), damaged, or `lmdb` is not installed.
+        UserError: missing (the message says what to put where), damaged, or `lmdb` is not
+            installed.
     """
     category = source.removeprefix(LSUN)
     name = f"{category}_{'train' if split == 'train' else 'val'}_lmdb"
@@ -112,17 +113,17 @@ def open_lsun(source: str, split: str, data_dir: Path | None = None) -> Records:
 
 
 def open_ffhq(split: str, size: int | None, data_dir: Path | None = None) -> Items:
-    """FFHQ from the official code's database at the wanted resolution, or from a folder.
+    """Open FFHQ from the official code's database at the given resolution, or from a folder.
 
     Raises:
-        UserError: not there, damaged, a record missing, or no such resolution in the database.
+        UserError: missing, damaged, a record missing, or no such resolution in the database.
     """
 
     def probe(folder: Path, origin: str) -> Items | None:
         if (folder / "data.mdb").is_file():
             return _ffhq_records(folder, split, size, origin)
         if folder.name.lower() != "ffhq" and data_dir is None:
-            return None  # any folder of pictures would do otherwise
+            return None  # otherwise any folder of pictures would match
         names, left_out = find_pictures(folder)
         chosen = [names[i] for i in _ffhq_split(len(names), split)]
         return Files(folder, chosen, origin, left_out=left_out) if names else None
@@ -169,10 +170,10 @@ def _ffhq_records(path: Path, split: str, size: int | None, origin: str) -> Reco
 
 
 def open_database(path: Path) -> Any:
-    """A database for reading, without locks, from several threads.
+    """Open a database for reading without locks, from several threads.
 
     Raises:
-        UserError: `lmdb` is not installed; not a database, or one cut short.
+        UserError: `lmdb` is not installed; not a database, or a truncated one.
     """
     try:
         import lmdb

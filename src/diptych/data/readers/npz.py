@@ -1,10 +1,10 @@
-"""Images of an .npz or .npy file: uint8, (N, H, W, C), (N, H, W) or (N, C, H, W), C = 1 or 3.
+"""Images in an .npz or .npy file: uint8, (N, H, W, C), (N, H, W) or (N, C, H, W), C = 1 or 3.
 
-The array of an .npz is the one called `images`, `arr_0` (as the official ADM code saves samples),
-`samples` or `x`, else the only one of three or four dimensions. Labels are `labels` or `arr_1`.
-An .npz is a zip of .npy files; a member can be read as a stream, whether compressed or not, so
-that a file of 10 GB needs no 10 GB of memory. Nothing is unpickled, and what a header promises is
-compared with the bytes that are there before anything of that size is made.
+The images of an .npz are the array called `images`, `arr_0` (as the official ADM code saves
+samples), `samples` or `x`, else the only one of three or four dimensions. Labels are `labels` or
+`arr_1`. An .npz is a zip of .npy files; a member can be read as a stream, compressed or not, so a
+10 GB file does not need 10 GB of memory. Nothing is unpickled, and the size in a header is checked
+against the bytes present before anything of that size is allocated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHANNELS = (1, 3)
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of an .npy stream says, and how many bytes follow it."""
+    """The header of an .npy stream, and the number of bytes after it."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -40,7 +40,7 @@ class Header:
 
     @property
     def promised(self) -> int:
-        """The bytes that shape and type ask for."""
+        """The bytes that shape and type require."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -49,17 +49,17 @@ def shape_of(path: Path) -> tuple[int, ...]:
 
     Raises:
         UserError: no such file, no images in it, not uint8, or fewer bytes than its header says.
-        MachineError: it may not be read.
+        MachineError: no permission to read it, or not enough memory.
     """
     with _faults(path), _images(path) as (_, header):
         return header.shape
 
 
 def stream(path: Path) -> Iterator[Pixels]:
-    """The images one after the other, (H, W, C) uint8.
+    """Yield the images one by one, (H, W, C) uint8.
 
     Raises:
-        UserError: as `shape_of`, or damage further on.
+        UserError: as `shape_of`, Fortran order, or damage further on.
     """
     with _faults(path), _images(path) as (file, header):
         count, *shape = header.shape
@@ -75,7 +75,7 @@ def stream(path: Path) -> Iterator[Pixels]:
 
 
 def read_npz(path: Path) -> tuple[Pixels, Int64 | None]:
-    """Images (N, C, H, W) and labels (N,) or None.
+    """Read images (N, C, H, W) and labels (N,) or None.
 
     Raises:
         UserError: as `shape_of`; or labels that do not fit.
@@ -109,14 +109,14 @@ def _faults(path: Path) -> Iterator[None]:
         raise MachineError(f"{path}: may not be read. Check the file's permissions.") from None
     except MemoryError:
         raise MachineError(f"{path}: is too large for this machine's memory") from None
-    except Exception as error:  # zipfile, zlib and NumPy's parser raise a dozen kinds
+    except Exception as error:  # zipfile, zlib and NumPy's parser raise a dozen types
         said = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path}: not a readable array file ({said}); write it anew") from None
 
 
 @contextmanager
 def _images(path: Path) -> Iterator[tuple[IO[bytes], Header]]:
-    """The stream of the images, with its checked header; it is left at the first pixel."""
+    """The stream of the images, positioned at the first pixel, and its checked header."""
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
             header = _header(file, path.stat().st_size)
@@ -132,7 +132,7 @@ def _images(path: Path) -> Iterator[tuple[IO[bytes], Header]]:
 
 
 def _chosen(path: Path, archive: zipfile.ZipFile) -> str:
-    """The name of the images among the arrays of an .npz."""
+    """The name of the array in an .npz that holds the images."""
     arrays = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     named = next((name for name in NAMES if name in arrays), None)
     if named is not None:
@@ -151,7 +151,7 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> str:
 
 
 def _header(file: IO[bytes], length: int) -> Header:
-    """The header of an .npy stream of `length` bytes."""
+    """Read the header of an .npy stream of `length` bytes."""
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     read = np.lib.format.read_array_header_1_0
     if version != (1, 0):
@@ -177,7 +177,7 @@ def _check(path: Path, name: str, header: Header) -> None:
 
 
 def _labels(path: Path, count: int) -> Int64 | None:
-    """The labels of an .npz, checked; None where it has none."""
+    """Read and check the labels of an .npz; None if it has none."""
     if path.suffix.lower() == ".npy":
         return None
     with zipfile.ZipFile(path) as archive:

@@ -1,1 +1,1 @@
-"""Known data sets by name: where their files are on this machine, and how to fetch them."""
+"""Known data sets by name: find their files on this machine, or fetch them."""

@@ -1,10 +1,10 @@
-"""Fetching a data set's files into the user's cache, once.
+"""Download a data set's files into the user's cache, once.
 
     mirror/NAME.gz  ->  cache/NAME.gz.part  ->  unpacked to a temporary name, sha256  ->  cache/NAME
 
-The part file outlives an interruption and is continued by the next try where the server allows it.
-pooch checks the hash of what was unpacked and gives the file its name only then, so a name in the
-cache means a whole, right file. Two processes that start together take turns through a lock.
+The part file survives an interruption, and the next try continues it if the server allows it. pooch
+checks the hash of the unpacked content and only then gives the file its name, so a name in the
+cache means a complete, correct file. Two processes that start together take turns through a lock.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _PIECE = 1 << 16
 
 
 class Unusable(Exception):
-    """What a mirror gave, or did not give, in a few words; the next one is tried."""
+    """A mirror's failure in a few words; the next mirror is tried."""
 
 
 def fetch(known: Source, split: str, online: bool = True, settable: bool = False) -> Located:
     """Download both files of a split into the cache, from the first mirror that serves them.
 
     Raises:
-        UserError: `online` is False or no mirror served it; says which files to put where, and
-            where `settable` what other images there are.
+        UserError: `online` is False or no mirror served it; the message says which files to put
+            where and, if `settable`, names alternative images.
         MachineError: the cache cannot be written.
     """
     folder = cache_folder(known)
@@ -53,11 +53,11 @@ def fetch(known: Source, split: str, online: bool = True, settable: bool = False
 
 
 def _fetch_file(known: Source, file: File, folder: Path) -> Path:
-    """One file from the first mirror that serves it whole and right."""
+    """Download one file from the first mirror that serves it complete and correct."""
     refusals = []
     for mirror in known.mirrors:
         part = folder / f"{file.name}.gz.part"
-        # What an earlier try left may be of another file: then one more, from the beginning.
+        # A part file from an earlier try may belong to another file: then try again from scratch.
         for _ in range(2 if part.exists() else 1):
             try:
                 return retrieve(f"{mirror}{file.name}.gz", file, folder, part, _unpack)
@@ -72,7 +72,7 @@ def _fetch_file(known: Source, file: File, folder: Path) -> Path:
 def retrieve(
     url: str, file: File, folder: Path, part: Path, unpack: Callable[[Path, Path], object]
 ) -> Path:
-    """`url` as `folder / file.name`, its hash checked; `unpack(part, output)` makes it of a part.
+    """Download `url` to `folder / file.name`; `unpack(part, output)` makes it, its hash is checked.
 
     Raises:
         Unusable: the mirror does not serve it, or serves something else.
@@ -93,24 +93,24 @@ def retrieve(
         raise Unusable(f"HTTP {code}") from None
     except requests.Timeout:
         raise Unusable("no answer in time") from None
-    except requests.RequestException as error:  # also an OSError: to be caught before those
+    except requests.RequestException as error:  # also an OSError: must be caught first
         what = "connection broken" if part.exists() else "no connection"
         raise Unusable(f"{what}, {type(error).__name__}") from None
-    except ValueError:  # pooch's word for another hash
+    except ValueError:  # pooch raises it for another hash
         raise Unusable("the sha256 of the content is not the published one") from None
     return folder / file.name
 
 
 def go_on(url: str, part: Path) -> None:
-    """Fetch the rest of `url` behind what `part` already holds, or all of it."""
+    """Download the rest of `url` after the bytes that `part` already holds, or all of it."""
     import requests
     from tqdm import tqdm
 
     have = part.stat().st_size if part.exists() else 0
-    # Not "gzip": a server that packed the packed file again would have it unpacked on the way.
+    # Not "gzip": if the server compressed the .gz again, requests would decompress that layer.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-        if answer.status_code == 416:  # nothing behind what we have: it is whole, or wrong
+        if answer.status_code == 416:  # nothing after our bytes: they are complete, or wrong
             return
         answer.raise_for_status()
         if answer.status_code != 206:
@@ -131,7 +131,7 @@ def go_on(url: str, part: Path) -> None:
 
 
 def _unpack(part: Path, output: Path) -> None:
-    """Unpack the whole part file; it goes once it is unpacked or known to be of no use."""
+    """Unpack the complete part file; delete it once it is unpacked or known to be useless."""
     try:
         content = gzip.decompress(part.read_bytes())
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
@@ -143,7 +143,7 @@ def _unpack(part: Path, output: Path) -> None:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """One process at a time downloads into `folder`; the next one finds the files there.
+    """Let one process at a time download into `folder`; the next one finds the files there.
 
     Raises:
         MachineError: the folder cannot be written.
@@ -152,7 +152,7 @@ def turn(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in folder.glob("tmp*"):  # pooch's names; whoever made them was killed
+            for left in folder.glob("tmp*"):  # pooch's temporary files, left by a killed process
                 left.unlink()
             yield
     except OSError as error:
@@ -174,10 +174,10 @@ def _refusal(known: Source, split: str, why: str, settable: bool) -> str:
 def fetch_whole(
     name: str, base: str, file_name: str, sha256: str, folder: Path, online: bool = True
 ) -> Path:
-    """Download one published file, as it is, into `folder`; its sum is checked.
+    """Download one published file unchanged into `folder`; its sha256 is checked.
 
     Raises:
-        UserError: `online` is False or it could not be had; says what to put where.
+        UserError: `online` is False or the download failed; the message says what to put where.
         MachineError: the folder cannot be written.
     """
     why = "downloading is switched off"

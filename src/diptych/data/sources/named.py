@@ -1,7 +1,7 @@
-"""A source's name becomes images: arrays as they are, or pictures decoded when they are asked for.
+"""Open the images of a named source: arrays as stored, or pictures decoded on demand.
 
-The names are those of `diptych.data.sources.spec`. Nothing here knows the IDX files of MNIST and
-its like; see `diptych.data.sources.registry`.
+The names are those of `diptych.data.sources.spec`. The IDX data sets, such as MNIST, are not
+handled here; see `diptych.data.sources.registry`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from diptych.data.sources.spec import (
 from diptych.errors import UserError
 from diptych.types import Int64
 
-TRIED = 100  # pictures from the first on, in search of one that says what size they are
+TRIED = 100  # leading pictures to try until one that can be read gives the size
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `load_dataset` was asked for; `split` is one of SPLITS."""
+    """A request to `load_dataset` for one split; `split` is one of SPLITS."""
 
     source: str
     spec: Spec
@@ -58,7 +58,7 @@ class Asked:
         return self.spec.kind
 
     def path(self) -> Path:
-        """Of the user's own data. Raises UserError where it is given nowhere, or twice."""
+        """The path of the user's own data. Raises UserError if it is missing or given twice."""
         named = self.spec.path
         if named is not None and self.data_dir is not None:
             raise UserError(f"{self.source} names its path already; leave --data out")
@@ -68,9 +68,9 @@ class Asked:
 
 
 def absolute(source: str) -> str:
-    """The source with its path absolute and its kind said, so that it means the same anywhere.
+    """The source with an absolute path and an explicit kind, so that it means the same anywhere.
 
-    What `hf:` names on the Hugging Face hub, and is no path here, stays as it is.
+    An `hf:` name that is not a local path stays unchanged.
     """
     head = source.partition(":")[0]
     if head not in OWN and (is_name(head) or not look(Path(source).expanduser())):
@@ -85,7 +85,7 @@ def absolute(source: str) -> str:
 
 @dataclass(frozen=True)
 class Opened:
-    """What was found: images in some form, and what is known of them."""
+    """The opened images, as an array or decoded on demand, with their labels and origin."""
 
     images: Images
     labels: Int64 | None
@@ -95,11 +95,11 @@ class Opened:
 
 
 def open_known(asked: Asked) -> Opened:
-    """The images that were asked for, at full size where they are arrays.
+    """Open the requested images; arrays stay at full size.
 
     Raises:
-        UserError: an unknown split or crop, data that are missing or damaged; each in one line.
-        MachineError: files that the machine does not let us read.
+        UserError: an unknown split or crop, or missing or damaged data; each in one line.
+        MachineError: the machine cannot read the files.
     """
     if asked.split not in SPLITS:
         raise UserError(f"{asked.source} has no split '{asked.split}'; known: train, test")
@@ -118,7 +118,7 @@ def open_known(asked: Asked) -> Opened:
 
 
 def joined(parts: Sequence[Opened], splits: Sequence[str]) -> Opened:
-    """Splits of one source one after the other."""
+    """Concatenate splits of one source."""
     pictures = [part.images for part in parts if isinstance(part.images, Decoded)]
     if len(pictures) == len(parts):
         first = pictures[0]
@@ -145,7 +145,7 @@ def _arrays(asked: Asked) -> Opened | None:
 
 
 def open_items(asked: Asked) -> Items:
-    """The encoded pictures of a source that has such."""
+    """Open the encoded pictures of a source that is not stored as arrays."""
     if asked.kind == celeba.NAME:
         return celeba.open_celeba(asked.split, asked.data_dir)
     if asked.kind == "ffhq":
@@ -160,7 +160,7 @@ def open_items(asked: Asked) -> Items:
 
 
 def open_splits(source: str, data_dir: Path | None = None, split: str = "train") -> Items:
-    """The encoded pictures of all splits that a source names, or of `split` if it names none."""
+    """Open the encoded pictures of all splits that a source names, else of `split`."""
     spec = parse(source)
     splits = spec.splits or split_names(source, split)
     parts = [open_items(Asked(source, spec, one, data_dir=data_dir)) for one in splits]
@@ -168,9 +168,9 @@ def open_splits(source: str, data_dir: Path | None = None, split: str = "train")
 
 
 def decoded(asked: Asked, items: Items) -> Decoded:
-    """Pictures that are decoded on demand, at the size asked for.
+    """Wrap pictures for decoding on demand at the requested size.
 
-    Without a size the first picture gives it, and every other must have the same.
+    Without a size, the first usable picture gives it and all others must match.
     """
     if asked.channels not in (1, 3):
         raise UserError(
@@ -191,10 +191,10 @@ def decoded(asked: Asked, items: Items) -> Decoded:
 
 
 def _first_usable(items: Items) -> tuple[str, Image.Image]:
-    """The first picture that can be read, with its title; bad ones are named where they are used.
+    """The title of the first readable picture, and the picture; bad ones are reported when used.
 
     Raises:
-        UserError: none of the first TRIED can be read; the first one's fault.
+        UserError: none of the first TRIED can be read; the error of the first one.
     """
     fault: UserError | None = None
     for row in range(min(len(items.names), TRIED)):
@@ -202,5 +202,5 @@ def _first_usable(items: Items) -> tuple[str, Image.Image]:
             return items.title(row), open_picture(items.read(row), items.title(row))
         except UserError as error:
             fault = fault or error
-    assert fault is not None  # a source without pictures is refused before
+    assert fault is not None  # a source without pictures was refused earlier
     raise fault

@@ -1,10 +1,10 @@
-"""Where the colour data sets are looked for: in one named folder, or in the usual places.
+"""Search for the colour data sets in one named folder, or in the usual places.
 
-    --data DIR, else DIPTYCH_DATA; then nowhere else
+    --data DIR, else DIPTYCH_DATA; if given, nowhere else
     the user's cache;  ./data, ~/.cache, ~/.cache/torch
 
-Below each, the sub-folders that other software uses are tried first, those of the official DDIM
-code (`EXP/datasets`) among them, then the folder itself.
+Below each, the sub-folders that other software uses are tried first, including those of the
+official DDIM code (`EXP/datasets`), then the folder itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def cache_folder(name: str) -> Path:
-    """Where a download of this data set is put, and may be put by hand."""
+    """The folder for this data set, downloaded or placed by hand."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diptych")) / "data" / name
@@ -35,18 +35,18 @@ def locate(
     data_dir: Path | None,
     probe: Callable[[Path, str], T | None],
 ) -> T | None:
-    """The first thing that `probe(folder, origin)` finds; None where the usual places hold none.
+    """The first result of `probe(folder, origin)`; None if the usual places hold none.
 
     Args:
         name: the data set, for messages and for the cache.
         folders: sub-folders to try below each place.
-        wanted: what a folder must hold, for the message.
-        data_dir: a folder that the user named, or the very file that `probe` takes.
-        probe: gives what it found in a folder, or None.
+        wanted: the required content of a folder, for the message.
+        data_dir: a folder that the user named, or the file itself that `probe` accepts.
+        probe: returns its find in a folder, or None.
 
     Raises:
         UserError: a named folder does not hold the data.
-        MachineError: a place that may not be read.
+        MachineError: no permission to read a place.
     """
     by = "--data" if data_dir is not None else ENVIRONMENT
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT)
@@ -89,11 +89,11 @@ def _below(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
 
 
 def look(path: Path) -> str:
-    """What is at a path: "file", "folder", "other" (a pipe, a device ...) or "" for nothing.
+    """The kind of a path: "file", "folder", "other" (a pipe, a device ...) or "" for nothing.
 
     Raises:
-        UserError: a path that the system cannot take: too long, links in a circle, a zero byte.
-        MachineError: a folder on the way may not be read.
+        UserError: the system rejects the path: too long, a link cycle, a zero byte.
+        MachineError: no permission to read a folder on the way.
     """
     try:
         mode = os.stat(path).st_mode
@@ -111,11 +111,11 @@ def look(path: Path) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of one regular file; a pipe or a device is refused and not waited for.
+    """Read one regular file; a pipe or a device is refused without waiting for it.
 
     Raises:
-        UserError: it is gone, or no regular file. MachineError: the machine does not let us read
-            it.
+        UserError: it does not exist or is not a regular file.
+        MachineError: the machine cannot read it.
     """
     try:
         with _regular(path) as file:
@@ -131,7 +131,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_ends(path: Path, head: int = 1 << 16, tail: int = 16) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a regular file; empty where it cannot be read."""
+    """The first and the last bytes of a regular file; empty if it cannot be read."""
     try:
         with _regular(path) as file:
             first = file.read(head)
@@ -142,8 +142,8 @@ def read_ends(path: Path, head: int = 1 << 16, tail: int = 16) -> tuple[bytes, b
 
 
 def _regular(path: Path) -> BinaryIO:
-    """A regular file, opened. Raises UserError for another one, OSError as `open`."""
-    # Without O_NONBLOCK, opening a pipe waits for somebody to write into it.
+    """Open a regular file. Raises UserError if it is not one, OSError like `open`."""
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):

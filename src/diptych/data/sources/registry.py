@@ -1,14 +1,14 @@
-"""The known data sets, and where on this machine their files are.
+"""The known IDX data sets and the search for their files on this machine.
 
-A data set is two IDX files a split, under the names that their authors gave them. They are looked
-for in this order, and the first place that holds both wins:
+A data set has two IDX files per split, under their authors' names. They are searched in this order,
+and the first place that holds both wins:
 
-    1. the folder given (`--data`), else the one that DIPTYCH_DATA names; then nowhere else
+    1. the given folder (`--data`), else the one that DIPTYCH_DATA names; if given, nowhere else
     2. the user's cache, where a download puts them
     3. the places where other software keeps them (a Debian package, torchvision's layout)
 
-A folder that was named explicitly and lacks the files is an error: training on another copy than
-the one that was asked for would go unnoticed. Nothing here opens a connection; see `download`.
+A folder that was named explicitly and lacks the files is an error: otherwise training on a
+different copy would go unnoticed. Nothing here opens a connection; see `download`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ENVIRONMENT = "DIPTYCH_DATA"
 
 @dataclass(frozen=True)
 class File:
-    """One published file: its name without `.gz`, and the sha256 of what it unpacks to.
+    """One published file: its name without `.gz`, and the sha256 of its unpacked content.
 
-    The hash is of the content and not of the gzip container, because copies with the same
-    content packed anew are common (Debian's, for one).
+    The hash covers the content and not the gzip container, because recompressed copies are common
+    (Debian's, for example).
     """
 
     name: str
@@ -40,8 +40,8 @@ class File:
 class Source:
     """One row of the table of known data sets.
 
-    `identities` are the values of `Dataset.sha256` at full size: by them a copy of one data set
-    that lies where another is expected is recognised. `folders` are tried below each place.
+    `identities` are the values of `Dataset.sha256` at full size; they reveal one data set stored in
+    place of another. `folders` are tried below each place.
     """
 
     name: str
@@ -49,15 +49,15 @@ class Source:
     splits: Mapping[str, tuple[File, File]]  # split -> images, labels
     identities: Mapping[str, str]
     folders: tuple[str, ...] = ()
-    places: tuple[Path, ...] = ()  # folders of other software that hold just this data set
+    places: tuple[Path, ...] = ()  # folders of other software that hold only this data set
     mirrors: tuple[str, ...] = ()  # tried in order; each ends in a slash
     hint: str = ""
-    instead: str = ""  # other images, where the config may be changed
+    instead: str = ""  # alternative images, offered if the config can be changed
 
 
 @dataclass(frozen=True)
 class Located:
-    """The two files of a split, and how to call the place to people."""
+    """The two files of a split, and the name of their place for people."""
 
     images: Path
     labels: Path
@@ -124,7 +124,7 @@ FASHION_MNIST = Source(
     ),
     hint="Debian and Ubuntu have it as a package: apt-get install dataset-fashion-mnist",
 )
-# MNIST's 10,000 test images as training data: small enough to travel in the package.
+# MNIST's 10,000 test images as training data: small enough to ship in the package.
 MNIST_10K = Source(
     "mnist-10k", 28, {"train": _MNIST_TEST}, identities={"train": _MNIST_TEST_IDENTITY}
 )
@@ -152,18 +152,18 @@ def lookup(source: str, split: str) -> Source:
 
 
 def find(source: str, split: str = "train", data_dir: Path | None = None) -> Located | None:
-    """The files of a split on this machine, or None where there are none. No download.
+    """Find the files of a split on this machine, or return None. No download.
 
     Args:
         source: a name in `SOURCES`.
         split: "train" or "test".
-        data_dir: search here and nowhere else; None: as DIPTYCH_DATA says, else the usual places.
-            "mnist-10k" always comes from the package: it refuses `data_dir`, and DIPTYCH_DATA,
-            which is there for the other sources, does not touch it.
+        data_dir: search here and nowhere else; None: in DIPTYCH_DATA if set, else the usual places.
+            "mnist-10k" always comes from the package: it refuses `data_dir` and ignores
+            DIPTYCH_DATA, which is for the other sources.
 
     Raises:
         UserError: unknown source or split; or `data_dir` or DIPTYCH_DATA is given and lacks them.
-        MachineError: the given folder may not be read.
+        MachineError: no permission to read the given folder.
     """
     known = lookup(source, split)
     if known.name == MNIST_10K.name:
@@ -187,14 +187,14 @@ def find(source: str, split: str = "train", data_dir: Path | None = None) -> Loc
 
 
 def cache_folder(known: Source) -> Path:
-    """Where a download of this source is put."""
+    """The folder for downloads of this source."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diptych")) / "data" / known.name
 
 
 def shared_roots() -> list[Path]:
-    """Folders below which other programs, torchvision above all, are used to keep data sets."""
+    """The folders below which other programs, above all torchvision, keep data sets."""
     return [Path.cwd() / "data", Path.home() / ".cache", Path.home() / ".cache" / "torch"]
 
 
@@ -205,7 +205,7 @@ def _packaged(known: Source, split: str) -> Located:
 
 
 def _in_named(known: Source, split: str, root: Path, named_by: str) -> Located:
-    """The files below a folder that the user named, or a UserError: no other copy is used."""
+    """Find the files below a folder that the user named, or raise: no other copy is used."""
     root = checked_root(known.name, root, named_by)
     for folder in (*known.folders, "."):
         found = _pair(known, split, root / folder)
@@ -219,7 +219,7 @@ def _in_named(known: Source, split: str, root: Path, named_by: str) -> Located:
 
 
 def checked_root(name: str, root: Path, named_by: str) -> Path:
-    """A folder that the user named for a data set. Raises UserError or MachineError."""
+    """Check a folder that the user named for a data set. Raises UserError or MachineError."""
     root = Path(root).expanduser()
     if not os.path.isdir(root):
         what = "is not a folder" if os.path.exists(root) else "does not exist"
@@ -233,16 +233,16 @@ def checked_root(name: str, root: Path, named_by: str) -> Path:
 
 
 def _pair(known: Source, split: str, folder: Path) -> tuple[Path, Path] | None:
-    """The images and labels in `folder`, or None where either is missing."""
+    """The images and labels in `folder`, or None if either is missing."""
     images, labels = (_present(folder, file.name) for file in known.splits[split])
     return (images, labels) if images and labels else None
 
 
 def _present(folder: Path, name: str) -> Path | None:
-    """The file of that name, gzip or raw; some archives unpack to `images.idx3`, not `-idx3`.
+    """Find the file of that name, gzip or raw; some archives unpack to `images.idx3`, not `-idx3`.
 
-    Anything else of that name, such as a folder, is given only where there is no such file:
-    reading it then says what is wrong with it.
+    Anything else of that name, such as a folder, is returned only if there is no such file; reading
+    it then raises the specific error.
     """
     names = (f"{name}.gz", name, name.replace("-idx", ".idx"))
     paths = [folder / each for each in names if os.path.exists(folder / each)]

@@ -1,15 +1,15 @@
-r"""How a set of images is named; every verb and every config reads the name here.
+r"""The names of image sources; every verb and every config parses them here.
 
     NAME[:SPLIT]       mnist, mnist:test, cifar10:train+test, lsun_bedroom ...
     folder:PATH        pictures, with sub-folders
     npz:PATH           an .npz or .npy file of images
-    packed:PATH        what `diptych data prepare` made
+    packed:PATH        a file made by `diptych data prepare`
     hf:PATH[:SPLIT]    Hugging Face parquet files, an image folder or a name
-    PATH               one of these by what is there, or a single picture
+    PATH               a folder, an array file or a single picture, by its content and suffix
 
-SPLIT is `train`, `test` or `train+test`; without it a verb's own split holds, which is `train`
-where nothing else is said. A NAME is the data set even where a file of that name lies in the
-working folder, which is then `./NAME`.
+SPLIT is `train`, `test` or `train+test`; without it the verb's split applies, by default `train`. A
+NAME means the data set even if the working folder has a file of that name; write `./NAME` for the
+file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ARRAYS = (".npz", ".npy")
 
 @dataclass(frozen=True)
 class Spec:
-    """A source as it was named.
+    """A parsed source name.
 
     Attributes:
         kind: a data set's name, one of OWN, or PICTURE.
-        path: of the user's own data; None for a data set, or where --data is to give it.
-        splits: those that the text names; empty where it names none.
+        path: the path of the user's own data; None for a data set, or if --data is to give it.
+        splits: the splits in the text; empty if it names none.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Spec:
 
     @property
     def own(self) -> bool:
-        """Whether it is the user's own data, and no known data set."""
+        """True for the user's own data, False for a known data set."""
         return self.kind in (*OWN, PICTURE)
 
     @property
@@ -61,15 +61,15 @@ class Spec:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is the name of a known data set."""
+    """True if a text is the name of a known data set."""
     return text in SOURCES or text in NAMED or lmdb.is_lsun(text)
 
 
 def parse(text: str) -> Spec:
-    """The source that a text names.
+    """Parse a source name.
 
     Raises:
-        UserError: an unknown name or split, or a path where nothing of use lies.
+        UserError: an unknown name or split, or a path without usable images.
     """
     head, colon, rest = text.partition(":")
     if head in OWN:
@@ -84,7 +84,7 @@ def parse(text: str) -> Spec:
 
 
 def split_names(text: str, split: str, known: Sequence[str] = SPLITS) -> tuple[str, ...]:
-    """The splits of `train`, `test` or `train+test`. Raises UserError for another text."""
+    """Parse `train`, `test` or `train+test`. Raises UserError for another text."""
     names = tuple(split.split("+"))
     if not set(names) <= set(SPLITS) or len(set(names)) < len(names):
         hint = nearest(split, [*known, *(["+".join(known)] if len(known) > 1 else [])])
@@ -93,7 +93,7 @@ def split_names(text: str, split: str, known: Sequence[str] = SPLITS) -> tuple[s
 
 
 def _path_and_split(text: str) -> tuple[str, tuple[str, ...]]:
-    """PATH and its split, if the last part behind a colon is one."""
+    """PATH and its splits, if the part after the last colon names them."""
     path, _, split = text.rpartition(":")
     if path and set(split.split("+")) <= set(SPLITS):
         return path, split_names(f"hf:{text}", split)
@@ -101,7 +101,7 @@ def _path_and_split(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _plain(text: str) -> Spec:
-    """A path, by what is there."""
+    """Parse a path by what it points to."""
     path = Path(text).expanduser()
     kind, suffix = look(path), path.suffix.lower()
     if kind == "folder":

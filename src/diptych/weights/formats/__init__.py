@@ -1,6 +1,6 @@
-"""What others wrote, read safely, and written for them: official DDIM, Jittor, diffusers.
+"""Read other libraries' formats safely, and write them: official DDIM, Jittor, diffusers.
 
-Loads neither framework and executes nothing of a file.
+Imports neither framework and executes nothing in a file.
 """
 
 from __future__ import annotations

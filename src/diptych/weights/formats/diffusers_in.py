@@ -1,12 +1,12 @@
-"""A `UNet2DModel` or pipeline folder of Hugging Face diffusers, read into our config and names.
+"""Read a `UNet2DModel` or pipeline folder of Hugging Face diffusers into our config.
 
     FOLDER/config.json, diffusion_pytorch_model.safetensors or .bin        a network alone
     FOLDER/model_index.json, unet/..., scheduler/scheduler_config.json     a pipeline
-    FOLDER/model_index.json, config.json, scheduler_config.json, ...       the same, all in one
-    FOLDER/checkpoint-N/unet, unet_ema                                     of a training there
+    FOLDER/model_index.json, config.json, scheduler_config.json, ...       the same in one folder
+    FOLDER/checkpoint-N/unet, unet_ema                                     a training checkpoint
 
-Every key of the network is honoured, or refused by name where it is another function than the
-official DDIM U-Net. The scheduler's file is read by `schedulers`. diffusers itself is not needed.
+Every key of the network is honoured, or refused by name if it makes another function than the
+official DDIM U-Net. `schedulers` reads the scheduler's file. diffusers itself is not needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STEM, _SUFFIXES = "diffusion_pytorch_model", (
     ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json",
 )  # fmt: skip
 WEIGHTS = (f"{_STEM}.safetensors", f"{_STEM}.bin")
-# Their key -> (their default, the values that are the official network).
+# Their key -> (their default, the values that give the official network).
 _ONLY: dict[str, tuple[object, tuple[object, ...]]] = {
     "center_input_sample": (False, (False,)),
     "time_embedding_type": ("positional", ("positional",)),
@@ -47,25 +47,25 @@ _HONOURED = ("sample_size", "in_channels", "out_channels", "block_out_channels",
              "norm_num_groups", "attn_norm_num_groups", "layers_per_block", "down_block_types",
              "up_block_types", "dropout",
              "attention_head_dim", "time_embedding_dim", "num_train_timesteps")  # fmt: skip
-# What diffusers' EMAModel writes into the config of `unet_ema`: of the average, not of the network.
+# Keys that EMAModel adds to the config of `unet_ema`: they describe the average, not the network.
 _OF_EMA = frozenset({"decay", "min_decay", "optimization_step", "update_after_step",
                      "use_ema_warmup", "inv_gamma", "power"})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What a diffusers folder says, besides its weights."""
+    """The content of a diffusers folder, with the path of its weights."""
 
     kind: str  # "diffusers UNet2DModel" or "diffusers DDPMPipeline" ...
     weights: Path
     config: Config
-    sampler: dict[str, Any] | None  # of a DDPM or DDIM scheduler
-    note: str | None  # what of the scheduler was not taken over
-    ema: bool | None = None  # of a training's checkpoint, which holds both
+    sampler: dict[str, Any] | None  # recommended by a DDPM or DDIM scheduler
+    note: str | None  # the scheduler's settings that were ignored, or a missing scheduler
+    ema: bool | None = None  # only known for a training checkpoint that holds raw and EMA
 
 
 def is_diffusers(path: Path) -> bool:
-    """Whether a folder is of diffusers: by its JSON, not by its name."""
+    """True if a folder is from diffusers: by its JSON, not by its name."""
     if (path / "model_index.json").is_file() or _checkpoint(path, raw=True):
         return True
     config = path / "config.json"
@@ -73,7 +73,7 @@ def is_diffusers(path: Path) -> bool:
 
 
 def _checkpoint(path: Path, raw: bool) -> Path | None:
-    """The network of a `checkpoint-N` folder that diffusers' training script wrote."""
+    """The network in a `checkpoint-N` folder that diffusers' training script wrote."""
     for name in ("unet", "unet_ema") if raw else ("unet_ema", "unet"):
         if (path / name / "config.json").is_file():
             return path / name
@@ -81,14 +81,14 @@ def _checkpoint(path: Path, raw: bool) -> Path | None:
 
 
 def read_folder(path: Path, raw: bool = False) -> Folder:
-    """The config, the recommended sampler and the weights file of a diffusers folder.
+    """Read the config and recommended sampler of a diffusers folder, and locate its weights file.
 
-    A network without a scheduler has DDPM's noise: linear, 1e-4 to 0.02, 1000 timesteps; of a
-    checkpoint of a training, the scheduler is looked for in the folder above.
+    A network without a scheduler gets DDPM's noise: linear, 1e-4 to 0.02, 1000 timesteps. For a
+    training checkpoint, the scheduler is searched in the folder above.
 
     Args:
         path: a pipeline, a network alone, or `checkpoint-N` of a training.
-        raw: the weights as trained, where a checkpoint also has their moving average.
+        raw: choose the weights as trained if a checkpoint also has their moving average.
 
     Raises:
         UserError: another kind of model, a key that cannot be honoured, or a missing file.
@@ -122,10 +122,10 @@ def read_folder(path: Path, raw: bool = False) -> Folder:
 
 
 def _weights_file(unet: Path) -> Path:
-    """The whole weights in a folder: plain ones before a variant (`.fp16.`), one file before parts.
+    """The file of all weights in a folder: plain before a variant (`.fp16.`), whole before parts.
 
     Raises:
-        UserError: none, or several variants and no plain file.
+        UserError: no file, or several variants and no plain file.
     """
     found: dict[str, Path] = {}
     for suffix in _SUFFIXES:
@@ -145,7 +145,7 @@ def _weights_file(unet: Path) -> Path:
 
 
 def _check_noise(scheduler: Found, file: Path) -> None:
-    """Refuse a fault of the noise in the words of the file that holds it."""
+    """Validate the noise; errors use the key names of the scheduler's file."""
     try:
         validate({"diffusion": scheduler.noise}, str(file))
     except UserError as error:
@@ -198,7 +198,7 @@ def _network(tree: Tree, file: Path) -> Tree:
 
 
 def _attention(downs: list[object], ups: list[object], file: Path) -> list[bool]:
-    """Which levels have attention, the highest resolution first."""
+    """A flag per level, True with attention; the highest resolution first."""
     for kind in (*downs, *ups):
         if kind not in ("DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D"):
             raise UserError(f"{file}: block {show(kind)} is not of the official DDIM U-Net")
@@ -221,7 +221,7 @@ def _check_heads(tree: Tree, channels: list[int], attends: list[bool], file: Pat
 
 
 def _groups(tree: Tree, channels: list[int], file: Path) -> int:
-    """The number of groups of all norms; those of attention may not differ."""
+    """The number of groups of all norms; attention norms must have the same."""
     groups = tree.get("norm_num_groups", 32)
     if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
         raise UserError(f"{file}: norm_num_groups is {show(groups)}; expected a whole number")

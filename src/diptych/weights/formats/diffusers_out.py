@@ -1,10 +1,10 @@
-"""Our network as a pipeline folder of diffusers, which `DDPMPipeline` and `DDIMPipeline` load.
+"""Write our network as a diffusers pipeline folder, which `DDPMPipeline` and `DDIMPipeline` load.
 
     FOLDER/model_index.json
     FOLDER/unet/config.json, diffusion_pytorch_model.safetensors
     FOLDER/scheduler/scheduler_config.json        our noise; x0 is not clipped, as in our samplers
 
-The function is the same, so `DDIMPipeline` draws our images from our noise, up to rounding.
+The function is the same, so `DDIMPipeline` generates our images from our noise, up to rounding.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from diptych.weights.formats.diffusers_in import WEIGHTS
 from diptych.weights.formats.layouts import to_diffusers
 from diptych.weights.formats.schedulers import OBJECTIVES, SCHEDULES
 
-VERSION = "0.30.0"  # the oldest whose form of files this is tested to be
+VERSION = "0.30.0"  # the oldest version whose file format this is tested to match
 
 
 def write_folder(folder: Path, config: Config, weights: Weights) -> None:
     """Write a pipeline into an existing, empty folder.
 
     Raises:
-        UserError: a network or noise that diffusers' classes cannot express.
+        UserError: diffusers' classes cannot express the network or the noise.
         MachineError: the disk is full, or the like.
     """
     unet, scheduler = network_config(config), scheduler_config(config)
@@ -49,7 +49,7 @@ def write_folder(folder: Path, config: Config, weights: Weights) -> None:
 
 
 def network_config(config: Config) -> dict[str, Any]:
-    """The keys of `UNet2DModel` that are our network. Raises UserError: none are."""
+    """Our network as keys of `UNet2DModel`. Raises UserError if it cannot be expressed."""
     plan, model = make_plan(config), config.model
     if model.ch_mult[0] != 1:
         raise UserError(
@@ -89,7 +89,7 @@ def network_config(config: Config) -> dict[str, Any]:
 
 
 def scheduler_config(config: Config) -> dict[str, Any]:
-    """The keys of `DDPMScheduler` that are our noise. Raises UserError: none are."""
+    """Our noise as keys of `DDPMScheduler`. Raises UserError if it cannot be expressed."""
     noise = config.diffusion
     names = {ours: theirs for theirs, ours in SCHEDULES.items()}
     predicts = {ours: theirs for theirs, ours in OBJECTIVES.items()}
@@ -107,7 +107,7 @@ def scheduler_config(config: Config) -> dict[str, Any]:
         "prediction_type": predicts[noise.objective],
         "variance_type": "fixed_small",
         "clip_sample": False,
-        # The sampler's own default: a trajectory must begin where the noise does.
+        # As our sampler's default: with zero terminal SNR, a trajectory must begin at pure noise.
         "timestep_spacing": "trailing" if noise.zero_terminal_snr else "leading",
         "steps_offset": 0,
         "rescale_betas_zero_snr": noise.zero_terminal_snr,
@@ -115,7 +115,7 @@ def scheduler_config(config: Config) -> dict[str, Any]:
 
 
 def _check_known(config: Config) -> None:
-    """Refuse what the files of diffusers would silently lose."""
+    """Refuse settings that the diffusers files would silently lose."""
     data = config.data
     for key, value, plain in (
         ("data.rescaled", data.rescaled, True),

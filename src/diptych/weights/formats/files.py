@@ -1,12 +1,12 @@
-"""A weights file of any known form as name -> float32 array, with word of what it was.
+"""Read a weights file of any known format as name -> float32 array, and report its kind.
 
-    file -> form (torch zip, torch legacy, pickle, jittor, safetensors)
+    file -> format (torch zip, torch legacy, pickle, jittor, safetensors)
          -> content (state dict; official training list; wrapper around a state dict)
-         -> weights, EMA where the file has both and `raw` is not asked for
+         -> weights: EMA if the file has both, unless `raw` is set
 
 The official training file is a list [model, optimizer, epoch, step, ema]; without EMA it has four
-items. Its model's names begin with `module.`, its EMA's do not: a prefix common to all is removed.
-Names and shapes are not checked against a network here.
+items. Its model's names begin with `module.`, its EMA's do not; the prefix is removed if all names
+have it. Names and shapes are not checked against a network here.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from diptych.weights.pickle.ops import Fault, show
 _PREFIX = "module."
 _RAW_NAMES = ("state_dict", "model_state_dict", "model", "net", "unet")
 _EMA_NAMES = ("ema_state_dict", "model_ema", "ema_model", "ema")
-# A tensor and its float32 copy differ by at most 4 times in size, and a few may share one storage;
-# a file that unfolds further (a number repeated along a stride of zero) is refused.
+# A float32 copy has at most 4 times the size of its tensor, and a few tensors may share a storage;
+# a file that expands further (a number repeated along a stride of zero) is refused.
 _UNFOLD, _UNFOLD_FREE = 16, 64 * 2**20
 _SAFETENSORS = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BF16": BFLOAT16, "BOOL": "b1",
@@ -44,13 +44,13 @@ _SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own limit
 
 @dataclass(frozen=True)
 class Loaded:
-    """Weights out of a file.
+    """Weights read from a file.
 
     Attributes:
-        kind: "FORM/CONTENT". FORM: torch-zip, torch-legacy, pickle, jittor, safetensors. CONTENT:
-            state-dict, official-training, or wrapper:KEY for the entry that was taken.
+        kind: "FORMAT/CONTENT". FORMAT: torch-zip, torch-legacy, pickle, jittor, safetensors.
+            CONTENT: state-dict, official-training, or wrapper:KEY for the chosen entry.
         weights: name -> array, float32, C-contiguous, writable, own memory.
-        ema: True for EMA weights, False for raw ones, None where the file does not tell.
+        ema: True for EMA weights, False for raw ones, None if the file does not say.
     """
 
     kind: str
@@ -59,12 +59,12 @@ class Loaded:
 
 
 def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
-    """The weights in `path`; nothing in the file is executed.
+    """Read the weights in `path`; nothing in the file is executed.
 
     Args:
-        path: a file of any of the forms above; its name does not matter.
-        raw: take the raw weights where the file holds raw and EMA weights. A file with one set
-            gives that set either way; `Loaded.ema` says what it is.
+        path: a file of any format above, with any name, or an index (.index.json) of several.
+        raw: choose the raw weights if the file holds raw and EMA weights. A file with one set
+            gives that set either way; `Loaded.ema` identifies it.
 
     Raises:
         UserError: an unknown, damaged, hostile or ambiguous file, or entries that are not numbers.
@@ -83,12 +83,12 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
 
 
 def is_shards(path: Path) -> bool:
-    """Whether a file is the index of weights that are split over several, by its name."""
+    """True if a file's name is that of an index of weights split over several files."""
     return path.name.endswith(".index.json")
 
 
 def _shards(path: Path, raw: bool) -> Loaded:
-    """The weights that an index lists, {"weight_map": {name: file}}, from the files beside it."""
+    """Read the weights that an index lists, {"weight_map": {name: file}}, from files beside it."""
     names = read_json(path).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise UserError(f"{path}: holds no 'weight_map' of names to files; expected an index")
@@ -118,7 +118,7 @@ def state_dict(
 
 
 def _choose(tree: Any, raw: bool, path: Path) -> tuple[str, dict[str, Array], bool | None]:
-    """(content, arrays, ema) of what a pickle held."""
+    """Return (content, arrays, ema) from the tree of a weights file."""
     if _is_state_dict(tree):
         return "state-dict", tree, None
     if isinstance(tree, (list, tuple)) and len(tree) in (4, 5) and _is_state_dict(tree[0]):
@@ -177,7 +177,7 @@ def _describe(tree: object) -> str:
 
 
 def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Own float32 copies, names without a prefix common to all."""
+    """Copy to float32; remove the prefix `module.` if all names have it."""
     cut = len(_PREFIX) if all(name.startswith(_PREFIX) for name in found) else 0
     total = sum(4 * math.prod(array.shape) for array in found.values())
     if total > max(_UNFOLD_FREE, _UNFOLD * path.stat().st_size):
@@ -198,13 +198,13 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
 
 
 def _is_no_float(array: np.ndarray[Any, Any]) -> bool:
-    """Whether all numbers but zeros are subnormal, as the bits of small integers are."""
+    """True if all nonzero numbers are subnormal, like the bits of small integers."""
     sizes = np.abs(array[array != 0])
     return bool(sizes.size) and not (sizes >= _TINY).any()
 
 
 def is_safetensors(file: IO[bytes], size: int) -> bool:
-    """A header length of 8 bytes, then JSON; no pickle and no zip file begins like that."""
+    """True for 8 bytes of header length, then JSON; no pickle or zip file begins like that."""
     start = file.read(9)
     length = int.from_bytes(start[:8], "little")
     return len(start) == 9 and start[8:] == b"{" and length <= _SAFETENSORS_HEADER
@@ -215,7 +215,7 @@ def _safetensors(file: IO[bytes], size: int) -> dict[str, Array]:
 
     length = int.from_bytes(file.read(8), "little")
     try:
-        parse_json(file.read(min(length, size)))  # refuses two tensors of one name
+        parse_json(file.read(min(length, size)))  # refuses duplicate names
     except ValueError as error:
         raise Fault(f"damaged or truncated safetensors ({error}); fetch it again") from error
     file.seek(0)

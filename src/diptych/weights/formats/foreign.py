@@ -1,9 +1,10 @@
-"""Weights of any form known here, with all that the file or folder says of them.
+"""Read weights of any known format, with all metadata of the file or folder.
 
     file or diffusers folder -> layout (official, diffusers, ddpm-torch) -> weights by official name
-                             -> config and sampler, where something says them
+                             -> config and sampler, if given
 
-safetensors that we write carry their config (`diptych.config`) and whether they are EMA weights.
+safetensors files that Diptych writes carry their config (`diptych.config`) and an EMA flag
+(`diptych.ema`).
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ _NORMS = {"norm_eps": 1e-5, "norm_groups": 32}  # ddpm-torch's: PyTorch's defaul
 
 @dataclass(frozen=True)
 class Foreign:
-    """What was found.
+    """Weights read from another library's format, with their metadata.
 
     Attributes:
-        kind: the form and content, for people: "torch-zip/state-dict", "diffusers DDPMPipeline".
-        layout: whose names the weights had.
-        weights: by official name, float32.
-        ema: True for EMA weights, False for raw ones, None where nothing says it.
-        config: of the network, where something says it.
-        sampler: what a scheduler or a manifest recommends.
-        note: what was left out of account, for people.
+        kind: the format and content, for people: "torch-zip/state-dict", "diffusers DDPMPipeline".
+        layout: the library whose names the weights had.
+        weights: arrays by official name, float32.
+        ema: True for EMA weights, False for raw ones, None if unknown.
+        config: the network's config, if given.
+        sampler: the sampler that a scheduler recommends.
+        note: settings ignored or assumed, for people.
     """
 
     kind: str
@@ -51,10 +52,10 @@ class Foreign:
     note: str | None = None
 
     def fitted(self, config: Config | None, path: Path) -> Config:
-        """The config to use: the one given, with what this layout's network has besides.
+        """The config to use: the given one, else the file's own, with the layout's fixed settings.
 
         Raises:
-            UserError: none is given and the file says none.
+            UserError: no config is given and the file has none.
         """
         if config is None:
             config = self.config
@@ -69,11 +70,11 @@ class Foreign:
 
 
 def read_foreign(path: Path, raw: bool = False) -> Foreign:
-    """The weights in a file, or in a folder of diffusers; nothing of it is executed.
+    """Read the weights in a file or a diffusers folder; nothing in it is executed.
 
     Args:
-        path: the file or folder; its name does not matter.
-        raw: the raw weights where the file holds raw and EMA weights.
+        path: the file or folder; only an index or one part of several is recognised by name.
+        raw: choose the raw weights if there are raw and EMA weights.
 
     Raises:
         UserError: unknown, damaged, hostile, or of another kind of network.
@@ -98,7 +99,7 @@ def read_foreign(path: Path, raw: bool = False) -> Foreign:
 
 
 def _refuse_part(path: Path) -> None:
-    """Refuse one of several files that hold a network's weights together."""
+    """Refuse a file that is one part of a network's weights."""
     part = re.fullmatch(r"(.+?)-\d{5}-of-(\d{5})(\.\w+)", path.name)
     if part and int(part[2]) > 1:
         index = path.with_name(f"{part[1]}{part[3]}.index.json")
@@ -106,7 +107,7 @@ def _refuse_part(path: Path) -> None:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; nothing for other files."""
+    """The metadata of a safetensors file; empty for other files."""
 
     def read(file: IO[bytes], size: int) -> dict[str, str]:
         if is_shards(path) or not is_safetensors(file, size):

@@ -1,13 +1,13 @@
-"""Names of one network's weights in other libraries, and in the official DDIM code, which we use.
+"""Translate weight names between other libraries and the official DDIM code, whose names we use.
 
     official              down.0.block.0.conv1     up.1.attn.2.q          (C, C, 1, 1)
     diffusers             down_blocks.0.resnets.0.conv1    up_blocks.K-2.attentions.2.to_q   (C, C)
     diffusers, to 0.16    the same with query, key, value, proj_attn
     tqch/ddpm-torch       downsamples.level_0.0.conv1      upsamples.level_1.2.1.project_in
 
-diffusers counts the upward levels from the lowest resolution (K levels); its attention is made of
-linear layers, ours and the official one of 1x1 convolutions; ddpm-torch has q, k and v in one.
-All are the same function, so a translation renames and reshapes and changes no number.
+diffusers counts the upward levels from the lowest resolution (K levels); its attention uses linear
+layers, ours and the official one 1x1 convolutions; ddpm-torch stores q, k and v as one weight. All
+compute the same function, so a translation renames and reshapes but changes no number.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ MARKS = (
 
 
 def layout_of(names: Mapping[str, object]) -> str | None:
-    """Whose names these are; None for those of no layout known here."""
+    """The layout that uses these names; None if unknown."""
     for layout, mark in MARKS:
         if mark in names:
             return layout
@@ -81,10 +81,10 @@ def layout_of(names: Mapping[str, object]) -> str | None:
 
 
 def to_official(weights: Weights, path: Path) -> tuple[str, Weights]:
-    """(layout, weights by official name and in official shapes); no number is changed.
+    """Return (layout, weights by official name and in official shapes); no number is changed.
 
     Raises:
-        UserError: names of no known layout, or two names that mean the same weight.
+        UserError: names of an unknown layout, or two names for the same weight.
     """
     layout = layout_of(weights)
     if layout is None:
@@ -115,7 +115,7 @@ def to_official(weights: Weights, path: Path) -> tuple[str, Weights]:
 
 
 def to_diffusers(weights: Weights) -> Weights:
-    """The same arrays under diffusers' names and in its shapes, C-contiguous views."""
+    """The same arrays under diffusers' names and in its shapes, as views if C-contiguous."""
     levels = _count(weights, r"^down\.(\d+)\.")
     modules, leaves = _MODULES, (*_LEAVES, *_ATTENTION)
     found: Weights = {}
@@ -144,7 +144,7 @@ def _diffusers_reader(weights: Mapping[str, object]) -> Callable[[str], str]:
 def _rename(
     name: str, modules: tuple[tuple[str, str], ...], leaves: tuple[tuple[str, str], ...]
 ) -> str:
-    """A name with its module's path and its leaf translated; what is not known stays."""
+    """Translate a name's module path and leaf; unknown parts stay."""
     for theirs, ours in modules:
         pattern = re.escape(theirs).replace(r"\#", "#").replace("#", r"(\d+)")
         match = re.match(rf"{pattern}\.", name)
@@ -158,7 +158,7 @@ def _rename(
 
 
 def _mirror(name: str, levels: int, section: str) -> str:
-    """The level of the upward path counted from the other end."""
+    """Count the level of the upward path from the other end."""
     return re.sub(
         rf"^{section}\.(\d+)\.", lambda m: f"{section}.{levels - 1 - int(m[1])}.", name, count=1
     )
@@ -176,7 +176,7 @@ def _from_ddpm_torch(name: str) -> str:
 
 
 def _parts(name: str, array: np.ndarray) -> list[tuple[str, np.ndarray]]:  # type: ignore[type-arg]
-    """One weight, or the three that ddpm-torch keeps in one."""
+    """One weight, or the three that ddpm-torch stores as one."""
     if ".project_in." not in name or len(array) % 3:
         return [(name, array)]
     thirds = np.split(array, 3)

@@ -1,12 +1,12 @@
-"""Configs in the form of the official DDIM repository (ermongroup/ddim), read into ours.
+"""Read configs of the official DDIM repository (ermongroup/ddim) into ours.
 
     data, model, diffusion, training, sampling, optim  ->  data, model, diffusion, train
 
 Every key is honoured, or refused by name, or has no meaning here (`_NO_MEANING`, with the reason).
-What their training does and no key says: the loss is summed over pixels, Adam's beta2 is 0.999,
-there is no learning-rate warm-up, and without `optim.grad_clip` gradients are not clipped.
-A reader who only samples passes `for_training=False`: then keys that only training uses may be
-missing, unknown or beyond us, and are left at our defaults.
+Fixed in their training, without a key: the loss is summed over pixels, Adam's beta2 is 0.999, there
+is no learning-rate warm-up, and without `optim.grad_clip` gradients are not clipped. For sampling
+only, pass `for_training=False`: then keys that only training uses may be missing, unknown or
+unsupported, and stay at our defaults.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _HONOURED = {
     "optim.eps": "train.eps",
     "optim.grad_clip": "train.grad_clip",
 }
-# Their key -> (the one value we have, why no other).
+# Their key -> (the only supported value, the reason).
 _ONLY: dict[str, tuple[object, str]] = {
     "model.type": ("simple", "there is no other network"),
     "model.ema": (True, "training always keeps an EMA"),
@@ -64,9 +64,9 @@ _ONLY: dict[str, tuple[object, str]] = {
     "optim.weight_decay": (0.0, "Adam runs without weight decay"),
     "optim.amsgrad": (False, "Adam runs without AMSGrad"),
 }
-# Accepted and left: the official code does not read them either, or they reach no number.
+# Accepted and ignored: the official code does not read them either, or they affect no number.
 _NO_MEANING = frozenset({
-    "data.num_workers",  # batches are a function of the step, however they are made
+    "data.num_workers",  # batches are a function of the step, whatever the number of workers
     "model.var_type",  # the sampler's sigma is chosen when sampling
     "training.n_iters",  # the official loop counts epochs
     "training.validation_freq",  # the official loop never validates
@@ -87,7 +87,7 @@ _DATASETS = {"cifar10": "cifar10", "celeba": "celeba", "ffhq": "ffhq", "mnist": 
 
 
 def is_official(tree: Tree) -> bool:
-    """Whether a config's keys are of the official form rather than ours."""
+    """True if a config's keys are in the official format rather than ours."""
     theirs = {"training", "optim", "sampling", "diffusion.beta_schedule", "data.dataset",
               "diffusion.num_diffusion_timesteps", "model.out_ch", "model.type"}  # fmt: skip
     ours = {"train", "seed", "diffusion.schedule", "diffusion.timesteps", "data.source"}
@@ -101,9 +101,9 @@ def is_official(tree: Tree) -> bool:
 def read_config(
     path_or_name: str, overrides: Sequence[str] = (), *, for_training: bool = True
 ) -> Config:
-    """A preset by name, or a YAML file of our form or of the official one, told by its keys.
+    """Read a preset by name, or a YAML file in our or the official format, recognised by its keys.
 
-    The overrides are ours, `section.key=value`, for either form.
+    The overrides use our keys, `section.key=value`, for either format.
 
     Raises:
         UserError: as `load_config` and `from_official`.
@@ -121,16 +121,16 @@ def read_config(
 
 
 def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Config:
-    """Our config from the official one.
+    """Convert an official config to ours.
 
     Args:
         tree: the YAML file as a dict.
         where: the file's name, for messages.
-        for_training: False where only the network and the noise matter (sampling from given
-            weights): keys of training that we lack are then left at our defaults.
+        for_training: False if only the network and the noise matter (sampling from given
+            weights): unsupported training keys then stay at our defaults.
 
     Raises:
-        UserError: the first key that is missing, unknown, out of range, or beyond this package.
+        UserError: the first key that is missing, unknown, out of range, or unsupported.
     """
     flat = _flat(tree, where)
     for key, value in flat.items():
@@ -162,7 +162,7 @@ def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Confi
 
 
 def _flat(tree: Tree, where: str) -> Tree:
-    """{"data.channels": 3, ...}; unknown sections and values of another form are refused."""
+    """Flatten to {"data.channels": 3, ...}; refuse unknown sections and nested values."""
     sections = ["data", "model", "diffusion", "training", "sampling", "optim"]
     flat: Tree = {}
     for section, values in tree.items():
@@ -201,7 +201,7 @@ def _check(key: str, value: object, where: str) -> None:
 
 
 def _source(flat: Tree, where: str, for_training: bool) -> str:
-    """Our name of the data set; LSUN's has its category behind it."""
+    """Our name of the data set; for LSUN followed by its category."""
     dataset, category = flat.get("data.dataset"), flat.get("data.category")
     source = _DATASETS.get(str(dataset).lower())
     if source == "lsun" and isinstance(category, str) and category:
@@ -219,7 +219,7 @@ def _source(flat: Tree, where: str, for_training: bool) -> str:
 
 
 def _dequantization(flat: Tree, where: str, for_training: bool) -> str:
-    """Their two switches as our one. Only the uniform one reaches the pixels of samples."""
+    """Merge their two switches into our one. Only the uniform one affects the pixels of samples."""
     if not for_training:
         return "uniform" if flat.get("data.uniform_dequantization") is True else "none"
     on = []
@@ -234,7 +234,7 @@ def _dequantization(flat: Tree, where: str, for_training: bool) -> str:
 
 
 def _sound(target: str, value: object) -> bool:
-    """Whether our key takes this value, all others at their defaults."""
+    """True if our key accepts this value, with all others at their defaults."""
     section, name = target.split(".")
     try:
         validate({section: {name: value}}, "")
@@ -244,7 +244,7 @@ def _sound(target: str, value: object) -> bool:
 
 
 def _in_their_words(message: str) -> str:
-    """A fault of our config with the key that stands in their file."""
+    """Replace our key in an error message by the key of their file."""
     for theirs, ours in {**_HONOURED, "data.dataset": "data.source"}.items():
         message = re.sub(rf"(?<=: ){re.escape(ours)}(?=[:.])", theirs, message, count=1)
     return message

@@ -1,12 +1,12 @@
-"""The schedulers of diffusers: for each class, which of its keys are read and which mean nothing.
+"""The schedulers of diffusers: for each class, the keys that are read and those that are ignored.
 
-    noise       betas, their number, what the network predicts    -> our diffusion section
-    sampling    of DDPM and DDIM                                  -> the recommended sampler
-                of the other classes: not taken over, and said so
+    noise       betas, their number, prediction type    -> our diffusion section
+    sampling    of DDPM and DDIM                        -> the recommended sampler
+                of the other classes: ignored, with a note
 
-A key of a known class in another class's file means nothing, because diffusers ignores it there. A
-value that cannot be honoured, and a key that no class has, are refused by name. A key that is
-missing has diffusers' default, which differs between classes.
+A key of a known class in another class's file is ignored, as in diffusers. A value that cannot be
+honoured, and a key that no class has, are refused by name. A missing key has diffusers' default,
+which differs between classes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Tree = dict[str, Any]
 SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine",
              "sigmoid": "sigmoid"}  # fmt: skip
 OBJECTIVES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-# "linspace" has our timesteps only where every timestep is visited, as DDPM's sampler does.
+# "linspace" equals our timesteps only if every timestep is visited, as DDPM's sampler does.
 _SPACINGS = {"DDPM": {"leading": "uniform", "trailing": "trailing", "linspace": "uniform"},
              "DDIM": {"leading": "uniform", "trailing": "trailing"}}  # fmt: skip
-# "fixed_large_log" is not here: diffusers takes the root of a negative logarithm, which is NaN.
+# "fixed_large_log" is missing: diffusers takes the root of a negative logarithm, which is NaN.
 _VARIANCES = {"fixed_small": "ddpm", "fixed_small_log": "ddpm", "fixed_large": "ddpm-large"}
-ANY = None  # every value that our own config takes
+ANY = None  # any value that our own config accepts
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A class of diffusers: the keys that are read, and those that only steer its own sampling."""
+    """A diffusers class: the keys that are read, and those that only control its own sampling."""
 
     read: Mapping[str, Key]
     left: frozenset[str] = frozenset()
@@ -49,13 +49,13 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class Found:
-    """What a scheduler file says.
+    """The content of a scheduler file.
 
     Attributes:
         noise: our diffusion section.
-        names: our key there -> theirs, for messages.
-        sampler: what it recommends; None if its way of sampling is not taken over.
-        note: what was left out, for people.
+        names: our key in it -> theirs, for messages.
+        sampler: the recommended sampler; None if the class's sampling is not supported.
+        note: the ignored settings, for people.
     """
 
     noise: Tree
@@ -95,7 +95,7 @@ _DDIM = Scheduler({
     **_noise(), **_CLIP, "set_alpha_to_one": Key(True, (True,)),
     "timestep_spacing": Key("leading", tuple(_SPACINGS["DDIM"])),
 })  # fmt: skip
-_FLOW = {"use_flow_sigmas": Key(False, (False,))}  # another process than the betas'
+_FLOW = {"use_flow_sigmas": Key(False, (False,))}  # flow matching is another process
 _STEPS = "timestep_spacing steps_offset"
 _SPREAD = "use_karras_sigmas use_exponential_sigmas use_beta_sigmas"
 _SIGMAS = f"{_SPREAD} {_STEPS}"
@@ -140,7 +140,7 @@ SCHEDULERS: dict[str, Scheduler] = {
     ),
     "LMSDiscreteScheduler": Scheduler(_noise(rescale=False), _left(_SIGMAS)),
 }  # fmt: skip
-# Keys that some class has or had; where the class at hand has not, diffusers ignores them.
+# Keys that some class has or had; diffusers ignores them in files of other classes.
 _ALL = sorted(
     {key for one in SCHEDULERS.values() for key in (*one.read, *one.left)}
     | {"tensor_format", "timestep_values", "clip_denoised"}
@@ -148,7 +148,7 @@ _ALL = sorted(
 
 
 def read_scheduler(tree: Tree, file: Path) -> Found:
-    """The noise and the recommended sampler of a scheduler's JSON.
+    """Read the noise and the recommended sampler from a scheduler's JSON.
 
     Raises:
         UserError: an unknown class or key, or a value that cannot be honoured.
@@ -195,7 +195,7 @@ def read_scheduler(tree: Tree, file: Path) -> Found:
 
 
 def _sampler(kind: str, given: Tree, file: Path) -> Tree:
-    # Thresholding to at most 1 is clipping to [-1, 1]. DDIM then keeps the predicted noise.
+    # Thresholding with a maximum of 1 is clipping to [-1, 1]; DDIM then keeps the predicted noise.
     clips = given["thresholding"] or given["clip_sample"]
     sampler = {
         "solver": "ddim" if kind == "DDIM" else _VARIANCES[given["variance_type"]],
@@ -215,7 +215,7 @@ OWN = "Give the network's own folder with --config, and choose a sampler of Dipt
 
 
 def _meaningless(given: Tree) -> set[str]:
-    """The keys that other keys switch off."""
+    """The keys that other keys disable."""
     found = set()
     if given.get("thresholding") is False:
         found |= {"sample_max_value"}
@@ -244,12 +244,12 @@ def _close(key: str) -> str:
 def refuse_unknown(
     key: str, value: object, known: tuple[object, ...] | None, said: bool, file: Path, why: str
 ) -> None:
-    """Raises UserError where a key has a value that cannot be honoured.
+    """Raise UserError if a key has a value that cannot be honoured.
 
     Args:
         key, value: as in the file, or diffusers' default.
-        known: the values that can be; None: any.
-        said: whether the key is in the file.
+        known: the supported values; None: any.
+        said: the key is in the file.
         file, why: for the message.
     """
     if known is None or any(

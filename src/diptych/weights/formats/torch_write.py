@@ -1,4 +1,4 @@
-"""Weights in the form that `torch.save` gives them, written without torch.
+"""Write weights in the format of `torch.save`, without torch.
 
     zip, stored: ROOT/data.pkl, ROOT/byteorder, ROOT/data/0 ..., ROOT/version
 
@@ -31,7 +31,7 @@ def write_torch(path: Path, tree: object) -> None:
 
     Raises:
         MachineError: the disk is full, or the like.
-        TypeError: something else in the tree.
+        TypeError: another type in the tree.
     """
     writer = _Writer()
     content = writer.pickle(tree)
@@ -45,13 +45,13 @@ def write_torch(path: Path, tree: object) -> None:
 
 
 def _store(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """One entry, with a fixed date: equal weights make equal files."""
+    """Write one entry with a fixed date, so that equal weights make equal files."""
     entry = zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0))
     archive.writestr(entry, content)
 
 
 class _Writer:
-    """Emits the instructions of protocol 2; tensors refer to storages by number."""
+    """A writer of pickle protocol 2 instructions; tensors refer to storages by number."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray[Any, Any]] = []

@@ -1,11 +1,12 @@
 """The official code's training checkpoint: [model, optimizer, epoch, step, ema].
 
-    model        `module.NAME` -> weight as trained            (names as DataParallel gives them)
+    model        `module.NAME` -> weight as trained            (DataParallel's names)
     optimizer    {"state": {i: {"step", "exp_avg", "exp_avg_sq"}}, "param_groups": [...]}
     ema          NAME -> moving average
 
-Adam's moments are numbered in the order of the network's parameters, which is that of the names in
-`model`; so they are read and written strictly, and a run goes on where the official code stopped.
+Adam's moments are numbered in the order of the network's parameters, which is the order of the
+names in `model`; so they are read and written strictly, and a run resumes where the official code
+stopped.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, torch.compi
 
 
 def read_training_list(path: Path, plan: Plan) -> State:
-    """The whole state of an official training, checked against the network's plan.
+    """Read the complete state of an official training and check it against the network's plan.
 
     Raises:
-        UserError: another kind of file, another network, no EMA, or moments that do not fit.
+        UserError: another kind of file, another network, no EMA, or moments that do not match.
     """
     tree = read_pickle_weights(path)
     if not isinstance(tree, (list, tuple)) or len(tree) not in (4, 5):
@@ -65,7 +66,7 @@ def _weights(found: object, plan: Plan, where: str) -> Weights:
 
 
 def _moments(optimizer: object, names: list[str], step: int, path: Path) -> list[list[Any]]:
-    """Adam's first and second moments in the order of the parameters."""
+    """Read Adam's first and second moments in the order of the parameters."""
     state = optimizer.get("state") if isinstance(optimizer, dict) else None
     groups = optimizer.get("param_groups") if isinstance(optimizer, dict) else None
     if not isinstance(state, dict) or not isinstance(groups, list) or len(groups) != 1:
@@ -93,7 +94,7 @@ def _moments(optimizer: object, names: list[str], step: int, path: Path) -> list
 
 
 def training_list(state: State, config: Config, epoch: int) -> list[Any]:
-    """What the official code loads with --resume_training and samples from."""
+    """Build the list that the official code samples from and loads with --resume_training."""
     names, train = list(parameter_table(make_plan(config))), config.train  # the parameters' order
     moments = {
         i: {

@@ -1,11 +1,11 @@
-"""The weights of one network among the names of a file: wrappers, and the libraries we do not read.
+"""Find one network's weights among the names of a file; detect wrappers and unsupported libraries.
 
     _orig_mod.NAME, module._orig_mod.NAME    torch.compile, DataParallel
     model.NAME, unet.NAME, net.NAME          a module that holds the network
-    ema_model.NAME beside online_model.NAME  two copies, of which one is the moving average
+    ema_model.NAME beside online_model.NAME  two copies, one of them the moving average
 
-The network is found by a name that each layout has (`layouts.MARKS`); what stands before it is the
-wrapper. What else the file holds must be a schedule's table or a counter, or the file is refused.
+The network is found by a name that each layout has (`layouts.MARKS`); its prefix is the wrapper.
+All other arrays in the file must be schedule tables or counters, or the file is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from diptych.types import Weights
 from diptych.weights.formats.layouts import MARKS
 from diptych.weights.pickle.ops import show
 
-# Buffers of other libraries' diffusion objects: functions of the schedule, and counters.
+# Buffers of other libraries' diffusion objects: schedule tables and counters.
 _BUFFERS = re.compile(
     r"(.*\.)?((log_|sqrt_|sqrt_one_minus_|sqrt_recip_|sqrt_recipm1_|one_minus_)?"
     r"(alphas?|betas?)(_cumprod|_bar|s)?(_prev|_t)?|log_one_minus_alphas_cumprod|logvar|"
@@ -26,7 +26,7 @@ _BUFFERS = re.compile(
     r"initted|step|decay|num_updates|num_batches_tracked|snr|timesteps)"
 )
 _EMA = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-_OTHERS = (  # a name that only this library's networks have, who wrote it, what it is
+_OTHERS = (  # a name that only this library's networks have, the library
     (r"(^|\.)downs\.\d+\.\d+\.", "lucidrains/denoising-diffusion-pytorch"),
     (r"diffusion_model\.input_blocks\.", "CompVis latent-diffusion or stable-diffusion"),
     (r"(^|\.)input_blocks\.\d+\.", "openai/improved-diffusion or guided-diffusion"),
@@ -38,18 +38,19 @@ _OTHERS = (  # a name that only this library's networks have, who wrote it, what
 
 
 def unwrap(weights: Weights, raw: bool, path: Path) -> tuple[Weights, bool | None]:
-    """The network's weights without the wrapper's names; whether the wrapper says EMA.
+    """Remove the wrapper's prefix from the network's weights; return them and an EMA flag.
 
     Args:
-        weights: by the names of a file.
-        raw: the weights as trained, where there are two copies.
-        path: for messages.
+        weights: arrays by the names of a file.
+        raw: choose the weights as trained if there are two copies.
+        path: the file, for messages.
 
     Returns:
-        (weights, ema); the same weights and None where no network of a known layout is found.
+        (weights, ema): True for EMA, False for raw, None if the names do not say; the unchanged
+        weights and None if no network of a known layout is found.
 
     Raises:
-        UserError: several networks, of which none is meant, or arrays that belong to none.
+        UserError: several networks and no way to choose, or arrays that belong to none.
     """
     prefixes = sorted(
         {name.removesuffix(mark) for name in weights for _, mark in MARKS if _ends(name, mark)}
@@ -83,7 +84,7 @@ def _ends(name: str, mark: str) -> bool:
 
 
 def whose(weights: Weights) -> str | None:
-    """The library that wrote weights of a network that is not ours, by their names."""
+    """The library of another network's weights, recognised by their names, or None."""
     for pattern, library in _OTHERS:
         if any(re.search(pattern, name) for name in weights):
             return library
