@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 PANELS = ("torch", "jittor")
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 
 def serve(backend: str, weights: Path, count: int) -> None:
