@@ -1,7 +1,7 @@
 """Reference FIDs by the tools themselves, each from PNGs to the number -> fid.json.
 
     pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0 clean-fid==0.1.35
-    PYTHONPATH=src:tests python tests/golden/make_fid.py        (in a separate environment)
+    PYTHONPATH=src:tests/support python tests/golden/make_fid.py        (in a separate environment)
 
 pytorch-fid and torch-fidelity run complete, with the random weights of `inception_file.py` instead
 of the published file. clean-fid's network is a compiled file that is not available everywhere, so

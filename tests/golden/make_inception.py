@@ -1,7 +1,7 @@
 """Reference features of pytorch-fid's and torch-fidelity's own networks -> inception.npz.
 
     pip install torch==2.13.0 torch-fidelity==0.4.0 pytorch-fid==0.3.0     (separate environment)
-    PYTHONPATH=src:tests python tests/golden/make_inception.py
+    PYTHONPATH=src:tests/support python tests/golden/make_inception.py
 
 Both run in PyTorch on a CPU, in float32 and float64, on `inception_file`'s random weights and
 images. The file keeps the float64 features as float32, and the distance of each tool's float32
