@@ -51,7 +51,7 @@ def losses(curves: Mapping[str, Any], colours: Colours) -> Plot:
 
 
 def envelope(curves: Mapping[str, Any], colours: Colours) -> Plot:
-    """The panels' relative difference, over what each differs by from itself after one rounding."""
+    """Each backend's relative difference from the truth, over the change after one rounding."""
     truth = np.array(curves["truth"])
     panels = [p for p in curves if p != "truth"]
     x = list(range(1, len(truth) + 1))
@@ -95,7 +95,7 @@ def _plot(name: str, title: str, axes: tuple[str, str], traces: list[Trace], not
 
 
 def folded(values: Any, most: int = 256) -> Any:
-    """An array as a picture of at most `most` x `most`, each cell the largest of its part."""
+    """An array folded to at most `most` x `most` cells, each the largest value of its part."""
     rows = values.reshape(1, -1) if values.ndim < 2 else values.reshape(values.shape[0], -1)
     if values.ndim == 4:  # images: pixels below one another, the largest over the channels
         rows = values.max(axis=1).reshape(-1, values.shape[3])

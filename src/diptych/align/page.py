@@ -1,6 +1,6 @@
-"""align.json and index.html of a climb: one section per rung, with its evidence.
+"""The align.json and index.html of a climb, with one section and its evidence per rung.
 
-The page is a document of `diptych.report`, in English. Its sentences are made from the numbers of
+The page is a document of `diptych.report`, in English. Its sentences come from the numbers in
 align.json.
 """
 
@@ -117,7 +117,7 @@ def _shown(values: Sequence[float | None]) -> list[str]:
 
 
 def _tensors(rung: dict[str, Any], verdict: Verdict | None) -> Iterator[Table]:
-    """The tensors nearest to their gate; for a port, those in align.json."""
+    """The tensors nearest to their gate; without a verdict (a port), those in align.json."""
     if verdict is None:
         kept = rung["failed"] or ([rung["worst"]] if rung["worst"] else [])
         rows = [[f["tensor"], f["panel"], f.get("text", f["measure"]),

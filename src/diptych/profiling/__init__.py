@@ -1,4 +1,4 @@
-"""Where a training step's time goes, and what memory it holds, in either panel."""
+"""Profiles of a training step's time and memory, in either backend."""
 
 from diptych.profiling.split import PHASES, profile
 from diptych.profiling.table import render

@@ -1,7 +1,7 @@
-"""Whether two runs trained at the same time, from when processes took them up and steps ended.
+"""The time that two runs trained at once, from the starts of their processes and ends of steps.
 
-A process works from the time in environment.json's `starts` until its last recorded step ended;
-of older records, which lack that, until its steps' own times are over, which is no later.
+A process works from the time in environment.json's `starts` until its last recorded step ended.
+Older records lack that end; the start plus the sum of the steps' times, which is no later, is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Span = tuple[float, float]
 
 
 def spans(run: Run) -> list[Span] | None:
-    """When the run's processes trained, in seconds since 1970; None where it is not recorded."""
+    """(began, ended) of each of the run's processes in seconds since 1970; None if not recorded."""
     starts = run.environment.get("starts")
     timed = [
         (start["step"], float(start["time"]))
@@ -39,7 +39,7 @@ def spans(run: Run) -> list[Span] | None:
 
 
 def together(a: Run, b: Run) -> dict[str, Any] | None:
-    """Seconds for which both trained, and their share of the shorter training; None: unknown."""
+    """Seconds for which both trained, and their share of the shorter training; None if unknown."""
     in_a, in_b = spans(a), spans(b)
     if in_a is None or in_b is None:
         return None

@@ -1,23 +1,23 @@
-"""Why a step was slow: a cause for each outlier, from what was recorded beside it, or none.
+"""Causes of slow steps: one for each outlier, from the records beside it, or none.
 
-    wall     time from the end of the step before to this one's end; what is done between two
-             steps (a checkpoint, a grid) lies in it. Older records lack it: data wait + compute
+    wall     time from the end of the previous step to the end of this one, including work between
+             them (a checkpoint, a grid). Older records lack it: data wait + compute
     outlier  wall > k * the run's median
     excess   wall - median; each possible cause explains some seconds of it, and the largest is
-             the cause if it explains half or more; those that are deeds come before those that
-             are waits, which stretch a deed too. Else the step is 'unexplained'
+             the cause if it explains half or more. Work comes before waits, because waits prolong
+             work too. Else the step is 'unexplained'
 
-Causes and what speaks for them, each above its own median over the run:
+Causes and their evidence, each above its own median over the run:
     data          the wait for the batch
     checkpoint, grid, flush, histograms, gc   events that overlap; a flush reads the waiting
-                  losses, with the work that a lazy framework had put off until then
+                  losses, with the work that a lazy framework had deferred until then
     compile       kernels that the process had not loaded before the step
-    first step    of a process, where no kernel is counted: allocation and warm-up
-    neighbours    a computing thread was ready and had no processor, while other processes took
+    first step    of a process, if no kernel is counted: allocation and warm-up
+    neighbours    a computing thread was ready and had no processor, while other processes used
                   a tenth of a core or more;  scheduling: the same without such processes
     paused        no resource row was written for longer than usual and the process computed
                   nothing: it was stopped, or the machine slept
-    steal         the hypervisor's other guests
+    steal         time taken by the hypervisor's other guests
     memory        time inside the kernel, with page faults
 Seconds of two causes may overlap; nothing is summed.
 """
@@ -50,20 +50,20 @@ Row = dict[str, Any]
 
 
 class Damaged(UserError):
-    """Records of a run's time that hold words where numbers belong."""
+    """Timing records of a run that hold something else where numbers belong."""
 
 
 def attribute(run: Path, k: float = SLOW) -> dict[str, Any]:
-    """Each step slower than `k` medians with its cause.
+    """Find each step slower than `k` medians, with its cause.
 
     Returns:
         k, median_s, steps (timed ones), outliers: [{step, seconds, excess_s, cause, share,
         causes: {cause: seconds}}], excess_s and share: the time beyond the median and its share
-        of the time of all timed steps, by_cause: {cause: {steps, excess_s}}, unexplained: a
-        number, evidence: which records there were.
+        of the time of all timed steps, by_cause: {cause: {steps, excess_s}}, unexplained: their
+        number, evidence: the records that were found.
 
     Raises:
-        UserError: no run, no timed step, damaged records, or k of 1 or less.
+        UserError: if there is no run or no timed step, records are damaged, or k is 1 or less.
     """
     try:
         return _attribute(run, k)
@@ -112,25 +112,25 @@ def _attribute(run: Path, k: float) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Slow:
-    """The slow steps of a run as `attribute` finds them, or why they cannot be had.
+    """The slow steps of a run as `attribute` finds them, or the reason for their absence.
 
     Attributes:
-        found: what `attribute` gives; None where no step was timed or a record is damaged.
-        damaged: the damaged file, "" where it is not known which; None where none is.
+        found: the result of `attribute`; None if no step was timed or a record is damaged.
+        damaged: the damaged file, "" if it is not known which; None if none is damaged.
     """
 
     found: dict[str, Any] | None
     damaged: str | None = None
 
     def summary(self) -> dict[str, Any] | None:
-        """The steps by number, without what was weighed for each."""
+        """The result with the slow steps by number only, without the details of each."""
         if self.found is None:
             return None
         steps = [each["step"] for each in self.found["outliers"]]
         return {"steps": steps} | {k: v for k, v in self.found.items() if k not in HELD}
 
     def spent(self, *causes: str) -> float:
-        """Seconds beyond the median that are put down to these causes."""
+        """Seconds beyond the median that are attributed to these causes."""
         sums = self.found["by_cause"] if self.found else {}
         return float(sum(sums[cause]["excess_s"] for cause in causes if cause in sums))
 
@@ -139,7 +139,7 @@ HELD = ("outliers", "steps", "median_s")
 
 
 def slow_steps(run: Path) -> Slow:
-    """The one account of a run's slow steps: for `compare`, `report` and `profile --outliers`."""
+    """A run's slow steps, for `compare`, `report` and `profile --outliers` alike."""
     for file, read in (("resources.jsonl", read_resources), ("events.jsonl", read_events)):
         try:
             read(run)
@@ -154,7 +154,7 @@ def slow_steps(run: Path) -> Slow:
 
 
 def _timed(path: Path) -> list[Row]:
-    """The synchronised steps in order; of rows with the same step the last one counts."""
+    """The synchronised steps in order; the last of several rows with the same step is used."""
     rows = {row["step"]: row for row in rows_of(path) if whole(row.get("step")) is not None}
     return [row for _, row in sorted(rows.items()) if row.get("synced") and "compute_s" in row]
 
@@ -169,7 +169,7 @@ def _outlier(records: _Records, i: int, wall: float, median: float) -> Row:
 
 
 def _cause(causes: dict[str, float], excess: float) -> tuple[str, float]:
-    """The cause and its share of the excess: deeds first, for waiting stretches a deed too."""
+    """The cause and its share of the excess: work first, because waits prolong work too."""
     for kind in (False, True):
         same = {name: s for name, s in causes.items() if (name in WAITING) == kind}
         name, seconds = max(same.items(), key=lambda c: c[1], default=("", 0.0))
@@ -179,7 +179,7 @@ def _cause(causes: dict[str, float], excess: float) -> tuple[str, float]:
 
 
 class _Records:
-    """All that a run wrote down about its time."""
+    """All timing records of a run."""
 
     def __init__(self, run: Path, rows: list[Row]) -> None:
         self.rows = rows
@@ -196,19 +196,19 @@ class _Records:
         self.steal = float(np.median([r.get("steal_percent", 0.0) for r in self.resources] or [0]))
 
     def evidence(self) -> list[str]:
-        """Which records there are."""
+        """The names of the records that exist."""
         keys = [key for key in ("ended", "queue_s") if any(key in row for row in self.rows)]
         files = {"resources": self.resources, "events": self.events}
         return keys + [name for name, found in files.items() if found]
 
     def began(self, i: int) -> float | None:
-        """When the step before ended; None where that is not recorded, or was another process."""
+        """The end of the previous step; None if not recorded, or if a new process began."""
         row, before = self.rows[i], self.rows[i - 1] if i else {}
         consecutive = before.get("step") == row["step"] - 1 and row["step"] not in self.first
         return before.get("ended") if consecutive and "ended" in row else None
 
     def wall(self, i: int) -> float:
-        """Seconds of a step, see the module."""
+        """Wall seconds of a step; see the module."""
         row, began = self.rows[i], self.began(i)
         computed = float(row["data_s"] + row["compute_s"])
         return computed if began is None else max(computed, row["ended"] - began)
@@ -246,8 +246,8 @@ class _Records:
         return found
 
     def _compiled(self, began: float, row: Row, queued: float) -> float:
-        """The excess of a step that loaded new kernels; its waits in a queue are not the compiler's
-        unless a compiler ran."""
+        """Seconds of a step spent on new kernels; waits in a queue are subtracted unless a compiler
+        ran."""
         seconds = sum(
             e["seconds"] for e in self.events
             if e["kind"] == "compile" and began - 1e-3 <= e["time"] < row["ended"]
@@ -257,7 +257,7 @@ class _Records:
         return float(max(0.0, seconds))
 
     def _paused(self, began: float, ended: float) -> float:
-        """Seconds of a step in which a resource row was overdue, less those of computing."""
+        """Seconds of a step in which a resource row was overdue, minus those of computing."""
         found = 0.0
         first, last = bisect_left(self.times, began), bisect_left(self.times, ended)
         for before, row in pairwise(self.resources[max(0, first - 1) : last + 1]):
@@ -267,7 +267,7 @@ class _Records:
         return found
 
     def _near(self, began: float, ended: float) -> list[Row]:
-        """Resource rows whose second overlaps the step's time."""
+        """Resource rows whose second overlaps the step."""
         first = bisect_left(self.times, began)
         last = bisect_left(self.times, ended) + 1
         return self.resources[first:last]

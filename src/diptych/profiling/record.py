@@ -1,4 +1,4 @@
-"""profile.json: what `diptych profile` measured, as one model for its writer and its readers."""
+"""profile.json: the measurements of `diptych profile`, as one model for its writer and readers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 from diptych.runs.records import Number, Part, Truth, Whole
 
 SCHEMA = 2
-# How records of schema 1 say in words what `fused` and `kernels` say now.
+# Words in records of schema 1 for the present `fused` and `kernels`.
 OLD_FUSED, OLD_KERNELS = "inside the optimizer's one pass over the weights", r"(\d+) kernels"
 
 
 class Spread(Part):
-    """The median of a time, seconds."""
+    """The median of a time in seconds."""
 
     median_s: Number
 
@@ -24,10 +24,10 @@ class Phase(Part):
     """One phase of a step.
 
     Attributes:
-        median_s: seconds; None for a phase that is `fused`. Of `compile` all seconds, not a step's.
-        share: of the split step without data; None where that means nothing.
-        fused: whether another phase does this one's work too.
-        kernels: of `compile`, how many were loaded; None where they are not counted.
+        median_s: seconds; None if `fused`. For `compile` the total, not one step's.
+        share: share of the split step without data; None for `data`, `compile` and if `fused`.
+        fused: True if another phase does this one's work too.
+        kernels: number of kernels loaded, for `compile`; None if they are not counted.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Phase(Part):
 
 
 class Overhead(Part):
-    """split / whole, with its interval where there are pairs enough."""
+    """The ratio split / whole, with its interval if there are enough pairs."""
 
     ratio: Number
     low: Number | None = None
@@ -49,7 +49,7 @@ class Overhead(Part):
 
 
 class Memory(Part):
-    """Memory after a step; what the framework does not count is None."""
+    """Memory after a step; None for counters that the framework lacks."""
 
     rss_mb: Number | None = None
     allocated_mb: Number | None = None
@@ -58,7 +58,7 @@ class Memory(Part):
 
 
 class Profile(Part):
-    """profile.json."""
+    """The content of profile.json."""
 
     backend: str
     preset: str | None = None
@@ -72,7 +72,7 @@ class Profile(Part):
     @model_validator(mode="before")
     @classmethod
     def _of_schema_1(cls, content: Any) -> Any:
-        """Records of schema 1 told `fused` and `kernels` in the notes."""
+        """Convert records of schema 1, which gave `fused` and `kernels` in the notes."""
         old = isinstance(content, dict) and content.get("schema") in (None, 1)
         phases = content.get("phases") if old else None
         if not isinstance(phases, list):

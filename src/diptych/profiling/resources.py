@@ -1,4 +1,4 @@
-"""Columns of RUN/resources.jsonl: a row a second, processor use of this process and of others.
+"""Columns of RUN/resources.jsonl: one row per second, processor use of this process and others.
 
 The file is optional: an older run has none, and the report leaves those parts out.
 """
@@ -14,8 +14,8 @@ from diptych.types import Float64
 
 
 def column(rows: list[dict[str, Any]], key: str) -> Float64:
-    """One key of all rows as float64, "gpu.memory_mb" for one within another; NaN where it is
-    missing or no number."""
+    """One key of all rows as float64, "gpu.memory_mb" for a nested one; NaN if it is missing or
+    not a number."""
     outer, _, inner = key.partition(".")
 
     def cell(row: dict[str, Any]) -> float:

@@ -1,15 +1,15 @@
-"""One training step in phases, each waited for at both ends, beside the same step unsplit.
+"""One training step in phases, synchronised at both ends of each, beside the same step unsplit.
 
-    data       making the batch (in training a thread does it while the step before computes)
-    to_device  placing the batch's arrays; measured apart, by placing them once more, and taken off
+    data       making the batch (in training a thread does it while the previous step computes)
+    to_device  copying the batch's arrays; measured by an additional copy and subtracted from
                `forward`, which contains it
     forward    noising, network, loss        backward  gradients of all weights
     optimizer  clipping and Adam             ema       the moving average
-    compile    compiling and loading kernels during warm-up: seconds in all, not a step's
+    compile    compiling and loading kernels during warm-up: total seconds, not one step's
 
-Waiting at every boundary costs time itself, and in Jittor it also keeps operators from being
-fused across one. So every second step is left whole, and the ratio of the two, pair by pair, is
-stated with its interval: the phases are exact only as far as that ratio is near 1.
+Synchronising at every boundary costs time, and in Jittor it also prevents the fusion of operators
+across it. So every second step is left whole, and the ratio of the two, pair by pair, is reported
+with its interval: the phases are only as exact as that ratio is near 1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Clock:
 def split_step(
     backend: Backend, learner: Learner, make: Callable[[], Batch], lr: float
 ) -> dict[str, float]:
-    """Seconds of each phase of one optimizer step; `ema` is absent where it is fused."""
+    """Seconds of each phase of one optimizer step; `ema` is absent if it is fused."""
     clock = _Clock(backend.synchronize)
     batch = make()
     clock.mark("data")
@@ -76,7 +76,7 @@ def split_step(
 
 
 def whole_step(backend: Backend, learner: Learner, batch: Batch, lr: float) -> float:
-    """Seconds of the same step left whole, waited for at its two ends."""
+    """Seconds of the same step left whole, synchronised at its two ends."""
     backend.synchronize()
     began = time.perf_counter()
     learner.step(batch, lr)
@@ -87,13 +87,13 @@ def whole_step(backend: Backend, learner: Learner, batch: Batch, lr: float) -> f
 def profile(
     backend: Backend, learner: Learner, batches: Batches, steps: int, lr: float, first: int = 1
 ) -> dict[str, Any]:
-    """Run `steps` split and as many whole steps, in turns, after a warm-up.
+    """Run `steps` split and as many whole steps, alternating, after a warm-up.
 
     Args:
-        first: the 1-based step whose batch is the first.
+        first: the 1-based step whose batch comes first.
 
     Returns:
-        The record's part that was measured: see docs/profiling.md.
+        The measured part of the record; see docs/profiling.md.
     """
     began = time.perf_counter()
     step = first
@@ -143,7 +143,7 @@ def overhead(split: list[float], whole: list[float]) -> dict[str, float | None]:
 
 
 def _total(row: dict[str, Any]) -> float:
-    """A split step's seconds as an unsplit one has them: no data, and one placing, not two."""
+    """A split step's seconds comparable to an unsplit one's: no data, and one copy, not two."""
     return float(sum(row.get(name, 0.0) for name in PHASES if name != "data"))
 
 

@@ -1,4 +1,4 @@
-"""What is profiled: a run from its last checkpoint, or a preset from fresh weights."""
+"""The subject of a profile: a run from its last checkpoint, or a preset from fresh weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from diptych.training.batches import Batches
 
 @dataclass(frozen=True)
 class Request:
-    """What to profile.
+    """A request to profile.
 
     Attributes:
         source: a run folder, a preset's name or a YAML file.
-        backend: None: the run's own; torch for a preset.
-        steps: split steps; as many whole ones are run besides.
+        backend: None for the run's own, or torch for a preset.
+        steps: split steps; the same number of whole steps is run in addition.
     """
 
     source: str
@@ -44,12 +44,13 @@ class Request:
 
 
 def run_profile(request: Request) -> dict[str, Any]:
-    """Profile in this process; gives the record.
+    """Profile in this process; return the record.
 
-    The run itself is only read: its weights are trained on in memory, and forgotten.
+    The run is only read: its weights are trained further in memory and then discarded.
 
     Raises:
-        UserError: an unknown source or backend, or data that is not there.
+        UserError: if the source or backend is unknown, the data is missing, or a run is given
+            overrides.
     """
     run = Path(request.source)
     is_run = (run / "config.yaml").is_file()

@@ -1,4 +1,4 @@
-"""A profile's record as text for people."""
+"""A profile's record as text for the terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _ms(seconds: float | None) -> str:
 
 
 def render_outliers(found: dict[str, Any], most: int = 20) -> str:
-    """The attribution of a run's slow steps as a table."""
+    """The causes of a run's slow steps as a table."""
     count = len(found["outliers"])
     lines = [
         f"{found['steps']} timed steps, median {_ms(found['median_s'])}; {count} slower than "

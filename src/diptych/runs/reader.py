@@ -1,8 +1,8 @@
 """Reader of a run folder: its settings, its environment, and one row per step.
 
-`metrics.jsonl` holds one JSON object a line. A run that was killed may end in a torn line; that
-line is left out and reported. A line that is broken anywhere else, and a step that is missing or
-written twice, make the record untrustworthy: it is refused with the number of the line.
+`metrics.jsonl` holds one JSON object per line. A run that was killed may end in a torn line; that
+line is left out and reported. A broken line anywhere else, or a missing or repeated step, makes the
+record untrustworthy: it is refused with the line number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diptych.runs.records import MOST, Environment, number, whole
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
-# Whether a null or a NaN may stand for the number: a loss that was not finite, a memory that
+# True if a null or a NaN may replace the number: a loss that was not finite, or memory that
 # could not be read. A time is always known.
 OPTIONAL = {
     "loss": True,
@@ -35,19 +35,19 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Run:
-    """The records of one run; every array has one entry a step, in order of `step`.
+    """The records of one run; every array has one entry per step, in order of `step`.
 
     Attributes:
-        name: the run folder's own name; `folder` is where it lies.
-        step: 1-based, consecutive; `epoch` is 0-based.
-        loss, lr, grad_norm: float64; NaN where the run recorded no finite number.
+        name: the run folder's own name; `folder` is its path.
+        step: 1-based, consecutive but for `gaps`; `epoch` is 0-based.
+        loss, lr, grad_norm: float64; NaN if the run recorded no finite number.
         data_s, compute_s: seconds, finite, >= 0.
-        synced: whether the device was synchronised at both ends of the step.
-        memory_mb: megabytes as the run measured them; NaN where it could not.
-        torn: whether an unfinished last line was left out.
-        ended: when each step ended, seconds since 1970; NaN where an older run did not record it.
-        gaps: (first, last) missing step of each gap; of a leniently read run only.
-        repeated: rows left out because a later one has the same step; leniently read only.
+        synced: True if the device was synchronised at both ends of the step.
+        memory_mb: megabytes as the run measured them; NaN if it could not.
+        torn: True if an unfinished last line was left out.
+        ended: end of each step in seconds since 1970; NaN if an older run did not record it.
+        gaps: (first, last) missing step of each gap; only if read leniently.
+        repeated: rows left out because a later one has the same step; only if read leniently.
     """
 
     name: str
@@ -80,23 +80,23 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Batches that hold the data once, the last one smaller; None where it is not recorded."""
+        """Batches per epoch, including a smaller last one; None if the number is not recorded."""
         images = self.environment.get("dataset_images")
         return -(-images // self.config.train.batch_size) if isinstance(images, int) else None
 
     @property
     def starts(self) -> list[int]:
-        """The steps after which a process took up the run: [0], and one for each resume."""
+        """The steps after which a process started or resumed the run: 0, and one per resume."""
         return starts_of(self.environment)
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the losses, by dotted key; durations and seed left out."""
+        """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)
         return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
-    """The steps after which a process took up the run, with 0; what is no step is left out."""
+    """The steps after which a process started or resumed the run, with 0, without invalid steps."""
     starts = environment.get("starts")
     steps = (
         [s.get("step") for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
@@ -105,15 +105,15 @@ def starts_of(environment: dict[str, Any]) -> list[int]:
 
 
 def read_run(folder: Path, *, strict: bool = True) -> Run:
-    """The records of a run folder.
+    """Read the records of a run folder.
 
     Args:
-        strict: refuse a missing or repeated step; else note gaps, and of rows with the same step
-            take the last.
+        strict: refuse a missing or repeated step; else note gaps, and use the last of several
+            rows with the same step.
 
     Raises:
-        UserError: not a run folder (what is missing is named), an unreadable or broken file, a
-            broken line before the last, no step at all, or what `strict` refuses.
+        UserError: if it is not a run folder (missing files are named), a file is unreadable or
+            broken, a line before the last is broken, there is no step, or `strict` refuses one.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run folder of `diptych train`")

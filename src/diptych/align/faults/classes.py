@@ -1,6 +1,6 @@
-"""Faults of what a network is told and asked for: labels, objective, guidance. See `mutations`.
+"""Faults in a network's conditioning and target: labels, objective, guidance. See `mutations`.
 
-Both sides' faults: those of the panel are planted into its learner.
+They cover the host and the backend; the backend's are planted into its learner.
 """
 
 from __future__ import annotations

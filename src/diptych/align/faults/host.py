@@ -1,4 +1,4 @@
-"""Faults of the host's side: settings, data, schedule, sampling. See `mutations`."""
+"""Faults in the host's code: settings, data, schedule, sampling, metrics. See `mutations`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def schedule_shifted(_: Any, patch: Any) -> None:
 
 
 def _rate_of_others(patch: Any, **changes: Any) -> None:
-    """The learning rate that other settings of `train` have."""
+    """Plant the learning rate of changed `train` settings."""
     training: Any = importlib.import_module("diptych.training.loop")
     original = training.learning_rate
 

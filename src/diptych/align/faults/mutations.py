@@ -1,8 +1,8 @@
-"""Faults that are planted into one running panel to show that the ladder finds them.
+"""Faults that are planted into one running backend to show that the ladder finds them.
 
-Each is a change that people really make when they port a model. It is put in place by replacing
-names in the modules of the subject's process, for one pass, and taken back: the shipped code has
-no switch for any of them. `rung` is the one that must fail; no earlier one may.
+Each is a change that people really make when they port a model. It replaces names in the modules
+of the worker process for one pass and is then undone: the shipped code has no switch for any of
+them. `rung` is the one that must fail; no earlier one may.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Patch:
         self.undo: list[tuple[Any, str, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Put `value` in the place of an attribute that exists."""
+        """Replace an existing attribute with `value`."""
         self.undo.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
     def original(self, owner: Any, name: str) -> Any:
-        """What stands there now, also a name that a module has from elsewhere."""
+        """The attribute's current value; it may be a name that a module imported."""
         return getattr(owner, name)
 
     def restore(self) -> None:
-        """All as it was."""
+        """Undo all replacements, the newest first."""
         for owner, name, value in reversed(self.undo):
             setattr(owner, name, value)
 
@@ -42,7 +42,7 @@ Plant = Callable[[Any, Patch], None]
 
 @dataclass(frozen=True)
 class Mutation:
-    """One fault: its name, the rung that must catch it, and what it does."""
+    """One fault: its name, the rung that must catch it, its effect in words, and its code."""
 
     name: str
     rung: str
@@ -65,10 +65,10 @@ MUTATIONS: dict[str, Mutation] = _table()
 
 
 def choose(names: Sequence[str]) -> list[Mutation]:
-    """The named mutations; all for `all`.
+    """The named mutations; `all` selects every one.
 
     Raises:
-        UserError: an unknown name.
+        UserError: if a name is unknown.
     """
     for name in names:
         if name != "all" and name not in MUTATIONS:
@@ -79,7 +79,7 @@ def choose(names: Sequence[str]) -> list[Mutation]:
 
 @contextmanager
 def planted(name: str, panel: Any) -> Iterator[None]:
-    """The fault in place in this process while the block runs."""
+    """Plant the fault in this process while the block runs."""
     patch = Patch()
     try:
         MUTATIONS[name].plant(panel, patch)

@@ -1,4 +1,4 @@
-"""Faults of a panel's side: operators, layers, loss, gradients, update. See `mutations`."""
+"""Faults in the backend: operators, layers, loss, gradients, update. See `mutations`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _call(panel: Any) -> str:
 
 
 def replace_operator(panel: Any, patch: Any, name: str, made: Callable[[Any], Any]) -> None:
-    """A function of `layers`, also where `unet` has its name."""
+    """Replace a function of `layers`, and the name that `unet` imports."""
     wrong = made(getattr(panel.layers, name))
     patch.set(panel.layers, name, wrong)
     patch.set(panel.part("unet"), name, wrong)
@@ -138,7 +138,7 @@ def detached(panel: Any, patch: Any) -> None:
 
 
 def replace_adam(panel: Any, patch: Any, update: Callable[..., Any]) -> None:
-    """`adam_step` computed on the host by `update(p, g, m, v, n)`, p.. as float64 arrays."""
+    """Replace `adam_step` by `update(p, g, m, v, n)` on the host; p to v are float64 arrays."""
     assign, read = panel.part("arrays").assign, panel.read
 
     def adam_step(params: Any, grads: Any, m: Any, v: Any, ema: Any, **n: Any) -> Any:
@@ -192,7 +192,7 @@ def ema_rate(panel: Any, patch: Any) -> None:
 
 
 def _other_plan(panel: Any, patch: Any, changed: Callable[[Any], dict[str, Any]]) -> None:
-    """Networks of another plan than the one that they are given."""
+    """Plant a network that is built from a changed plan."""
     network = panel.part("unet").UNet
     original = network.__init__
 
@@ -203,7 +203,7 @@ def _other_plan(panel: Any, patch: Any, changed: Callable[[Any], dict[str, Any]]
 
 
 def norm_groups_ignored(panel: Any, patch: Any) -> None:
-    groups = panel.layers.GROUPS  # a narrow network has not so many channels
+    groups = panel.layers.GROUPS  # a narrow network has fewer channels
     _other_plan(panel, patch, lambda plan: {"norm_groups": math.gcd(groups, plan.ch)})
 
 

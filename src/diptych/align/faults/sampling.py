@@ -1,4 +1,4 @@
-"""Faults of sampling: rules, limits on the image, noise, pixels. See `mutations`."""
+"""Faults in sampling: solvers, limits on the image, noise, pixels. See `mutations`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def dpmpp_sde_noise(_: Any, patch: Any) -> None:
 
 
 def _bent(name: str) -> Callable[[Any, Any], None]:
-    """The rule of a solver, all of whose coefficients are a thousandth too large."""
+    """Plant a solver all of whose coefficients are 0.1 % too large."""
 
     def plant(_: Any, patch: Any) -> None:
         rule = patch.original(kinds, name)
@@ -79,7 +79,7 @@ def noise_by_position(_: Any, patch: Any) -> None:
 
 
 class _Late:
-    """A plan whose network is told the timestep after."""
+    """A plan whose network is conditioned on the next timestep, t + 1."""
 
     def __init__(self, plan: Any) -> None:
         self.plan = plan

@@ -1,4 +1,4 @@
-"""Faults of training: settings passed over, the update's details, the device's draws, resuming.
+"""Faults in training: ignored settings, the update's details, the device's draws, resuming.
 
 See `mutations`.
 """
@@ -17,7 +17,7 @@ Plant = Callable[[Any, Any], None]
 
 
 def _batch(changed: Callable[[Any], dict[str, Any]]) -> Plant:
-    """A loss of another batch than the one given."""
+    """Plant a loss that is computed on a changed batch."""
 
     def plant(panel: Any, patch: Any) -> None:
         learner = panel.part("learner").Learner
@@ -28,7 +28,7 @@ def _batch(changed: Callable[[Any], dict[str, Any]]) -> Plant:
 
 
 def _train(**changes: Any) -> Plant:
-    """A learner with other settings of `train` than it was given; a function of the right value."""
+    """Plant a learner with changed settings of `train`: values, or functions of the right value."""
 
     def plant(panel: Any, patch: Any) -> None:
         learner = panel.part("learner").Learner
@@ -44,7 +44,7 @@ def _train(**changes: Any) -> Plant:
 
 
 def _restored(changed: Callable[[Any, Any], dict[str, Any]]) -> Plant:
-    """A learner that restores another state than the one given."""
+    """Plant a learner that restores a changed state."""
 
     def plant(panel: Any, patch: Any) -> None:
         learner = panel.part("learner").Learner
@@ -63,7 +63,7 @@ def _zeros(arrays: Any) -> dict[str, Any]:
 
 
 def _drawn(name: str, made: Callable[[Any, Any], Any]) -> Plant:
-    """Another function of the device's draws, `draw_noise` or `draw_masks`."""
+    """Replace one of the device's draws, `draw_noise` or `draw_masks`."""
 
     def plant(panel: Any, patch: Any) -> None:
         learner = panel.part("learner")
@@ -116,7 +116,7 @@ def gradient_zeroed(panel: Any, patch: Any) -> None:
 
 def norm_half(panel: Any, patch: Any) -> None:
     def update(p: Any, g: Any, m: Any, v: Any, n: Any) -> Any:
-        # As one that sums in half of the digits: 4e-5 too small, as PyTorch's was.
+        # As if the norm were summed in half precision: 4e-5 too small, as PyTorch's was.
         clip = min(1.0, n["clip"] * (1 + 4e-5))
         m, v, rate, v_hat = moments(g * clip, m, v, n)
         return p - rate * m / (np.sqrt(v_hat) + n["eps"]), m, v
@@ -141,7 +141,7 @@ def weight_decay(panel: Any, patch: Any) -> None:
 
 
 def average_of_before(panel: Any, patch: Any) -> None:
-    """The average takes the weights as they were before the step."""
+    """Plant a moving average that takes the weights from before the step."""
     assign, read = panel.part("arrays").assign, panel.read
     module = panel.part("learner")
     original = patch.original(module, "adam_step")

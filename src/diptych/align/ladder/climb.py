@@ -1,10 +1,11 @@
-"""`diptych align`: subjects climb the rungs, a comparer judges, planted faults are caught.
+"""`diptych align`: workers climb the rungs, `judge` compares them, planted faults are caught.
 
-    reference (float64)   one pass; its layers' inputs feed the panels
-    each panel            a clean pass, passes with nudged inputs, a pass for each planted fault
+    reference (float64)   each rung once; its layers' inputs feed the backends
+    each backend          a clean pass and passes with nudged inputs; one also a pass for each
+                          planted fault
 
-A fault is caught if its rung fails and none does that this one rests on; one that survives makes
-its rung fail.
+A fault is caught if its rung fails and no rung that this one depends on fails. A fault that
+survives makes its rung fail.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from diptych.errors import UserError, nearest
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 
-LARGE = 5_000_000  # parameters from which on a batch of 2 and one nudge must do
+LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is one nudged pass
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to climb."""
+    """A request to climb: config, backends, rungs and planted faults."""
 
     name: str
     config: Config
@@ -70,7 +71,7 @@ class Request:
 
 @dataclass
 class Climb:
-    """What a climb found."""
+    """The result of a climb: verdicts, caught faults and facts about each implementation."""
 
     request: Request
     verdicts: list[Verdict]
@@ -85,12 +86,15 @@ class Climb:
 
     @property
     def passed(self) -> bool:
-        """Whether no rung failed and no planted fault survived."""
+        """True if no rung failed and no planted fault survived."""
         return self.first_failure is None and all(m["verdict"] != FAIL for m in self.mutants)
 
 
 def batch_of(request: Request) -> tuple[int, int]:
-    """(images in a batch, nudged passes): small networks get 4 and 2."""
+    """(images in a batch, nudged passes): (4, 2) for small networks, else (2, 1).
+
+    `request.batch` overrides the first.
+    """
     table = parameter_table(make_plan(request.config))
     count = sum(math.prod(p.shape) for p in table.values())
     small = count < LARGE
@@ -98,7 +102,7 @@ def batch_of(request: Request) -> tuple[int, int]:
 
 
 def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
-    """Climb the ladder. Traces are in a temporary folder, or in `keep` where given."""
+    """Climb the ladder. Traces go to `keep`, or to a temporary folder if it is None."""
     began = time.perf_counter()
     rungs = list(request.rungs)
     chosen = mutations.choose(request.mutate)
@@ -132,9 +136,9 @@ Traces = dict[tuple[str, Any], Trace]
 def _trace(
     request: Request, rungs: list[str], chosen: list[mutations.Mutation], folder: Path, say: Say
 ) -> Traces:
-    """Run all subjects; gives their traces by (panel, nudge or mutation)."""
+    """Run all workers and return their traces by (backend, nudge or mutation)."""
     batch, nudges = batch_of(request)
-    find_images(request.config)  # its errors belong to the user, before any process starts
+    find_images(request.config)  # user errors are raised here, before any process starts
     tree = request.config.model_dump(mode="json")
     early = [name for name in rungs if name in ("config", "data", "weights", "schedule", "layers")]
     late = [name for name in rungs if name not in early]
@@ -177,19 +181,19 @@ def _nudged(rungs: list[str]) -> list[str]:
 
 
 def _upto(rungs: list[str], last: str) -> list[str]:
-    """A rung after those that it rests on."""
+    """The rungs that `last` depends on, then `last` itself."""
     order, beside = list(LADDER), LADDER[last].beside
     return [n for n in rungs if order.index(n) <= order.index(last) and n not in beside]
 
 
 def truth_of(traces: Traces, name: str) -> Rung:
-    """A rung of the reference, from whichever of its two passes has it."""
+    """A rung of the reference, from whichever of its two passes traced it."""
     whole = traces[REFERENCE, 0]
     return (whole if name in whole.listed else traces[REFERENCE, 1]).rung(name)
 
 
 def passes_of(traces: Traces, panel: str, name: str) -> Passes:
-    """A panel's clean and nudged passes over a rung."""
+    """A backend's clean and nudged passes over a rung."""
     nudged = [k for p, k in traces if p == panel and isinstance(k, int) and k > 0]
     rows = [traces[panel, k].rung(name) for k in sorted(nudged) if LADDER[name].nudged]
     return Passes(traces[panel, 0].rung(name), rows)
@@ -221,7 +225,7 @@ def _caught(
     mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str],
     panels: Sequence[str],
 ) -> dict[str, Any]:  # fmt: skip
-    """Whether a planted fault failed at its rung, and at none that this one rests on."""
+    """A planted fault's entry: it passes if its own rung is the first to fail."""
     facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
     facts |= {"panel": into}
     trace = traces[into, mutation.name]

@@ -1,10 +1,10 @@
-"""What sound arithmetic is away from the truth: the floor of each tensor, and its measures.
+"""Floors: the distance of sound arithmetic from the truth, for each tensor and measure.
 
     floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
 
-Q is the other panel: `error(Q)` its distance from the reference, `noise(Q)` its largest change
-after one rounding of its input. On growing rungs (steps of training, of a chain) the floor of a
-step is the largest up to it.
+Q is the other backend: `error(Q)` is its distance from the reference, `noise(Q)` its largest change
+after one rounding of its input. On growing rungs (steps of training or of a chain) a step's floor
+is the largest up to AHEAD steps after it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from diptych.align.ladder.trace import Rung
 from diptych.types import Array
 
 NOT_COMPARED = "in/*"
-POOLED = ("loss", "update")  # few numbers of one kind: their largest floor is everyone's
-NORMS, SINGLE = "*/norm", "network/*"  # a kind of its own; and tensors that are each their own
-NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are no sequence of steps
+POOLED = ("loss", "update")  # few numbers of one kind: all share the largest floor
+NORMS, SINGLE = "*/norm", "network/*"  # norms are pooled apart; network tensors are not pooled
+NOT_STEPS = ("raw", "ema", "adam_m", "adam_v", "pixels")  # groups that are not a sequence of steps
 AHEAD = 2
-# Which distances decide, by the tensor's name; the first pattern that fits counts.
+# Distances that decide, by the tensor's name; the first matching pattern applies.
 KINDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "gradients": [("total norm", ("max",)), ("*", ("max", "angle"))],
     "lockstep": [("loss/*", ("max",)), ("norm/*", ("max",)), ("*", ("mean", "p99.9"))],
@@ -35,25 +35,25 @@ KINDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 
 @dataclass(frozen=True)
 class Passes:
-    """A panel's passes over one rung: the clean one, and the nudged ones."""
+    """A backend's passes over one rung: the clean one and the nudged ones."""
 
     clean: Rung
     nudged: Sequence[Rung] = ()
 
 
 def gate_kind(name: str) -> str:
-    """How a rung is judged; one that the ladder does not know is judged by a floor."""
+    """The gate of a rung; `floor` if the ladder does not know the rung."""
     return LADDER[name].gate if name in LADDER else "floor"
 
 
 def gate_of(name: str) -> Gate:
-    """A rung's tolerance."""
+    """A rung's tolerance; that of `trace` if the file does not list the rung."""
     rungs = tolerances().rungs
     return rungs.get(name, rungs["trace"])
 
 
 def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str, Distances]:
-    """The floor of each tensor of a rung, by measure; nothing for what must be equal."""
+    """The floor of each tensor of a rung, by measure; tensors that must be equal have none."""
     found: dict[str, Distances] = {}
     for tensor, b in truth.arrays.items():
         kinds = kinds_of(name, tensor)
@@ -80,8 +80,8 @@ def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str,
 
 
 def _grow(floors: dict[str, Distances], tensors: Sequence[str]) -> None:
-    """Each step's floor becomes the largest up to it, and of the next steps, AHEAD of them: one
-    number alone may be right by luck."""
+    """Raise each step's floor to the largest up to AHEAD steps later: one number may be right by
+    luck."""
     for kind in floors[tensors[0]]:
         row = [floors[t][kind] for t in tensors]
         for i, tensor in enumerate(tensors):
@@ -100,8 +100,8 @@ def bare(tensor: str) -> str:
 
 
 def least_scale(rung: str, tensor: str, truth: Rung) -> float:
-    """The smallest scale that a tensor's error is taken relative to: of what a gradient of zero
-    leaves, only rounding is to be seen."""
+    """The smallest scale for a tensor's relative error: a gradient that should be zero holds only
+    rounding."""
     share, arrays = tolerances().least_gradient, truth.arrays
     plain = bare(tensor)
     settings = tensor.removesuffix(plain)
@@ -116,7 +116,7 @@ def least_scale(rung: str, tensor: str, truth: Rung) -> float:
 def floor_of(
     tensor: str, kinds: tuple[str, ...], b: Array, others: Mapping[str, Passes], least: float
 ) -> Distances:
-    """What the other panels' sound arithmetic is away from the truth, by measure."""
+    """The floor of a tensor by measure, from the other backends' passes."""
     t = tolerances()
     rounding = 1.0 / b.size if kinds == ("pixels",) else t.rounding
     floors = dict.fromkeys(kinds, rounding)

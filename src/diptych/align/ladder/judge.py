@@ -1,10 +1,10 @@
-"""Traces judged: is each panel as close to the float64 reference as floating point allows?
+"""The judge of traces: is each backend as close to the float64 reference as rounding allows?
 
     error(P) <= k * floor(P),     floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
 
-Q is the other panel: `error(Q)` its distance from the reference, `noise(Q)` its largest change
-after one rounding of its input (see `floors`). So a faulty panel never widens its own gate. NumPy
-alone; no framework is loaded.
+Q is the other backend: `error(Q)` is its distance from the reference, `noise(Q)` its largest change
+after one rounding of its input (see `floors`). So a faulty backend never widens its own gate. This
+module needs NumPy alone; no framework is loaded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PASS, FAIL = "pass", "fail"
 
 @dataclass(frozen=True)
 class Finding:
-    """One tensor of one panel, by its worst measure."""
+    """One tensor of one backend, by its worst measure."""
 
     name: str
     panel: str
@@ -48,7 +48,7 @@ class Finding:
 
     @property
     def ratio(self) -> float:
-        """error / gate: more than 1 fails."""
+        """error / gate; above 1 the tensor fails."""
         if self.error == 0:
             return 0.0
         return self.error / self.gate if self.gate else float("inf")
@@ -60,14 +60,14 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """One rung judged: all findings, in the order of computation."""
+    """The verdict on one rung, with all findings in the order of computation."""
 
     rung: str
     verdict: str
     gate: Gate
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
-    apart: float = 0.0  # the panels' largest distance from each other
+    apart: float = 0.0  # the backends' largest distance from each other
 
     @property
     def first_failure(self) -> Finding | None:
@@ -75,11 +75,11 @@ class Verdict:
 
     @property
     def worst(self) -> Finding | None:
-        """The finding nearest to its gate, or furthest beyond; a named fault before all."""
+        """The finding with the largest ratio to its gate; findings with a text come first."""
         return max(self.findings, key=lambda f: (bool(f.text), f.ratio), default=None)
 
     def distance(self, panel: str) -> float:
-        """The panel's largest distance from the reference, over tensors."""
+        """The backend's largest distance from the reference over all tensors."""
         found = [f.error for f in self.findings if f.panel == panel and np.isfinite(f.error)]
         return max(found, default=0.0)
 
@@ -91,7 +91,7 @@ def judge(
     only: str | None = None,
     gate: str | None = None,
 ) -> Verdict:
-    """One rung's verdict on all panels, or on one of them; by its own gate, or another's."""
+    """Judge one rung for all backends or `only` one, by the rung's gate or that of rung `gate`."""
     chosen = gate_of(gate or name)
     verdict = Verdict(name, PASS, chosen, seconds=sum(p.clean.seconds for p in panels.values()))
     for panel, passes in panels.items():
@@ -99,7 +99,7 @@ def judge(
             continue
         others = {q: p for q, p in panels.items() if q != panel}
         verdict.findings += _findings(name, truth, panel, passes.clean, others, chosen.k)
-    # A checkpoint's hash differs because a weight does: the weight is what to name.
+    # A checkpoint's hash differs because a weight does, so the weight is named first.
     names = [*truth.arrays, *truth.facts] if name == "weights" else truth.names
     order = {tensor: i for i, tensor in enumerate(names)}
     verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
@@ -155,7 +155,7 @@ def _misfit(tensor: str, panel: str, a: Array | None, b: Array) -> Finding:
 
 
 def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:
-    """The largest distance between the first two panels, for the page."""
+    """The largest distance between the first two backends, for the page."""
     if len(clean) < 2 or gate_kind(name) == "exact":
         return 0.0
     a, b = clean[0].arrays, clean[1].arrays
@@ -168,7 +168,7 @@ def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON values; what is infinite is null."""
+    """A finding as JSON values; numbers that are not finite become null."""
     numbers = {"error": finding.error, "floor": finding.floor, "gate": finding.gate}
     kept = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
     words = {"tensor": finding.name, "panel": finding.panel, "measure": finding.measure}

@@ -1,12 +1,12 @@
-"""How far two arrays are apart, each way as one number; NumPy alone.
+"""Distances between two arrays, each as one number; NumPy alone.
 
     max      largest |a - b| over the largest |b|
-    angle    length of a/|a| - b/|b|: for small ones sqrt(2 (1 - cosine)), without its cancellation
+    angle    length of a/|a| - b/|b| = sqrt(2 (1 - cosine)), without its cancellation
     mean     mean |a - b| over the largest |b|            p99.9   likewise, the 99.9th percentile
-    pixels   share of unequal values                      bits    share of unequal bytes' values
+    pixels   share of unequal values                      bits    share of values with unequal bits
 
-`max` decides where every value counts. After Adam it cannot: a weight whose true gradient is zero
-moves by +-lr for rounding's sake, in any framework; there mean and p99.9 are taken.
+`max` decides if every value counts. After Adam it cannot: a weight whose true gradient is zero
+moves by +-lr because of rounding, in any framework; mean and p99.9 are used there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ Distances = dict[str, float]
 
 
 def distances(kinds: tuple[str, ...], a: Array, b: Array, least: float = 0.0) -> Distances:
-    """Each kind of distance of `a` from the truth `b`; infinite where `a` is not finite.
+    """The distances of `a` from the truth `b` by kind.
+
+    They are infinite if shapes differ; all but `bits` and `pixels` also if `a` is not finite.
 
     Args:
         kinds: keys of the table above.
-        a, b: arrays of one shape.
-        least: the smallest scale that `max` is taken relative to.
+        a, b: arrays of the same shape.
+        least: the smallest scale of a relative distance; shorter vectors have no angle.
     """
     if a.shape != b.shape:
         return {kind: float("inf") for kind in kinds}

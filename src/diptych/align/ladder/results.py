@@ -1,4 +1,4 @@
-"""What a climb found, as JSON values, as a table for the terminal, and as one last line."""
+"""The result of a climb as JSON values, as a table for the terminal, and as one last line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rung_content(verdict: Verdict, panels: list[str], survived: bool) -> dict[st
 
 
 def margin(verdict: Verdict) -> float | None:
-    """gate / error of the worst tensor: 1 or more passes; None where nothing differs."""
+    """gate / error of the worst tensor: 1 or more passes; None if it has no error or has a text."""
     worst = verdict.worst
     if worst is None or worst.error == 0 or worst.text:
         return None
@@ -76,7 +76,7 @@ def margin(verdict: Verdict) -> float | None:
 
 
 def layer_notes(verdict: Verdict) -> dict[str, Any]:
-    """The first layer that fails on the reference's inputs, and the first that fails running."""
+    """The first layers that fail on the reference's inputs and free-running, and their meaning."""
     found: dict[str, Any] = {"fed": None, "free": None, "meaning": "every layer agrees"}
     for f in verdict.findings:
         mode, _, path = f.name.partition("/")
@@ -103,7 +103,7 @@ def _first(climb: Climb) -> dict[str, Any] | None:
 
 
 def conclusion(climb: Climb) -> str:
-    """The last line: everything passes, or the first thing that does not."""
+    """The last line: everything passes, or the first failure."""
     verdict = climb.first_failure
     if verdict is not None and verdict.first_failure is not None:
         return f"first failure: rung '{verdict.rung}', {describe(verdict)}"
@@ -146,7 +146,7 @@ HEAD = ("rung", "verdict", "error", "floor", "margin", "worst tensor")
 
 
 def table(climb: Climb) -> str:
-    """The terminal's table, and one of the planted faults where there are any."""
+    """The rungs' table for the terminal, and one of the planted faults if there are any."""
     text = rung_table(content(climb)["rungs"])
     if climb.mutants:
         faults: list[tuple[str, ...]] = [
@@ -162,7 +162,7 @@ def table(climb: Climb) -> str:
 
 
 def rung_table(rungs: list[dict[str, Any]]) -> str:
-    """One line a rung."""
+    """A table with one line per rung."""
     rows: list[tuple[str, ...]] = [HEAD]
     for rung in rungs:
         worst = rung["worst"] or {}

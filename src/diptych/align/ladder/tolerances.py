@@ -1,4 +1,4 @@
-"""The gates as data: `tolerances.yaml`, read and checked."""
+"""Gates as data, read from `tolerances.yaml`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Gate:
-    """One rung's factor, why it is what it is, the largest ratio measured, and when."""
+    """One rung's factor k, its reason, the largest ratio measured, and the date."""
 
     k: float
     reason: str
@@ -21,7 +21,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The whole file."""
+    """The content of `tolerances.yaml`."""
 
     rounding: float
     cap: float
@@ -31,7 +31,7 @@ class Tolerances:
 
 @cache
 def tolerances() -> Tolerances:
-    """The packaged file."""
+    """Read the packaged file; cached."""
     text = (resources.files("diptych.align.ladder") / "tolerances.yaml").read_text("utf-8")
     tree = yaml.safe_load(text)
     rungs = {

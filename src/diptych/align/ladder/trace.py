@@ -1,10 +1,10 @@
-"""A trace: what one implementation computed, rung by rung, in a folder that any program can read.
+"""A trace: one implementation's results, rung by rung, in a folder that any program can read.
 
     FOLDER/trace.json             schema, who computed it, and for each rung its order and facts
     FOLDER/RUNG.safetensors       the rung's arrays by name
 
-Arrays keep their type: bits are compared as bits. Facts are JSON values (settings, versions). The
-order is that of computation, so that the first difference in a list is the first in time.
+Arrays keep their dtype: bits are compared as bits. Facts are JSON values (settings, versions).
+Arrays are in the order of computation, so that the first difference listed is the first in time.
 
     with Tracer(Path("mine"), "my port") as trace:
         trace.add("layers", "conv_in", activations)
@@ -46,17 +46,17 @@ class Rung:
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace folder, read rung by rung when asked for: a whole one may be gigabytes."""
+    """A trace folder, read one rung at a time on request: a whole trace may be gigabytes."""
 
     folder: Path
     about: dict[str, Any]
     listed: dict[str, dict[str, Any]]
 
     def rung(self, name: str, wanted: Callable[[str], bool] | None = None) -> Rung:
-        """One rung's arrays (only those whose name is wanted) and facts.
+        """One rung's facts and arrays; `wanted` selects arrays by name.
 
         Raises:
-            UserError: the rung is not in the trace, or its file is missing or damaged.
+            UserError: if the rung is not in the trace, or its file is missing or damaged.
         """
         if name not in self.listed:
             raise UserError(f"{self.folder}: holds no rung '{name}'; trace it, or leave it out")
@@ -76,7 +76,7 @@ class Trace:
 
 
 class Tracer:
-    """Writes a trace folder; a rung is on disk once the next one begins or the block ends."""
+    """Writer of a trace folder; a rung is on disk once the next one begins or the block ends."""
 
     def __init__(self, folder: Path, name: str, **about: Any) -> None:
         self.folder, self.about = folder, {"name": name, **about}
@@ -93,10 +93,10 @@ class Tracer:
             self.finish()
 
     def add(self, rung: str, name: str, values: npt.ArrayLike) -> None:
-        """Note one array under a name of its own; it is copied.
+        """Record a copy of one array under a name of its own.
 
         Raises:
-            UserError: the rung is finished already, or the name was used in it.
+            UserError: if the rung is finished, its name was used, or the array holds no numbers.
         """
         self._enter(rung)
         array = np.array(values, order="C")
@@ -107,7 +107,7 @@ class Tracer:
         self.held.arrays[name] = array
 
     def fact(self, rung: str, name: str, value: Any) -> None:
-        """Note one JSON value that must be equal on both sides."""
+        """Record one JSON value that must be equal on both sides."""
         self._enter(rung)
         self.held.facts[name] = value
 
@@ -116,7 +116,7 @@ class Tracer:
         self._enter(rung)
 
     def timed(self, seconds: float) -> None:
-        """How long the open rung took."""
+        """Record the open rung's duration in seconds."""
         self.held.seconds = seconds
 
     def _enter(self, rung: str) -> None:
@@ -141,7 +141,7 @@ class Tracer:
         }
 
     def finish(self) -> None:
-        """Write the last rung and `trace.json`, without which the folder is no trace."""
+        """Write the last rung and `trace.json`, without which the folder is not a trace."""
         self._flush()
         self.rung = ""
         head = {"schema": SCHEMA, "kind": KIND, "about": self.about, "rungs": self.listed}
@@ -149,7 +149,7 @@ class Tracer:
 
 
 def read_trace(folder: Path) -> Trace:
-    """A trace folder's head. Raises UserError: no trace, or one of another schema."""
+    """Read a trace folder's head. Raises UserError if it is no trace or has another schema."""
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; give a trace folder (with a trace.json)")
     head = read_json(folder / "trace.json")
@@ -173,5 +173,5 @@ def _is_listed(rung: Any) -> bool:
 
 
 def all_names(names: Iterable[Any]) -> bool:
-    """Whether all are strings."""
+    """True if all names are strings."""
     return all(isinstance(name, str) for name in names)

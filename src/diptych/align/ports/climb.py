@@ -1,7 +1,7 @@
 """`diptych align --subject`: a user's network, checkpoint or trace against a reference.
 
 network      [torch:|jittor:]package.module:function   against   torch:PRESET or jittor:PRESET
-checkpoint   a run, a checkpoint or a file of weights  against   another one: bit by bit
+checkpoint   a run, a checkpoint or a file of weights  against   another one, bit by bit
 trace        a folder that `diptych.align.ladder.trace.Tracer` wrote, against another one
 """
 
@@ -38,10 +38,10 @@ def compare_port(
     subject: str, reference: str, names: Path | None, takes: str, batch: int,
     overrides: Sequence[str], say: Say, keep: Path | None,
 ) -> Result:  # fmt: skip
-    """Compare by the kind of the two; gives the result and the terminal's table.
+    """Compare two of the same kind; return the result and the terminal's table.
 
     Raises:
-        UserError: the two are of different kinds, or one of them cannot be used.
+        UserError: if their kinds differ, or one of them cannot be used.
     """
     began = time.perf_counter()
     mapped = read_names(names)
@@ -56,7 +56,7 @@ def compare_port(
 
 
 def kind_of(text: str) -> str:
-    """`trace`, `weights` or `network`."""
+    """The kind of a subject: `trace`, `weights` or `network`."""
     path = Path(text)
     if (path / "trace.json").is_file():
         return "trace"
@@ -139,7 +139,7 @@ def weights_of(text: str) -> dict[str, Any]:
 
 
 def framework_of(target: str) -> tuple[str, str]:
-    """(framework, package.module:function): as prefixed, or by what the module imports."""
+    """(framework, package.module:function): from the prefix, or from the module's imports."""
     head, _, rest = target.partition(":")
     if head in BACKENDS and ":" in rest:
         return head, rest
@@ -205,7 +205,7 @@ def _network(
 
 
 def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
-    """A rung of the port, against the truth and with the panel's floor."""
+    """Judge a rung of the port against the truth, with the backend's floor."""
     right, got = truth.rung(name), port.rung(name)
     own = [trace.rung(name) for trace in ours]
     if name != "layers":
@@ -220,8 +220,8 @@ def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
 
 
 def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) -> list[Finding]:
-    """The finding on a layer, by whichever of the reference's two outputs it is nearer to; none
-    where the reference has no such layer."""
+    """The finding on a layer, for the nearer of the reference's two outputs; empty if the
+    reference has no such layer."""
     found = []
     for chosen in dict.fromkeys((tensor, tensor.removesuffix(PLAIN), tensor + PLAIN)):
         if chosen in right.arrays:

@@ -1,8 +1,7 @@
-"""Names of one network in another's words: a map of parameters, and the modules that follow.
+"""Translation of one network's names to another's: parameters, and the modules that follow.
 
-A map is a JSON or YAML file {reference's name: port's name}, of whole parameters or of the
-beginnings of names up to a dot; the longest one that fits counts. What it leaves out keeps its
-name.
+A map is a JSON or YAML file {reference's name: port's name}, with whole parameter names or
+prefixes that end before a dot; the longest match applies. Names that it leaves out are kept.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ Shape = tuple[int, ...]
 
 
 def read_names(path: Path | None) -> dict[str, str]:
-    """A name map from a file; empty where there is none.
+    """Read a name map from a file; empty if `path` is None.
 
     Raises:
-        UserError: it cannot be read, or is no mapping of names.
+        UserError: if it cannot be read, or is not a mapping of names.
     """
     if path is None:
         return {}
@@ -39,7 +38,7 @@ def read_names(path: Path | None) -> dict[str, str]:
 
 
 def translate(name: str, names: Mapping[str, str]) -> str:
-    """The port's name of one parameter of the reference."""
+    """The port's name for one parameter of the reference."""
     if name in names:
         return names[name]
     parts = name.split(".")
@@ -56,7 +55,7 @@ def matched(
     """Reference's name -> port's name for every parameter, one to one.
 
     Raises:
-        UserError: a parameter is missing on either side, has another shape, or is named twice.
+        UserError: if a parameter is missing on either side, has another shape, or is named twice.
     """
     pairs = {name: translate(name, names) for name in wanted}
     for name, theirs in pairs.items():
@@ -88,7 +87,7 @@ def matched(
 
 
 def module_paths(pairs: Mapping[str, str]) -> dict[str, str]:
-    """Reference's module path -> port's, as far as the names of parameters determine it."""
+    """Reference's module path -> port's, as far as parameter names determine it."""
     level = {a: b for a, b in (_parents(x, y) for x, y in pairs.items()) if a and b}
     paths = dict(level)
     while level:

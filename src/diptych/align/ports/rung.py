@@ -1,8 +1,8 @@
 """A user's own network on the rungs: weights, layers, loss, gradients.
 
-A port may cut its layers elsewhere: a norm before or after swish, the time shift within it or
-before it. So the reference notes of each norm both its outputs, `PATH` as our panels have it and
-`PATH~plain` (the norm alone, on the shifted input); a port has to meet one of them.
+A port may split its layers differently: a norm before or after swish, the time shift within it or
+before it. So the reference records two outputs of each norm, `PATH` as in our backends and
+`PATH~plain` (the norm alone, on the shifted input); a port has to match one of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLAIN = "~plain"
 
 
 class PortDesk(Desk):
-    """A desk at which the user's network sits, with the reference's weights in it."""
+    """A desk for the user's network, loaded with the reference's weights."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -50,7 +50,7 @@ class PortDesk(Desk):
             self.takes = second_argument(self.network, self.panel.is_jittor)
 
     def predict(self, x: Any, batch_t: Array) -> Any:
-        """The port's output, with the graph that it builds."""
+        """The port's output, with its graph."""
         embedding = time_embedding(batch_t, self.plan.ch)
         second = embedding if self.takes == "embedding" else batch_t.astype(np.int64)
         return self.network(x, self.panel.put(second))
@@ -86,10 +86,10 @@ class PortLearner:
 
 
 def build(target: str, config: Any) -> Any:
-    """The network that `package.module:function` gives; it may take the config.
+    """Build the network from `package.module:function`, which may take the config.
 
     Raises:
-        UserError: the module or function is not there, or it gives no network.
+        UserError: if the module or function is missing, or it returns no network.
     """
     module_name, _, function_name = target.partition(":")
     try:
@@ -109,27 +109,27 @@ def build(target: str, config: Any) -> Any:
     if hasattr(network, "eval") and not type(network).__module__.startswith("jittor"):
         import sys
 
-        if "torch" in sys.modules:  # Jittor's eval() would end the gradients
+        if "torch" in sys.modules:  # Jittor's eval() would stop the gradients
             network.eval()
     return network
 
 
 def second_argument(network: Any, is_jittor: bool) -> str:
-    """Whether the network takes timesteps or their embedding, by its argument's name."""
+    """`t` or `embedding`, the network's second input as inferred from its argument's name."""
     call = network.execute if is_jittor else network.forward
     given = list(inspect.signature(call).parameters)
     return "embedding" if len(given) > 1 and "emb" in given[1] else "t"
 
 
 def trace_weights(desk: Desk) -> None:
-    """All weights after they were loaded, read back."""
+    """Trace all weights, read back after loading."""
     raw = desk.learner().state().raw
     for name in parameter_table(desk.plan):
         desk.add(name, raw[name].astype(np.float32))
 
 
 def trace_layers(desk: Desk) -> None:
-    """Free-running and fed outputs of every layer that both sides have."""
+    """Trace free-running and fed outputs of every layer that both sides have."""
     if isinstance(desk, PortDesk):
         _trace_port(desk)
     else:
@@ -195,7 +195,7 @@ def _plain(panel: Any, module: Any, arguments: Sequence[Any]) -> Array:
 
 
 def grouped(given: Mapping[str, Array]) -> dict[str, list[Array]]:
-    """`in/PATH/i` arrays as PATH -> [array, ...]."""
+    """Group `in/PATH/i` arrays as PATH -> [array, ...]."""
     found: dict[str, list[Array]] = {}
     for name, array in given.items():
         found.setdefault(name.removeprefix("in/").rpartition("/")[0], []).append(array)
@@ -233,7 +233,7 @@ def _trace_port(desk: PortDesk) -> None:
 
 
 def trace_loss(desk: Desk) -> None:
-    """The batch's loss, each image's, one timestep's at a time."""
+    """Trace the losses of the batch, each image and single timesteps."""
     training.trace_plain_loss(desk)
 
 

@@ -1,6 +1,6 @@
-"""One implementation as the ladder sees it: its layers, its learner, and a way to watch it.
+"""One implementation as the ladder sees it: its layers, its learner, and hooks to watch it.
 
-Three are known: the panels `torch` and `jittor`, and `reference`. Each is alone in its process.
+There are three: the backends `torch` and `jittor`, and `reference`. Each is alone in its process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFERENCE = "reference"
 
 
 class Panel:
-    """A panel's parts by the names that all three share."""
+    """An implementation's parts, under names that all three share."""
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Panel:
             self.layers = self.part("layers")
 
     def part(self, module: str) -> ModuleType:
-        """A module of the panel's package, such as `optim`."""
+        """A module of the backend's package, such as `optim`."""
         return importlib.import_module(f"diptych.backends.{self.name}.{module}")
 
     @property
@@ -45,15 +45,15 @@ class Panel:
         return self.name == "jittor"
 
     def put(self, values: Array) -> Any:
-        """A host array on the device, outside any graph."""
+        """Copy a host array to the device, outside any graph."""
         return self.backend.array(values)
 
     def read(self, values: Any) -> Array:
-        """A device array on the host."""
+        """Copy a device array to the host."""
         return np.asarray(self.backend.numpy(values))
 
     def parameter(self, values: Array) -> Any:
-        """A host array that a layer takes as its weight, and that has a gradient."""
+        """Turn a host array into a layer's weight, with a gradient."""
         if self.is_jittor:
             import jittor
 
@@ -63,7 +63,7 @@ class Panel:
         return torch.nn.Parameter(self.backend.array(values).clone())
 
     def leaf(self, values: Array) -> Any:
-        """A host array as an input that has a gradient."""
+        """Turn a host array into an input with a gradient."""
         value = self.parameter(values)
         return value if self.is_jittor else value.detach().requires_grad_(True)
 
@@ -81,7 +81,7 @@ class Panel:
 
     @contextmanager
     def no_grad(self) -> Iterator[None]:
-        """Without a graph."""
+        """Run the block without building a graph."""
         framework = importlib.import_module("jittor" if self.is_jittor else "torch")
         with framework.no_grad():
             yield
@@ -92,7 +92,7 @@ class Panel:
 
     @contextmanager
     def watch(self, network: Any, seen: Seen) -> Iterator[None]:
-        """Call `seen` after each module inside the block; containers that nothing calls are
+        """Call `seen` after each module inside the block; containers that are never called are
         never seen."""
         call = "execute" if self.is_jittor else "forward"
         watched = [module for path, module in self.modules(network).items() if path]

@@ -1,8 +1,9 @@
-"""One implementation's process: `python -m diptych.align.process.subject SPEC.json`.
+"""The process of one implementation: `python -m diptych.align.process.subject SPEC.json`.
 
-SPEC.json holds a `spec` (see `desk.Spec`) and `jobs`, each {out, nudge, mutation, rungs}. Every job
-leaves a trace folder; its progress goes to stdout, one JSON line a rung. A job that raises ends
-the process with one line and exit code 2: what it had finished stays.
+SPEC.json holds a `spec` (see `workbench.Spec`) and `jobs`, each {out, nudge, mutation, rungs}.
+Every job leaves a trace folder; its progress goes to stdout, one JSON line per rung. A job without
+a fault that raises ends the process with one JSON line and the error's exit code, or 3 for an
+exception that is not ours; finished work stays.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from diptych.files import read_json
 
 
 def say(**facts: Any) -> None:
-    """One line of progress."""
+    """Print one JSON line of progress."""
     print(json.dumps(facts), flush=True)
 
 
 def run(path: Path) -> None:
-    """All jobs of a spec file."""
+    """Run all jobs of a spec file."""
     asked = read_json(path)
     spec = spec_from(asked["spec"])
     panel = Panel(spec.panel, spec.device)
@@ -39,7 +40,7 @@ def run(path: Path) -> None:
 
 
 def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
-    """One pass: rungs traced into a folder, with a fault planted or none."""
+    """Run one pass: trace rungs into a folder, with one planted fault or none."""
     fault = job.get("mutation")
     about = {"panel": panel.name, "nudge": job["nudge"], "mutation": fault}
     about |= {"environment": panel.backend.describe(), "data": ""}
@@ -57,13 +58,13 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
         except Exception as error:
             if not fault:
                 raise
-            # A planted fault that stops the panel is caught too: its rung's tensors are missing.
+            # A planted fault that stops the backend is caught too: its rung's tensors are missing.
             tracer.about["raised"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     say(done=job["out"])
 
 
 def desk_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Desk:
-    """The desk of a panel, or of a user's port."""
+    """The desk of an implementation, or of a user's port."""
     if spec.port.get("target"):
         return port_rungs.PortDesk(panel, spec, tracer, nudge)
     return Desk(panel, spec, tracer, nudge)
@@ -85,7 +86,7 @@ def climb(desk: Desk, name: str, fault: str | None) -> None:
 
 
 def main() -> int:
-    """The process; its exit code."""
+    """Run the process; return its exit code."""
     show_notices()
     try:
         run(Path(sys.argv[1]))

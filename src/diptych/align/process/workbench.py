@@ -1,8 +1,8 @@
-"""What every rung works with: the config, its data, its weights, and where to note what it finds.
+"""The workbench of every rung: config, data and weights, and methods that record its results.
 
-Weights are the fresh ones with every constant moved: norms of weight 1 and bias 0 would hide a
-swap of two of them. `nudge` k > 0 moves each value of an input to a neighbouring float32, at
-random, so that a panel's reaction to one rounding can be measured.
+Weights are freshly initialised, with every constant perturbed: norms of weight 1 and bias 0 would
+hide a swap of two of them. `nudge` k > 0 moves each value of an input to a random neighbouring
+float32, so that a backend's reaction to one rounding can be measured.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from diptych.training import batches as data_batches
 from diptych.types import Array, Int64, Weights
 
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1
-SYNTHETIC = 256  # images that stand in for data that is not on this machine
+SYNTHETIC = 256  # images that replace data that is not on this machine
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a subject computes; JSON, so that it crosses to another process."""
+    """A worker's task, serialisable as JSON for its process."""
 
     panel: str
     config: dict[str, Any]
@@ -41,11 +41,11 @@ class Spec:
     steps: int = 10
     batch: int = 8
     device: str = "cpu"
-    feed: str | None = None  # the reference's trace, whose inputs each layer is fed with
+    feed: str | None = None  # the reference's trace, whose inputs feed each layer
     port: dict[str, Any] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The spec as JSON values."""
         return dataclasses.asdict(self)
 
 
@@ -55,13 +55,13 @@ def spec_from(tree: dict[str, Any]) -> Spec:
 
 
 def find_images(settings: Config) -> tuple[Images, str]:
-    """The config's images, or keyed synthetic ones of their shape, and where they are from."""
+    """The config's images, or keyed synthetic ones of the same shape, and their origin."""
     images, _, origin = find_data(settings)
     return images, origin
 
 
 def find_data(settings: Config) -> tuple[Images, Int64 | None, str]:
-    """Images, their labels where the source has any, and where they are from."""
+    """Images, their labels if the source has any, and their origin."""
     data = settings.data
     try:
         found = load_configured(data, download=False)
@@ -73,14 +73,14 @@ def find_data(settings: Config) -> tuple[Images, Int64 | None, str]:
 
 
 def draw_labels(settings: Config, count: int) -> Int64 | None:
-    """Keyed labels that stand in for real ones; None for a network without classes."""
+    """Keyed labels in place of real ones; None for a network without classes."""
     classes = settings.model.num_classes
     draws = rng.stream(settings.seed, "initial_noise", (1 << 20) + 2)
     return draws.integers(0, classes, count) if classes else None
 
 
 class Desk:
-    """One pass of one subject: made anew for each, so that a planted fault reaches everything."""
+    """One pass of one worker: new for each pass, so that a planted fault reaches everything."""
 
     def __init__(self, panel: Panel, spec: Spec, tracer: Tracer, nudge: int = 0) -> None:
         self.panel, self.spec, self.tracer, self.nudge = panel, spec, tracer, nudge
@@ -91,18 +91,18 @@ class Desk:
         self.rung = ""
 
     def add(self, name: str, values: Any) -> None:
-        """Note an array (of the host or the device) in the open rung."""
+        """Record an array (of the host or the device) in the open rung."""
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
         self.tracer.add(self.rung, name, array)
 
     def note(self, name: str, value: Any) -> None:
-        """Note a JSON value in the open rung."""
+        """Record a JSON value in the open rung."""
         self.tracer.fact(self.rung, name, value)
 
     def settings(self, **changes: Any) -> Config:
-        """The config with other values of `model.dropout` and the like: section__key=value.
+        """The config with changed values, given as section__key=value (`model__dropout=0.1`).
 
-        Noise is the host's unless asked for: of what devices draw no bits can be compared.
+        Noise comes from the host unless changed: bits of device draws cannot be compared.
         """
         tree = self.config.model_dump(mode="json")
         tree["train"]["noise"] = "host"
@@ -112,14 +112,14 @@ class Desk:
         return load.validate(tree, "the ladder's config")
 
     def batches(self, settings: Config | None = None) -> data_batches.Batches:
-        """Training batches of the ladder's size, of the config or of a changed one."""
+        """Training batches: the config's at the ladder's batch size, or those of a changed one."""
         chosen = settings or self.settings(train__batch_size=self.spec.batch)
         same = chosen.model.num_classes == self.config.model.num_classes
         labels = self.labels if same else draw_labels(chosen, len(self.images))
         return data_batches.Batches(chosen, make_plan(chosen), self.images, labels)
 
     def weights_for(self, plan: Plan) -> Weights:
-        """The ladder's weights, of the config's network or of a changed one."""
+        """The ladder's weights for the config's network or a changed one."""
         same = parameter_table(plan) == parameter_table(self.plan)
         return self.weights if same else worked_weights(plan, self.config.seed)
 
@@ -131,7 +131,7 @@ class Desk:
         return self.panel.backend.learner(plan, weights, chosen.train, chosen.seed)
 
     def moved(self, values: Array, key: str) -> Array:
-        """The values, each moved to a neighbouring float32 where this pass is nudged."""
+        """The values, each moved to a neighbouring float32 if this pass is nudged."""
         if not self.nudge or values.dtype != np.float32:
             return values
         ways = rng.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
@@ -143,7 +143,7 @@ class Desk:
         return dataclasses.replace(batch, x0=self.moved(batch.x0, f"batch {batch.step}"))
 
     def normal(self, key: str, shape: tuple[int, ...], scale: float = 1.0) -> Array:
-        """Keyed normal numbers, moved where this pass is nudged."""
+        """Keyed normal numbers, moved if this pass is nudged."""
         drawn = rng.normal(self.config.seed, "initial_noise", shape, (1 << 22) + _number(key))
         return self.moved(drawn * np.float32(scale), key)
 
@@ -162,7 +162,7 @@ def _number(key: str) -> int:
 
 
 def worked_weights(plan: Plan, seed: int) -> Weights:
-    """Fresh weights whose constants are spread: a pure function of (plan, seed), float32."""
+    """Fresh weights with perturbed constants: a pure function of (plan, seed), float32."""
     weights = initial_weights(plan, seed)
     for index, (name, array) in enumerate(weights.items()):
         if name.endswith(".bias") or "norm" in name.split(".")[-2]:

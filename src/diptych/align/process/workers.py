@@ -1,4 +1,4 @@
-"""Subjects as child processes: started with their jobs, followed line by line, ended with us.
+"""Workers as child processes: started with their jobs, followed line by line, ended with us.
 
 PyTorch and Jittor cannot share a process, and a fault planted into one must not reach another.
 Each child takes half of the machine's cores, so that two run side by side without spinning.
@@ -24,7 +24,7 @@ Say = Callable[[dict[str, Any]], None]
 
 
 class Subject:
-    """One child process and what it has said."""
+    """One child process and its messages."""
 
     def __init__(self, spec: Spec, jobs: Sequence[dict[str, Any]], folder: Path, say: Say) -> None:
         self.name = spec.panel
@@ -69,11 +69,11 @@ class Subject:
             event.set()
 
     def wait(self, out: str | None = None) -> None:
-        """Until one job (or all) is done.
+        """Wait until one job (or all) is done.
 
         Raises:
-            UserError: the subject refused its task or raised; its own line.
-            MachineError: it was ended from outside.
+            UserError: if the worker refused its task or raised; the message is its own.
+            MachineError: if the machine failed it or it was ended from outside.
         """
         if out is None:
             self.reader.join()
@@ -97,7 +97,7 @@ class Subject:
         )
 
     def _where(self, said: dict[str, Any]) -> str:
-        """The last line of a traceback that is of the user's own code, if it raised."""
+        """The traceback's last file line if the worker raised, else ''."""
         if said.get("kind") != "raised":
             return ""
         lines = [x.strip() for x in self.log.read_text(errors="replace").splitlines()]
@@ -105,7 +105,7 @@ class Subject:
         return f" (at {files[-1]})" if files else ""
 
     def stop(self) -> None:
-        """End the child, if it still runs."""
+        """End the child if it is still running."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -116,7 +116,7 @@ class Subject:
 
 @contextmanager
 def subjects() -> Iterator[list[Subject]]:
-    """A list to put subjects in; all are ended with the block."""
+    """A list to add workers to; all are ended with the block."""
     running: list[Subject] = []
     try:
         yield running

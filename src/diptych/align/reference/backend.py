@@ -1,7 +1,7 @@
-"""The float64 reference as a backend: what rungs ask of a panel, they can ask of it.
+"""The float64 reference as a backend, with the methods that the rungs call.
 
-Its learner is the formula of `diptych.backends.torch.optim` in NumPy-like steps, one array after
-another.
+Its learner follows the formula of `diptych.backends.torch.optim` in plain NumPy steps, one array at
+a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.types import Array, Arrays, Weights
 
 
 def double(values: Array) -> torch.Tensor:
-    """A host array as a tensor; floats as float64."""
+    """Convert a host array to a tensor; floats become float64."""
     array = np.ascontiguousarray(values)
     return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else array)
 
@@ -134,7 +134,7 @@ def adam(
     params: Arrays, grads: Arrays, m: Arrays, v: Arrays, ema: Arrays, *, lr: float, beta1: float,
     beta2: float, eps: float, step: int, max_norm: float, ema_rate: float,
 ) -> float:  # fmt: skip
-    """Update all in place in float64; gives the norm before clipping.
+    """Update all arrays in place in float64; return the norm before clipping.
 
     Source: `diptych.backends.torch.optim`.
     """

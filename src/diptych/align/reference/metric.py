@@ -1,14 +1,14 @@
-"""The third writing of the metrics: pixels, classifier, moments and distances in float64.
+"""The third implementation of the metrics: pixels, classifier, moments and distances in float64.
 
     resize     at (i + 1/2) 42 / 28 - 1/2 of a line, between its two neighbours
-    network    six convolutions, each a sum over nine shifted pictures, relu; the mean; one product
+    network    six convolutions, each a sum over nine shifted images, relu; the mean; one product
     Frechet    |m1 - m2|**2 + |X|**2 + |Y|**2 - 2 |X Y^T|_*, X and Y centred features / sqrt(n - 1)
     neighbours shares of images inside the balls of the third neighbour
-    kernel     (x.y / d + 1)**3, means of the pairs that are not one image twice
+    kernel     (x.y / d + 1)**3, means over the pairs, without an image's pair with itself
     score      exp(entropy of the mean of p - mean entropy of p)
 
-NumPy alone, and nothing of `diptych.evaluation` or of a panel. What is a definition and no
-arithmetic is shared: the plan, the weights, and the shuffles by RandomState(2020).
+It uses NumPy alone, and no code of `diptych.evaluation` or of a backend. Definitions without
+arithmetic are shared: the plan, the weights, and the shuffles by RandomState(2020).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SUBSETS, SUBSET_SIZE, SPLITS, SEED = 4, 32, 4, 2020
 
 
 def trace(arrays: Arrays, sets: Sequence[Pixels]) -> Iterator[tuple[str, Float64]]:
-    """Name and array of everything that the rung looks at, in its order.
+    """Yield the name and array of everything that the rung compares, in its order.
 
     Args:
-        arrays: the classifier's, by their names in its plan.
+        arrays: the classifier's weights, by their names in its plan.
         sets: the two sets of images, (N, H, W, 3) uint8.
     """
     pools, first = [], None
@@ -53,9 +53,9 @@ def trace(arrays: Arrays, sets: Sequence[Pixels]) -> Iterator[tuple[str, Float64
 
 
 def small(images: Pixels) -> Float64:
-    """(N, 1, 28, 28) in 0..1: grey first, then line by line."""
+    """Resize to (N, 1, 28, 28) in 0..1: grey first, then one axis at a time."""
     grey = images.astype(np.float64).sum(axis=3) / 3.0
-    for _ in range(2):  # rows, then, by the turn at the end, columns
+    for _ in range(2):  # rows, then columns: each pass transposes
         n = grey.shape[1]
         at = np.maximum((np.arange(SIZE) + 0.5) * n / SIZE - 0.5, 0.0)
         low = np.floor(at).astype(int)
@@ -76,7 +76,7 @@ def classify(pixels: Float64, arrays: Arrays) -> tuple[Float64, Float64]:
 
 
 def convolve(x: Float64, conv: Conv, weight: Float64) -> Float64:
-    """The sum over a window, of a picture padded with zeros."""
+    """Convolve images padded with zeros."""
     (above, left), step = conv.pad, conv.stride
     padded = np.pad(x, ((0, 0), (0, 0), (above, above), (left, left)))
     height = (padded.shape[2] - conv.kernel[0]) // step + 1
@@ -103,7 +103,7 @@ def neighbours(real: Float64, drawn: Float64) -> Float64:
     def apart(a: Float64, b: Float64) -> Float64:
         return np.asarray(np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2)))
 
-    # Each is its own nearest, at 0.
+    # Index 3, because each image is its own nearest at distance 0.
     own, theirs = (np.sort(apart(rows, rows), axis=1)[:, 3] for rows in (real, drawn))
     between = apart(real, drawn)
     held, holds = between <= own[:, None], between <= theirs[None]
@@ -114,7 +114,7 @@ def neighbours(real: Float64, drawn: Float64) -> Float64:
 
 
 def kernel(a: Float64, b: Float64) -> Float64:
-    """Mean and deviation of the unbiased estimate over the subsets."""
+    """Mean and standard deviation of the unbiased estimate over the subsets."""
     draws, found = np.random.RandomState(SEED), []
     for _ in range(SUBSETS):
         x = a[draws.choice(len(a), SUBSET_SIZE, replace=False)]
@@ -130,7 +130,7 @@ def kernel(a: Float64, b: Float64) -> Float64:
 
 
 def score(logits: Float64) -> Float64:
-    """Mean and deviation of the Inception Score over the parts."""
+    """Mean and standard deviation of the Inception Score over the splits."""
     shuffled = logits[np.random.RandomState(SEED).permutation(len(logits))]
     odds = np.exp(shuffled - shuffled.max(axis=1, keepdims=True))
     found = []

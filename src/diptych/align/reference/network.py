@@ -2,11 +2,11 @@
 
     GroupNorm  (x - mean) / sqrt(var + eps) * w + b over each group      silu  x / (1 + exp(-x))
     attention  softmax(q^T k / sqrt(C)) applied to v                      loss  mean of (eps - f)**2
-    Adam       as in `diptych.backends.torch.optim`, from the formula and not from a fused kernel
+    Adam       as in `diptych.backends.torch.optim`, from the formula, without a fused kernel
 
-PyTorch on the CPU supplies convolution and differentiation; nothing of either panel's own code is
-used, so that a fault in a panel is not in what the panel is measured against. Names of modules
-and of weights are the panels'. It is slow, and nothing trains with it.
+PyTorch on the CPU supplies convolution and differentiation. No code of either backend is used, so
+that a backend's fault cannot be in its own reference. Modules and weights have the backends' names.
+It is slow, and nothing trains with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diptych.network.plan import Block, Plan, Stage
 
 
 class Conv2d(nn.Module):
-    """The sum over a window, of a picture padded with zeros; weight (O, I, k, k)."""
+    """Convolution of an image padded with zeros; weight (O, I, k, k)."""
 
     def __init__(
         self, in_ch: int, out_ch: int, kernel: int, stride: int = 1, pad: tuple[int, int] = (1, 1)
@@ -39,7 +39,7 @@ class Conv2d(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Of x + shift, and then silu, where asked; the official 32 groups and eps, until set."""
+    """Group norm of x + shift, then silu if set; the official 32 groups and eps until changed."""
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(ch, dtype=torch.float64))
 
     def plain(self, x: Tensor) -> Tensor:
-        """The norm alone."""
+        """Apply the norm alone."""
         grouped = x.reshape(len(x), self.groups, -1)
         centred = grouped - grouped.mean(dim=2, keepdim=True)
         scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + self.eps)
@@ -72,7 +72,7 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The sum of a weight's rows, each times the row's number in x; weight (rows, out)."""
+    """x w: the sum of the weight's rows, weighted by x (B, rows); weight (rows, out)."""
 
     def __init__(self, rows: int, out_ch: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Each pixel four times."""
+    """Nearest upsampling by 2: each pixel four times."""
     return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
@@ -116,12 +116,12 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, mask: Tensor, rate: float) -> Tensor:
-    """Kept values, scaled so that their mean stays."""
+    """Zero the dropped values and scale the kept ones by 1 / (1 - rate)."""
     return torch.where(mask.bool(), x / (1 - rate), torch.zeros_like(x))
 
 
 class Residual(nn.Module):
-    """x + conv2(drop(norm2(conv1(norm1(x)) + dense(temb)))), x widened where it must be."""
+    """x + conv2(drop(norm2(conv1(norm1(x)) + dense(temb)))), with x widened if channels differ."""
 
     def __init__(self, block: Block, plan: Plan) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Attention(nn.Module):
 
 
 class Resample(nn.Module):
-    """Half or twice the size."""
+    """Resampling to half or twice the size."""
 
     def __init__(self, ch: int, with_conv: bool, up: bool) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class Time(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution: holds the modules; `UNet` calls them."""
+    """The modules of one resolution; `UNet` calls them."""
 
     def __init__(self, plan: Plan, stage: Stage, up: bool) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """The lowest resolution: holds the modules; `UNet` calls them."""
+    """The modules of the lowest resolution; `UNet` calls them."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

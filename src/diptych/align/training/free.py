@@ -1,11 +1,11 @@
 """`diptych align train`: free training from several seeds, and a test of equivalence.
 
     OUT/plan.json        margin, seeds and steps, written before the first run
-    OUT/runs/torch-0 ... one run folder for each panel and seed
+    OUT/runs/torch-0 ... one run folder for each backend and seed
     OUT/free.json        losses per bin of timesteps, the test, and the sentence that follows
 
-Nothing is asked of single steps here: training is chaotic, and after some thousand steps two runs
-that differ by one rounding are strangers. What must agree is how well they end.
+Single steps are not compared here: training is chaotic, and after some thousand steps two runs
+that differ by one rounding are unrelated. Only their final losses must agree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 
 @dataclass(frozen=True)
 class Request:
-    """What to train, and the margin that is set beforehand."""
+    """Settings of the training runs, and the margin that is set beforehand."""
 
     name: str
     config: Config
@@ -51,7 +51,7 @@ class Request:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """All that is fixed before the first run."""
+        """Everything that is fixed before the first run."""
         first = self.config.seed
         return {
             "preset": self.name,
@@ -67,7 +67,7 @@ class Request:
 def compare_training(
     request: Request, out: Path, *, overwrite: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
-    """Train, evaluate and test; gives the content of free.json."""
+    """Train, evaluate and test; return the content of free.json."""
     with output_folder(out, overwrite=overwrite):
         return _compare(request, out, quiet)
 
@@ -77,7 +77,7 @@ def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
     write_text(out / "config.yaml", to_yaml(request.config))
     runs: dict[str, list[str]] = {panel: [] for panel in BACKENDS}
     for seed in request.plan["seeds"]:
-        for panel in BACKENDS:  # in turn, so that a machine that slows down slows both
+        for panel in BACKENDS:  # alternate, so that a slower machine slows both
             run = out / "runs" / f"{panel}-{seed}"
             train_one(request, out / "config.yaml", panel, seed, run, quiet)
             runs[panel].append(str(run))
@@ -90,7 +90,7 @@ def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
 def train_one(
     request: Request, config: Path, panel: str, seed: int, run: Path, quiet: bool
 ) -> None:
-    """One run in a process of its own."""
+    """Train one run in a process of its own."""
     words = ["train", str(config), "--backend", panel, "--seed", str(seed), "--out", str(run)]
     words += ["--steps", str(request.steps), "--device", request.device]
     words += ["--set", f"train.checkpoint_every={request.steps}"]
@@ -98,7 +98,7 @@ def train_one(
 
 
 def evaluate(request: Request, panel: str, runs: list[str], out: Path) -> list[list[float]]:
-    """Each run's loss in each bin, by the panel's own arithmetic."""
+    """Each run's loss in each bin, computed by the run's own backend."""
     spec, found = out / f"evaluate-{panel}.json", out / f"losses-{panel}.json"
     write_json(
         spec, {"backend": panel, "device": request.device, "bins": request.bins, "runs": runs}
@@ -109,7 +109,7 @@ def evaluate(request: Request, panel: str, runs: list[str], out: Path) -> list[l
 
 
 def _diptych(command: list[str]) -> None:
-    # A child's last words stand on stderr already; here only what to do with its code.
+    # The child's message is already on stderr; only its exit code is handled here.
     code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
     if code == 2:
         raise UserError(f"stopped at: {' '.join(command[2:])}")
@@ -141,7 +141,7 @@ def conclude(request: Request, losses: dict[str, list[list[float]]]) -> dict[str
 
 
 def sentence(test: dict[str, Any], request: Request) -> str:
-    """What the test allows to be said."""
+    """The conclusion that the test allows, in words."""
     numbers = (
         f"Jittor's loss differs from PyTorch's by {_percent(test['ratio'])} after "
         f"{request.steps:,} steps, 90 % interval {_percent(test['low'])} to "

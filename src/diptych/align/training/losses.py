@@ -4,10 +4,11 @@
 
     loss(bin) = mean of (eps - network(alpha x0 + sigma eps, t))**2 over images and t in the bin
 
-(of the image or v where the network predicts that; with each image's class where it is told one).
+(with the image or v as target if the network predicts that, and conditioned on each image's class
+if it has classes).
 
-Each panel evaluates its own runs, on the same images, timesteps and noise, all keyed by EVAL_SEED:
-so the losses differ only in the weights (and in rounding).
+Each backend evaluates its own runs on the same images, timesteps and noise, all keyed by EVAL_SEED,
+so the losses differ only through the weights (and rounding).
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def bin_losses(
 
 
 def main() -> int:
-    """The process; its exit code."""
+    """Run the process; return its exit code."""
     show_notices()
     try:
         run(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,8 +1,8 @@
-"""The numbers about time and memory, each a plain function of the records.
+"""Numbers about time and memory, each a plain function of the records.
 
-    step time      data_s + compute_s of the steps that were synchronised, no others
-    memory slope   Theil-Sen: the median of the slopes between all pairs of readings of the run's
-                   second half; the first fills caches, which is no leak
+    step time      data_s + compute_s of the synchronised steps only
+    memory slope   Theil-Sen: the median of the slopes between all pairs of readings in the run's
+                   second half; the first half fills caches, which is not a leak
 
 Slow steps and their causes: `diptych.profiling.outliers`.
 """
@@ -23,7 +23,7 @@ Numbers = dict[str, Any]
 
 
 def step_time(run: Run) -> Numbers | None:
-    """Seconds a step over the synchronised steps; None where no step was."""
+    """Seconds per step over the synchronised steps; None if there are none."""
     time, step = run.step_s[run.synced], run.step[run.synced]
     if time.size == 0:
         return None
@@ -43,15 +43,16 @@ def step_time(run: Run) -> Numbers | None:
 
 
 def step_time_ratio(a: Run, b: Run) -> Numbers | None:
-    """B's median step time over A's, with its interval; None where either has no timed step."""
+    """B's median step time over A's, with its interval; None if either has no timed step."""
     return ratio(a.step_s[a.synced], b.step_s[b.synced], lambda x: np.median(x, axis=-1))
 
 
 def epoch_time(run: Run) -> Numbers:
     """Seconds of each complete epoch: the sum over all its steps, synchronised or not.
 
-    An epoch is complete where its first step is recorded and the next epoch has begun, or where
-    it has as many steps as the data has batches, or, where that is not recorded, as the others.
+    An epoch is complete if it holds its first step and no gaps, and either the next epoch has begun
+    or it has as many steps as the data has batches (if that is not recorded, as the longest
+    complete epoch).
     """
     epochs, starts, counts = np.unique(run.epoch, return_index=True, return_counts=True)
     step = np.concatenate(([0], run.step, [-1]))  # before the first step and after the last
@@ -78,7 +79,7 @@ def epoch_time(run: Run) -> Numbers:
 
 
 def epoch_ratio(a: Numbers, b: Numbers) -> Numbers | None:
-    """B's median time of a complete epoch over A's; None where either has none."""
+    """B's median time of a complete epoch over A's; None if either has none."""
     one, other = (np.array([row["seconds"] for row in each["complete"]]) for each in (a, b))
     return ratio(one, other, lambda x: np.median(x, axis=-1))
 
@@ -102,7 +103,7 @@ def memory(run: Run) -> Numbers | None:
 
 
 def _slope(step: Int64, value: Float64, points: int = 600) -> float | None:
-    """Theil-Sen slope per 1,000 steps over evenly spread points; None for too short a run."""
+    """Theil-Sen slope per 1,000 steps over evenly spread points; None if the run is too short."""
     if step.size < LEAST_FOR_SLOPE:
         return None
     from scipy.stats import theilslopes

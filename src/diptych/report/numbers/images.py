@@ -1,7 +1,7 @@
-"""Two sample folders, image by image: how many uint8 values differ, and by how much.
+"""Comparison of two sample folders, image by image: uint8 values that differ, and by how much.
 
-Image i of both was drawn from the same noise, keyed by (seed, i), if both sampler cards agree;
-cards that do not are refused, because then the pictures differ for another reason.
+If both sampler cards agree, image i of both was sampled from the same noise, keyed by (seed, i).
+Matched runs with differing cards are refused, because their images differ for another reason.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from diptych.errors import UserError
 from diptych.runs.samples import Samples
 from diptych.types import Pixels
 
-# What determines image i besides the weights.
+# The card's entries that determine image i; the weights' values do too.
 CARD = ("solver", "steps", "order", "eta", "spacing", "timesteps", "sigma_type", "clip",
         "threshold", "classes", "guidance", "weights", "seed")  # fmt: skip
 SIDE = 8
-# How to go on where the cards or the images do not match.
+# Advice if the cards or the images do not match.
 WITHOUT = "Sample both with the same settings, or leave out --samples"
 
 
 def compare_samples(a: Samples, b: Samples, matched: bool) -> dict[str, Any]:
-    """What both sampler cards say and, where matched, how far the images are apart.
+    """Compare both sampler cards and, if they and the image sizes agree, the images.
 
     Raises:
-        UserError: where matched, cards or image sizes that differ.
+        UserError: if `matched` and the cards or image sizes differ.
     """
     keys = sorted(key for key in CARD if a.card.get(key) != b.card.get(key))
     if a.images.shape[1:] != b.images.shape[1:]:
@@ -64,19 +64,20 @@ def _pixels(a: Pixels, b: Pixels) -> dict[str, Any]:
 
 
 def difference_picture(a: Pixels, b: Pixels) -> Pixels:
-    """|a - b| in uint8 levels, same shape."""
+    """|a - b| in uint8 levels, with the same shape."""
     gap: Pixels = np.abs(a.astype(np.int16) - b.astype(np.int16)).astype(np.uint8)
     return gap
 
 
 def grid(images: Pixels, side: int = SIDE) -> Pixels:
-    """The first side * side images as one picture, row by row, a pixel's gap between them.
+    """The first side * side images as one picture, row by row, with a gap of one pixel.
 
     Args:
-        images: (N, H, W) or (N, H, W, 3), uint8; missing ones stay empty.
+        images: (N, H, W) or (N, H, W, 3), uint8; missing images stay black.
 
     Returns:
-        (side * (H + 1) - 1, side * (W + 1) - 1) or the same with 3 channels, uint8.
+        (rows * (H + 1) - 1, side * (W + 1) - 1) or the same with 3 channels, uint8; rows is `side`
+        or fewer.
     """
     height, width, *channels = images.shape[1:]
     rows = min(side, -(-len(images) // side))

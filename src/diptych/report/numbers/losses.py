@@ -1,11 +1,11 @@
-"""The numbers about losses, each a plain function of the records.
+"""Numbers about losses, each a plain function of the records.
 
     relative difference   |a - b| / max(|a|, |b|), 0 where both are 0
     last tenth            the last tenth of a run's steps, one step at least
     end of two runs       the last tenth of the range of steps that both recorded
 
-A run that went on for longer is not set against one that did not: its later losses are lower
-because it trained for longer. Ratios and their intervals: `diptych.stats`.
+A longer run is not compared with a shorter one at its own end: its later losses are lower because
+it trained for longer. Ratios and their intervals: `diptych.stats`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from diptych.types import Float64, Int64
 
 STRIDE = 200
 THRESHOLDS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-# Half a unit in the last place of a float32: a smaller difference of two losses is none.
+# Half a unit in the last place of a float32: a smaller difference of two losses counts as none.
 ROUNDING = 2.0**-24
 
 Numbers = dict[str, Any]
 
 
 def relative_difference(a: Float64, b: Float64) -> Float64:
-    """|a - b| / max(|a|, |b|), elementwise, in [0, 2]; 0 where both are 0, NaN where either is."""
+    """|a - b| / max(|a|, |b|), elementwise, in [0, 2]; 0 if both are 0, NaN if either is NaN."""
     scale = np.maximum(np.abs(a), np.abs(b))
     gap = np.abs(a - b)
     return np.divide(gap, scale, out=np.where(np.isnan(scale), np.nan, 0.0), where=scale > 0)
 
 
 def common_steps(a: Run, b: Run) -> tuple[Int64, Int64] | None:
-    """Where the steps that both runs recorded stand in each, or None where there is none."""
+    """The indices in each run of the steps that both recorded; None if there are none."""
     both, in_a, in_b = np.intersect1d(a.step, b.step, assume_unique=True, return_indices=True)
     return (in_a, in_b) if both.size else None
 
 
 def step_differences(a: Run, b: Run) -> Numbers | None:
-    """The step-by-step differences over the common steps; None where there is no common step."""
+    """The step-by-step differences over the common steps; None if there is no common step."""
     common = common_steps(a, b)
     if common is None:
         return None
@@ -96,12 +96,12 @@ def _every(stride: int, step: Int64, a: Float64, b: Float64) -> list[Numbers]:
 
 
 def finite(value: float) -> float | None:
-    """The number for JSON: None in place of a NaN or an infinity."""
+    """The number for JSON, with None in place of a NaN or an infinity."""
     return float(value) if math.isfinite(value) else None
 
 
 def loss_summary(run: Run) -> Numbers:
-    """How the losses of one run are distributed, over all steps and over the last tenth."""
+    """The distribution of one run's losses over all steps, and their mean over the last tenth."""
     known = np.isfinite(run.loss)
     bad = run.step[~known]
     tail = _last_tenth(run)
@@ -130,11 +130,11 @@ def _last_tenth(run: Run) -> Float64:
 
 
 def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:
-    """The mean losses of the last steps that both reached; None where one has none there.
+    """The mean losses of the last steps that both reached; None if either has none there.
 
     Args:
-        with_ratio: also B's mean over A's with its interval, for runs that are not compared
-            step by step.
+        with_ratio: add B's mean over A's with its interval, for runs that are not compared step
+            by step.
     """
     first, high, tails = _tails(a, b)
     if not all(tail.size for tail in tails):
@@ -150,11 +150,11 @@ def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:
 
 
 def end_ratio(a: Run, b: Run, paired: bool) -> Numbers | None:
-    """B's mean loss over A's at the end that both reached, with its interval.
+    """B's mean loss over A's at the end that both reached, with its interval; None if undefined.
 
     Args:
-        paired: the steps share their random numbers, so blocks of steps are drawn for both at
-            once; steps at which one loss is not finite count for neither.
+        paired: the steps share their random numbers, so the same blocks of steps are drawn for
+            both; steps with a loss that is not finite count for neither.
     """
     if not paired:
         _, _, (one, other) = _tails(a, b)
@@ -174,7 +174,7 @@ def _mean(values: Float64) -> Any:
 
 
 def _tails(a: Run, b: Run) -> tuple[int, int, list[Float64]]:
-    """The first and the last step of the end that both reached, and the finite losses there."""
+    """The first and last step of the end that both reached, and the finite losses there."""
     low, high = int(max(a.step[0], b.step[0])), int(min(a.step[-1], b.step[-1]))
     first = high - max(1, (high - low + 1) // 10) + 1
     tails = []

@@ -1,8 +1,8 @@
-"""The numbers of a run, and of two runs set side by side: what `compare.json` holds.
+"""The numbers of a run, and of two runs side by side: the content of `compare.json`.
 
-Step-by-step differences mean something only where both runs drew the same numbers: equal
-settings, seed and data, and host noise. `mismatches` says why two runs do not match.
-The same records give the same numbers: no clock, no path and no unseeded draw enters them.
+Step-by-step differences only mean something if both runs drew the same random numbers: equal
+settings, seed and data, and host noise. `mismatches` gives the reasons why two runs do not match.
+The same records give the same numbers, which depend on no clock, path or unseeded draw.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from diptych.runs.reader import Run
 
 SCHEMA_VERSION = 1
 Numbers = dict[str, Any]
-# What of an environment makes two runs' times and memory incomparable.
+# Keys of an environment that make two runs' times and memory incomparable.
 MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform")
-# A panel that does not know its device's model names its kind; that is no difference.
+# A backend that does not know its device's model names its kind; that is not a difference.
 KINDS = ("cpu", "cuda")
-# When and from where a run was started, which differs always and determines nothing.
+# Keys that always differ and determine nothing, such as when and from where a run was started.
 INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
 SHOWN_KEYS = 4
-# What makes a step more work or less, besides the network itself.
+# Settings that change the work of a step, in addition to the network's.
 WORK = ("data.image_size", "data.channels", "train.batch_size", "train.noise")
 SHOWN = ("backend", "device", "framework_version", "python", "numpy", "cpu", "threads")
 
 
 class RunNumbers:
-    """One run, the label it goes by, and its own numbers, each computed when first asked for."""
+    """One run, its label and its own numbers, each computed on first use."""
 
     def __init__(self, run: Run, label: str) -> None:
         self.run, self.label = run, label
 
     @cached_property
     def loss(self) -> Numbers:
-        """How the losses are distributed."""
+        """The distribution of the losses."""
         return losses.loss_summary(self.run)
 
     @cached_property
     def step_time(self) -> Numbers | None:
-        """Seconds of the synchronised steps; None where none was synchronised."""
+        """Seconds of the synchronised steps; None if there are none."""
         return costs.step_time(self.run)
 
     @cached_property
@@ -65,11 +65,11 @@ class RunNumbers:
 
     @cached_property
     def memory(self) -> Numbers | None:
-        """Peak and slope of the memory; None where it was not recorded."""
+        """Peak and slope of the memory; None if it was not recorded."""
         return costs.memory(self.run)
 
     def identity(self) -> Numbers:
-        """What ran, and where."""
+        """The run's software, machine, settings and steps."""
         run = self.run
         return {
             "label": self.label,
@@ -85,7 +85,7 @@ class RunNumbers:
         }
 
     def times(self) -> Numbers | None:
-        """The step times with the slow steps, as compare.json has them."""
+        """The step times with the slow steps, in the form of compare.json."""
         if self.step_time is None:
             return None
         return self.step_time | {"outliers": self.slow.summary()}
@@ -93,13 +93,13 @@ class RunNumbers:
 
 @dataclass(frozen=True)
 class PairNumbers:
-    """Two runs set side by side; a ratio is B's number over A's.
+    """Two runs side by side; a ratio is B's number over A's.
 
     Attributes:
-        at: the places of both in the study.
-        matched: whether single steps are compared.
-        reasons: why not; empty for runs that match.
-        samples: how far two sample folders are apart, where they were given.
+        at: the indices of both in the study.
+        matched: True if single steps are compared.
+        reasons: reasons why the runs do not match; empty if they do.
+        samples: the comparison of two sample folders, if they were given.
     """
 
     a: RunNumbers
@@ -111,7 +111,7 @@ class PairNumbers:
 
     @property
     def names(self) -> dict[str, str]:
-        """The labels of both, as sentences take them."""
+        """The labels of both, as arguments for sentences."""
         return {"a": self.a.label, "b": self.b.label}
 
     @property
@@ -121,17 +121,17 @@ class PairNumbers:
 
     @property
     def across(self) -> bool:
-        """Whether the two are of different panels."""
+        """True if the two runs have different backends."""
         return self.a.run.backend != self.b.run.backend
 
     @cached_property
     def difference(self) -> Numbers | None:
-        """The step-by-step differences, of matched runs."""
+        """The step-by-step differences; None if not matched."""
         return losses.step_differences(self.a.run, self.b.run) if self.matched else None
 
     @cached_property
     def loss_end(self) -> Numbers | None:
-        """How low the losses end, over the same steps of both."""
+        """The final losses, over the same range of steps of both."""
         return losses.loss_end(self.a.run, self.b.run, with_ratio=not self.matched)
 
     @cached_property
@@ -141,7 +141,7 @@ class PairNumbers:
 
     @cached_property
     def together(self) -> Numbers | None:
-        """For how long both trained at the same time; None where that is not recorded."""
+        """The time for which both trained at once; None if it is not recorded."""
         return clock.together(self.a.run, self.b.run)
 
     @cached_property
@@ -151,24 +151,24 @@ class PairNumbers:
 
     @cached_property
     def environment_differences(self) -> list[Numbers]:
-        """What differs between the environments, of all that may touch a number or a time."""
+        """Differences between the environments, without incidental ones."""
         found = differences(flat(self.a.run.environment), flat(self.b.run.environment))
         return [d for d in found if d["key"].split(".")[0] not in INCIDENTAL]
 
     @property
     def machine_differences(self) -> list[str]:
-        """Keys that say that the machines were not alike."""
+        """Keys that show that the machines were not alike."""
         return machine_keys(self.environment_differences)
 
     @property
     def work_differences(self) -> list[str]:
-        """Settings that say that a step was not the same work."""
+        """Settings that show that a step was not the same work."""
         keys = [d["key"] for d in self.config_differences]
         return [key for key in keys if key in WORK or key.startswith("model.")]
 
     @property
     def dataset_equal(self) -> bool | None:
-        """Whether both read the same pixels; None where that is not recorded."""
+        """True if both read the same pixels; None if that is not recorded."""
         data = [each.run.environment.get("dataset_sha256") for each in self.both]
         return None if None in data else data[0] == data[1]
 
@@ -203,7 +203,7 @@ class PairNumbers:
 
 
 def two_labels(a: Run, b: Run) -> tuple[str, str]:
-    """What the runs are called: by panel, by folder where one panel ran twice, else by letter."""
+    """The runs' labels: their backends, else (for one backend) their folders, else with letters."""
     if a.backend != b.backend:
         return a.backend, b.backend
     if a.name != b.name:
@@ -212,8 +212,7 @@ def two_labels(a: Run, b: Run) -> tuple[str, str]:
 
 
 def mismatches(a: Run, b: Run) -> list[Text]:
-    """Why the losses may not be compared step by step, the first reason first; empty if they
-    may."""
+    """Reasons why the losses may not be compared step by step; empty if they may."""
     reasons = []
     device = [run.name for run in (a, b) if run.config.train.noise == "device"]
     if device:
@@ -249,7 +248,7 @@ def _step_mismatches(a: Run, b: Run) -> list[Text]:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The keys whose values differ, in order, as {"key", "a", "b"}; None where one has none."""
+    """The keys whose values differ, in order, as {"key", "a", "b"}; None for a missing value."""
     keys = [*a, *(key for key in b if key not in a)]
     return [
         {"key": key, "a": a.get(key), "b": b.get(key)} for key in keys if a.get(key) != b.get(key)
@@ -257,7 +256,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, An
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
+    """Flatten nested mappings into one with dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
@@ -266,7 +265,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def machine_keys(environment: list[dict[str, Any]]) -> list[str]:
-    """Those of the environment differences that say that the machines were not alike."""
+    """Keys of the environment differences that show that the machines were not alike."""
     named = [d for d in environment if not {str(d["a"]), str(d["b"])} & {*KINDS}]
     return [
         d["key"]

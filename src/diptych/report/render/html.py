@@ -1,8 +1,8 @@
-"""A document as one HTML file that opens from disk, with everything inside.
+"""A document as one self-contained HTML file that opens from disk.
 
-The template lays out blocks; every word comes from the catalogue, every number from records.
+The template lays out blocks; all words come from the catalogue, all numbers from records.
 plotly.js (the basic bundle, MIT, see `assets/`) is embedded once, unless the page is static: then
-each figure is a picture on light and on dark paper, and no script runs.
+each figure is a light and a dark picture, and no script runs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FIELDS = ("x", "y", "log_x", "log_y", "from_zero", "stacked", "x_range", "y_rang
 def render(
     document: Document, language: str, *, static: bool = False, languages: Sequence[str] = LANGUAGES
 ) -> str:
-    """index.html.
+    """Render index.html.
 
     Args:
-        language: which one is shown first, "en" or "zh".
-        static: without scripts, in the one language.
-        languages: those that the page can be switched to.
+        language: the language shown first, "en" or "zh".
+        static: without scripts, in that language only.
+        languages: the languages that the page can switch to.
     """
     plots = [] if static else document.plots()
     given = {
@@ -69,7 +69,7 @@ def render(
 
 
 def _data_uri(data: bytes, mime: str = "image/png") -> Markup:
-    """Bytes as an address that holds them."""
+    """Bytes as a data URI."""
     return Markup(f"data:{mime};base64," + base64.b64encode(data).decode("ascii"))
 
 
@@ -90,7 +90,7 @@ def _figure(plot: Plot) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Markup:
-    """JSON that may stand in a script element."""
+    """JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 

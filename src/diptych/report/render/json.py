@@ -1,4 +1,4 @@
-"""A report as JSON: everything that the page says, with its records."""
+"""A report as JSON: all statements of the page, with their records."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _section(section: Section) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold: no NaN, no infinity, tuples as lists, texts in English."""
+    """Convert to JSON values: None for NaN and infinity, tuples as lists, texts in English."""
     if isinstance(value, Text):
         return value.en
     if isinstance(value, dict):

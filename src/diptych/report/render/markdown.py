@@ -1,4 +1,4 @@
-"""A report as Markdown, in both languages, with its pictures as files: for a README."""
+"""A report as Markdown for a README, in both languages, with its pictures as files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diptych.report.document import Block, Code, Document, Gallery, Picture, Plo
 from diptych.report.text.catalogue import phrase
 from diptych.report.text.template import Sentence, Source
 
-SIGNS = ("\\", "`", "*", "_", "|", "[", "]", "~", "$")  # the first one first
+SIGNS = ("\\", "`", "*", "_", "|", "[", "]", "~", "$")  # the backslash must come first
 FILES = {"en": "report.md", "zh": "report.zh.md"}
 
 
 def write(folder: Path, document: Document) -> None:
-    """report.md, report.zh.md and every figure and picture of them."""
+    """Write report.md, report.zh.md and all their figures and pictures."""
     for section in document.sections:
         for block in section.blocks:
             if isinstance(block, Plot):
@@ -41,7 +41,7 @@ def _lines(document: Document, language: str) -> Iterator[str]:
     yield f"[{'简体中文' if other == 'zh' else 'English'}]({FILES[other]})"
     for section in document.sections:
         yield f"\n## {_plain(section.title.within(language))}"
-        order = {} if section.key == "short" else document.order  # its notes stand further down
+        order = {} if section.key == "short" else document.order  # its notes are further down
         blocks = ["\n".join(_block(block, order, language)) for block in section.blocks]
         body = "\n" + "\n\n".join(blocks)
         yield _details(phrase("ui.unfold").within(language), body) if section.long else body
@@ -51,7 +51,7 @@ def _lines(document: Document, language: str) -> Iterator[str]:
 
 
 def _details(summary: str, body: str) -> str:
-    """Folded text; the empty lines let what is within be read as Markdown."""
+    """Folded text; the empty lines make its body render as Markdown."""
     return f"\n<details><summary>{summary}</summary>\n{body}\n\n</details>"
 
 
@@ -93,18 +93,18 @@ def _row(cells: Sequence[str], escape: bool = True) -> str:
 
 
 def _html(text: str) -> str:
-    """Text in which no tag or entity is left; not every Markdown takes a backslash before one."""
+    """Escape tags and entities as HTML; not every Markdown accepts a backslash before them."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: no tag, emphasis, formula or entity of it."""
+    """Escape text so that Markdown shows it as it is: no tag, emphasis, formula or entity."""
     for sign in SIGNS:
         text = text.replace(sign, f"\\{sign}")
     return _html(text).replace("\n", " ")
 
 
 def _line(text: str) -> str:
-    """The same at the beginning of a line: no list, heading or quotation of it."""
+    """Escape text at the beginning of a line: in addition, no list, heading or quotation."""
     text = re.sub(r"^(\d+)([.)]\s)", r"\1\\\2", _plain(text))
     return re.sub(r"^([-+#=])", r"\\\1", text)

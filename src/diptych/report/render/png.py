@@ -1,6 +1,6 @@
-"""The figures of a report as PNG, in the look of every other figure, with English labels.
+"""The figures of a report as PNG, in the style of all other figures, with English labels.
 
-They stand in Markdown, on paper, and wherever scripts do not run; the page draws the same traces.
+They are for Markdown, print and pages without scripts; the page draws the same traces.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from diptych.figures.charts import DARK, LIGHT, Theme
 from diptych.report.document import Block, Gallery, Plot, Trace
 from diptych.report.render.traces import MARKERS
 
-# The parts of a step; (light, dark), as the page has them too.
+# Colours of the parts of a step, (light, dark); the page uses the same.
 PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),
          ("#9a7b00", "#d6ba55"), ("#a92c64", "#f394bb"), ("#3d4650", "#d0d6dc"))  # fmt: skip
-# The page's names of markers, and those that this library has for them.
+# The page's marker names -> Matplotlib's.
 SYMBOLS = dict(zip(MARKERS, "osD^XPv*", strict=True))
-MOST_NAMED = 8  # lines that are named at their ends; more stand in a legend, with their markers
+MOST_NAMED = 8  # lines that are named at their ends; more get a legend with their markers
 Colours = dict[str, str]
 
 
 def palette(runs: Sequence[tuple[str, str]], theme: Theme) -> Colours:
-    """Every colour's name in a theme: run0 ..., part0 ..., ink, soft."""
+    """The colours of a theme by name: run0 ..., part0 ..., ink, soft."""
     which = 0 if theme is LIGHT else 1
     found = {f"run{i}": pair[which] for i, pair in enumerate(runs)}
     found |= {f"part{i}": pair[which] for i, pair in enumerate(PARTS)}
@@ -45,7 +45,7 @@ def palette(runs: Sequence[tuple[str, str]], theme: Theme) -> Colours:
 
 
 def drawn(block: Block, runs: Sequence[tuple[str, str]], dark: bool = False) -> Block:
-    """A figure with its PNG, on dark paper too where asked; any other block as it is."""
+    """A figure with its PNG, and a dark one if asked; any other block is returned as it is."""
     if not isinstance(block, Plot):
         return block
     night = png_of(block, runs, DARK) if dark else b""
@@ -81,7 +81,7 @@ def png_of(plot: Plot, runs: Sequence[tuple[str, str]], theme: Theme = LIGHT) ->
 
 
 def side_by_side(gallery: Gallery, runs: Sequence[tuple[str, str]]) -> bytes:
-    """Up to three pictures of a gallery as one PNG on light paper."""
+    """Up to three pictures of a gallery as one light PNG."""
     colours = palette(runs, LIGHT)
     with charts.settings():
         page = charts.canvas(LIGHT, gallery.caption.en, size=(6.4, 2.72))
@@ -161,12 +161,12 @@ def _bars(ax: Axes, plot: Plot, colours: Colours) -> list[tuple[float, str, str]
 
 
 def _log_numbers(ax: Axes, plot: Plot) -> None:
-    """On a log axis the values themselves where they are few, else 1, 2 and 5, or powers of 10."""
+    """Label a log axis: x with its values if they are few, else with 1, 2 and 5; y plainly."""
     show = FuncFormatter(lambda value, _: f"{value:,.6g}".replace("e-0", "e-"))
     if plot.log_x:
         values = sorted({x for trace in plot.traces for x in trace.x if not isinstance(x, str)})
         few = len(values) <= 8
-        if few:  # bars of intervals would stretch the axis by a decade
+        if few:  # interval bars would stretch the axis by a decade
             room = (values[-1] / values[0]) ** 0.06 if values[-1] > values[0] else 1.5
             ax.set_xlim(values[0] / room, values[-1] * room)
         ax.xaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1, 2, 5)))

@@ -1,9 +1,9 @@
-"""Traces of long records: medians with a band, and no line across what was not recorded.
+"""Traces of long records: medians with a band, and no line across gaps in the record.
 
 thinned   more than MOST points are drawn as medians of consecutive ones, with the range of
-          the raw values, least to most, as a band behind them: no peak is lost
-broken    where the spacing of two points is more than GAP times the usual one around them,
-          the line ends and begins anew: a pause, or rows that are missing
+          the raw values as a band behind them, so that no peak is lost
+broken    if the spacing of two points is more than GAP times the median around them, the line
+          ends and begins anew: a pause, or missing rows
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from diptych.types import Float64, Int64
 
 MOST = 1200
 GAP = 4
-NEAR = 5  # spacings on either side of one that say what is usual there
-LEAST_SHOWN = 0.05  # an axis shows this share of its largest value at least
+NEAR = 5  # spacings on either side of one that enter the median around it
+LEAST_SHOWN = 0.05  # an axis spans at least this share of its largest value
 DASHES = ("solid", "dash", "dot", "dashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle-down", "star")
 
 
 def listed(values: Float64 | Int64) -> list[float | None]:
-    """Numbers for JSON with six digits; None for what is not finite."""
+    """Numbers for JSON with six digits; None for values that are not finite."""
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values.tolist()]
 
 
 def segments(x: Float64 | Int64) -> list[slice]:
-    """The stretches of ascending values that hold no gap."""
+    """Slices of ascending values without a gap."""
     if x.size < 3:
         return [slice(0, x.size)]
     spacing = np.diff(x.astype(np.float64))
@@ -48,11 +48,11 @@ def line(
     label: Text, colour: str, x: Int64 | Float64, y: Float64, *, most: int = MOST,
     dash: str = "solid", under: bool = False,
 ) -> Trace:  # fmt: skip
-    """A line over ascending x, broken at gaps, thinned to medians and a band where it is long.
+    """A line over ascending x, broken at gaps, thinned to medians and a band if it is long.
 
     Args:
-        x, y: (n,); a y that is not finite is no point.
-        most: points that are drawn singly.
+        x, y: (n,); no point is drawn for a y that is not finite.
+        most: the largest number of points that are drawn one by one.
     """
     width = 1 if x.size <= most else -(-x.size // (most // 2))
     at: list[float | None] = []
@@ -76,7 +76,7 @@ def line(
 
 
 def thinned(sizes: Sequence[int]) -> Text:
-    """What the reader must know of lines of so many points."""
+    """A note on thinning for the reader of lines with so many points."""
     size = max(sizes, default=0)
     if size <= MOST:
         return phrase("note.every_step")
@@ -84,15 +84,15 @@ def thinned(sizes: Sequence[int]) -> Text:
 
 
 def wide(values: Sequence[Float64]) -> bool:
-    """Whether a log scale shows the values better."""
+    """True if a log scale shows the values better: all positive, over more than a factor of 8."""
     known = np.concatenate([v[np.isfinite(v)] for v in values])
     return bool(known.size and known.min() > 0 and known.max() > 8 * known.min())
 
 
 def unmagnified(traces: Sequence[Trace]) -> tuple[float, float] | None:
-    """The range of y that keeps tiny differences tiny; None where the values spread by themselves.
+    """The range of y that keeps tiny differences tiny; None if the values spread enough.
 
-    Values of 19.31276 and 19.31283 that fill an axis from foot to top look far apart.
+    Values of 19.31276 and 19.31283 look far apart if they fill the whole axis.
     """
     shown = [v for t in traces for column in (t.y, t.low or (), t.high or ()) for v in column]
     known = [v for v in shown if v is not None]

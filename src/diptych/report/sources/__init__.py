@@ -1,1 +1,1 @@
-"""The two runs and all that lies beside them: found, checked, put together."""
+"""The runs of a report and all records beside them: found, checked and put together."""

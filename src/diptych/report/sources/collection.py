@@ -1,9 +1,9 @@
-"""The runs of a report: what they are called, which of them are compared, and their records.
+"""The runs of a report: their labels, the pairs that are compared, and their records.
 
-Runs that share settings, seed, data and host noise match, and are compared step by step, each with
-the first such run of the other panel (else of its own). A run that matches none is set beside the
+Runs that share settings, seed, data and host noise match and are compared step by step, each with
+the first such run of the other backend (else of its own). A run that matches none is set beside the
 first run, and the report says why no more is possible. Runs that have neither data nor network in
-common are refused: no figure of theirs belongs on one page.
+common are refused: their figures do not belong on one page.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from diptych.runs.reader import Run, read_run
 
 MOST_RUNS = 12
 GO_ON = "To compare times, memory and loss distributions only: --unmatched"
-# For further runs of a panel: (light, dark), each with a contrast of 4.5 to its paper.
+# For further runs of a backend: (light, dark), each with a contrast of 4.5 to its background.
 EXTRA = (("#00735a", "#45c19d"), ("#8445a3", "#c99ae3"), ("#7d6200", "#d6ba55"),
          ("#a92c64", "#f394bb"), ("#4f5963", "#b3bcc6"))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Study:
-    """All that a report is made from."""
+    """All inputs of a report."""
 
     out: Path
     folders: tuple[Path, ...]
@@ -48,46 +48,46 @@ class Study:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the runs are called."""
+        """The labels of the runs."""
         return tuple(each.label for each in self.numbers)
 
     def source(self, run: int, file: str, fields: str) -> Source:
-        """A file of a run folder, and fields of it."""
+        """Cite fields of a file in a run folder."""
         return self.cite(self.folders[run] / file, fields)
 
     def metrics(self, fields: str, *runs: int) -> tuple[Source, ...]:
-        """Fields of metrics.jsonl of these runs, or of all."""
+        """Cite fields of metrics.jsonl for these runs, or for all if none is given."""
         chosen = runs or range(len(self.numbers))
         return tuple(self.source(run, "metrics.jsonl", fields) for run in chosen)
 
     def sources(self, file: str, fields: str) -> tuple[Source, ...]:
-        """Fields of a file of every run folder."""
+        """Cite fields of a file in every run folder."""
         return tuple(self.source(run, file, fields) for run in range(len(self.numbers)))
 
     def cite(self, path: Path, fields: str) -> Source:
-        """A file as seen from the report's folder."""
+        """Cite fields of a file, by its path relative to the report's folder."""
         shown = os.path.relpath(path.resolve(), self.out.resolve()).replace(os.sep, "/")
         return Source(shown, fields)
 
     def typed(self, path: Path) -> str:
-        """A path in a command: as seen from the study's folder, or else the report's."""
+        """A path for a command, relative to the study's folder or else the report's."""
         home = self.plan.folder if self.plan else self.out
         return os.path.relpath(path.resolve(), home.resolve()).replace(os.sep, "/")
 
     def of_record(self, record: Record, fields: str) -> Source:
-        """Fields of a gathered record."""
+        """Cite fields of a gathered record."""
         return self.cite(record.path, fields)
 
     def of_records(self, records: Iterable[Record], fields: str) -> tuple[Source, ...]:
-        """The same fields of several gathered records."""
+        """Cite the same fields of several gathered records."""
         return tuple(self.of_record(record, fields) for record in records)
 
     def label_of(self, record: Record) -> str:
-        """The label of the run that a record belongs to, else its panel."""
+        """The label of the run that a record belongs to, else the record's backend."""
         return record.backend if record.run is None else self.labels[record.run]
 
     def folder_names(self) -> list[str]:
-        """The names of the run folders; where two are alike, with that of the folder above."""
+        """The names of the run folders, prefixed by the parent folder's if two are alike."""
         names = [run.name for run in self.runs]
         above = [folder.resolve().parent.name for folder in self.folders]
         return [
@@ -96,7 +96,7 @@ class Study:
         ]
 
     def trained_with(self, identity: str) -> bool:
-        """Whether a run has the settings of this identity, its seed and length aside."""
+        """True if a run has the settings of this identity, regardless of seed and length."""
         seeds = {0, *(run.config.seed for run in self.runs)}
         return any(
             run.config.model_copy(update={"seed": seed}).identity() == identity
@@ -105,18 +105,18 @@ class Study:
         )
 
     def title_of(self, record: Record) -> str:
-        """The label and the folder of a set of images; once, where they are the same."""
+        """The label and the folder of a set of images; the label alone if they are the same."""
         label, folder = self.label_of(record), record.path.parent.name
         return label if label == folder else f"{label}: {folder}"
 
     def colour_of(self, record: Record) -> str:
-        """The colour's name of a record: its run's, else the first run's of its panel."""
+        """The colour name of a record: its run's, else that of its backend's first run."""
         if record.run is not None and record.kind != "sweep":
             return f"run{record.run}"
         return self.panel_colour(record.backend)
 
     def panel_colour(self, backend: str) -> str:
-        """The colour's name of the first run of a panel."""
+        """The colour name of a backend's first run; "soft" if it has none."""
         for i, run in enumerate(self.runs):
             if run.backend == backend:
                 return f"run{i}"
@@ -124,14 +124,15 @@ class Study:
 
 
 def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
-    """Read the runs and what was recorded beside them.
+    """Read the runs and the records beside them.
 
     Args:
         asked: run folders, or folders of `diptych reproduce` in place of their runs.
 
     Raises:
-        UserError: no run, one that is no run folder or holds no step, one given twice, or two
-            without data and network in common.
+        UserError: if there is no run or more than MOST_RUNS, one is not a run folder or holds no
+            step, one is given twice, two have neither data nor network in common, or a folder to
+            search is missing.
     """
     folders, studies, plan = opened(asked)
     if not folders:
@@ -155,10 +156,11 @@ def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) ->
 
 
 def open_pair(folders: tuple[Path, Path], out: Path, found: Gathered, matched: bool) -> Study:
-    """Two runs, read strictly, as the subjects of `diptych compare`.
+    """Read two runs strictly for `diptych compare`.
 
     Raises:
-        UserError: no run folder, a broken record, or runs that do not match though `matched`.
+        UserError: if a folder is not a run's, a record is broken, or the runs do not match and
+            `matched` requires it.
     """
     a, b = (read_run(folder) for folder in folders)
     reasons = mismatches(a, b)
@@ -172,7 +174,7 @@ def open_pair(folders: tuple[Path, Path], out: Path, found: Gathered, matched: b
 
 
 def _rank(record: Record, panels: Sequence[str]) -> tuple[str, int]:
-    """Records of a kind in the order of the runs, or of the panels as they ran."""
+    """Sort key: records by kind, then in the order of the runs or of their backends."""
     if record.run is not None:
         return record.kind, record.run
     return record.kind, panels.index(record.backend) if record.backend in panels else MOST_RUNS
@@ -191,7 +193,7 @@ def _check_common(folders: Sequence[Path], runs: Sequence[Run]) -> None:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """By panel where each ran once, else by folder, numbered where folders are alike."""
+    """Backends as labels if each ran once, else folders, numbered if their names are alike."""
     panels = [run.backend for run in runs]
     if len(set(panels)) == len(panels) and len(runs) > 1:
         return panels
@@ -201,7 +203,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _pairs(runs: Sequence[RunNumbers]) -> list[PairNumbers]:
-    """Matching pairs, those across the panels first; then what matches none beside another run."""
+    """Matching pairs, first those across backends; then runs that match none, beside the first."""
     across: list[tuple[int, int]] = []
     within: list[tuple[int, int]] = []
     for b in range(1, len(runs)):

@@ -1,13 +1,12 @@
-"""What else was recorded of a run: sample folders, scores, sweeps, ladders, profiles, timings.
+"""Further records of a run: sample folders, scores, sweeps, ladders, profiles, timings.
 
     in the run folder          belongs to the run
     beside it, or in --search  belongs to the run whose weights it names (by sha256 among the run's
-                               checkpoints, else by the run's name, which the record or
-                               its command gives); what belongs to none is left
-                               out and counted
+                               checkpoints or its samples, else by the run's name, which the record
+                               or its command gives); a record of no run is left out and counted
 
-A record is known by what stands in it (see `schemas`), not by its name. Other runs that lie beside
-are not entered, profiles and timings of a panel that no run has are left out. Nothing is written.
+A record is recognised by its content (see `schemas`), not by its name. Other runs beside it are not
+entered; profiles and timings of a backend that no run has are left out. Nothing is written.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from diptych.runs.checkpoint import weights_of
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
 MOST_FOLDERS = 2000
-MEASURED = "images"  # the folder of a study's sets that were drawn for scores and sweeps
-MOST_SHOWN = 2  # sample folders of a run
+MEASURED = "images"  # the folder of a study's sets that were sampled for scores and sweeps
+MOST_SHOWN = 2  # sample folders per run
 
 
 @dataclass(frozen=True)
 class Record:
     """One record: its kind ("samples" or a value of `schemas.KINDS`), its file and its content.
 
-    `run` is the index of the run that it belongs to, or None for those of no single run; `by` says
-    how that is known: "place", "weights", "images" (of the same weights, which are that run's) or
-    "name". `damaged` says why the content cannot be used; "" where it can.
+    `run` is the index of the run that it belongs to, or None if it belongs to no single run; `by`
+    says how that is known: "place", "weights", "images" (the run's samples have the same weights)
+    or "name". `damaged` says why the content cannot be used; "" if it can.
     """
 
     kind: str
@@ -48,7 +47,7 @@ class Record:
 
     @property
     def backend(self) -> str:
-        """The panel that it speaks of; "" where it speaks of none."""
+        """The backend that the record names; "" if it names none."""
         if self.kind == "scores":
             return str(self.content["scores"][0].get("subject", {}).get("backend") or "")
         return str(self.content.get("backend") or "")
@@ -56,21 +55,21 @@ class Record:
 
 @dataclass
 class Gathered:
-    """All records that belong to the runs, the paths of those that belong to none, and of damaged
-    ones the reasons."""
+    """Records that belong to the runs, paths of those that belong to none, and damaged ones' paths
+    with the reasons."""
 
     records: list[Record] = field(default_factory=list)
     foreign: list[Path] = field(default_factory=list)
     damaged: dict[Path, str] = field(default_factory=dict)
 
     def of(self, kind: str, run: int | None = None) -> list[Record]:
-        """The records of a kind, of one run where given."""
+        """The records of a kind, of one run if given."""
         return [r for r in self.records if r.kind == kind and run in (None, r.run)]
 
     def pictures(self) -> list[Record]:
-        """Some sample folders of each run, in turns; first those with a GIF, and not deep down.
+        """Up to MOST_SHOWN sample folders per run, in turns; with a GIF first, then shallow.
 
-        Sets that were drawn to be measured (images/...) only where a run has no others.
+        Sets that were sampled for scores (images/...) are used only if a run has no others.
         """
         ranked: list[tuple[int, int, Record]] = []
         for run in dict.fromkeys(r.run for r in self.of("samples")):
@@ -84,13 +83,13 @@ class Gathered:
 def gather(
     runs: Sequence[Path], search: Sequence[Path] = (), beside: Sequence[Path] | None = None
 ) -> Gathered:
-    """The records of these run folders.
+    """Gather the records of these run folders.
 
     Args:
         runs: run folders that exist.
         search: more folders to look in.
-        beside: the runs to look beside; None: all. A study holds its own records, wherever the
-            runs lie that it was given.
+        beside: the runs to look beside; None for all. A study holds its own records, wherever its
+            runs are.
     """
     found = Gathered()
     seen: set[Path] = set()
@@ -111,7 +110,7 @@ def gather(
                 found.records.append(Record(record.kind, record.path, record.content, owner))
             else:
                 unclaimed.append(record)
-    for record in sorted(unclaimed, key=lambda r: r.kind != "samples"):  # scores go by samples
+    for record in sorted(unclaimed, key=lambda r: r.kind != "samples"):  # samples come first
         _claim(record, runs, found)
     found.records.sort(key=lambda r: str(r.path))
     return found
@@ -126,7 +125,7 @@ def _beside(runs: Sequence[Path]) -> Iterator[Path]:
 
 
 def weights_named(record: Record) -> set[str]:
-    """The sha256 of the weights that a record speaks of."""
+    """The sha256 of the weights that a record names."""
     content = record.content
     if record.kind == "scores":
         found = {score.get("subject", {}).get("weights_sha256") for score in content["scores"]}
@@ -138,7 +137,7 @@ def weights_named(record: Record) -> set[str]:
 
 
 def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
-    """The records below a folder, other runs left out; in the order of their paths."""
+    """The records below a folder, in order of path, without other runs."""
     visited = 0
     for top, folders, names in os.walk(folder):
         here = Path(top)
@@ -158,7 +157,7 @@ def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
 
 
 def _backend(run: Path) -> str | None:
-    """The panel that made a run."""
+    """The backend that made a run; None if environment.json cannot be read."""
     try:
         return str(read_json(run / "environment.json").get("backend"))
     except UserError:
@@ -168,7 +167,7 @@ def _backend(run: Path) -> str | None:
 def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
     """Give the record to the run it belongs to, or count it as foreign."""
     if record.kind in ("ladder", "training"):
-        found.records.append(record)  # of a pair, not of one run
+        found.records.append(record)  # belongs to a pair, not to one run
         return
     if record.kind in ("profile", "batches"):
         ours = record.backend in {_backend(run) for run in runs}
@@ -183,7 +182,7 @@ def _claim(record: Record, runs: Sequence[Path], found: Gathered) -> None:
 
 
 def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int | None, str]:
-    """The run that a record belongs to, and how that is known; None: to none, or which is open."""
+    """The run that a record belongs to, and how that is known; None if none or ambiguous."""
     shas = weights_named(record)
     for i, run in enumerate(runs):
         if shas & set(weights_of(run)):
@@ -193,13 +192,13 @@ def _owner(record: Record, runs: Sequence[Path], found: Gathered) -> tuple[int |
             return i, "images"
     alike = [_named(record, run) for run in runs]
     named = [i for i, own in enumerate(alike) if own]
-    if len(named) > 1:  # folders of one name: the one beside which the record lies
+    if len(named) > 1:  # folders of the same name: take the one beside the record
         named = [i for i in named if runs[i].resolve().parent in record.path.resolve().parents]
     return (named[0], "name") if len(named) == 1 else (None, "")
 
 
 def _named(record: Record, run: Path) -> bool:
-    """Whether a record of the run's panel, or of both, names the run."""
+    """True if the record names the run, and has its backend or names none or is a sweep."""
     name = run.resolve().name
     if record.kind != "sweep" and record.backend not in ("", _backend(run)):
         return False

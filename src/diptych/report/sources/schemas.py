@@ -1,11 +1,11 @@
-"""Which record a file is, known by its content, and whether it can be used.
+"""Recognition of a record by its file's content, and a check that it can be used.
 
-    of another program   no `kind` of ours, no sampler card: passed by
+    of another program   no `kind` of ours, no sampler card: ignored
     damaged              ours, but torn, without a field that the report needs, or with text where
                          a number belongs: left out, and named with the reason
 
-A file that was cut short has no `kind` to read any more; it counts as damaged where the kind can
-still be seen in what is left.
+A truncated file cannot be parsed; it counts as damaged if its kind is still visible in the
+remaining text.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ MOST_BYTES = 20_000_000
 
 
 def known(path: Path) -> tuple[str, dict[str, Any], str] | None:
-    """The kind of a record, its content, and why it cannot be used ("": it can).
+    """The kind of a record, its content, and the reason why it cannot be used ("" if it can).
 
     Returns:
-        None for what is no record of ours.
+        None for a file that is not a record of ours.
     """
     try:
         usable = path.is_file() and path.stat().st_size <= MOST_BYTES

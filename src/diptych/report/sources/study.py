@@ -1,7 +1,7 @@
-"""A study as `diptych reproduce` notes it in study.json: what was asked, its runs, its stages.
+"""A study as `diptych reproduce` records it in study.json: its request, runs and stages.
 
-A report may be asked of the study's folder in place of its runs; then the page says what the study
-is, what it left out and what is still to be done.
+A report accepts a study's folder in place of its runs; the page then describes the study, the
+stages that it skipped and those still to be done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = "study.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its state is "done", "skipped" (for `reason`), "failed", or else: not done yet."""
+    """A stage; its state is "done", "skipped" (for `reason`), "failed", or else: not done yet."""
 
     name: str
     state: str
@@ -28,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's folder and what study.json says."""
+    """A study's folder and the content of its study.json."""
 
     folder: Path
     preset: str
@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The path of study.json."""
         return self.folder / NAME
 
     @property
@@ -48,7 +48,7 @@ class Plan:
         """The run folders that hold a step.
 
         Raises:
-            UserError: none of them does.
+            UserError: if none of them does.
         """
         found = tuple(run for run in self.runs.values() if _holds_a_step(run))
         if not found:
@@ -60,20 +60,20 @@ class Plan:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The names of the runs of which no step is found."""
+        """The names of the runs without a recorded step."""
         return tuple(name for name, run in self.runs.items() if not _holds_a_step(run))
 
 
 def is_study(folder: Path) -> bool:
-    """Whether the folder is a study's and no run's."""
+    """True if the folder is a study's and not a run's."""
     return (folder / NAME).is_file() and not (folder / "metrics.jsonl").exists()
 
 
 def read_plan(folder: Path) -> Plan:
-    """study.json of a folder.
+    """Read the study.json of a folder.
 
     Raises:
-        UserError: it is missing, or not what `diptych reproduce` writes.
+        UserError: if it is missing, or not as `diptych reproduce` writes it.
     """
     path = folder / NAME
     if not path.is_file():
@@ -86,9 +86,9 @@ def read_plan(folder: Path) -> Plan:
 
 
 def opened(folders: Sequence[Path]) -> tuple[list[Path], list[Path], Plan | None]:
-    """Run folders in place of studies' folders, the studies' folders, and the study if it is one.
+    """Expand studies to runs; return run folders, study folders, and the plan of a lone study.
 
-    A page that holds other runs too is no page of a study.
+    The plan is None if other folders are given too: the page is not a study's then.
     """
     runs: list[Path] = []
     studies = [folder for folder in folders if is_study(folder)]

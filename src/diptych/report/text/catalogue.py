@@ -1,7 +1,7 @@
-"""Every text of the reports in both languages: `words/*.yaml`, key -> {en, zh}.
+"""All texts of the reports in both languages: `words/*.yaml`, key -> {en, zh}.
 
-A key is dotted (`time.epoch`), its text a template that names its numbers in braces. Both forms
-stand side by side, so that neither is changed without the other being seen.
+A key is dotted (`time.epoch`); its text is a template that names its numbers in braces. Both
+languages are side by side, so that neither is changed without seeing the other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Text:
 
 
 def same(text: str) -> Text:
-    """A name or a number: alike in both languages."""
+    """A text that is the same in both languages, such as a name or a number."""
     return Text(text, text)
 
 
@@ -39,7 +39,7 @@ def catalogue() -> dict[str, Text]:
     """All texts by dotted key.
 
     Raises:
-        AssertionError: a key without both languages, or one that stands in two files.
+        AssertionError: if a key lacks a language or is in two files.
     """
     found: dict[str, Text] = {}
     folder = files("diptych.report") / "words"
@@ -63,10 +63,10 @@ def _texts(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Text]]:
 
 
 def phrase(key: str) -> Text:
-    """The text of a key, as it stands."""
+    """The text of a key, not filled in."""
     return catalogue()[key]
 
 
 def known(kind: str, name: str) -> Text:
-    """The text of "kind.name"; the name itself where a record has one that no catalogue knows."""
+    """The text of "kind.name", or the name itself if the catalogue does not know it."""
     return catalogue().get(f"{kind}.{name.replace(' ', '_')}", same(name))

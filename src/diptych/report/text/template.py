@@ -1,8 +1,8 @@
-"""A sentence is a template and the numbers that fill it, and nothing else.
+"""Sentences, each made only of a template and the numbers that fill it.
 
-`say` renders a template of the catalogue, in both languages, from exactly the numbers that are
-kept beside the sentence, so that the text can be made again from the record, and a number that
-changes changes its sentence.
+`say` renders a template of the catalogue in both languages from exactly the numbers that are kept
+beside the sentence. So the text can be made again from the record, and a changed number changes
+its sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ABOUT = {"matched": "what", "unmatched": "what", "torn": "what", "machines": "wh
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers stand: a file as a reader may look for it, and the fields in it."""
+    """The source of numbers: a file, by a path that a reader can follow, and fields in it."""
 
     path: str
     fields: str
@@ -44,7 +44,7 @@ class Sentence:
 
     @property
     def section(self) -> str:
-        """What it is about: the first part of its key, or what that belongs to."""
+        """The sentence's section: the first part of its key, or the section that it maps to."""
         first = self.key.partition(".")[0]
         return ABOUT.get(first, first)
 
@@ -55,7 +55,7 @@ def cite(sentences: Iterable[Sentence], *sources: Source) -> list[Sentence]:
 
 
 def steps_listed(steps: Sequence[int], language: str = "en") -> str:
-    """Step numbers in words, the first SHOWN_STEPS of them."""
+    """List step numbers, the first SHOWN_STEPS of them, and count the rest."""
     zh = language == "zh"
     shown = ("、" if zh else ", ").join(f"{step:,}" for step in steps[:SHOWN_STEPS])
     rest = len(steps) - SHOWN_STEPS
@@ -65,7 +65,7 @@ def steps_listed(steps: Sequence[int], language: str = "en") -> str:
 
 
 class Words(string.Formatter):
-    """The format specifications that the templates use, in one language."""
+    """Formatter for the templates' format specifications, in one language."""
 
     def __init__(self, language: str = "en") -> None:
         self.language = language
@@ -97,7 +97,7 @@ class Words(string.Formatter):
         return str(super().format_field(value, format_spec))
 
     def _interval(self, value: Numbers, what: str) -> str:
-        # As many decimals as show both ends apart, and on which side of 1 they lie.
+        # Enough decimals to tell both ends apart, and from 1.
         low, high = value["low"], value["high"]
         gaps = [] if low is None else [high - low, abs(low - 1), abs(high - 1)]
         least = min((gap for gap in gaps if gap > 0), default=1.0)
@@ -109,7 +109,7 @@ class Words(string.Formatter):
 
 
 def fill(template: Text, /, **numbers: Any) -> Text:
-    """The template with its numbers, in both languages; `numbers` hold only what it names."""
+    """Fill the template in both languages; `numbers` must be exactly those that it names."""
     for form in (template.en, template.zh):
         named = {n.split("[")[0] for _, n, _, _ in string.Formatter().parse(form) if n}
         assert named == set(numbers), f"{form}: {named ^ set(numbers)}"
@@ -122,39 +122,39 @@ def fill(template: Text, /, **numbers: Any) -> Text:
 
 
 def words(template: str, /, **numbers: Any) -> Text:
-    """The catalogue's template of this key, with its numbers."""
+    """Fill the catalogue's template of this key with its numbers."""
     return fill(phrase(template), **numbers)
 
 
 def say(key: str, template: str = "", /, **numbers: Any) -> Sentence:
-    """The sentence that the catalogue's `template`, else that of its key, and `numbers` make."""
+    """Make a sentence from the catalogue's `template` (by default that of `key`) and `numbers`."""
     return Sentence(key, words(template or key, **numbers), numbers)
 
 
 def about(label: str, template: str, /, key: str = "", **numbers: Any) -> Sentence:
-    """The sentence about one run: its key, else the template's, ends with the run's label."""
+    """Make a sentence about one run; its key (by default the template's) ends with the label."""
     return say(f"{key or template}.{label}", template, run=label, **numbers)
 
 
 def pick(numbers: Numbers, names: str, **others: str) -> dict[str, Any]:
-    """Numbers under their own names, and under others: pick(found, "n p5", last="last_step")."""
+    """Pick numbers under their own or new names: pick(found, "n p5", last="last_step")."""
     return {n: numbers[n] for n in names.split()} | {k: numbers[n] for k, n in others.items()}
 
 
 def joined(parts: Sequence[Text], en: str = "; ", zh: str = "；") -> Text:
-    """Texts as one, with each language's separator."""
+    """Join texts with each language's separator."""
     return Text(en.join(part.en for part in parts), zh.join(part.zh for part in parts))
 
 
 def ratio_sentence(
     key: str, what: tuple[str | Text, str, str], ratio: Mapping[str, Any], a: str, b: str
 ) -> Sentence:
-    """B's number over A's; a direction is claimed only where the interval leaves out 1.
+    """A sentence on B's number over A's; it claims a direction only if the interval excludes 1.
 
     Args:
-        what: the number's name, the word for a ratio above 1, for one below: keys of the
-            catalogue's terms; a name may be a text of its own.
-        ratio: as `diptych.stats.ratio` gives it.
+        what: the number's name, the word for a ratio above 1, and that for one below, as keys of
+            the catalogue's terms; the name may also be a Text.
+        ratio: the result of `diptych.stats.ratio`.
     """
     name, above, below = (w if isinstance(w, Text) else phrase(f"term.{w}") for w in what)
     if ratio["low"] is None:

@@ -1,7 +1,7 @@
-"""The rungs in their order: what each claims, and by which gate it is judged.
+"""The rungs in order, each with its claim and its gate.
 
-A later rung rests on the earlier ones (but for those that it names): with other weights no
-gradient can agree. So the first failing rung is the one to look at.
+A later rung depends on the earlier ones (except those that it lists in `beside`): with different
+weights no gradient can agree. So the first failing rung is the one to look at.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ class Step:
     claim: str
     gate: Literal["exact", "floor", "growth"]
     home: str  # module:function below this package
-    nudged: bool = True  # whether a second, nudged pass measures its floor
-    beside: tuple[str, ...] = ()  # earlier rungs that it does not rest on
+    nudged: bool = True  # nudged passes measure its floor
+    beside: tuple[str, ...] = ()  # earlier rungs that it does not depend on
 
     def trace(self, desk: Any) -> None:
-        """Run it on a desk."""
+        """Trace this rung on a desk."""
         module, _, function = self.home.partition(":")
         getattr(importlib.import_module(f"{__name__}.{module}"), function)(desk)
 
 
-# Sampling rests on the network and not on how it is trained; the metrics rest on neither.
+# Sampling depends on the network but not on its training; the metrics depend on neither.
 _TRAINING = ("loss", "gradients", "update", "lockstep", "resume")
 _NETWORK = ("operators", "layers", *_TRAINING, "solver")
 
@@ -67,10 +67,10 @@ LADDER: dict[str, Step] = {
 
 
 def choose(names: Sequence[str]) -> tuple[str, ...]:
-    """The named rungs in the ladder's order; all where none is named.
+    """The named rungs in the ladder's order; all if none is named.
 
     Raises:
-        UserError: an unknown name.
+        UserError: if a name is unknown.
     """
     for name in names:
         if name not in LADDER:

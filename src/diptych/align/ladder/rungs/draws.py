@@ -1,8 +1,8 @@
-"""What a panel draws on its device (`train.noise: device`): no bits to compare, so its statistics.
+"""Statistics of a backend's draws on its device (`train.noise: device`), whose bits differ.
 
-Each panel has its own generator, so the noise is compared with what normal noise must be. A
-statistic passes within 5 standard errors; a step's draws are a function of the step, so that a
-sound panel passes always or never.
+Each backend has its own generator, so its noise is compared with the properties of normal noise. A
+statistic passes within 5 standard errors. A step's draws are a function of the step, so a sound
+backend passes always or never.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NAMES = ("mean", "variance", "fourth moment", "images apart", "channels of an im
 
 
 def note_draws(desk: Desk) -> None:
-    """Whether each statistic of the device's draws is right; the reference says that all are."""
+    """Record the verdict on each statistic of the device's draws; the reference records True."""
     found = dict.fromkeys(NAMES, True) if desk.panel.name == REFERENCE else drawn(desk)
     for name, right in found.items():
         desk.note(f"device noise: {name}", right)
 
 
 def drawn(desk: Desk) -> dict[str, bool]:
-    """The statistics of the noise and of the masks of two steps."""
+    """Verdicts by name on the statistics of two steps' noise and masks."""
     settings = desk.settings(
         train__noise="device", train__batch_size=desk.spec.batch, model__dropout=DROPOUT
     )
@@ -60,5 +60,5 @@ def drawn(desk: Desk) -> dict[str, bool]:
 
 
 def near(values: Array, mean: float, variance: float) -> bool:
-    """Whether the mean of independent values of this variance is within the error."""
+    """True if the mean of independent values of this variance is within ERRORS standard errors."""
     return bool(abs(values.mean() - mean) < ERRORS * np.sqrt(variance / values.size))

@@ -1,8 +1,8 @@
-"""Rungs on which bits must be equal: config, data, weights, schedule.
+"""Rungs whose bits must be equal: config, data, weights, schedule.
 
-Nothing here depends on rounding, so there is no tolerance: one differing bit fails. Besides the
-preset's own batches the data rung makes a small colour probe (three channels, flips, labels, a
-last batch that is not full), so that a grey preset finds a reversed channel order too.
+Nothing here depends on rounding, so there is no tolerance: one differing bit fails. In addition to
+the preset's own batches, the data rung makes a small colour probe (three channels, flips, labels,
+a last batch that is not full), so that a grey preset finds a reversed channel order too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRANSFORMS: dict[str, dict[str, Any]] = {
 
 
 def trace_config(desk: Desk) -> None:
-    """Every setting, its hash, and the versions that the host's part depends on."""
+    """Record every setting, the config's hash, and the versions that the host depends on."""
     for key, value in load.flatten(desk.config).items():
         desk.note(key, value)
     desk.note("identity", desk.config.identity())
@@ -53,7 +53,7 @@ def trace_config(desk: Desk) -> None:
 
 
 def trace_data(desk: Desk) -> None:
-    """Pixels, flips, order, timesteps, noise and masks, as they come back from the device."""
+    """Trace pixels, flips, order, timesteps, noise and masks as the device returns them."""
     desk.note("images from", desk.data_from)
     source = desk.batches(desk.settings())
     epoch = source.steps_per_epoch
@@ -92,17 +92,17 @@ def _add_batch(desk: Desk, name: str, batch: Batch) -> None:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    """The reference's float64 back as the float32 that it came from; exact."""
+    """Convert the reference's float64 back to the float32 that it came from; exact."""
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
 def trace_weights(desk: Desk) -> None:
-    """Weights put into a learner and read back, and once more through a checkpoint."""
+    """Trace weights read back from a learner, and once more through a checkpoint."""
     state = desk.learner().state()
     for name in parameter_table(desk.plan):
         desk.add(name, _plain(state.raw[name]))
     raw, ema = ({n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema))
-    # Four groups that differ, by factors that keep every bit: no two can be confused.
+    # Four groups that differ by exact factors (powers of two), so that none can be confused.
     halves = [{n: a * np.float32(k) for n, a in ema.items()} for k in (0.5, 0.25, 0.125)]
     with TemporaryDirectory() as folder:
         read = checkpoint.load_state(checkpoint.save(Path(folder), State(3, raw, *halves), {}, 1),
@@ -113,8 +113,8 @@ def trace_weights(desk: Desk) -> None:
 
 
 def trace_schedule(desk: Desk) -> None:
-    """The tables in float64, of the config and of every form; what a batch takes from them; the
-    spacings; the weights of the loss."""
+    """Trace the float64 tables of the config and of every form, a batch's values from them, the
+    spacings and the loss weights."""
     tables = schedule.make_schedule(desk.config.diffusion)
     for name in ("beta", "alpha", "sigma"):
         desk.add(name, getattr(tables, name))

@@ -1,12 +1,12 @@
 """The network layer by layer, in two modes.
 
     free/PATH   the output of a module in one forward pass: holds all error up to there
-    fed/PATH    its output when it is given the reference's own inputs: holds its error alone
-    faint/PATH  the same for inputs a hundredth as large, where a norm's eps shows
-    other ...   the output of the same weights with norms of another eps, or of other groups
+    fed/PATH    its output when it is fed the reference's own inputs: holds its error alone
+    faint/PATH  the same for inputs a hundredth as large, which show a norm's eps
+    other ...   the network's output with another norm eps or groups, resampling or dropout
 
-A module that is wrong by itself fails in `fed`; where only `free` fails, the modules are right and
-are put together wrongly. A module is fed if all that it takes are arrays. Masks are left out.
+A module that is wrong by itself fails in `fed`; if only `free` fails, the modules are right but
+connected wrongly. A module is fed if all its arguments are arrays. Masks are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEAVES = ("conv", "norm", "dense", "q", "k", "v", "proj", "temb_proj", "nin")
 
 
 def trace_layers(desk: Desk) -> None:
-    """Free-running activations, then each module on the reference's inputs."""
+    """Trace free-running activations, each module on the reference's inputs, and other settings."""
     panel = desk.panel
     network = panel.backend.network(desk.plan, desk.weights)
     calls: dict[str, list[Any]] = {}
@@ -49,7 +49,7 @@ def trace_layers(desk: Desk) -> None:
 
 
 def add_others(desk: Desk, x: Array, embedding: Array) -> None:
-    """The output of networks that differ from the config's in one setting."""
+    """Add the outputs of networks that differ from the config's in one setting."""
     model = desk.config.model
     changes: dict[str, dict[str, Any]] = {
         "other eps of norms": {"model__norm_eps": 1e-2 if model.norm_eps != 1e-2 else 1e-3},
@@ -67,7 +67,7 @@ def add_others(desk: Desk, x: Array, embedding: Array) -> None:
 
 
 def inputs(desk: Desk) -> tuple[Array, Array]:
-    """Noisy images at timesteps over the whole range, and the embeddings of these."""
+    """Noise images, and the embeddings of timesteps over the whole range."""
     batch = desk.spec.batch
     last = desk.config.diffusion.timesteps - 1
     t = np.linspace(0, last, batch).astype(np.int64)
@@ -76,7 +76,10 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
 
 
 def told(desk: Desk) -> tuple[Any, ...]:
-    """No masks, and each image's class in turn, 'no class' too; nothing without classes."""
+    """Further network arguments: no masks and each image's class in turn, 'no class' included.
+
+    Empty for a network without classes.
+    """
     classes = desk.plan.num_classes
     if not classes:
         return ()
@@ -85,7 +88,7 @@ def told(desk: Desk) -> tuple[Any, ...]:
 
 
 def recorded(desk: Desk, calls: dict[str, list[Any]]) -> dict[str, Array]:
-    """The reference's inputs of each module, rounded to float32, noted as `in/PATH/i`."""
+    """The reference's inputs of each module, rounded to float32 and recorded as `in/PATH/i`."""
     found = {}
     for path, arguments in calls.items():
         for i, value in enumerate(arguments):
@@ -112,7 +115,7 @@ def feed(desk: Desk, network: Any, given: dict[str, Array]) -> None:
 
 
 def call(desk: Desk, module: Any, path: str, arguments: dict[int, Array]) -> Array:
-    """One module's output on host arrays; a mask that was not there is None."""
+    """One module's output on host arrays; missing arguments are None."""
     row: list[Any] = [None] * (max(arguments) + 1)
     for i, array in arguments.items():
         row[i] = desk.panel.put(desk.moved(array, f"{path}/{i}"))
@@ -123,5 +126,5 @@ def call(desk: Desk, module: Any, path: str, arguments: dict[int, Array]) -> Arr
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is a device array."""
+    """True if `value` is a device array."""
     return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -1,13 +1,13 @@
-"""The metric rung: the same images through each panel's features, statistics and distances.
+"""The metric rung: the same images through each backend's features, statistics and distances.
 
     own, other        64 keyed MNIST digits, tinted, uint8 (42, 42, 3); and negatives of others
     pixels            28x28 grey: separable bilinear matrices, the mean of the channels, / 255
-    pool, logits      of the shipped MNIST classifier, in the panel
+    pool, logits      of the shipped MNIST classifier, in the backend
     mean, covariance  of the features; Frechet and kernel distance; the logits' Inception Score
 
-The classifier takes one size, so images of any preset come to it by this rule. It stands for
+The classifier takes one size, so images of any preset are prepared in this way. It replaces
 Inception, whose weights may not be on the machine and whose pass takes longer than a ladder. The
-reference does all of it by itself in float64: `align/reference_metric.py`.
+reference computes all of it independently in float64: `align/reference/metric.py`.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def images(seed: int, which: int) -> Pixels:
 
 
 def prepare(shown: Pixels) -> Float32:
-    """Colour images as the classifier's input (N, 1, 28, 28), in 0..1."""
+    """Convert colour images to the classifier's input (N, 1, 28, 28), in 0..1."""
     grey = resize.resize(shown, RESIZE, SIZE).mean(axis=1, keepdims=True, dtype=np.float32)
     return np.asarray(grey * np.float32(NATIVE.scale))
 
 
 def trace_metric(desk: Desk) -> None:
-    """Pixels, features, moments and scores: the panel's, or the reference's own."""
+    """Trace pixels, features, moments and scores: the backend's, or the reference's own."""
     weights = classifier_weights(CLASSIFIER, None)
     desk.note("classifier", weights.sha256)
     desk.note("images", f"{LARGER}x{LARGER} colour, to {SIZE}x{SIZE} grey, {RESIZE}")
@@ -78,7 +78,7 @@ def trace_metric(desk: Desk) -> None:
 
 
 def measured(extractor: Extractor, sets: list[Float32]) -> Iterator[tuple[str, Array]]:
-    """What the shipped metrics make of a panel's features; names as the reference's."""
+    """The shipped metrics on a backend's features, under the reference's names."""
     features = [extractor(pixels) for pixels in sets]
     moments = []
     for name, pixels, seen in zip(SETS, sets, features, strict=True):
@@ -92,7 +92,7 @@ def measured(extractor: Extractor, sets: list[Float32]) -> Iterator[tuple[str, A
         yield f"{name}/covariance", moments[-1].cov
     (a, b), (first, second) = moments, features
     yield "frechet", np.array(frechet_distance(a, b, first.pool, second.pool))
-    # Of one set's halves: the other set is so far away that no ball holds any of it.
+    # Halves of one set are compared: the other set is so far away that no ball holds any of it.
     halves = first.pool[:HALF], first.pool[HALF:]
     found = neighbours(*halves)
     yield "neighbours", np.array([found.precision, found.recall, found.density, found.coverage])

@@ -1,8 +1,8 @@
 """The operators one by one: forward, gradient of each input, gradient of each weight.
 
-Inputs are chosen to show what ordinary ones hide: a norm of faint values feels its eps, one of
-values far from zero loses digits if it computes E[x^2] - E[x]^2, an odd size feels the side on
-which a strided convolution pads.
+Inputs are chosen to show what ordinary ones hide: faint values make a norm's eps matter, values
+far from zero lose digits in a norm that computes E[x^2] - E[x]^2, and an odd size shows on which
+side a strided convolution pads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Case:
     init: tuple[Any, ...] | None = None
     scale: float = 1.0
     offset: float = 0.0
-    attributes: dict[str, Any] = field(default_factory=dict)  # of the layer, set once it is made
+    attributes: dict[str, Any] = field(default_factory=dict)  # set on the layer after it is built
 
 
 CASES: dict[str, Case] = {
@@ -60,7 +60,7 @@ CASES: dict[str, Case] = {
 
 
 def trace_operators(desk: Desk) -> None:
-    """Each case's y, and d/d of its inputs and weights."""
+    """Trace each case's y, and its gradients for inputs and weights."""
     for name, case in CASES.items():
         given = {
             key: desk.normal(f"{name}/{key}", shape, case.scale) + np.float32(case.offset)

@@ -1,10 +1,10 @@
-"""Resuming: a state that is saved, read and put into a fresh learner goes on to the same bits.
+"""Resuming: a state saved, read and restored into a fresh learner continues to the same bits.
 
-    restored/GROUP/WEIGHT    whether the fresh learner has the bits of the saved one
+    restored/GROUP/WEIGHT    the fresh learner has the bits of the saved one
     resumed/GROUP/WEIGHT     the same after some more steps of both
 
-All must be equal, so the reference computes nothing: it says so. On a GPU sums may come out in
-another order each time; there only `restored` is compared.
+All must be equal, so the reference computes nothing and records "equal". On a GPU the order of sums
+may differ from run to run; only `restored` is compared there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUPS = ("raw", "ema", "adam_m", "adam_v")
 
 
 def trace_resume(desk: Desk) -> None:
-    """Train, save, go on; restore into a fresh learner, go on; compare."""
+    """Train, save and continue; restore into a fresh learner and continue; compare."""
     settings = desk.settings(train__batch_size=desk.spec.batch, model__dropout=0.25)
     plan = make_plan(settings)
     moments = ("restored", "resumed") if desk.spec.device == "cpu" else ("restored",)
@@ -58,7 +58,7 @@ def trace_resume(desk: Desk) -> None:
 
 
 def compare(desk: Desk, moment: str, found: State, right: State) -> None:
-    """Note whether the bits are equal, tensor by tensor."""
+    """Record tensor by tensor if the bits are equal."""
     desk.note(f"{moment}: step", found.step)
     for group in GROUPS:
         for name, array in getattr(right, group).items():

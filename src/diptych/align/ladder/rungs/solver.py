@@ -1,15 +1,14 @@
-"""Sampling: the levels and coefficients exactly, and whole chains to pixels.
+"""Sampling: exact levels and coefficients, and whole chains to pixels.
 
-    coefficients/WALK   levels and images of the rule by itself, on a few numbers in float64
-    WALK/x 003          the images after each step, from a network on the panel
-    pixels/WALK         the last ones as pixels
+    coefficients/WALK   levels and images of the solver by itself, on a few numbers in float64
+    WALK/x 003          the images after each step, from a network on the backend
+    pixels/WALK         the last images as pixels
 
-Three walks take the ladder's weights: DDIM with two spacings, and with eta 1, whose noise is the
-keyed one. Every solver of the command line walks with a small network in each of its orders; some
-of them also clipped and with dynamic thresholding, DDIM with eta 0.5. A guided walk asks a network
-with classes. Images are encoded as latents too. Error grows along a chain by the solver's own law;
-a panel may be off at a step by as much as its own chain has moved by then after one rounding of
-its start.
+Three walks use the ladder's weights: DDIM with two spacings, and with eta 1 and keyed noise. Every
+solver of the command line walks with a small network in each of its orders; some also clipped and
+with dynamic thresholding, and DDIM with eta 0.5. A guided walk uses a network with classes. Images
+are encoded as latents too. Error grows along a chain by the solver's own law; the floor of a step
+grows with the change of a chain after one rounding of its start.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ INDICES = (5, 0, 11)  # of images drawn by number
 
 
 def trace_solver(desk: Desk) -> None:
-    """Coefficients first, then the walks."""
+    """Trace coefficients first, then the walks."""
     tables = schedule.make_schedule(desk.config.diffusion)
     own = chosen(desk, tables, OWN, min(STEPS, tables.timesteps))
     every = chosen(desk, tables, walks(), min(FEW, tables.timesteps))
@@ -71,7 +70,7 @@ def trace_solver(desk: Desk) -> None:
 
 
 def add_ramps(desk: Desk) -> None:
-    """Pixels of a ramp beyond both ends, through every transform: how they are rounded."""
+    """Add the pixels of a ramp beyond both ends, through every transform, to show the rounding."""
     ramp = np.linspace(-1.2, 1.2, RAMP, dtype=np.float32).reshape(1, 1, 1, RAMP)
     for name, changes in TRANSFORMS.items():
         transform = preprocess_of(desk.settings(**changes).data)
@@ -79,7 +78,7 @@ def add_ramps(desk: Desk) -> None:
 
 
 def walks() -> dict[str, dict[str, Any]]:
-    """Every solver in each of its orders; limits on the image with some of them."""
+    """Settings of every solver in each of its orders, and of some with limits on the image."""
     found: dict[str, dict[str, Any]] = {}
     for name, kind in KINDS.items():
         for order in kind.orders or (None,):
@@ -96,7 +95,7 @@ def walks() -> dict[str, dict[str, Any]]:
 def chosen(
     desk: Desk, tables: schedule.Schedule, asked: dict[str, dict[str, Any]], steps: int
 ) -> dict[str, sampler.Sampler]:
-    """The samplers by name; one that this schedule cannot have is noted with its reason."""
+    """Samplers by name; one that this schedule refuses is recorded with the reason."""
     found = {}
     for name, options in asked.items():
         try:
@@ -114,19 +113,19 @@ def chosen(
 
 
 def engine_of(desk: Desk, plan: Any, tables: schedule.Schedule) -> Engine:
-    """A network of the plan with the ladder's weights, ready to draw."""
+    """An engine for a network of the plan with the ladder's weights."""
     network = desk.panel.backend.network(plan, desk.weights_for(plan))
     return Engine(desk.panel.backend, network, plan, tables)
 
 
 def starts(desk: Desk, engine: Engine, count: int) -> Array:
-    """The first noise of a few images."""
+    """The initial noise of up to 8 images."""
     seed = desk.config.seed
     return rng.normal_per_image(seed, "initial_noise", range(min(8, count)), engine.shape)
 
 
 def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: Array) -> None:
-    """The images after each step, and their pixels."""
+    """Add the images after each step, and the pixels of the last."""
 
     def observe(k: int, level: Any, x: Any) -> None:
         desk.add(f"{name}/x {k:03d}", desk.panel.read(x))
@@ -137,7 +136,7 @@ def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: A
 
 
 def encoded(desk: Desk, engine: Engine) -> None:
-    """Images encoded as latents: the way up, on numbers and with a network."""
+    """Add images encoded as latents (inversion), on numbers and with a network."""
     tables = engine.schedule
     steps = min(FEW, tables.timesteps)
     ends = bool(tables.alpha[-1] == 0)
@@ -155,7 +154,7 @@ def encoded(desk: Desk, engine: Engine) -> None:
 
 
 def predicted(desk: Desk) -> None:
-    """The noise that networks of each objective imply, asked at a timestep for each image."""
+    """Add the noise implied by a network of each objective, with one timestep per image."""
     for aim in ("eps", "x0", "v"):
         settings = desk.settings(
             **SMALL, diffusion__objective=aim, diffusion__zero_terminal_snr=False,
@@ -169,8 +168,8 @@ def predicted(desk: Desk) -> None:
 
 
 def guided(desk: Desk) -> None:
-    """A walk that a config need not have: of a network with classes that predicts v, guided,
-    from a level where nothing of the image is left."""
+    """Add a guided walk, whatever the config: a network with classes that predicts v, from a level
+    without any of the image (alpha = 0)."""
     settings = desk.settings(
         model__num_classes=CLASSES, diffusion__objective="v", train__weighting="none",
         diffusion__zero_terminal_snr=True,
@@ -185,7 +184,7 @@ def guided(desk: Desk) -> None:
 
 
 def by_number(desk: Desk) -> None:
-    """Images drawn by their numbers, from their own noise alone: a network that predicts none."""
+    """Add images sampled by their numbers, with a network that predicts no noise."""
     changes: dict[str, Any] = {"diffusion__objective": "eps", "train__weighting": "none"}
     settings = desk.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
     plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
@@ -202,8 +201,8 @@ def nothing(x: Any, *_: Any) -> Any:
 def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
     """(steps, 5 + 4): t, t', alpha', sigma', the noise's scale, and four images after the step.
 
-    The rule is a linear combination of images, predictions and noise, so it is tried on numbers:
-    any other coefficient gives other bits.
+    A solver is a linear combination of images, predictions and noise, so it is tested on numbers:
+    any wrong coefficient changes the bits.
     """
     solver, levels = each.make(tables), each.levels(tables)
     found: list[Float64] = []
@@ -221,7 +220,7 @@ def coefficients(each: sampler.Sampler, tables: schedule.Schedule) -> Float64:
 
 
 def numbers(tables: schedule.Schedule) -> Any:
-    """A prediction for four numbers, in float64; any two levels have different ones."""
+    """A prediction for four numbers in float64, different at any two levels."""
     slope = np.array([-1.0, -0.3, 0.4, 1.1])
 
     def velocity(x: Float64, level: schedule.Level) -> Float64:

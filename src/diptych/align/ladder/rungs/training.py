@@ -1,7 +1,7 @@
 """Training as a whole: loss, gradients, and steps in lockstep.
 
-In lockstep both panels meet the same batches, and what they may differ by is what one panel
-differs by from itself after one rounding of its first input.
+In lockstep both backends see the same batches. They may differ by as much as one backend differs
+from itself after one rounding of its first input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FEW = 2  # steps with other settings
 
 
 def trace_loss(desk: Desk) -> None:
-    """The batch's loss, each image's, one timestep's at a time, the sum over pixels, dropout."""
+    """Trace the losses of the batch, each image and single timesteps; other settings; draws."""
     batch = trace_plain_loss(desk)
     add_inside(desk, desk.learner(), batch)
     other = "mean" if desk.config.train.loss == "sum" else "sum"
@@ -41,8 +41,9 @@ def trace_loss(desk: Desk) -> None:
 
 
 def trace_objectives(desk: Desk) -> None:
-    """Losses that a config need not have: of a network with classes that predicts v, weighted by
-    SNR; of one that predicts the image; and of the noise, weighted by SNR with another gamma."""
+    """Add losses that the config may not use: of a network with classes that predicts v, weighted
+    by SNR if the schedule allows; of one that predicts the image; and of one that predicts the
+    noise, weighted by SNR with another gamma."""
     size: dict[str, Any] = {"train__batch_size": desk.spec.batch}
     weighted = {"diffusion__objective": "eps", "diffusion__zero_terminal_snr": False}
     weighted |= {"train__weighting": "min-snr", "train__min_snr_gamma": 1.5}
@@ -57,14 +58,14 @@ def trace_objectives(desk: Desk) -> None:
 
 
 def told(desk: Desk) -> dict[str, Any]:
-    """Settings of a network with classes that predicts v, and whose loss is weighted."""
+    """Settings of a network with classes that predicts v, weighted unless alpha ends at 0."""
     weighting = "none" if desk.config.diffusion.zero_terminal_snr else "min-snr"
     changes: dict[str, Any] = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
     return changes | {"diffusion__objective": "v", "train__weighting": weighting}
 
 
 def others(desk: Desk) -> dict[str, dict[str, Any]]:
-    """Settings far from those of any preset, by name: whatever a panel passes over shows here."""
+    """Settings far from any preset's, by name: they reveal any setting that a backend ignores."""
     far = told(desk) | {
         "model__dropout": DROPOUT, "model__norm_eps": 1e-3, "train__loss": "mean",
         "train__grad_clip": 0.05, "train__beta1": 0.7, "train__beta2": 0.9, "train__eps": 1e-4,
@@ -74,7 +75,7 @@ def others(desk: Desk) -> dict[str, dict[str, Any]]:
 
 
 def trace_plain_loss(desk: Desk) -> Batch:
-    """The batch's loss, each image's, and one timestep's at a time; gives the batch."""
+    """Trace the losses of the batch, each image and single timesteps; return the batch."""
     learner, source = desk.learner(), desk.batches()
     batch = desk.moved_batch(source.batch(1))
     desk.add("batch", value(desk, learner, batch))
@@ -93,7 +94,7 @@ def trace_plain_loss(desk: Desk) -> Batch:
 
 
 def add_inside(desk: Desk, learner: Any, batch: Batch) -> None:
-    """What the learner gives its network and gets from it: a loss, a mean, hides small faults."""
+    """Add the network's inputs and output: the loss is a mean and hides small faults."""
     network, seen = learner.network, []
 
     def recorded(*given: Any) -> Any:
@@ -110,7 +111,7 @@ def add_inside(desk: Desk, learner: Any, batch: Batch) -> None:
 
 
 def value(desk: Desk, learner: Any, batch: Batch) -> Array:
-    """A batch's loss, one number."""
+    """A batch's loss: float64, shape ()."""
     return desk.panel.read(learner.loss(batch)).reshape(()).astype(np.float64)
 
 
@@ -125,20 +126,20 @@ def rows(batch: Batch, part: slice) -> Batch:
 
 
 def trace_gradients(desk: Desk) -> None:
-    """Gradients with the config's settings, and with settings far from any preset's."""
+    """Trace gradients with the config's settings, and with settings far from any preset's."""
     trace_plain_gradients(desk)
     add_gradients(desk, "other settings: ", others(desk)["other settings"])
 
 
 def trace_plain_gradients(desk: Desk) -> None:
-    """Gradients with the config's settings."""
+    """Trace gradients with the config's settings."""
     add_gradients(desk, "", {})
 
 
 def add_gradients(desk: Desk, name: str, changes: dict[str, Any]) -> None:
-    """The gradient of each weight in the first batch, and the norm of all together.
+    """Add the gradient of each weight on the first batch, and their total norm.
 
-    The norm comes last, so that a wrong weight is named before it. Names begin with `name`.
+    The norm comes last, so that a wrong weight is named first. Names begin with `name`.
     """
     settings = desk.settings(train__batch_size=desk.spec.batch, **changes)
     batch = desk.moved_batch(desk.batches(settings).batch(1))
@@ -150,8 +151,8 @@ def add_gradients(desk: Desk, name: str, changes: dict[str, Any]) -> None:
 
 
 def trace_lockstep(desk: Desk) -> None:
-    """Losses and gradient norms of the first steps; then weights, average and moments. Again for
-    a few steps with settings far from any preset's."""
+    """Trace losses and gradient norms of the first steps, then weights, average and moments;
+    again for a few steps with settings far from any preset's."""
     size = {"train__batch_size": desk.spec.batch}
     lockstep(desk, "", desk.settings(**size), desk.spec.steps)
     for name, changes in others(desk).items():
@@ -159,7 +160,7 @@ def trace_lockstep(desk: Desk) -> None:
 
 
 def lockstep(desk: Desk, name: str, settings: Config, steps: int) -> None:
-    """Some steps with some settings; every tensor's name begins with `name`."""
+    """Train for `steps` with `settings`; every tensor's name begins with `name`."""
     learner, source = desk.learner(settings), desk.batches(settings)
     scalar, t = desk.panel.backend.scalar, settings.train
     last = training.last_step(t, source.steps_per_epoch)

@@ -1,8 +1,8 @@
-"""One update by itself, on arrays that are the same everywhere; learning rates; the average's rate.
+"""One update by itself, on the same arrays everywhere; learning rates; the average's rate.
 
 A fault in the update cannot hide behind the network, and one in the network cannot reach it. The
-total norm is also taken over as many gradients as the config's network has, and over millions: a
-sum that loses digits only does so at size.
+total norm is also taken over as many gradients as the config's network has, and over millions:
+a sum only loses digits at such sizes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN = 256  # of each array
 
 
 def trace_update(desk: Desk) -> None:
-    """Clipping's norm, both moments, weights and moving average after one step; learning
+    """Trace the clipping norm, both moments, weights and moving average after one step; learning
     rates; the average's warm-up."""
     for name, (step, size) in UPDATES.items():
         for key, array in one_update(desk, name, step, size).items():
@@ -54,9 +54,9 @@ def trace_update(desk: Desk) -> None:
 
 
 def averaged(desk: Desk, step: int) -> Array:
-    """The share that the moving average takes of a step's change of the weights, with warm-up.
+    """The moving average's share of one step's change of the weights, with warm-up.
 
-    A large change, so that the average's own rounding is far below its share.
+    The change is large, so that the average's own rounding is far below its share.
     """
     settings = desk.settings(
         train__batch_size=desk.spec.batch, train__ema_warmup=True, train__ema_rate=0.999
@@ -74,13 +74,13 @@ def averaged(desk: Desk, step: int) -> Array:
 
 
 def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array]:
-    """`adam_step` on keyed arrays; changes of the weights and of their average, not these."""
+    """Results of `adam_step` on keyed arrays; for weights and average, their changes."""
     keys = ("p", "g", "m", "v", "e")
     given = {k: {n: desk.normal(f"{name}/{k}/{n}", s) for n, s in SIZES.items()} for k in keys}
     given["g"] = {n: a * np.float32(size) for n, a in given["g"].items()}
-    for k in ("p", "e"):  # small, so that the change that they undergo is not lost in their digits
+    for k in ("p", "e"):  # small, so that their change is not lost to rounding
         given[k] = {n: a * np.float32(1e-3) for n, a in given[k].items()}
-    for k in ("m", "v"):  # as after some steps; at the first there are none
+    for k in ("m", "v"):  # as after some steps; zero before the first
         given[k] = {n: a * np.float32(size * (step > 1)) for n, a in given[k].items()}
     given["v"] = {n: a * a for n, a in given["v"].items()}
     before = {k: {n: a.astype(np.float64) for n, a in given[k].items()} for k in keys}
@@ -102,7 +102,7 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
 
 
 def on_device(desk: Desk, given: dict[str, dict[str, Array]], step: int) -> tuple[float, Any]:
-    """The panel's own `adam_step`: the norm, and its arrays afterwards."""
+    """Run the backend's own `adam_step`; return the norm and the arrays afterwards."""
     panel = desk.panel
     groups = {k: [panel.put(a.copy()) for a in arrays.values()] for k, arrays in given.items()}
     norm = panel.part("optim").adam_step(*groups.values(), step=step, **NUMBERS)
@@ -114,7 +114,7 @@ def on_device(desk: Desk, given: dict[str, dict[str, Array]], step: int) -> tupl
 
 
 def trace_sizes(desk: Desk) -> None:
-    """The norm, and what clipping makes of the gradients, at the sizes that are used."""
+    """Trace the norm and the clipped gradients, at the sizes that are used."""
     table = parameter_table(desk.plan)
     used = {name: tuple(p.shape) for name, p in table.items()}
     sizes: dict[str, dict[str, tuple[int, ...]]] = {"2.4 million": MANY, "the network's": used}
@@ -127,7 +127,7 @@ def trace_sizes(desk: Desk) -> None:
 
 
 def clipped(desk: Desk, given: dict[str, Array], shown: str) -> tuple[float, Array]:
-    """The norm of gradients, and one of them after clipping: with beta1 0, it is Adam's mean."""
+    """The norm of gradients, and one clipped gradient: with beta1 = 0 it is Adam's mean."""
     if desk.panel.name == REFERENCE:
         norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in given.values()))
         return norm, given[shown] * min(1.0, NUMBERS["max_norm"] / (norm + 1e-6))
