@@ -14,7 +14,7 @@ from studies import Fake, states, trained
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.study, "write", lambda out: None)
+    monkeypatch.setattr(runner, "report_study", lambda out: None)
 
 
 def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from studies import Fake, states, weigh
 
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.study, "write", lambda out: None)
+    monkeypatch.setattr(runner, "report_study", lambda out: None)
 
 
 def test_stages_of_other_weights_are_done_again(tmp_path: Path) -> None:
