@@ -13,7 +13,7 @@ from diptych.errors import UserError
 
 
 class Align(click.Group):
-    """`align train ...` is a verb of its own; everything else climbs the ladder."""
+    """A command group: `align train ...` is a separate verb; all else goes to the ladder."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
@@ -72,7 +72,7 @@ def ladder(preset: str | None, **options: Any) -> None:
     """Climb the ladder of checks with PRESET (a preset or a YAML file).
 
     Exit code 0: every rung passes. 3: one fails; the last line names it and its first tensor.
-    `diptych align train --help`: free training and its equivalence test.
+    For free training and its equivalence test, see `diptych align train --help`.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
 
 
 def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
-    """The output folder, made ready, and the one for traces."""
+    """The prepared output folder and the folder for traces; None for each that is not wanted."""
     from diptych.files import output_folder
 
     out = options["out"]
@@ -132,7 +132,7 @@ def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
         if options["keep_traces"]:
             raise UserError("--keep-traces: where to? Give a folder with --out")
         return None, None
-    # Held until the command ends.
+    # Locked until the command ends.
     click.get_current_context().with_resource(output_folder(out, overwrite=options["overwrite"]))
     return out, out / "traces" if options["keep_traces"] else None
 
@@ -160,7 +160,7 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
 
 
 def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
-    """Table or JSON on stdout, the verdict as the last line, and the exit code."""
+    """Print table or JSON on stdout, then the verdict; exit with code 3 if it failed."""
     show(result, as_json, f"{text}\n\n{result['conclusion']}")
     if as_json:
         print(result["conclusion"], file=sys.stderr)
@@ -191,9 +191,9 @@ def _listing() -> str:
 @QUIET
 @JSON
 def train(preset: str, **options: Any) -> None:
-    """Train both panels freely from several seeds, and test their losses for equivalence.
+    """Train both backends freely from several seeds, and test their losses for equivalence.
 
-    Exit code 0: equivalent within the margin. 3: not shown.
+    Exit code 0: equivalent within the margin. 3: equivalence not shown.
 
     \b
     Example:

@@ -36,8 +36,8 @@ def compare(
 ) -> None:
     """Compare two runs step by step: verdicts, losses, times, memory; figures and a page.
 
-    Two JSON files of `diptych evaluate` are compared score by score: a difference is put into
-    words only through its interval, and unlike protocols are refused.
+    Two JSON files of `diptych evaluate` are compared score by score. A difference is only stated
+    with its interval; scores with different protocols are refused.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ RAW = click.option("--raw", is_flag=True, help="The weights as trained, not thei
 @RAW
 @JSON
 def inspect(source: str, raw: bool, as_json: bool) -> None:
-    """Tell what SOURCE is: a file of weights, a folder of diffusers, a run, pretrained:NAME.
+    """Describe SOURCE: a file of weights, a folder of diffusers, a run or pretrained:NAME.
 
     Nothing in a file is executed.
 
@@ -59,7 +59,7 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write the weights of SOURCE to OUT in another form; not a bit of them changes.
+    """Write the weights of SOURCE to OUT in another form, bit for bit.
 
     \b
     Examples:

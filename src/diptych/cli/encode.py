@@ -49,10 +49,10 @@ from diptych.sampling.options import INVERTED
 @QUIET
 @JSON
 def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given: Any) -> None:
-    """Find the noise that deterministic DDIM turns into IMAGES, and how well it does so.
+    """Find the noise that deterministic DDIM turns into IMAGES, and measure the round-trip error.
 
     IMAGES are pictures, a folder of them, an .npz, or a data set such as mnist:test. `diptych
-    sample --latents OUT` decodes the latents, as they are or interpolated.
+    sample --latents OUT` decodes the latents, unchanged or interpolated.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
 
 
 def curve_steps(text: str | None) -> list[int]:
-    """The numbers of `--curve`, ascending, each once."""
+    """The numbers of `--curve`, ascending, without duplicates."""
     if text is None:
         return []
     try:

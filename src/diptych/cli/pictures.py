@@ -1,4 +1,4 @@
-"""Options of `diptych sample` that ask for pictures beside the images."""
+"""Options of `diptych sample` for pictures in addition to the images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PICTURES = options(
 
 
 def chosen_pictures(given: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Of a request: movie, strip and nearest; takes their options out of `given`.
+    """Pop the picture options from `given`; the movie, strip and nearest fields of a request.
 
     Raises:
         UserError: a setting without its picture, or a picture that cannot be made.

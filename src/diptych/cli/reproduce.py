@@ -39,7 +39,7 @@ from diptych.errors import UserError
 def reproduce(preset: str, **options: Any) -> None:
     """Run a whole study of PRESET (mnist, fashion_mnist, cifar10), and write its report.
 
-    What is done already is not done again: an interrupted study goes on by the same command.
+    Finished stages are not repeated: the same command resumes an interrupted study.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def reproduce(preset: str, **options: Any) -> None:
 
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
-    """The `Request` that the options ask for."""
+    """The `Request` for these options."""
     from diptych.study.reproduce.request import PANELS, Request
 
     if options["steps"] is not None and options["epochs"] is not None:
@@ -99,7 +99,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
 
 
 def check_samplers(request: Any) -> None:
-    """Refuse steps and etas that cannot be, before the trainings that they would wait for."""
+    """Refuse impossible steps and etas before the training that precedes their use."""
     from diptych.sampling.sampler import make_sampler
 
     steps = numbers("sweep-steps", request.sweep_steps, whole=True)
@@ -128,5 +128,5 @@ def _linked(word: str) -> tuple[str, str]:
 
 
 def _absolute(path: Path | None) -> str | None:
-    """A stage runs in the study's folder: what the user named must be found from there."""
+    """The absolute path: stages run in the study's folder, where a relative one would fail."""
     return None if path is None else str(path.resolve())

@@ -66,7 +66,7 @@ def sample(
     or a folder of diffusers.
 
     A zoo model is sampled as its manifest recommends, a folder of diffusers as its scheduler does;
-    options change that one by one. With --solver, only what is given counts.
+    each option overrides one setting. With --solver, only the given options count.
 
     \b
     Examples:

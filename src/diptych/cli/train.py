@@ -110,7 +110,7 @@ def train_config(
     overrides: tuple[str, ...],
     resume: bool,
 ) -> Any:
-    """The config that a call of `train` asks for."""
+    """The config for a call of `train`."""
     from diptych.weights.formats import read_config
 
     if steps is not None and epochs is not None:
