@@ -24,7 +24,7 @@ class Align(click.Group):
 @click.group(
     cls=Align,
     context_settings={"help_option_names": ["-h", "--help"]},
-    short_help="Show that two implementations agree, or where not.",
+    short_help="Show that two implementations agree, or where they differ.",
 )
 def align() -> None:
     """Show that two implementations agree, or name the first place where they do not."""
@@ -49,19 +49,19 @@ def _say(quiet: bool) -> Any:
 @align.command(name="ladder")
 @click.argument("preset", required=False)
 @click.option("--backends", default="torch,jittor", show_default=True, help="The two panels.")
-@click.option("--rungs", help="Only these, separated by commas.")
+@click.option("--rungs", help="Only these rungs, separated by commas.")
 @click.option("--steps", type=int, default=10, show_default=True, help="Steps in lockstep.")
 @click.option("--batch", type=int, help="Images in a batch.  [default: 4; 2 for large networks]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--mutate", help="Plant these faults (or all), and show that they are caught.")
 @click.option("--into", help="The panel that faults are planted into.  [default: the last]")
-@click.option("--list", "listing", is_flag=True, help="List rungs and faults, and leave.")
+@click.option("--list", "listing", is_flag=True, help="List rungs and faults, and exit.")
 @click.option("--subject", help="Your port: [torch:|jittor:]package.module:function; or weights; "
               "or a trace folder.")  # fmt: skip
-@click.option("--reference", help="What it is measured by: torch:PRESET, weights, or a trace.")
-@click.option("--names", type=FOLDER, help="JSON or YAML: the reference's names to the port's.")
+@click.option("--reference", help="The reference: torch:PRESET, weights, or a trace.")
+@click.option("--names", type=FOLDER, help="JSON or YAML map from reference names to port names.")
 @click.option("--time", "takes", type=click.Choice(["auto", "t", "embedding"]), default="auto",
-              show_default=True, help="What the port takes beside the images.")  # fmt: skip
+              show_default=True, help="The port's input in addition to the images.")  # fmt: skip
 @click.option("--out", type=FOLDER, help="The folder of align.json and the page.")
 @click.option("--keep-traces", is_flag=True, help="Keep the traces, in OUT/traces.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
@@ -179,10 +179,10 @@ def _listing() -> str:
 
 @align.command(name="train")
 @click.argument("preset")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each panel.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Runs per backend.")
 @click.option("--steps", type=int, required=True, help="Steps of each run.")
 @click.option("--margin", type=float, default=0.05, show_default=True,
-              help="Relative difference of the loss that counts as none.")  # fmt: skip
+              help="Largest relative loss difference that counts as equal.")  # fmt: skip
 @click.option("--bins", type=int, default=10, show_default=True, help="Bins of timesteps.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--out", type=FOLDER, required=True, help="The folder of the runs and the result.")

@@ -22,15 +22,15 @@ DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+RESUME = click.option("--resume", is_flag=True, help="Resume the work in the folder.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 SEED = click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Keys all noise; with --repeats, of the first set.",
+    help="Keys all noise; with --repeats, that of the first set.",
 )
 RAW = click.option("--raw", is_flag=True, help="Non-EMA weights: as trained, not averaged.")
 

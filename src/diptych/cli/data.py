@@ -13,20 +13,20 @@ from diptych.errors import UserError, nearest
 if TYPE_CHECKING:
     from diptych.data import Dataset
 
-DATA = click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+DATA = click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 # How a source is read: the arguments of `_load`, in the order of the help.
 ASKED = options(
     click.option(
         "--split",
         default="train",
         show_default=True,
-        help="train, test or train+test, where SOURCE names none.",
+        help="train, test or train+test, if SOURCE names none.",
     ),
     click.option("--size", type=int, help="Height and width in pixels."),
     click.option(
         "--crop",
         help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
-        "where not given, the source's own.",
+        "by default the source's own.",
     ),
     click.option("--channels", type=int, default=3, show_default=True, help="3, or 1 for grey."),
     DATA,
@@ -147,7 +147,7 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Threads that decode.  [default: one a core, up to 8]",
+    help="Threads that decode.  [default: one per core, up to 8]",
 )
 @OVERWRITE
 @QUIET

@@ -34,7 +34,7 @@ MEASURE = options(
     ),
     click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
     click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),
-    click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
+    click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
 # How a run is sampled, in addition to its sampler.
@@ -45,7 +45,7 @@ DRAWING = options(
     ),
     RAW,
     click.option(
-        "--samples-out", type=FOLDER, help="Where a run's samples go.  [default: RUN/samples]"
+        "--samples-out", type=FOLDER, help="Folder of a run's samples.  [default: RUN/samples]"
     ),
 )
 
@@ -107,7 +107,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 @DRAWING
 @BACKEND
 @DEVICE
-@click.option("--out", type=FOLDER, help="Write the scores to this JSON file too.")
+@click.option("--out", type=FOLDER, help="Also write the scores to this JSON file.")
 @OVERWRITE
 @QUIET
 @JSON
@@ -192,8 +192,8 @@ def refuse_unused(asked: SamplerOptions) -> None:
 )
 @click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid.")
 @click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
-@click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")
-@click.option("--num", type=int, help="Take the first so many.  [default: all]")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
+@click.option("--num", type=int, help="Number of images to take.  [default: all]")
 @click.option("--first", type=int, default=0, show_default=True, help="Begin with this image.")
 @click.option("--add", multiple=True, type=FOLDER, help="Statistics of other shards, to add.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")

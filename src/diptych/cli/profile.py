@@ -13,12 +13,14 @@ from diptych.errors import UserError, nearest
 @click.command(short_help="Time the phases of a training step, or name slow steps.")
 @click.argument("source")
 @click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
-@click.option("--steps", type=int, default=20, show_default=True, help="Split steps.")
+@click.option("--steps", type=int, default=20, show_default=True, help="Steps to profile.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 @click.option("--out", type=FOLDER, help="A JSON file.  [default: RUN/profile.json]")
 @click.option("--outliers", is_flag=True, help="Name the causes of a run's slow steps instead.")
-@click.option("--slow", type=float, default=2.0, show_default=True, help="Slow: so many medians.")
+@click.option(
+    "--slow", type=float, default=2.0, show_default=True, help="Slow: above this many medians."
+)
 @DEVICE
 @OVERWRITE
 @JSON

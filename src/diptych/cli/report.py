@@ -13,13 +13,13 @@ from diptych.errors import UserError
 
 @click.command(short_help="Make one page about any runs.")
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option("--out", type=FOLDER, help="The folder of the report; of a study: STUDY/report.")
+@click.option("--out", type=FOLDER, help="The report's folder.  [for a study: STUDY/report]")
 @click.option(
-    "--search", multiple=True, type=FOLDER, help="Where else samples, scores, sweeps may lie."
+    "--search", multiple=True, type=FOLDER, help="Also search here for samples, scores, sweeps."
 )
 @click.option("--markdown", is_flag=True, help="Also Markdown and pictures, for a README.")
-@click.option("--language", default="en", show_default=True, help="Shown first: en or zh.")
-@click.option("--static", is_flag=True, help="A page without scripts, in that language alone.")
+@click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
+@click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
 @OVERWRITE
 @JSON
 def report(

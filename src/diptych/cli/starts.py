@@ -12,12 +12,14 @@ from diptych.errors import UserError
 
 STARTS = options(
     click.option("--latents", help="Decode: a folder or file of `diptych encode`."),
-    click.option("--interpolate", help="Between noises 3,7 (or SEED:INDEX), or between --latents."),
+    click.option("--interpolate", help="Noises 3,7 (or SEED:INDEX), or numbers in --latents."),
     click.option(
         "--frames-between", type=click.IntRange(0, 1000), help="Images on each arc.  [default: 8]"
     ),
     click.option("--from", "source_image", help="Change this image, folder, .npz or mnist:test."),
-    click.option("--level", help="Its noise: a fraction of T, or a timestep.  [default: 0.5]"),
+    click.option(
+        "--level", help="Noise for --from: a fraction of T, or a timestep.  [default: 0.5]"
+    ),
 )
 MOST = 10_000  # images in an interpolation
 NAMES = ("latents", "interpolate", "frames_between", "source_image", "level")

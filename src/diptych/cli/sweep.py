@@ -28,20 +28,20 @@ from diptych.errors import MachineError, UserError
 @sampler_options(
     solver={
         "multiple": True,
-        "help": "Such as dpmpp:order=3 or ddim:clip; may be given several times.  [default: ddim]",
+        "help": "Such as dpmpp:order=3 or ddim:clip; can be repeated.  [default: ddim]",
     },
     steps={"type": str, "help": "Solver steps.  [default: 10,20,50,100]"},
     eta={"type": str, "help": "DDIM's noise; only applies to ddim.  [default: 0]"},
 )
-@click.option("--calls", help="Network calls, in place of --steps: what solvers share.")
-@click.option("--num", type=int, required=True, help="Images of a cell, in each repeat.")
-@click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
+@click.option("--calls", help="Network calls, instead of --steps; comparable between solvers.")
+@click.option("--num", type=int, required=True, help="Images per cell in each repeat.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets per cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @DRAWING
 @click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
 @DEVICE
-@click.option("--out", type=FOLDER, required=True, help="The folder of the tables.")
+@click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
 @OVERWRITE
 @QUIET

@@ -30,11 +30,11 @@ from diptych.errors import UserError
 @click.option("--sample", is_flag=True, help="Draw images.")
 @click.option("--fid", is_flag=True, help="Images for an FID: exactly --num.")
 @click.option("--interpolation", is_flag=True, help="Eleven images between two noises.")
-@click.option("--sequence", is_flag=True, help="What each step predicts of eight images.")
-@click.option("--gif", is_flag=True, help="An 8x8 GIF of the way from noise to images.")
-@click.option("--resume_training", is_flag=True, help="Go on with EXP/logs/DOC.")
+@click.option("--sequence", is_flag=True, help="Each step's prediction of eight images.")
+@click.option("--gif", is_flag=True, help="An 8x8 GIF from noise to images.")
+@click.option("--resume_training", is_flag=True, help="Resume EXP/logs/DOC.")
 @click.option("-i", "--image_folder", default="images", show_default=True)
-@click.option("--ni", is_flag=True, help="No questions: replace what is there.")
+@click.option("--ni", is_flag=True, help="Ask nothing: replace existing output.")
 @click.option("--use_pretrained", is_flag=True, help="The published weights of the data set.")
 @click.option("--sample_type", default="generalized", help="generalized or ddpm_noisy.")
 @click.option("--skip_type", default="uniform", help="uniform or quad.")
@@ -42,7 +42,7 @@ from diptych.errors import UserError
 @click.option("--eta", type=float, default=0.0, show_default=True)
 @click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--num", type=click.IntRange(1), help="How many images.  [fid: 50000; gif: 64]")
+@click.option("--num", type=click.IntRange(1), help="Number of images.  [fid: 50000; gif: 64]")
 def ddim(**given: Any) -> None:
     """Train, sample and score as the official DDIM repository's main.py does.
 
