@@ -1,10 +1,10 @@
-"""The Python API: what the command line does, in a few lines. `import diptych` names it all.
+"""The Python API: the command line's tasks in a few lines. `import diptych` exposes all of it.
 
     run = diptych.train("tiny", "run", data=(images, labels))
     x = run.load().sample(64)
     print(diptych.evaluate(x, reference=images, features="mnist"))
 
-Arguments that are wrong raise `UserError`, in terms of these arguments.
+Wrong arguments raise a `UserError` that names them.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """All settings."""
+        """All settings of the run."""
         return load_config(str(self.path / "config.yaml"))
 
     @property
     def backend(self) -> str:
-        """The framework that trains it: torch or jittor."""
+        """The backend that trains it: torch or jittor."""
         return str(read_json(self.path / "environment.json").get("backend"))
 
     @property
     def checkpoint(self) -> Path:
-        """The folder of the newest checkpoint. Raises UserError where there is none."""
+        """The folder of the newest checkpoint. Raises UserError if there is none."""
         return checkpoint.latest(self.path)
 
     @property
     def step(self) -> int:
-        """The last step whose row is written; 0 before the first."""
+        """The last step recorded in the metrics; 0 before the first."""
         rows = self.rows
         return int(rows[-1]["step"]) if rows else 0
 
@@ -85,22 +85,22 @@ class Run:
 
     @property
     def rows(self) -> list[Row]:
-        """One dict a step: step, epoch, loss, lr, grad_norm, data_s, compute_s, ..."""
+        """One dict per step: step, epoch, loss, lr, grad_norm, data_s, compute_s, ..."""
         return read_rows(self.path / "metrics.jsonl")
 
     @property
     def metrics(self) -> dict[str, Array]:
-        """The same as one array (steps,) a key; keys that some rows lack are left out."""
+        """The rows as one array (steps,) per key; keys missing from some rows are left out."""
         rows = self.rows
         keys = [key for key in (rows[0] if rows else {}) if all(key in row for row in rows)]
         return {key: np.array([row[key] for row in rows]) for key in keys}
 
     @PythonTerms()
     def load(self, backend: str | None = None, **options: Any) -> Model:
-        """The trained model; options as in `diptych.load`.
+        """Load the trained model; options as in `diptych.load`.
 
         Args:
-            backend: None: the framework that trained it.
+            backend: None: the backend that trained it.
         """
         from diptych.model import load
 
@@ -136,35 +136,35 @@ def train(
     progress: bool = True,
     recording: Recording | None = None,
 ) -> Run:
-    """Train, or go on training; the run folder is the one that `diptych train` would make.
+    """Train or resume training; the run folder is the same as from `diptych train`.
 
     Args:
         config: a preset's name, a YAML file, or a `Config`.
         run: the run folder.
         backend: `torch` or `jittor`.
         data: the images: a `Dataset`, a source such as `mnist` or `folder:PATH`, an array, a pair
-            (images, labels), or what else `Dataset.from_arrays` takes; None: the config's.
+            (images, labels), or any other input of `Dataset.from_arrays`; None: the config's.
         set: settings to change, such as {"train.steps": 500, "seed": 1}.
-        network: makes a network of one's own: a function that gives a module(x, t), or with
+        network: makes the user's own network: a function that returns a module(x, t), or with
             `model.num_classes` a module(x, t, classes). See `Model.of`.
         callbacks: functions, called in turn with each step's row: a dict with step, epoch, loss,
             grad_norm, lr, seconds and more. Rows are read from the device every
-            `train.log_every` steps. One that raises `StopTraining` ends the training, saved.
+            `train.log_every` steps. Raising `StopTraining` saves and ends the training.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
-        resume: go on with what is in the folder; starts there where it is empty.
-        overwrite: replace what is in the folder.
-        allow_changed_data: resume although the images have changed.
-        data_dir: where to look for the data, before all other places.
+        resume: resume the run in the folder; start a new one if the folder is empty.
+        overwrite: replace the contents of the folder.
+        allow_changed_data: resume even if the images have changed.
+        data_dir: folder that is searched first for the data.
         progress: show a bar on stderr.
-        recording: what is recorded in addition to the metrics; None: the usual.
+        recording: records in addition to the metrics; None: the defaults.
 
     Returns:
-        The run, trained to its last step, or to where a callback stopped it.
+        The run, trained to its last step, or to the step at which a callback stopped it.
 
     Raises:
         UserError: wrong arguments, settings, data or folder, or a loss that is not finite.
-        MachineError: a full disk, or another fault of the machine.
-        Interrupted: SIGTERM, or Ctrl-C, after saving.
+        MachineError: a full disk or another machine fault.
+        Interrupted: SIGTERM or Ctrl-C, after saving.
     """
     changes = dict(set or {})
     dataset = None
@@ -191,7 +191,7 @@ def train(
 
 
 def as_dataset(data: Any) -> Dataset:
-    """The data set that a user gave in one of its forms; see `train`."""
+    """The user's data as a `Dataset`; for the accepted forms see `train`."""
     if isinstance(data, Dataset):
         return data
     if isinstance(data, tuple) and len(data) == 2:
@@ -202,10 +202,10 @@ def as_dataset(data: Any) -> Dataset:
 def changed(
     config: str | Path | Config, changes: Mapping[str, Any], dataset: Dataset | None = None
 ) -> Config:
-    """A config with changes, and with the sizes of a data set that is given.
+    """A config with changes, and with the sizes of the given data set.
 
     Raises:
-        UserError: an unknown preset, key or value, or a change that the data set contradicts.
+        UserError: an unknown preset, key or value, or a change that contradicts the data set.
     """
     if not isinstance(config, Config):
         config = read_config(str(config), [])
@@ -253,27 +253,27 @@ def evaluate(
 
     Args:
         samples: uint8 images (N, H, W, C) or (N, C, H, W), a `Dataset`, or the path of a sample
-            folder, a folder of pictures, an .npz or saved statistics; a list of paths or of
-            arrays: independent repeats of one model.
-        reference: likewise, or a data set's split such as `mnist:test`.
-        metrics: of fid, kid, is, prdc, sfid.
+            folder, a folder of pictures, an .npz or saved statistics; a list of paths or arrays
+            holds independent repeats of one model.
+        reference: as `samples`, or a data set's split such as `mnist:test`.
+        metrics: one or more of fid, kid, is, prdc, sfid.
         features: inception, mnist or fashion_mnist.
         protocol: pytorch-fid, torch-fidelity or clean-fid, for inception.
-        num: images of each sample set; None: all.
-        repeats: cut the samples into so many sets, which gives an interval from 3 on.
-        backend: None: the framework that this process has loaded, else torch.
+        num: images in each sample set; None: all.
+        repeats: split the samples into this many sets; 3 or more give an interval.
+        backend: None: jittor if this process has loaded it, else torch.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         weights: a file of the feature network's weights.
-        data_dir: where data sets are, before all other places.
+        data_dir: folder that is searched first for data sets.
         batch: images at once.
-        cache: keep the features of a named data set for the next time.
+        cache: keep the features of a named data set for later calls.
         progress: show a bar on stderr.
 
     Returns:
-        A `Score` where one number was asked for, else a dict of them by name.
+        A `Score` if there is only one, else a dict of scores by name.
 
     Raises:
-        UserError: anything missing, damaged, too few or unlike.
+        UserError: missing, damaged, too few or mismatched inputs.
     """
     from diptych.evaluation.features import open_extractor
     from diptych.evaluation.images import Images
@@ -300,7 +300,7 @@ def evaluate(
     several = isinstance(samples, list)
     sources = [opened(each) for each in samples] if several else [opened(samples)]
     against = None if reference is None else opened(reference)
-    sample_sets(sources, settings)  # before the network, which may have to be fetched
+    sample_sets(sources, settings)  # check before the network, which may need a download
     if backend is None:
         backend = "jittor" if "jittor" in sys.modules else "torch"
     extractor = open_extractor(
@@ -327,11 +327,11 @@ def compare(
 
     Args:
         a, b: run folders; a ratio is b's number over a's.
-        out: the page's folder, which appears whole or not at all.
+        out: the page's folder; written completely or not at all.
         samples: sample folders of a and of b.
         matched: refuse runs whose steps cannot be compared; False: compare the rest.
-        language: which one the page shows first: en or zh.
-        static: a page without scripts, in that language alone.
+        language: the language that the page shows first: en or zh.
+        static: a page without scripts, only in that language.
         overwrite: replace an earlier comparison.
 
     Returns:
@@ -357,15 +357,15 @@ def make_report(
     static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a page about runs into `out`, and give the content of its report.json.
+    """Write a page about runs into `out`; return the content of its report.json.
 
     Args:
         runs: run folders, or the folder of a study.
-        out: the page's folder, which appears whole or not at all.
-        search: more folders in which samples, scores and profiles may lie.
-        markdown: write the page as Markdown too.
-        language: which one the page shows first: en or zh.
-        static: a page without scripts, in that language alone.
+        out: the page's folder; written completely or not at all.
+        search: more folders to search for samples, scores and profiles.
+        markdown: also write the page as Markdown.
+        language: the language that the page shows first: en or zh.
+        static: a page without scripts, only in that language.
         overwrite: replace an earlier page.
     """
     from diptych.report.build import report_runs
@@ -379,12 +379,12 @@ def make_report(
 
 
 def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) -> Image.Image:
-    """Images as one picture, which a notebook shows.
+    """Arrange images in one picture, which a notebook shows.
 
     Args:
         images: uint8 (N, H, W, C), (N, C, H, W) or (N, H, W).
-        columns: images in a row; None: as square as N allows.
-        scale: pixels of the picture for one of an image.
+        columns: images per row; None: as square as N allows.
+        scale: width of one image pixel in the picture, in pixels.
         gap: white pixels between images, before scaling.
     """
     from PIL import Image

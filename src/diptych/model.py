@@ -1,4 +1,4 @@
-"""A trained network ready to predict and to sample: `diptych.load` and what it gives."""
+"""A trained network ready to predict and to sample: `diptych.load` and the `Model` it returns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights
 from diptych.weights.formats import read_config
 
-FAR_OUTSIDE = 10.0  # of [-1, 1]: such floats are counts of 0 .. 255
+FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
 
 
 @PythonTerms()
@@ -41,21 +41,21 @@ def load(
     raw: bool = False,
     network: Any = None,
 ) -> Model:
-    """A trained model on one panel.
+    """Load a trained model on one backend.
 
     Args:
-        source: a run folder (its newest checkpoint), a checkpoint folder, what `Model.save` wrote,
-            `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
-            (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` where
-            it says none.
+        source: a run folder (its newest checkpoint), a checkpoint folder, a folder written by
+            `Model.save`, `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
+            (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` if
+            it contains none.
         backend: `torch` or `jittor`.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
-        raw: the weights as trained, in place of their moving average.
-        network: makes the network, where it is one of the user's own; as in `diptych.train`.
+        raw: use the weights as trained instead of their moving average.
+        network: makes the network, if it is the user's own; as in `diptych.train`.
 
     Raises:
-        UserError: anything missing, damaged or not fitting, in one line.
+        UserError: anything missing, damaged or incompatible, in one line.
     """
     if config is not None and not isinstance(config, Config):
         config = read_config(str(config), for_training=False)
@@ -73,19 +73,19 @@ def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:
 
 
 class Model:
-    """A network with weights on one panel.
+    """A network with weights on one backend.
 
     Attributes:
-        config: of the network and its training.
+        config: settings of the network and its training.
         weights: name -> array, float32.
-        facts: what the weights are: EMA or raw, sha256, where from.
+        facts: facts about the weights: EMA or raw, sha256, origin.
         engine: draws images with any sampler, batch by batch.
     """
 
     def __init__(
         self, source: Source, backend: backends.Backend, plan: AnyPlan | None = None
     ) -> None:
-        """Of weights that were found; `plan` is that of a network of the user's own."""
+        """Build the network from the source's weights; `plan` is given for a user's own network."""
         plan = plan or make_plan(source.config)
         self.config = source.config
         self.weights = source.weights
@@ -113,24 +113,24 @@ class Model:
         num_classes: int = 0,
         device: str = "auto",
     ) -> Model:
-        """A model from a network of the user's own, with the weights that it has.
+        """Make a model from a user's own network with its present weights.
 
         Args:
-            network: a torch.nn.Module or a Jittor Module, called as module(x, t), with
-                `num_classes` as module(x, t, classes): x float32 (B, C, H, W) in [-1, 1] and noise,
-                t integers (B,) in 0 .. T - 1, classes integers (B,) in 0 .. K, K for 'no class'. It
-                gives (B, C, H, W). It is put into its mode for prediction.
+            network: a torch.nn.Module or a Jittor Module, called as module(x, t), or with
+                `num_classes` as module(x, t, classes): x noisy images, float32 (B, C, H, W), clean
+                ones in [-1, 1]; t integers (B,) in 0 .. T - 1; classes integers (B,) in 0 .. K, K
+                for 'no class'. It returns (B, C, H, W), and is set to evaluation mode.
             shape: (C, H, W) of an image; H and W are equal.
             schedule: linear, quad, const, jsd, sigmoid or cosine.
-            backend: None: the framework that the network is of.
-            objective: what it predicts: eps, x0 or v.
+            backend: None: the network's framework.
+            objective: the predicted quantity: eps, x0 or v.
             timesteps: T.
-            beta_start, beta_end: of the schedules that have them.
+            beta_start, beta_end: only used by schedules that have them.
             num_classes: K; 0: the network takes no classes.
             device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
 
         Raises:
-            UserError: no module, one of the other framework, or a value out of range.
+            UserError: not a module, a module of the other framework, or a value out of range.
         """
         if not hasattr(network, "named_parameters") or isinstance(network, type):
             raise UserError(
@@ -160,14 +160,14 @@ class Model:
 
     @PythonTerms()
     def save(self, out: str | Path, overwrite: bool = False) -> Path:
-        """Write config, weights and manifest into a folder that `diptych.load` takes.
+        """Write config, weights and manifest into a folder for `diptych.load`.
 
         Args:
-            out: the folder, which appears whole or not at all.
-            overwrite: replace what is there, if Diptych wrote it.
+            out: the folder; written completely or not at all.
+            overwrite: replace an existing folder, if Diptych wrote it.
 
         Raises:
-            UserError: the folder is in use. MachineError: the disk is full, or the like.
+            UserError: the folder is in use. MachineError: the disk is full, or a similar fault.
         """
         path = Path(out)
         claim_folder(path, overwrite=overwrite)
@@ -207,15 +207,15 @@ class Model:
     def predict(
         self, x: Float32, t: npt.ArrayLike, classes: npt.ArrayLike | None = None
     ) -> Float32:
-        """The noise that the network sees in images, (B, C, H, W) float32, whatever it predicts.
+        """Predict the noise in images, (B, C, H, W) float32, for any objective of the network.
 
         Args:
             x: noisy images, (B, C, H, W), float32.
             t: timesteps, (B,) integers in 0 .. T-1.
-            classes: (B,) integers in 0 .. K; K, as where not given, is 'no class'.
+            classes: (B,) integers in 0 .. K; K, the default, is 'no class'.
 
         Raises:
-            UserError: another shape, timesteps or classes out of range.
+            UserError: a wrong shape, or timesteps or classes out of range.
         """
         x, t = np.asarray(x, dtype=np.float32), np.asarray(t)
         self._check_images(x, None)
@@ -242,36 +242,36 @@ class Model:
         guidance: float | None = None,
         callback: Callable[[int, Float32], object] | None = None,
     ) -> Array:
-        """Draw images; image i depends on (weights, sampler, seed, i) alone.
+        """Draw images; image i only depends on (weights, sampler, seed, i).
 
         Args:
-            num: how many, 1 or more.
-            solver: a name of `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or
-                `dpmpp`, or a solver of `diptych.solvers` or one of the user's own; where
-                not given `dpmpp-sde`, or `ddim` if eta or x_T is given.
-            steps: solver steps; where not given 15 for `dpmpp-sde`, all timesteps for the ddpm
-                family, 50 for the others.
-            eta: DDIM's noise, 0 or more; 0 for ddim where not given.
-            spacing: a name of `diptych.diffusion.timesteps`, such as `logsnr`; where not given
-                `uniform`, or `trailing` where the schedule ends in noise alone.
+            num: number of images, 1 or more.
+            solver: a name from `diptych.sampling.solvers.kinds`, such as `ddim`, `ddpm` or
+                `dpmpp`, a solver from `diptych.solvers`, or the user's own solver; default:
+                `dpmpp-sde`, or `ddim` if eta or x_T is given.
+            steps: solver steps; default: 15 for `dpmpp-sde`, all timesteps for the ddpm family,
+                50 for the others.
+            eta: DDIM's noise, 0 or more; default: 0 for ddim.
+            spacing: a name from `diptych.diffusion.timesteps`, such as `logsnr`; default:
+                `uniform`, or `trailing` if the schedule ends in pure noise.
             seed: keys all noise.
-            x_T: the first noise, (num, C, H, W), in place of the keyed one.
-            as_float: give float32 (num, C, H, W) as the solver left them, unclipped.
-            clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: and keep the
+            x_T: initial noise, (num, C, H, W), instead of the keyed noise.
+            as_float: return float32 (num, C, H, W) as the solver left them, unclipped.
+            clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: also keep the
                 predicted noise, as diffusers does.
             batch: images computed at once.
             order: 2 or 3, for `dpmpp` and `unipc`.
-            threshold: dynamic thresholding at this quantile, in place of `clip`.
-            classes: image i gets `classes[i mod n]`; every class in turn where not given.
-            guidance: 0 draws without class, 1 (where not given) with it, more exaggerates it.
+            threshold: dynamic thresholding at this quantile, instead of `clip`.
+            classes: image i gets `classes[i mod n]`; default: every class in turn.
+            guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
             callback: called after each step of each batch with the step's number, from 0, and the
-                images there, float32 (B, C, H, W).
+                current images, float32 (B, C, H, W).
 
         Returns:
             uint8 (num, H, W, C), or float32 (num, C, H, W) with `as_float`.
 
         Raises:
-            UserError: settings out of range, or `x_T` of another shape.
+            UserError: settings out of range, or `x_T` of the wrong shape.
         """
         if num < 1 or batch < 1 or not 0 <= seed < 2**63:
             raise UserError(
@@ -280,7 +280,7 @@ class Model:
             )
         timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
-            solver = "ddim"  # whoever gives the noise wants the image that it leads to
+            solver = "ddim"  # given noise calls for the image it deterministically leads to
         rule = None if solver is None or isinstance(solver, str) else solver
         if rule is not None and (eta is not None or order is not None):
             raise UserError("sample: a solver that is an object has its own eta and order")
@@ -316,22 +316,22 @@ class Model:
         refine: int = 1,
         batch: int = 64,
     ) -> Float32:
-        """The noise that deterministic DDIM would turn into these images: its inversion.
+        """Find the noise that deterministic DDIM would turn into these images (DDIM inversion).
 
-        `model.sample(len(x_T), steps=steps, x_T=x_T)` turns it back, the better the more steps; a
-        network with classes is asked without one, so give `guidance=0` there.
+        `model.sample(len(x_T), steps=steps, x_T=x_T)` inverts this, more exactly with more steps.
+        A network with classes encodes without one, so pass `guidance=0` when decoding.
 
         Args:
             images: uint8 (N, H, W, C), or float32 (N, C, H, W) in [-1, 1].
-            steps, spacing: those of the sampler that is to decode.
-            refine: more network calls a step, each of which makes the round trip more exact.
+            steps, spacing: those of the sampler that will decode.
+            refine: more network calls per step, each of which makes the round trip more exact.
             batch: images computed at once.
 
         Returns:
             x_T, float32 (N, C, H, W).
 
         Raises:
-            UserError: images of another shape, or settings out of range.
+            UserError: images of the wrong shape, or settings out of range.
         """
         x = np.asarray(images)
         x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
@@ -361,7 +361,7 @@ class Model:
 
 @dataclass(frozen=True)
 class GivenSampler(Sampler):
-    """A sampler whose update rule is an object and not a name; the loop checks what it needs."""
+    """A sampler whose update rule is an object, not a name; the loop checks the rule's needs."""
 
     rule: Any = None
 
@@ -372,7 +372,7 @@ class GivenSampler(Sampler):
         return GivenSampler(**same | {"solver": type(rule).__name__}, rule=rule)
 
     def check(self, schedule: Schedule) -> None:
-        """Nothing: `solve` refuses levels that the rule cannot take."""
+        """Check nothing: `solve` refuses levels that the rule cannot take."""
 
     def levels(self, schedule: Schedule) -> list[Level]:
         return [*map(schedule.level, self.timesteps(schedule)), CLEAN]
@@ -382,9 +382,9 @@ class GivenSampler(Sampler):
 
 
 def batches_of(num: int, batch: int) -> list[list[int]]:
-    """Indices 0 .. num-1 in whole batches: the last one runs past the end.
+    """Indices 0 .. num-1 in full batches; the last batch runs past the end.
 
-    Every batch has the same size, so that the kernels round every image alike; what is drawn past
-    the end is dropped.
+    Every batch has the same size, so that the kernels round every image alike; images past the end
+    are dropped.
     """
     return [list(range(first, first + batch)) for first in range(0, num, batch)]

@@ -1,10 +1,10 @@
-"""What a panel must provide: five small jobs, and nothing that both panels could share.
+"""Requirements of a backend: five small jobs, and nothing that both backends could share.
 
-A backend turns host arrays into its own and back, builds a network and a learner from
-(plan, weights), runs a network without gradients, and waits for its device. Weights cross as
-`dict[str, numpy.ndarray]` alone; schedules, noise, batches and solvers stay on the host side.
+A backend converts host arrays to its own and back, builds a network and a learner from
+(plan, weights), runs a network without gradients, and waits for its device. Weights are only passed
+as `dict[str, numpy.ndarray]`; schedules, noise, batches and solvers stay on the host side.
 
-A panel is loaded by `diptych.backends.load`.
+`diptych.backends.load` loads a backend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diptych.types import Array, Float32, Int64, Pixels, Weights
 
 @dataclass(frozen=True)
 class Batch:
-    """Everything that one training step consumes, as host arrays.
+    """The inputs of one training step, as host arrays.
 
     Attributes:
         step: 1-based number of the optimizer step.
@@ -28,14 +28,13 @@ class Batch:
         x0: clean images, (B, C, H, W) float32 in [-1, 1].
         t: timesteps, (B,) int64.
         alpha, sigma: scales at t, (B, 1, 1, 1) float32.
-        embedding: sinusoidal embedding of t, (B, ch) float32; for a network of the user's own
-            t itself.
-        eps: noise, shaped as x0; None where the device draws it (`train.noise: device`).
-        masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None likewise, or
-            where the rate is 0.
+        embedding: sinusoidal embedding of t, (B, ch) float32; for a user's own network, t itself.
+        eps: noise, shaped as x0; None if the device draws it (`train.noise: device`).
+        masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None if the device draws
+            them, or if the rate is 0.
         labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
-        classes: their rows of the identity, (B, K + 1) float32; None likewise.
-        weight: of each image's loss, (B, 1, 1, 1) float32; None where all weigh 1.
+        classes: the labels as one-hot rows, (B, K + 1) float32; None without classes.
+        weight: weight of each image's loss, (B, 1, 1, 1) float32; None if all weights are 1.
     """
 
     step: int
@@ -54,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class State:
-    """A learner's whole state; each of the four holds one array per weight."""
+    """A learner's complete state; raw, ema, adam_m and adam_v hold one array per weight."""
 
     step: int
     raw: Weights
@@ -64,87 +63,88 @@ class State:
 
 
 def unmarked(phase: str) -> None:
-    """Told of the end of a phase of a step, does nothing: a step that nobody profiles."""
+    """Ignore the end of a phase of a step: the default mark of a step without profiling."""
 
 
 class Learner(Protocol):
     """A network in training: loss, gradients, clipping, Adam, EMA."""
 
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
-        """One optimizer step; loss and gradient norm as device scalars, to be read later."""
+        """Take one optimizer step; return loss and gradient norm as unread device scalars."""
 
     def loss(self, batch: Batch) -> Any:
-        """The first part of a step: the loss as a device scalar with its graph."""
+        """First part of a step: the loss as a device scalar with its graph."""
 
     def differentiate(self, loss: Any) -> list[Any]:
-        """The second: the gradients of `loss`, one for each weight, on the device."""
+        """Second part of a step: the gradients of `loss`, one per weight, on the device."""
 
     def update(
         self, gradients: list[Any], lr: float, mark: Callable[[str], None] = unmarked
     ) -> Any:
-        """The third: clipping, Adam and EMA; gives the norm. See `adam_step` for `mark`."""
+        """Third part of a step: clipping, Adam, EMA; return the norm. `mark` as in `adam_step`."""
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
-        """Loss and the unclipped gradients of a batch; nothing is updated."""
+        """Loss and unclipped gradients of a batch; nothing is updated."""
 
     def state(self) -> State:
-        """A copy of the whole state on the host."""
+        """A copy of the complete state on the host."""
 
     def restore(self, state: State) -> None:
         """Continue exactly from `state`."""
 
 
 class Backend(Protocol):
-    """One panel on one device."""
+    """One framework on one device."""
 
     name: str
     device: str
 
     def array(self, values: Array) -> Any:
-        """A host array on the device."""
+        """Copy a host array to the device; on a CPU it may share memory."""
 
     def numpy(self, values: Any) -> Array:
-        """A device array on the host."""
+        """Copy a device array to the host; waits for it."""
 
     def scalar(self, value: Any) -> float:
         """A device scalar as a Python float; waits for it."""
 
     def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
-        """A network for prediction only, with exactly these weights; None, of a network of the
-        user's own alone: with those that it has."""
+        """A network for prediction only, with exactly these weights. None is only allowed for a
+        user's own network, which then keeps its weights."""
 
     def weights(self, network: Any) -> Weights:
         """Host copies of a network's weights by name."""
 
     def feature_network(self, name: str, arrays: Weights) -> Any:
-        """A network of `diptych.evaluation.features` by name, with these folded arrays."""
+        """The network of `diptych.evaluation.features` with this name and these folded arrays."""
 
     def predict(self, network: Any, x: Any, embedding: Any, classes: Any = None) -> Any:
-        """The network's output for (B, C, H, W) and embeddings (B or 1, ch), no gradients; for a
-        network with K classes also (B or 1, K + 1), see `diptych.diffusion.classes`."""
+        """The network's output for images (B, C, H, W) and embeddings (B or 1, ch), without
+        gradients; a network with K classes also takes classes (B or 1, K + 1), see
+        `diptych.diffusion.classes`."""
 
     def twice(self, x: Any) -> Any:
-        """The rows of an array, and then all of them again."""
+        """The array concatenated with itself along the first axis."""
 
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        """A learner that starts from these weights, with an EMA equal to them; None as above."""
+        """A learner that starts from these weights, with an equal EMA; None as in `network`."""
 
     def clip(self, x: Any) -> Any:
         """The array limited to [-1, 1]."""
 
     def submit(self, x: Any) -> None:
-        """Hand the work behind `x` to the device without waiting: lazy frameworks pile it up."""
+        """Start the work behind `x` on the device; a lazy framework would accumulate it."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
 
     def memory_mb(self) -> float:
-        """Memory: the process's resident set on a CPU, the device allocator's peak on a GPU."""
+        """Memory in MiB: the process's resident set on a CPU, the allocator's peak on a GPU."""
 
     def counters(self) -> dict[str, float]:
-        """What the framework counts of itself; a key it does not count is absent.
+        """The framework's own counters; a key that it does not count is absent.
 
         allocated_mb, reserved_mb: in use by arrays, and held by the framework's allocator.
         live_vars, live_ops: arrays and operators in the lazy graph.

@@ -1,8 +1,8 @@
-"""The command `diptych`: its verbs, their options, and how errors become one line and a code.
+"""The command `diptych`: its verbs and their options; errors become one line and an exit code.
 
-Verbs import what they need when they run, so that `diptych --help` is quick and loads no framework.
-stdout is the result, stderr is progress. Exit codes: 0 well, 1 the machine's fault, 2 the user's,
-3 an alignment that fails, 130 and 143 after Ctrl-C and SIGTERM.
+Verbs import their modules when they run, so `diptych --help` is quick and loads no framework.
+stdout is the result, stderr is progress. Exit codes: 0 success, 1 machine error, 2 user error,
+3 failed alignment, 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from diptych.cli.train import train
 from diptych.errors import STAGE, MachineError, UserError, show_notices
 from diptych.files import machine_faults
 
-# Of click 8.2 and later; earlier ones print the help themselves.
+# Only in click 8.2 and later; earlier versions print the help themselves.
 NO_ARGUMENTS: tuple[type[Exception], ...] = tuple(
     filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
 )
 
 
 def main(command: click.Command | None = None, name: str = "diptych") -> None:
-    """Run a command line, by default this one, and leave with its exit code."""
+    """Run a command, by default `diptych`, and exit with its code."""
     hold_streams()
     show_notices()
     try:
@@ -53,7 +53,7 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         leave(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         if os.environ.get(STAGE):
-            sys.exit(130)  # the study says so itself
+            sys.exit(130)  # the study reports it
         fail("interrupted", 130)
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)
@@ -63,7 +63,7 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         if not out_of_memory(error):
             raise
         fail("out of memory; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
-    except OSError as error:  # refused by the system where no part of ours expected it
+    except OSError as error:  # a system error that no part of ours expected
         try:
             with machine_faults(str(error.filename or "writing the output")):
                 raise
@@ -72,14 +72,14 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether this is a framework's or NumPy's way of saying that memory ran out."""
+    """True if this is how a framework or NumPy reports that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
 
 
 class Verbs(click.Group):
-    """Names the nearest verb where one is misspelt."""
+    """A command group that suggests the nearest verb if one is misspelt."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):

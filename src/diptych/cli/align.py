@@ -13,7 +13,7 @@ from diptych.errors import UserError
 
 
 class Align(click.Group):
-    """`align train ...` is a verb of its own; everything else climbs the ladder."""
+    """A command group: `align train ...` is a separate verb; all else goes to the ladder."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
@@ -24,7 +24,7 @@ class Align(click.Group):
 @click.group(
     cls=Align,
     context_settings={"help_option_names": ["-h", "--help"]},
-    short_help="Show that two implementations agree, or where not.",
+    short_help="Show that two implementations agree, or where they differ.",
 )
 def align() -> None:
     """Show that two implementations agree, or name the first place where they do not."""
@@ -49,19 +49,19 @@ def _say(quiet: bool) -> Any:
 @align.command(name="ladder")
 @click.argument("preset", required=False)
 @click.option("--backends", default="torch,jittor", show_default=True, help="The two panels.")
-@click.option("--rungs", help="Only these, separated by commas.")
+@click.option("--rungs", help="Only these rungs, separated by commas.")
 @click.option("--steps", type=int, default=10, show_default=True, help="Steps in lockstep.")
 @click.option("--batch", type=int, help="Images in a batch.  [default: 4; 2 for large networks]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--mutate", help="Plant these faults (or all), and show that they are caught.")
 @click.option("--into", help="The panel that faults are planted into.  [default: the last]")
-@click.option("--list", "listing", is_flag=True, help="List rungs and faults, and leave.")
+@click.option("--list", "listing", is_flag=True, help="List rungs and faults, and exit.")
 @click.option("--subject", help="Your port: [torch:|jittor:]package.module:function; or weights; "
               "or a trace folder.")  # fmt: skip
-@click.option("--reference", help="What it is measured by: torch:PRESET, weights, or a trace.")
-@click.option("--names", type=FOLDER, help="JSON or YAML: the reference's names to the port's.")
+@click.option("--reference", help="The reference: torch:PRESET, weights, or a trace.")
+@click.option("--names", type=FOLDER, help="JSON or YAML map from reference names to port names.")
 @click.option("--time", "takes", type=click.Choice(["auto", "t", "embedding"]), default="auto",
-              show_default=True, help="What the port takes beside the images.")  # fmt: skip
+              show_default=True, help="The port's input in addition to the images.")  # fmt: skip
 @click.option("--out", type=FOLDER, help="The folder of align.json and the page.")
 @click.option("--keep-traces", is_flag=True, help="Keep the traces, in OUT/traces.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
@@ -72,7 +72,7 @@ def ladder(preset: str | None, **options: Any) -> None:
     """Climb the ladder of checks with PRESET (a preset or a YAML file).
 
     Exit code 0: every rung passes. 3: one fails; the last line names it and its first tensor.
-    `diptych align train --help`: free training and its equivalence test.
+    For free training and its equivalence test, see `diptych align train --help`.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
 
 
 def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
-    """The output folder, made ready, and the one for traces."""
+    """The prepared output folder and the folder for traces; None for each that is not wanted."""
     from diptych.files import output_folder
 
     out = options["out"]
@@ -132,7 +132,7 @@ def _claim(options: dict[str, Any]) -> tuple[Path | None, Path | None]:
         if options["keep_traces"]:
             raise UserError("--keep-traces: where to? Give a folder with --out")
         return None, None
-    # Held until the command ends.
+    # Locked until the command ends.
     click.get_current_context().with_resource(output_folder(out, overwrite=options["overwrite"]))
     return out, out / "traces" if options["keep_traces"] else None
 
@@ -160,7 +160,7 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
 
 
 def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
-    """Table or JSON on stdout, the verdict as the last line, and the exit code."""
+    """Print table or JSON on stdout, then the verdict; exit with code 3 if it failed."""
     show(result, as_json, f"{text}\n\n{result['conclusion']}")
     if as_json:
         print(result["conclusion"], file=sys.stderr)
@@ -179,10 +179,10 @@ def _listing() -> str:
 
 @align.command(name="train")
 @click.argument("preset")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Runs of each panel.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Runs per backend.")
 @click.option("--steps", type=int, required=True, help="Steps of each run.")
 @click.option("--margin", type=float, default=0.05, show_default=True,
-              help="Relative difference of the loss that counts as none.")  # fmt: skip
+              help="Largest relative loss difference that counts as equal.")  # fmt: skip
 @click.option("--bins", type=int, default=10, show_default=True, help="Bins of timesteps.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--out", type=FOLDER, required=True, help="The folder of the runs and the result.")
@@ -191,9 +191,9 @@ def _listing() -> str:
 @QUIET
 @JSON
 def train(preset: str, **options: Any) -> None:
-    """Train both panels freely from several seeds, and test their losses for equivalence.
+    """Train both backends freely from several seeds, and test their losses for equivalence.
 
-    Exit code 0: equivalent within the margin. 3: not shown.
+    Exit code 0: equivalent within the margin. 3: equivalence not shown.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the two ways in which a verb ends."""
+"""Options that several verbs share, and the two ways to end a verb."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-RESUME = click.option("--resume", is_flag=True, help="Go on with what is in the folder.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+RESUME = click.option("--resume", is_flag=True, help="Resume the work in the folder.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bar.")
 SEED = click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Keys all noise; with --repeats, of the first set.",
+    help="Keys all noise; with --repeats, that of the first set.",
 )
 RAW = click.option("--raw", is_flag=True, help="Non-EMA weights: as trained, not averaged.")
 
@@ -39,7 +39,7 @@ Command = Callable[..., Any]
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several click decorators as one, in the order in which help lists them."""
+    """Several click decorators as one; help lists their options in this order."""
 
     def apply(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -54,7 +54,7 @@ def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command
 
     Args:
         names: fields; none: every field.
-        changes: by field, what a verb's own option has in place of the usual.
+        changes: by field, click settings that replace the defaults.
     """
     made = []
     for name in names or NAMES:
@@ -70,10 +70,10 @@ def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command
 
 
 def chosen_options(given: dict[str, Any]) -> SamplerOptions:
-    """The sampler's settings of a command, taken out of its other options.
+    """Pop the sampler settings from a command's options.
 
     Raises:
-        UserError: a class that is no number.
+        UserError: a class that is not a number.
     """
     from diptych.diffusion.classes import parse_classes
 
@@ -84,33 +84,33 @@ def chosen_options(given: dict[str, Any]) -> SamplerOptions:
 
 
 def say(line: str | None) -> None:
-    """A line on stderr, if there is something to say."""
+    """Print a line on stderr; None prints nothing."""
     if line is not None:
         click.echo(line, err=True)
 
 
 def typed(name: str) -> bool:
-    """Whether the command at hand was given this option, and does not have it by default."""
+    """True if the option was given on the current command line, not left at its default."""
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def hold_streams() -> None:
     """Open /dev/null in place of a standard stream that was closed.
 
-    The next file opened would else get its number, and what is printed would go into that file.
+    Otherwise the next file opened would get its number, and printed text would go into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def leave(code: int) -> NoReturn:
-    """End the process; a stream that takes no more is not written to again."""
+    """End the process; a stream that can no longer be written is redirected to /dev/null."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -120,7 +120,7 @@ def leave(code: int) -> NoReturn:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """One line on stderr, and leave."""
+    """Print one line on stderr and exit."""
     line = one_line(message)
     with contextlib.suppress(OSError):
         print(f"diptych: {line}", file=sys.stderr, flush=True)
@@ -128,10 +128,10 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def printable(text: str) -> str:
-    """A text with file names that are not UTF-8 shown with their bytes as escapes."""
+    """The text with the bytes of non-UTF-8 file names as escapes."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """The result on stdout: as JSON where a program may read it, else for people."""
+    """Print the result on stdout: as JSON for programs, or as text for people."""
     click.echo(json.dumps(result, indent=2) if as_json else printable(text))

@@ -16,9 +16,9 @@ from diptych.errors import UserError
 @click.argument("run_b", type=FOLDER)
 @click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")
 @click.option("--samples", type=FOLDER, nargs=2, help="A sample folder of each run.")
-@click.option("--unmatched", is_flag=True, help="Runs that do not share their random draws.")
-@click.option("--language", default="en", show_default=True, help="Shown first: en or zh.")
-@click.option("--static", is_flag=True, help="A page without scripts, in that language alone.")
+@click.option("--unmatched", is_flag=True, help="Allow runs that do not share their random draws.")
+@click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
+@click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
 @click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
 @OVERWRITE
 @JSON
@@ -36,8 +36,8 @@ def compare(
 ) -> None:
     """Compare two runs step by step: verdicts, losses, times, memory; figures and a page.
 
-    Two JSON files of `diptych evaluate` are compared score by score: a difference is put into
-    words only through its interval, and unlike protocols are refused.
+    Two JSON files of `diptych evaluate` are compared score by score. A difference is only stated
+    with its interval; scores with different protocols are refused.
 
     \b
     Examples:

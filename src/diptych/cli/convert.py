@@ -9,7 +9,7 @@ import click
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
 from diptych.errors import UserError
 
-CONFIG = click.option("--config", help="Preset or YAML (ours or official), where SOURCE says none.")
+CONFIG = click.option("--config", help="Preset or YAML (ours or official), if SOURCE has none.")
 RAW = click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 
 
@@ -18,7 +18,7 @@ RAW = click.option("--raw", is_flag=True, help="The weights as trained, not thei
 @RAW
 @JSON
 def inspect(source: str, raw: bool, as_json: bool) -> None:
-    """Tell what SOURCE is: a file of weights, a folder of diffusers, a run, pretrained:NAME.
+    """Describe SOURCE: a file of weights, a folder of diffusers, a run or pretrained:NAME.
 
     Nothing in a file is executed.
 
@@ -42,10 +42,10 @@ def inspect(source: str, raw: bool, as_json: bool) -> None:
     help="official, official-training, jittor, diffusers, safetensors or run.  "
     "[default: by OUT's suffix]",
 )
-@click.option("--ema", is_flag=True, help="The moving average, where there are both: the default.")
+@click.option("--ema", is_flag=True, help="The moving average, if there are both: the default.")
 @RAW
 @CONFIG
-@click.option("--seed", type=int, help="Of the run that --to run makes.")
+@click.option("--seed", type=int, help="Seed of the run that --to run makes.")
 @OVERWRITE
 @JSON
 def convert(
@@ -59,7 +59,7 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write the weights of SOURCE to OUT in another form; not a bit of them changes.
+    """Write the weights of SOURCE to OUT in another form, bit for bit.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`diptych data`: what there is, what it holds, and packing it once."""
+"""`diptych data`: list, inspect, check and pack data sets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from diptych.errors import UserError, nearest
 if TYPE_CHECKING:
     from diptych.data import Dataset
 
-DATA = click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
-# What is read of a source: the arguments of `_load`, in the order in which help lists them.
+DATA = click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+# How a source is read: the arguments of `_load`, in the order of the help.
 ASKED = options(
     click.option(
         "--split",
         default="train",
         show_default=True,
-        help="train, test or train+test, where SOURCE names none.",
+        help="train, test or train+test, if SOURCE names none.",
     ),
     click.option("--size", type=int, help="Height and width in pixels."),
     click.option(
         "--crop",
         help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
-        "where not given, the source's own.",
+        "by default the source's own.",
     ),
     click.option("--channels", type=int, default=3, show_default=True, help="3, or 1 for grey."),
     DATA,
@@ -34,7 +34,7 @@ ASKED = options(
 
 
 class _Verbs(click.Group):
-    """Names the nearest verb where one is misspelt."""
+    """A command group that suggests the nearest verb if one is misspelt."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -48,7 +48,7 @@ def data() -> None:
     """Find, look at, check and pack data sets.
 
     \b
-    SOURCE is named alike for all verbs:
+    SOURCE has the same form for all verbs:
       NAME[:SPLIT]     mnist, mnist:test, cifar10:train+test ...
       folder:PATH, npz:PATH, packed:PATH, hf:PATH[:SPLIT], or just PATH
 
@@ -67,7 +67,7 @@ def data() -> None:
 @DATA
 @JSON
 def list_(data: Path | None, as_json: bool) -> None:
-    """Every source, and where it is on this machine."""
+    """List every source and its location on this machine."""
     from diptych.data.inspect import list_sources
 
     rows = list_sources(data)
@@ -82,7 +82,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 @ASKED
 @JSON
 def info(source: str, as_json: bool, **asked: Any) -> None:
-    """What SOURCE holds: images, size, classes, sha256."""
+    """Describe SOURCE: images, size, classes, sha256."""
     from diptych.data.inspect import describe
 
     facts = describe(_load(source, **asked))
@@ -94,7 +94,7 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
 @ASKED
 @JSON
 def verify(source: str, as_json: bool, **asked: Any) -> None:
-    """Read every image of SOURCE; exit code 2 where one cannot be used."""
+    """Read every image of SOURCE; exit code 2 if one cannot be used."""
     from diptych.data.inspect import verify as read_all
     from diptych.data.inspect import verify_pictures
     from diptych.data.sources.named import open_splits
@@ -126,7 +126,7 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
 @ASKED
 @JSON
 def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> None:
-    """A grid of images spread over SOURCE, as training sees them; bad ones are left out, named."""
+    """Draw a grid of images spread over SOURCE, as training sees them; skip and name bad ones."""
     from diptych.data.inspect import sound_ones
     from diptych.figures.grids import grid, save_png
 
@@ -147,7 +147,7 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Threads that decode.  [default: one a core, up to 8]",
+    help="Threads that decode.  [default: one per core, up to 8]",
 )
 @OVERWRITE
 @QUIET
@@ -165,7 +165,7 @@ def prepare(
     """Pack SOURCE once into a memory-mapped file, with index and preview.
 
     \b
-    Killed or stopped, the same command goes on where it was. Examples:
+    After an interruption the same command resumes. Examples:
       diptych data prepare celeba --size 64 --out celeba64.npy
       diptych data prepare lsun_bedroom --data DATA --size 256 --out bedroom256.npy
       diptych data prepare folder:photos --size 64 --crop center --out photos.npy --skip-bad

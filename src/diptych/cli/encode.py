@@ -33,8 +33,8 @@ from diptych.sampling.options import INVERTED
 @click.option(
     "--refine", type=int, default=1, show_default=True, help="Rounds that make a step more exact."
 )
-@click.option("--curve", help="Also the error at these numbers of steps, such as 10,20,50,100.")
-@click.option("--num", type=int, help="The first so many images.  [default: all]")
+@click.option("--curve", help="Also measure the error at these steps, such as 10,20,50,100.")
+@click.option("--num", type=int, help="Number of images, from the first.  [default: all]")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--out", type=FOLDER, required=True, help="The folder.")
 @click.option(
@@ -42,17 +42,17 @@ from diptych.sampling.options import INVERTED
 )
 @RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
-@click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
 @DEVICE
 @RESUME
 @OVERWRITE
 @QUIET
 @JSON
 def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given: Any) -> None:
-    """Find the noise that deterministic DDIM turns into IMAGES, and how well it does so.
+    """Find the noise that deterministic DDIM turns into IMAGES, and measure the round-trip error.
 
     IMAGES are pictures, a folder of them, an .npz, or a data set such as mnist:test. `diptych
-    sample --latents OUT` decodes the latents, as they are or interpolated.
+    sample --latents OUT` decodes the latents, unchanged or interpolated.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
 
 
 def curve_steps(text: str | None) -> list[int]:
-    """The numbers of `--curve`, ascending, each once."""
+    """The numbers of `--curve`, ascending, without duplicates."""
     if text is None:
         return []
     try:

@@ -34,10 +34,10 @@ MEASURE = options(
     ),
     click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
     click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),
-    click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
+    click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
-# How a run is sampled, besides its sampler.
+# How a run is sampled, in addition to its sampler.
 DRAWING = options(
     SEED,
     click.option(
@@ -45,7 +45,7 @@ DRAWING = options(
     ),
     RAW,
     click.option(
-        "--samples-out", type=FOLDER, help="Where a run's samples go.  [default: RUN/samples]"
+        "--samples-out", type=FOLDER, help="Folder of a run's samples.  [default: RUN/samples]"
     ),
 )
 
@@ -61,7 +61,7 @@ def measure_settings(
     no_cache: bool,
     quiet: bool,
 ) -> Any:
-    """The `Settings` that the options of MEASURE ask for; checked before anything is done."""
+    """`Settings` from the options of MEASURE, checked before any work."""
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.reference import cache_folder
     from diptych.evaluation.sets import Settings
@@ -81,7 +81,7 @@ def measure_settings(
 
 
 def check_features(name: str) -> str:
-    """Refuse an unknown feature network before anything is done."""
+    """Return the name of a known feature network. Raises UserError otherwise."""
     from diptych.errors import nearest
 
     known = ["inception", "mnist", "fashion_mnist"]
@@ -91,7 +91,7 @@ def check_features(name: str) -> str:
 
 
 def open_network(name: str, backend: str, device: str, weights: Path | None) -> Any:
-    """The feature network on a panel."""
+    """The feature network on a backend."""
     from diptych.evaluation import features as networks
 
     return networks.open_extractor(name, backend, device, weights)
@@ -107,7 +107,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 @DRAWING
 @BACKEND
 @DEVICE
-@click.option("--out", type=FOLDER, help="Write the scores to this JSON file too.")
+@click.option("--out", type=FOLDER, help="Also write the scores to this JSON file.")
 @OVERWRITE
 @QUIET
 @JSON
@@ -115,8 +115,8 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     """Score SAMPLES against a reference: distances with their protocol and interval.
 
     SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, or a run, which is
-    sampled first. Several are independent repeats of one model. Sources are named as for every
-    verb: see `diptych data --help`.
+    sampled first. Several are independent repeats of one model. For the names of sources, see
+    `diptych data --help`.
 
     \b
     Examples:
@@ -147,13 +147,13 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
 
 
 def check_json_file(out: Path | None, overwrite: bool) -> None:
-    """Refuse a result file that stands in the way, before the work."""
+    """Raise UserError before the work if the result file exists and may not be replaced."""
     if out is not None and out.exists() and not overwrite:
         raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
 
 
 def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The sample sets, and the settings for them; a run is sampled first."""
+    """The sample sets and their settings; a run is sampled first."""
     from dataclasses import replace
 
     from diptych.generate.for_scoring import Drawing, draw, is_model
@@ -176,7 +176,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
 
 
 def refuse_unused(asked: SamplerOptions) -> None:
-    """Raises UserError if a sampler is asked for and nothing is sampled."""
+    """Raise UserError if a sampler setting is given although nothing is sampled."""
     for name in asked.given():
         raise UserError(
             f"--{option_name(name)} is a setting of a sampler, and these are images already; "
@@ -192,8 +192,8 @@ def refuse_unused(asked: SamplerOptions) -> None:
 )
 @click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid.")
 @click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
-@click.option("--data", type=FOLDER, help="Where data sets are, before all other places.")
-@click.option("--num", type=int, help="Take the first so many.  [default: all]")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
+@click.option("--num", type=int, help="Number of images to take.  [default: all]")
 @click.option("--first", type=int, default=0, show_default=True, help="Begin with this image.")
 @click.option("--add", multiple=True, type=FOLDER, help="Statistics of other shards, to add.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
@@ -203,9 +203,9 @@ def refuse_unused(asked: SamplerOptions) -> None:
 @QUIET
 @JSON
 def stats(images: str, **options: Any) -> None:
-    """Statistics of IMAGES' features (n, sum, outer sum; also mu and sigma) in a file.
+    """Write statistics of IMAGES' features (n, sum, outer sum; also mu and sigma) to a file.
 
-    Shards add up exactly: the sums of parts are the sums of the whole, to the bit.
+    Shards add up exactly: the sums of the parts equal the sums of the whole, bit for bit.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Options of `diptych sample` that ask for pictures beside the images."""
+"""Options of `diptych sample` for pictures in addition to the images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PICTURES = options(
     click.option("--frames", type=int, help="Frames of the animation.  [default: all steps]"),
     click.option("--strip", is_flag=True, help="Also a strip: images in rows, moments in columns."),
     click.option("--moments", type=int, help="Columns of the strip.  [default: 10]"),
-    click.option("--show", "shown", help="They show x_t, x0 (predicted) or both.  [default: x_t]"),
+    click.option("--show", "shown", help="Show x_t, x0 (predicted) or both.  [default: x_t]"),
     click.option(
         "--nearest", is_flag=True, help="Also samples beside their nearest training data."
     ),
-    click.option("--neighbours", type=int, help="How many each.  [default: 5]"),
+    click.option("--neighbours", type=int, help="Neighbours per sample.  [default: 5]"),
     click.option("--nearest-by", help="Distance in pixels or features.  [default: pixels]"),
-    click.option("--data", type=FOLDER, help="Where data sets are, before all other places."),
+    click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
 )
 
 
 def chosen_pictures(given: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Of a request: movie, strip and nearest; takes their options out of `given`.
+    """Pop the picture options from `given`; the movie, strip and nearest fields of a request.
 
     Raises:
         UserError: a setting without its picture, or a picture that cannot be made.

@@ -13,12 +13,14 @@ from diptych.errors import UserError, nearest
 @click.command(short_help="Time the phases of a training step, or name slow steps.")
 @click.argument("source")
 @click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
-@click.option("--steps", type=int, default=20, show_default=True, help="Split steps.")
+@click.option("--steps", type=int, default=20, show_default=True, help="Steps to profile.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 @click.option("--out", type=FOLDER, help="A JSON file.  [default: RUN/profile.json]")
 @click.option("--outliers", is_flag=True, help="Name the causes of a run's slow steps instead.")
-@click.option("--slow", type=float, default=2.0, show_default=True, help="Slow: so many medians.")
+@click.option(
+    "--slow", type=float, default=2.0, show_default=True, help="Slow: above this many medians."
+)
 @DEVICE
 @OVERWRITE
 @JSON
@@ -37,7 +39,7 @@ def profile(
 ) -> None:
     """Split the training step of SOURCE (a run or a preset) into its phases, and time them.
 
-    With --outliers: read a run's records, and give each slow step a cause or 'unexplained'.
+    With --outliers: read a run's records, and label each slow step with a cause or 'unexplained'.
 
     \b
     Examples:
@@ -69,11 +71,11 @@ def profile(
             f"{source}: neither a run folder nor a preset{nearest(source, preset_names())}"
         )
     if not is_run:
-        load_config(source)  # refused before anything is asked
+        load_config(source)  # report faults in it before asking for --out
     if out is None and not is_run and not as_json:
         raise UserError(f"{source}: where to? Give a JSON file with --out, or --json")
     if out is None and is_run:
-        out, overwrite = run / "profile.json", True  # of this run, and measured anew
+        out, overwrite = run / "profile.json", True  # the run's own file, which is replaced
     check_json_file(out, overwrite)
     request = Request(source, backend, device, steps, overrides, data)
     record = run_profile(request)
@@ -83,10 +85,10 @@ def profile(
 
 
 def check_given(outliers: bool) -> None:
-    """Refuse the options of the one task where the other is asked for.
+    """Refuse options that only apply to the other task.
 
     Raises:
-        UserError: the first of them.
+        UserError: names the first such option.
     """
     others = ("backend", "steps", "overrides", "data", "device") if outliers else ("slow",)
     for name in others:

@@ -1,4 +1,4 @@
-"""`diptych report`: any runs as one page."""
+"""`diptych report`: one page about any runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diptych.errors import UserError
 
 @click.command(short_help="Make one page about any runs.")
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
-@click.option("--out", type=FOLDER, help="The folder of the report; of a study: STUDY/report.")
+@click.option("--out", type=FOLDER, help="The report's folder.  [for a study: STUDY/report]")
 @click.option(
-    "--search", multiple=True, type=FOLDER, help="Where else samples, scores, sweeps may lie."
+    "--search", multiple=True, type=FOLDER, help="Also search here for samples, scores, sweeps."
 )
 @click.option("--markdown", is_flag=True, help="Also Markdown and pictures, for a README.")
-@click.option("--language", default="en", show_default=True, help="Shown first: en or zh.")
-@click.option("--static", is_flag=True, help="A page without scripts, in that language alone.")
+@click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
+@click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
 @OVERWRITE
 @JSON
 def report(
@@ -32,11 +32,11 @@ def report(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """One page about any runs: settings, losses, times, scores, pictures; English and Chinese.
+    """Make one page about any runs: settings, losses, times, scores, pictures; English and Chinese.
 
     Samples, scores, sweeps, ladders and profiles are found in the run folders and beside them.
-    A run that crashed, still runs or has gaps is reported as what it is. A folder of `diptych
-    reproduce` stands for its runs.
+    A run that crashed, is still running or has gaps is reported as such. A folder of `diptych
+    reproduce` represents its runs.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def report(
     if out is None:
         if len(runs) > 1 or not is_study(runs[0]):
             raise UserError("which folder is the report to go to? Give --out OUT")
-        out = runs[0] / "report"  # as the study makes it: its own page is made anew
+        out = runs[0] / "report"  # the study's own page, which is rebuilt
         markdown, overwrite = True, overwrite or out.exists()
     content = report_runs(
         runs, out, search=search, markdown_too=markdown, language=language, static=static,
@@ -63,7 +63,7 @@ def report(
 
 
 def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
-    """The table of verdicts for the terminal, a line a row."""
+    """The table of verdicts for the terminal, one line per row."""
     rows = [
         [row["what"][language], row["a"], row["b"], row["difference"][language],
          row["verdict"][language]]

@@ -18,18 +18,18 @@ from diptych.errors import UserError
 @click.option("--out", type=FOLDER, help="The study's folder.  [default: studies/PRESET]")
 @click.option("--steps", type=int, help="Train up to this step.  [default: the preset's epochs]")
 @click.option("--epochs", type=int, help="Train up to the end of this epoch.")
-@click.option("--seeds", default="0", show_default=True, help="A training each, as in 0,1,2.")
-@click.option("--images", type=int, help="Images of each score.  [default: 10000; quick: 32]")
-@click.option("--repeats", type=int, help="Sample sets of each score.  [default: 3; quick: 2]")
+@click.option("--seeds", default="0", show_default=True, help="One training per seed, as in 0,1,2.")
+@click.option("--images", type=int, help="Images per score.  [default: 10000; quick: 32]")
+@click.option("--repeats", type=int, help="Sample sets per score.  [default: 3; quick: 2]")
 @click.option("--sample-steps", type=int, help="DDIM steps.  [default: 50; quick: 5]")
-@click.option("--sweep-steps", help="As of `diptych sweep`.  [default: 10,20,50,100; quick: 2,4]")
-@click.option("--sweep-etas", help="Likewise.  [default: 0,0.5,1; quick: 0,1]")
-@click.option("--sweep-images", type=int, help="Images a cell.  [default: 2000; quick: 32]")
+@click.option("--sweep-steps", help="Steps to sweep.  [default: 10,20,50,100; quick: 2,4]")
+@click.option("--sweep-etas", help="Etas to sweep.  [default: 0,0.5,1; quick: 0,1]")
+@click.option("--sweep-images", type=int, help="Images per cell.  [default: 2000; quick: 32]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--use", multiple=True, metavar="NAME=RUN", help="A training that is there already, "
+@click.option("--use", multiple=True, metavar="NAME=RUN", help="An existing training, "
               "as in torch-seed0=runs/mnist.")  # fmt: skip
 @click.option("--inception", type=FOLDER, help="Inception weights, for FID.")
-@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 @click.option("--only", help="Only these stages: train, samples, compare, difference, scores, "
               "sweep, batches, profile, align.")  # fmt: skip
 @click.option("--parallel", is_flag=True, help="Train both panels at the same time.")
@@ -39,7 +39,7 @@ from diptych.errors import UserError
 def reproduce(preset: str, **options: Any) -> None:
     """Run a whole study of PRESET (mnist, fashion_mnist, cifar10), and write its report.
 
-    What is done already is not done again: an interrupted study goes on by the same command.
+    Finished stages are not repeated: the same command resumes an interrupted study.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def reproduce(preset: str, **options: Any) -> None:
 
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
-    """The `Request` that the options ask for."""
+    """The `Request` for these options."""
     from diptych.study.reproduce.request import PANELS, Request
 
     if options["steps"] is not None and options["epochs"] is not None:
@@ -99,7 +99,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
 
 
 def check_samplers(request: Any) -> None:
-    """Refuse steps and etas that cannot be, before the trainings that they would wait for."""
+    """Refuse impossible steps and etas before the training that precedes their use."""
     from diptych.sampling.sampler import make_sampler
 
     steps = numbers("sweep-steps", request.sweep_steps, whole=True)
@@ -128,5 +128,5 @@ def _linked(word: str) -> tuple[str, str]:
 
 
 def _absolute(path: Path | None) -> str | None:
-    """A stage runs in the study's folder: what the user named must be found from there."""
+    """The absolute path: stages run in the study's folder, where a relative one would fail."""
     return None if path is None else str(path.resolve())

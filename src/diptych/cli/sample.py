@@ -31,13 +31,13 @@ from diptych.errors import UserError
 @click.argument("source")
 @BACKEND
 @sampler_options()
-@click.option("--num", type=int, help="How many images.  [default: 64; of --latents: all]")
+@click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")
 @SEED
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
-@click.option("--npz", is_flag=True, help="Also all images in one images.npz (uint8, NHWC).")
+@click.option("--npz", is_flag=True, help="Also write all images to one images.npz (uint8, NHWC).")
 @PICTURES
 @STARTS
 @DEVICE
@@ -66,7 +66,7 @@ def sample(
     or a folder of diffusers.
 
     A zoo model is sampled as its manifest recommends, a folder of diffusers as its scheduler does;
-    options change that one by one. With --solver, only what is given counts.
+    each option overrides one setting. With --solver, only the given options count.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Options of `diptych sample` that say where trajectories start, if not at their own noise."""
+"""Options of `diptych sample` that start trajectories elsewhere than at their own noise."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from diptych.errors import UserError
 
 STARTS = options(
     click.option("--latents", help="Decode: a folder or file of `diptych encode`."),
-    click.option("--interpolate", help="Between noises 3,7 (or SEED:INDEX), or between --latents."),
+    click.option("--interpolate", help="Noises 3,7 (or SEED:INDEX), or numbers in --latents."),
     click.option(
         "--frames-between", type=click.IntRange(0, 1000), help="Images on each arc.  [default: 8]"
     ),
     click.option("--from", "source_image", help="Change this image, folder, .npz or mnist:test."),
-    click.option("--level", help="Its noise: a fraction of T, or a timestep.  [default: 0.5]"),
+    click.option(
+        "--level", help="Noise for --from: a fraction of T, or a timestep.  [default: 0.5]"
+    ),
 )
-MOST = 10_000  # images of an interpolation
+MOST = 10_000  # images in an interpolation
 NAMES = ("latents", "interpolate", "frames_between", "source_image", "level")
 
 
 class Start:
-    """The start that the options ask for, worked out before any framework is loaded."""
+    """The start that the options ask for, determined before any framework is loaded."""
 
     def __init__(self, given: dict[str, Any], found: Any, seed: int, num: int | None) -> None:
         from diptych.data.preprocess import preprocess_of
@@ -36,7 +38,7 @@ class Start:
         self.given = {name: given.pop(name) for name in NAMES}
         self.data, self.seed, self.num = given.pop("data"), seed, num
         _check_together(self.given, num)
-        # Images are encoded without a class, and so decoded.
+        # Images are encoded without a class, so they are decoded without one.
         self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
         self.crop = found.config.data.crop
@@ -57,7 +59,7 @@ class Start:
 
     @property
     def sampler(self) -> dict[str, Any] | None:
-        """What the sampler is where the options leave it open; None: as for any sample."""
+        """Defaults of the sampler for options not given; None: those of any sample."""
         if self.latents is not None and self.latents.card:
             card = self.latents.card
             found = {"solver": "ddim", "steps": card.get("steps"), "spacing": card.get("spacing")}
@@ -66,10 +68,10 @@ class Start:
             return None
         if self.recommended and self.recommended.get("solver") == "ddim":
             return dict(self.recommended)
-        return {"solver": "ddim"}  # what the model recommends may add noise
+        return {"solver": "ddim"}  # the model's recommended sampler may add noise
 
     def walk(self, sampler: Any) -> Any:
-        """The sampler from the start's level on, checked."""
+        """The sampler, beginning at the start's level; checked against the schedule."""
         if self.level is not None:
             sampler = replace(sampler, level=self.level)
         sampler.check(self.schedule)
@@ -133,9 +135,9 @@ def _check_together(given: dict[str, Any], num: int | None) -> None:
 
 
 def refuse_unlike(sampler: Any, schedule: Any) -> None:
-    """Raises UserError where the images of an interpolation would differ by more than their start.
+    """Raise UserError if the images of an interpolation would differ by more than their start.
 
-    That is: by a noise or a class of their own.
+    They would if each had its own noise or class.
     """
     if sampler.card(schedule)["sigma_type"] != "none":
         raise UserError(

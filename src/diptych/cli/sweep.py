@@ -28,29 +28,30 @@ from diptych.errors import MachineError, UserError
 @sampler_options(
     solver={
         "multiple": True,
-        "help": "Such as dpmpp:order=3 or ddim:clip; may be given several times.  [default: ddim]",
+        "help": "Such as dpmpp:order=3 or ddim:clip; can be repeated.  [default: ddim]",
     },
     steps={"type": str, "help": "Solver steps.  [default: 10,20,50,100]"},
     eta={"type": str, "help": "DDIM's noise; only applies to ddim.  [default: 0]"},
 )
-@click.option("--calls", help="Network calls, in place of --steps: what solvers share.")
-@click.option("--num", type=int, required=True, help="Images of a cell, in each repeat.")
-@click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets of a cell.")
+@click.option("--calls", help="Network calls, instead of --steps; comparable between solvers.")
+@click.option("--num", type=int, required=True, help="Images per cell in each repeat.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Sample sets per cell.")
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @DRAWING
 @click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
 @DEVICE
-@click.option("--out", type=FOLDER, required=True, help="The folder of the tables.")
+@click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
 @OVERWRITE
 @QUIET
 @JSON
 def sweep(source: str, **options: Any) -> None:
-    """Seconds an image and scores of SOURCE over solvers, steps and eta, in one panel or both.
+    """Time and score SOURCE over solvers, steps and eta, with one backend or both.
 
-    SOURCE is a run, a checkpoint or zoo:NAME. Every cell is kept when it is whole; --resume goes on
-    with the missing ones. --metrics none times alone; scores can follow in the same folder.
+    SOURCE is a run, a checkpoint or zoo:NAME. Each cell is saved once complete; --resume computes
+    the missing ones. --metrics none only measures seconds per image; scores can be added later in
+    the same folder.
 
     \b
     Examples:
@@ -89,7 +90,7 @@ def sweep(source: str, **options: Any) -> None:
 
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
-    """The `Sweep` that the options ask for."""
+    """The `Sweep` for these options."""
     from diptych.generate.for_scoring import Drawing
     from diptych.study.sweep.cells import Sweep
     from diptych.study.sweep.variants import parse
@@ -99,7 +100,7 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     scored = options["metrics"].strip() != "none"
     if not scored:
         _refuse_scoring(options)
-        picked["metrics"] = "is"  # stands for none: nothing is computed
+        picked["metrics"] = "is"  # a placeholder for none: nothing is computed
     settings = measure_settings(**picked, **rest)
     if options["reference"] is None and settings.metrics != ("is",):
         raise UserError("against what? Give --reference, for example mnist:test")
@@ -124,7 +125,7 @@ def _refuse_scoring(options: dict[str, Any]) -> None:
 
 
 def numbers(name: str, text: str, whole: bool) -> list[float]:
-    """The numbers of a list such as 10,20,50."""
+    """The numbers in a list such as 10,20,50."""
     if not text:
         return []
     try:
@@ -135,11 +136,11 @@ def numbers(name: str, text: str, whole: bool) -> list[float]:
 
 
 def run_in_process_of_its_own(panel: str, lock: int) -> None:
-    """This very command for one panel: PyTorch and Jittor cannot share a process.
+    """Run this same command for one backend: PyTorch and Jittor cannot share a process.
 
     Args:
         panel: torch or jittor.
-        lock: of the folder, which the command takes part in.
+        lock: the folder's lock, which the child process inherits.
     """
     from diptych.files import inherited
 
@@ -147,6 +148,6 @@ def run_in_process_of_its_own(panel: str, lock: int) -> None:
     command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
     code = subprocess.run(command, stdout=subprocess.DEVNULL, **inherited(lock)).returncode
     if code in (2, 130):
-        sys.exit(code)  # it has said what was wrong, and once is enough
+        sys.exit(code)  # the child has reported the error
     if code:
         raise MachineError(f"the sweep stopped in the {panel} panel (exit code {code}); see above")

@@ -20,9 +20,9 @@ from diptych.errors import STAGE, Interrupted, UserError
 @click.option("--epochs", type=int, help="Train up to the end of this epoch.")
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--data", type=FOLDER, help="Where the data is, before all other places.")
-@click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new place.")
-@click.option("--allow-changed-data", is_flag=True, help="Resume although the images have changed.")
+@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new location.")
+@click.option("--allow-changed-data", is_flag=True, help="Resume even if the images have changed.")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")
 @click.option("--no-resources", is_flag=True, help="Do not record resources and events.")
 @click.option(
@@ -30,9 +30,9 @@ from diptych.errors import STAGE, Interrupted, UserError
     type=click.IntRange(0),
     default=500,
     show_default=True,
-    help="TensorBoard: gradients every so many steps, each about a step's time; 0: none.",
+    help="TensorBoard: gradients every N steps, each costing about one step; 0: none.",
 )
-@click.option("--mlflow", metavar="URI", help="Track the run with MLflow too, if installed.")
+@click.option("--mlflow", metavar="URI", help="Also track the run with MLflow, if installed.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -110,7 +110,7 @@ def train_config(
     overrides: tuple[str, ...],
     resume: bool,
 ) -> Any:
-    """The config that a call of `train` asks for."""
+    """The config for a call of `train`."""
     from diptych.weights.formats import read_config
 
     if steps is not None and epochs is not None:

@@ -1,8 +1,10 @@
-"""Editing: images changed through the noise that they come from.
+"""Generation: samples in a folder, and images edited through their latents.
 
-    folder, roundtrip, curve    `diptych encode`: images to latents and back, and what is lost
-    inputs, latents             images from the user's hand; latents in a file
-    starts, interpolation       `diptych sample` from latents, between noises, from images
+    samples, trajectory                   `diptych sample`, and pictures of the first batch
+    for_scoring                           samples of a run for an evaluation
+    encode, roundtrip, roundtrip_curve    `diptych encode`: images to latents and back; the error
+    inputs, latents                       the user's images; latents in a file
+    starts, interpolation                 `diptych sample` from latents, between noises, from images
 
 The inversion itself belongs to a model (`Model.encode`): `diptych.sampling.inversion`, and its
 update rule in `diptych.sampling.solvers.ddim_inverse`.

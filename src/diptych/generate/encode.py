@@ -4,11 +4,11 @@
     OUT/00000.png ...           the reconstructions: the latents, decoded with the same steps
     OUT/encode.png              originals, latents and reconstructions of the first images
     OUT/errors.csv              the error of each image
-    OUT/curve.json, .csv, .png  the mean error against the number of steps, where asked for
-    OUT/manifest.json           all that the latents depend on, and the mean error
+    OUT/curve.json, .csv, .png  the mean error against the number of steps, if requested
+    OUT/manifest.json           everything the latents depend on, and the mean error
 
-Batches are kept in OUT/parts until the end, so that an interrupted folder goes on where it was. A
-finished one is left as it is; a curve can still be added to it.
+Batches are kept in OUT/parts until the end, so that an interrupted run can resume. A finished
+folder is not recomputed; a curve can still be added to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from diptych.training.batches import to_uint8
 from diptych.types import Float64
 
 SHOWN = 10
-SPREAD = 3.0  # standard deviations of a latent that a figure shows from black to white
+SPREAD = 3.0  # figures show latents from -3 (black) to 3 (white) standard deviations
 IDENTITY = (
     "steps",
     "spacing",
@@ -56,10 +56,10 @@ def encode_to(
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Encode the images of `request` into `out`; gives the manifest.
+    """Encode the images of `request` into `out`; return the manifest.
 
     Raises:
-        UserError: the folder holds something else, or was begun with other settings.
+        UserError: the folder holds something else, or was started with other settings.
     """
     manifest = _begin(model, request)
     with hold(out):
@@ -76,7 +76,7 @@ def _fill(
     before: dict[str, Any],
     progress: bool,
 ) -> dict[str, Any]:
-    """Encode what is missing in a folder that is ready; gives the manifest."""
+    """Encode the missing parts in a prepared folder; return the manifest."""
     if before.get("complete"):
         manifest = before
     else:
@@ -115,7 +115,7 @@ def _summary(error: Float64) -> dict[str, Any]:
 
 
 def _encode_all(model: Model, request: Request, out: Path, progress: bool) -> Float64:
-    """Every batch, those of an earlier start as they are; gives the errors of all images."""
+    """Encode every batch not yet in OUT/parts; return the errors of all images."""
     paths = [out / "parts" / f"{k:05d}.npz" for k in range(len(request.batches))]
     with steps_shown(model, [request.inversion], len(paths), progress) as count:
         for rows, path in zip(request.batches, paths, strict=True):

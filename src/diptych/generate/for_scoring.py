@@ -1,7 +1,7 @@
-"""A run in place of samples: it is sampled first, into a folder below the run, and resumably.
+"""Samples of a run for scoring: drawn first, into a folder below the run, and resumable.
 
-The folder's name holds all that the images depend on, so that another number, panel or checkpoint
-goes to another folder, and the same request finds its images drawn already.
+The folder's name encodes everything the images depend on: another number, backend or checkpoint
+goes to another folder, and a repeated request reuses its images.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from diptych.generate.samples import Request, default_folder, sample_to
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import choose_sampler
 
-_NAMED = ("zoo:", "pretrained:")  # weights that are in no folder of the user's
+_NAMED = ("zoo:", "pretrained:")  # weights outside the user's folders
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a run is sampled for an evaluation; seeds `seed`, `seed` + 1, ... for its repeats.
+    """Sampling settings for an evaluation; repeats use seeds `seed`, `seed` + 1, ...
 
-    What the options leave open is as the model recommends, if it does. A model with classes draws
+    Options not given follow the model's recommendation, if there is one. A model with classes draws
     every class in turn if none is chosen.
     """
 
@@ -33,7 +33,7 @@ class Drawing:
 
 
 def is_model(source: str) -> bool:
-    """Whether `source` names weights (a run, a checkpoint, zoo:NAME ...) and not images."""
+    """True if `source` names weights (a run, a checkpoint, zoo:NAME ...), not images."""
     from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
 
@@ -57,12 +57,12 @@ def draw(
     progress: bool = True,
     note: Callable[[str | None], None] = lambda text: None,
 ) -> list[Path]:
-    """Sample a model `repeats` times, `num` images each; gives the sample folders.
+    """Sample a model `repeats` times, `num` images each; return the sample folders.
 
     Args:
         source: a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers.
-        folder: where the sample folders go; needed for a NAME, else RUN/samples.
-        note: told what the model's own sampler decides, before anything is drawn.
+        folder: parent of the sample folders; required for a NAME, else RUN/samples by default.
+        note: receives notes on the weights and on recommended settings, before drawing.
 
     Raises:
         UserError: as `diptych sample`.
@@ -85,7 +85,7 @@ def draw(
         name = f"{out.name}-n{num}-{found.kind}-{backend}-{sha}"
         outs.append((folder or out.parent) / name)
     if all(_complete(out) for out in outs):
-        return outs  # no need for the framework's slow start
+        return outs  # without the framework's slow start
     model = load(source, backend, device=device, raw=drawing.raw)
     for request, out in zip(requests, outs, strict=True):
         if not _complete(out):

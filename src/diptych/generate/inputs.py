@@ -1,9 +1,9 @@
-"""Images from the user's hand, as a model needs them: to be encoded, or to start from.
+"""User images in the form that a model needs, for encoding or as starts.
 
-They are named as everywhere (`diptych.data.sources.spec`): a folder of pictures, a sample folder,
-an .npz or .npy, one picture, or `mnist:test`. A data set is made as small as the model's own images
-were. Pictures of another size or number of channels go through the crop, the resizing and the
-colours of the model's training (`diptych.data.crops`), which is said in one line.
+Sources are named as everywhere (`diptych.data.sources.spec`): a folder of pictures, a sample
+folder, an .npz or .npy, one picture, or `mnist:test`. A data set is shrunk to the model's image
+size. Pictures of another size or number of channels get the crop, resizing and colours of the
+model's training (`diptych.data.crops`), and a one-line note says so.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from diptych.errors import UserError
 from diptych.evaluation.images import open_images
 from diptych.types import Pixels
 
-ANY_SIZE = ("center", "stretch", "adm")  # crops that take pictures of any size
+ANY_SIZE = ("center", "stretch", "adm")  # crops that accept pictures of any size
 LIMIT = 2**31  # bytes of pixels held at once
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images and where they came from.
+    """Images and their origin.
 
     Attributes:
         pixels: (N, C, H, W) uint8.
-        name: for people.
-        sha256: of the pixels and their shape.
-        left_out: how many files of folders were passed over, by reason.
-        crop: the recipe by which some were made to fit; None: all fitted.
+        name: a name for people.
+        sha256: hash of the pixels and their shape.
+        left_out: number of skipped files in folders, by reason.
+        crop: the crop applied to images that did not fit; None: all fitted.
     """
 
     pixels: Pixels
@@ -49,7 +49,7 @@ class Inputs:
     crop: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """What a manifest says of them."""
+        """The images' entries in a manifest."""
         found = {"images": self.name, "images_num": len(self.pixels), "images_sha256": self.sha256}
         found |= {"images_left_out": self.left_out} if self.left_out else {}
         return found | ({"images_crop": self.crop} if self.crop is not None else {})
@@ -63,18 +63,18 @@ def read_inputs(
     data_dir: Path | None = None,
     crop: str | None = None,
 ) -> Inputs:
-    """The images that the sources name, one after the other.
+    """Read the images of the sources, in order.
 
     Args:
-        sources: see the module; one or more.
+        sources: one or more; see the module.
         shape: (C, H, W) of the model's images.
-        num: exactly so many, the first ones; None: all.
-        most: no more than so many; None: as `num` says.
-        data_dir: where data sets are, before all other places.
-        crop: the model's own recipe (`data.crop`); None: center.
+        num: exactly this many, the first ones; None: all.
+        most: at most this many; None: `num` decides.
+        data_dir: folder that is searched first for data sets.
+        crop: the model's own crop (`data.crop`); None: center.
 
     Raises:
-        UserError: nothing there, fewer than `num`, damaged, or a data set that does not fit.
+        UserError: no images, fewer than `num`, damaged, or a data set that does not fit.
     """
     if num is not None and num < 1:
         raise UserError(f"--num is {num}; it must be 1 or more")
@@ -111,9 +111,9 @@ def read_inputs(
 
 
 def _picture(image: Pixels, recipe: Recipe, where: str) -> tuple[Pixels, Recipe]:
-    """A picture (H, W, C) as the recipe makes it, (C, H, W), and the recipe.
+    """Apply the recipe to a picture (H, W, C); return (C, H, W) and the recipe used.
 
-    A crop for pictures of one size alone (`none`, or CelebA's) gives way to `center`.
+    A crop that needs pictures of one size (`none`, or CelebA's) is replaced by `center`.
     """
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     picture = picture.convert("L" if recipe.channels == 1 else "RGB")
@@ -125,7 +125,7 @@ def _picture(image: Pixels, recipe: Recipe, where: str) -> tuple[Pixels, Recipe]
 
 
 def _known(source: str, i: int, planes: Pixels, shape: tuple[int, int, int]) -> Pixels:
-    """One image (C, H, W); a data set's made smaller if that is needed."""
+    """One image (C, H, W) of the model's shape, shrunk if needed. Raises UserError if unlike."""
     if planes.shape != shape and planes.shape[0] == shape[0]:
         planes = shrink(planes[None], shape[1])[0]
     if planes.shape != shape:

@@ -3,7 +3,7 @@
     slerp(a, b; f) = sin((1 - f) theta) / sin(theta) a + sin(f theta) / sin(theta) b
 
 theta is the angle between a and b over all pixels of an image. A straight line between two noises
-passes through points of smaller norm, which no noise of that dimension has, and the images turn
+passes through points with a smaller norm than noise of that dimension has, and the images turn
 grey; the arc keeps the norm. Source: Song et al. 2021, arXiv:2010.02502, appendix D.5.
 """
 
@@ -21,8 +21,8 @@ NEARLY_PARALLEL = 1e-6  # radians, below which the arc is a straight line to the
 def slerp(a: Float32, b: Float32, fraction: float) -> Float32:
     """The point at `fraction` of the arc from a to b, arrays of one shape; float32.
 
-    The ends are exact: `a` itself at 0 and `b` itself at 1. Opposite vectors have no arc between
-    them that is shorter than others; noise never is.
+    The ends are exact: a copy of `a` at 0 and of `b` at 1. Opposite vectors have no unique shortest
+    arc; noises are never opposite.
     """
     if fraction in (0.0, 1.0):
         return (b if fraction else a).copy()

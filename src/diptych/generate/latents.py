@@ -1,9 +1,9 @@
-"""Latents in a file: x_T of images, float32, and the level that they stand at.
+"""Latents in a file: x_T of images, float32, and their noise level.
 
     latents.safetensors     `latents` (N, C, H, W), with the inversion's card in its metadata
     latents.npz             the same array, and the card as text
 
-Any .npz or .npy with one float array of that shape is read as well; it says nothing of its level.
+Any .npz or .npy with one float array of that shape can also be read; its level is unknown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUFFIXES = (".safetensors", ".npz", ".npy")
 
 @dataclass(frozen=True)
 class Latents:
-    """Latents read from a file; `card` is of the inversion that made them, empty if unknown."""
+    """Latents read from a file; `card` describes the inversion that made them, or is empty."""
 
     x: Float32
     name: str
@@ -37,7 +37,7 @@ class Latents:
 
 
 def write_latents(path: Path, x: Float32, card: dict[str, Any]) -> None:
-    """Write latents atomically, as safetensors or npz by the file's ending."""
+    """Write latents atomically, as safetensors or npz depending on the file's suffix."""
     text = json.dumps(card)
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
@@ -48,10 +48,10 @@ def write_latents(path: Path, x: Float32, card: dict[str, Any]) -> None:
 
 
 def read_latents(source: str | Path, shape: tuple[int, int, int]) -> Latents:
-    """Latents of a file, or of a folder that `diptych encode` wrote.
+    """Read latents from a file, or from a folder that `diptych encode` wrote.
 
     Raises:
-        UserError: nothing there, damaged, not finite, or not latents of images of this shape.
+        UserError: no file, damaged, not finite, or not latents of images of this shape.
     """
     path = Path(source)
     if path.is_dir():

@@ -1,7 +1,7 @@
-"""One round trip: images up to their noise, and back with the same levels.
+"""A round trip: images encoded to noise, and decoded with the same levels.
 
-The error is the mean squared difference of all pixel values on a scale of 0 to 1, the
-reconstruction clipped to it: that of Song et al. 2021, arXiv:2010.02502, table 2.
+The error is the mean squared difference of all pixel values on a scale of 0 to 1, with the
+reconstruction clipped to that range, as in Song et al. 2021, arXiv:2010.02502, table 2.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FORMATS = ("safetensors", "npz")
 
 @dataclass(frozen=True)
 class Request:
-    """What is encoded and how.
+    """An encoding job: images and settings.
 
     Attributes:
         inputs: the images.
         inversion: steps, spacing, refinement.
-        curve: more inversions, of which the error alone is wanted.
+        curve: further inversions, for which only the error is measured.
         batch: images at once.
-        form: of the latents' file, of FORMATS.
+        form: the format of the latents' file, one of FORMATS.
     """
 
     inputs: Inputs
@@ -51,7 +51,7 @@ class Request:
 
     @property
     def batches(self) -> list[list[int]]:
-        """The images' numbers in batches of one size, the last one filled up with its last."""
+        """The images' indices in batches of one size; the last index pads the last batch."""
         num = len(self.inputs.pixels)
         batches = batches_of(num, min(self.batch, num))
         return [[min(i, num - 1) for i in rows] for rows in batches]
@@ -67,7 +67,7 @@ class RoundTrip:
 
 
 def errors_of(model: Model, original: Pixels, back: Float32) -> Float64:
-    """The error of each image, (N,); `back` is as the network draws, and clipped."""
+    """The error of each image, (N,); `back` is on the network's scale, and is clipped."""
     pixels = model.engine.preprocess.unit(back)
     return np.asarray(((pixels - original / 255.0) ** 2).mean(axis=(1, 2, 3)))
 
@@ -75,7 +75,7 @@ def errors_of(model: Model, original: Pixels, back: Float32) -> Float64:
 def round_trip(
     model: Model, inversion: Inversion, pixels: Pixels, observe: Observer | None = None
 ) -> RoundTrip:
-    """Latents of one batch (B, C, H, W) and what they decode to."""
+    """Encode one batch (B, C, H, W) and decode its latents."""
     latents = encode(model.engine, inversion, model.engine.floats(pixels), observe)
     back = model.engine.draw(inversion.sampler, range(len(pixels)), 0, latents, observe=observe)
     return RoundTrip(latents, back, errors_of(model, pixels, back))
@@ -85,9 +85,9 @@ def round_trip(
 def steps_shown(
     model: Model, inversions: Sequence[Inversion], batches: int, progress: bool
 ) -> Iterator[Callable[..., None]]:
-    """A progress bar of solver steps, up and back; gives what counts one."""
+    """A progress bar of solver steps, encoding and decoding; yields a function that counts one."""
     total = batches * sum(2 * one.sampler.steps for one in inversions)
-    pause = 0.1 if sys.stderr.isatty() else 30.0  # a log wants few lines
+    pause = 0.1 if sys.stderr.isatty() else 30.0  # few lines in a log file
     name = f"{model.engine.backend.name} encode"
     hidden = not progress or total == 0
     with tqdm(total=total, unit="step", desc=name, disable=hidden, mininterval=pause) as bar:

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def measure(model: Model, request: Request, out: Path, progress: bool) -> list[Row]:
-    """The error at each number of steps; what is finished stays in curve.json and is not redone."""
+    """Measure the error at each number of steps; results already in curve.json are reused."""
     path = out / "curve.json"
     done = {row["steps"]: row for row in read_json(path)["curve"]} if path.exists() else {}
     missing = [one for one in request.curve if one.sampler.steps not in done]

@@ -1,16 +1,16 @@
-"""`diptych sample`: exactly N images in a folder, with a manifest that says how they came about.
+"""`diptych sample`: exactly N images in a folder, with a manifest of how they were made.
 
-    OUT/00000.png ...    the images; `images.npz` (uint8, NHWC) besides where asked for
+    OUT/00000.png ...    the images; in addition `images.npz` (uint8, NHWC), if requested
     OUT/grid.png         the first 64
-    OUT/progress.png     denoising seen: a row an image, a column a moment, noise on the left
-    OUT/trajectory.gif   the first grid at every step or at some, where asked for; .webp, .mp4
-    OUT/strip.png        x_t, predicted x0 or both at chosen moments, where asked for
+    OUT/progress.png     denoising: one row per image, one column per moment, noise on the left
+    OUT/trajectory.gif   the first grid at every step or some steps, if requested; .webp, .mp4
+    OUT/strip.png        x_t, predicted x0 or both at chosen moments, if requested
     OUT/nearest.png      samples beside their nearest training images; nearest.json has all
-    OUT/interpolation.png    the way between noises, a row an arc
+    OUT/interpolation.png    the path between noises, one row per arc
     OUT/manifest.json    weights, sampler card, seed, versions, seconds
 
-The manifest is begun before the first image and completed after the last, so an interrupted
-folder can be told from a whole one and resumed to the same bytes.
+The manifest is written before the first image and completed after the last, so an interrupted
+folder can be distinguished from a complete one and resumed to the same bytes.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ MOST = 10_000_000
 
 
 class Start(Protocol):
-    """Where trajectories start, if not at their own keyed noise; see `diptych.generate.starts`."""
+    """A start of trajectories other than their keyed noise; see `diptych.generate.starts`."""
 
     def rows(self, images: Sequence[int]) -> Float32:
-        """The first x of these images, (len(images), C, H, W)."""
+        """The initial x of these images, (len(images), C, H, W)."""
 
     def card(self) -> dict[str, Any]:
-        """All that determines it, for the manifest."""
+        """Everything that determines the start, for the manifest."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to draw: all that the images depend on, besides the weights."""
+    """A sampling job: everything the images depend on except the weights."""
 
     sampler: Sampler
     num: int
@@ -78,7 +78,7 @@ class Request:
 
     @property
     def pictures(self) -> Pictures:
-        """What looks on while the first batch is drawn."""
+        """The requested pictures of the first batch."""
         return Pictures(self.movie, self.strip)
 
     def __post_init__(self) -> None:
@@ -90,9 +90,9 @@ class Request:
 
 
 def default_folder(run: Path, request: Request) -> Path:
-    """Where a run's samples go if no folder is given."""
+    """The default folder of a run's samples."""
     name = f"{folder_name(request.sampler)}-seed{request.seed}"
-    if request.start is not None:  # the card holds hashes: another start, another folder
+    if request.start is not None:  # the card holds hashes, so each start has its own folder
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return run / "samples" / name
@@ -108,10 +108,10 @@ def sample_to(
     npz: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Draw the images of `request` into `out`; gives the manifest.
+    """Draw the images of `request` into `out`; return the manifest.
 
     Raises:
-        UserError: the folder holds something else, or was begun with other settings.
+        UserError: the folder holds something else, or was started with other settings.
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
@@ -131,7 +131,7 @@ def _fill(
     npz: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Draw what is missing in a folder that is ready; gives the manifest."""
+    """Draw the missing images in a prepared folder; return the manifest."""
     _drop_unlike(out, request.pictures, before.get("trajectory", {}))
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
@@ -164,7 +164,7 @@ def _fill(
 
 
 def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
-    """All that is known before the first image."""
+    """The manifest as known before the first image."""
     return {
         "schema": 1,
         "complete": False,
@@ -198,7 +198,7 @@ IDENTITY = (
 
 
 def _drop_unlike(out: Path, asked: Pictures, before: dict[str, Any]) -> None:
-    """Remove pictures that an earlier start made with other settings: they are drawn again."""
+    """Remove pictures from an earlier run with other settings, so that they are redrawn."""
     for name, settings in asked.card().items():
         if settings != before.get(name):
             for path in asked.paths_of(name, out):
@@ -206,7 +206,7 @@ def _drop_unlike(out: Path, asked: Pictures, before: dict[str, Any]) -> None:
 
 
 def _is_drawn(path: Path, shape: tuple[int, int, int]) -> bool:
-    """Whether an image of this shape is there; one that is damaged is named, and drawn again."""
+    """True if an image of this shape exists; a damaged one is logged and redrawn."""
     if not path.exists():
         return False
     try:
@@ -236,7 +236,7 @@ def _bar(model: Model, request: Request, progress: bool) -> tqdm[Any]:
     steps = len(request.sampler.timesteps(model.engine.schedule))
     steps *= -(-request.num // min(request.batch, request.num))
     name = f"{model.engine.backend.name} {request.sampler.solver}"
-    pause = 0.1 if sys.stderr.isatty() else 30.0  # a log wants few lines
+    pause = 0.1 if sys.stderr.isatty() else 30.0  # few lines in a log file
     return tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)
 
 

@@ -1,11 +1,11 @@
-"""Where a trajectory starts, if not at its own keyed noise: latents, points between them, images.
+"""Starts of trajectories other than their keyed noise: latents, points between them, images.
 
     latents          decoded: the inverse of `diptych encode`
-    interpolation    noises on the arcs between two or more of them (slerp)
-    images           SDEdit: noised to a level, and the solver goes on from there
+    interpolation    noises on the arcs between two or more noises (slerp)
+    images           SDEdit: noised to a level, from which the solver continues
 
-SDEdit's noise is the one that image i of the same seed would start from, so level 1 is close to a
-plain sample and level 0 is the image itself. Source: Meng et al. 2022, arXiv:2108.01073.
+SDEdit uses the noise that image i of the same seed would start from, so level 1 is close to a plain
+sample and level 0 is the image itself. Source: Meng et al. 2022, arXiv:2108.01073.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from diptych.types import Float32
 
 @dataclass(frozen=True)
 class FromRows:
-    """Given noises, row i for image i."""
+    """Given noises; row i belongs to image i."""
 
     x: Float32
     facts: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, images: Sequence[int]) -> Float32:
-        """The noises of these images; past the end the last one again (padding of a batch)."""
+        """The noises of these images; the last one repeats past the end (padding of a batch)."""
         taken: Float32 = self.x[np.minimum(np.asarray(images), len(self.x) - 1)]
         return taken
 
     def card(self) -> dict[str, Any]:
-        """What a manifest says of them."""
+        """The noises' entries in a manifest."""
         return self.facts
 
 
 @dataclass(frozen=True)
 class FromImages:
-    """SDEdit: images in turn, each with the noise of its index, at one level."""
+    """SDEdit: the images in turn, each with the noise of its index, at one level."""
 
     inputs: Inputs
     seed: int
@@ -55,7 +55,7 @@ class FromImages:
     preprocess: Preprocess = PLAIN
 
     def rows(self, images: Sequence[int]) -> Float32:
-        """Noisy images of the level: image i is made of input i modulo their number."""
+        """Images noised to the level; image i comes from input i modulo the number of inputs."""
         pixels = self.inputs.pixels[np.asarray(images) % len(self.inputs.pixels)]
         x0 = self.preprocess.still(pixels)
         if self.level.sigma == 0.0:
@@ -65,20 +65,20 @@ class FromImages:
         )
 
     def card(self) -> dict[str, Any]:
-        """What a manifest says of them."""
+        """The start's entries in a manifest."""
         facts = {"kind": "images", "level_asked": self.asked, "noised_to": self.level.t}
         return {**facts, **self.inputs.facts()}
 
 
 def parse_level(text: str, timesteps: int) -> int:
-    """The timestep of a level: -1 is the clean image.
+    """The timestep of a level; -1 is the clean image.
 
     Args:
-        text: a fraction of T from 0 to 1, or a timestep from 2 on.
+        text: a fraction of T from 0 to 1, or a timestep of 2 or more.
         timesteps: T of the schedule.
 
     Raises:
-        UserError: no number, or out of range.
+        UserError: not a number, or out of range.
     """
     try:
         value = float(text)
@@ -94,7 +94,7 @@ def parse_level(text: str, timesteps: int) -> int:
 
 
 def from_latents(latents: Latents, first: int, num: int | None) -> FromRows:
-    """Latents to be decoded by a sampler that starts at timestep `first`.
+    """A start from latents for a sampler that begins at timestep `first`.
 
     Raises:
         UserError: encoded up to another level, or fewer than `num`.
@@ -109,7 +109,7 @@ def from_latents(latents: Latents, first: int, num: int | None) -> FromRows:
 def between_seeds(
     points: Sequence[tuple[int, int]], between: int, shape: Sequence[int]
 ) -> FromRows:
-    """The way through the noises of (seed, index) points, `between` noises on each arc."""
+    """A path through the noises of (seed, index) points, with `between` noises on each arc."""
     noises = [normal_per_image(seed, "initial_noise", [index], shape) for seed, index in points]
     names = [f"{seed}:{index}" for seed, index in points]
     facts = {"kind": "interpolation", "of": "seed:index", "points": names, "between": between}
@@ -117,7 +117,7 @@ def between_seeds(
 
 
 def between_latents(latents: Latents, points: Sequence[int], between: int, first: int) -> FromRows:
-    """The same through encoded images, by their numbers in the file."""
+    """A path through encoded images, given by their numbers in the file."""
     _check_level(latents, first)
     for point in points:
         if point >= len(latents.x):
@@ -144,10 +144,10 @@ def _check_level(latents: Latents, first: int) -> None:
 
 
 def parse_points(text: str, seed: int, latents: bool) -> list[tuple[int, int]]:
-    """`3,7` or `0:3,5:7` as (seed, index) pairs.
+    """Parse `3,7` or `0:3,5:7` into (seed, index) pairs.
 
     Raises:
-        UserError: fewer than two, not whole numbers, or seeds for latents.
+        UserError: fewer than two, not whole numbers, a number too large, or seeds for latents.
     """
     points = []
     for part in text.split(","):

@@ -1,7 +1,7 @@
-"""What looks on while the first batch is drawn: progress picture, strip, animations.
+"""Observers of the first batch: progress picture, strip, animations.
 
-Each keeps no more than it shows: the animations write every frame at once, the strips hold the rows
-and moments that they need.
+Each keeps only what it shows: animations write every frame immediately, strips hold the rows and
+moments that they need.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
 
 PROGRESS_ROWS, PROGRESS_COLUMNS = 8, 10
-COLUMNS, SHOWN = 8, 64  # of the grid that an animation shows
+COLUMNS, SHOWN = 8, 64  # columns and images of an animation's grid
 STRIP = "strip.png"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a trajectory that are asked for, besides `progress.png`."""
+    """The requested pictures of a trajectory, in addition to `progress.png`."""
 
     movie: Movie | None = None
     strip: Strip | None = None
 
     def card(self) -> dict[str, Any]:
-        """Their settings, by name, of those that are asked for."""
+        """Settings of the requested pictures, by name."""
         asked = {"movie": self.movie, "strip": self.strip}
-        # Formats come and go by themselves: each is a file of its own.
+        # Formats are left out: each is a separate file, which can be added or missing.
         return {
             name: {key: value for key, value in asdict(one).items() if key != "formats"}
             for name, one in asked.items()
@@ -46,23 +46,23 @@ class Pictures:
         }
 
     def paths_of(self, name: str, out: Path) -> list[Path]:
-        """The files of one of them."""
+        """The possible files of one picture."""
         if name == "strip":
             return [out / STRIP]
         return [out / f"trajectory.{kind}" for kind in FORMATS]
 
     def paths(self, out: Path) -> list[Path]:
-        """The files that are asked for."""
+        """The requested files."""
         strips = [out / STRIP] if self.strip is not None else []
         return strips + (self.movie.paths(out) if self.movie is not None else [])
 
     @property
     def of_x0(self) -> bool:
-        """Whether any of them shows the predicted image."""
+        """True if any picture shows the predicted image."""
         return any(one is not None and one.show != "x_t" for one in (self.movie, self.strip))
 
     def check(self, engine: Engine, sampler: Sampler, num: int, out: Path) -> None:
-        """Raises UserError where there is nothing to show, or no room for it."""
+        """Raise UserError if there is nothing to show, or no room for it."""
         steps = len(sampler.timesteps(engine.schedule))
         if steps == 0 and (self.movie is not None or self.strip is not None):
             raise UserError("at level 0 nothing is drawn, so there is no trajectory to show")
@@ -73,7 +73,7 @@ class Pictures:
 
 
 class Watch:
-    """Sees every step of the first batch; `predicted` is None where nobody asks for x0."""
+    """An observer of every step of the first batch; `predicted` is None if no picture shows x0."""
 
     def __init__(
         self, engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, film: Any
@@ -89,13 +89,13 @@ class Watch:
         self.predicted: Observer | None = self._predicted if asked.of_x0 else None
 
     def _keep(self, rows: Any) -> Any:
-        """A copy on the device: the loop does not wait for it, and the batch is not held by it."""
+        """Copy rows on the device; the loop does not wait, and the whole batch can be freed."""
         kept = 1.0 * rows
         self.backend.submit(kept)
         return kept
 
     def observe(self, k: int, level: Level, x: Any) -> None:
-        """Images after step k."""
+        """Record the images after step k."""
         self.moments.see(k, self._keep, x)
         if self.strip is not None:
             self.strip.reached(k, self._keep, x)
@@ -112,7 +112,7 @@ class Watch:
             self.film(k, [x0] if show == "x0" else [self.newest, x0])
 
     def save(self, out: Path, num: int) -> None:
-        """Write the pictures that are complete only now."""
+        """Write the pictures that are only complete after the last step."""
         if self.moments.columns:
             save_png(out / "progress.png", self.moments.picture(self._pixels), scale=2)
         if self.strip is not None:
@@ -127,7 +127,7 @@ class Watch:
 def watching(
     engine: Engine, sampler: Sampler, asked: Pictures, start: Float32, out: Path, num: int
 ) -> Iterator[Watch]:
-    """A `Watch` for one batch, its files written when the block ends well."""
+    """A `Watch` for one batch; its files are written if the block ends without an error."""
 
     def picture(x: Any) -> Pixels:
         return grid(engine.pixels(engine.backend.numpy(x[: min(SHOWN, num)])), columns=COLUMNS)
@@ -144,7 +144,7 @@ def watching(
 
 
 class _Moments:
-    """Keeps the first rows at evenly spread steps: what the progressive picture needs, no more."""
+    """The first rows at evenly spread steps, for the progress picture."""
 
     def __init__(self, steps: int) -> None:
         columns = min(PROGRESS_COLUMNS, steps)

@@ -1,4 +1,4 @@
-"""Arrays and weights between host and device, Jittor panel; mirror: `torch/arrays.py`."""
+"""Arrays and weights between host and device, Jittor backend; mirror: `torch/arrays.py`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from diptych.types import Array, Float32, Weights
 
 
 def put(values: Array, device: str) -> jt.Var:
-    """A host array on the device; Jittor's device is a global flag, set by the backend."""
+    """Copy a host array to the device; Jittor's device is a global flag, set by the backend."""
     return jt.array(np.ascontiguousarray(values)).stop_grad()
 
 
 def read(values: jt.Var) -> Array:
-    """A copy of a device array on the host; waits for it."""
+    """Copy a device array to the host; waits for it."""
     return np.array(values.numpy(), order="C")
 
 
 def assign(target: jt.Var, values: Float32) -> None:
-    """Overwrite a device array; shapes must be equal (Jittor's `assign` would take any)."""
+    """Overwrite a device array; shapes must be equal (Jittor's `assign` accepts any)."""
     if tuple(target.shape) != values.shape:
         raise ValueError(f"cannot assign {values.shape} to {tuple(target.shape)}")
     target.assign(jt.array(np.ascontiguousarray(values)))
 
 
 def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> Any:
-    """The plan's network with exactly these weights; None: with those that its maker gives it."""
+    """Build the plan's network with exactly these weights; None keeps those of its maker."""
     if isinstance(plan, OwnPlan):
         network: Any = Own(plan, device)
     else:
@@ -47,7 +47,7 @@ def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> 
 
 
 def load(arrays: Mapping[str, jt.Var], weights: Mapping[str, Float32]) -> None:
-    """Overwrite device arrays by name. Raises UserError where a name or a shape differs."""
+    """Overwrite device arrays by name. Raises UserError if a name or a shape differs."""
     theirs = {name: array.shape for name, array in weights.items()}
     for name, array in arrays.items():
         if theirs.pop(name, None) != tuple(array.shape):
@@ -74,13 +74,13 @@ def read_all(arrays: Mapping[str, jt.Var]) -> Weights:
 
 
 def draw_noise(like: jt.Var, seed: int, step: int) -> jt.Var:
-    """Normal noise drawn on the device (`noise: device`), a function of (seed, step) there."""
+    """Draw normal noise on the device (`noise: device`), a function of (seed, step) there."""
     jt.set_seed(int(stream(seed, "training_noise", step).integers(2, 2**31)))
     return jt.randn(like.shape).stop_grad()
 
 
 def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[jt.Var] | None:
-    """Dropout's keep masks drawn on the device after `draw_noise`; None at rate 0."""
+    """Draw dropout's keep masks on the device, after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None
     shapes = [(batch, block.out_ch, block.size, block.size) for block in plan.blocks]

@@ -1,4 +1,4 @@
-"""The Jittor panel's backend; its mirror is `diptych.backends.torch.backend`."""
+"""The Jittor backend; its mirror is `diptych.backends.torch.backend`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Array, Weights
 
-setup.load()  # before anything that imports jittor: it sets what must be set first
+setup.load()  # before anything imports jittor: it prepares the environment
 
 import jittor as jt  # noqa: E402
 
@@ -25,7 +25,7 @@ from diptych.backends.jittor.learner import Learner  # noqa: E402
 
 
 def make(device: str) -> JittorBackend:
-    """The backend on `cpu`, `cuda`, or `auto`: a GPU where there is one."""
+    """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
     if device.startswith("cuda"):
@@ -60,7 +60,7 @@ class JittorBackend:
 
     def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
         network = build(plan, weights, self.device)
-        # The panel's own has no mode, and Jittor's `eval` would stop its gradients for good.
+        # The backend's own has no mode, and Jittor's `eval` would stop its gradients permanently.
         return network.eval() if isinstance(plan, OwnPlan) else network
 
     def weights(self, network: Any) -> Weights:
@@ -87,7 +87,7 @@ class JittorBackend:
         return clip(x)
 
     def submit(self, x: jt.Var) -> None:
-        # Without this the graph of every past step would stay in memory.
+        # Without this, the graph of every past step would stay in memory.
         x.sync()
 
     def synchronize(self) -> None:

@@ -34,14 +34,14 @@ def adam_step(
     ema_rate: float,
     mark: Callable[[str], None] = unmarked,
 ) -> jt.Var:
-    """Update params, m, v and ema in place; give the norm before clipping.
+    """Update params, m, v and ema in place; return the norm before clipping.
 
     Args:
         params, grads, m, v, ema: lists of equal length, of float32 arrays of equal shapes;
             grads may be overwritten.
         step: 1-based number of this step.
-        max_norm: largest total norm that is left alone; may be infinite.
-        mark: told `optimizer` and `ema` as each is done, where they are apart; for profiles.
+        max_norm: largest total norm that is not clipped; may be infinite.
+        mark: called with `optimizer` when both Adam and EMA are done; for profiles.
 
     Returns:
         The gradients' total norm, one element, on the device.
@@ -50,5 +50,5 @@ def adam_step(
     numbers = {"max_norm": min(max_norm, 3e38), "step_size": lr / (1 - beta1**step)}
     numbers |= {"root": (1 - beta2**step) ** 0.5, "eps": eps, "ema_rate": ema_rate}
     kernels.adam(norm, grads, params, m, v, ema, beta1=beta1, beta2=beta2, **numbers)
-    mark("optimizer")  # and the average: one kernel
+    mark("optimizer")  # includes the moving average: one kernel does both
     return norm

@@ -1,4 +1,4 @@
-"""A network of the user's own, called as the panel calls its own. Mirrors `torch/own.py`."""
+"""Adapter of a user's own network to the backend's call. Mirrors `torch/own.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.rng import stream
 
 
 class Own:
-    """The user's module behind the call of the panel's network: x, time, masks, classes."""
+    """The user's module with the call of the backend's network: x, time, masks, classes."""
 
     def __init__(self, plan: OwnPlan, device: str) -> None:
         if plan.seed is not None:
@@ -26,7 +26,7 @@ class Own:
     def __call__(
         self, x: jt.Var, t: jt.Var, masks: Any = None, classes: jt.Var | None = None
     ) -> jt.Var:
-        given = [t.expand(len(x))]  # a sampler passes one time, and one class, for all images
+        given = [t.expand(len(x))]  # a sampler passes one time and one class for all images
         if classes is not None:
             given.append(classes.argmax(1)[0].expand(len(x)))
         out = self.module(x, *given)
@@ -38,7 +38,7 @@ class Own:
         return out
 
     def named_parameters(self) -> list[tuple[str, jt.Var]]:
-        """Weights by the module's own names, and what it keeps beside them, such as averages."""
+        """Weights and other float arrays, such as averages, by the module's own names."""
         found: dict[str, jt.Var] = dict(self.module.named_parameters())
         found = {n: a for n, a in found.items() if "float" in str(a.dtype)}
         wide = [name for name, array in found.items() if str(array.dtype) != "float32"]
@@ -47,12 +47,12 @@ class Own:
         return list(found.items())
 
     def train(self) -> Own:
-        """In the mode for training, such as with dropout."""
+        """Set the training mode, for example with dropout."""
         self._mode(True)
         return self
 
     def eval(self) -> Own:
-        """In the mode for prediction; Jittor's own `eval` would end the training of the weights."""
+        """Set the prediction mode; Jittor's own `eval` would stop the training of the weights."""
         self._mode(False)
         return self
 
@@ -62,12 +62,12 @@ class Own:
 
 
 def seed(seed: int, step: int) -> None:
-    """Key the framework's generator, of which the user's module draws: step 0 is its making."""
+    """Key the framework's generator, from which the user's module draws; step 0: its creation."""
     jt.set_global_seed(int(stream(seed, "own_network", step).integers(2, 2**31)))
 
 
 def gradients(loss: jt.Var, arrays: list[jt.Var]) -> list[jt.Var]:
-    """The gradients of `loss`; zeros for what is not trained, or not used."""
+    """The gradients of `loss`; zeros for arrays that are not trained or not used."""
     trained = [array for array in arrays if not array.is_stop_grad()]
     found = jt.grad(loss, trained)
     by_id = {id(array): gradient for array, gradient in zip(trained, found, strict=True)}

@@ -1,4 +1,4 @@
-"""Arrays and weights between host and device, PyTorch panel; mirror: `jittor/arrays.py`."""
+"""Arrays and weights between host and device, PyTorch backend; mirror: `jittor/arrays.py`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from diptych.types import Array, Float32, Weights
 
 
 def put(values: Array, device: str) -> torch.Tensor:
-    """A host array on the device; on a CPU it may share the host's memory.
+    """Copy a host array to the device; on a CPU it may share the host's memory.
 
-    A GPU is not waited for: it copies from pinned pages when its turn comes.
+    The copy to a GPU is asynchronous, from pinned memory.
     """
     host = torch.from_numpy(np.ascontiguousarray(values))
     return host.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else host
 
 
 def read(values: torch.Tensor) -> Array:
-    """A copy of a device array on the host; waits for it."""
+    """Copy a device array to the host; waits for it."""
     return np.array(values.detach().cpu().numpy(), order="C")
 
 
@@ -40,12 +40,12 @@ def assign(target: torch.Tensor, values: Float32) -> None:
 
 
 def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> Any:
-    """The plan's network with exactly these weights; None: with those that its maker gives it."""
+    """Build the plan's network with exactly these weights; None keeps those of its maker."""
     if isinstance(plan, OwnPlan):
         network: Any = Own(plan, device)
     else:
         check_weights(plan, weights or {}, "weights")
-        # Not channels_last: measured on a CPU, it is slower with 32 channels and with 128.
+        # Not channels_last: on a CPU it measured slower with 32 channels and with 128.
         network = UNet(plan).to(device)
     if weights is not None:
         load(weights_of(network), weights)
@@ -53,7 +53,7 @@ def build(plan: AnyPlan, weights: Mapping[str, Float32] | None, device: str) -> 
 
 
 def load(arrays: Mapping[str, torch.Tensor], weights: Mapping[str, Float32]) -> None:
-    """Overwrite device arrays by name. Raises UserError where a name or a shape differs."""
+    """Overwrite device arrays by name. Raises UserError if a name or a shape differs."""
     theirs = {name: array.shape for name, array in weights.items()}
     for name, array in arrays.items():
         if theirs.pop(name, None) != tuple(array.shape):
@@ -80,13 +80,13 @@ def read_all(arrays: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def draw_noise(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
-    """Normal noise drawn on the device (`noise: device`), a function of (seed, step) there."""
+    """Draw normal noise on the device (`noise: device`), a function of (seed, step) there."""
     torch.manual_seed(int(stream(seed, "training_noise", step).integers(2, 2**31)))
     return torch.randn_like(like)
 
 
 def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[torch.Tensor] | None:
-    """Dropout's keep masks drawn on the device after `draw_noise`; None at rate 0."""
+    """Draw dropout's keep masks on the device, after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None
     shapes = [(batch, block.out_ch, block.size, block.size) for block in plan.blocks]

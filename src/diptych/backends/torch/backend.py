@@ -1,4 +1,4 @@
-"""The PyTorch panel's backend; its mirror is `diptych.backends.jittor.backend`."""
+"""The PyTorch backend; its mirror is `diptych.backends.jittor.backend`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diptych.types import Array, Weights
 
 
 def make(device: str) -> TorchBackend:
-    """The backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one."""
+    """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
@@ -89,7 +89,7 @@ class TorchBackend:
         return x.clamp(-1, 1)
 
     def submit(self, x: torch.Tensor) -> None:
-        """PyTorch computes eagerly: nothing waits."""
+        """Do nothing: PyTorch computes eagerly."""
 
     def synchronize(self) -> None:
         if self.on_gpu:

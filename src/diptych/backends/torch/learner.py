@@ -1,12 +1,12 @@
-"""Training, PyTorch panel; its mirror is `diptych.backends.jittor.learner`.
+"""Training, PyTorch backend; its mirror is `diptych.backends.jittor.learner`.
 
     x_t  = alpha[t] * x0 + sigma[t] * eps           Ho et al. 2020, algorithm 1
     loss = mean over the batch of weight * (sum or mean over pixels of (eps - network(x_t, t))**2)
 
-with the image or the velocity in place of eps where the plan predicts that
-(`diptych.diffusion.objective`),
-then gradients clipped by their total norm, Adam, and an exponential moving average of the weights.
-Nothing here reads a device value: loss and norm go back as device scalars.
+with the image or the velocity in place of eps if the plan predicts that
+(`diptych.diffusion.objective`); then gradients clipped by their total norm, Adam, and an
+exponential moving average of the weights. A step reads no device value: loss and norm are returned
+as device scalars.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Learner:
         alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
-        if isinstance(self.plan, OwnPlan):  # what it draws itself is keyed by the step
+        if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
             seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         error = wanted - self.network(alpha * x0 + sigma * eps, *given)
@@ -113,7 +113,7 @@ class Learner:
     def draws(
         self, batch: Batch, x0: torch.Tensor
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
-        """Noise and dropout masks: the host's, or with `noise: device` drawn here by step."""
+        """Noise and dropout masks: the host's, or (`noise: device`) drawn here, keyed by step."""
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)
             return eps, draw_masks(self.plan, len(batch.x0), self.device)

@@ -22,9 +22,10 @@ PIECE = 2**15  # elements whose squares are added in float32
 def total_norm(grads: list[torch.Tensor]) -> torch.Tensor:
     """Square root of the sum of squares over all arrays, a float32 scalar on their device.
 
-    On a CPU PyTorch adds up an array's squares in float32, a few sums for all of it: over 2.4
-    million elements the norm was off by 4e-5. Pieces are added that way here, and their norms in
-    float64: off by less than 2e-7 at any size. float64 throughout takes 15 times as long.
+    On a CPU, PyTorch adds an array's squares in float32 with only a few partial sums: over 2.4
+    million elements the norm was off by 4e-5. Here only pieces are added that way, and their norms
+    are combined in float64: off by less than 2e-7 at any size. float64 throughout takes 15 times as
+    long.
     """
     pieces = [piece for g in grads for piece in g.reshape(-1).split(PIECE)]
     norms = torch.stack(torch._foreach_norm(pieces))
@@ -48,26 +49,26 @@ def adam_step(
     ema_rate: float,
     mark: Callable[[str], None] = unmarked,
 ) -> torch.Tensor:
-    """Update params, m, v and ema in place; give the norm before clipping.
+    """Update params, m, v and ema in place; return the norm before clipping.
 
     Args:
         params, grads, m, v, ema: lists of equal length, of float32 arrays of equal shapes;
             grads may be overwritten.
         step: 1-based number of this step.
-        max_norm: largest total norm that is left alone; may be infinite.
-        mark: told `optimizer` and `ema` as each is done, where they are apart; for profiles.
+        max_norm: largest total norm that is not clipped; may be infinite.
+        mark: called with `optimizer` and then `ema` when each is done; for profiles.
 
     Returns:
         The gradients' total norm, one element, on the device.
     """
-    # The fused kernel pairs elements by their place in memory: a gradient must lie as its weight.
+    # The fused kernel pairs elements by memory position: gradients need their weights' strides.
     grads = [
         g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
         for g, p in zip(grads, params, strict=True)
     ]
     norm = total_norm(grads)
     torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1.0))
-    # The kernel takes the number of this step as one scalar tensor for each parameter.
+    # The kernel takes the step number as one scalar tensor per parameter.
     count = [torch.full((), step, dtype=torch.float32, device=norm.device)] * len(params)
     torch._fused_adam_(
         params,

@@ -1,4 +1,4 @@
-"""A network of the user's own, called as the panel calls its own. Mirrors `jittor/own.py`."""
+"""Adapter of a user's own network to the backend's call. Mirrors `jittor/own.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.rng import stream
 
 
 class Own:
-    """The user's module behind the call of the panel's network: x, time, masks, classes."""
+    """The user's module with the call of the backend's network: x, time, masks, classes."""
 
     def __init__(self, plan: OwnPlan, device: str) -> None:
         if plan.seed is not None:
@@ -30,7 +30,7 @@ class Own:
         masks: Any = None,
         classes: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        given = [t.expand(len(x))]  # a sampler passes one time, and one class, for all images
+        given = [t.expand(len(x))]  # a sampler passes one time and one class for all images
         if classes is not None:
             given.append(classes.argmax(1).expand(len(x)))
         out = self.module(x, *given)
@@ -42,7 +42,7 @@ class Own:
         return out
 
     def named_parameters(self) -> list[tuple[str, torch.Tensor]]:
-        """Weights by the module's own names, and what it keeps beside them, such as averages."""
+        """Weights and floating-point buffers, such as averages, by the module's own names."""
         found: dict[str, torch.Tensor] = dict(self.module.named_parameters())
         found |= {n: b for n, b in self.module.named_buffers() if b.is_floating_point()}
         wide = [name for name, array in found.items() if array.dtype != torch.float32]
@@ -51,23 +51,23 @@ class Own:
         return list(found.items())
 
     def train(self) -> Own:
-        """In the mode for training, such as with dropout."""
+        """Set the training mode, for example with dropout."""
         self.module.train()
         return self
 
     def eval(self) -> Own:
-        """In the mode for prediction."""
+        """Set the prediction mode."""
         self.module.eval()
         return self
 
 
 def seed(seed: int, step: int) -> None:
-    """Key the framework's generator, of which the user's module draws: step 0 is its making."""
+    """Key the framework's generator, from which the user's module draws; step 0: its creation."""
     torch.manual_seed(int(stream(seed, "own_network", step).integers(2, 2**31)))
 
 
 def gradients(loss: torch.Tensor, arrays: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients of `loss`; zeros for what is not trained, or not used."""
+    """The gradients of `loss`; zeros for arrays that are not trained or not used."""
     trained = [array for array in arrays if array.requires_grad]
     found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
     by_id = {id(array): gradient for array, gradient in zip(trained, found, strict=True)}

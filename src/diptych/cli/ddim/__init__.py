@@ -1,1 +1,1 @@
-"""The official DDIM command line (ermongroup/ddim, main.py), translated into Diptych's."""
+"""The official DDIM command line (ermongroup/ddim, main.py), translated into `diptych` commands."""

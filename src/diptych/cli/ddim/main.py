@@ -1,7 +1,7 @@
-"""`python -m diptych.ddim`: the official main.py's options, and the Jittor reproduction's.
+"""`python -m diptych.ddim`: the options of the official main.py and of the Jittor reproduction.
 
-Each call is translated to commands of `diptych`, which are shown on stderr and then carried out:
-there is no second implementation here.
+Each call is translated to `diptych` commands, which are shown on stderr and then run: there is no
+second implementation here. Only --interpolation and --sequence are drawn directly.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from diptych.errors import UserError
 @click.option("--sample", is_flag=True, help="Draw images.")
 @click.option("--fid", is_flag=True, help="Images for an FID: exactly --num.")
 @click.option("--interpolation", is_flag=True, help="Eleven images between two noises.")
-@click.option("--sequence", is_flag=True, help="What each step predicts of eight images.")
-@click.option("--gif", is_flag=True, help="An 8x8 GIF of the way from noise to images.")
-@click.option("--resume_training", is_flag=True, help="Go on with EXP/logs/DOC.")
+@click.option("--sequence", is_flag=True, help="Each step's prediction of eight images.")
+@click.option("--gif", is_flag=True, help="An 8x8 GIF from noise to images.")
+@click.option("--resume_training", is_flag=True, help="Resume EXP/logs/DOC.")
 @click.option("-i", "--image_folder", default="images", show_default=True)
-@click.option("--ni", is_flag=True, help="No questions: replace what is there.")
+@click.option("--ni", is_flag=True, help="Ask nothing: replace existing output.")
 @click.option("--use_pretrained", is_flag=True, help="The published weights of the data set.")
 @click.option("--sample_type", default="generalized", help="generalized or ddpm_noisy.")
 @click.option("--skip_type", default="uniform", help="uniform or quad.")
@@ -42,7 +42,7 @@ from diptych.errors import UserError
 @click.option("--eta", type=float, default=0.0, show_default=True)
 @click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--num", type=click.IntRange(1), help="How many images.  [fid: 50000; gif: 64]")
+@click.option("--num", type=click.IntRange(1), help="Number of images.  [fid: 50000; gif: 64]")
 def ddim(**given: Any) -> None:
     """Train, sample and score as the official DDIM repository's main.py does.
 
@@ -70,7 +70,7 @@ def ddim(**given: Any) -> None:
 
 
 def _train(options: Options, config: Official) -> None:
-    config.read(training=True)  # a fault in it is told before the question
+    config.read(training=True)  # report faults in it before asking to overwrite
     overwrite = not options.resume_training and _claim(options.logs, options.ni)
     link = options.exp / "tensorboard" / options.doc
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def _sample(options: Options, config: Official) -> None:
     if strip:
         return _strip(options, config, overwrite)
     _carry_out(translate.sampling(options, config, overwrite))
-    if options.fid:  # a folder that is scored holds its N images and no other picture
+    if options.fid:  # a folder to score holds its N images and no other picture
         preview = options.images.with_name(f"{options.image_folder}-preview")
         preview.mkdir(exist_ok=True)
         for name in ("grid.png", "progress.png"):
@@ -96,7 +96,7 @@ def _sample(options: Options, config: Official) -> None:
 
 
 def _strip(options: Options, config: Official, overwrite: bool) -> None:
-    """The two ways of sampling that write no sample folder."""
+    """Draw --interpolation or --sequence, which write no sample folder."""
     from diptych.cli.ddim import strips
     from diptych.model import load
     from diptych.sampling.sampler import make_sampler
@@ -120,19 +120,19 @@ def _strip(options: Options, config: Official, overwrite: bool) -> None:
 
 
 def _claim(folder: Path, ni: bool) -> bool:
-    """Whether the folder is to be replaced; asks unless told not to."""
+    """True if the folder is to be replaced; asks the user unless `ni` is set."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     try:
         if not ni and not click.confirm(f"{folder} already exists. Overwrite?", err=True):
             click.echo(f"{folder} exists; nothing was done", err=True)
             raise click.exceptions.Exit(0)
-    except click.Abort as error:  # nobody there to answer
+    except click.Abort as error:  # no one can answer
         raise UserError(f"{folder} already exists; replace it with --ni") from error
     return True
 
 
 def _carry_out(command: list[str]) -> None:
-    """Show a native command, and do it."""
+    """Show a `diptych` command and run it."""
     click.echo(f"diptych {shlex.join(command)}", err=True)
     cli.main(args=command, prog_name="diptych", standalone_mode=False)

@@ -1,9 +1,9 @@
 """The official `--interpolation` and `--sequence`: images from chosen noise, and x0 at every step.
 
     interpolation   0.png ... 10.png, from slerp(z0, z1; k / 10) of `diptych.generate.interpolation`
-    sequence        J_I.png: what image J looks like from step I's prediction, J in 0 .. 7
+    sequence        J_I.png: image J as predicted at step I, J in 0 .. 7
 
-z0, z1 and the noise of image J are the keyed ones of images 0, 1 and J. Source: Song et al. 2021,
+z0, z1 and the noise of image J are the keyed noises of images 0, 1 and J. Source: Song et al. 2021,
 arXiv:2010.02502, section D.5.
 """
 
@@ -23,7 +23,7 @@ STOPS, ROWS = 11, 8
 
 
 def interpolation(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
-    """Draw the eleven images between image 0's noise and image 1's; gives how many."""
+    """Draw eleven images from image 0's noise to image 1's; return their number."""
     ends = normal_per_image(seed, "initial_noise", range(2), model.engine.shape)
     noise = path(ends, STOPS - 2)
     drawn = model.engine.draw(sampler, range(STOPS), seed, noise)
@@ -33,7 +33,7 @@ def interpolation(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
 
 
 def sequence(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
-    """Draw eight images and keep what each step predicts of them; gives how many files."""
+    """Draw eight images and save each step's prediction of x0; return the number of files."""
 
     def predicted(k: int, level: Level, x0: Any) -> None:
         for row, picture in enumerate(model.engine.pixels(model.engine.backend.numpy(x0))):

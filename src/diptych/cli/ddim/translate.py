@@ -1,11 +1,11 @@
-"""From the official options to commands of `diptych`: nothing is trained or drawn here.
+"""Translation of the official options to `diptych` commands; nothing is trained or drawn here.
 
     EXP/logs/DOC                     the run; ckpt.pth in it is the official training list
     EXP/tensorboard/DOC              its events (a link)
     EXP/image_samples/IMAGE_FOLDER   images
-    EXP/datasets                     where data is looked for
+    EXP/datasets                     folder that is searched for data
 
-What the official code does otherwise than it says is not repeated: `--timesteps S` is exactly S
+Where the official code departs from its own options, we do not follow: `--timesteps S` is exactly S
 steps, `--fid` exactly N images.
 """
 
@@ -23,13 +23,13 @@ from diptych.weights.formats import read_config
 FID_IMAGES, GRID_IMAGES = 50_000, 64
 _QUIET = ("warning", "error", "critical")
 _SOLVERS = {"generalized": "ddim", "ddpm_noisy": "ddpm-noisy"}
-# The official quad sequence visits some timesteps twice; so does the spacing of that name.
+# The official quad sequence visits some timesteps twice; so does `official-quad`.
 _SPACINGS = {"uniform": "uniform", "quad": "official-quad"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The official options by their names, and ours: backend, device, num."""
+    """The official options under their own names, and three of ours: backend, device, num."""
 
     config: str
     exp: Path
@@ -62,7 +62,7 @@ class Options:
 
     @property
     def images(self) -> Path:
-        """Where images are put."""
+        """The folder of the images."""
         return self.exp / "image_samples" / self.image_folder
 
 
@@ -74,20 +74,20 @@ class Official:
     tree: dict[str, Any]
 
     def value(self, section: str, key: str, default: Any = None) -> Any:
-        """A key of the file as it stands there."""
+        """The value of a key as written in the file."""
         values = self.tree.get(section)
         return values.get(key, default) if isinstance(values, dict) else default
 
     def read(self, training: bool) -> Config:
-        """The whole config, checked."""
+        """The whole config, validated."""
         return read_config(str(self.path), for_training=training)
 
 
 def find_config(name: str) -> Official:
-    """`configs/NAME`, else NAME as a path, else the official one of that name in the package.
+    """`configs/NAME`, else NAME as a path, else the packaged official config of that name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     tried = [Path("configs") / name, Path(name)]
     tried += [path.with_name(f"{path.name}.yml") for path in tried if not path.suffix]
@@ -102,7 +102,7 @@ def find_config(name: str) -> Official:
 
 
 def check(options: Options) -> None:
-    """Refuse options that exclude each other or are not known."""
+    """Refuse unknown options, and options that exclude each other."""
     for name, value, known in (
         ("verbose", options.verbose, ["info", "debug", *_QUIET]),
         ("sample_type", options.sample_type, list(_SOLVERS)),
@@ -123,7 +123,7 @@ def check(options: Options) -> None:
 
 
 def training(options: Options, config: Official, overwrite: bool) -> list[list[str]]:
-    """Commands that train or go on training, and write the official checkpoint beside."""
+    """Commands that train or resume training, and also write the official checkpoint."""
     logs = str(options.logs)
     train = ["train", str(config.path), "--out", logs, "--seed", str(options.seed)]
     train += _common(options, options.exp / "datasets")
@@ -144,7 +144,7 @@ def source(options: Options, config: Official) -> str:
     """The weights to sample from, as `diptych sample` names them.
 
     Raises:
-        UserError: nothing trained there, or no pretrained model for this data set.
+        UserError: no trained weights there, or no pretrained model for this data set.
     """
     if options.use_pretrained:
         data, category = config.value("data", "dataset"), config.value("data", "category")
@@ -175,7 +175,7 @@ def _official_checkpoint(logs: Path, wanted: object) -> Path:
 
 
 def sampler(options: Options) -> list[str]:
-    """The options of `diptych sample` that say how images are drawn."""
+    """The sampler options for `diptych sample`."""
     found = ["--solver", _SOLVERS[options.sample_type], "--steps", str(options.timesteps)]
     if options.sample_type == "generalized":
         found += ["--eta", f"{options.eta:g}"]
@@ -195,7 +195,7 @@ def sampling(options: Options, config: Official, overwrite: bool) -> list[str]:
 
 
 def raw(config: Official) -> bool:
-    """Whether the official code samples without the moving average."""
+    """True if the official code samples without the moving average."""
     return config.value("model", "ema", True) is False
 
 
@@ -208,7 +208,7 @@ def testing(options: Options, config: Official) -> list[str]:
 
 
 def notes(options: Options, config: Official) -> list[str]:
-    """Where we knowingly do otherwise than the official code."""
+    """Our deliberate differences from the official code, one line each."""
     total = config.value("diffusion", "num_diffusion_timesteps", 1000)
     steps = options.timesteps
     if options.sample and options.skip_type == "uniform" and isinstance(total, int):

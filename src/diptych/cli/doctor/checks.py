@@ -67,7 +67,7 @@ def compiler() -> Check:
 
 
 def jittor_home() -> Check:
-    """Where Jittor compiles: a JITTOR_HOME that was set once is in force for ever after."""
+    """Jittor's compile folder: a JITTOR_HOME that was set once stays in force permanently."""
     from diptych.backends.jittor import setup
 
     kept = setup.remembered_home()

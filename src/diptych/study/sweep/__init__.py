@@ -1,4 +1,4 @@
-"""One model under many samplers: drawn, scored and tabled, cell by cell.
+"""One model with many samplers: sampled, scored and tabulated, cell by cell.
 
-Stands above sampling, metrics and reports, which know nothing of each other.
+This package uses sampling, metrics and reports, which do not depend on each other.
 """

@@ -1,11 +1,11 @@
-"""`diptych sweep`: one model, many samplers; seconds an image and scores, cell by cell.
+"""`diptych sweep`: one model, many samplers; seconds per image and scores, cell by cell.
 
-    OUT/cells/torch-ddim-50-eta0.json   one cell: panel, solver, steps, eta; written when whole
-    OUT/sweep.json .csv .md             the table of all cells that are there
+    OUT/cells/torch-ddim-50-eta0.json   one cell: backend, solver, steps, eta; written when complete
+    OUT/sweep.json .csv .md             the table of all existing cells
     OUT/METRIC.png                      score against network calls
 
-A cell that is there is not computed again, so an interrupted sweep goes on where it was; cells of
-another request (other weights, number, metrics, ...) are refused, naming what differs.
+Existing cells are not recomputed, so an interrupted sweep can resume. Cells of another request
+(other weights, number, metrics, ...) are refused with an error that names the difference.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ DrawSets = Callable[..., list[Path]]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept over, and what stays the same.
+    """The swept settings and the fixed ones.
 
     Attributes:
         source: a run, a checkpoint or zoo:NAME.
-        steps, etas: every pair is a cell, in each panel.
-        drawing: what the samplers have in common.
-        settings: metrics; `num` images and `repeats` sample sets a cell.
-        variants: the solvers; each with all steps, and with all etas if it takes any.
-        calls: network calls, in place of `steps`.
-        scored: whether metrics are computed at all, or seconds alone.
+        steps, etas: every pair is a cell, with each backend.
+        drawing: sampling settings common to all cells.
+        settings: metrics; `num` images and `repeats` sample sets per cell.
+        variants: the solvers; each with all steps, and with all etas if it takes eta.
+        calls: network calls, instead of `steps`.
+        scored: True computes metrics; False only measures seconds.
     """
 
     source: str
@@ -66,7 +66,7 @@ class Sweep:
                 raise UserError(f"--{name}: give one or more different values, as in 10,20,50")
 
     def request(self, weights_sha256: str) -> dict[str, Any]:
-        """What a cell depends on besides its panel, solver, steps and eta."""
+        """Everything a cell depends on in addition to its backend, solver, steps and eta."""
         s, d = self.settings, self.drawing
         return {
             "weights_sha256": weights_sha256,
@@ -102,12 +102,12 @@ def run_panel(
     note: Callable[[str], None] = lambda text: None,
     draw_sets: DrawSets = draw,
 ) -> None:
-    """Compute the missing cells of one panel, in this process.
+    """Compute the missing cells of one backend, in this process.
 
     Args:
-        open_network: opens the feature network; called only if a cell is missing.
-        samples_out: where samples go; None: below the run.
-        note: told of each cell as it begins.
+        open_network: opens the feature network; only called if a cell to be scored is missing.
+        samples_out: folder of the samples; None: below the run.
+        note: called with a line for each cell as it begins, and for what is left out.
 
     Raises:
         UserError: as sampling and evaluation, or cells of another request.
@@ -140,13 +140,13 @@ def run_panel(
 
 
 def variants_of(sweep: Sweep, config: Config) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
-    """The sweep's cells, all checked, and lines on what a solver cannot do."""
+    """The sweep's cells, all checked, and a line for each cell that a solver cannot have."""
     steps = () if sweep.calls else sweep.steps
     return variant_cells(sweep.variants, sweep.drawing, steps, sweep.calls, sweep.etas, config)
 
 
 def _there(path: Path, request: dict[str, Any]) -> bool:
-    """Whether the cell was computed, by the same request; one without scores may get some."""
+    """True if the cell exists and needs no scores. Raises UserError if its request differs."""
     if not path.is_file():
         return False
     before = read_json(path).get("request", {})
@@ -163,7 +163,7 @@ def _there(path: Path, request: dict[str, Any]) -> bool:
 
 
 def _cost(folders: Sequence[Path]) -> dict[str, Any]:
-    """Seconds an image, over all sets, and network calls an image; from the manifests."""
+    """Seconds per image over all sets, network calls per image, and device; from the manifests."""
     cards = [read_json(folder / "manifest.json") for folder in folders]
     images = sum(card["images_timed"] for card in cards)
     seconds = sum(card["seconds"] for card in cards)
@@ -175,12 +175,12 @@ def _cost(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
-    """All cells that are there, by panel (PyTorch first), solver, eta and network calls.
+    """Read all existing cells, by backend (PyTorch first), solver, eta and network calls.
 
-    Where some have scores already, those that wait for theirs are left out.
+    If some cells have scores, those without are left out.
 
     Raises:
-        UserError: none, or cells of different requests.
+        UserError: no cells, or cells of different requests.
     """
     cells = [read_json(path) for path in sorted((out / "cells").glob("*.json"))]
     if not cells:

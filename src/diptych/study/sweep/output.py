@@ -1,4 +1,4 @@
-"""A sweep's cells as a table (terminal, JSON, CSV, Markdown) and as figures, one a score."""
+"""A sweep's cells as a table (terminal, JSON, CSV, Markdown) and as figures, one per score."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def metrics_of(cells: Sequence[Cell]) -> list[str]:
 
 
 def write_all(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
-    """Write the tables and figures; gives the content of sweep.json."""
+    """Write the tables and figures; return the content of sweep.json."""
     rows = [_row(cell) for cell in cells]
     content = {"schema": 1, "kind": "diptych sweep", "request": cells[0]["request"], "cells": rows}
     write_json(out / "sweep.json", Sweep.checked(content))
@@ -81,7 +81,7 @@ def _table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 
 def figure(cells: Sequence[Cell], metric: str) -> bytes:
-    """Score against network calls as PNG: a line a panel, solver and eta, intervals where known."""
+    """Plot score against network calls as PNG: one line per (backend, solver, eta), intervals."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     from diptych.figures import charts
@@ -111,13 +111,13 @@ def figure(cells: Sequence[Cell], metric: str) -> bytes:
 
 
 def value_of(cell: Cell, metric: str) -> float:
-    """The cell's score by that name."""
+    """The cell's score for this metric."""
     return float(next(score["value"] for score in cell["scores"] if score["metric"] == metric))
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the figure: which cells, and how it is told from the others."""
+    """A line of the figure: its cells, its name, and its place, which sets its style."""
 
     backend: str
     solver: str
@@ -127,7 +127,7 @@ class _Line:
 
 
 def _lines(cells: Sequence[Cell]) -> list[_Line]:
-    """Every line; its place among the lines of its panel gives marker and dashes."""
+    """All lines; a line's place among those of its backend sets marker and dashes."""
     keys = list(dict.fromkeys((c["backend"], c["solver"], c["eta"]) for c in cells))
     places = list(dict.fromkeys(key[1:] for key in keys))
     panels, solvers = ({key[i] for key in keys} for i in (0, 1))
@@ -148,7 +148,7 @@ def _line(
 
     panels = {cell["backend"] for cell in cells}
     several = len({cell["solver"] for cell in cells}) > 1
-    # Colours are the panels'; in one panel alone they may tell its solvers.
+    # Colours denote backends; with one backend and several solvers they denote solvers.
     colour = getattr(theme, line.backend)
     if several and len(panels) == 1:
         colour = SOLVERS[line.place % len(SOLVERS)]
@@ -157,7 +157,7 @@ def _line(
     own.sort(key=lambda cell: cell["network_calls"])
     x = [cell["network_calls"] for cell in own]
     y = [value_of(cell, metric) for cell in own]
-    # Where both panels are there, PyTorch's line is wide and pale and Jittor's lies upon it.
+    # With both backends, PyTorch's line is wide and pale, and Jittor's is drawn on top of it.
     under = line.backend == "torch" and len(panels) > 1
     dashes = STYLES[(line.place // (len(SOLVERS) if several else 1)) % len(STYLES)]
     style = charts.line(theme, colour, under) | {"linestyle": dashes}

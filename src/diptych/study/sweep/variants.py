@@ -1,8 +1,8 @@
 """The solvers of a sweep: `ddim`, `dpmpp:order=3`, `dpmpp-sde:spacing=logsnr:clip`.
 
-A variant is a solver with those of its settings that are not swept over. Each is tried at every
-number of steps, or at the steps that take exactly the asked number of network calls, which is what
-makes solvers comparable: Heun's method calls the network twice a step.
+A variant is a solver with its settings that are not swept over. Each runs at every number of steps,
+or at the steps that take exactly the requested number of network calls. Equal calls make solvers
+comparable: Heun's method calls the network twice per step.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from diptych.sampling.sampler import SOLVERS, choose_sampler
 from diptych.sampling.solvers.kinds import KINDS
 
 SWEPT = ("solver", "steps", "eta")
-# The option of a setting -> its field, of those that are not swept over.
+# Option -> field, for settings that are not swept over.
 KEYS = {option_name(name): name for name in NAMES if name not in SWEPT}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A solver and its own settings; `name` is how it was written."""
+    """A solver and its own settings; `name` is the text it was parsed from."""
 
     name: str
     settings: tuple[tuple[str, Any], ...]
 
     def drawing(self, common: Drawing, steps: int | None, eta: float | None) -> Drawing:
-        """The common settings with this variant's, at so many steps."""
+        """The common settings with this variant's own, at the given steps and eta."""
         own = dict(self.settings)
         return replace(common, options=replace(common.options, **own, steps=steps, eta=eta))
 
     @property
     def takes_eta(self) -> bool:
-        """Whether DDIM's eta is free; other solvers fix their noise."""
+        """True if the solver has DDIM's eta; other solvers fix their noise."""
         return KINDS[dict(self.settings)["solver"]].noise == "eta"
 
 
 def parse(text: str) -> Variant:
-    """A variant from `NAME[:key=value ...]`; a flag such as `clip` stands alone.
+    """Parse a variant from `NAME[:key=value ...]`; a flag such as `clip` has no value.
 
     Raises:
-        UserError: an unknown solver or setting, or a value that is not of its kind.
+        UserError: an unknown solver or setting, or a value of the wrong type.
     """
     solver, *parts = text.strip().split(":")
     if solver not in KINDS:
@@ -78,17 +78,17 @@ def cells(
     etas: Sequence[float],
     config: Config,
 ) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
-    """Every cell's variant and sampler, checked before anything is drawn, and what was left out.
+    """Each cell's variant and sampler, checked before anything is drawn, and the omissions.
 
     Args:
         steps, calls: solver steps or network calls; one of the two is empty.
 
     Returns:
-        The cells, by variant, eta and steps; a line for each number of calls that a solver cannot
-        have (Heun's takes odd ones only), which is left out.
+        The cells, by variant, eta and steps; a line for each omitted number of calls, which the
+        solver cannot make (Heun's method only takes odd numbers).
 
     Raises:
-        UserError: a sampler that cannot be, as `choose_sampler`.
+        UserError: an invalid sampler, as in `choose_sampler`.
     """
     schedule = make_schedule(config.diffusion)
     found, left_out = [], []
@@ -108,7 +108,7 @@ def cells(
 
 
 def _steps_for(drawing: Drawing, calls: int, schedule: Schedule) -> int | None:
-    """The steps with which the solver calls the network so often; None if there are none."""
+    """The steps at which the solver makes exactly this many network calls, or None."""
     kind = KINDS[str(drawing.options.solver)]
     solver = kind.make(0.0, drawing.options.order or (kind.orders or (0,))[0], schedule)
     return next((n for n in range(solver.needs.steps, calls + 1) if solver.calls(n) == calls), None)
