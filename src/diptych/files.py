@@ -460,7 +460,8 @@ def _take(number: int, file: Path, where: Path) -> None:
             raise
     with contextlib.suppress(OSError):  # on a full disk it stays without a name
         os.ftruncate(number, 0)
-        os.pwrite(number, f"process {os.getpid()}: {_command()}".encode(), 0)
+        said = f"process {os.getpid()}: {_command()}"
+        os.pwrite(number, said.encode(errors="backslashreplace"), 0)
 
 
 def inherited(lock: int) -> dict[str, Any]:

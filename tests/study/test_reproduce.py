@@ -93,7 +93,7 @@ def test_without_a_run_there_is_no_page_and_no_other_error(
     monkeypatch.setattr(runner, "report_study", WRITE_PAGE)
     assert states(Fake(tmp_path / "a").go(only=("align",))) == {"align": "done"}
     assert "no report yet" in capsys.readouterr().err
-    with pytest.raises(MachineError, match="failed: train-torch-seed0; what they said"):
+    with pytest.raises(MachineError, match="failed: train-torch-seed0; see their output"):
         Fake(tmp_path / "b", fail="train-torch-seed0").go(only=("train",), backends=("torch",))
 
 
