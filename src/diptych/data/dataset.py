@@ -10,7 +10,7 @@ however they are packed and wherever they are stored; run records carry it. Pixe
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
-from diptych.data.decoded import CHUNK, Decoded, Images
-from diptych.data.notes import say_left_out
+from diptych.data.decoded import CHUNK, Chosen, Decoded, Images
+from diptych.data.notes import note, say_left_out
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
-from diptych.data.scan import usable
+from diptych.data.scan import ADVICE, BAD, scan
 from diptych.data.sources.named import Asked, Opened, joined, open_known
 from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, Source, find, lookup
 from diptych.data.sources.spec import Spec, parse, split_names
@@ -187,7 +187,7 @@ def load_configured(
         download=download,
         settable=settable,
     )
-    found = usable(found, data.skip_bad)
+    found = _usable(found, data.skip_bad)
     channels = found.images.shape[1]
     if channels != data.channels:
         advice = f"; use --set data.channels={channels}" if settable else ""
@@ -330,3 +330,34 @@ def _check_identity(known: Source, split: str, located: Located, sha256: str) ->
             f"{located.images}: these are the images of {name} ({part}), expected {known.name} "
             f"({split}). Use data.source={name}, or put {known.name}'s files there."
         )
+
+
+def _usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
+    """Return the data set if all its pictures pass the scan; with `skip_bad`, only those that do.
+
+    Raises:
+        UserError: pictures that cannot be used, without `skip_bad`; or no usable picture.
+    """
+    images = dataset.images
+    if not isinstance(images, Decoded):
+        return dataset
+    images.advice = ADVICE
+    bad = scan(images, skip_bad)
+    if not bad:
+        return dataset
+    first = next(iter(bad.values()))
+    if not skip_bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise UserError(f"{first}{more}; or {ADVICE}")
+    rows = [row for row in range(len(images)) if row not in bad]
+    if not rows:
+        raise UserError(f"{dataset.origin}: none of {len(bad)} pictures can be used. {first}")
+    note(f"{dataset.origin}: {len(bad)} of {len(images)} pictures cannot be used and are left out; "
+         f"the first: {first}")  # fmt: skip
+    chosen = Decoded(Chosen(images.items, rows), images.recipe, images.workers)
+    labels = None if dataset.labels is None else dataset.labels[np.array(rows)]
+    if labels is not None:
+        labels.setflags(write=False)
+    left_out = {**dataset.left_out, BAD: len(bad)}
+    return replace(dataset, images=chosen, labels=labels, sha256=chosen.identity(),
+                   left_out=left_out)  # fmt: skip

@@ -16,58 +16,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.data.crops import CELEBA
-from diptych.data.decoded import Chosen, Decoded, as_bytes
-from diptych.data.notes import note
+from diptych.data.decoded import Decoded, as_bytes
 from diptych.data.picture import LIMIT, open_header
 from diptych.errors import MachineError, UserError
 from diptych.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from diptych.data.dataset import Dataset
 
 WHOLE = 128 * 2**20
 SPREAD = 1000
 BAD = "cannot be used"  # the reason in `left_out` that counts such pictures
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}  # JPEG and PNG
-_ADVICE = "leave such pictures out with --skip-bad, or list them with diptych data verify"
-
-
-def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
-    """Return the data set if all its pictures pass the scan; with `skip_bad`, only those that do.
-
-    Raises:
-        UserError: pictures that cannot be used, without `skip_bad`; or no usable picture.
-    """
-    images = dataset.images
-    if not isinstance(images, Decoded):
-        return dataset
-    images.advice = _ADVICE
-    bad = scan(images, skip_bad)
-    if not bad:
-        return dataset
-    first = next(iter(bad.values()))
-    if not skip_bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise UserError(f"{first}{more}; or {_ADVICE}")
-    rows = [row for row in range(len(images)) if row not in bad]
-    if not rows:
-        raise UserError(f"{dataset.origin}: none of {len(bad)} pictures can be used. {first}")
-    note(f"{dataset.origin}: {len(bad)} of {len(images)} pictures cannot be used and are left out; "
-         f"the first: {first}")  # fmt: skip
-    chosen = Decoded(Chosen(images.items, rows), images.recipe, images.workers)
-    labels = None if dataset.labels is None else dataset.labels[np.array(rows)]
-    if labels is not None:
-        labels.setflags(write=False)
-    left_out = {**dataset.left_out, BAD: len(bad)}
-    return replace(dataset, images=chosen, labels=labels, sha256=chosen.identity(),
-                   left_out=left_out)  # fmt: skip
+ADVICE = "leave such pictures out with --skip-bad, or list them with diptych data verify"
 
 
 def scan(images: Decoded, whole: bool = False) -> dict[int, str]:

@@ -20,8 +20,8 @@ from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights.find import find_weights
 from diptych.weights.formats import is_diffusers, load_weights, read_foreign
-from diptych.weights.formats.layouts import layout_of
-from diptych.weights.formats.unwrap import unwrap, whose
+from diptych.weights.formats.layouts import layout_of, whose
+from diptych.weights.formats.unwrap import unwrap
 
 
 def inspect(source: str, raw: bool = False) -> dict[str, Any]:

@@ -72,11 +72,30 @@ MARKS = (
 )
 
 
+_OTHERS = (  # a name that only this library's networks have, the library
+    (r"(^|\.)downs\.\d+\.\d+\.", "lucidrains/denoising-diffusion-pytorch"),
+    (r"diffusion_model\.input_blocks\.", "CompVis latent-diffusion or stable-diffusion"),
+    (r"(^|\.)input_blocks\.\d+\.", "openai/improved-diffusion or guided-diffusion"),
+    (r"(^|\.)all_modules\.\d+\.", "yang-song/score_sde_pytorch"),
+    (r"(^|\.)(enc|dec)\.\d+x\d+_", "NVlabs/edm"),
+    (r"(^|\.)add_embedding\.|\.transformer_blocks\.", "a text-to-image model of diffusers"),
+    (r"(^|\.)(double|single)_blocks\.\d+\.|(^|\.)x_embedder\.", "a diffusion transformer"),
+)
+
+
 def layout_of(names: Mapping[str, object]) -> str | None:
     """The layout that uses these names; None if unknown."""
     for layout, mark in MARKS:
         if mark in names:
             return layout
+    return None
+
+
+def whose(weights: Weights) -> str | None:
+    """The library of another network's weights, recognised by their names, or None."""
+    for pattern, library in _OTHERS:
+        if any(re.search(pattern, name) for name in weights):
+            return library
     return None
 
 
@@ -88,8 +107,6 @@ def to_official(weights: Weights, path: Path) -> tuple[str, Weights]:
     """
     layout = layout_of(weights)
     if layout is None:
-        from diptych.weights.formats.unwrap import whose
-
         if library := whose(weights):
             raise UserError(
                 f"{path}: weights of {library}, another network than the official DDIM U-Net; "

@@ -26,15 +26,6 @@ _BUFFERS = re.compile(
     r"initted|step|decay|num_updates|num_batches_tracked|snr|timesteps)"
 )
 _EMA = re.compile(r"(^|[._])(ema|averaged?|shadow|swa)([._]|$)")
-_OTHERS = (  # a name that only this library's networks have, the library
-    (r"(^|\.)downs\.\d+\.\d+\.", "lucidrains/denoising-diffusion-pytorch"),
-    (r"diffusion_model\.input_blocks\.", "CompVis latent-diffusion or stable-diffusion"),
-    (r"(^|\.)input_blocks\.\d+\.", "openai/improved-diffusion or guided-diffusion"),
-    (r"(^|\.)all_modules\.\d+\.", "yang-song/score_sde_pytorch"),
-    (r"(^|\.)(enc|dec)\.\d+x\d+_", "NVlabs/edm"),
-    (r"(^|\.)add_embedding\.|\.transformer_blocks\.", "a text-to-image model of diffusers"),
-    (r"(^|\.)(double|single)_blocks\.\d+\.|(^|\.)x_embedder\.", "a diffusion transformer"),
-)
 
 
 def unwrap(weights: Weights, raw: bool, path: Path) -> tuple[Weights, bool | None]:
@@ -81,11 +72,3 @@ def unwrap(weights: Weights, raw: bool, path: Path) -> tuple[Weights, bool | Non
 
 def _ends(name: str, mark: str) -> bool:
     return name == mark or name.endswith(f".{mark}")
-
-
-def whose(weights: Weights) -> str | None:
-    """The library of another network's weights, recognised by their names, or None."""
-    for pattern, library in _OTHERS:
-        if any(re.search(pattern, name) for name in weights):
-            return library
-    return None
