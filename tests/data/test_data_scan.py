@@ -16,7 +16,7 @@ from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.cli import main
 from diptych.config.load import load_config
 from diptych.data import load_configured, load_dataset, scan
-from diptych.data.dataset import Dataset
+from diptych.data.dataset import Dataset, usable
 from diptych.data.decoded import Decoded
 from diptych.errors import UserError
 from diptych.evaluation.images import open_images
@@ -178,7 +178,7 @@ def test_names_that_are_not_utf_8(bare: Path, monkeypatch: pytest.MonkeyPatch, c
         file.write(picture)
     root = os.fsdecode(folder)
     data = load_dataset(root, image_size=16)
-    assert len(scan.usable(data).images[:]) == 1 and data.sha256
+    assert len(usable(data).images[:]) == 1 and data.sha256
     assert open_images(root).count == 1
     for words in (["info", root], ["verify", root, "--json"], ["verify", root],
                   ["preview", root, "--out", str(bare / "p.png")],

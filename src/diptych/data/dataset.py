@@ -187,7 +187,7 @@ def load_configured(
         download=download,
         settable=settable,
     )
-    found = _usable(found, data.skip_bad)
+    found = usable(found, data.skip_bad)
     channels = found.images.shape[1]
     if channels != data.channels:
         advice = f"; use --set data.channels={channels}" if settable else ""
@@ -332,7 +332,7 @@ def _check_identity(known: Source, split: str, located: Located, sha256: str) ->
         )
 
 
-def _usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
+def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
     """Return the data set if all its pictures pass the scan; with `skip_bad`, only those that do.
 
     Raises:
