@@ -5,6 +5,8 @@
     print(diptych.evaluate(x, reference=images, features="mnist"))
 
 Wrong arguments raise a `UserError` that names them.
+
+Long, because each public function has its whole description here.
 """
 
 from __future__ import annotations

@@ -354,7 +354,7 @@ def test_a_lock_that_its_holder_removed_meanwhile_holds_nothing(
             (tmp_path / ".lock").touch()
         real(file, how)
 
-    monkeypatch.setattr("diptych.files.fcntl.flock", late)
+    monkeypatch.setattr("diptych.files.locks.fcntl.flock", late)
     with pytest.raises(UserError, match="another process"), hold(tmp_path):
         pass
 
@@ -374,6 +374,6 @@ def test_a_held_folder_is_empty_to_its_holder_and_stays_held_when_it_is_replaced
     def without(file: object, how: int) -> None:
         raise OSError(errno.ENOLCK, "no locks here")
 
-    monkeypatch.setattr("diptych.files.fcntl.flock", without)
+    monkeypatch.setattr("diptych.files.locks.fcntl.flock", without)
     with hold(tmp_path), hold(tmp_path):
         pass

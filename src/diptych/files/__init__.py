@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all, and folders that nothing overwrites by accident.
+
+Reading is bounded: only regular files are opened (a FIFO would wait for ever, a device never ends),
+and a text holds no more bytes, values or levels than its reader allows.
+"""
+
+from __future__ import annotations
+
+from diptych.files.atomic import atomic_path, write_json, write_text
+from diptych.files.folders import (
+    MARKS,
+    check_folder,
+    check_free,
+    claim_folder,
+    contents,
+    new_folder,
+    output_folder,
+)
+from diptych.files.locks import INHERITED, LOCK, hold, hold_place, inherited
+from diptych.files.paths import (
+    check_path,
+    check_replaceable,
+    machine_faults,
+    open_file,
+    read_bytes,
+    sha256_of,
+)
+from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_json, read_json
+
+__all__ = [
+    "INHERITED",
+    "LOCK",
+    "MARKS",
+    "MOST_BYTES",
+    "MOST_LEVELS",
+    "MOST_VALUES",
+    "atomic_path",
+    "check_folder",
+    "check_free",
+    "check_path",
+    "check_replaceable",
+    "claim_folder",
+    "contents",
+    "hold",
+    "hold_place",
+    "inherited",
+    "machine_faults",
+    "new_folder",
+    "open_file",
+    "output_folder",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "sha256_of",
+    "write_json",
+    "write_text",
+]

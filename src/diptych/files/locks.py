@@ -1,0 +1,126 @@
+"""Locks of output folders: one process at a time works in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.files.paths import machine_faults
+
+LOCK = ".lock"
+INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which started us holds
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[int]:
+    """Keep other processes out of a folder; create it if it is missing. Gives the lock.
+
+    A folder that was created and stays empty is removed again. A child process takes part in the
+    lock with `inherited`.
+
+    Raises:
+        UserError: another process holds it; the message says which.
+    """
+    with _lock(path / LOCK, path) as number:
+        yield number
+
+
+@contextlib.contextmanager
+def hold_place(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file or folder that is replaced whole.
+
+    Raises:
+        UserError: another process writes it, or is at work inside.
+    """
+    if _is_held(path / LOCK):
+        raise UserError(f"{path}: another process is at work in it; wait until it ends")
+    with _lock(path.with_name(f".{path.name}{LOCK}"), path):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(file: Path, where: Path) -> Iterator[int]:
+    """Hold a lock file, which names its process; gives its number.
+
+    The lock ends with its process, however that ends. On a file system without locks, nobody is
+    kept out. The lock is a file because network file systems lock files opened for writing, but not
+    folders.
+    """
+    folder = file.parent
+    with machine_faults(f"opening {where}"):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with machine_faults(f"opening {where}"):
+            number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if _ours(number):
+                yield number
+                return
+            _take(number, file, where)
+            try:
+                yield number
+            finally:
+                file.unlink(missing_ok=True)
+        finally:
+            os.close(number)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # something came into it
+                folder.rmdir()
+
+
+def _take(number: int, file: Path, where: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(number), file.stat()):
+            raise FileNotFoundError  # the previous holder has removed the file that we opened
+    except (BlockingIOError, FileNotFoundError) as error:
+        by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
+        raise UserError(
+            f"{where}: another process is at work in it{f' ({by})' if by else ''}; "
+            f"wait until it ends, or choose another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    with contextlib.suppress(OSError):  # on a full disk it stays without a name
+        os.ftruncate(number, 0)
+        said = f"process {os.getpid()}: {_command()}"
+        os.pwrite(number, said.encode(errors="backslashreplace"), 0)
+
+
+def inherited(lock: int) -> dict[str, Any]:
+    """Arguments of `subprocess.run` for a child that works in the folder that `lock` holds."""
+    return {"pass_fds": [lock], "env": {**os.environ, INHERITED: str(lock)}}
+
+
+def _ours(number: int) -> bool:
+    """Whether this lock file is the one that the process which started us holds."""
+    try:
+        return os.path.samestat(os.fstat(int(os.environ[INHERITED])), os.fstat(number))
+    except (KeyError, ValueError, OSError):
+        return False
+
+
+def _command() -> str:
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return " ".join(" ".join(words).replace("__main__.py", "diptych").split())[:300]

@@ -1,0 +1,120 @@
+"""Regular files opened and checked, and faults of the machine as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from diptych.errors import MachineError, UserError
+
+
+@contextlib.contextmanager
+def machine_faults(what: str) -> Iterator[None]:
+    """Turn an OSError raised while doing `what` into one clear line.
+
+    Raises:
+        UserError: no permission, or a file in the way.
+        MachineError: a full disk, or any other fault.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise MachineError(f"{what}: the disk is full; free some space and resume") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{what}: no permission to write; choose another folder") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise UserError(f"{what}: a file stands in the way ({error.strerror})") from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT):
+            raise UserError(f"{what}: {error.strerror}; choose another path") from error
+        raise MachineError(f"{what}: {error.strerror or error}") from error
+
+
+def check_path(path: Path) -> int | None:
+    """The mode of what is at `path`, links followed; None if nothing is.
+
+    Raises:
+        UserError: no system takes such a path, a link leads to itself, or no permission.
+    """
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!a}: no path holds a NUL character; give another")
+    with machine_faults(str(path)):
+        try:
+            return path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises UserError where something other than a regular file or a folder is at `path`."""
+    mode = check_path(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: is {_named(mode)}, and only files are replaced; choose another")
+
+
+def _named(mode: int) -> str:
+    kinds = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISDIR, "a folder"),
+    )
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def open_file(path: Path, expected: str) -> IO[bytes]:
+    """A regular file opened for reading; never waits for a FIFO or a device.
+
+    Args:
+        path: of the file, or of a link to it.
+        expected: a word for messages, such as "a YAML file".
+
+    Raises:
+        UserError: nothing there, something other than a file, no permission, or no possible path.
+        MachineError: the system cannot open it.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: not found; expected {expected}") from error
+    except ValueError as error:  # a NUL character
+        raise UserError(f"{str(path)!a}: cannot be a path; expected {expected}") from error
+    except OSError as error:
+        own = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+        kind = UserError if error.errno in own else MachineError
+        raise kind(f"{path}: cannot be opened ({error.strerror}); expected {expected}") from error
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise UserError(f"{path}: is {_named(mode)}; expected {expected}")
+    return os.fdopen(number, "rb")
+
+
+def read_bytes(path: Path, expected: str, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        UserError: as `open_file`, or too long. MachineError: it cannot be read.
+    """
+    with open_file(path, expected) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise MachineError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > most:
+        raise UserError(f"{path}: is longer than {most:,} bytes; expected {expected}")
+    return content
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
