@@ -77,7 +77,9 @@ def record(
     lines = [f"{steps} steps recorded in {out}: loss {found.numbers['loss'][0]:.6g} to "
              f"{found.numbers['loss'][-1]:.6g}"]  # fmt: skip
     if not found.repeats:
-        lines.append("the training did not repeat its own bits; checks compare within the tolerance")
+        lines.append(
+            "the training did not repeat its own bits; checks compare within the tolerance"
+        )
     own = ""
     if found.subject["kind"] == "training" and (Path(source) / "metrics.jsonl").is_file():
         own = trainings.own_losses(found, Path(source))

@@ -76,10 +76,14 @@ class Verdict:
 
     def content(self) -> dict[str, Any]:
         """The verdict as JSON values."""
-        first = None if self.first is None else {
-            k: v if not isinstance(v, float) or math.isfinite(v) else None
-            for k, v in vars(self.first).items()
-        }
+        first = (
+            None
+            if self.first is None
+            else {
+                k: v if not isinstance(v, float) or math.isfinite(v) else None
+                for k, v in vars(self.first).items()
+            }
+        )
         facts = {k: v for k, v in vars(self).items() if k != "first"}
         facts["nearest"] = self.nearest if math.isfinite(self.nearest) else None
         return {"passed": self.passed, **facts, "first": first}

@@ -1,9 +1,9 @@
 """golden.json: the numbers of a training's first steps, and the tolerance that holds elsewhere.
 
-    numbers    one value per step of each: loss, grad_norm, any other that the training gives
-    arrays     of each: a hash of its bits, its norm, and its product with fixed random signs, which
-               a change that keeps the norm still changes
-    tolerance  relative, per number and step, and per group of arrays; `source` says where from
+numbers    one value per step of each: loss, grad_norm, any other that the training gives
+arrays     of each: a hash of its bits, its norm, and its product with fixed random signs, which
+           a change that keeps the norm still changes
+tolerance  relative, per number and step, and per group of arrays; `source` says where from
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ def observed(given: Any, steps: int, where: str) -> Trace:
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Mapping):
             facts = {LOSS: item[0], **item[1]}
         if LOSS not in facts:
-            raise UserError(f"{where}: step {count} gave no 'loss', but {', '.join(map(str, facts))}")
+            raise UserError(
+                f"{where}: step {count} gave no 'loss', but {', '.join(map(str, facts))}"
+            )
         for name, value in facts.items():
             array = host(value)
             if array.size == 1:
@@ -171,7 +173,9 @@ def observed(given: Any, steps: int, where: str) -> Trace:
         raise UserError(f"{where}: gave {count} steps, {steps} were asked for")
     for name, values in numbers.items():
         if len(values) != steps:
-            raise UserError(f"{where}: '{name}' was given in {len(values)} of {steps} steps; give it in all")
+            raise UserError(
+                f"{where}: '{name}' was given in {len(values)} of {steps} steps; give it in all"
+            )
     arrays = {name: array_facts(array) for name, array in last.items()}
     return Trace(numbers, arrays)
 

@@ -159,7 +159,9 @@ def own_losses(golden: Golden, run: Path) -> str:
 def _subject(asked: Asked) -> dict[str, Any]:
     if is_function(asked.source):
         if asked.backend or asked.overrides or asked.resume_at:
-            raise UserError("--backend, --set and --resume-at are for trainings, not for a function")
+            raise UserError(
+                "--backend, --set and --resume-at are for trainings, not for a function"
+            )
         return {"kind": "function", "function": asked.source, "threads": asked.threads}
     config, backend = _training(asked)
     half = asked.steps // 2 if asked.resume_at is None else asked.resume_at

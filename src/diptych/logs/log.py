@@ -1,10 +1,10 @@
 """A log of anybody's training as numbers by step, with all that was assumed about it.
 
-    per epoch   steps that begin anew with each epoch are counted on; the length of an epoch is the
-                `/total` beside them, else the largest step seen
-    resumed     steps that go back without a new epoch: rows of the same or later steps that were
-                written before are left out
-    grid        most logs hold every k-th step; a gap is a distance of more than k
+per epoch   steps that begin anew with each epoch are counted on; the length of an epoch is the
+            `/total` beside them, else the largest step seen
+resumed     steps that go back without a new epoch: rows of the same or later steps that were
+            written before are left out
+grid        most logs hold every k-th step; a gap is a distance of more than k
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _of_run(path: Path, name: str, run: Run) -> Log:
     restarts = tuple(step for step in run.starts[1:] if step < run.step[-1])
     return Log(
         **{key: getattr(run, key) for key in arrays}, name=name, folder=path, path=path,
-        format=f"Diptych run ({run.backend})", columns=Columns(known), rows=int(run.step.size),
+        format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)), rows=int(run.step.size),
         without_loss=0, stride=1, missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True,
         epoch_seconds={}, settings={"batch_size": size, "seed": run.config.seed},
         restarts=restarts,
@@ -182,7 +182,9 @@ class _Reading:
         total = self.columns.of["step"] + TOTAL
         given = {row.get(total) for row in self.rows}
         length = given.pop() if len(given) == 1 else None
-        stride = int(np.median(np.diff(steps)[np.diff(steps) > 0])) if (np.diff(steps) > 0).any() else 1
+        stride = (
+            int(np.median(np.diff(steps)[np.diff(steps) > 0])) if (np.diff(steps) > 0).any() else 1
+        )
         seen = int(steps.max()) + (stride if steps.min() < stride else 0)
         told = length is not None and length >= steps.max()
         per_epoch = int(length) if told and length is not None else max(seen, 1)

@@ -205,9 +205,7 @@ def _csv(lines: list[str], delimiter: str, path: Path, ended: bool) -> Table:
     return _rows(rows[1:], names, Table("wandb CSV" if wandb else "CSV"), path, ended)
 
 
-def _rows(
-    rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool
-) -> Table:
+def _rows(rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool) -> Table:
     for n, cells in enumerate(rows, start=1):
         if len(cells) != len(names) and n == len(rows) and not ended:
             table.torn = True

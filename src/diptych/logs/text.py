@@ -1,10 +1,10 @@
 """Text logs: bare numbers, or names beside numbers, one row a line.
 
-    0.0345                                       the loss
-    200 0.0345                                   step, loss
-    Epoch [1/10], Step [200/938], Loss: 0.0345   names before numbers, with `/total` or without
-    [Epoch 0] Step: 1, Loss: 0.768, Step Time: 0.033s
-    Epoch 3:  45%|####  | 422/938 [00:12<00:15, 33.5it/s, loss=0.0345]
+0.0345                                       the loss
+200 0.0345                                   step, loss
+Epoch [1/10], Step [200/938], Loss: 0.0345   names before numbers, with `/total` or without
+[Epoch 0] Step: 1, Loss: 0.768, Step Time: 0.033s
+Epoch 3:  45%|####  | 422/938 [00:12<00:15, 33.5it/s, loss=0.0345]
 """
 
 from __future__ import annotations
