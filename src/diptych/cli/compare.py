@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show, typed
-from diptych.cli.report import COLUMNS, LABEL, is_log, log_lines, parsed, verdict_rows
+from diptych.cli.report import COLUMNS, LABEL, log_lines, parsed, verdict_rows
 from diptych.errors import UserError
 
 
@@ -54,6 +54,8 @@ def compare(
       diptych compare torch-score.json jittor-score.json
       diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
     """
+    from diptych.logs.readers import is_log
+
     if is_log(run_a) or is_log(run_b):
         if samples or unmatched or across:
             raise UserError("--samples, --unmatched and --across are not for logs")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, say, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, fail, show
 
 
 @click.group(short_help="Keep a training's first losses, and check them after every change.")
@@ -77,9 +77,7 @@ def record(
     lines = [f"{steps} steps recorded in {out}: loss {found.numbers['loss'][0]:.6g} to "
              f"{found.numbers['loss'][-1]:.6g}"]  # fmt: skip
     if not found.repeats:
-        lines.append(
-            "the training did not repeat its own bits; checks compare within the tolerance"
-        )
+        lines.append("the training did not repeat its own bits: checks take the tolerance")
     own = ""
     if found.subject["kind"] == "training" and (Path(source) / "metrics.jsonl").is_file():
         own = trainings.own_losses(found, Path(source))
@@ -132,5 +130,4 @@ def check(
     content = verdict.content() | {"faults": {n: v.content() for n, v in faults.items()}}
     show(content, as_json, "\n".join(lines))
     if not verdict.passed or missed:
-        say(f"diptych: {record}: " + ("a fault is not caught" if verdict.passed else "differs"))
-        raise click.exceptions.Exit(3)
+        fail(f"{record}: " + ("a fault is not caught" if verdict.passed else "differs"), 3)

@@ -17,25 +17,6 @@ COLUMNS = click.option(
 LABEL = click.option("--label", multiple=True, help="Logs: a label for each, in their order.")
 
 
-def is_log(path: Path) -> bool:
-    """True if this is a log of another program: a file, but none of scores, or a folder with a log
-    that is no run or study of ours."""
-    from diptych.files import read_json
-
-    if path.is_dir():
-        ours = ("config.yaml", "study.json", "environment.json")
-        inside = next(path.rglob("*tfevents*"), None) or (path / "trainer_state.json").is_file()
-        return not any((path / name).exists() for name in ours) and bool(inside)
-    if not path.exists():
-        return False
-    if path.suffix != ".json" or path.stat().st_size > 2**26:
-        return True
-    try:
-        return "scores" not in read_json(path, finite=False)
-    except UserError:
-        return True  # a list, or not JSON: the reader of logs says so
-
-
 def parsed(columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The values of --columns."""
     from diptych.logs.columns import parse_columns
@@ -100,6 +81,8 @@ def report(
       diptych report studies/mnist
       diptych report --logs torch/loss_step.txt jittor/loss_step.txt --out report --markdown
     """
+    from diptych.logs.readers import is_log
+
     if logs or any(map(is_log, runs)):
         if search:
             raise UserError("--search is for runs of Diptych; these are logs")

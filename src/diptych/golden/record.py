@@ -63,7 +63,7 @@ class Tolerance(Part):
     """Relative tolerances elsewhere than at the recorded place, and where they come from."""
 
     numbers: dict[str, list[Number]]
-    arrays: dict[str, Number] = {}
+    arrays: dict[str, Number] = Field(default_factory=dict)
     source: str
 
 
@@ -77,7 +77,7 @@ class Golden(Part):
     repeats: Truth
     numbers: dict[str, list[Number]]
     tolerance: Tolerance
-    arrays: dict[str, ArrayFacts] = {}
+    arrays: dict[str, ArrayFacts] = Field(default_factory=dict)
 
 
 def read_golden(path: Path) -> Golden:
@@ -230,8 +230,8 @@ def measured(plain: Trace, nudged: Sequence[Trace]) -> Tolerance:
         groups[group(name)] = max(groups.get(group(name), ROUNDING), FACTOR * gap)
     arrays = {name: float(f"{value:.3g}") for name, value in groups.items()}
     source = (
-        f"{FACTOR:g} times the largest difference of {len(nudged)} runs at the recorded place whose "
-        f"first weights were each moved to a neighbouring float32; {ROUNDING:g} at least"
+        f"{FACTOR:g} times the largest difference of {len(nudged)} runs at the recorded place "
+        f"whose first weights were each moved to a neighbouring float32; {ROUNDING:g} at least"
     )
     return Tolerance(numbers=spread, arrays=arrays, source=source)
 

@@ -188,8 +188,8 @@ def _training(asked: Asked) -> tuple[Config, str]:
     saved = checkpoint.all_checkpoints(run)
     if saved and read_json(saved[-1] / "manifest.json").get("network") == checkpoint.OWN_NETWORK:
         raise UserError(
-            f"{run}: is of a network of your own, which the folder does not hold; record a function "
-            "that trains it: diptych golden record FILE.py:function"
+            f"{run}: is of a network of your own, which the folder does not hold; record a "
+            "function that trains it: diptych golden record FILE.py:function"
         )
     config = load_config(str(run / "config.yaml"), list(asked.overrides))
     theirs = str(read_json(run / "environment.json").get("backend"))
@@ -232,18 +232,19 @@ def _follow(process: subprocess.Popen[str], jobs: Sequence[dict[str, Any]], say:
     """Report finished jobs until the process ends; return its error, "" if it has none."""
     assert process.stdout is not None
     error, done = "", 0
-    for line in process.stdout:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue  # something that a framework or the function printed
-        if isinstance(said, dict) and "done" in said:
-            job = jobs[done]
-            done += 1
-            what = job.get("mutation") or ("weights moved" if job["nudge"] else "plain")
-            say(f"training {done} of {len(jobs)}: {what}")
-        elif isinstance(said, dict) and "error" in said:
-            error = str(said["error"])
+    with process.stdout:
+        for line in process.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # something that a framework or the function printed
+            if isinstance(said, dict) and "done" in said:
+                job = jobs[done]
+                done += 1
+                what = job.get("mutation") or ("weights moved" if job["nudge"] else "plain")
+                say(f"training {done} of {len(jobs)}: {what}")
+            elif isinstance(said, dict) and "error" in said:
+                error = str(said["error"])
     process.wait()
     return error
 

@@ -1,7 +1,7 @@
 """The process of recorded trainings: `python -m diptych.golden.worker SPEC.json`.
 
-SPEC.json holds a `subject` (see `trainings`), `steps` and `jobs`, each {out, nudge, mutation}. Every
-job leaves a JSON file with a trace. A planted fault is undone before the next job.
+SPEC.json holds a `subject` (see `trainings`), `steps` and `jobs`, each {out, nudge, mutation}.
+Every job leaves a JSON file with a trace. A planted fault is undone before the next job.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def find_function(target: str) -> Callable[[], Any]:
 
 
 def of_training(subject: dict[str, Any], steps: int, job: dict[str, Any]) -> Trace:
-    """The trace of Diptych's own training, resumed once; with a planted fault if the job has one."""
+    """The trace of Diptych's own training, resumed once, perhaps with a planted fault."""
     # By its full name: the package's attribute `train` is the function.
     loop: Any = importlib.import_module("diptych.training.loop")
     fault, rows = job.get("mutation"), []

@@ -102,10 +102,10 @@ def _of_run(path: Path, name: str, run: Run) -> Log:
     restarts = tuple(step for step in run.starts[1:] if step < run.step[-1])
     return Log(
         **{key: getattr(run, key) for key in arrays}, name=name, folder=path, path=path,
-        format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)), rows=int(run.step.size),
-        without_loss=0, stride=1, missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True,
-        epoch_seconds={}, settings={"batch_size": size, "seed": run.config.seed},
-        restarts=restarts,
+        format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)),
+        rows=int(run.step.size), without_loss=0, stride=1,
+        missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True, epoch_seconds={},
+        settings={"batch_size": size, "seed": run.config.seed}, restarts=restarts,
     )  # fmt: skip
 
 
@@ -135,7 +135,7 @@ class _Reading:
         ended = self._column(rows, "time")
         return Log(
             name=self.name, step=steps, epoch=whole.astype(np.int64),
-            loss=self._column(rows, "loss"), lr=self._column(rows, "lr"),
+            loss=_finite(self._column(rows, "loss")), lr=self._column(rows, "lr"),
             grad_norm=self._column(rows, "grad_norm"), data_s=np.zeros(len(rows)),
             compute_s=step_s, synced=np.isfinite(step_s), memory_mb=self._memory(rows),
             torn=table.torn, ended=ended, gaps=gaps, repeated=repeated, folder=self.path,
@@ -162,8 +162,8 @@ class _Reading:
             if bad.size:
                 column = self.columns.of["step"]
                 raise UserError(
-                    f"{self.path}: column '{column}' holds {steps[bad[0]]:g}, which is no step; name "
-                    "the steps' column with --columns step=COLUMN"
+                    f"{self.path}: column '{column}' holds {steps[bad[0]]:g}, which is no step; "
+                    "name the steps' column with --columns step=COLUMN"
                 )
             return self._counted_on(steps.astype(np.int64), epochs), epochs
         known = np.isfinite(epochs)
@@ -182,9 +182,8 @@ class _Reading:
         total = self.columns.of["step"] + TOTAL
         given = {row.get(total) for row in self.rows}
         length = given.pop() if len(given) == 1 else None
-        stride = (
-            int(np.median(np.diff(steps)[np.diff(steps) > 0])) if (np.diff(steps) > 0).any() else 1
-        )
+        ahead = np.diff(steps)[np.diff(steps) > 0]
+        stride = int(np.median(ahead)) if ahead.size else 1
         seen = int(steps.max()) + (stride if steps.min() < stride else 0)
         told = length is not None and length >= steps.max()
         per_epoch = int(length) if told and length is not None else max(seen, 1)
@@ -197,7 +196,7 @@ class _Reading:
     def _ordered(
         self, steps: Int64, epochs: Float64
     ) -> tuple[list[Row], Int64, tuple[int, ...], int]:
-        """Rows in ascending order of steps; what an earlier row says of a repeated step is left out."""
+        """Rows in ascending order of steps, of repeated steps the last row."""
         back = np.flatnonzero(np.diff(steps) < 0)
         if steps.size > 20 and back.size > max(2, MOST_RESTARTS * steps.size):
             column = self.columns.of.get("step", "")
@@ -245,7 +244,7 @@ class _Reading:
     def _derived(
         self, times: Float64, steps: Int64, stride: int, restarts: tuple[int, ...]
     ) -> Float64:
-        """Seconds of a step from the times at which rows were written; NaN across gaps, restarts."""
+        """Seconds of a step from the times of writing; NaN across gaps and restarts."""
         found = np.full(steps.size, np.nan)
         if steps.size > 1:
             apart, took = np.diff(steps), np.diff(times)
@@ -289,6 +288,11 @@ class _Reading:
                     value = values.pop()
                     found[plain(name)] = int(value) if value.is_integer() else value
         return found
+
+
+def _finite(values: Float64) -> Float64:
+    """The values, with NaN for any that is not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _grid(steps: Int64) -> tuple[int, tuple[tuple[int, int], ...], int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import parse_json, read_bytes
+from diptych.files import parse_json, read_bytes, read_json
 from diptych.logs.events import NAME, is_events, read_events
 from diptych.logs.table import MOST_BYTES, Table, numbers_of, parse_number
 from diptych.logs.text import BARE, read_text
@@ -20,6 +20,8 @@ HISTORY = "log_history"  # key of Trainer's state
 # Facts of Trainer's state that are settings of the training.
 FACTS = ("max_steps", "num_train_epochs", "train_batch_size", "logging_steps")
 COMMA = re.compile(r"^\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*$")  # 0,5 as German spreadsheets write
+# Files that mark a folder of Diptych itself.
+OURS = ("config.yaml", "study.json", "environment.json", "metrics.jsonl")
 INSIDE = ("trainer_state.json", "wandb-history.jsonl", "metrics.jsonl")
 
 
@@ -49,6 +51,23 @@ def read_table(path: Path) -> Table:
     if not table.rows:
         raise UserError(f"{path}: holds no numbers with names or in columns; expected {EXPECTED}")
     return table
+
+
+def is_log(path: Path) -> bool:
+    """True if this is a log of another program: a file, but none of scores, or a folder with a log
+    that is no run or study of ours."""
+    if path.is_dir():
+        if any((path / name).exists() for name in OURS):
+            return False
+        return any(next(path.rglob(mark), None) for mark in (f"*{NAME}*", *INSIDE))
+    if not path.exists():
+        return path.suffix in (".csv", ".tsv", ".jsonl", ".txt", ".log")  # a slip of the keyboard
+    if path.suffix != ".json" or path.stat().st_size > 2**26:
+        return True
+    try:
+        return "scores" not in read_json(path, finite=False)
+    except UserError:
+        return True  # a list, or not JSON: the reader of logs says so
 
 
 def _folder(path: Path) -> Table:

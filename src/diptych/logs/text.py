@@ -62,7 +62,7 @@ def _bare(lines: list[str], table: Table, path: Path) -> None:
 
 
 def name_bare(table: Table, width: int) -> None:
-    """Name the columns of bare numbers: up to two leading whole ones count, the next is the loss."""
+    """Name bare columns: up to two leading whole ones count, the next is the loss."""
     columns = [f"column {i}" for i in range(1, width + 1)]
     counting = 0
     for name in columns[: min(2, width - 1)]:

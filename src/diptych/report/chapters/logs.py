@@ -1,7 +1,7 @@
 """Chapters of a page about logs, in the eight headings of Jittor reproductions.
 
-A log holds losses, perhaps times and memory. Of all else (machine, data, commands, samples) the page
-says that the logs do not tell it, so that whoever hands it in sees what is still to be written.
+A log holds losses, perhaps times and memory. Of all else (machine, data, commands, samples) the
+page says that the logs do not tell it, so that whoever hands it in sees what is to be written.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from diptych.figures.numbers import significant
 from diptych.logs import Log
 from diptych.logs.columns import ROLES
 from diptych.report.chapters import agreement, losses, memory, summary, times
@@ -77,7 +78,7 @@ def _end_row(study: Study, pair: LogPair) -> summary.Row | None:
     if end is None:
         return None
     what = words("verdict.end", first=end["first_step"], last=end["last_step"])
-    values = [same(summary.significant(end[key]["mean"], 4)) for key in "ab"]
+    values = [same(significant(end[key]["mean"], 4)) for key in "ab"]
     sources = study.metrics("step, loss", *pair.at)
     alike = not pair.config_differences
     return summary.ratio_row(pair, what, values, end["ratio"], ("higher", "lower"), sources, alike)
@@ -155,12 +156,12 @@ def assumptions(label: str, log: Log) -> Iterator[Sentence]:
     yield from losses.torn(label, log)
     if log.missing:
         first, last = log.gaps[0]
-        numbers = {"n": log.missing, "gaps": len(log.gaps), "first": first, "last": last}
-        yield about(label, "log.gaps", **numbers)
+        count = len(log.gaps)
+        yield about(label, "log.gaps", n=log.missing, gaps=count, first=first, last=last)
     if log.repeated:
         yield about(label, "run.repeated", n=log.repeated)
     for key, numbers in log.facts:
-        yield about(label, f"log.{key}", **numbers)
+        yield say(f"log.{key}.{label}", f"log.{key}", run=label, **numbers)
     if log.format.startswith("Diptych") and log.restarts:
         yield about(label, "log.resumed", steps=list(log.restarts))
     if log.stride > 1:
