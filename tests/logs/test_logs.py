@@ -61,7 +61,7 @@ SHAPES: list[tuple[str, str, list[int], list[float], set[str]]] = [
     ("header.txt", "step loss\n1 0.5\n2 0.4\n", [1, 2], [0.5, 0.4], set()),
     ("a.csv", "epoch,step,loss\n1,1,0.5\n1,2,0.4\n", [1, 2], [0.5, 0.4], set()),
     ("german.csv", "step;loss\n1;0,5\n2;0,4\n", [1, 2], [0.5, 0.4], set()),
-    ("wandb.csv", '"Step","torch - train/loss","torch - train/loss__MIN","torch - train/loss__MAX"\n'
+    ("wandb.csv", '"Step","pt - train/loss","pt - train/loss__MIN","pt - train/loss__MAX"\n'
      '"0","0.5","0.5","0.5"\n"50","0.4","0.4","0.4"\n', [0, 50], [0.5, 0.4], set()),
     ("wandb-history.jsonl", '{"_step":0,"_timestamp":1.7e9,"train":{"loss":0.5}}\n'
      '{"_step":1,"_timestamp":1.7e9,"train":{"loss":"NaN"}}\n', [0, 1], [0.5, math.nan],
