@@ -12,6 +12,17 @@ from typing import Any
 
 FRAMEWORKS = ("torch", "jittor", "tensorflow", "jax", "mindspore", "paddle", "numpy")
 
+# Variables that choose other kernels on the same processor.
+CHOOSING = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+)
+
 
 def processor() -> str:
     """The processor's name and a hash of its instruction sets, as reported by the kernel."""
@@ -35,7 +46,8 @@ def threads() -> int:
 
 
 def place(device: str = "cpu") -> dict[str, Any]:
-    """The place of this process: processor, loaded frameworks with versions, threads, device."""
+    """The place of this process: processor, loaded frameworks with versions, threads, device, and
+    variables of the environment that choose kernels."""
     loaded = {}
     for name in FRAMEWORKS:
         if name in sys.modules:
@@ -45,7 +57,9 @@ def place(device: str = "cpu") -> dict[str, Any]:
                 loaded[name] = str(getattr(sys.modules[name], "__version__", "unknown"))
     if len(loaded) > 1:  # NumPy alone only counts where it is the framework
         loaded.pop("numpy", None)
-    return {"processor": processor(), "frameworks": loaded, "threads": threads(), "device": device}
+    found = {"processor": processor(), "frameworks": loaded, "threads": threads(), "device": device}
+    chosen = {name: os.environ[name] for name in CHOOSING if name in os.environ}
+    return {**found, "environment": chosen} if chosen else found
 
 
 def differences(recorded: dict[str, Any], here: dict[str, Any]) -> list[str]:
