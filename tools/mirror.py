@@ -45,7 +45,9 @@ _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
 _NORM = "in Jittor a kernel of the panel, which adds in double"
-_OVERFLOW = "a norm of squares beyond float32 is NaN: in Jittor by its kernel, in PyTorch at the end"
+_OVERFLOW = (
+    "a norm of squares beyond float32 is NaN: in Jittor by its kernel, in PyTorch at the end"
+)
 _LAYERS = ("Conv2d", "GroupNorm", "Linear")
 _FEATURE_FUNCTIONS = (
     "place", "place_weight", "resize", "conv_relu", "max_pool", "avg_pool", "join", "pixel_mean",
@@ -73,6 +75,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("backend.py", "TorchBackend.submit", "only Jittor puts work off", (1, 1)),
     Intended("backend.py", "TorchBackend.synchronize", "only Jittor puts work off", (2, 1)),
     Intended("backend.py", "TorchBackend.memory_mb", _CUDA, (1, 1)),
+    Intended("backend.py", "TorchBackend.free_memory", _CUDA, (2, 2)),
     Intended("backend.py", "TorchBackend.counters", "each framework counts other things"),
     Intended("backend.py", "TorchBackend.describe", _CUDA, (1, 1)),
     Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
