@@ -96,7 +96,7 @@ def test_two_commands_in_one_folder_are_one_and_a_refusal(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["torch", pytest.param("jittor", marks=pytest.mark.jittor)])
 def test_weights_that_overflow_are_refused_alike(panels: dict[str, Panel], name: str) -> None:
-    """Clipped or not: a NaN is not cut to 1, and a norm's squares that overflow are not passed over.
+    """Clipped or not: a NaN is not cut to 1, and squares of a norm that overflow are no zeros.
 
     By a factor of 500 activations reach 1e19: no number is infinite but those squares.
     """

@@ -20,7 +20,6 @@ from synthetic_runs import (
     words,
 )
 
-
 OWN = {"class": "Net", "shapes_sha256": "aa" * 32}
 
 

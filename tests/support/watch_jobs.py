@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
-import logging
+import logging.handlers
 import threading
 import time
 from itertools import count
@@ -125,9 +125,7 @@ def events_failing(name: str, config: Config, folder: Path) -> list[dict[str, An
     found = []
     for number in count(1):
         _Failing.calls, _Failing.number = 0, number
-        lines: list[str] = []
-        handler = logging.Handler()
-        handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+        handler = logging.handlers.BufferingHandler(10**6)
         logging.getLogger("diptych").addHandler(handler)
         run = folder / str(number)
         opened = lambda self, mode="r", *given, **named: (  # noqa: E731
@@ -140,7 +138,7 @@ def events_failing(name: str, config: Config, folder: Path) -> list[dict[str, An
         logging.getLogger("diptych").removeHandler(handler)
         found.append(
             {
-                "lines": lines,
+                "lines": [record.getMessage() for record in handler.buffer],
                 "losses": [row["loss"] for row in read_rows(run / "metrics.jsonl")],
                 "files": checkpoint.read_manifest(checkpoint.latest(run))["files"],
                 "threads": [t.name for t in threading.enumerate() if "Writer" in type(t).__name__],

@@ -54,8 +54,8 @@ def open_samples(folder: Path, most: int | None = None) -> Samples:
         )
     if card.get("num") not in (None, len(paths)):
         raise UserError(
-            f"{folder}: the manifest speaks of {card['num']} images, found {len(paths)}; finish the "
-            f"sampling first: diptych sample --resume"
+            f"{folder}: the manifest speaks of {card['num']} images, found {len(paths)}; finish "
+            f"the sampling first: diptych sample --resume"
         )
     return Samples(folder, card, _stack(paths[:most]))
 

@@ -75,7 +75,7 @@ class GroupNorm(nn.Module):
 
 
 def unless_overflown(y: torch.Tensor, norms: Sequence[GroupNorm]) -> torch.Tensor:
-    """y; NaN if the squares of a group of one of these norms were beyond float32 in their last call.
+    """y; NaN if the squares of a group of one of these norms overflowed float32 in its last call.
 
     PyTorch's norm gives its bias there, as if nothing had gone wrong.
     """
