@@ -204,7 +204,7 @@ def _in_mode(picture: Image.Image, channels: int | None) -> Image.Image:
         if picture.mode in ("La", "PA"):
             picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
         picture = picture.convert("RGBA")
-        on_white = picture.getchannel("A").getextrema()[0] < 255
+        on_white = any(picture.getchannel("A").histogram()[:255])
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     made = picture.convert("L" if channels == 1 or (channels is None and grey) else "RGB")
