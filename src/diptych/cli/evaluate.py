@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,22 +128,23 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.evaluation.run import evaluate as run
     from diptych.evaluation.score_table import render
     from diptych.evaluation.sets import sample_sets
-    from diptych.files import write_json
+    from diptych.files import hold_place, write_json
     from diptych.runs.records import Scores
 
     picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
     rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
     settings = measure_settings(**picked, **rest)
     out = options["out"]
-    check_json_file(out, options["overwrite"])
-    sources, settings = drawn(samples, settings, options)
-    sample_sets(sources, settings)  # before the network, which may have to be fetched
-    extractor = open_network(
-        options["features"], options["backend"], options["device"], options["weights"]
-    )
-    result = run(sources, options["reference"], settings, extractor)
-    if out is not None:
-        write_json(out, Scores.checked(result))
+    with nullcontext() if out is None else hold_place(out):
+        check_json_file(out, options["overwrite"])
+        sources, settings = drawn(samples, settings, options)
+        sample_sets(sources, settings)  # before the network, which may have to be fetched
+        extractor = open_network(
+            options["features"], options["backend"], options["device"], options["weights"]
+        )
+        result = run(sources, options["reference"], settings, extractor)
+        if out is not None:
+            write_json(out, Scores.checked(result))
     show(result, options["as_json"], render(result))
 
 
@@ -217,19 +219,21 @@ def stats(images: str, **options: Any) -> None:
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.shards import write_statistics
     from diptych.evaluation.statistics_file import check_suffix
+    from diptych.files import hold_place
 
     out = options["out"]
     check_suffix(out)
-    check_json_file(out, options["overwrite"])
-    protocol = protocol_for(check_features(options["features"]), options["protocol"])
-    open_images(images, options["data"])  # before the network, which may have to be fetched
-    extractor = open_network(
-        options["features"], options["backend"], options["device"], options["weights"]
-    )
-    facts = write_statistics(
-        images, out, extractor, protocol, first=options["first"], num=options["num"],
-        add=options["add"], batch=options["batch"], data_dir=options["data"],
-        progress=not options["quiet"],
-    )  # fmt: skip
+    with hold_place(out):
+        check_json_file(out, options["overwrite"])
+        protocol = protocol_for(check_features(options["features"]), options["protocol"])
+        open_images(images, options["data"])  # before the network, which may have to be fetched
+        extractor = open_network(
+            options["features"], options["backend"], options["device"], options["weights"]
+        )
+        facts = write_statistics(
+            images, out, extractor, protocol, first=options["first"], num=options["num"],
+            add=options["add"], batch=options["batch"], data_dir=options["data"],
+            progress=not options["quiet"],
+        )  # fmt: skip
     text = f"{out}: {facts['n']} images, {facts['dims']} dimensions, {facts['sha256'][:12]}"
     show(facts, options["as_json"], text)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from diptych.data.notes import note
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
@@ -58,6 +59,7 @@ class Collected:
         rows: features in the images' order, by kind.
         classes: number of images for which each class was the likeliest; `confident`: number of
             images with a probability above 0.9. Small classifiers only.
+        on_white: number of pictures with transparent pixels, which were put on white.
     """
 
     num: int
@@ -65,6 +67,7 @@ class Collected:
     rows: dict[str, Floating]
     classes: Int64 | None = None
     confident: int = 0
+    on_white: int = 0
 
     def statistics(self, kind: str) -> Statistics:
         """The statistics of all images."""
@@ -105,6 +108,12 @@ def collect(
             if protocol.resize is None:
                 _count_classes(found, by_kind["logits"])
             bar.update(len(positions))
+    found.on_white = sum(first <= row < first + num for row in images.on_white)
+    if found.on_white:
+        note(
+            f"{images.name}: {found.on_white:,} of {num:,} pictures have transparent pixels, which "
+            f"were put on white"
+        )
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from diptych.data.decoded import Items
 from diptych.data.notes import note, say_left_out
 from diptych.data.packed.read import read_index
-from diptych.data.picture import read_pixels
+from diptych.data.picture import ON_WHITE, as_pixels, open_picture
 from diptych.data.readers import celeba, npz
 from diptych.data.readers.folder import Files, is_sample_folder, open_file, open_folder
 from diptych.data.readers.lmdb import is_lsun
@@ -41,9 +41,11 @@ class Images:
         count: number of images.
         stream: yields them in order, each (H, W, C) uint8, C = 1 or 3.
         identify: computes their sha256, which may take a while.
-        split: the split of a data set; None for other sources.
+        split: the split of a data set or of a Hugging Face set (hf:); None for other sources.
         manifest: the manifest of a sample folder; empty for other sources.
         left_out: number of files skipped, by reason.
+        on_white: the positions of pictures, as far as streamed, that were composited onto white
+            because some of their pixels are transparent.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Images:
     split: str | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    on_white: set[int] = field(default_factory=set)
 
     def batches(
         self, size: int, first: int = 0, num: int | None = None
@@ -152,8 +155,14 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
     """Encoded images, each at its own size."""
     count = len(items.names)
 
+    on_white: set[int] = set()
+
     def rows() -> Iterator[Pixels]:
-        return (read_pixels(items.read(row), items.title(row)) for row in range(count))
+        for row in range(count):
+            picture = open_picture(items.read(row), items.title(row), None)
+            if picture.info.get(ON_WHITE):
+                on_white.add(row)
+            yield as_pixels(picture)
 
     def identify() -> str:
         digest = hashlib.sha256()
@@ -161,4 +170,4 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
             digest.update(hashlib.sha256(items.read(row)).hexdigest().encode())
         return digest.hexdigest()
 
-    return Images(name, count, rows, identify, split)
+    return Images(name, count, rows, identify, split, on_white=on_white)

@@ -80,6 +80,10 @@ def evaluate(
             "samples": [one.images.left_out if one.images else {} for one in sets],
             "reference": real.left_out if real else {},
         },
+        "on_white": {
+            "samples": [one.collected.on_white for one in per_set],
+            "reference": real.on_white if real else 0,
+        },
         "seconds": seconds,
     }
 

@@ -98,6 +98,12 @@ class JittorBackend:
             return float(jt.get_mem_info().total_cuda_used) / 2**20
         return psutil.Process().memory_info().rss / 2**20
 
+    def free_memory(self) -> int | None:
+        if not self.on_gpu:
+            return None
+        found = jt.get_mem_info()
+        return int(found.total_cuda_ram - found.total_cuda_used) if found.total_cuda_ram else None
+
     def counters(self) -> dict[str, float]:
         live, used = jt.liveness_info(), jt.get_mem_info()
         held = used.total_cuda_used if self.on_gpu else used.total_cpu_used

@@ -100,6 +100,12 @@ class TorchBackend:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
 
+    def free_memory(self) -> int | None:
+        if not self.on_gpu:
+            return None
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + unused
+
     def counters(self) -> dict[str, float]:
         if not self.on_gpu:
             return {}  # PyTorch's CPU allocator counts nothing
