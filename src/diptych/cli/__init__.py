@@ -23,6 +23,7 @@ from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
+from diptych.cli.protocol import protocol
 from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
@@ -123,5 +124,5 @@ def cli() -> None:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert, profile, report, reproduce):
+for verb in (*VERBS, inspect, convert, profile, protocol, report, reproduce):
     cli.add_command(verb)
