@@ -128,6 +128,9 @@ class Backend(Protocol):
     def twice(self, x: Any) -> Any:
         """The array concatenated with itself along the first axis."""
 
+    def inner_products(self, rows: Any, others: Any) -> Any:
+        """The inner products of rows (N, d) with others (M, d): (N, M), without gradients."""
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:

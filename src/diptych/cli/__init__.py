@@ -25,6 +25,7 @@ from diptych.cli.export import export
 from diptych.cli.golden import golden
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
+from diptych.cli.protocol import protocol
 from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
@@ -125,5 +126,6 @@ def cli() -> None:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert, profile, report, reproduce, export, golden):
+MORE = (inspect, convert, profile, protocol, report, reproduce, export, golden)
+for verb in (*VERBS, *MORE):
     cli.add_command(verb)

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.load import Config
+from diptych.data.dataset import Dataset, load_configured
 from diptych.data.decoded import Items
 from diptych.data.notes import note, say_left_out
 from diptych.data.packed.read import read_index
@@ -29,6 +31,7 @@ from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
 from diptych.types import Int64, Pixels
 
+SPLIT_SOURCES = ("mnist", "fashion_mnist", "cifar10")  # with a test split
 WAITING = 4  # batches' worth of images that may wait for others of their size
 
 
@@ -117,6 +120,28 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
     return Images(path.name, count, lambda: npz.stream(path), lambda: sha256_of(path))
 
 
+def images_of(data: Dataset, split: str | None) -> Images:
+    """A data set's images, as they are after any resizing, under the name of a split."""
+    return Images(
+        data.name, len(data), lambda: (image.transpose(1, 2, 0) for image in data.images),
+        lambda: data.sha256, split, left_out=data.left_out,
+    )  # fmt: skip
+
+
+def trained_on(config: Config, data_dir: Path | None = None) -> tuple[Images, Images | None]:
+    """The images that a model was trained on, and the test split of the same source, if another.
+
+    Raises:
+        UserError: they are not on this machine, or cannot be used.
+    """
+    data = load_configured(config.data, data_dir)
+    spec = parse(config.data.source)
+    if spec.own or spec.splits or data.split != "train" or data.name not in SPLIT_SOURCES:
+        return images_of(data, data.split), None
+    test = load_configured(config.data.model_copy(update={"split": "test"}), data_dir)
+    return images_of(data, data.split), images_of(test, test.split)
+
+
 def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
     from diptych.data import load_dataset
 
@@ -133,13 +158,7 @@ def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
             f"data prepare {spec.kind} --size 64 --out FILE.npy, then give FILE.npy"
         )
     data = load_dataset(source, data_dir=data_dir)
-
-    def rows() -> Iterator[Pixels]:
-        return (image.transpose(1, 2, 0) for image in data.images)
-
-    return Images(
-        spec.kind, len(data.images), rows, lambda: data.sha256, data.split, left_out=data.left_out
-    )
+    return replace(images_of(data, data.split), name=spec.kind)
 
 
 def _files(files: Files) -> Images:

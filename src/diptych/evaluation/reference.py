@@ -106,8 +106,8 @@ def _from_statistics(
 ) -> Reference:
     if wanted.rows or wanted.statistics != ("pool",):
         raise UserError(
-            f"{path}: statistics hold no single features, so they serve --metrics fid and is "
-            f"only; give the images for the others"
+            f"{path}: statistics hold no single features, so they serve --metrics fid, "
+            f"fid-infinity and is only; give the images for the others"
         )
     stored = load(path)
     check_made_alike(path, stored.protocol, extractor, protocol)

@@ -78,6 +78,10 @@ class JittorBackend:
     def twice(self, x: jt.Var) -> jt.Var:
         return jt.concat([x, x], dim=0)
 
+    def inner_products(self, rows: jt.Var, others: jt.Var) -> jt.Var:
+        with jt.no_grad():
+            return jt.matmul(rows, others.transpose(1, 0))
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:

@@ -80,6 +80,10 @@ class TorchBackend:
     def twice(self, x: torch.Tensor) -> torch.Tensor:
         return torch.concat([x, x], dim=0)
 
+    def inner_products(self, rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.matmul(rows, others.transpose(1, 0))
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
