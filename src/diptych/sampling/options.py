@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-SOLVERS = ("ddim", "ddpm", "ddpm-large", "ddpm-noisy", "dpmpp", "dpmpp-sde", "euler", "heun",
-           "plms", "pndm", "unipc")  # fmt: skip
+SOLVERS = ("ddim", "ddpm", "ddpm-large", "ddpm-noisy", "deis", "dpmpp", "dpmpp-sde", "euler",
+           "heun", "ipndm", "plms", "pndm", "unipc")  # fmt: skip
 SPACINGS = ("uniform", "quad", "trailing", "logsnr", "karras", "official-quad")
 
 
