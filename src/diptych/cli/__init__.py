@@ -26,6 +26,7 @@ from diptych.cli.profile import profile
 from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
+from diptych.cli.search_steps import search_steps
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import STAGE, MachineError, UserError, show_notices
@@ -103,6 +104,7 @@ def cli() -> None:
     """
 
 
-VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
+VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, search_steps,
+         data)  # fmt: skip
 for verb in (*VERBS, inspect, convert, profile, report, reproduce):
     cli.add_command(verb)

@@ -17,6 +17,7 @@ from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.sampling.solvers.euler import Euler
 from diptych.sampling.solvers.heun import Heun
 from diptych.sampling.solvers.ipndm import Ipndm
+from diptych.sampling.solvers.multistep import Multistep
 from diptych.sampling.solvers.plms import Plms
 from diptych.sampling.solvers.pndm import Pndm
 from diptych.sampling.solvers.solver import Solver
@@ -59,6 +60,11 @@ class Kind:
         return self.spacings or tuple(
             name for name in ALL_SPACINGS if self.repeats or name not in REPEATING
         )
+
+    @property
+    def multistep(self) -> bool:
+        """True if it extrapolates in log(alpha / sigma) and so has `euler_at_final`."""
+        return isinstance(self.make(0.0, (self.orders or (0,))[0], _UNUSED), Multistep)
 
     @property
     def repeats(self) -> bool:

@@ -16,9 +16,11 @@ order 3 in 15 steps (2,000 images, mnist-frechet) that one step has cost half of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diptych.diffusion.schedule import Level
 from diptych.sampling.solvers.checks import Needs, check_order
 from diptych.sampling.solvers.solver import Solver, Step, half_log_snr
 from diptych.types import A
@@ -49,14 +51,21 @@ class Multistep(Solver):
         memory = s.memory
         if s.after.sigma == 0.0:
             return 1
-        if memory.left <= 2 and (_is_long(s) if self.euler_at_final is None else self.euler_at_final):
+        if memory.left <= 2 and self.is_euler([*(level for level, _ in memory.past[-2:]), s.after]):
             return 1
         few = self.lower_order_final and memory.steps < self.FEW
         return min(self.order, len(memory.past), memory.left if few else self.order)
 
+    def is_euler(self, levels: Sequence[Level]) -> bool:
+        """True if the last step between noisy levels, from `levels[-2]` to [-1], has order 1."""
+        if self.euler_at_final is not None:
+            return self.euler_at_final
+        if len(levels) < 3:
+            return False
+        before, now, after = map(half_log_snr, levels[-3:])
+        return after - now > LONG * (now - before)
 
-def _is_long(s: Step[A]) -> bool:
-    if len(s.memory.past) < 2:
-        return False
-    before, now = (half_log_snr(level) for level, _ in s.memory.past[-2:])
-    return half_log_snr(s.after) - now > LONG * (now - before)
+    def ends_with_euler(self, levels: Sequence[Level]) -> bool:
+        """True if `euler_at_final` lowers an order on these levels, noisy to clean."""
+        noisy = [level for level in levels if level.alpha > 0.0 and level.sigma > 0.0]
+        return self.order > 1 and len(noisy) > 2 and self.is_euler(noisy)
