@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -156,7 +157,7 @@ def test_moves_stay_between_the_neighbours() -> None:
     listed = [999, 600, 30, 0]
     found = list(moves(listed, 0.5, TABLE))
     assert all(sum(a != b for a, b in zip(listed, each, strict=True)) == 1 for each in found)
-    assert all(a > b for each in found for a, b in zip(each, each[1:], strict=False))
+    assert all(a > b for each in found for a, b in pairwise(each))
     assert len(found) == 6  # each of the two inner ones both ways, the ends inwards
     assert [999, 2, 1] not in moves([2, 1, 0], 0.5, TABLE)  # one timestep at a time
     assert all(each[1:] == [1, 0] for each in moves([2, 1, 0], 0.5, TABLE))

@@ -29,7 +29,7 @@ from diptych.sampling.options import INVERTED
 @BACKEND
 @sampler_options(
     *INVERTED,
-    steps={"help": "Solver steps, each way.  [default: 50, or those of the listed timesteps]"},
+    steps={"help": "Solver steps, each way.  [default: 50, or as many as listed]"},
 )
 @click.option(
     "--refine", type=int, default=1, show_default=True, help="Rounds that make a step more exact."

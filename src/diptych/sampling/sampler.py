@@ -132,11 +132,11 @@ def make_sampler(
 
     Args:
         solver: name of the solver; default `dpmpp-sde`, or `ddim` if eta is given.
-        steps: solver steps; default those of a list of timesteps, else 15 for `dpmpp-sde`, all timesteps for the ddpm family, 50 for
-            the others.
+        steps: solver steps; default as many as the spacing lists, else 15 for `dpmpp-sde`, all
+            timesteps for the ddpm family, 50 for the others.
         eta: DDIM's noise; only for `ddim`.
-        spacing: the choice of timesteps, or a list of them as text; default `uniform`, or `trailing` if the schedule ends in
-            pure noise, where a trajectory must then start.
+        spacing: the choice of timesteps, or a list of them as text; default `uniform`, or
+            `trailing` if the schedule ends in pure noise, where a trajectory must then start.
         clip: clip each implied image to [-1, 1]; default: the solver's own. "image" (only for
             `ddim`) clips the image and keeps the predicted noise, as diffusers does.
         timesteps: T of the schedule.

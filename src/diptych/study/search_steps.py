@@ -5,9 +5,9 @@
     reference   the model's own images with many steps (the teacher), or images or statistics given
 
     1. scan      every solver on every spacing, with a quarter of the images
-    2. descent   from the best of these, on all images: one timestep at a time goes a half, a quarter,
-                 an eighth of the way, in lambda = log(alpha / sigma), to its neighbour, and stays
-                 there if the score falls
+    2. descent   from the best of these, on all images: one timestep at a time goes a half, a
+                 quarter, an eighth of the way, in lambda = log(alpha / sigma), to its neighbour,
+                 and stays there if the score falls
     3. check     the best candidates on fresh seeds; the lowest mean is the result
 
 Every candidate starts from the same noise, that of the teacher, so that few images tell two

@@ -7,11 +7,10 @@ The two options have the names and the meaning of diffusers' schedulers:
     lower_order_final   a trajectory of few steps ends on orders 2 and 1
     euler_at_final      the last step between two noisy levels has order 1; None: if it is long
 
-A step is long if h is more than LONG times that of the step before: the polynomial would be followed
-far beyond the predictions it goes through. With `uniform` timesteps the step to t=0 is 3.5 to 4.7
-times as long, with the other spacings up to 2.03 times. On the package's MNIST network, dpmpp of
-order 3 in 15 steps (2,000 images, mnist-frechet) that one step has cost half of the score
-(CHANGELOG.md); the count of steps, by which diffusers decides, does not tell.
+A step is long if h is more than LONG times that of the step before: the polynomial would be
+followed far beyond the predictions it goes through. With `uniform` timesteps the step to t=0 is 3.5
+to 4.7 times as long, with the other spacings up to 2.03 times. What that one step did to the score
+of the package's MNIST network stands in CHANGELOG.md; the count of steps does not tell.
 """
 
 from __future__ import annotations
