@@ -35,6 +35,7 @@ from diptych.evaluation.collect import Needs
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.features.extractor import NAMES as FEATURES
 from diptych.evaluation.frechet import frechet_distance
+from diptych.evaluation.measure import score_name
 from diptych.evaluation.protocol import protocol_for
 from diptych.evaluation.reference import cache_folder, open_reference
 from diptych.evaluation.statistics import Moments, Statistics
@@ -278,7 +279,7 @@ def run_search(
         result = {
             **head, "complete": True, "spacing": spacing, "solver": sampler.solver,
             "order": sampler.order, "variant": solver, "timesteps": listed,
-            "metric": f"{extractor.name}-frechet", "score": float(np.mean(values)),
+            "metric": score_name(extractor.name, "fid"), "score": float(np.mean(values)),
             "interval": list(mean_interval(values)), "left_out": left_out, "scores": judge.scores,
         }  # fmt: skip
         write_json(out, result)
