@@ -35,10 +35,11 @@ from diptych.sampling.solvers import (
 from published import Published3M
 
 STEPS = (80, 160, 320)
+LATE = (320, 640, 1280)  # for an order that is approached slowly
 
 
-def errors_by_log_snr(solver: Solver) -> list[float]:
-    return [mixture.error(solver, mixture.by_log_snr(n, 4), 4) for n in STEPS]
+def errors_by_log_snr(solver: Solver, steps: tuple[int, ...] = STEPS) -> list[float]:
+    return [mixture.error(solver, mixture.by_log_snr(n, 4), 4) for n in steps]
 
 
 # (solver, order); measured within 0.03 of it.
@@ -63,7 +64,7 @@ BY_LOG_SNR: dict[str, tuple[Solver, int]] = {
 @pytest.mark.parametrize("name", BY_LOG_SNR)
 def test_order_on_equal_steps_of_log_snr(name: str) -> None:
     solver, order = BY_LOG_SNR[name]
-    errors = errors_by_log_snr(solver)
+    errors = errors_by_log_snr(solver, LATE if name == "deis-3" else STEPS)
     assert mixture.orders(errors)[-1] == pytest.approx(order, abs=0.06), errors
 
 
