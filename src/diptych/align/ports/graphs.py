@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,9 @@ class NumpyModel:
         self.file, self.model, self.wide = file, function_of(file, target)(), wide
         held = getattr(self.model, "weights", None)
         if not callable(self.model) or not isinstance(held, dict):
-            raise UserError(f"{target.text}: expected a callable model with `weights`, a dictionary")
+            raise UserError(
+                f"{target.text}: expected a callable model with `weights`, a dictionary"
+            )
         self.held = held
         self.version = np.__version__
         self.taps = "tap" in inspect.signature(self.model).parameters
@@ -183,26 +184,27 @@ def layers_of(
     """Reference's path -> value of a graph.
 
     By the given map, by an equal name, by the scope in a name (`/block/conv/Conv`), and by the
-    weights that a node reads: the last node that reads a weight of a layer (its bias) ends it.
+    weights that a node reads; the last such value (the one with the bias) is the layer's output.
     """
     names = [n for n, _ in values]
+    place = {n: i for i, n in enumerate(names)}
     made = {n: a.shape for n, a in values}
     found = {p: v for p, v in given.items() if v in made}
-    module = {theirs: ours.rpartition(".")[0] for ours, theirs in pairs.items()}
-    for name in names:  # in order: the last one stays
+    owners: dict[str, set[str]] = {}
+    for ours, theirs in pairs.items():
+        owners.setdefault(theirs, set()).add(ours.rpartition(".")[0])
+    candidates: dict[str, list[str]] = {}
+    for name in names:
         for weight in reads.get(name, []):
-            if module.get(weight) in paths and made[name] == shapes.get(module[weight]):
-                found[module[weight]] = name
+            if len(owners.get(weight, ())) == 1:  # equal arrays may be stored once for many layers
+                candidates.setdefault(next(iter(owners[weight])), []).append(name)
     for path in paths:
-        if path not in found:
-            scope = "/" + path.replace(".", "/") + "/"
-            same = [n for n in names if n == path or n.startswith(scope) or scope in f"/{n}/"]
-            same = [n for n in same if made[n] == shapes.get(path)]
-            if same:
-                found[path] = same[-1]
+        if path in found:
+            continue
+        scope = "/" + path.replace(".", "/") + "/"
+        rows = [n for n in names if path in n.split("/") or n.startswith(scope) or scope in f"/{n}/"]
+        rows = [n for n in (*rows, *candidates.get(path, ())) if made[n] == shapes.get(path)]
+        if rows:
+            found[path] = max(rows, key=place.__getitem__)
     return found
 
-
-def is_file(target: Target) -> bool:
-    """True for a graph's file."""
-    return Path(target.place).suffix in (".onnx", ".xml")

@@ -134,7 +134,11 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
 
     for name, other in given.weights.items():
         if wanted[name] != shown[other].shape:
-            hint = " (a rule such as `transpose` fits)" if fitting(wanted[name], shown[other].shape) else ""
+            hint = (
+                " (a rule such as `transpose` fits)"
+                if fitting(wanted[name], shown[other].shape)
+                else ""
+            )
             raise UserError(f"names: '{name}' is {wanted[name]}, '{other}' is "
                             f"{shown[other].shape}{hint}")  # fmt: skip
         pair(name, other, "given")

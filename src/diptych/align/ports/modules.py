@@ -158,8 +158,8 @@ class Network:
         self.file = load_module(target)
         with self.precision():
             framework.seed(seed)
-            made = function_of(self.file, target)
-            self.module = made()
+            self.made = function_of(self.file, target)
+            self.module = self.made()
         if not hasattr(self.module, "named_modules"):
             kind = type(self.module).__name__
             raise UserError(f"{target.text}: gave a {kind}, expected a network of modules")
@@ -340,9 +340,13 @@ class Network:
 
     # training
 
+    def own(self, name: str) -> Any:
+        """The `loss` or `optimizer` of the maker (as its attribute), or of its file."""
+        return getattr(self.made, name, None) or getattr(self.file, name, None)
+
     def loss(self, arguments: Sequence[Any]) -> Any:
         """The user's loss, or the mean squared distance of the outputs from keyed numbers."""
-        own = getattr(self.file, "loss", None)
+        own = self.own("loss")
         if own is not None:
             return own(self.module, *arguments)
         total: Any = None
@@ -362,7 +366,7 @@ class Network:
 
     def optimizer(self) -> Any:
         """The user's optimizer; None if the file has none."""
-        own = getattr(self.file, "optimizer", None)
+        own = self.own("optimizer")
         return None if own is None else own(self.module)
 
     def step(self, optimizer: Any, loss: Any, names: Sequence[str], rate: float) -> None:

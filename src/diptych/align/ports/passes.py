@@ -209,7 +209,7 @@ class Pass:
             found = self.framework.grads(total, wanted)
             for (i, _), g in zip(inputs, found, strict=False):
                 self.add(f"{path}/dx{i or ''}", g)
-            for n, g in zip(weights, found[len(inputs):], strict=True):
+            for n, g in zip(weights, found[len(inputs) :], strict=True):
                 own = moved_back(g, self.names.rules.get(n))
                 self.add(f"{path}/d{n.rpartition('.')[2]}", own)
 
@@ -277,7 +277,7 @@ class Pass:
         for call in found:
             path = call.path if wanted is None else wanted[call.path]
             for i, array in enumerate(call.taken):
-                if array.dtype.kind == "f":
+                if array.dtype.kind in "fiu":
                     self.add(f"{mode}into/{path}/{i}", array)
             for i, array in enumerate(call.made):
                 self.add(f"{mode}free/{path}{suffix(i)}", array)
@@ -353,7 +353,7 @@ class Pass:
         self.add("total norm", np.float64(total))
         for n, g in grads.items():
             self.add(n, g)
-        for n, g in zip(alive, rows[len(names):], strict=True):
+        for n, g in zip(alive, rows[len(names) :], strict=True):
             self.add(f"act/{n}", g)
 
     def trace_update(self) -> None:

@@ -65,7 +65,7 @@ def target_of(text: str) -> Target:
     if framework not in FRAMEWORKS:
         raise UserError(
             f"{place}: framework '{framework}' is not known{nearest(framework, list(FRAMEWORKS))}; "
-            f"write FRAMEWORK = \"torch\" (or {', '.join(FRAMEWORKS[1:])}) into the file"
+            f'write FRAMEWORK = "torch" (or {", ".join(FRAMEWORKS[1:])}) into the file'
         )
     if framework in ("onnx", "openvino"):
         raise UserError(f"{text}: a model of {framework} is a file; give model.onnx or model.xml")

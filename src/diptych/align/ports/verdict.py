@@ -59,7 +59,9 @@ class Evidence:
         self.subject = read_json(folder / f"subject-{k}" / "subject.json")
         self.raised = self.subject.get("raised")
         self.truth = read_trace(folder / "reference-float64")
-        self.own = [read_trace(folder / f"reference-{n}") for n in ("float32", "nudge-1", "nudge-2")]
+        self.own = [
+            read_trace(folder / f"reference-{n}") for n in ("float32", "nudge-1", "nudge-2")
+        ]
         self.port = None if self.raised else read_trace(folder / f"subject-{k}")
         self.calls: dict[str, Any] = self.about["calls"]
         self.order = list(self.calls)
@@ -71,6 +73,8 @@ class Evidence:
     def passes(self, name: str) -> tuple[Rung, Rung, list[Rung]]:
         """(truth, the port's, the reference's own passes)."""
         assert self.port is not None
+        if name == "resume":  # a network against itself
+            return Rung(), self.port.rung(name), []
         return self.truth.rung(name), self.port.rung(name), [t.rung(name) for t in self.own]
 
 
@@ -135,10 +139,15 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
         if name not in seen.subject["parameters"]:
             continue
         shape = seen.port and _shape_left(seen, name)
-        tie = next(((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None)
+        tie = next(
+            ((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None
+        )
         text = f"is the port's alone: {reason}"
         if tie:
-            name, text = tie[1], f"is one array with '{tie[0]}', but the port has '{name}' of its own"
+            name, text = (
+                tie[1],
+                f"is one array with '{tie[0]}', but the port has '{name}' of its own",
+            )
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text))
     return verdict
 
@@ -296,9 +305,7 @@ def _inside(path: str, container: str) -> bool:
     return container == ROOT or path.startswith(container + ".")
 
 
-def _bad_layer(
-    seen: Evidence, verdict: Verdict
-) -> tuple[str, str, tuple[str, str], Finding]:
+def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, str], Finding]:
     """(layer, where, (after, before), its finding)."""
     fed: dict[str, Finding] = {}
     for f in verdict.findings:
@@ -328,9 +335,7 @@ def _bad_layer(
     return container, "between", (after, before), outer
 
 
-def _between(
-    seen: Evidence, free: Sequence[Finding], paths: Sequence[str]
-) -> tuple[str, str]:
+def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
     """The layer before and the one after the first place where what is given differs."""
     first = next((f for f in free if bare(f.name).startswith("into/")
                   and _base_into(f.name) in paths), None)  # fmt: skip
@@ -367,7 +372,9 @@ def _bad_gradient(
     for f in failed:
         if f.name != "total norm" and not f.name.startswith("act/"):
             weights.setdefault(f.name.rpartition(".")[0], f)
-    by_call = sorted((p for p in acts if p in place and seen.calls[p]["leaf"]), key=place.__getitem__)
+    by_call = sorted(
+        (p for p in acts if p in place and seen.calls[p]["leaf"]), key=place.__getitem__
+    )
     last = by_call[-1] if by_call else ""
     own = [p for p in weights if p in place and (not last or place[p] > place[last])]
     if own:

@@ -194,8 +194,7 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     save_file({n: np.ascontiguousarray(a) for n, a in inputs.items()},
               folder / "inputs.safetensors")  # fmt: skip
     tied = network.aliases
-    own = {"optimizer": getattr(network.file, "optimizer", None) is not None,
-           "loss": getattr(network.file, "loss", None) is not None}  # fmt: skip
+    own = {name: network.own(name) is not None for name in ("optimizer", "loss")}
     rows = [dataclasses.asdict(e) for e in entries(weights, parameters, tied, orders_of(calls))]
     names = Names()
     rungs = [r for r in ALL if r in job["rungs"] and r != "resume"]
@@ -379,8 +378,7 @@ def one_subject(
                  "outputs": own["outputs"], "tied": network.aliases, "stopped": stopped,
                  "dropouts": network.dropouts, "parameters": parameters,
                  "shapes": {e.name: list(e.shape) for e in rows}, "version": side.framework.version,
-                 "own": {n: getattr(network.file, n, None) is not None
-                         for n in ("optimizer", "loss")}}  # fmt: skip
+                 "own": {n: network.own(n) is not None for n in ("optimizer", "loss")}}  # fmt: skip
         rungs = [r for r in ALL if r in side.job["rungs"]]
         if about["framework"] not in MODULES:
             rungs = [r for r in rungs if r in FORWARD]
@@ -450,20 +448,17 @@ def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array
 
     for name in list(found.left_reference):
         array = weights[name]
-        for other in list(found.left_subject):
-            theirs = held[other]
+        for other, theirs in held.items():  # exporters store equal arrays once
             rule = next((r for r, axes in RULES.items() if len(axes) == array.ndim
                          and np.array_equal(array.transpose(axes), theirs)), None)  # fmt: skip
             same = theirs.size == array.size and np.array_equal(theirs.ravel(), array.ravel())
-            if rule or (same and theirs.shape == array.shape):
-                found.weights[name], found.how[name] = other, "values"
-                if rule:
-                    found.rules[name] = rule
-            elif same and theirs.size > 1:
-                found.weights[name], found.how[name] = other, "values"
-            else:
+            if not rule and not same:
                 continue
-            del found.left_reference[name], found.left_subject[other]
+            found.weights[name], found.how[name] = other, "values"
+            if rule and not (same and theirs.shape == array.shape):
+                found.rules[name] = rule
+            del found.left_reference[name]
+            found.left_subject.pop(other, None)
             break
 
 
