@@ -143,13 +143,18 @@ class OpenVinoModel:
                         for i in op.input_values()
                         if i.get_node().get_friendly_name() in constants]  # fmt: skip
                 if read and len(read) == len(op.input_values()):
-                    constants[name] = read[0]
+                    constants[name] = next((r for r in read if r in self.held), read[0])
                     continue
                 self.reads[name] = [r for r in read if r in self.held]
                 if op.get_output_size() == 1:
                     names.append(name)
-                    model.add_outputs([(name, 0)])
+                    ends = [o.get_node().input_value(0).get_node().get_friendly_name()
+                            for o in model.outputs]  # fmt: skip
+                    if name not in ends:  # the model's own outputs are outputs already
+                        model.add_outputs([(name, 0)])
         self.names = names
+        ends = [o.get_node().input_value(0).get_node().get_friendly_name() for o in model.outputs]
+        self.places = [ends.index(name) for name in names]
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self.compiled, self.count = compiled, count
 
@@ -159,7 +164,8 @@ class OpenVinoModel:
     def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
         made = self.compiled(list(inputs.values()))
         rows = [np.array(made[i]) for i in range(len(self.compiled.outputs))]
-        return rows[: self.count], list(zip(self.names, rows[self.count :], strict=False))
+        return rows[: self.count], [(n, rows[i]) for n, i in zip(self.names, self.places,
+                                                                 strict=True)]  # fmt: skip
 
     def layer_weights(self) -> dict[str, list[str]]:
         return self.reads

@@ -81,6 +81,7 @@ class Subject:
             else:
                 self.say(said)
         self.process.wait()
+        self.process.stdout.close()
         for event in self.done.values():
             event.set()
 
