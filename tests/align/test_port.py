@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import port_cases
 import pytest
 from click.testing import CliRunner
 
+import port_cases
 from diptych.align import port
 from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts
@@ -146,8 +146,15 @@ def test_a_port_in_the_same_framework(torch_pair: dict[str, PortResult]) -> None
     found = torch_pair["sound"]
     assert found.passed, found.conclusion
     assert [r["rung"] for r in found.content["rungs"]] == [
-        "weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume",
-    ]  # fmt: skip
+        "weights",
+        "operators",
+        "layers",
+        "loss",
+        "gradients",
+        "update",
+        "lockstep",
+        "resume",
+    ]
     assert {"key": "dropout", "count": 2} in found.content["notes"]
 
 
@@ -172,6 +179,7 @@ def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
     assert frozen and frozen["layer"] == "fc1" and frozen["rung"] in ("operators", "gradients")
     decay = torch_pair["dropped"].fault
     assert decay and (decay["rung"], decay["where"]) == ("update", "optimizer")
+    assert decay["hints"][0]["key"] == "decay"
     nan = torch_pair["nan"].fault
     assert nan and nan["layer"] == "" and nan["after"] == "fc2" and nan["error"] is None
     assert [h["key"] for h in nan["hints"]] == ["not_finite"]
@@ -187,9 +195,11 @@ def test_numpy_ports_on_both_sides(tmp_path: Path) -> None:
     (folder / "wrong.py").write_text(text.replace("1e-5", "1e-3"))
     given = {"x": np.random.default_rng(0).standard_normal((4, 8)).astype("float32")}
     np.savez(tmp_path / "inputs.npz", **given)
-    sound, wrong = ports(str(folder / "reference.py"),
-                         [str(folder / n) for n in ("subject.py", "wrong.py")],
-                         tmp_path / "inputs.npz")  # fmt: skip
+    sound, wrong = ports(
+        str(folder / "reference.py"),
+        [str(folder / n) for n in ("subject.py", "wrong.py")],
+        tmp_path / "inputs.npz",
+    )
     assert sound.passed, sound.conclusion
     assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "norm")
     back = port(str(folder / "wrong.py"), str(folder / "subject.py"), given)
@@ -200,8 +210,16 @@ def test_the_command_writes_the_page_and_the_names(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(OURS)
     (tmp_path / "theirs.py").write_text(THEIRS)
     out = tmp_path / "out"
-    words = ["align", "port", str(tmp_path / "ours.py"), f"{tmp_path / 'theirs.py'}:nan",
-             "--out", str(out), "--json", "--quiet"]  # fmt: skip
+    words = [
+        "align",
+        "port",
+        str(tmp_path / "ours.py"),
+        f"{tmp_path / 'theirs.py'}:nan",
+        "--out",
+        str(out),
+        "--json",
+        "--quiet",
+    ]
     done = subprocess.run([sys.executable, "-m", "diptych", *words], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr[-2000:]
     content = json.loads(done.stdout)
@@ -219,8 +237,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
     made = subprocess.run(
         [sys.executable, "-W", "ignore", str(PORTS / "cnn_onnx.py"), str(folder / "cnn.onnx")],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PORTS)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PORTS)},
+    )
     assert made.returncode == 0, made.stderr[-2000:]
     model = onnx.load(folder / "cnn.onnx")
     norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
@@ -234,12 +254,15 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
     """The third norm, layer1.bn2, is named; its weights are found by their values."""
     pytest.importorskip("openvino" if runtime else "onnxruntime")
-    sound, wrong = ports(str(PORTS / "cnn_torch.py"),
-                         [f"{runtime}{graph / n}" for n in ("cnn.onnx", "eps.onnx")])  # fmt: skip
+    sound, wrong = ports(
+        str(PORTS / "cnn_torch.py"), [f"{runtime}{graph / n}" for n in ("cnn.onnx", "eps.onnx")]
+    )
     assert sound.passed, sound.conclusion
     assert sound.content["matched"]["by_itself"] == sound.content["matched"]["of"] == 32
-    assert {"key": "left_out", "reason": f"{runtime[:-1] or 'onnx'} computes forward only"} in \
-        sound.content["notes"]  # fmt: skip
+    assert {
+        "key": "left_out",
+        "reason": f"{runtime[:-1] or 'onnx'} computes forward only",
+    } in sound.content["notes"]
     assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "layer1.bn2")
 
 
@@ -260,8 +283,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_hints_are_worded_in_both_languages() -> None:
-    fault = {"hints": [{"key": "eps", "eps": 1e-3, "own": 1e-5},
-                       {"key": "adam_eps", "eps": 3e-7, "times": 31.6}]}  # fmt: skip
+    fault = {
+        "hints": [
+            {"key": "eps", "eps": 1e-3, "own": 1e-5},
+            {"key": "adam_eps", "eps": 3e-7, "times": 31.6},
+        ]
+    }
     texts = list(hint_texts(fault))
     assert "Hint, not a claim" in texts[0].en and "提示" in texts[0].zh
     assert "31.6" in texts[1].en and "31.6" in texts[1].zh

@@ -44,9 +44,10 @@ def test_other_names_are_matched_by_the_order_of_calls() -> None:
     theirs = [entry(f"{n}.kernel", 4, 4, order=i) for i, n in enumerate(("zeta", "beta", "alpha"))]
     found = match(ours, list(reversed(theirs)), Given())
     assert found.weights == {
-        "block0.weight": "zeta.kernel", "block1.weight": "beta.kernel",
+        "block0.weight": "zeta.kernel",
+        "block1.weight": "beta.kernel",
         "block2.weight": "alpha.kernel",
-    }  # fmt: skip
+    }
 
 
 def test_equal_values_decide_before_order() -> None:
@@ -95,10 +96,17 @@ def test_the_written_map_is_read_back_and_can_be_corrected(tmp_path: Path) -> No
 
 
 def test_layers_without_weights_are_matched_between_their_neighbours() -> None:
-    ours = [Layer("a", "Linear", ((2, 3),), 1, True), Layer("act", "ReLU", ((2, 3),), 2, True),
-            Layer("b", "Linear", ((2, 3),), 3, True)]  # fmt: skip
-    theirs = [Layer("early", "Relu", ((2, 3),), 1, True), Layer("x", "Linear", ((2, 3),), 2, True),
-              Layer("late", "Relu", ((2, 3),), 3, True), Layer("y", "Linear", ((2, 3),), 4, True)]  # fmt: skip
+    ours = [
+        Layer("a", "Linear", ((2, 3),), 1, True),
+        Layer("act", "ReLU", ((2, 3),), 2, True),
+        Layer("b", "Linear", ((2, 3),), 3, True),
+    ]
+    theirs = [
+        Layer("early", "Relu", ((2, 3),), 1, True),
+        Layer("x", "Linear", ((2, 3),), 2, True),
+        Layer("late", "Relu", ((2, 3),), 3, True),
+        Layer("y", "Linear", ((2, 3),), 4, True),
+    ]
     pairs = {"a.weight": "x.weight", "b.weight": "y.weight"}
     assert match_layers(pairs, ours, theirs, {}) == {"a": "x", "b": "y", "act": "late"}
 
@@ -119,8 +127,9 @@ def test_inputs_are_declared_and_made() -> None:
     made = made_inputs({name: t, "x": {"shape": [2, 3], "low": -1}}, 0, "here")
     assert made["t"].dtype == np.int64 and set(made["t"]) <= set(range(10))
     assert made["x"].dtype == np.float32 and made["x"].min() >= -1 and made["x"].max() <= 1
-    assert np.array_equal(made["x"], made_inputs({"t": t, "x": {"shape": [2, 3], "low": -1}}, 0,
-                                                 "here")["x"])  # fmt: skip
+    assert np.array_equal(
+        made["x"], made_inputs({"t": t, "x": {"shape": [2, 3], "low": -1}}, 0, "here")["x"]
+    )
     for wrong in ("x=two", "x=2:a..b", "=2", "x=2:::nothing"):
         with pytest.raises(UserError, match="--input"):
             declared_input(wrong)
@@ -140,8 +149,12 @@ def test_targets(tmp_path: Path) -> None:
     path.write_text('FRAMEWORK = "tensorflow"\n')
     with pytest.raises(UserError, match="'tensorflow' is not known"):
         target_of(str(path))
-    for wrong, says in (("none.py", "no such file"), ("none.onnx", "no such file"),
-                        ("no.such:f", "not found"), ("word", "give file.py")):  # fmt: skip
+    for wrong, says in (
+        ("none.py", "no such file"),
+        ("none.onnx", "no such file"),
+        ("no.such:f", "not found"),
+        ("word", "give file.py"),
+    ):
         with pytest.raises(UserError, match=says):
             target_of(wrong)
 

@@ -1,7 +1,7 @@
 """Instruments that measure the agreement of the two backends; no framework is loaded here.
 
-    from diptych.align import port
-    port("reference.py", "subject.py", inputs={"x": {"shape": [2, 3, 32, 32]}})
+from diptych.align import port
+port("reference.py", "subject.py", inputs={"x": {"shape": [2, 3, 32, 32]}})
 """
 
 from __future__ import annotations

@@ -82,15 +82,20 @@ class OnnxModel:
         self.nodes = list(graph.node)
         self.first = [o.name for o in graph.output]
         constants = set(self.held)
-        self.middle = [o for n in self.nodes for o in n.output
-                       if o and o not in self.first and o not in constants]  # fmt: skip
+        self.middle = [
+            o
+            for n in self.nodes
+            for o in n.output
+            if o and o not in self.first and o not in constants
+        ]
         for name in self.middle:
             graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.session = runtime.InferenceSession(self.proto.SerializeToString(), options,
-                                                providers=["CPUExecutionProvider"])  # fmt: skip
+        self.session = runtime.InferenceSession(
+            self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
 
     def weights(self) -> dict[str, Array]:
         return {n: a for n, a in self.held.items() if a.dtype.kind == "f" and a.ndim}
@@ -139,17 +144,21 @@ class OpenVinoModel:
                 if data.dtype.kind == "f" and data.ndim and data.size > 1:
                     self.held[name] = data
             elif kind not in ("Parameter", "Result"):
-                read = [constants[i.get_node().get_friendly_name()]
-                        for i in op.input_values()
-                        if i.get_node().get_friendly_name() in constants]  # fmt: skip
+                read = [
+                    constants[i.get_node().get_friendly_name()]
+                    for i in op.input_values()
+                    if i.get_node().get_friendly_name() in constants
+                ]
                 if read and len(read) == len(op.input_values()):
                     constants[name] = next((r for r in read if r in self.held), read[0])
                     continue
                 self.reads[name] = [r for r in read if r in self.held]
                 if op.get_output_size() == 1:
                     names.append(name)
-                    ends = [o.get_node().input_value(0).get_node().get_friendly_name()
-                            for o in model.outputs]  # fmt: skip
+                    ends = [
+                        o.get_node().input_value(0).get_node().get_friendly_name()
+                        for o in model.outputs
+                    ]
                     if name not in ends:  # the model's own outputs are outputs already
                         model.add_outputs([(name, 0)])
         self.names = names
@@ -164,8 +173,9 @@ class OpenVinoModel:
     def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
         made = self.compiled(list(inputs.values()))
         rows = [np.array(made[i]) for i in range(len(self.compiled.outputs))]
-        return rows[: self.count], [(n, rows[i]) for n, i in zip(self.names, self.places,
-                                                                 strict=True)]  # fmt: skip
+        return rows[: self.count], [
+            (n, rows[i]) for n, i in zip(self.names, self.places, strict=True)
+        ]
 
     def layer_weights(self) -> dict[str, list[str]]:
         return self.reads
@@ -184,9 +194,13 @@ def _needed(name: str) -> Any:
 
 
 def layers_of(
-    values: Values, reads: Mapping[str, list[str]], pairs: Mapping[str, str],
-    paths: list[str], given: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
-) -> dict[str, str]:  # fmt: skip
+    values: Values,
+    reads: Mapping[str, list[str]],
+    pairs: Mapping[str, str],
+    paths: list[str],
+    given: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, str]:
     """Reference's path -> value of a graph.
 
     By the given map, by an equal name, by the scope in a name (`/block/conv/Conv`), and by the
@@ -208,9 +222,8 @@ def layers_of(
         if path in found:
             continue
         scope = "/" + path.replace(".", "/") + "/"
-        rows = [n for n in names if path in n.split("/") or n.startswith(scope) or scope in f"/{n}/"]
+        rows = [n for n in names if path in n.split("/") or scope in f"/{n}/"]
         rows = [n for n in (*rows, *candidates.get(path, ())) if made[n] == shapes.get(path)]
         if rows:
             found[path] = max(rows, key=place.__getitem__)
     return found
-

@@ -1,9 +1,9 @@
 """Hints: which usual fault would leave this signature. A hint is a lead, never a claim.
 
-Each test computes what the reference's layer would give with one thing changed (another eps, another
-axis, no bias, the weight transposed, statistics of the batch, the padding on the other side, fewer
-digits), and compares it with what the port gave. A hint is told only if the change explains almost
-all of the error (99 % of it, or all but a few roundings).
+Each test computes what the reference's layer would give with one thing changed (another eps,
+another axis, no bias, the weight transposed, statistics of the batch, the padding on the other
+side, fewer digits), and compares it with what the port gave. A hint is told only if the change
+explains almost all of the error (99 % of it, or all but a few roundings).
 """
 
 from __future__ import annotations
@@ -86,18 +86,41 @@ def hints_for(case: Case) -> list[Hint]:
     if not np.isfinite(z).all():
         return [*found, {"key": "not_finite", "count": int(np.sum(~np.isfinite(z)))}]
     tests: tuple[Callable[[Case, Array, Array], Iterator[Hint]], ...] = {
-        "weights": (_weight, _digits), "gradients": (_gradient,), "loss": (_scale,),
+        "weights": (_weight, _digits),
+        "gradients": (_gradient,),
+        "loss": (_scale,),
         "operators": (_norm, _axis, _bias, _matrix, _activation, _padding, _digits, _scale, _order),
-        "layers": (_buffer, _norm, _statistics, _axis, _bias, _matrix, _activation, _padding,
-                   _digits, _scale, _order),
-        "update": (_adam, _scale), "lockstep": (),
-    }.get(case.rung, ())  # fmt: skip
+        "layers": (
+            _buffer,
+            _norm,
+            _statistics,
+            _axis,
+            _bias,
+            _matrix,
+            _activation,
+            _padding,
+            _digits,
+            _scale,
+            _order,
+        ),
+        "update": (_adam, _scale),
+        "lockstep": (),
+    }.get(case.rung, ())
     for test in tests:
         for hint in test(case, y, z):
             if hint not in found:
                 found.append(hint)
-        if found and test in (_norm, _statistics, _bias, _matrix, _activation, _padding, _digits,
-                              _axis, _buffer):  # fmt: skip
+        if found and test in (
+            _norm,
+            _statistics,
+            _bias,
+            _matrix,
+            _activation,
+            _padding,
+            _digits,
+            _axis,
+            _buffer,
+        ):
             break
     return found[:3] or [{"key": "settings", **d} for d in _settings(case)][:3]
 
@@ -153,8 +176,11 @@ def _digits(case: Case, y: Array, z: Array) -> Iterator[Hint]:
             if guess.shape == z.shape and np.abs(guess - z).max() < 0.3 * np.abs(z - y).max():
                 yield {"key": "dtype", "dtype": name}
                 return
-    if 2.0**-13 < error < 2.0**-6 and np.corrcoef(z.ravel(), y.ravel())[0, 1] > 0.9999 \
-            and z.size > 2:  # fmt: skip
+    if (
+        2.0**-13 < error < 2.0**-6
+        and np.corrcoef(z.ravel(), y.ravel())[0, 1] > 0.9999
+        and z.size > 2
+    ):
         yield {"key": "dtype_like", "error": error}
 
 
@@ -295,7 +321,7 @@ def _axis(case: Case, y: Array, z: Array) -> Iterator[Hint]:
 def _bias(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     """The bias is missing, or was added twice."""
     b = case.weight("bias")
-    if b is None or b.ndim != 1 or case.rung == "operators" and not case.tensor.endswith("/y"):
+    if b is None or b.ndim != 1 or (case.rung == "operators" and not case.tensor.endswith("/y")):
         return
     for axis in (1, y.ndim - 1):
         if 0 < axis + 1 <= y.ndim and y.shape[axis] == b.size:
@@ -320,10 +346,11 @@ def _matrix(case: Case, y: Array, z: Array) -> Iterator[Hint]:
         yield {"key": "transposed"}
 
 
+ROOT = math.sqrt(2 / math.pi)
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "ReLU": lambda x: np.maximum(x, 0),
     "GELU (exact)": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
-    "GELU (tanh)": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "GELU (tanh)": lambda x: 0.5 * x * (1 + np.tanh(ROOT * (x + 0.044715 * x**3))),
     "GELU (sigmoid)": lambda x: x / (1 + np.exp(-1.702 * x)),
     "SiLU": lambda x: x / (1 + np.exp(-x)),
     "tanh": np.tanh,
@@ -331,7 +358,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "leaky ReLU (0.01)": lambda x: np.where(x > 0, x, 0.01 * x),
     "leaky ReLU (0.2)": lambda x: np.where(x > 0, x, 0.2 * x),
     "the identity": lambda x: x,
-}  # fmt: skip
+}
 
 
 def _activation(case: Case, y: Array, z: Array) -> Iterator[Hint]:
@@ -351,7 +378,7 @@ def _activation(case: Case, y: Array, z: Array) -> Iterator[Hint]:
 
 def _padding(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     """The same pixels, moved by one: the padding lies on the other side."""
-    if y.ndim < 3 or "conv" not in case.kind and "pool" not in case.kind:
+    if y.ndim < 3 or ("conv" not in case.kind and "pool" not in case.kind):
         return
     x, w, b = case.given(), case.weight("weight"), case.weight("bias")
     if x is not None and w is not None and w.ndim == y.ndim == 4:
@@ -377,8 +404,11 @@ def _convolved(
         return
     k = w.shape[2]
     for total in range(0, k + 1):
-        for side, ends in (("above and left", (total, 0)), ("below and right", (0, total)),
-                           ("both sides", (total, total))):  # fmt: skip
+        for side, ends in (
+            ("above and left", (total, 0)),
+            ("below and right", (0, total)),
+            ("both sides", (total, total)),
+        ):
             wide = np.pad(x, ((0, 0), (0, 0), ends, ends))
             if min(wide.shape[2:]) < k:
                 continue
@@ -394,9 +424,9 @@ def _scale(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     """A constant factor."""
     square = float(np.sum(y * y))
     factor = float(np.sum(y * z)) / square if square else 1.0
-    if y.size > 2 and abs(factor - 1) > 1e-4 and explains(y, z, factor * y):
-        yield {"key": "factor", "factor": factor}
-    elif y.size == 1 and square:
+    if (y.size > 2 and abs(factor - 1) > 1e-4 and explains(y, z, factor * y)) or (
+        y.size == 1 and square
+    ):
         yield {"key": "factor", "factor": factor}
 
 

@@ -33,11 +33,22 @@ RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
 COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
 # Words for the same array; the first is ours.
 ALIKE = {
-    "gamma": "weight", "scale": "weight", "kernel": "weight", "w": "weight", "g": "weight",
-    "beta": "bias", "shift": "bias", "b": "bias", "offset": "bias",
-    "mean": "running_mean", "moving_mean": "running_mean", "var": "running_var",
-    "moving_variance": "running_var", "moving_var": "running_var", "embedding": "weight",
-}  # fmt: skip
+    "gamma": "weight",
+    "scale": "weight",
+    "kernel": "weight",
+    "w": "weight",
+    "g": "weight",
+    "beta": "bias",
+    "shift": "bias",
+    "b": "bias",
+    "offset": "bias",
+    "mean": "running_mean",
+    "moving_mean": "running_mean",
+    "var": "running_var",
+    "moving_variance": "running_var",
+    "moving_var": "running_var",
+    "embedding": "weight",
+}
 
 
 @dataclass
@@ -117,11 +128,11 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
     open_theirs = {e.name: e for e in theirs if not e.name.endswith(COUNTERS)}
     for name, other in given.weights.items():
         if name not in open_ours:
-            raise UserError(f"names: the reference has no weight '{name}'"
-                            f"{nearest(name, list(open_ours))}")  # fmt: skip
+            raise UserError(
+                f"names: the reference has no weight '{name}'{nearest(name, list(open_ours))}"
+            )
         if other not in shown:
-            raise UserError(f"names: the port has no weight '{other}'"
-                            f"{nearest(other, list(shown))}")  # fmt: skip
+            raise UserError(f"names: the port has no weight '{other}'{nearest(other, list(shown))}")
     declared = {n: r for n in open_ours for p, r in given.rules.items() if fnmatch.fnmatch(n, p)}
     wanted = {n: turned(e.shape, declared.get(n)) for n, e in open_ours.items()}
 
@@ -139,8 +150,9 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
                 if fitting(wanted[name], shown[other].shape)
                 else ""
             )
-            raise UserError(f"names: '{name}' is {wanted[name]}, '{other}' is "
-                            f"{shown[other].shape}{hint}")  # fmt: skip
+            raise UserError(
+                f"names: '{name}' is {wanted[name]}, '{other}' is {shown[other].shape}{hint}"
+            )
         pair(name, other, "given")
     for name in list(open_ours):
         each = open_ours[name]
@@ -181,8 +193,11 @@ def _by_value(ours: Mapping[str, Entry], theirs: Mapping[str, Entry]) -> list[tu
     found: dict[str, list[str]] = {}
     for entry in ours.values():
         found.setdefault(entry.digest, []).append(entry.name)
-    return [(names[0], rows[d][0]) for d, names in found.items()
-            if d and len(names) == 1 and len(rows.get(d, ())) == 1]  # fmt: skip
+    return [
+        (names[0], rows[d][0])
+        for d, names in found.items()
+        if d and len(names) == 1 and len(rows.get(d, ())) == 1
+    ]
 
 
 def _by_module(
@@ -264,9 +279,11 @@ def _resembles(a: str, b: str) -> float:
 
 
 def _explain(
-    found: Match, ours: Mapping[str, Entry], theirs: Mapping[str, Entry],
+    found: Match,
+    ours: Mapping[str, Entry],
+    theirs: Mapping[str, Entry],
     wanted: Mapping[str, tuple[int, ...]],
-) -> None:  # fmt: skip
+) -> None:
     for name in ours:
         found.left_reference[name] = _reason(wanted[name], ours[name].leaf, theirs, "port")
     mine = {n: Entry(n, wanted[n]) for n in ours}
@@ -301,9 +318,13 @@ class Layer:
 
 FAMILIES = {
     "act": ("relu", "gelu", "silu", "swish", "sigmoid", "tanh", "softplus", "elu", "mish", "act"),
-    "pool": ("pool",), "softmax": ("softmax",), "norm": ("norm",), "up": ("upsample", "interp"),
-    "flat": ("flatten",), "drop": ("dropout", "droppath", "identity"),
-}  # fmt: skip
+    "pool": ("pool",),
+    "softmax": ("softmax",),
+    "norm": ("norm",),
+    "up": ("upsample", "interp"),
+    "flat": ("flatten",),
+    "drop": ("dropout", "droppath", "identity"),
+}
 
 
 def family(kind: str) -> str:
@@ -313,9 +334,11 @@ def family(kind: str) -> str:
 
 
 def match_layers(
-    pairs: Mapping[str, str], ours: Sequence[Layer], theirs: Sequence[Layer],
+    pairs: Mapping[str, str],
+    ours: Sequence[Layer],
+    theirs: Sequence[Layer],
     given: Mapping[str, str],
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Reference's path -> port's: by their weights, then containers, then order between them."""
     from diptych.align.ports.names import module_paths
 
@@ -333,8 +356,13 @@ def match_layers(
         before = [place[p] for o, p in anchors if o < each.order]
         after = [place[p] for o, p in anchors if o > each.order]
         low, high = max(before[-1:], default=-1), min(after[:1], default=1 << 60)
-        fits = [f for f in free if low < f.order < high and family(f.kind) == family(each.kind)
-                and [sorted(s) for s in f.shapes] == [sorted(s) for s in each.shapes]]  # fmt: skip
+        fits = [
+            f
+            for f in free
+            if low < f.order < high
+            and family(f.kind) == family(each.kind)
+            and [sorted(s) for s in f.shapes] == [sorted(s) for s in each.shapes]
+        ]
         if fits:
             chosen = min(fits, key=lambda f: f.order)
             paths[each.path] = chosen.path
@@ -356,8 +384,9 @@ def read_given(path: Path | None) -> Given:
     try:
         tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
     except FAULTS as error:
-        raise UserError(f"{path}: the name map cannot be read ({' '.join(str(error).split())})") \
-            from error  # fmt: skip
+        raise UserError(
+            f"{path}: the name map cannot be read ({' '.join(str(error).split())})"
+        ) from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
     if not any(isinstance(v, dict) for v in tree.values()):
@@ -373,8 +402,9 @@ def read_given(path: Path | None) -> Given:
         parts[key] = {str(k): v for k, v in value.items()}
     for name, rule in parts.get("rules", {}).items():
         if rule not in RULES:
-            raise UserError(f"{path}: rule '{rule}' of '{name}' is not known"
-                            f"{nearest(rule, list(RULES))}")  # fmt: skip
+            raise UserError(
+                f"{path}: rule '{rule}' of '{name}' is not known{nearest(rule, list(RULES))}"
+            )
     return Given(**parts)
 
 

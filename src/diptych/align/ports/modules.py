@@ -93,8 +93,10 @@ class Framework:
         got = self.lib.autograd.grad(loss, alive, allow_unused=True, retain_graph=True)
         rest = iter(got)
         rows = [next(rest) if w.requires_grad else None for w in wanted]
-        return [np.zeros(tuple(w.shape)) if g is None else self.read(g)
-                for g, w in zip(rows, wanted, strict=True)]  # fmt: skip
+        return [
+            np.zeros(tuple(w.shape)) if g is None else self.read(g)
+            for g, w in zip(rows, wanted, strict=True)
+        ]
 
     def leaf(self, values: Array, wide: bool) -> Any:
         """An input with a gradient."""
@@ -277,8 +279,11 @@ class Network:
         """Functional dropout gives back its input inside."""
         lib = self.framework.lib
         owner = lib.nn if self.framework.is_jittor else lib.nn.functional
-        names = [n for n in ("dropout", "dropout1d", "dropout2d", "dropout3d", "droppath")
-                 if hasattr(owner, n)]  # fmt: skip
+        names = [
+            n
+            for n in ("dropout", "dropout1d", "dropout2d", "dropout3d", "droppath")
+            if hasattr(owner, n)
+        ]
         before = {n: getattr(owner, n) for n in names}
         try:
             for n in names:
@@ -332,8 +337,12 @@ class Network:
 
     def again(self, call: Call, arrays: Sequence[Array], leaf: bool = False) -> tuple[Any, Any]:
         """Call one module again with other arrays in its arguments: (arrays, outputs)."""
-        put = [self.framework.leaf(a, self.wide) if leaf and a.dtype.kind == "f"
-               else self.framework.put(a, self.wide) for a in arrays]  # fmt: skip
+        put = [
+            self.framework.leaf(a, self.wide)
+            if leaf and a.dtype.kind == "f"
+            else self.framework.put(a, self.wide)
+            for a in arrays
+        ]
         args, named = refilled(self.framework, call.given, iter(put))
         module = self.modules[call.path.partition("#")[0]]
         return put, list(leaves(self.framework, module(*args, **named)))

@@ -38,10 +38,15 @@ def document(content: Mapping[str, Any]) -> Document:
         Section("verdict", list(_verdict(content)), phrase("portpage.verdict")),
         Section("layers", list(_layers(content)), phrase("portpage.layers")),
         Section("names", list(_names(content)), phrase("portpage.names")),
-        Section("method", [say("port.method", "portpage.method_floor"),
-                           say("port.method_layer", "portpage.method_layer")],
-                phrase("portpage.method")),
-    ]  # fmt: skip
+        Section(
+            "method",
+            [
+                say("port.method", "portpage.method_floor"),
+                say("port.method_layer", "portpage.method_layer"),
+            ],
+            phrase("portpage.method"),
+        ),
+    ]
     title = words("portpage.title", reference=content["reference"], subject=content["subject"])
     return Document(title, sections, COLOURS, words("ui.made", version=__version__))
 
@@ -57,11 +62,23 @@ def _verdict(content: Mapping[str, Any]) -> Iterator[Block]:
     for text in note_texts(content):
         yield Sentence("port.note", text, {})
     (a, b), (x, y) = content["frameworks"], content["versions"]
-    yield say("port.seconds", "portpage.seconds", reference=a, a=x, subject=b, b=y,
-              seconds=content["seconds"])  # fmt: skip
-    rows = [[same(r["rung"]), known("portcell", r["verdict"]),
-             *map(_number, (r["error"], r["floor"], r["margin"]))]
-            for r in content["rungs"]]  # fmt: skip
+    yield say(
+        "port.seconds",
+        "portpage.seconds",
+        reference=a,
+        a=x,
+        subject=b,
+        b=y,
+        seconds=content["seconds"],
+    )
+    rows = [
+        [
+            same(r["rung"]),
+            known("portcell", r["verdict"]),
+            *map(_number, (r["error"], r["floor"], r["margin"])),
+        ]
+        for r in content["rungs"]
+    ]
     head = _head("rung", "verdict", "error", "floor", "margin")
     yield Table(phrase("portpage.rungs_caption"), head, rows)
 
@@ -88,8 +105,13 @@ def _layers(content: Mapping[str, Any]) -> Iterator[Block]:
     rows = []
     for row in sorted(layers, key=lambda r: order.get(r["verdict"], 1)):
         mode, worst = max(row["modes"].items(), key=lambda m: m[1]["ratio"], default=("", None))
-        cells = [same(row["layer"]), same(row["port"]), same(row["kind"]),
-                 known("portcell", row["verdict"]), same(mode)]  # fmt: skip
+        cells = [
+            same(row["layer"]),
+            same(row["port"]),
+            same(row["kind"]),
+            known("portcell", row["verdict"]),
+            same(mode),
+        ]
         if worst is None:
             cells += [same(""), same(""), same(row["reason"])]
         else:
@@ -110,23 +132,47 @@ def _graph(layers: Sequence[Mapping[str, Any]]) -> Plot:
         rows = [(n, row) for n, row in enumerate(layers, 1) if mode in row["modes"]]
         if rows:
             y = [max(min(row["modes"][mode]["ratio"], 1e9), LEAST) for _, row in rows]
-            traces.append(Trace("line", same(mode), f"run{i}", [n for n, _ in rows], y,
-                                hover=[row["layer"] for _, row in rows]))  # fmt: skip
-    limit = Trace("line", phrase("portpage.graph_y"), "soft", [1, max(2, len(layers))], [1.0, 1.0],
-                  dash="dash")  # fmt: skip
-    plot = Plot("port-layers", phrase("portpage.graph_title"), phrase("portpage.graph_alt"),
-                phrase("portpage.graph_x"), phrase("portpage.graph_y"), [limit, *traces],
-                phrase("portpage.graph_note"), log_y=True)  # fmt: skip
+            traces.append(
+                Trace(
+                    "line",
+                    same(mode),
+                    f"run{i}",
+                    [n for n, _ in rows],
+                    y,
+                    hover=[row["layer"] for _, row in rows],
+                )
+            )
+    limit = Trace(
+        "line",
+        phrase("portpage.graph_y"),
+        "soft",
+        [1, max(2, len(layers))],
+        [1.0, 1.0],
+        dash="dash",
+    )
+    plot = Plot(
+        "port-layers",
+        phrase("portpage.graph_title"),
+        phrase("portpage.graph_alt"),
+        phrase("portpage.graph_x"),
+        phrase("portpage.graph_y"),
+        [limit, *traces],
+        phrase("portpage.graph_note"),
+        log_y=True,
+    )
     drawn: Plot = png.drawn(plot, COLOURS)  # type: ignore[assignment]
     return drawn
 
 
 def _names(content: Mapping[str, Any]) -> Iterator[Block]:
     found = content["matched"]
-    yield say("port.matched", weights=found["weights"], of=found["of"],
-              by_itself=found["by_itself"])  # fmt: skip
-    rows = [[known("portcell", u["side"]), same(u["name"]), same(u["reason"])]
-            for u in content["unmatched"]]  # fmt: skip
+    yield say(
+        "port.matched", weights=found["weights"], of=found["of"], by_itself=found["by_itself"]
+    )
+    rows = [
+        [known("portcell", u["side"]), same(u["name"]), same(u["reason"])]
+        for u in content["unmatched"]
+    ]
     if rows:
         head = _head("side", "weight", "reason")
         yield Table(phrase("portpage.unmatched_caption"), head, rows, long=len(rows) > 20)

@@ -68,11 +68,18 @@ class Pass:
     """One network, the reference's names for its parts, and a trace to fill."""
 
     def __init__(
-        self, make: Callable[[], Network], weights: Mapping[str, Array],
-        inputs: Mapping[str, Array], names: Names, plan: Plan, tracer: Tracer,
-        feed: Path | None, nudge: int = 0, steps: int = 5,
+        self,
+        make: Callable[[], Network],
+        weights: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        names: Names,
+        plan: Plan,
+        tracer: Tracer,
+        feed: Path | None,
+        nudge: int = 0,
+        steps: int = 5,
         say: Callable[[str, float], None] = lambda *_: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.make, self.names, self.plan, self.tracer = make, names, plan, tracer
         self.nudge, self.steps, self.say = nudge, steps, say
         self.network = make()
@@ -202,8 +209,11 @@ class Pass:
             base = path.partition("#")[0]
             weights = [n for n in self.plan.parameters if n.rpartition(".")[0] == base]
             weights = [n for n in weights if self.theirs(n)]
-            inputs = [(i, p) for i, (p, a) in enumerate(zip(put, arrays, strict=True))
-                      if a.dtype.kind == "f"]  # fmt: skip
+            inputs = [
+                (i, p)
+                for i, (p, a) in enumerate(zip(put, arrays, strict=True))
+                if a.dtype.kind == "f"
+            ]
             wanted = [p for _, p in inputs]
             wanted += [self.network.vars[self.theirs(n) or ""] for n in weights]
             found = self.framework.grads(total, wanted)
@@ -257,8 +267,9 @@ class Pass:
     def paths_fed(self) -> list[str]:
         if self.truth:
             return [p for p, c in self.calls.items() if c.taken]
-        return list(dict.fromkeys(n[3:].rpartition("/")[0] for n in self.feed
-                                  if n.startswith("in/")))  # fmt: skip
+        return list(
+            dict.fromkeys(n[3:].rpartition("/")[0] for n in self.feed if n.startswith("in/"))
+        )
 
     def free(self, mode: str) -> None:
         """Every layer's inputs and outputs in one run of the whole network."""
@@ -453,9 +464,14 @@ def narrow(array: Array) -> Array:
 
 
 WAYS: tuple[tuple[int, tuple[int, ...]], ...] = (
-    (4, (0, 2, 3, 1)), (4, (0, 3, 1, 2)), (3, (1, 0, 2)), (3, (0, 2, 1)), (5, (0, 2, 3, 4, 1)),
-    (5, (0, 4, 1, 2, 3)), (2, (1, 0)),
-)  # fmt: skip
+    (4, (0, 2, 3, 1)),
+    (4, (0, 3, 1, 2)),
+    (3, (1, 0, 2)),
+    (3, (0, 2, 1)),
+    (5, (0, 2, 3, 4, 1)),
+    (5, (0, 4, 1, 2, 3)),
+    (2, (1, 0)),
+)
 
 
 def fit(array: Array, shape: Sequence[int]) -> Array | None:

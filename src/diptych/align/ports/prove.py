@@ -62,10 +62,17 @@ class PortResult:
 
 
 def port(
-    reference: str, subject: str, inputs: Inputs = None, *, names: str | Path | None = None,
-    out: str | Path | None = None, seed: int = 0, steps: int = 5,
-    rungs: Sequence[str] = RUNGS, say: Say = lambda _: None,
-) -> PortResult:  # fmt: skip
+    reference: str,
+    subject: str,
+    inputs: Inputs = None,
+    *,
+    names: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    steps: int = 5,
+    rungs: Sequence[str] = RUNGS,
+    say: Say = lambda _: None,
+) -> PortResult:
     """Prove a port, or name the first layer that is wrong.
 
     Args:
@@ -83,18 +90,25 @@ def port(
     Raises:
         UserError: what was given cannot be used.
     """
-    made = ports(reference, [subject], inputs, names=names, seeds=[seed], steps=steps,
-                 rungs=rungs, say=say)  # fmt: skip
+    made = ports(
+        reference, [subject], inputs, names=names, seeds=[seed], steps=steps, rungs=rungs, say=say
+    )
     if out is not None:
         made[0].write(out)
     return made[0]
 
 
 def ports(
-    reference: str, subjects_: Sequence[str], inputs: Inputs = None, *,
-    names: str | Path | None = None, seeds: Sequence[int] = (0,), steps: int = 5,
-    rungs: Sequence[str] = RUNGS, say: Say = lambda _: None,
-) -> list[PortResult]:  # fmt: skip
+    reference: str,
+    subjects_: Sequence[str],
+    inputs: Inputs = None,
+    *,
+    names: str | Path | None = None,
+    seeds: Sequence[int] = (0,),
+    steps: int = 5,
+    rungs: Sequence[str] = RUNGS,
+    say: Say = lambda _: None,
+) -> list[PortResult]:
     """Several ports of one reference (of one framework), for several seeds, in two processes.
 
     Returns:
@@ -104,8 +118,11 @@ def ports(
     ours, theirs = target_of(reference), [target_of(s) for s in subjects_]
     if len({t.framework for t in theirs}) != 1:
         raise UserError("the subjects of one call must be of one framework")
-    if theirs[0].framework not in ("torch", "jittor") and len(theirs) > 1 and \
-            any(t.framework != theirs[0].framework for t in theirs):  # fmt: skip
+    if (
+        theirs[0].framework not in ("torch", "jittor")
+        and len(theirs) > 1
+        and any(t.framework != theirs[0].framework for t in theirs)
+    ):
         raise UserError("the subjects of one call must be of one kind")
     unknown = [r for r in rungs if r not in RUNGS]
     if unknown:
@@ -117,10 +134,15 @@ def ports(
     try:
         content = _job(ours, inputs, folder, seeds, steps, rungs)
         content["perturb"] = all(Path(t.place).suffix not in GRAPHS for t in [ours, *theirs])
-        outs = [str(folder / f"seed-{s}" / f"subject-{k}") for s in seeds
-                for k in range(len(theirs))]  # fmt: skip
-        both = {**content, "role": "subject", "targets": [dataclasses.asdict(t) for t in theirs],
-                "given": dataclasses.asdict(given)}  # fmt: skip
+        outs = [
+            str(folder / f"seed-{s}" / f"subject-{k}") for s in seeds for k in range(len(theirs))
+        ]
+        both = {
+            **content,
+            "role": "subject",
+            "targets": [dataclasses.asdict(t) for t in theirs],
+            "given": dataclasses.asdict(given),
+        }
         with subjects() as running:
             mine = [{"out": str(folder / f"seed-{s}" / "reference")} for s in seeds]
             running.append(Subject(PortJob("reference", content), mine, folder, say, WORKER))
@@ -140,16 +162,26 @@ def ports(
 
 
 def _job(
-    ours: Target, inputs: Inputs, folder: Path, seeds: Sequence[int], steps: int,
+    ours: Target,
+    inputs: Inputs,
+    folder: Path,
+    seeds: Sequence[int],
+    steps: int,
     rungs: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The reference's task."""
     chosen = [r for r in RUNGS if r in rungs or r in ("weights", "layers")]
     job: dict[str, Any] = {
-        "role": "reference", "targets": [dataclasses.asdict(ours)], "folder": str(folder),
-        "seeds": list(seeds), "steps": steps, "rungs": chosen, "inputs": "", "order": [],
+        "role": "reference",
+        "targets": [dataclasses.asdict(ours)],
+        "folder": str(folder),
+        "seeds": list(seeds),
+        "steps": steps,
+        "rungs": chosen,
+        "inputs": "",
+        "order": [],
         "declared": {},
-    }  # fmt: skip
+    }
     arrays = _arrays(inputs)
     if arrays is not None:
         path = folder / "given.safetensors"
@@ -184,25 +216,44 @@ def _arrays(inputs: Inputs) -> dict[str, Array] | None:
 
 
 def _result(
-    seen: Compared, ours: Target, theirs: Target, given: Given, seed: int, steps: int,
+    seen: Compared,
+    ours: Target,
+    theirs: Target,
+    given: Given,
+    seed: int,
+    steps: int,
     seconds: float,
-) -> PortResult:  # fmt: skip
+) -> PortResult:
     rungs = [results.rung_content(v, [PORT_LABEL], False) for v in seen.rungs]
     match = Match(**seen.match) if seen.match else Match()
     whole = len(match.weights) + len(match.left_reference)
     by_itself = sum(how != "given" for how in match.how.values())
     content: dict[str, Any] = {
-        "schema": results.SCHEMA, "kind": KIND, "reference": ours.text, "subject": theirs.text,
+        "schema": results.SCHEMA,
+        "kind": KIND,
+        "reference": ours.text,
+        "subject": theirs.text,
         "frameworks": [ours.framework, theirs.framework],
         "versions": [seen.about["version"], seen.subject.get("version", "")],
-        "seed": seed, "steps": steps, "passed": seen.passed, "rungs": rungs,
-        "fault": seen.fault, "layers": seen.layers, "notes": seen.notes,
-        "matched": {"weights": len(match.weights), "of": whole, "by_itself": by_itself,
-                    "how": {h: list(match.how.values()).count(h)
-                            for h in dict.fromkeys(match.how.values())}},
-        "unmatched": seen.left_out, "seconds": seconds,
+        "seed": seed,
+        "steps": steps,
+        "passed": seen.passed,
+        "rungs": rungs,
+        "fault": seen.fault,
+        "layers": seen.layers,
+        "notes": seen.notes,
+        "matched": {
+            "weights": len(match.weights),
+            "of": whole,
+            "by_itself": by_itself,
+            "how": {
+                h: list(match.how.values()).count(h) for h in dict.fromkeys(match.how.values())
+            },
+        },
+        "unmatched": seen.left_out,
+        "seconds": seconds,
         "operators": _kinds(seen),
-    }  # fmt: skip
+    }
     content["conclusion"] = conclusion_of(content, "en")
     text = names_text(match, seen.subject.get("layers", {}), given)
     return PortResult(seen.passed, content["conclusion"], seen.fault, content, text)

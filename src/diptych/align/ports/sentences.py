@@ -20,8 +20,13 @@ def conclusion(content: Mapping[str, Any]) -> Text:
     if fault is None:
         rungs = [r["rung"] for r in content["rungs"]]
         return words("port.passes", count=len(rungs), rungs=rungs)
-    return words("port.fails", rung=fault["rung"], layer=place(fault), tensor=fault["tensor"],
-                 numbers=numbers(fault))  # fmt: skip
+    return words(
+        "port.fails",
+        rung=fault["rung"],
+        layer=place(fault),
+        tensor=fault["tensor"],
+        numbers=numbers(fault),
+    )
 
 
 def place(fault: Mapping[str, Any]) -> Text:
@@ -57,8 +62,9 @@ def numbers(fault: Mapping[str, Any]) -> Text:
         return phrase("port.not_finite")
     if fault["measure"] == "bits":
         return words("port.bits", error=fault["error"])
-    return words("port.numbers", error=fault["error"], allowed=fault["allowed"],
-                 floor=fault["floor"])  # fmt: skip
+    return words(
+        "port.numbers", error=fault["error"], allowed=fault["allowed"], floor=fault["floor"]
+    )
 
 
 def hint_texts(fault: Mapping[str, Any]) -> Iterator[Text]:

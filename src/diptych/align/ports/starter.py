@@ -52,7 +52,7 @@ def build():
     return {name}()
 """
 SUBJECTS = {
-    "jittor": '''"""The port: the same model in Jittor. Its weights are replaced by the reference's."""
+    "jittor": '''"""The port, in Jittor. Its weights are replaced by the reference's."""
 
 import jittor as jt
 from jittor import nn
@@ -153,8 +153,10 @@ def start(folder: Path, model: str | None, framework: str, declared: dict[str, d
         UserError: a file is there already, or the framework is not known.
     """
     if framework not in SUBJECTS:
-        raise UserError(f"--to {framework}: expected one of {', '.join(SUBJECTS)} "
-                        f"(an ONNX or OpenVINO file needs no Python file)")  # fmt: skip
+        raise UserError(
+            f"--to {framework}: expected one of {', '.join(SUBJECTS)} "
+            f"(an ONNX or OpenVINO file needs no Python file)"
+        )
     paths = [folder / "reference.py", folder / "subject.py"]
     for path in paths:
         if path.exists():

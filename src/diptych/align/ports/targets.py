@@ -79,12 +79,15 @@ def _split(given: str) -> tuple[str, str]:
         place, function = given, "build"
     if place.endswith(".py"):
         if not Path(place).is_file():
-            raise UserError(f"{place}: there is no such file; begin with `diptych align port "
-                            f"--init FOLDER`")  # fmt: skip
+            raise UserError(
+                f"{place}: there is no such file; begin with `diptych align port --init FOLDER`"
+            )
         return str(Path(place).absolute()), function
     if not colon and "." not in place:
-        raise UserError(f"'{given}': give file.py, file.py:function, package.module:function, "
-                        f"model.onnx or model.xml")  # fmt: skip
+        raise UserError(
+            f"'{given}': give file.py, file.py:function, package.module:function, "
+            f"model.onnx or model.xml"
+        )
     return place, function
 
 
@@ -145,8 +148,9 @@ def function_of(module: ModuleType, target: Target) -> Any:
     made = getattr(module, target.function, None)
     if not callable(made):
         names = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
-        raise UserError(f"{target.text}: has no function '{target.function}'"
-                        f"{nearest(target.function, names)}")  # fmt: skip
+        raise UserError(
+            f"{target.text}: has no function '{target.function}'{nearest(target.function, names)}"
+        )
     return made
 
 
@@ -157,10 +161,13 @@ def made_inputs(declared: Mapping[str, Any], seed: int, where: str) -> dict[str,
         UserError: a declaration that cannot be understood.
     """
     if not declared:
-        raise UserError(f"{where}: which inputs? Write INPUTS = {{\"x\": {{\"shape\": [2, 3, 32, "
-                        f"32]}}}} into the reference's file, or give --inputs or --input")  # fmt: skip
-    return {name: _made(name, each, seed, i, where)
-            for i, (name, each) in enumerate(declared.items())}  # fmt: skip
+        raise UserError(
+            f'{where}: which inputs? Write INPUTS = {{"x": {{"shape": [2, 3, 32, '
+            f"32]}}}} into the reference's file, or give --inputs or --input"
+        )
+    return {
+        name: _made(name, each, seed, i, where) for i, (name, each) in enumerate(declared.items())
+    }
 
 
 def _made(name: str, each: Any, seed: int, index: int, where: str) -> Array:
@@ -168,8 +175,9 @@ def _made(name: str, each: Any, seed: int, index: int, where: str) -> Array:
         raise UserError(f"{where}: input '{name}' needs a shape, such as {{\"shape\": [2, 3]}}")
     for key in each:
         if key not in KEYS:
-            raise UserError(f"{where}: input '{name}': '{key}' is not known"
-                            f"{nearest(key, list(KEYS))}")  # fmt: skip
+            raise UserError(
+                f"{where}: input '{name}': '{key}' is not known{nearest(key, list(KEYS))}"
+            )
     try:
         shape = tuple(int(n) for n in each["shape"])
         dtype = np.dtype(each.get("dtype", "float32"))
@@ -202,8 +210,10 @@ def declared_input(text: str) -> tuple[str, dict[str, Any]]:
             elif each:
                 found["dtype"] = str(np.dtype(each))
     except (TypeError, ValueError) as error:
-        raise UserError(f"--input {text}: expected NAME=SHAPE[:LOW..HIGH][:DTYPE], such as "
-                        f"x=2,3,32,32:-1..1 or t=2:0..1000:int64 ({error})") from error  # fmt: skip
+        raise UserError(
+            f"--input {text}: expected NAME=SHAPE[:LOW..HIGH][:DTYPE], such as "
+            f"x=2,3,32,32:-1..1 or t=2:0..1000:int64 ({error})"
+        ) from error
     if not name:
         raise UserError(f"--input {text}: expected NAME=SHAPE[:LOW..HIGH][:DTYPE]")
     return name, found

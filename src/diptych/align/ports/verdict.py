@@ -66,6 +66,12 @@ class Evidence:
         self.calls: dict[str, Any] = self.about["calls"]
         self.order = list(self.calls)
 
+    @property
+    def port_layers(self) -> list[str]:
+        """Names of what the port's layers gave and were given."""
+        assert self.port is not None
+        return list(self.port.listed["layers"]["order"])
+
     def rungs(self) -> list[str]:
         """The rungs that the subject climbed."""
         return list(self.subject.get("rungs", ()))
@@ -82,15 +88,22 @@ def compare(folder: Path, k: int) -> Compared:
     """Judge one subject."""
     seen = Evidence(folder, k)
     if seen.raised:
-        fault = {"rung": "layers", "layer": ROOT, "where": "raised", "tensor": "",
-                 "text": seen.raised, "hints": []}  # fmt: skip
+        fault = {
+            "rung": "layers",
+            "layer": ROOT,
+            "where": "raised",
+            "tensor": "",
+            "text": seen.raised,
+            "hints": [],
+        }
         verdict = Verdict("layers", FAIL, gate_of("layers"))
         verdict.findings = [Finding("raised", PORT, "", np.inf, 0, 0, seen.raised)]
         return Compared([verdict], [], fault, {}, [], seen.about, seen.subject)
     verdicts: list[Verdict] = []
     layers: list[dict[str, Any]] = []
     fault: dict[str, Any] | None = None
-    excused: dict[str, str] = {}
+    whole, unfit_layers = _floored("layers", *seen.passes("layers"))
+    excused = _excused(whole, *seen.passes("layers"))
     for name in seen.rungs():
         truth, port, own = seen.passes(name)
         if name == "weights":
@@ -98,13 +111,24 @@ def compare(folder: Path, k: int) -> Compared:
         elif name == "resume":
             verdict = _resume(port)
         else:
-            verdict, unfit = _floored(name, truth, port, own)
-            if name == "layers":
-                excused = _excused(verdict, truth, port, own)
-                layers = _listed(seen, verdict, unfit, excused)
-        kept = [f for f in verdict.findings if not (f.failed and _base(f.name) in excused)]
-        if name in ("layers", "operators"):
-            verdict.findings = kept
+            verdict = whole if name == "layers" else _floored(name, truth, port, own)[0]
+        if name == "layers":
+            layers = _listed(seen, verdict, unfit_layers, excused)
+            verdict.findings = [
+                f for f in verdict.findings if not (f.failed and _base(f.name) in excused)
+            ]
+        elif name == "operators":
+            verdict.findings = [
+                f
+                for f in verdict.findings
+                if not (f.failed and f.name.removeprefix("faint/").rpartition("/")[0] in excused)
+            ]
+        elif name == "gradients":
+            verdict.findings = [
+                f
+                for f in verdict.findings
+                if not (f.failed and f.name.startswith("act/") and _base(f.name) in excused)
+            ]
         failed = any(f.failed and not bare(f.name).startswith("into/") for f in verdict.findings)
         verdict.verdict = FAIL if failed else PASS
         verdicts.append(verdict)
@@ -112,11 +136,14 @@ def compare(folder: Path, k: int) -> Compared:
             fault = _fault(seen, verdict, truth, port, own)
         # What a layer was given is evidence for the place of a fault, not a check of its own.
         verdict.findings = [f for f in verdict.findings if not bare(f.name).startswith("into/")]
-    left = [{"side": side, "name": n, "reason": r} for side, key in
-            (("reference", "left_reference"), ("port", "left_subject"))
-            for n, r in seen.subject["match"][key].items()]  # fmt: skip
-    return Compared(verdicts, layers, fault, seen.subject["match"], _notes(seen), seen.about,
-                    seen.subject, left)  # fmt: skip
+    left = [
+        {"side": side, "name": n, "reason": r}
+        for side, key in (("reference", "left_reference"), ("port", "left_subject"))
+        for n, r in seen.subject["match"][key].items()
+    ]
+    return Compared(
+        verdicts, layers, fault, seen.subject["match"], _notes(seen), seen.about, seen.subject, left
+    )
 
 
 def _base(tensor: str) -> str:
@@ -187,7 +214,7 @@ def _floored(
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, text))
     for fact, text in port.facts.items():
         if fact.startswith("raised/"):
-            # Fed with the reference's arrays it may want another form of them: not a fault by itself.
+            # It may want another form of the reference's arrays: not a fault by itself.
             unfit[fact.removeprefix("raised/")] = f"raises on the reference's inputs: {text}"
     return verdict, unfit
 
@@ -208,8 +235,11 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
         got = port.arrays[finding.name]
         later = names[names.index(finding.name) + 1 :]
         earlier = names[: names.index(finding.name)]
-        before = [truth.arrays[n] for n in earlier if n.startswith(("free/", "into/"))
-                  and truth.arrays[n].shape == got.shape]  # fmt: skip
+        before = [
+            truth.arrays[n]
+            for n in earlier
+            if n.startswith(("free/", "into/")) and truth.arrays[n].shape == got.shape
+        ]
         for other in later:
             if not other.startswith(("free/", "into/")):
                 continue
@@ -232,9 +262,15 @@ def _listed(
     for path in [*seen.order, "output"]:
         call = seen.calls.get(path, {})
         base = path.partition("#")[0]
-        rows[path] = {"layer": path, "port": seen.subject["layers"].get(base, ""),
-                      "kind": call.get("kind", "output"), "modes": {}, "verdict": "",
-                      "source": call.get("source", ""), "reason": ""}  # fmt: skip
+        rows[path] = {
+            "layer": path,
+            "port": seen.subject["layers"].get(base, ""),
+            "kind": call.get("kind", "output"),
+            "modes": {},
+            "verdict": "",
+            "source": call.get("source", ""),
+            "reason": "",
+        }
     for f in verdict.findings:
         row = rows.get(_base(f.name))
         mode = f.name.rpartition("/" + _base(f.name))[0] or f.name
@@ -243,8 +279,13 @@ def _listed(
         kept = row["modes"].get(mode)
         if kept is None or f.ratio > kept["ratio"]:
             finite = f.error if np.isfinite(f.error) else None
-            row["modes"][mode] = {"error": finite, "floor": f.floor, "gate": f.gate,
-                                  "ratio": min(f.ratio, 1e30), "failed": f.failed}  # fmt: skip
+            row["modes"][mode] = {
+                "error": finite,
+                "floor": f.floor,
+                "gate": f.gate,
+                "ratio": min(f.ratio, 1e30),
+                "failed": f.failed,
+            }
     for path, row in rows.items():
         modes = row["modes"]
         if path in excused:
@@ -256,9 +297,15 @@ def _listed(
         else:
             row["verdict"] = "not compared"
             why = [t for n, t in unfit.items() if _base(n) == path]
-            row["reason"] = why[0] if why else (
-                "the port has no layer that corresponds" if not row["port"]
-                else "the port's layer was not called")  # fmt: skip
+            row["reason"] = (
+                why[0]
+                if why
+                else (
+                    "the port has no layer that corresponds"
+                    if not row["port"]
+                    else "the port's layer was not called"
+                )
+            )
     return list(rows.values())
 
 
@@ -284,19 +331,43 @@ def _fault(
             layer, where = ROOT, "optimizer" if name == "update" else name
         elif name in ("loss", "lockstep"):
             layer, where = ROOT, name
-    facts = {"rung": name, "layer": layer, "where": where, "after": between[0],
-             "before": between[1], "tensor": first.name, "text": first.text,
-             **{k: v if np.isfinite(v) else None for k, v in
-                (("error", first.error), ("floor", first.floor), ("allowed", first.gate))},
-             "measure": first.measure}  # fmt: skip
+    facts = {
+        "rung": name,
+        "layer": layer,
+        "where": where,
+        "after": between[0],
+        "before": between[1],
+        "tensor": first.name,
+        "text": first.text,
+        **{
+            k: v if np.isfinite(v) else None
+            for k, v in (("error", first.error), ("floor", first.floor), ("allowed", first.gate))
+        },
+        "measure": first.measure,
+    }
     base = layer.partition("#")[0]
     call = seen.calls.get(layer, {})
     own_call = seen.subject["calls"].get(seen.subject["layers"].get(base, ""), {})
-    facts |= {"kind": call.get("kind", ""), "port_layer": seen.subject["layers"].get(base, ""),
-              "port_kind": own_call.get("kind", ""), "source": own_call.get("source", "")}  # fmt: skip
+    facts |= {
+        "kind": call.get("kind", ""),
+        "port_layer": seen.subject["layers"].get(base, ""),
+        "port_kind": own_call.get("kind", ""),
+        "source": own_call.get("source", ""),
+    }
     weights = seen.truth.rung("weights").arrays
-    case = hints.Case(layer, call, own_call, first.name, name, truth, port, weights,
-                      seen.about, seen.subject, first.text)  # fmt: skip
+    case = hints.Case(
+        layer,
+        call,
+        own_call,
+        first.name,
+        name,
+        truth,
+        port,
+        weights,
+        seen.about,
+        seen.subject,
+        first.text,
+    )
     facts["hints"] = hints.hints_for(case)
     return facts
 
@@ -313,8 +384,11 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
             path = _base(f.name)
             path = path.rpartition(".")[0] if "buffer/" in f.name else path
             fed.setdefault(path, f)
-    alone = [p for p in fed if not any(q != p and _inside(q.partition("#")[0], p.partition("#")[0])
-                                       for q in fed)]  # fmt: skip
+    alone = [
+        p
+        for p in fed
+        if not any(q != p and _inside(q.partition("#")[0], p.partition("#")[0]) for q in fed)
+    ]
     free = [f for f in verdict.findings if f.failed and bare(f.name).startswith(("free/", "into/"))]
     if alone:
         place = {p: i for i, p in enumerate(seen.order)}
@@ -325,11 +399,8 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
         return layer, "between", _between(seen, free, children), fed[layer]
     outer = free[0] if free else next(f for f in verdict.findings if f.failed)
     after, before = _between(seen, free, seen.order)
-    if not before and seen.order and _base(outer.name) in seen.calls \
-            and not any("into" in n for n in seen.truth.rung("layers").arrays):  # fmt: skip
-        return _base(outer.name), "layer", ("", ""), outer  # a graph: layers cannot be fed
-    if before and bare(outer.name).startswith("free/") and _base(outer.name) in seen.calls and \
-            not any(bare(n).startswith("into/") for n in seen.port.rung("layers").arrays):  # fmt: skip
+    given = any(bare(n).startswith("into/") for n in seen.port_layers)
+    if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
         return _base(outer.name), "layer", ("", ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer
@@ -337,14 +408,18 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
 
 def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
     """The layer before and the one after the first place where what is given differs."""
-    first = next((f for f in free if bare(f.name).startswith("into/")
-                  and _base_into(f.name) in paths), None)  # fmt: skip
+    first = next(
+        (f for f in free if bare(f.name).startswith("into/") and _base_into(f.name) in paths), None
+    )
     if first is None:
         leaves = [p for p in paths if seen.calls[p]["leaf"]]
         return (leaves[-1] if leaves else ""), ""
     before = _base_into(first.name)
-    leaves = [p for p in seen.order if seen.calls[p]["leaf"]
-              and seen.calls[p]["order"] < seen.calls[before]["order"]]  # fmt: skip
+    leaves = [
+        p
+        for p in seen.order
+        if seen.calls[p]["leaf"] and seen.calls[p]["order"] < seen.calls[before]["order"]
+    ]
     return (leaves[-1] if leaves else ""), before
 
 
@@ -391,8 +466,13 @@ def _notes(seen: Evidence) -> list[dict[str, Any]]:
     """Facts to be told, whatever the verdict."""
     notes: list[dict[str, Any]] = []
     if seen.about["truth"] != "float64":
-        notes.append({"key": "no_float64", "framework": seen.about["framework"],
-                      "reason": seen.about["note"]})  # fmt: skip
+        notes.append(
+            {
+                "key": "no_float64",
+                "framework": seen.about["framework"],
+                "reason": seen.about["note"],
+            }
+        )
     if seen.about["note"] and seen.about["framework"] == "torch":
         notes[-1]["key"] = "float64_failed"
     count = int(seen.about["dropouts"]) + int(seen.subject["dropouts"])

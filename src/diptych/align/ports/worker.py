@@ -53,9 +53,11 @@ def progress(panel: str, nudge: int = 0) -> Any:
 
 
 def entries(
-    weights: Mapping[str, Array], parameters: Sequence[str], aliases: Mapping[str, list[str]],
+    weights: Mapping[str, Array],
+    parameters: Sequence[str],
+    aliases: Mapping[str, list[str]],
     orders: Mapping[str, int],
-) -> list[Entry]:  # fmt: skip
+) -> list[Entry]:
     """Describe arrays for the match."""
     found = []
     for i, (name, array) in enumerate(weights.items()):
@@ -64,9 +66,18 @@ def entries(
         digest = "" if constant else hashlib.sha256(array.tobytes()).hexdigest()
         module = name.rpartition(".")[0]
         order = float(orders.get(module, len(orders) + i))
-        found.append(Entry(name, array.shape, float(wide.mean()) if array.size else 0.0,
-                           float(wide.std()) if array.size else 0.0, digest,
-                           name in parameters, order, list(aliases.get(name, []))))  # fmt: skip
+        found.append(
+            Entry(
+                name,
+                array.shape,
+                float(wide.mean()) if array.size else 0.0,
+                float(wide.std()) if array.size else 0.0,
+                digest,
+                name in parameters,
+                order,
+                list(aliases.get(name, [])),
+            )
+        )
     return found
 
 
@@ -111,19 +122,24 @@ class Side:
         def seen(call: Any) -> None:
             module = network.modules[call.path.partition("#")[0]]
             calls[call.path] = {
-                "kind": type(module).__name__, "order": call.order,
+                "kind": type(module).__name__,
+                "order": call.order,
                 "shapes": [list(m.shape) for m in call.made],
-                "settings": settings_of(module), "source": source_line(module),
-                "leaf": not any(m is not module for m in network.modules.values()
-                                if m in children(module)),
-            }  # fmt: skip
+                "settings": settings_of(module),
+                "source": source_line(module),
+                "leaf": not any(
+                    m is not module for m in network.modules.values() if m in children(module)
+                ),
+            }
 
         network.train(False)
         with network.still(), network.watched(seen):
             outputs = network.output(network.arguments(inputs))
             shapes = [list(self.framework.read(o).shape) for o in outputs]
-        return {"calls": dict(sorted(calls.items(), key=lambda c: c[1]["order"])),
-                "outputs": shapes}  # fmt: skip
+        return {
+            "calls": dict(sorted(calls.items(), key=lambda c: c[1]["order"])),
+            "outputs": shapes,
+        }
 
 
 def children(module: Any) -> list[Any]:
@@ -180,8 +196,11 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     held: dict[str, list[int]] = {}
     for n in parameters:
         held.setdefault(n.rpartition(".")[0], []).append(weights[n].ndim)
-    plan.faint = [p for p in orders_of(calls)
-                  if "norm" in calls[p]["kind"].lower() or (p in held and max(held[p]) == 1)]  # fmt: skip
+    plan.faint = [
+        p
+        for p in orders_of(calls)
+        if "norm" in calls[p]["kind"].lower() or (p in held and max(held[p]) == 1)
+    ]
     kinds: dict[str, str] = {}
     for path, each in calls.items():
         if "#" not in path and each["leaf"] and each["kind"] not in ("Identity", "Dropout"):
@@ -189,10 +208,12 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     plan.operators = {path: calls[path]["kind"] for path in kinds.values()}
     plan.training = changes(network, inputs, weights)
     network.load(weights)
-    save_file({n: np.ascontiguousarray(a) for n, a in weights.items()},
-              folder / "weights.safetensors")  # fmt: skip
-    save_file({n: np.ascontiguousarray(a) for n, a in inputs.items()},
-              folder / "inputs.safetensors")  # fmt: skip
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
+    )
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
+    )
     tied = network.aliases
     own = {name: network.own(name) is not None for name in ("optimizer", "loss")}
     rows = [dataclasses.asdict(e) for e in entries(weights, parameters, tied, orders_of(calls))]
@@ -209,14 +230,36 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     if target.framework != "torch" or note:
         truth = "float32"
         trace(side, target, seed, weights, inputs, names, plan, wide, None, rungs)
-    facts = {"framework": target.framework, "version": side.framework.version, **about,
-             "plan": dataclasses.asdict(plan), "entries": rows, "inputs": list(inputs),
-             "tied": tied, "own": own, "dropouts": network.dropouts, "stopped": network.stopped,
-             "truth": truth, "note": note, "order": list(weights)}  # fmt: skip
+    facts = {
+        "framework": target.framework,
+        "version": side.framework.version,
+        **about,
+        "plan": dataclasses.asdict(plan),
+        "entries": rows,
+        "inputs": list(inputs),
+        "tied": tied,
+        "own": own,
+        "dropouts": network.dropouts,
+        "stopped": network.stopped,
+        "truth": truth,
+        "note": note,
+        "order": list(weights),
+    }
     write_json(folder / "reference.json", facts)  # subjects may start now
     for nudge, name in ((0, "float32"), (1, "nudge-1"), (2, "nudge-2")):
-        trace(side, target, seed, weights, inputs, names, plan, folder / f"reference-{name}",
-              wide, rungs, nudge=nudge)  # fmt: skip
+        trace(
+            side,
+            target,
+            seed,
+            weights,
+            inputs,
+            names,
+            plan,
+            folder / f"reference-{name}",
+            wide,
+            rungs,
+            nudge=nudge,
+        )
     write_json(folder / "floors.json", {"done": True})
 
 
@@ -234,15 +277,34 @@ def changes(network: Any, inputs: Mapping[str, Array], weights: Mapping[str, Arr
 
 
 def trace(
-    side: Side, target: Target, seed: int, weights: Mapping[str, Array],
-    inputs: Mapping[str, Array], names: Names, plan: Plan, out: Path, feed: Path | None,
-    rungs: Sequence[str], nudge: int = 0, wide: bool = False,
-) -> None:  # fmt: skip
+    side: Side,
+    target: Target,
+    seed: int,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    names: Names,
+    plan: Plan,
+    out: Path,
+    feed: Path | None,
+    rungs: Sequence[str],
+    nudge: int = 0,
+    wide: bool = False,
+) -> None:
     """One pass into one trace folder."""
     label = out.name if out.name.startswith("reference") else "subject"
     with Tracer(out, label, framework=target.framework) as tracer:
-        each = Pass(lambda: side.network(target, seed, wide), weights, inputs, names, plan,
-                    tracer, feed, nudge, side.job["steps"], progress(label, nudge))  # fmt: skip
+        each = Pass(
+            lambda: side.network(target, seed, wide),
+            weights,
+            inputs,
+            names,
+            plan,
+            tracer,
+            feed,
+            nudge,
+            side.job["steps"],
+            progress(label, nudge),
+        )
         each.run(rungs)
 
 
@@ -257,23 +319,54 @@ def graph_reference(side: Side, folder: Path, seed: int) -> None:
         weights = worked({n: narrow(a) for n, a in weights.items()}, seed)
         model.load(weights)
     outputs, values = model.run(inputs)
-    save_file({n: np.ascontiguousarray(a) for n, a in weights.items()},
-              folder / "weights.safetensors")  # fmt: skip
-    save_file({n: np.ascontiguousarray(a) for n, a in inputs.items()},
-              folder / "inputs.safetensors")  # fmt: skip
-    calls = {n: {"kind": "", "order": i, "shapes": [list(a.shape)], "settings": {}, "source": "",
-                 "leaf": True} for i, (n, a) in enumerate(values)}  # fmt: skip
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
+    )
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
+    )
+    calls = {
+        n: {
+            "kind": "",
+            "order": i,
+            "shapes": [list(a.shape)],
+            "settings": {},
+            "source": "",
+            "leaf": True,
+        }
+        for i, (n, a) in enumerate(values)
+    }
     wide = target.framework == "numpy"
     for nudge, name in ((0, "float64"), (0, "float32"), (1, "nudge-1"), (2, "nudge-2")):
         again = side.network(target, seed, wide and name == "float64")
-        graph_trace(again, weights, inputs, {n: n for n in weights}, {n: n for n in calls},
-                    {}, folder / f"reference-{name}", "reference", nudge)  # fmt: skip
+        graph_trace(
+            again,
+            weights,
+            inputs,
+            {n: n for n in weights},
+            {n: n for n in calls},
+            {},
+            folder / f"reference-{name}",
+            "reference",
+            nudge,
+        )
     rows = [dataclasses.asdict(e) for e in entries(weights, list(weights), {}, {})]
-    facts = {"framework": target.framework, "version": model.version, "calls": calls,
-             "outputs": [list(o.shape) for o in outputs], "plan": dataclasses.asdict(Plan()),
-             "entries": rows, "inputs": list(inputs), "tied": {}, "own": {}, "dropouts": 0,
-             "stopped": [], "truth": "float64" if wide else "float32", "note": "",
-             "order": list(weights)}  # fmt: skip
+    facts = {
+        "framework": target.framework,
+        "version": model.version,
+        "calls": calls,
+        "outputs": [list(o.shape) for o in outputs],
+        "plan": dataclasses.asdict(Plan()),
+        "entries": rows,
+        "inputs": list(inputs),
+        "tied": {},
+        "own": {},
+        "dropouts": 0,
+        "stopped": [],
+        "truth": "float64" if wide else "float32",
+        "note": "",
+        "order": list(weights),
+    }
     write_json(folder / "reference.json", facts)
     write_json(folder / "floors.json", {"done": True})
 
@@ -291,18 +384,29 @@ def nudged(values: Array, key: str, nudge: int) -> Array:
 
 
 def graph_trace(
-    model: Any, weights: Mapping[str, Array], inputs: Mapping[str, Array],
-    pairs: Mapping[str, str], paths: Mapping[str, str], rules: Mapping[str, Rule], out: Path,
-    label: str, nudge: int = 0,
-) -> None:  # fmt: skip
+    model: Any,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    pairs: Mapping[str, str],
+    paths: Mapping[str, str],
+    rules: Mapping[str, Rule],
+    out: Path,
+    label: str,
+    nudge: int = 0,
+) -> None:
     """Weights and free-running layers of a network without modules."""
     from diptych.align.ports.matching import moved_back, moved_over
 
     with Tracer(out, label) as tracer:
         began = time.perf_counter()
         if model.movable:
-            model.load({pairs[n]: moved_over(nudged(a, f"w/{n}", nudge), rules.get(n))
-                        for n, a in weights.items() if n in pairs})  # fmt: skip
+            model.load(
+                {
+                    pairs[n]: moved_over(nudged(a, f"w/{n}", nudge), rules.get(n))
+                    for n, a in weights.items()
+                    if n in pairs
+                }
+            )
         held = model.weights()
         tracer.begin("weights")
         for name in weights:
@@ -357,9 +461,15 @@ def waited(path: Path) -> None:
 
 
 def one_subject(
-    side: Side, target: Target, seed: int, about: dict[str, Any], weights: dict[str, Array],
-    inputs: dict[str, Array], given: Given, out: Path,
-) -> None:  # fmt: skip
+    side: Side,
+    target: Target,
+    seed: int,
+    about: dict[str, Any],
+    weights: dict[str, Array],
+    inputs: dict[str, Array],
+    given: Given,
+    out: Path,
+) -> None:
     """Match one subject and trace it."""
     ours = [Entry(**{**e, "shape": tuple(e["shape"])}) for e in about["entries"]]
     layers = [layer(path, c) for path, c in about["calls"].items() if "#" not in path]
@@ -374,11 +484,19 @@ def one_subject(
         found = match(ours, rows, given)
         theirs = [layer(path, c) for path, c in own["calls"].items() if "#" not in path]
         paths = match_layers(found.weights, layers, theirs, given.layers)
-        facts = {"match": dataclasses.asdict(found), "layers": paths, "calls": own["calls"],
-                 "outputs": own["outputs"], "tied": network.aliases, "stopped": stopped,
-                 "dropouts": network.dropouts, "parameters": parameters,
-                 "shapes": {e.name: list(e.shape) for e in rows}, "version": side.framework.version,
-                 "own": {n: network.own(n) is not None for n in ("optimizer", "loss")}}  # fmt: skip
+        facts = {
+            "match": dataclasses.asdict(found),
+            "layers": paths,
+            "calls": own["calls"],
+            "outputs": own["outputs"],
+            "tied": network.aliases,
+            "stopped": stopped,
+            "dropouts": network.dropouts,
+            "parameters": parameters,
+            "shapes": {e.name: list(e.shape) for e in rows},
+            "version": side.framework.version,
+            "own": {n: network.own(n) is not None for n in ("optimizer", "loss")},
+        }
         rungs = [r for r in ALL if r in side.job["rungs"]]
         if about["framework"] not in MODULES:
             rungs = [r for r in rungs if r in FORWARD]
@@ -386,13 +504,26 @@ def one_subject(
         for name in ("optimizer", "loss"):
             if about["own"].get(name, False) != facts["own"][name] and len(rungs) > len(FORWARD):
                 whose = "reference" if about["own"].get(name, False) else "port"
-                rungs = [r for r in rungs if r in FORWARD or
-                         (name == "optimizer" and r in ("loss", "gradients"))]  # fmt: skip
+                rungs = [
+                    r
+                    for r in rungs
+                    if r in FORWARD or (name == "optimizer" and r in ("loss", "gradients"))
+                ]
                 facts["left_out"] = f"only the {whose}'s file has {name}()"
         plan = Plan(**about["plan"])
         names = Names(found.weights, paths, found.rules)
-        trace(side, target, seed, weights, inputs, names, plan, out,
-              out.parent / "reference-float64", rungs)  # fmt: skip
+        trace(
+            side,
+            target,
+            seed,
+            weights,
+            inputs,
+            names,
+            plan,
+            out,
+            out.parent / "reference-float64",
+            rungs,
+        )
         facts["rungs"] = rungs
     write_json(out / "subject.json", facts)
 
@@ -404,9 +535,16 @@ def layer(path: str, call: Mapping[str, Any]) -> Layer:
 
 
 def graph_subject(
-    side: Side, target: Target, seed: int, about: dict[str, Any], weights: dict[str, Array],
-    inputs: dict[str, Array], given: Given, out: Path, ours: list[Entry],
-) -> dict[str, Any]:  # fmt: skip
+    side: Side,
+    target: Target,
+    seed: int,
+    about: dict[str, Any],
+    weights: dict[str, Array],
+    inputs: dict[str, Array],
+    given: Given,
+    out: Path,
+    ours: list[Entry],
+) -> dict[str, Any]:
     """A subject of NumPy, ONNX or OpenVINO."""
     model = side.network(target, seed)
     held = model.weights()
@@ -415,24 +553,54 @@ def graph_subject(
     if not model.movable:
         by_turn(found, weights, held)
     if model.movable:
-        model.load({found.weights[n]: weights[n] if n not in found.rules else
-                    np.ascontiguousarray(fit_rule(weights[n], found.rules[n]))
-                    for n in weights if n in found.weights})  # fmt: skip
+        model.load(
+            {
+                found.weights[n]: weights[n]
+                if n not in found.rules
+                else np.ascontiguousarray(fit_rule(weights[n], found.rules[n]))
+                for n in weights
+                if n in found.weights
+            }
+        )
     _, values = model.run(inputs)
     calls = about["calls"]
     shapes = {p: tuple(c["shapes"][0]) for p, c in calls.items() if c["shapes"]}
     for name, array in values:  # a layer in another layout has the reference's shape after `fit`
         if name in shapes and array.shape != shapes[name] and fit(array, shapes[name]) is not None:
             shapes[name] = array.shape
-    paths = graphs.layers_of(values, model.layer_weights(), found.weights,
-                             [p for p in calls if "#" not in p], given.layers, shapes)  # fmt: skip
+    paths = graphs.layers_of(
+        values,
+        model.layer_weights(),
+        found.weights,
+        [p for p in calls if "#" not in p],
+        given.layers,
+        shapes,
+    )
     graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
-    return {"match": dataclasses.asdict(found), "layers": paths,
-            "calls": {n: {"kind": "", "order": i, "leaf": True, "shapes": [list(a.shape)],
-                          "settings": {}, "source": ""} for i, (n, a) in enumerate(values)},
-            "outputs": [], "tied": {}, "stopped": [], "dropouts": 0, "parameters": [],
-            "version": model.version, "own": {}, "rungs": ["weights", "layers"],
-            "left_out": f"{target.framework} computes forward only"}  # fmt: skip
+    return {
+        "match": dataclasses.asdict(found),
+        "layers": paths,
+        "calls": {
+            n: {
+                "kind": "",
+                "order": i,
+                "leaf": True,
+                "shapes": [list(a.shape)],
+                "settings": {},
+                "source": "",
+            }
+            for i, (n, a) in enumerate(values)
+        },
+        "outputs": [],
+        "tied": {},
+        "stopped": [],
+        "dropouts": 0,
+        "parameters": [],
+        "version": model.version,
+        "own": {},
+        "rungs": ["weights", "layers"],
+        "left_out": f"{target.framework} computes forward only",
+    }
 
 
 def fit_rule(array: Array, rule: Rule) -> Array:
@@ -449,8 +617,14 @@ def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array
     for name in list(found.left_reference):
         array = weights[name]
         for other, theirs in held.items():  # exporters store equal arrays once
-            rule = next((r for r, axes in RULES.items() if len(axes) == array.ndim
-                         and np.array_equal(array.transpose(axes), theirs)), None)  # fmt: skip
+            rule = next(
+                (
+                    r
+                    for r, axes in RULES.items()
+                    if len(axes) == array.ndim and np.array_equal(array.transpose(axes), theirs)
+                ),
+                None,
+            )
             same = theirs.size == array.size and np.array_equal(theirs.ravel(), array.ravel())
             if not rule and not same:
                 continue
