@@ -83,10 +83,12 @@ class Framework:
     def grads(self, loss: Any, wanted: Sequence[Any]) -> list[Array]:
         """d loss / d wanted on the host; zeros where nothing flows."""
         if self.is_jittor:
-            alive = [w for w in wanted if self.flows(w)] if self.flows(loss) else []
-            found = iter([self.read(g) for g in self.lib.grad(loss, alive)] if alive else [])
-            kept = {id(w) for w in alive}
-            return [next(found) if id(w) in kept else np.zeros(tuple(w.shape)) for w in wanted]
+            # Of an array that is asked for twice (a layer's and its container's output), Jittor
+            # gives the gradient once, and then zeros.
+            alive = {id(w): w for w in wanted if self.flows(w)} if self.flows(loss) else {}
+            got = self.lib.grad(loss, list(alive.values())) if alive else []
+            by_id = dict(zip(alive, [self.read(g) for g in got], strict=True))
+            return [by_id.get(id(w), np.zeros(tuple(w.shape))) for w in wanted]
         if not loss.requires_grad:
             return [np.zeros(tuple(w.shape)) for w in wanted]
         alive = [w for w in wanted if w.requires_grad]
