@@ -172,7 +172,11 @@ class Pass:
             if any(f is None for f in fitted):
                 continue
             for variant, factor in (("", 1.0), ("faint/", 0.01)):
-                arrays = [self.drawn(f"{path}/{i}", f, factor) for i, f in enumerate(fitted)]
+                arrays = [
+                    self.drawn(f"{path}/{i}", f, factor)
+                    for i, f in enumerate(fitted)
+                    if f is not None
+                ]
                 self.load()
                 try:
                     self.operate(path, variant, call, arrays)
@@ -183,9 +187,8 @@ class Pass:
                     self.tracer.fact("operators", f"raised/{path}", text)
         self.load()
 
-    def drawn(self, key: str, like: Any, factor: float) -> Array:
+    def drawn(self, key: str, like: Array, factor: float) -> Array:
         """Keyed normal numbers of an input's shape; integers stay what they are."""
-        like = np.asarray(like)
         if like.dtype.kind != "f":
             return like
         number = (1 << 25) + zlib.crc32(key.encode())

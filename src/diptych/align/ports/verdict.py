@@ -87,6 +87,7 @@ class Evidence:
 def compare(folder: Path, k: int) -> Compared:
     """Judge one subject."""
     seen = Evidence(folder, k)
+    fault: dict[str, Any] | None = None
     if seen.raised:
         fault = {
             "rung": "layers",
@@ -101,7 +102,6 @@ def compare(folder: Path, k: int) -> Compared:
         return Compared([verdict], [], fault, {}, [], seen.about, seen.subject)
     verdicts: list[Verdict] = []
     layers: list[dict[str, Any]] = []
-    fault: dict[str, Any] | None = None
     whole, unfit_layers = _floored("layers", *seen.passes("layers"))
     excused = _excused(whole, *seen.passes("layers"))
     for name in seen.rungs():
@@ -331,7 +331,7 @@ def _fault(
             layer, where = ROOT, "optimizer" if name == "update" else name
         elif name in ("loss", "lockstep"):
             layer, where = ROOT, name
-    facts = {
+    facts: dict[str, Any] = {
         "rung": name,
         "layer": layer,
         "where": where,

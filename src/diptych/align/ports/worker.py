@@ -418,9 +418,9 @@ def graph_trace(
         tracer.begin("layers")
         outputs, values = model.run({n: nudged(a, f"x/{n}", nudge) for n, a in inputs.items()})
         found = dict(values)
-        for path, own in paths.items():
-            if own in found:
-                tracer.add("layers", f"free/{path}", found[own])
+        for path, theirs in paths.items():
+            if theirs in found:
+                tracer.add("layers", f"free/{path}", found[theirs])
         for i, array in enumerate(outputs):
             tracer.add("layers", f"free/output{suffix(i)}", array)
         seconds = time.perf_counter() - began
