@@ -85,19 +85,18 @@ class Framework:
         if self.is_jittor:
             # Of an array that is asked for twice (a layer's and its container's output), Jittor
             # gives the gradient once, and then zeros.
-            alive = {id(w): w for w in wanted if self.flows(w)} if self.flows(loss) else {}
-            got = self.lib.grad(loss, list(alive.values())) if alive else []
-            by_id = dict(zip(alive, [self.read(g) for g in got], strict=True))
+            once = {id(w): w for w in wanted if self.flows(w)} if self.flows(loss) else {}
+            rows = self.lib.grad(loss, list(once.values())) if once else []
+            by_id = dict(zip(once, [self.read(g) for g in rows], strict=True))
             return [by_id.get(id(w), np.zeros(tuple(w.shape))) for w in wanted]
         if not loss.requires_grad:
             return [np.zeros(tuple(w.shape)) for w in wanted]
         alive = [w for w in wanted if w.requires_grad]
-        got = self.lib.autograd.grad(loss, alive, allow_unused=True, retain_graph=True)
-        rest = iter(got)
-        rows = [next(rest) if w.requires_grad else None for w in wanted]
+        rest = iter(self.lib.autograd.grad(loss, alive, allow_unused=True, retain_graph=True))
+        found = [next(rest) if w.requires_grad else None for w in wanted]
         return [
             np.zeros(tuple(w.shape)) if g is None else self.read(g)
-            for g, w in zip(rows, wanted, strict=True)
+            for g, w in zip(found, wanted, strict=True)
         ]
 
     def leaf(self, values: Array, wide: bool) -> Any:
