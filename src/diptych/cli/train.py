@@ -33,6 +33,7 @@ from diptych.errors import STAGE, Interrupted, UserError
     help="TensorBoard: gradients every N steps, each costing about one step; 0: none.",
 )
 @click.option("--mlflow", metavar="URI", help="Also track the run with MLflow, if installed.")
+@click.option("--export", is_flag=True, help="Also write loss_step.txt and metrics.csv at the end.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -53,6 +54,7 @@ def train(
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
+    export: bool,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -92,6 +94,10 @@ def train(
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
+    if export:
+        from diptych.runs.export import export as write
+
+        write(run)
     facts = {
         "run": str(run),
         "step": result.step,
