@@ -272,7 +272,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     cases = [
         ((bad, bad + ":bild"), {}, "no function 'bild'; did you mean 'build'"),
         ((bad, bad), {"rungs": ["layer"]}, "rung 'layer' is not known"),
-        ((bad, bad), {"steps": 0}, "steps must be 1"),
+        ((bad, bad), {"steps": 0}, "steps must be 4"),
         ((bad, bad), {"inputs": {"x": np.array(["a"])}}, "holds no numbers"),
         ((bad, bad), {"inputs": tmp_path / "none.npz"}, "not a readable .npz"),
         ((bad, bad), {"inputs": {"x": np.array([np.nan])}}, "not finite"),

@@ -347,11 +347,11 @@ class Pass:
         found: list[tuple[str, Any, int]] = []
 
         def seen(call: Call) -> None:
-            for i, value in enumerate(call.made):
-                if "float" in self.framework.dtype(value):
-                    path = call.path if wanted is None else wanted.get(call.path)
-                    if path is not None:
-                        found.append((path + suffix(i), value, version(value)))
+            # The first output only: a state given beside it may be one array with its last step.
+            value = call.made[0] if call.made else None
+            path = call.path if wanted is None else wanted.get(call.path)
+            if path is not None and value is not None and "float" in self.framework.dtype(value):
+                found.append((path, value, version(value)))
 
         with self.network.quiet(), self.network.watched(seen, host=False):
             loss = self.network.loss(self.network.arguments(self.inputs))
@@ -418,7 +418,7 @@ class Pass:
         state = None
         if hasattr(optimizer, "state_dict"):
             state = copied(self.framework, optimizer.state_dict())
-        self.go(self.network, optimizer, range(3, 5), "straight/")
+        self.go(self.network, optimizer, range(3, 5), "straight/loss/")
         straight = self.values()
         again = self.make()
         again.train(True)
@@ -426,11 +426,11 @@ class Pass:
         optimizer = again.optimizer()
         if state is not None:
             optimizer.load_state_dict(state)
-        self.go(again, optimizer, range(3, 5), "resumed/")
+        self.go(again, optimizer, range(3, 5), "resumed/loss/")
         for n, a in straight.items():
-            self.add(f"straight/{n}", a)
+            self.add(f"straight/raw/{n}", a)
         for n, a in self.values(again).items():
-            self.add(f"resumed/{n}", a)
+            self.add(f"resumed/raw/{n}", a)
 
 
 def copied(framework: Any, state: Any) -> Any:

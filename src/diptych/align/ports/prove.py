@@ -127,8 +127,8 @@ def ports(
     unknown = [r for r in rungs if r not in RUNGS]
     if unknown:
         raise UserError(f"rung '{unknown[0]}' is not known; a port has {', '.join(RUNGS)}")
-    if steps < 1:
-        raise UserError("steps must be 1 or more")
+    if steps < 4:
+        raise UserError("steps must be 4 or more: resuming is judged by the floor of step 4")
     given = read_given(Path(names) if names else None)
     folder = Path(tempfile.mkdtemp(prefix="diptych-port-"))
     try:
