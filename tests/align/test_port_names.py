@@ -50,6 +50,29 @@ def test_other_names_are_matched_by_the_order_of_calls() -> None:
     }
 
 
+def test_a_layers_own_name_outweighs_the_order_of_calls() -> None:
+    """Else a port that swaps two layers would be matched so that the fault is undone."""
+    ours = [
+        entry(f"blocks.{i}.{n}.weight", 4, 4, order=2 * i + k)
+        for i in range(2)
+        for k, n in enumerate(("gate", "up"))
+    ]
+    theirs = [
+        entry(f"h.{i}.feed.{n}_proj.weight", 4, 4, order=2 * i + (k if i == 0 else 1 - k))
+        for i in range(2)
+        for k, n in enumerate(("gate", "up"))
+    ]
+    found = match(ours, theirs, Given()).weights
+    assert found == {
+        f"blocks.{i}.{n}.weight": f"h.{i}.feed.{n}_proj.weight"
+        for i in range(2)
+        for n in ("gate", "up")
+    }
+    ours = [entry(f"up{i}.weight", 4, 4, order=-i) for i in (2, 1)]
+    theirs = [entry(f"up{i}.weight_v", 4, 4, order=i) for i in (1, 2)]
+    assert match(ours, theirs, Given()).weights["up2.weight"] == "up1.weight_v"
+
+
 def test_equal_values_decide_before_order() -> None:
     ours = [Entry("a.weight", (2, 2), digest="one"), Entry("b.weight", (2, 2), digest="two")]
     theirs = [Entry("x", (2, 2), digest="two"), Entry("y", (2, 2), digest="one")]

@@ -130,13 +130,56 @@ def climb(model: str, seeds: list[int], faulty: bool = True) -> list[Any]:
     return ports(reference, subjects if faulty else subjects[:1], seeds=seeds)
 
 
+def tables(record: dict[str, Any]) -> str:
+    """The record as two Markdown tables."""
+    lines = ["| port | matched by itself | rungs | seeds, alarms | seconds, sound and five faulty |",
+             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for model, each in record.items():
+        found, seeds = each["matched"], each["seeds"]
+        told = f"{seeds['count']}, {len(seeds['alarms'])}" if seeds else "1, 0"
+        lines.append(f"| {model} | {found['by_itself']} of {found['of']} | {len(each['rungs'])} | "
+                     f"{told} | {each['seconds']:.0f} |")  # fmt: skip
+    rows = [(model, row) for model, each in record.items() for row in each["faults"]]
+    named_ = sum(row["named"] for _, row in rows)
+    lines += ["", f"{named_} of {len(rows)} planted faults are named at the right layer:", "",
+              "| port | fault | rung | named | error | allowed | hint |",
+              "| --- | --- | --- | --- | ---: | ---: | --- |"]  # fmt: skip
+    for model, row in rows:
+        found = row["found"] or {}
+        place = found.get("layer") or found.get("where") or "nothing"
+        if found.get("where") == "between":
+            place = f"`{found['layer'] or 'the network'}` before `{found['before']}`"
+        elif found.get("layer"):
+            place = f"`{place}`"
+        numbers = [f"{found[k]:.1e}" if found.get(k) else "" for k in ("error", "allowed")]
+        lines.append(f"| {model} | {row['what']} | {found.get('rung', '')} | {place}"
+                     f"{'' if row['named'] else ' (wrong)'} | {numbers[0]} | {numbers[1]} | "
+                     f"{', '.join(row['hints'])} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def write_page(record: dict[str, Any]) -> None:
+    """Put the tables into docs/alignment.md."""
+    page = ROOT / "docs" / "alignment.md"
+    text = page.read_text("utf-8")
+    head, rest = text.split("<!-- ports:begin -->\n")
+    tail = rest.split("<!-- ports:end -->")[1]
+    page.write_text(
+        f"{head}<!-- ports:begin -->\n{tables(record)}<!-- ports:end -->{tail}", "utf-8"
+    )
+
+
 def main() -> None:
-    """Run the campaign and write its record."""
+    """Run the campaign and write its record; with --page, write the page's tables from it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--models", default=",".join(CASES))
+    parser.add_argument("--page", action="store_true", help="Only write docs/alignment.md.")
     asked = parser.parse_args()
+    if asked.page:
+        write_page(json.loads(asked.out.read_text()))
+        return
     ready()
     record = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     for model in asked.models.split(","):
