@@ -51,9 +51,9 @@ class BatchNorm(nn.Module):
             apart = x - mean.broadcast(x, axes)
             var = (apart * apart).mean(axes)
             n = x.numel() // x.shape[1]
-            m = self.momentum
-            self.running_mean.update((1 - m) * self.running_mean + m * mean.stop_grad())
-            fresh = (var * (n / (n - 1))).stop_grad()
+            m = self.momentum  # detach(), for stop_grad() would cut the norm's own gradient too
+            self.running_mean.update((1 - m) * self.running_mean + m * mean.detach())
+            fresh = (var * (n / (n - 1))).detach()
             self.running_var.update((1 - m) * self.running_var + m * fresh)
         scale = self.weight / jt.sqrt(var + self.eps)
         return (x - mean.broadcast(x, axes)) * scale.broadcast(x, axes) + self.bias.broadcast(

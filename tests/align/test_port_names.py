@@ -203,7 +203,9 @@ def case(kind: str, x, y, z, weights=None, settings=None, name="fed/layer", rung
     call = {"kind": kind, "settings": settings or {}}
     about = {"stopped": []}
     port = Rung({name: z.astype(np.float32)})
-    return hints.Case("layer", call, {"settings": {}}, name, rung, truth, port, given, about, about)
+    return hints.Case(
+        "layer", call, {"settings": {}}, name, rung, truth, port, given, about, about, "", x
+    )
 
 
 def told(each) -> list[str]:  # type: ignore[no-untyped-def]

@@ -38,6 +38,7 @@ class Case:
     about: Mapping[str, Any]
     subject: Mapping[str, Any]
     text: str = ""
+    inputs: Array | None = None
 
     def weight(self, name: str) -> Array | None:
         """A weight of the layer in float64."""
@@ -46,12 +47,13 @@ class Case:
         return None if found is None else found.astype(np.float64)
 
     def given(self) -> Array | None:
-        """The layer's first input, as it was fed."""
-        array = self.truth.arrays.get(f"in/{self.layer}/0")
-        if array is None or array.dtype.kind != "f":
-            return None
-        scale = 0.01 if "faint/" in self.tensor else 1.0
-        return array.astype(np.float64) * scale
+        """The layer's first input, as it was run on; only if the tensor is its output."""
+        own = self.rung != "operators" or self.tensor.endswith("/y")
+        return self.inputs if own else None
+
+    @property
+    def training(self) -> bool:
+        return self.rung == "operators" or "training" in self.tensor
 
     @property
     def kind(self) -> str:
@@ -229,11 +231,9 @@ def _norm(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     own = float(case.settings.get("eps", case.settings.get("variance_epsilon", 1e-5)) or 0)
     if x is None or x.shape != y.shape:
         return
-    if case.rung == "operators":
-        return (yield from _eps_of_settings(case))
     axes = _axes(case, x)[0]
     running = case.weight("running_mean"), case.weight("running_var")
-    batch = running[1] is not None and "training" not in case.tensor
+    batch = running[1] is not None and not case.training
     guess: Array | None
     eps_row = sorted({1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 1e-2, 1e-4, 1e-7, 0.0} - {own})
     for eps in eps_row:
@@ -250,13 +250,6 @@ def _norm(case: Case, y: Array, z: Array) -> Iterator[Hint]:
             yield {"key": "unbiased"}
 
 
-def _eps_of_settings(case: Case) -> Iterator[Hint]:
-    theirs = case.port_call.get("settings", {})
-    own, other = case.settings.get("eps"), theirs.get("eps")
-    if own is not None and other is not None and own != other:
-        yield {"key": "eps", "eps": other, "own": own}
-
-
 def _running(case: Case, x: Array, running: Any, eps: float) -> Array:
     shape = [1, -1] + [1] * (x.ndim - 2)
     mean, var = (r.reshape(shape) for r in running)
@@ -270,12 +263,12 @@ def _statistics(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     if x is None or running[1] is None or x.shape != y.shape:
         return
     eps = float(case.settings.get("eps", 1e-5))
-    if "training" in case.tensor:
+    if case.training:
         guess: Array | None = _running(case, x, running, eps)
     else:
         guess = _normed(case, x, eps, _axes(case, x)[0])
     if guess is not None and explains(y, z, guess):
-        yield {"key": "mode_eval" if "training" in case.tensor else "mode_train"}
+        yield {"key": "mode_eval" if case.training else "mode_train"}
 
 
 def _buffer(case: Case, y: Array, z: Array) -> Iterator[Hint]:
@@ -341,7 +334,7 @@ def _matrix(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     x, w, b = case.given(), case.weight("weight"), case.weight("bias")
     if x is None or w is None or w.ndim != 2 or w.shape[0] != w.shape[1]:
         return
-    if case.rung == "operators" or x.shape[-1] != w.shape[0]:
+    if x.shape[-1] != w.shape[0]:
         return
     if explains(y, z, x @ w + (0 if b is None else b)):
         yield {"key": "transposed"}

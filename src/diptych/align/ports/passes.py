@@ -191,9 +191,7 @@ class Pass:
         """Keyed normal numbers of an input's shape; integers stay what they are."""
         if like.dtype.kind != "f":
             return like
-        number = (1 << 25) + zlib.crc32(key.encode())
-        drawn = rng.normal(0, "initial_noise", like.shape, number) * np.float32(factor)
-        return self.moved(drawn.astype(np.float32), key)
+        return self.moved(drawn_input(key, like.shape, factor), key)
 
     def operate(self, path: str, variant: str, call: Call, arrays: list[Array]) -> None:
         """A layer's outputs and gradients on given arrays."""
@@ -442,6 +440,13 @@ def copied(framework: Any, state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(copied(framework, v) for v in state)
     return copy.copy(state)
+
+
+def drawn_input(key: str, shape: tuple[int, ...], factor: float) -> Array:
+    """Keyed normal numbers that an operator is run on."""
+    number = (1 << 25) + zlib.crc32(key.encode())
+    drawn = rng.normal(0, "initial_noise", shape, number) * np.float32(factor)
+    return drawn.astype(np.float32)
 
 
 def given_gradient(name: str, shape: tuple[int, ...], step: int) -> Array:

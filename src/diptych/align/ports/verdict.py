@@ -24,7 +24,7 @@ from diptych.align.ladder.floors import Passes, gate_of
 from diptych.align.ladder.judge import FAIL, PASS, Finding, Verdict
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports import hints
-from diptych.align.ports.passes import fit, suffix
+from diptych.align.ports.passes import drawn_input, fit, suffix
 from diptych.files import read_json
 from diptych.types import Array
 
@@ -95,6 +95,12 @@ def compare(folder: Path, k: int) -> Compared:
             "where": "raised",
             "tensor": "",
             "text": seen.raised,
+            "after": "",
+            "before": "",
+            "error": None,
+            "floor": None,
+            "allowed": None,
+            "measure": "",
             "hints": [],
         }
         verdict = Verdict("layers", FAIL, gate_of("layers"))
@@ -380,9 +386,21 @@ def _fault(
         seen.about,
         seen.subject,
         first.text,
+        _given(seen, layer, name, first.name),
     )
     facts["hints"] = hints.hints_for(case)
     return facts
+
+
+def _given(seen: Evidence, layer: str, rung: str, tensor: str) -> Array | None:
+    """The first input, in float64, that the failing layer was run on."""
+    array = seen.truth.rung("layers").arrays.get(f"in/{layer}/0")
+    if array is None or array.dtype.kind != "f":
+        return None
+    if rung == "operators":
+        factor = 0.01 if tensor.startswith("faint/") else 1.0
+        return drawn_input(f"{layer}/0", array.shape, factor).astype(np.float64)
+    return array.astype(np.float64) * (0.01 if "faint/" in tensor else 1.0)
 
 
 def _inside(path: str, container: str) -> bool:
