@@ -439,18 +439,17 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
 
 def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
     """The layer before and the one after the first place where what is given differs."""
-    first = next(
-        (f for f in free if bare(f.name).startswith("into/") and _base_into(f.name) in paths), None
-    )
-    if first is None:
+
+    def start(path: str) -> int:
+        return int(seen.calls[path]["order"])
+
+    given = {_base_into(f.name) for f in free if bare(f.name).startswith("into/")}
+    wrong = [p for p in paths if p in given]
+    if not wrong:
         leaves = [p for p in paths if seen.calls[p]["leaf"]]
         return (leaves[-1] if leaves else ""), ""
-    before = _base_into(first.name)
-    leaves = [
-        p
-        for p in seen.order
-        if seen.calls[p]["leaf"] and seen.calls[p]["order"] < seen.calls[before]["order"]
-    ]
+    before = min(wrong, key=start)  # a container starts before its layers
+    leaves = [p for p in seen.order if seen.calls[p]["leaf"] and start(p) < start(before)]
     return (leaves[-1] if leaves else ""), before
 
 
