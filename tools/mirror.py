@@ -59,6 +59,9 @@ INTENDED: tuple[Intended, ...] = (
     Intended("arrays.py", "build", _DEVICE, (1, 1)),
     Intended("arrays.py", "draw_noise", "each framework has its own generator", (2, 2)),
     Intended("arrays.py", "draw_masks", "each framework has its own generator", (2, 2)),
+    Intended("draws.py", "imports", "each panel has its own kernels", (1, 1)),
+    Intended("draws.py", "normals", _DEVICE, (1, 1)),
+    Intended("draws.py", "masks", _DEVICE, (1, 1)),
     Intended(
         "backend.py", "imports", "PyTorch packs weights; Jittor is prepared, and counts", (2, 3)
     ),
@@ -96,6 +99,8 @@ INTENDED: tuple[Intended, ...] = (
     Intended("optim.py", "total_norm", _NORM, (4, 0)),
 )
 ONE_SIDED = {
+    "block_draws.py": "a Jittor kernel is one C++ body for CPUs and GPUs",
+    "triton_draws.py": "a Jittor kernel is one C++ body for CPUs and GPUs",
     "heap.py": "glibc's allocator serves PyTorch; Jittor has its own, which keeps what is freed",
     "packed.py": "oneDNN's layout, prepared once; Jittor's kernels keep their own",
     "kernels": "PyTorch has these operators, and has them fast",

@@ -240,6 +240,7 @@ class Model:
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
+        noise: str | None = None,
         callback: Callable[[int, Float32], object] | None = None,
     ) -> Array:
         """Draw images; image i only depends on (weights, sampler, seed, i).
@@ -264,6 +265,8 @@ class Model:
             threshold: dynamic thresholding at this quantile, instead of `clip`.
             classes: image i gets `classes[i mod n]`; default: every class in turn.
             guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
+            noise: "host" (default): NumPy's normals; "keyed": the device's own, with the same bits
+                on every device and in both frameworks.
             callback: called after each step of each batch with the step's number, from 0, and the
                 current images, float32 (B, C, H, W).
 
@@ -288,6 +291,7 @@ class Model:
             solver if rule is None else "ddim", steps, eta, spacing, clip, timesteps, order,
             threshold, classes, guidance,
             num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
+            noise=noise,
         )  # fmt: skip
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)

@@ -169,7 +169,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.ema_rate": (["0", "0.9999"], ["1", "-0.1", "2"]),
     "train.ema_warmup": (["true", "false"], ["1", "null", "0.7"]),
     "train.loss": (["sum", "mean"], ["l1", "null"]),
-    "train.noise": (["host", "device"], ["cpu", "null"]),
+    "train.noise": (["host", "keyed", "device"], ["cpu", "null"]),
     "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
     "train.weighting": (["none", "min-snr"], ["minsnr", "null"]),
     "train.min_snr_gamma": (["1e-3", "5"], ["0", "-1", ".inf"]),

@@ -145,7 +145,8 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
     }
     # Left out if unset, so that scores without classes keep their protocol.
     told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
-    found |= told
+    # Host noise is left out too: it was the only one when the first scores were written.
+    found |= told | ({"sampler.noise": "keyed"} if manifest.get("noise") == "keyed" else {})
     return found | (context.reference.facts if context.reference else {})
 
 

@@ -247,7 +247,7 @@ def _draw_batch(
     if request.start is not None:
         x = request.start.rows(images)
     else:
-        x = normal_per_image(seed, "initial_noise", images, engine.shape)
+        x = normal_per_image(seed, "initial_noise", images, engine.shape, noise=sampler.noise)
     if images[0] == 0:
         with watching(engine, sampler, request.pictures, x, out, request.num) as watch:
 

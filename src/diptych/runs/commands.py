@@ -31,7 +31,7 @@ def recorded(command: Any, verb: str) -> str | None:
 
 def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     found: list[str] = []
-    for key in ("solver", "steps", "order", "eta", "spacing", "threshold"):
+    for key in ("solver", "steps", "order", "eta", "spacing", "threshold", "noise"):
         value = card.get(f"{prefix}{key}")
         if value is not None:
             found += [f"--{key}", f"{value:g}" if isinstance(value, float) else str(value)]

@@ -13,6 +13,7 @@ from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
 from diptych.errors import UserError, nearest
+from diptych.rng import NOISES, Noise
 from diptych.sampling.options import SamplerOptions, merged
 from diptych.sampling.solvers import Solver
 from diptych.sampling.solvers.checks import check_eta, check_start
@@ -38,6 +39,7 @@ class Sampler:
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
+    noise: Noise = "host"
     level: int | None = None  # visit only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
@@ -118,6 +120,7 @@ def make_sampler(
     guidance: float | None = None,
     num_classes: int = 0,
     ends_in_noise: bool = False,
+    noise: str | None = None,
 ) -> Sampler:
     """Make a checked sampler; `diptych.sampling.solvers.kinds` lists the solvers.
 
@@ -136,6 +139,7 @@ def make_sampler(
         classes, guidance: see `diptych.diffusion.classes.choose_classes`.
         num_classes: number of the network's classes.
         ends_in_noise: the schedule's last level holds nothing of the image.
+        noise: "host" (default) or "keyed", see `diptych.rng`.
 
     Raises:
         UserError: the solver or spacing is unknown, the solver cannot use the spacing or order,
@@ -165,7 +169,10 @@ def make_sampler(
     clip = clip or kind.clips
     chosen_eta = _checked_eta(solver, kind, eta)
     given = choose_classes(classes, guidance, num_classes)
-    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given)
+    if noise not in (None, *NOISES):
+        raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
+    drawn: Noise = "keyed" if noise == "keyed" else "host"
+    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given, drawn)
 
 
 def choose_sampler(

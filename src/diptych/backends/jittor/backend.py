@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ import jittor as jt  # noqa: E402
 from diptych.backends.jittor.arrays import build, put, read, read_all, weights_of  # noqa: E402
 from diptych.backends.jittor.classifier import Classifier  # noqa: E402
 from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
+from diptych.backends.jittor.draws import keyed_noise  # noqa: E402
 from diptych.backends.jittor.inception import Inception  # noqa: E402
 from diptych.backends.jittor.kernels import clip  # noqa: E402
 from diptych.backends.jittor.learner import Learner  # noqa: E402
@@ -51,6 +53,11 @@ class JittorBackend:
 
     def array(self, values: Array) -> jt.Var:
         return put(values, self.device)
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> jt.Var:
+        return keyed_noise(seed, purpose, images, shape, step, 0, self.device)
 
     def numpy(self, values: jt.Var) -> Array:
         return read(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -9,6 +10,7 @@ import torch
 
 from diptych.backends.torch.arrays import build, put, read, read_all, weights_of
 from diptych.backends.torch.classifier import Classifier
+from diptych.backends.torch.draws import keyed_noise
 from diptych.backends.torch.heap import keep_freed_memory
 from diptych.backends.torch.inception import Inception
 from diptych.backends.torch.learner import Learner
@@ -48,6 +50,11 @@ class TorchBackend:
 
     def array(self, values: Array) -> torch.Tensor:
         return put(values, self.device)
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> torch.Tensor:
+        return keyed_noise(seed, purpose, images, shape, step, 0, self.device)
 
     def numpy(self, values: torch.Tensor) -> Array:
         return read(values)

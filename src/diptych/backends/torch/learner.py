@@ -27,6 +27,7 @@ from diptych.backends.torch.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
 from diptych.backends.torch.own import seed as seed_framework
@@ -113,10 +114,17 @@ class Learner:
     def draws(
         self, batch: Batch, x0: torch.Tensor
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
-        """Noise and dropout masks: the host's, or (`noise: device`) drawn here, keyed by step."""
+        """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""
+        count, row = len(batch.x0), batch.first_row
+        if batch.eps is None and self.train.noise == "keyed":
+            shape, first = batch.x0.shape, row * batch.x0[0].size
+            eps = keyed_noise(
+                self.seed, "training_noise", [batch.step], shape, 0, first, self.device
+            )
+            return eps[0], keyed_masks(self.plan, self.seed, batch.step, count, row, self.device)
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+            return eps, draw_masks(self.plan, count, self.device)
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device
