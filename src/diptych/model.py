@@ -40,6 +40,8 @@ def load(
     device: str = "auto",
     raw: bool = False,
     network: Any = None,
+    precision: str = "fp32",
+    deterministic: bool = False,
 ) -> Model:
     """Load a trained model on one backend.
 
@@ -53,6 +55,7 @@ def load(
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: use the weights as trained instead of their moving average.
         network: makes the network, if it is the user's own; as in `diptych.train`.
+        precision, deterministic: the network's arithmetic, as in `diptych.backends.load`.
 
     Raises:
         UserError: anything missing, damaged or incompatible, in one line.
@@ -63,7 +66,7 @@ def load(
     plan = None
     if network is not None:
         plan = own_plan(maker(network, found.config), found.config)
-    return Model(found, backends.load(backend, device), plan)
+    return Model(found, backends.load(backend, device, precision, deterministic), plan)
 
 
 def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:

@@ -101,6 +101,8 @@ class Backend(Protocol):
 
     name: str
     device: str
+    precision: str
+    deterministic: bool
 
     def array(self, values: Array) -> Any:
         """Copy a host array to the device; on a CPU it may share memory."""

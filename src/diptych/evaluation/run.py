@@ -26,6 +26,7 @@ from diptych.evaluation.reference import check_made_alike, open_reference
 from diptych.evaluation.score import Score, combine
 from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
 from diptych.evaluation.statistics import Statistics
+from diptych.runs.records import MANIFEST_LATER
 
 SCHEMA = 1
 KIND = "diptych scores"
@@ -145,8 +146,11 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
     }
     # Left out if unset, so that scores without classes keep their protocol.
     told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
-    # Host noise is left out too: it was the only one when the first scores were written.
-    found |= told | ({"sampler.noise": "keyed"} if manifest.get("noise") == "keyed" else {})
+    # So are host noise and float32, the only ones when the first scores were written.
+    later = {key: manifest.get(key, usual) for key, usual in MANIFEST_LATER.items()}
+    found |= told | {
+        f"sampler.{key}": value for key, value in later.items() if value != MANIFEST_LATER[key]
+    }
     return found | (context.reference.facts if context.reference else {})
 
 

@@ -111,7 +111,15 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
     """Refuse repeats that differ in model or sampler, or that are the same draw."""
     first, *others = (one.manifest for one in sets)
     for other in others:
-        for key in (*SAMPLER, *TOLD, "noise", "timesteps", "weights_sha256", "backend"):
+        for key in (
+            *SAMPLER,
+            *TOLD,
+            "noise",
+            "precision",
+            "timesteps",
+            "weights_sha256",
+            "backend",
+        ):
             if first.get(key) != other.get(key):
                 raise UserError(
                     f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "

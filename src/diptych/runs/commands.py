@@ -48,6 +48,8 @@ def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
         if card.get(key) is not None:
             found += [f"--{key}", str(card[key])]
     found += ["--raw"] if card.get("weights") == "raw" else []
+    if card.get("precision", "fp32") != "fp32":
+        found += ["--precision", str(card["precision"])]
     return shlex.join([*found, "--out", out])
 
 

@@ -28,7 +28,7 @@ Truth = Annotated[bool, Field(strict=True)]
 
 
 # What a manifest of samples means that does not name it: the entries that came later.
-MANIFEST_LATER: dict[str, Any] = {"noise": "host"}
+MANIFEST_LATER: dict[str, Any] = {"noise": "host", "precision": "fp32"}
 
 P = TypeVar("P", bound="Part")
 
@@ -117,6 +117,7 @@ class Manifest(Part):
     network_calls: Whole | None = None
     classes: list[Any] | None = None
     noise: str = MANIFEST_LATER["noise"]
+    precision: str = MANIFEST_LATER["precision"]
     environment: _About | None = None
 
 

@@ -30,6 +30,7 @@ from diptych.backends.jittor.draws import keyed_masks, keyed_noise
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
 from diptych.backends.jittor.own import seed as seed_framework
+from diptych.backends.jittor.precision import Arithmetic
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
@@ -46,14 +47,19 @@ class Learner:
         weights: Weights | None,
         train: TrainConfig,
         seed: int,
-        device: str,
+        arithmetic: Arithmetic,
     ) -> None:
+        if train.precision != arithmetic.precision:
+            raise ValueError(
+                f"precision is {train.precision}, the backend's {arithmetic.precision}"
+            )
         self.plan = plan
         self.train = train
         self.seed = seed
-        self.device = device
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
         self.count = 0
-        self.network = build(plan, weights, device).train()
+        self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
@@ -105,7 +111,8 @@ class Learner:
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
             seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        error = wanted - found
         square = error * error
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square

@@ -31,6 +31,7 @@ from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
 from diptych.backends.torch.own import seed as seed_framework
+from diptych.backends.torch.precision import Arithmetic
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
@@ -46,14 +47,19 @@ class Learner:
         weights: Weights | None,
         train: TrainConfig,
         seed: int,
-        device: str,
+        arithmetic: Arithmetic,
     ) -> None:
+        if train.precision != arithmetic.precision:
+            raise ValueError(
+                f"precision is {train.precision}, the backend's {arithmetic.precision}"
+            )
         self.plan = plan
         self.train = train
         self.seed = seed
-        self.device = device
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
         self.count = 0
-        self.network = build(plan, weights, device).train()
+        self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}
         self.adam_m = {name: torch.zeros_like(array) for name, array in self.raw.items()}
@@ -104,7 +110,8 @@ class Learner:
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
             seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        error = wanted - found
         square = error * error
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
