@@ -34,6 +34,8 @@ from diptych.errors import UserError, nearest
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 
+LOWER = ("torch",)  # backends with a precision below float32
+ROUNDED = "rounded"  # the reference with its products rounded to the lower precision
 LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is one nudged pass
 
 
@@ -50,6 +52,8 @@ class Request:
     device: str = "cpu"
     mutate: tuple[str, ...] = ()
     into: str | None = None
+    precision: str = "fp32"
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         for name in self.backends:
@@ -63,10 +67,20 @@ class Request:
                 f"--backends {','.join(self.backends)}: each panel is measured by the other; "
                 f"give both, torch,jittor"
             )
-        if self.into is not None and self.into not in self.backends:
-            raise UserError(f"--into {self.into}: plant into one of {', '.join(self.backends)}")
+        if self.into is not None and self.into not in self.judged:
+            raise UserError(f"--into {self.into}: plant into one of {', '.join(self.judged)}")
         if self.steps < 1 or (self.batch is not None and self.batch < 2):
             raise UserError("--steps must be 1 or more, --batch 2 or more")
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The backends that are judged: all in float32, else those that have the precision.
+
+        The others compute in float32 and only serve as a measure.
+        """
+        if self.precision == "fp32":
+            return self.backends
+        return tuple(name for name in self.backends if name in LOWER)
 
 
 @dataclass
@@ -118,11 +132,11 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         verdicts: list[Verdict] = []
         kept: dict[str, Any] = {}
         for name in rungs:
-            verdict, arrays = _judge(name, traces, request.backends)
+            verdict, arrays = _judge(name, traces, request.judged)
             verdicts.append(verdict)
             kept |= arrays
-        into = request.into or request.backends[-1]
-        mutants = [_caught(m, traces, into, rungs, request.backends) for m in chosen]
+        into = request.into or request.judged[-1]
+        mutants = [_caught(m, traces, into, rungs) for m in chosen]
         about = {p: traces[p, 0].about for p in (REFERENCE, *request.backends)}
     finally:
         if keep is None:
@@ -149,8 +163,11 @@ def _trace(
         return {"out": str(folder / f"{panel}-{key}"), "nudge": nudge, "mutation": fault,
                 "rungs": names}  # fmt: skip
 
-    def spec(panel: str, feed: str | None) -> Spec:
-        return Spec(panel, tree, tuple(rungs), request.steps, batch, request.device, feed)
+    def spec(panel: str, feed: str | None, precision: str = "fp32") -> Spec:
+        return Spec(
+            panel, tree, tuple(rungs), request.steps, batch, request.device, feed,
+            precision=precision, deterministic=request.deterministic,
+        )  # fmt: skip
 
     first = job(REFERENCE, 0, early)
     found: dict[tuple[str, Any], str] = {(REFERENCE, 0): first["out"]}
@@ -159,14 +176,20 @@ def _trace(
         found[REFERENCE, 1] = rest["out"]
         running.append(Subject(spec(REFERENCE, None), [first, rest], folder, say))
         running[0].wait(first["out"])
-        into = request.into or request.backends[-1]
+        if request.precision != "fp32":
+            jobs = [job(ROUNDED, 0, rungs), job(ROUNDED, 1, _nudged(rungs))]
+            found |= {(ROUNDED, _key(j)): j["out"] for j in jobs}
+            worker = spec(REFERENCE, first["out"], request.precision)
+            running.append(Subject(worker, jobs, folder, say))
+        into = request.into or request.judged[-1]
         for panel in request.backends:
+            own = request.precision if panel in request.judged else "fp32"
             jobs = [job(panel, 0, rungs)]
             jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             if panel == into:
                 jobs += [job(panel, m.name, _upto(rungs, m.rung)) for m in chosen]
             found |= {(panel, _key(j)): j["out"] for j in jobs}
-            running.append(Subject(spec(panel, first["out"]), jobs, folder, say))
+            running.append(Subject(spec(panel, first["out"], own), jobs, folder, say))
         for each in running:
             each.wait()
         return {key: read_trace(Path(out)) for key, out in found.items()}
@@ -196,14 +219,21 @@ def passes_of(traces: Traces, panel: str, name: str) -> Passes:
     """A backend's clean and nudged passes over a rung."""
     nudged = [k for p, k in traces if p == panel and isinstance(k, int) and k > 0]
     rows = [traces[panel, k].rung(name) for k in sorted(nudged) if LADDER[name].nudged]
-    return Passes(traces[panel, 0].rung(name), rows)
+    return Passes(traces[panel, 0].rung(name), rows, panel == ROUNDED)
+
+
+def measures_of(traces: Traces, panel: str, name: str) -> dict[str, Passes]:
+    """The passes that a backend's floors come from: the others', none of its own."""
+    others = dict.fromkeys(p for p, _ in traces if p not in (REFERENCE, panel))
+    return {other: passes_of(traces, other, name) for other in others}
 
 
 def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, dict[str, Any]]:
     """A rung's verdict, and the arrays that its figures need."""
     truth = truth_of(traces, name)
     passes = {panel: passes_of(traces, panel, name) for panel in panels}
-    verdict = judge.judge(name, truth, passes)
+    others = {other: p for panel in panels for other, p in measures_of(traces, panel, name).items()}
+    verdict = judge.judge(name, truth, {**others, **passes}, only=panels)
     kept: dict[str, Any] = {}
     worst = verdict.worst
     if worst is not None and worst.name in truth.arrays:
@@ -222,18 +252,16 @@ def _losses(rung: Rung) -> list[float]:
 
 
 def _caught(
-    mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str],
-    panels: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str]
+) -> dict[str, Any]:
     """A planted fault's entry: it passes if its own rung is the first to fail."""
     facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
     facts |= {"panel": into}
     trace = traces[into, mutation.name]
-    other = next(p for p in panels if p != into)
     for name in _upto(rungs, mutation.rung):
         got = trace.rung(name) if name in trace.listed else Rung()
-        passes = {into: Passes(got), other: passes_of(traces, other, name)}
-        found = judge.judge(name, truth_of(traces, name), passes, only=into).first_failure
+        passes = {into: Passes(got), **measures_of(traces, into, name)}
+        found = judge.judge(name, truth_of(traces, name), passes, only=(into,)).first_failure
         if found is not None:
             right = name == mutation.rung
             return facts | {"verdict": PASS if right else FAIL, "caught_by": name,

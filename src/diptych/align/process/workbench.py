@@ -43,6 +43,13 @@ class Spec:
     device: str = "cpu"
     feed: str | None = None  # the reference's trace, whose inputs feed each layer
     port: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+    deterministic: bool = True
+
+    @property
+    def label(self) -> str:
+        """A name for the worker's files."""
+        return self.panel if self.precision == "fp32" else f"{self.panel}-{self.precision}"
 
     def tree(self) -> dict[str, Any]:
         """The spec as JSON values."""
@@ -102,10 +109,12 @@ class Desk:
     def settings(self, **changes: Any) -> Config:
         """The config with changed values, given as section__key=value (`model__dropout=0.1`).
 
-        Noise comes from the host unless changed: bits of device draws cannot be compared.
+        Noise comes from the host unless changed: bits of device draws cannot be compared. The
+        precision is the panel's.
         """
         tree = self.config.model_dump(mode="json")
         tree["train"]["noise"] = "host"
+        tree["train"]["precision"] = self.spec.precision
         for key, value in changes.items():
             section, _, name = key.partition("__")
             tree[section][name] = value

@@ -10,7 +10,6 @@ products. The settings are of the process, so they are applied at every call of 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from dataclasses import dataclass
