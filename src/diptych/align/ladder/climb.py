@@ -24,9 +24,10 @@ from diptych.align.ladder import judge
 from diptych.align.ladder.floors import Passes
 from diptych.align.ladder.judge import FAIL, PASS, Verdict
 from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Spec, find_images
+from diptych.align.process.workbench import COARSE, Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends import BACKENDS
 from diptych.config.load import Config
@@ -36,6 +37,7 @@ from diptych.network.plan import make_plan
 
 LOWER = ("torch",)  # backends with a precision below float32
 ROUNDED = "rounded"  # the reference with its products rounded to the lower precision
+SIGNS = 5  # nudged passes over the lockstep of a lower precision
 LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is one nudged pass
 
 
@@ -177,7 +179,11 @@ def _trace(
         running.append(Subject(spec(REFERENCE, None), [first, rest], folder, say))
         running[0].wait(first["out"])
         if request.precision != "fp32":
-            jobs = [job(ROUNDED, 0, rungs), job(ROUNDED, 1, _nudged(rungs))]
+            jobs = [job(ROUNDED, 0, rungs)]
+            jobs += [job(ROUNDED, k, _nudged(rungs)) for k in range(1, nudges + 1)]
+            # Whether Adam's first steps change a sign is luck: more passes see more of it.
+            rest = [name for name in rungs if name == COARSE]
+            jobs += [job(ROUNDED, k, rest) for k in range(nudges + 1, SIGNS + 1) if rest]
             found |= {(ROUNDED, _key(j)): j["out"] for j in jobs}
             worker = spec(REFERENCE, first["out"], request.precision)
             running.append(Subject(worker, jobs, folder, say))
@@ -185,7 +191,8 @@ def _trace(
         for panel in request.backends:
             own = request.precision if panel in request.judged else "fp32"
             jobs = [job(panel, 0, rungs)]
-            jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
+            if own == "fp32":  # the measure of another panel
+                jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             if panel == into:
                 jobs += [job(panel, m.name, _upto(rungs, m.rung)) for m in chosen]
             found |= {(panel, _key(j)): j["out"] for j in jobs}
@@ -218,7 +225,8 @@ def truth_of(traces: Traces, name: str) -> Rung:
 def passes_of(traces: Traces, panel: str, name: str) -> Passes:
     """A backend's clean and nudged passes over a rung."""
     nudged = [k for p, k in traces if p == panel and isinstance(k, int) and k > 0]
-    rows = [traces[panel, k].rung(name) for k in sorted(nudged) if LADDER[name].nudged]
+    there = [k for k in sorted(nudged) if name in traces[panel, k].listed]
+    rows = [traces[panel, k].rung(name) for k in there if LADDER[name].nudged]
     return Passes(traces[panel, 0].rung(name), rows, panel == ROUNDED)
 
 
@@ -228,12 +236,18 @@ def measures_of(traces: Traces, panel: str, name: str) -> dict[str, Passes]:
     return {other: passes_of(traces, other, name) for other in others}
 
 
+def gate_for(traces: Traces, name: str) -> str | None:
+    """The name of a rung's own gate in a lower precision; None: the rung's usual one."""
+    lower = any(panel == ROUNDED for panel, _ in traces)
+    return f"lower {name}" if lower and f"lower {name}" in tolerances().rungs else None
+
+
 def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, dict[str, Any]]:
     """A rung's verdict, and the arrays that its figures need."""
     truth = truth_of(traces, name)
     passes = {panel: passes_of(traces, panel, name) for panel in panels}
     others = {other: p for panel in panels for other, p in measures_of(traces, panel, name).items()}
-    verdict = judge.judge(name, truth, {**others, **passes}, only=panels)
+    verdict = judge.judge(name, truth, {**others, **passes}, panels, gate_for(traces, name))
     kept: dict[str, Any] = {}
     worst = verdict.worst
     if worst is not None and worst.name in truth.arrays:
@@ -261,7 +275,8 @@ def _caught(
     for name in _upto(rungs, mutation.rung):
         got = trace.rung(name) if name in trace.listed else Rung()
         passes = {into: Passes(got), **measures_of(traces, into, name)}
-        found = judge.judge(name, truth_of(traces, name), passes, only=(into,)).first_failure
+        truth, gate = truth_of(traces, name), gate_for(traces, name)
+        found = judge.judge(name, truth, passes, (into,), gate).first_failure
         if found is not None:
             right = name == mutation.rung
             return facts | {"verdict": PASS if right else FAIL, "caught_by": name,

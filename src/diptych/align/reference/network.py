@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diptych.align.process.workbench import BITS
 from diptych.network.plan import Block, Plan, Stage
 
-BITS = {"bf16": 7, "tf32": 10}  # of the mantissa, without the leading one
 _products = ["fp32"]
 
 
