@@ -89,6 +89,17 @@ class Run:
         """The steps after which a process started or resumed the run: 0, and one per resume."""
         return starts_of(self.environment)
 
+    @property
+    def own_network(self) -> dict[str, str] | None:
+        """The identity of a user's own network: its class, and a hash of its weights' shapes.
+
+        None if Diptych's network was trained; also for a run from before this was recorded.
+        """
+        found = self.environment.get("network")
+        if not isinstance(found, dict):
+            return None
+        return {key: str(found.get(key)) for key in ("class", "shapes_sha256")}
+
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)

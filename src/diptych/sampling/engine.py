@@ -86,8 +86,11 @@ class Engine:
         """
         sampler.check(self.schedule)
         twice = 1 + bool(sampler.guided)
-        check_batch(self.plan, len(images) * twice, self.backend.name, self.backend.device)
-        put = self.backend.array
+        backend = self.backend
+        check_batch(
+            self.plan, len(images) * twice, backend.name, backend.device, backend.free_memory
+        )
+        put = backend.array
         start = self.noise(sampler, seed, "initial_noise", images) if x_T is None else put(x_T)
         levels = sampler.levels(self.schedule)
 

@@ -7,6 +7,7 @@ of an uninterrupted run, bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import sys
@@ -35,6 +36,7 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
 from diptych.sampling.engine import Engine
+from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.callbacks import Callback, Callbacks, Function, Row
@@ -161,6 +163,10 @@ def train(
     batches = Batches(config, plan, dataset.images, dataset.labels)
     last = last_step(config.train, batches.steps_per_epoch)
     check_decay(config.train, last)
+    check_batch(
+        plan, config.train.batch_size, backend.name, backend.device, backend.free_memory,
+        option="train.batch_size",
+    )  # fmt: skip
     weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
     learner = backend.learner(plan, weights, config.train, config.seed)
     with hold(run):
@@ -173,7 +179,7 @@ def train(
         own = [each if isinstance(each, Callback) else Function(each) for each in callbacks]
         looking = usual(recording, run, backend, config, plan, own)
         write_text(run / "config.yaml", to_yaml(config))
-        record_start(run, saved, config, backend, dataset)
+        record_start(run, saved, config, backend, dataset, network_facts(plan, learner))
         bar = tqdm(
             total=last,
             initial=saved,
@@ -187,6 +193,16 @@ def train(
             config, run, backend, plan, batches, learner, looking, rows, bar, last, saved
         )
         return training.go()
+
+
+def network_facts(plan: AnyPlan, learner: Learner) -> dict[str, str] | None:
+    """The identity of a user's own network; None for Diptych's, which the config determines."""
+    if not isinstance(plan, OwnPlan):
+        return None
+    raw = learner.state().raw
+    shapes = "".join(f"{name} {raw[name].shape}\n" for name in sorted(raw))
+    digest = hashlib.sha256(shapes.encode()).hexdigest()
+    return {"class": type(learner.network.module).__name__, "shapes_sha256": digest}
 
 
 def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: int) -> int:

@@ -110,7 +110,8 @@ class GroupNorm(nn.Module):
         grouped = x.reshape(len(x), self.groups, -1)
         centred = grouped - grouped.mean(dim=2, keepdim=True)
         scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + self.eps)
-        return scaled.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+        weight, bias = stored(self.weight, x), stored(self.bias, x)
+        return scaled.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         if shift is not None:
