@@ -182,8 +182,8 @@ def _trace(
             jobs = [job(ROUNDED, 0, rungs)]
             jobs += [job(ROUNDED, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             # Whether Adam's first steps change a sign is luck: more passes see more of it.
-            rest = [name for name in rungs if name == COARSE]
-            jobs += [job(ROUNDED, k, rest) for k in range(nudges + 1, SIGNS + 1) if rest]
+            steps = [name for name in rungs if name == COARSE]
+            jobs += [job(ROUNDED, k, steps) for k in range(nudges + 1, SIGNS + 1) if steps]
             found |= {(ROUNDED, _key(j)): j["out"] for j in jobs}
             worker = spec(REFERENCE, first["out"], request.precision)
             running.append(Subject(worker, jobs, folder, say))

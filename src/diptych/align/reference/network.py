@@ -34,7 +34,7 @@ def round_products(precision: str) -> None:
     _products[0] = precision
 
 
-class _Rounded(torch.autograd.Function):
+class _Rounding(torch.autograd.Function):
     """Rounding to nearest of a value, of its gradient, or of both."""
 
     @staticmethod
@@ -52,6 +52,11 @@ def _to_bits(x: Tensor, bits: int) -> Tensor:
     return torch.ldexp(torch.round(mantissa * 2.0 ** (bits + 1)), exponent - bits - 1)
 
 
+def _rounded(x: Tensor, value: int | None, gradient: int | None) -> Tensor:
+    found: Tensor = _Rounding.apply(x, value, gradient)  # type: ignore[no-untyped-call]
+    return found
+
+
 def product(f: Callable[..., Tensor], *operands: Tensor) -> Tensor:
     """f(*operands) in the process's precision of products.
 
@@ -62,9 +67,7 @@ def product(f: Callable[..., Tensor], *operands: Tensor) -> Tensor:
     if bits is None:
         return f(*operands)
     stored = bits if _products[0] == "bf16" else None
-    found = f(*(_Rounded.apply(x, bits, stored) for x in operands))
-    rounded: Tensor = _Rounded.apply(found, stored, bits)
-    return rounded
+    return _rounded(f(*(_rounded(x, bits, stored) for x in operands)), stored, bits)
 
 
 def stored(x: Tensor, *parts: Tensor) -> Tensor:
@@ -74,8 +77,7 @@ def stored(x: Tensor, *parts: Tensor) -> Tensor:
     bits = BITS["bf16"]
     if not all(bool((_to_bits(part.detach(), bits) == part).all()) for part in parts):
         return x
-    rounded: Tensor = _Rounded.apply(x, bits, bits)
-    return rounded
+    return _rounded(x, bits, bits)
 
 
 class Conv2d(nn.Module):
