@@ -45,6 +45,7 @@ from diptych.errors import STAGE, Interrupted, UserError
 )
 @click.option("--mlflow", metavar="URI", help="Also track the run with MLflow, if installed.")
 @DETERMINISTIC
+@click.option("--export", is_flag=True, help="Also write loss_step.txt and metrics.csv at the end.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -66,6 +67,7 @@ def train(
     histograms: int,
     mlflow: str | None,
     deterministic: bool,
+    export: bool,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -106,6 +108,10 @@ def train(
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
+    if export:
+        from diptych.runs.export import export as write
+
+        write(run)
     facts = {
         "run": str(run),
         "step": result.step,
