@@ -103,7 +103,8 @@ trees = st.fixed_dictionaries(
                 "ema_rate": fraction,
                 "ema_warmup": st.booleans(),
                 "loss": st.sampled_from(["sum", "mean"]),
-                "noise": st.sampled_from(["host", "device"]),
+                "noise": st.sampled_from(["host", "keyed", "device"]),
+                "precision": st.sampled_from(["fp32", "tf32", "bf16"]),
                 "label_dropout": st.floats(0, 1),
                 "weighting": st.just("none"),  # the other refuses zero_terminal_snr
                 "min_snr_gamma": positive,
@@ -170,6 +171,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.ema_warmup": (["true", "false"], ["1", "null", "0.7"]),
     "train.loss": (["sum", "mean"], ["l1", "null"]),
     "train.noise": (["host", "keyed", "device"], ["cpu", "null"]),
+    "train.precision": (["fp32", "tf32", "bf16"], ["fp16", "null"]),
     "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
     "train.weighting": (["none", "min-snr"], ["minsnr", "null"]),
     "train.min_snr_gamma": (["1e-3", "5"], ["0", "-1", ".inf"]),
