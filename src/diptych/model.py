@@ -41,6 +41,8 @@ def load(
     device: str = "auto",
     raw: bool = False,
     network: Any = None,
+    precision: str = "fp32",
+    deterministic: bool = False,
 ) -> Model:
     """Load a trained model on one backend.
 
@@ -54,6 +56,7 @@ def load(
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: use the weights as trained instead of their moving average.
         network: makes the network, if it is the user's own; as in `diptych.train`.
+        precision, deterministic: the network's arithmetic, as in `diptych.backends.load`.
 
     Raises:
         UserError: anything missing, damaged or incompatible, in one line.
@@ -64,7 +67,7 @@ def load(
     plan = None
     if network is not None:
         plan = own_plan(maker(network, found.config), found.config)
-    return Model(found, backends.load(backend, device), plan)
+    return Model(found, backends.load(backend, device, precision, deterministic), plan)
 
 
 def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:
@@ -242,6 +245,7 @@ class Model:
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
         euler_at_final: bool | None = None,
+        noise: str | None = None,
         callback: Callable[[int, Float32], object] | None = None,
     ) -> Array:
         """Draw images; image i only depends on (weights, sampler, seed, i).
@@ -269,6 +273,8 @@ class Model:
             guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
             euler_at_final: order 1 in the last step between noisy levels, for `deis`, `dpmpp`,
                 `dpmpp-sde` and `unipc`; default: where that step is long.
+            noise: "host" (default): NumPy's normals; "keyed": the device's own, with the same bits
+                on every device and in both frameworks.
             callback: called after each step of each batch with the step's number, from 0, and the
                 current images, float32 (B, C, H, W).
 
@@ -298,6 +304,7 @@ class Model:
             threshold, classes, guidance,
             num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
             euler_at_final=euler_at_final,
+            noise=noise,
         )  # fmt: skip
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)

@@ -109,6 +109,21 @@ def test_a_network_with_classes_climbs_too(both_installed):
     assert caught == dict(zip(faults, ["loss", "solver"], strict=True))
 
 
+def test_bfloat16_is_bounded_by_its_own_floor_and_its_faults_are_caught(both_installed):
+    """PyTorch alone has it; Jittor and the reference, rounded likewise, are its measure."""
+    faults = {"half_precision_time": "loss", "alpha_squared": "loss", "keyed_slice_ignored": "data"}
+    rungs = ["--rungs", "data,loss", "--mutate", ",".join(faults)]
+    done = align("tiny", "--precision", "bf16", *rungs, "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "jittor computes in float32 alone and is only a measure" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["backends"] == ["torch"] and result["precision"] == "bf16"
+    assert result["environment"]["torch"]["precision"] == "bf16"
+    assert {m["name"]: m["caught_by"] for m in result["mutations"]} == faults
+    loss = result["rungs"][1]
+    assert 1e-5 < loss["floor"] < 1e-2, "a floor of float32 would not let bfloat16 pass"
+
+
 def test_the_page_holds_every_rung(tiny):
     page = (tiny[1] / "index.html").read_text()
     for rung in ("config", "layers", "lockstep", "solver", "metric"):

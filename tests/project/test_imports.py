@@ -132,7 +132,7 @@ def test_a_planted_import_is_reported_with_its_line(copy: Path, name: str, insid
 
 
 def test_imports_for_type_checkers_do_not_count(copy: Path) -> None:
-    path = copy / "rng.py"
+    path = copy / "rng" / "__init__.py"
     whole = path.read_text()
     try:
         path.write_text(

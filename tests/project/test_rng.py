@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diptych.rng import PURPOSES, antithetic_timesteps, keep_mask, normal, normal_per_image, stream
+from diptych.rng import (
+    PURPOSES,
+    antithetic_timesteps,
+    keep_mask,
+    keyed_normal,
+    normal,
+    normal_per_image,
+    normal_table,
+    stream,
+)
 from properties import given, st
 
 WORD = 2**64
@@ -115,6 +124,10 @@ GOLDEN: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: keep_mask(5, 7, 2, (16, 32, 14, 14), 0.1),
         "1bfe3a63f7addcf1b0566480835140df148c9b263f001f21ba74bdc45232aa25",
     ),
+    "keyed": (
+        lambda: keyed_normal(3, "training_noise", (64, 1, 28, 28), 938),
+        "6568050368fb57bcc7c7d7bbfa37b81aba8b04850549e7be5a1d9a1b4e9a2641",
+    ),
     "initial": (
         lambda: normal_per_image(6, "initial_noise", [0, 9, 49_999], (3, 32, 32)),
         "7f072e5060674df013d515cadda1ddd7f6352438dd02f47449704d9be531077f",
@@ -145,14 +158,81 @@ def test_noise_of_an_image_is_its_own(seed: int, image: int, step: int) -> None:
     assert np.array_equal(backwards[::-1], together)
 
 
-def test_normal_noise_is_normal() -> None:
-    draws = normal(0, "training_noise", (400_000,), 1).astype(np.float64)
+def keyed_by_hand(half: int) -> np.float32:
+    """The normal of 32 bits in plain integers: the formula of `diptych.rng`, written again."""
+    odd = half | 1
+    octave = odd.bit_length() - 1
+    part, place = divmod((odd << (31 - octave)) - 2**31, 2**23)
+    value, slope = (int(x) for x in normal_table()[256 * octave + part])
+    size = value - (slope * place + 2**22) // 2**23
+    return np.float32(-size if half % 2 else size) * np.float32(2.0**-28)
+
+
+@given(keys, st.integers(0, 2**40))
+def test_keyed_normals_are_those_of_plain_integers(
+    key: tuple[int, str, int, int], first: int
+) -> None:
+    seed, purpose, a, b = key
+    drawn = keyed_normal(seed, purpose, (13,), a, b, first)
+    for i in range(first, first + 13):
+        word = philox((seed, PURPOSES[purpose]), (i // 8 + 1, 0, b, a))[i // 2 % 4]
+        expected = keyed_by_hand((word >> 32 * (i % 2)) % 2**32)
+        assert drawn[i - first].tobytes() == expected.tobytes()
+
+
+def test_the_ends_of_the_keyed_normals() -> None:
+    """The largest values come from the smallest words; the smallest is 0, without a sign."""
+    ends = [0, 1, 2, 3, 2**32 - 2, 2**32 - 1]
+    from diptych.rng import _normal_of
+
+    found = _normal_of(np.array(ends, np.uint32))
+    assert found.tobytes() == np.array([keyed_by_hand(h) for h in ends]).tobytes()
+    assert 6.33 < found[0] == -found[1] < 6.34
+    assert np.array_equal(found[4:], [0, 0]) and not np.signbit(found[4:]).any()
+
+
+def test_a_keyed_stream_may_be_entered_anywhere() -> None:
+    """So a slice of a batch draws its own rows."""
+    whole = keyed_normal(1, "training_noise", (7, 3, 5, 5), 4)
+    mask = keep_mask(1, 4, 2, (7, 3, 5, 5), 0.25)
+    for row in range(7):
+        first = row * 75
+        assert np.array_equal(
+            keyed_normal(1, "training_noise", (7 - row, 3, 5, 5), 4, 0, first), whole[row:]
+        )
+        assert np.array_equal(keep_mask(1, 4, 2, (7 - row, 3, 5, 5), 0.25, first), mask[row:])
+
+
+def test_the_table_is_of_the_half_normal_s_quantile() -> None:
+    """Lines of sqrt(2) erfcinv(q), each within 2e-6 of the float64 function but at the ends."""
+    from scipy.special import erfcinv
+
+    table = normal_table().astype(np.float64) * 2.0**-28
+    j, k = np.arange(256), np.arange(32)[:, None]
+    start, step = (1 + j / 256) * 2.0 ** (k - 32), 2.0 ** (k - 40)
+    for at in (0.0, 0.5, 1.0):
+        exact = np.sqrt(2) * erfcinv(start + at * step)
+        error = np.abs(table[:, 0] - at * table[:, 1] - exact.ravel())
+        assert error.max() < 2e-6
+
+
+@pytest.mark.parametrize("drawn", [normal, keyed_normal])
+def test_normal_noise_is_normal(drawn: Callable[..., Any]) -> None:
+    draws = drawn(0, "training_noise", (400_000,), 1).astype(np.float64)
     count = draws.size
     assert abs(draws.mean()) < 4 / count**0.5
     assert abs(draws.var() - 1) < 4 * (2 / count) ** 0.5
     assert abs((draws**4).mean() - 3) < 4 * (96 / count) ** 0.5
     assert stats.kstest(draws, "norm").pvalue > 1e-3
     assert np.abs(draws).max() > 4, "the tails are missing"
+
+
+def test_the_tails_of_keyed_normals_have_their_weight() -> None:
+    """16 million draws: a tail beyond 4 or 5 sigma within 5 standard errors."""
+    draws = np.abs(keyed_normal(0, "training_noise", (1 << 24,), 1))
+    for limit in (3.0, 4.0, 4.8):
+        expected = draws.size * 2 * stats.norm.sf(limit)
+        assert abs((draws > limit).sum() - expected) < 5 * expected**0.5
 
 
 def test_across_images_noise_is_normal_too() -> None:

@@ -39,6 +39,7 @@ ASKED: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classes": ("1,2", [1, 2], {}),
     "guidance": ("2.5", 2.5, {}),
     "euler_at_final": ("", True, {"solver": "dpmpp", "spacing": "trailing"}),
+    "noise": ("keyed", "keyed", {}),
 }
 
 

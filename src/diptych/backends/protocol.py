@@ -9,7 +9,7 @@ as `dict[str, numpy.ndarray]`; schedules, noise, batches and solvers stay on the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,12 +29,14 @@ class Batch:
         t: timesteps, (B,) int64.
         alpha, sigma: scales at t, (B, 1, 1, 1) float32.
         embedding: sinusoidal embedding of t, (B, ch) float32; for a user's own network, t itself.
-        eps: noise, shaped as x0; None if the device draws it (`train.noise: device`).
+        eps: noise, shaped as x0; None if the device draws it (`train.noise: keyed` or `device`).
         masks: dropout's keep masks in the order of `Plan.blocks`, uint8; None if the device draws
             them, or if the rate is 0.
         labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
         classes: the labels as one-hot rows, (B, K + 1) float32; None without classes.
         weight: weight of each image's loss, (B, 1, 1, 1) float32; None if all weights are 1.
+        first_row: number of the first image in the step's whole batch; a slice of a batch has its
+            own keyed noise and masks.
     """
 
     step: int
@@ -49,6 +51,7 @@ class Batch:
     labels: Int64 | None = None
     classes: Float32 | None = None
     weight: Float32 | None = None
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,16 @@ class Backend(Protocol):
 
     name: str
     device: str
+    precision: str
+    deterministic: bool
 
     def array(self, values: Array) -> Any:
         """Copy a host array to the device; on a CPU it may share memory."""
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> Any:
+        """Draw `rng.normal_per_image(..., noise="keyed")` on the device, with the same bits."""
 
     def numpy(self, values: Any) -> Array:
         """Copy a device array to the host; waits for it."""

@@ -65,6 +65,9 @@ def _say(quiet: bool) -> Any:
 @click.option("--out", type=FOLDER, help="The folder of align.json and the page.")
 @click.option("--keep-traces", is_flag=True, help="Keep the traces, in OUT/traces.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
+@click.option("--precision", help="Of the network: fp32, tf32 or bf16.  [default: the config's]")
+@click.option("--deterministic/--no-deterministic", default=True, show_default=True,
+              help="The same bits in every run on this device.")  # fmt: skip
 @OVERWRITE
 @QUIET
 @JSON
@@ -102,11 +105,22 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     mutate = _split(options["mutate"])
     mutations.choose(mutate)
     device = "cpu" if options["device"] == "auto" else options["device"]
+    overrides = list(options["overrides"])
+    if options["precision"] is not None:
+        overrides.append(f"train.precision={options['precision']}")
+    config = load_config(preset, overrides)
     request = Request(
-        preset, load_config(preset, list(options["overrides"])), _split(options["backends"]),
-        choose(_split(options["rungs"])), options["steps"], options["batch"], device, mutate,
-        options["into"],
+        preset, config, _split(options["backends"]), choose(_split(options["rungs"])),
+        options["steps"], options["batch"], device, mutate, options["into"],
+        config.train.precision, options["deterministic"],
     )  # fmt: skip
+    left = [name for name in request.backends if name not in request.judged]
+    if left and not options["quiet"]:
+        print(
+            f"{request.precision}: {', '.join(left)} computes in float32 alone and is only a "
+            f"measure; {', '.join(request.judged)} is judged, by the reference rounded likewise",
+            file=sys.stderr,
+        )
     if request.config.train.noise == "device" and not options["quiet"]:
         print(
             "train.noise=device: the panels' own draws have no bits to compare; only their "
@@ -144,7 +158,7 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
         raise UserError("--subject and --reference go together; give both")
     if preset is not None:
         raise UserError(f"'{preset}': name the preset in --reference, such as torch:{preset}")
-    for name in ("mutate", "into", "rungs", "backends", "steps", "device"):
+    for name in ("mutate", "into", "rungs", "backends", "steps", "device", "precision"):
         if typed(name):
             raise UserError(f"--{name} is for the two panels, not for --subject; leave it out")
     out, keep = _claim(options)

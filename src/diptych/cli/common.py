@@ -49,6 +49,20 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return apply
 
 
+DETERMINISTIC = click.option(
+    "--deterministic", is_flag=True, help="The same bits in every run on this device; slower."
+)
+ARITHMETIC = options(
+    click.option(
+        "--precision",
+        default="fp32",
+        show_default=True,
+        help="Of the network: fp32, tf32 or bf16; all else is float32.",
+    ),
+    DETERMINISTIC,
+)
+
+
 def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command], Command]:
     """The options of a sampler, by default all of them; see `SamplerOptions`.
 

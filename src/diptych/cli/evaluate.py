@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
+    ARITHMETIC,
     BACKEND,
     DEVICE,
     FOLDER,
@@ -22,6 +23,7 @@ from diptych.cli.common import (
     sampler_options,
     say,
     show,
+    typed,
 )
 from diptych.errors import UserError
 from diptych.sampling.options import SamplerOptions, option_name
@@ -142,6 +144,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 @sampler_options()
 @DRAWING
 @BACKEND
+@ARITHMETIC
 @DEVICE
 @click.option("--out", type=FOLDER, help="Also write the scores to this JSON file.")
 @OVERWRITE
@@ -199,10 +202,19 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     models = [source for source in samples if is_model(source)]
     if not models:
         refuse_unused(asked)
+        for name in ("precision", "deterministic"):
+            if typed(name):
+                raise UserError(
+                    f"--{name} is of the network that samples, and these are images already; the "
+                    f"features' network is float32 always. Leave it out, or give a run"
+                )
         return samples, settings
     if len(samples) > 1:
         raise UserError(f"{models[0]}: give one run alone; its repeats come from --repeats")
-    drawing = Drawing(asked, options["seed"], options["sample_batch"], options["raw"])
+    drawing = Drawing(
+        asked, options["seed"], options["sample_batch"], options["raw"], options["precision"],
+        options["deterministic"],
+    )  # fmt: skip
     if settings.num is None:
         raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
     folders = draw(

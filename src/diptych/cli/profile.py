@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, show, typed
+from diptych.cli.common import ARITHMETIC, DEVICE, FOLDER, JSON, OVERWRITE, show, typed
 from diptych.errors import UserError, nearest
 
 
@@ -21,6 +21,7 @@ from diptych.errors import UserError, nearest
 @click.option(
     "--slow", type=float, default=2.0, show_default=True, help="Slow: above this many medians."
 )
+@ARITHMETIC
 @DEVICE
 @OVERWRITE
 @JSON
@@ -33,6 +34,8 @@ def profile(
     out: Path | None,
     outliers: bool,
     slow: float,
+    precision: str,
+    deterministic: bool,
     device: str,
     overwrite: bool,
     as_json: bool,
@@ -77,7 +80,10 @@ def profile(
     if out is None and is_run:
         out, overwrite = run / "profile.json", True  # the run's own file, which is replaced
     check_json_file(out, overwrite)
-    request = Request(source, backend, device, steps, overrides, data)
+    request = Request(
+        source, backend, device, steps, overrides, data,
+        precision if typed("precision") else None, deterministic,
+    )  # fmt: skip
     record = run_profile(request)
     if out is not None:
         write_json(out, record)
@@ -90,7 +96,11 @@ def check_given(outliers: bool) -> None:
     Raises:
         UserError: names the first such option.
     """
-    others = ("backend", "steps", "overrides", "data", "device") if outliers else ("slow",)
+    others = (
+        ("backend", "steps", "overrides", "data", "device", "precision", "deterministic")
+        if outliers
+        else ("slow",)
+    )
     for name in others:
         if typed(name):
             word = "set" if name == "overrides" else name

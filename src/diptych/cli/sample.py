@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
+    ARITHMETIC,
     BACKEND,
     DEVICE,
     FOLDER,
@@ -40,6 +41,7 @@ from diptych.errors import UserError
 @click.option("--npz", is_flag=True, help="Also write all images to one images.npz (uint8, NHWC).")
 @PICTURES
 @STARTS
+@ARITHMETIC
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -55,6 +57,8 @@ def sample(
     raw: bool,
     config: str | None,
     npz: bool,
+    precision: str,
+    deterministic: bool,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -99,11 +103,14 @@ def sample(
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
-        out = default_folder(Path(source), request)
+        out = default_folder(Path(source), request, precision)
     check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
     say(found.note and f"note: {found.note}")
     say(said)
-    model = load(source, backend, config=settings, device=device, raw=raw)
+    model = load(
+        source, backend, config=settings, device=device, raw=raw, precision=precision,
+        deterministic=deterministic,
+    )  # fmt: skip
     manifest = sample_to(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
     )

@@ -86,11 +86,13 @@ class Start:
         if self.inputs is not None:
             first = self.schedule.level(timesteps[0] if timesteps else -1)
             asked = self.given["level"] or "0.5"
-            noised = starts.FromImages(self.inputs, self.seed, first, asked, self.preprocess)
+            noised = starts.FromImages(
+                self.inputs, self.seed, first, asked, self.preprocess, sampler.noise
+            )
             return noised, self.count
         if self.given["interpolate"] is not None:
             refuse_unlike(sampler, self.schedule)
-            start = self._arcs(timesteps[0], 8 if between is None else between)
+            start = self._arcs(sampler, timesteps[0], 8 if between is None else between)
             return start, len(start.x)
         if self.latents is not None:
             start = starts.from_latents(self.latents, timesteps[0], self.num)
@@ -106,7 +108,7 @@ class Start:
             [source], self.shape, most=self.count, data_dir=self.data, crop=self.crop
         )
 
-    def _arcs(self, first: int, between: int) -> Any:
+    def _arcs(self, sampler: Any, first: int, between: int) -> Any:
         from diptych.generate import starts
 
         text = self.given["interpolate"]
@@ -115,7 +117,7 @@ class Start:
         if count > MOST:
             raise UserError(f"--interpolate: {count:,} images; {MOST:,} are the most")
         if self.latents is None:
-            return starts.between_seeds(points, between, self.shape)
+            return starts.between_seeds(points, between, self.shape, sampler.noise)
         numbers = [index for _, index in points]
         return starts.between_latents(self.latents, numbers, between, first)
 

@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import BACKEND, DEVICE, FOLDER, JSON, OVERWRITE, QUIET, RESUME, fail, show
+from diptych.cli.common import (
+    BACKEND,
+    DETERMINISTIC,
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    RESUME,
+    fail,
+    show,
+)
 from diptych.errors import STAGE, Interrupted, UserError
 
 
@@ -33,6 +44,7 @@ from diptych.errors import STAGE, Interrupted, UserError
     help="TensorBoard: gradients every N steps, each costing about one step; 0: none.",
 )
 @click.option("--mlflow", metavar="URI", help="Also track the run with MLflow, if installed.")
+@DETERMINISTIC
 @click.option("--export", is_flag=True, help="Also write loss_step.txt and metrics.csv at the end.")
 @DEVICE
 @RESUME
@@ -54,6 +66,7 @@ def train(
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
+    deterministic: bool,
     export: bool,
     device: str,
     resume: bool,
@@ -84,6 +97,7 @@ def train(
             run,
             backend,
             device=device,
+            deterministic=deterministic,
             resume=resume,
             overwrite=overwrite,
             allow_changed_data=allow_changed_data,

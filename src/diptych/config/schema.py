@@ -32,7 +32,10 @@ LATER_KEYS: dict[str, Any] = {
     "train.lr_decay": "none",
     "train.lr_final": 0.0,
     "train.ema_warmup": False,
+    "train.precision": "fp32",
 }
+
+PRECISIONS = ["fp32", "tf32", "bf16"]
 
 
 # Sources that name a place, as `folder:/pictures`. A place is no part of a config's identity: the
@@ -138,7 +141,10 @@ class TrainConfig(Section):
     ema_rate: float = Field(0.999, ge=0.0, lt=1.0)  # averages over 1 / (1 - rate) steps
     ema_warmup: bool = False  # shorter windows at first, see `ema_rate_at`
     loss: Literal["sum", "mean"] = "mean"  # over the pixels; the batch is always averaged
-    noise: Literal["host", "device"] = "host"  # host: the same bits in both backends
+    # host, keyed: the same bits in both backends, drawn by NumPy or by the device itself;
+    # device: each framework's own generator.
+    noise: Literal["host", "keyed", "device"] = "host"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the network; all else is float32
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without a class
     weighting: Literal["none", "min-snr"] = "none"  # of the loss, per timestep
     min_snr_gamma: float = Field(5.0, gt=0.0)

@@ -29,6 +29,7 @@ from diptych.data.sources.places import look
 from diptych.data.sources.spec import PICTURE, Spec, parse
 from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
+from diptych.runs.records import MANIFEST_LATER
 from diptych.types import Int64, Pixels
 
 SPLIT_SOURCES = ("mnist", "fashion_mnist", "cifar10")  # with a test split
@@ -165,7 +166,8 @@ def _files(files: Files) -> Images:
     """Images stored as files; a sample folder comes with its manifest."""
     say_left_out(files.origin, len(files.names), files.left_out)
     root = Path(files.origin)
-    manifest = read_json(root / "manifest.json") if is_sample_folder(root) else {}
+    card = read_json(root / "manifest.json") if is_sample_folder(root) else {}
+    manifest = {**MANIFEST_LATER, **card} if card else {}
     found = _pictures(root.resolve().name, files, None)
     return replace(found, manifest=manifest, left_out=files.left_out)
 

@@ -27,6 +27,7 @@ from diptych.evaluation.score import Score, combine
 from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
 from diptych.evaluation.statistics import Statistics
 from diptych.evaluation.training_distances import open_training
+from diptych.runs.records import MANIFEST_LATER
 
 SCHEMA = 1
 KIND = "diptych scores"
@@ -157,7 +158,11 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
     }
     # Left out if unset, so that scores without classes keep their protocol.
     told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
-    found |= told
+    # So are host noise and float32, the only ones when the first scores were written.
+    later = {key: manifest.get(key, usual) for key, usual in MANIFEST_LATER.items()}
+    found |= told | {
+        f"sampler.{key}": value for key, value in later.items() if value != MANIFEST_LATER[key]
+    }
     return found | (context.reference.facts if context.reference else {})
 
 

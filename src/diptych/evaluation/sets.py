@@ -15,6 +15,7 @@ from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
 from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.statistics_file import Stored, load, statistics_path
+from diptych.runs.records import MANIFEST_LATER
 
 SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
@@ -123,7 +124,8 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
     """Refuse repeats that differ in model or sampler, or that are the same draw."""
     first, *others = (one.manifest for one in sets)
     for other in others:
-        for key in (*SAMPLER, *TOLD, "timesteps", "weights_sha256", "backend"):
+        own = (*MANIFEST_LATER, "timesteps", "weights_sha256", "backend")
+        for key in (*SAMPLER, *TOLD, *own):
             if first.get(key) != other.get(key):
                 raise UserError(
                     f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "

@@ -30,6 +30,8 @@ class Drawing:
     seed: int = 0
     batch: int = 64
     raw: bool = False
+    precision: str = "fp32"
+    deterministic: bool = False
 
 
 def is_model(source: str) -> bool:
@@ -81,12 +83,15 @@ def draw(
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]
     outs = []
     for request in requests:
-        out = default_folder(Path(source), request)
+        out = default_folder(Path(source), request, drawing.precision)
         name = f"{out.name}-n{num}-{found.kind}-{backend}-{sha}"
         outs.append((folder or out.parent) / name)
     if all(_complete(out) for out in outs):
         return outs  # without the framework's slow start
-    model = load(source, backend, device=device, raw=drawing.raw)
+    model = load(
+        source, backend, device=device, raw=drawing.raw, precision=drawing.precision,
+        deterministic=drawing.deterministic,
+    )  # fmt: skip
     for request, out in zip(requests, outs, strict=True):
         if not _complete(out):
             sample_to(model, request, out, resume=True, progress=progress)

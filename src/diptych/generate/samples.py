@@ -89,13 +89,13 @@ class Request:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be {least} or more")
 
 
-def default_folder(run: Path, request: Request) -> Path:
+def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path:
     """The default folder of a run's samples."""
     name = f"{folder_name(request.sampler)}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes, so each start has its own folder
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return run / "samples" / name
+    return run / "samples" / (name if precision == "fp32" else f"{name}-{precision}")
 
 
 def sample_to(
@@ -177,6 +177,7 @@ def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
         "environment": environment(model.engine.backend),
         "backend": model.engine.backend.name,
         "device": model.engine.backend.device,
+        "precision": model.engine.backend.precision,
         "config": flatten(model.config),
     }
 
@@ -194,6 +195,7 @@ IDENTITY = (
     "num",
     "weights_sha256",
     "backend",
+    "precision",
 )
 
 
@@ -247,7 +249,7 @@ def _draw_batch(
     if request.start is not None:
         x = request.start.rows(images)
     else:
-        x = normal_per_image(seed, "initial_noise", images, engine.shape)
+        x = normal_per_image(seed, "initial_noise", images, engine.shape, noise=sampler.noise)
     if images[0] == 0:
         with watching(engine, sampler, request.pictures, x, out, request.num) as watch:
 

@@ -23,7 +23,7 @@ from diptych.errors import UserError
 from diptych.generate.inputs import Inputs
 from diptych.generate.interpolation import path
 from diptych.generate.latents import Latents
-from diptych.rng import normal_per_image
+from diptych.rng import Noise, normal_per_image
 from diptych.types import Float32
 
 
@@ -53,6 +53,7 @@ class FromImages:
     level: Level
     asked: str
     preprocess: Preprocess = PLAIN
+    noise: Noise = "host"
 
     def rows(self, images: Sequence[int]) -> Float32:
         """Images noised to the level; image i comes from input i modulo the number of inputs."""
@@ -60,9 +61,9 @@ class FromImages:
         x0 = self.preprocess.still(pixels)
         if self.level.sigma == 0.0:
             return x0
-        return add_noise(
-            x0, normal_per_image(self.seed, "initial_noise", images, x0.shape[1:]), self.level
-        )
+        shape = x0.shape[1:]
+        eps = normal_per_image(self.seed, "initial_noise", images, shape, noise=self.noise)
+        return add_noise(x0, eps, self.level)
 
     def card(self) -> dict[str, Any]:
         """The start's entries in a manifest."""
@@ -107,10 +108,10 @@ def from_latents(latents: Latents, first: int, num: int | None) -> FromRows:
 
 
 def between_seeds(
-    points: Sequence[tuple[int, int]], between: int, shape: Sequence[int]
+    points: Sequence[tuple[int, int]], between: int, shape: Sequence[int], noise: Noise = "host"
 ) -> FromRows:
     """A path through the noises of (seed, index) points, with `between` noises on each arc."""
-    noises = [normal_per_image(seed, "initial_noise", [index], shape) for seed, index in points]
+    noises = [normal_per_image(s, "initial_noise", [i], shape, noise=noise) for s, i in points]
     names = [f"{seed}:{index}" for seed, index in points]
     facts = {"kind": "interpolation", "of": "seed:index", "points": names, "between": between}
     return FromRows(path(np.concatenate(noises), between), facts)

@@ -37,6 +37,8 @@ class Request:
     steps: int = 20
     overrides: tuple[str, ...] = ()
     data: Path | None = None
+    precision: str | None = None  # None: the config's
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -59,9 +61,15 @@ def run_profile(request: Request) -> dict[str, Any]:
     config = load_config(
         str(run / "config.yaml") if is_run else request.source, list(request.overrides)
     )
+    if request.precision is not None:
+        train = config.train.model_copy(update={"precision": request.precision})
+        config = config.model_copy(update={"train": train})
     own = read_json(run / "environment.json").get("backend") if is_run else None
     dataset = load_configured(config.data, request.data, settable=not is_run)
-    backend = backends.load(request.backend or own or "torch", request.device)
+    backend = backends.load(
+        request.backend or own or "torch", request.device, config.train.precision,
+        request.deterministic,
+    )  # fmt: skip
     plan = make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
     found = checkpoint.all_checkpoints(run) if is_run else []

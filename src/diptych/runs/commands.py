@@ -31,7 +31,7 @@ def recorded(command: Any, verb: str) -> str | None:
 
 def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     found: list[str] = []
-    for key in ("solver", "steps", "order", "eta", "spacing", "threshold"):
+    for key in ("solver", "steps", "order", "eta", "spacing", "threshold", "noise"):
         value = card.get(f"{prefix}{key}")
         if value is not None:
             found += [f"--{key}", f"{value:g}" if isinstance(value, float) else str(value)]
@@ -48,6 +48,8 @@ def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
         if card.get(key) is not None:
             found += [f"--{key}", str(card[key])]
     found += ["--raw"] if card.get("weights") == "raw" else []
+    if card.get("precision", "fp32") != "fp32":
+        found += ["--precision", str(card["precision"])]
     return shlex.join([*found, "--out", out])
 
 

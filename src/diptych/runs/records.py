@@ -27,6 +27,9 @@ Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
 Truth = Annotated[bool, Field(strict=True)]
 
 
+# What a manifest of samples means that does not name it: the entries that came later.
+MANIFEST_LATER: dict[str, Any] = {"noise": "host", "precision": "fp32"}
+
 P = TypeVar("P", bound="Part")
 
 
@@ -113,6 +116,8 @@ class Manifest(Part):
     seconds_per_image: Number | None = None
     network_calls: Whole | None = None
     classes: list[Any] | None = None
+    noise: str = MANIFEST_LATER["noise"]
+    precision: str = MANIFEST_LATER["precision"]
     environment: _About | None = None
 
 

@@ -90,12 +90,12 @@ class Engine:
         check_batch(
             self.plan, len(images) * twice, backend.name, backend.device, backend.free_memory
         )
-        start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
+        put = backend.array
+        start = self.noise(sampler, seed, "initial_noise", images) if x_T is None else put(x_T)
         levels = sampler.levels(self.schedule)
 
         def noise(k: int) -> Any:
-            host = normal_per_image(seed, "solver_noise", images, self.shape, k)
-            return self.backend.array(host)
+            return self.noise(sampler, seed, "solver_noise", images, k)
 
         def reached(k: int, level: Level, x: Any) -> None:
             self.backend.submit(x)
@@ -105,8 +105,16 @@ class Engine:
         solver, denoise = sampler.make(self.schedule), self.denoiser(sampler, images)
         if predicted is not None:
             denoise, observe = watched(denoise, predicted, observe)
-        x = solve(solver, denoise, self.backend.array(start), levels, noise, reached)
+        x = solve(solver, denoise, start, levels, noise, reached)
         return finite(self.backend.numpy(x), images)
+
+    def noise(
+        self, sampler: Sampler, seed: int, purpose: str, images: Sequence[int], step: int = 0
+    ) -> Any:
+        """Noise of these images on the device: drawn there or on the host, as the sampler says."""
+        if sampler.noise == "keyed":
+            return self.backend.keyed_noise(seed, purpose, images, self.shape, step)
+        return self.backend.array(normal_per_image(seed, purpose, images, self.shape, step))
 
     def denoiser(self, sampler: Sampler, images: Sequence[int] = ()) -> Denoise:
         """A `denoise` for these images, with the sampler's limit on the implied images.

@@ -114,6 +114,12 @@ class SamplerOptions:
         float, lambda s: "" if s.classes is None else f"-w{s.guidance:g}",
     )  # fmt: skip
 
+    noise: str | None = _setting(
+        "host or keyed: by NumPy, or the device's own with the same bits everywhere.  "
+        "[default: host]",
+        str, lambda s: "" if s.noise == "host" else f"-{s.noise}",
+    )  # fmt: skip
+
     def given(self) -> dict[str, Any]:
         """The settings that are not None, by name."""
         found = {name: getattr(self, name) for name in NAMES}

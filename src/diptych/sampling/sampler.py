@@ -13,6 +13,7 @@ from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps, listed_timesteps
 from diptych.errors import UserError, nearest
+from diptych.rng import NOISES, Noise
 from diptych.sampling.options import SamplerOptions, merged
 from diptych.sampling.solvers import Solver
 from diptych.sampling.solvers.checks import check_eta, check_start
@@ -40,6 +41,7 @@ class Sampler:
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
     euler_at_final: bool | None = None  # None: where that step is long
+    noise: Noise = "host"
     level: int | None = None  # visit only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
@@ -127,6 +129,7 @@ def make_sampler(
     num_classes: int = 0,
     ends_in_noise: bool = False,
     euler_at_final: bool | None = None,
+    noise: str | None = None,
 ) -> Sampler:
     """Make a checked sampler; `diptych.sampling.solvers.kinds` lists the solvers.
 
@@ -147,6 +150,7 @@ def make_sampler(
         ends_in_noise: the schedule's last level holds nothing of the image.
         euler_at_final: order 1 in the last step between noisy levels, for the solvers that
             extrapolate in log(alpha / sigma); default: where that step is long.
+        noise: "host" (default) or "keyed", see `diptych.rng`.
 
     Raises:
         UserError: the solver or spacing is unknown, the solver cannot use the spacing or order,
@@ -179,9 +183,13 @@ def make_sampler(
         fit = ", ".join(name for name, other in KINDS.items() if other.multistep)
         raise UserError(f"solver '{solver}' has no euler_at_final; leave it out, or use {fit}")
     given = choose_classes(classes, guidance, num_classes)
+    if noise not in (None, *NOISES):
+        raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
+    drawn: Noise = "keyed" if noise == "keyed" else "host"
     return Sampler(
-        solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given, euler_at_final
-    )
+        solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given,
+        euler_at_final, drawn,
+    )  # fmt: skip
 
 
 def choose_sampler(

@@ -109,6 +109,7 @@ def train(
     backend_name: str,
     *,
     device: str = "auto",
+    deterministic: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     allow_changed_data: bool = False,
@@ -127,6 +128,7 @@ def train(
         run: the run folder.
         backend_name: `torch` or `jittor`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+        deterministic: the same bits in every run on the device; see `backends.load`.
         resume: continue the run in the folder; start it if the folder is empty.
         overwrite: replace the folder's contents.
         allow_changed_data: resume although the images differ from those of the earlier steps.
@@ -153,7 +155,7 @@ def train(
     if dataset is None:
         dataset = load_configured(config.data, data_dir, settable=True)
     check_labels(dataset.labels, config.model.num_classes, dataset.name)
-    backend = backends.load(backend_name, device)
+    backend = backends.load(backend_name, device, config.train.precision, deterministic)
     plan: AnyPlan = make_plan(config)
     if network is not None:
         sizes = config.data.channels, config.data.image_size, config.model.num_classes

@@ -88,6 +88,57 @@ def _dropped_for_kept(original: Any, _: Any) -> Any:
     return lambda *given: (lambda masks: masks and [1 - m for m in masks])(original(*given))
 
 
+def _keyed(module: str, name: str, made: Callable[[Any], Any]) -> Plant:
+    """Replace `keyed_noise` or `keyed_masks` of the learner, or of the backend that samples."""
+
+    def plant(panel: Any, patch: Any) -> None:
+        owner = panel.part(module)
+        patch.set(owner, name, made(patch.original(owner, name)))
+
+    return plant
+
+
+def _masks_inverted(original: Any) -> Any:
+    return lambda *given: [1 - mask for mask in original(*given)]
+
+
+def _rounded(original: Any) -> Any:
+    return lambda *given: (1.0 + 2.0**-23) * original(*given)
+
+
+# seed, purpose, rows, shape, b, first, device
+def _rows_by_position(original: Any) -> Any:
+    return lambda seed, purpose, rows, *rest: original(seed, purpose, range(len(rows)), *rest)
+
+
+def _rows_1(original: Any) -> Any:
+    return lambda seed, purpose, rows, *rest: original(seed, purpose, [1], *rest)
+
+
+def _low_rows(original: Any) -> Any:
+    return lambda seed, purpose, rows, *rest: original(
+        seed, purpose, [row % 2**32 for row in rows], *rest
+    )
+
+
+def _same_b(original: Any) -> Any:
+    return lambda seed, purpose, rows, shape, b, *rest: original(
+        seed, purpose, rows, shape, 0, *rest
+    )
+
+
+def _first_0(original: Any) -> Any:
+    return lambda seed, purpose, rows, shape, b, first, device: original(
+        seed, purpose, rows, shape, b, 0, device
+    )
+
+
+def _masks_from_0(original: Any) -> Any:
+    return lambda plan, seed, step, size, first_row, device: original(
+        plan, seed, step, size, 0, device
+    )
+
+
 def dropout_unscaled(panel: Any, patch: Any) -> None:
     def made(original: Any) -> Any:
         return lambda x, mask, rate: (1.0 - rate) * original(x, mask, rate)
@@ -174,6 +225,22 @@ def _half(values: Any) -> Any:
 
 
 ROWS = (
+    ("keyed_noise_repeats", "data", "keyed noise is the same in each step",
+     _keyed("learner", "keyed_noise", _rows_1)),
+    ("keyed_noise_rounded", "data", "keyed noise is off by one rounding",
+     _keyed("learner", "keyed_noise", _rounded)),
+    ("keyed_step_of_32_bits", "data", "the upper half of a step's number is lost",
+     _keyed("learner", "keyed_noise", _low_rows)),
+    ("keyed_slice_ignored", "data", "a slice of a batch has the noise of the batch's first rows",
+     _keyed("learner", "keyed_noise", _first_0)),
+    ("keyed_masks_inverted", "data", "keyed masks drop what they should keep",
+     _keyed("learner", "keyed_masks", _masks_inverted)),
+    ("keyed_masks_of_slice", "data", "a slice of a batch has the masks of the batch's first rows",
+     _keyed("learner", "keyed_masks", _masks_from_0)),
+    ("keyed_by_position", "data", "an image's keyed noise goes by its place in the batch",
+     _keyed("backend", "keyed_noise", _rows_by_position)),
+    ("keyed_solver_step_ignored", "data", "every step of a chain adds the same keyed noise",
+     _keyed("backend", "keyed_noise", _same_b)),
     ("dropout_unscaled", "operators", "what dropout keeps is not scaled up", dropout_unscaled),
     ("weight_squared", "loss", "each image's weight is squared",
      _batch(lambda b: {} if b.weight is None else {"weight": b.weight**2})),

@@ -24,9 +24,10 @@ from diptych.align.ladder import judge
 from diptych.align.ladder.floors import Passes
 from diptych.align.ladder.judge import FAIL, PASS, Verdict
 from diptych.align.ladder.rungs import LADDER
+from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Spec, find_images
+from diptych.align.process.workbench import COARSE, Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends import BACKENDS
 from diptych.config.load import Config
@@ -34,6 +35,9 @@ from diptych.errors import UserError, nearest
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 
+LOWER = ("torch",)  # backends with a precision below float32
+ROUNDED = "rounded"  # the reference with its products rounded to the lower precision
+SIGNS = 5  # nudged passes over the lockstep of a lower precision
 LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is one nudged pass
 
 
@@ -50,6 +54,8 @@ class Request:
     device: str = "cpu"
     mutate: tuple[str, ...] = ()
     into: str | None = None
+    precision: str = "fp32"
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         for name in self.backends:
@@ -63,10 +69,20 @@ class Request:
                 f"--backends {','.join(self.backends)}: each panel is measured by the other; "
                 f"give both, torch,jittor"
             )
-        if self.into is not None and self.into not in self.backends:
-            raise UserError(f"--into {self.into}: plant into one of {', '.join(self.backends)}")
+        if self.into is not None and self.into not in self.judged:
+            raise UserError(f"--into {self.into}: plant into one of {', '.join(self.judged)}")
         if self.steps < 1 or (self.batch is not None and self.batch < 2):
             raise UserError("--steps must be 1 or more, --batch 2 or more")
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The backends that are judged: all in float32, else those that have the precision.
+
+        The others compute in float32 and only serve as a measure.
+        """
+        if self.precision == "fp32":
+            return self.backends
+        return tuple(name for name in self.backends if name in LOWER)
 
 
 @dataclass
@@ -118,11 +134,11 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         verdicts: list[Verdict] = []
         kept: dict[str, Any] = {}
         for name in rungs:
-            verdict, arrays = _judge(name, traces, request.backends)
+            verdict, arrays = _judge(name, traces, request.judged)
             verdicts.append(verdict)
             kept |= arrays
-        into = request.into or request.backends[-1]
-        mutants = [_caught(m, traces, into, rungs, request.backends) for m in chosen]
+        into = request.into or request.judged[-1]
+        mutants = [_caught(m, traces, into, rungs) for m in chosen]
         about = {p: traces[p, 0].about for p in (REFERENCE, *request.backends)}
     finally:
         if keep is None:
@@ -149,8 +165,11 @@ def _trace(
         return {"out": str(folder / f"{panel}-{key}"), "nudge": nudge, "mutation": fault,
                 "rungs": names}  # fmt: skip
 
-    def spec(panel: str, feed: str | None) -> Spec:
-        return Spec(panel, tree, tuple(rungs), request.steps, batch, request.device, feed)
+    def spec(panel: str, feed: str | None, precision: str = "fp32") -> Spec:
+        return Spec(
+            panel, tree, tuple(rungs), request.steps, batch, request.device, feed,
+            precision=precision, deterministic=request.deterministic,
+        )  # fmt: skip
 
     first = job(REFERENCE, 0, early)
     found: dict[tuple[str, Any], str] = {(REFERENCE, 0): first["out"]}
@@ -159,14 +178,25 @@ def _trace(
         found[REFERENCE, 1] = rest["out"]
         running.append(Subject(spec(REFERENCE, None), [first, rest], folder, say))
         running[0].wait(first["out"])
-        into = request.into or request.backends[-1]
+        if request.precision != "fp32":
+            jobs = [job(ROUNDED, 0, rungs)]
+            jobs += [job(ROUNDED, k, _nudged(rungs)) for k in range(1, nudges + 1)]
+            # Whether Adam's first steps change a sign is luck: more passes see more of it.
+            steps = [name for name in rungs if name == COARSE]
+            jobs += [job(ROUNDED, k, steps) for k in range(nudges + 1, SIGNS + 1) if steps]
+            found |= {(ROUNDED, _key(j)): j["out"] for j in jobs}
+            worker = spec(REFERENCE, first["out"], request.precision)
+            running.append(Subject(worker, jobs, folder, say))
+        into = request.into or request.judged[-1]
         for panel in request.backends:
+            own = request.precision if panel in request.judged else "fp32"
             jobs = [job(panel, 0, rungs)]
-            jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
+            if own == "fp32":  # the measure of another panel
+                jobs += [job(panel, k, _nudged(rungs)) for k in range(1, nudges + 1)]
             if panel == into:
                 jobs += [job(panel, m.name, _upto(rungs, m.rung)) for m in chosen]
             found |= {(panel, _key(j)): j["out"] for j in jobs}
-            running.append(Subject(spec(panel, first["out"]), jobs, folder, say))
+            running.append(Subject(spec(panel, first["out"], own), jobs, folder, say))
         for each in running:
             each.wait()
         return {key: read_trace(Path(out)) for key, out in found.items()}
@@ -195,15 +225,29 @@ def truth_of(traces: Traces, name: str) -> Rung:
 def passes_of(traces: Traces, panel: str, name: str) -> Passes:
     """A backend's clean and nudged passes over a rung."""
     nudged = [k for p, k in traces if p == panel and isinstance(k, int) and k > 0]
-    rows = [traces[panel, k].rung(name) for k in sorted(nudged) if LADDER[name].nudged]
-    return Passes(traces[panel, 0].rung(name), rows)
+    there = [k for k in sorted(nudged) if name in traces[panel, k].listed]
+    rows = [traces[panel, k].rung(name) for k in there if LADDER[name].nudged]
+    return Passes(traces[panel, 0].rung(name), rows, panel == ROUNDED)
+
+
+def measures_of(traces: Traces, panel: str, name: str) -> dict[str, Passes]:
+    """The passes that a backend's floors come from: the others', none of its own."""
+    others = dict.fromkeys(p for p, _ in traces if p not in (REFERENCE, panel))
+    return {other: passes_of(traces, other, name) for other in others}
+
+
+def gate_for(traces: Traces, name: str) -> str | None:
+    """The name of a rung's own gate in a lower precision; None: the rung's usual one."""
+    lower = any(panel == ROUNDED for panel, _ in traces)
+    return f"lower {name}" if lower and f"lower {name}" in tolerances().rungs else None
 
 
 def _judge(name: str, traces: Traces, panels: Sequence[str]) -> tuple[Verdict, dict[str, Any]]:
     """A rung's verdict, and the arrays that its figures need."""
     truth = truth_of(traces, name)
     passes = {panel: passes_of(traces, panel, name) for panel in panels}
-    verdict = judge.judge(name, truth, passes)
+    others = {other: p for panel in panels for other, p in measures_of(traces, panel, name).items()}
+    verdict = judge.judge(name, truth, {**others, **passes}, panels, gate_for(traces, name))
     kept: dict[str, Any] = {}
     worst = verdict.worst
     if worst is not None and worst.name in truth.arrays:
@@ -222,18 +266,17 @@ def _losses(rung: Rung) -> list[float]:
 
 
 def _caught(
-    mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str],
-    panels: Sequence[str],
-) -> dict[str, Any]:  # fmt: skip
+    mutation: mutations.Mutation, traces: Traces, into: str, rungs: list[str]
+) -> dict[str, Any]:
     """A planted fault's entry: it passes if its own rung is the first to fail."""
     facts: dict[str, Any] = {"name": mutation.name, "what": mutation.what, "rung": mutation.rung}
     facts |= {"panel": into}
     trace = traces[into, mutation.name]
-    other = next(p for p in panels if p != into)
     for name in _upto(rungs, mutation.rung):
         got = trace.rung(name) if name in trace.listed else Rung()
-        passes = {into: Passes(got), other: passes_of(traces, other, name)}
-        found = judge.judge(name, truth_of(traces, name), passes, only=into).first_failure
+        passes = {into: Passes(got), **measures_of(traces, into, name)}
+        truth, gate = truth_of(traces, name), gate_for(traces, name)
+        found = judge.judge(name, truth, passes, (into,), gate).first_failure
         if found is not None:
             right = name == mutation.rung
             return facts | {"verdict": PASS if right else FAIL, "caught_by": name,

@@ -3,8 +3,9 @@
     floor(P) = max(rounding, noise(Q), min(error(Q), cap * noise(Q)))
 
 Q is the other backend: `error(Q)` is its distance from the reference, `noise(Q)` its largest change
-after one rounding of its input. On growing rungs (steps of training or of a chain) a step's floor
-is the largest up to AHEAD steps after it.
+after one rounding of its input. A backend in bfloat16 or TF32 has a second Q: the reference itself,
+rounded likewise, whose distance from the exact one counts in full. On growing rungs (steps of
+training or of a chain) a step's floor is the largest up to AHEAD steps after it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Passes:
 
     clean: Rung
     nudged: Sequence[Rung] = ()
+    trusted: bool = False  # the reference itself in a lower precision: its distance is not capped
 
 
 def gate_kind(name: str) -> str:
@@ -132,5 +134,6 @@ def floor_of(
                 change = measures.distances(kinds, moved, clean, least)
                 noise = {k: max(noise[k], change[k]) for k in kinds}
         for k in kinds:
-            floors[k] = max(floors[k], noise[k], min(errors[k], t.cap * noise[k]))
+            most = errors[k] if passes.trusted else min(errors[k], t.cap * noise[k])
+            floors[k] = max(floors[k], noise[k], most)
     return floors

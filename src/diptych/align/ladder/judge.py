@@ -88,14 +88,14 @@ def judge(
     name: str,
     truth: Rung,
     panels: Mapping[str, Passes],
-    only: str | None = None,
+    only: Sequence[str] | None = None,
     gate: str | None = None,
 ) -> Verdict:
-    """Judge one rung for all backends or `only` one, by the rung's gate or that of rung `gate`."""
+    """Judge one rung for all backends or `only` some, by the rung's gate or that of rung `gate`."""
     chosen = gate_of(gate or name)
     verdict = Verdict(name, PASS, chosen, seconds=sum(p.clean.seconds for p in panels.values()))
     for panel, passes in panels.items():
-        if only not in (None, panel):
+        if only is not None and panel not in only:
             continue
         others = {q: p for q, p in panels.items() if q != panel}
         verdict.findings += _findings(name, truth, panel, passes.clean, others, chosen.k)
@@ -105,8 +105,8 @@ def judge(
     verdict.findings.sort(key=lambda f: order.get(f.name, len(order)))
     if any(f.failed for f in verdict.findings):
         verdict.verdict = FAIL
-    if only is None:
-        verdict.apart = _apart(name, [p.clean for p in panels.values()], truth)
+    judged = [p.clean for panel, p in panels.items() if only is None or panel in only]
+    verdict.apart = _apart(name, judged, truth)
     return verdict
 
 

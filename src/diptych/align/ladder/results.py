@@ -22,14 +22,16 @@ def content(climb: Climb) -> dict[str, Any]:
         "kind": "align",
         "preset": request.name,
         "config_identity": request.config.identity(),
-        "backends": list(request.backends),
+        "backends": list(request.judged),
+        "precision": request.precision,
+        "deterministic": request.deterministic,
         "steps": request.steps,
         "data": next(iter(climb.about.values()))["data"],
         "environment": {name: about["environment"] for name, about in climb.about.items()},
         "passed": climb.passed,
         "first_failure": _first(climb),
         "rungs": [
-            rung_content(v, list(request.backends), v.rung in survivors) for v in climb.verdicts
+            rung_content(v, list(request.judged), v.rung in survivors) for v in climb.verdicts
         ],
         "mutations": climb.mutants,
         "seconds": climb.seconds,

@@ -210,7 +210,7 @@ def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:
     own = [trace.rung(name) for trace in ours]
     if name != "layers":
         panels = {PORT: Passes(got), "panel": Passes(own[0], own[1:])}
-        return judge.judge(name, right, panels, only=PORT)
+        return judge.judge(name, right, panels, only=(PORT,))
     verdict = Verdict(name, judge.PASS, gate_of(name), seconds=got.seconds)
     for tensor in got.arrays:
         verdict.findings += _nearest(name, tensor, right, got, own)
@@ -228,5 +228,5 @@ def _nearest(name: str, tensor: str, right: Rung, got: Rung, own: list[Rung]) ->
             cut = [Rung({tensor: rung.arrays[chosen]}) for rung in (right, *own)]
             passes = {PORT: Passes(Rung({tensor: got.arrays[tensor]})),
                       "panel": Passes(cut[1], cut[2:])}  # fmt: skip
-            found += judge.judge(name, cut[0], passes, only=PORT).findings
+            found += judge.judge(name, cut[0], passes, only=(PORT,)).findings
     return sorted(found, key=lambda f: (bool(f.text), f.ratio))[:1]

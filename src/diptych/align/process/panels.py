@@ -25,15 +25,19 @@ REFERENCE = "reference"
 class Panel:
     """An implementation's parts, under names that all three share."""
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
+    def __init__(
+        self, name: str, device: str = "cpu", precision: str = "fp32", deterministic: bool = True
+    ) -> None:
         self.name = name
         if name == REFERENCE:
             self.backend = importlib.import_module(
                 "diptych.align.reference.backend"
-            ).ReferenceBackend()
+            ).ReferenceBackend(precision)
             self.layers: ModuleType = importlib.import_module("diptych.align.reference.network")
         else:
-            self.backend = backends.load(name, device)
+            # On a GPU Jittor cannot promise it; its records say so.
+            promised = deterministic and (name == "torch" or device == "cpu")
+            self.backend = backends.load(name, device, precision, promised)
             self.layers = self.part("layers")
 
     def part(self, module: str) -> ModuleType:
@@ -49,8 +53,15 @@ class Panel:
         return self.backend.array(values)
 
     def read(self, values: Any) -> Array:
-        """Copy a device array to the host."""
-        return np.asarray(self.backend.numpy(values))
+        """Copy a device array to the host; bfloat16, which NumPy lacks, becomes float32."""
+        half = str(values.dtype) == "torch.bfloat16"
+        return np.asarray(self.backend.numpy(values.float() if half else values))
+
+    def compute(self, operator: Callable[..., Any], *given: Any) -> Any:
+        """The operator's or network's output in the panel's arithmetic."""
+        if self.name == REFERENCE:
+            return operator(*given)
+        return self.backend.arithmetic.call(operator, *given)
 
     def parameter(self, values: Array) -> Any:
         """Turn a host array into a layer's weight, with a gradient."""

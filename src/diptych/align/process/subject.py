@@ -34,7 +34,7 @@ def run(path: Path) -> None:
     """Run all jobs of a spec file."""
     asked = read_json(path)
     spec = spec_from(asked["spec"])
-    panel = Panel(spec.panel, spec.device)
+    panel = Panel(spec.panel, spec.device, spec.precision, spec.deterministic)
     for job in asked["jobs"]:
         run_job(panel, spec, job)
 

@@ -28,6 +28,8 @@ from diptych.training import batches as data_batches
 from diptych.types import Array, Int64, Weights
 
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1
+BITS = {"bf16": 7, "tf32": 10}  # of the mantissa of a lower precision, without the leading one
+COARSE = "lockstep"  # the rung that is nudged by the precision's own spacing
 SYNTHETIC = 256  # images that replace data that is not on this machine
 
 
@@ -43,6 +45,13 @@ class Spec:
     device: str = "cpu"
     feed: str | None = None  # the reference's trace, whose inputs feed each layer
     port: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+    deterministic: bool = True
+
+    @property
+    def label(self) -> str:
+        """A name for the worker's files."""
+        return self.panel if self.precision == "fp32" else f"{self.panel}-{self.precision}"
 
     def tree(self) -> dict[str, Any]:
         """The spec as JSON values."""
@@ -102,10 +111,12 @@ class Desk:
     def settings(self, **changes: Any) -> Config:
         """The config with changed values, given as section__key=value (`model__dropout=0.1`).
 
-        Noise comes from the host unless changed: bits of device draws cannot be compared.
+        Noise comes from the host unless changed: bits of device draws cannot be compared. The
+        precision is the panel's.
         """
         tree = self.config.model_dump(mode="json")
         tree["train"]["noise"] = "host"
+        tree["train"]["precision"] = self.spec.precision
         for key, value in changes.items():
             section, _, name = key.partition("__")
             tree[section][name] = value
@@ -131,11 +142,22 @@ class Desk:
         return self.panel.backend.learner(plan, weights, chosen.train, chosen.seed)
 
     def moved(self, values: Array, key: str) -> Array:
-        """The values, each moved to a neighbouring float32 if this pass is nudged."""
+        """The values, each moved to a neighbouring float32 if this pass is nudged.
+
+        In lockstep a lower precision moves them by its own spacing: Adam's first steps go by a
+        gradient's sign, which rounding decides where a gradient is nearly zero.
+        """
         if not self.nudge or values.dtype != np.float32:
             return values
         ways = rng.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
-        way = np.where(ways.random(values.shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
+        up = ways.random(values.shape) < 0.5
+        if self.rung == COARSE and self.spec.precision != "fp32":
+            spacing = np.spacing(np.abs(values)) * np.float32(
+                2.0 ** (23 - BITS[self.spec.precision])
+            )
+            moved: Array = values + np.where(up, spacing, -spacing)
+            return moved
+        way = np.where(up, np.float32(np.inf), np.float32(-np.inf))
         return np.nextafter(values, way.astype(np.float32))
 
     def moved_batch(self, batch: Batch) -> Batch:

@@ -44,12 +44,12 @@ class Subject:
         module: str = "diptych.align.process.subject",
     ) -> None:  # fmt: skip
         self.name = spec.panel
-        path = folder / f"{spec.panel}.json"
+        path = folder / f"{spec.label}.json"
         write_json(path, {"spec": spec.tree(), "jobs": list(jobs)})
         environment = dict(os.environ)
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
         environment.setdefault("OMP_WAIT_POLICY", "passive")
-        self.log = folder / f"{spec.panel}.log"
+        self.log = folder / f"{spec.label}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, str(path)],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.align.reference.network import UNet
+from diptych.align.reference.network import UNet, round_products
 from diptych.backends.protocol import Batch, State
 from diptych.config.load import TrainConfig
 from diptych.network.plan import Plan
@@ -30,6 +30,10 @@ class ReferenceBackend:
 
     name = "reference"
     device = "cpu"
+
+    def __init__(self, precision: str = "fp32") -> None:
+        self.precision = precision  # of products, see `round_products`
+        round_products(precision)
 
     def array(self, values: Array) -> torch.Tensor:
         return double(values)
@@ -76,7 +80,8 @@ class ReferenceBackend:
         return 0.0
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": self.name, "device": self.device, "framework_version": torch.__version__}
+        return {"backend": self.name, "device": self.device, "precision": self.precision,
+                "framework_version": torch.__version__}  # fmt: skip
 
 
 class Learner:

@@ -7,18 +7,77 @@
 PyTorch on the CPU supplies convolution and differentiation. No code of either backend is used, so
 that a backend's fault cannot be in its own reference. Modules and weights have the backends' names.
 It is slow, and nothing trains with it.
+
+With `round_products` it is the measure of a lower precision: the operands of every product
+(convolution, dense layer, attention) are rounded as that precision rounds them, forward and
+backward, and in bfloat16 the result, and what is made of results alone, too. All else is float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diptych.align.process.workbench import BITS
 from diptych.network.plan import Block, Plan, Stage
+
+_products = ["fp32"]
+
+
+def round_products(precision: str) -> None:
+    """Set the process's precision of products: "bf16", "tf32", or "fp32" for no rounding."""
+    _products[0] = precision
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounding to nearest of a value, of its gradient, or of both."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: int | None, gradient: int | None) -> Tensor:
+        ctx.bits = gradient
+        return x.clone() if value is None else _to_bits(x, value)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return g if ctx.bits is None else _to_bits(g, ctx.bits), None, None
+
+
+def _to_bits(x: Tensor, bits: int) -> Tensor:
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp(torch.round(mantissa * 2.0 ** (bits + 1)), exponent - bits - 1)
+
+
+def _rounded(x: Tensor, value: int | None, gradient: int | None) -> Tensor:
+    found: Tensor = _Rounding.apply(x, value, gradient)  # type: ignore[no-untyped-call]
+    return found
+
+
+def product(f: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    """f(*operands) in the process's precision of products.
+
+    bfloat16 stores operands, results and all their gradients in 8 digits; TF32 only reads operands
+    and results' gradients so.
+    """
+    bits = BITS.get(_products[0])
+    if bits is None:
+        return f(*operands)
+    stored = bits if _products[0] == "bf16" else None
+    return _rounded(f(*(_rounded(x, bits, stored) for x in operands)), stored, bits)
+
+
+def stored(x: Tensor, *parts: Tensor) -> Tensor:
+    """x rounded to bfloat16 if that is the precision of products, and of all the parts of x."""
+    if _products[0] != "bf16":
+        return x
+    bits = BITS["bf16"]
+    if not all(bool((_to_bits(part.detach(), bits) == part).all()) for part in parts):
+        return x
+    return _rounded(x, bits, bits)
 
 
 class Conv2d(nn.Module):
@@ -35,7 +94,8 @@ class Conv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, last = self.pad
         padded = F.pad(x, (first, last, first, last))
-        return F.conv2d(padded, self.weight, self.bias, stride=self.stride)
+        conv = partial(F.conv2d, stride=self.stride)
+        return product(conv, padded, self.weight, self.bias)
 
 
 class GroupNorm(nn.Module):
@@ -52,10 +112,13 @@ class GroupNorm(nn.Module):
         grouped = x.reshape(len(x), self.groups, -1)
         centred = grouped - grouped.mean(dim=2, keepdim=True)
         scaled = centred / torch.sqrt((centred * centred).mean(dim=2, keepdim=True) + self.eps)
-        return scaled.reshape(x.shape) * self.weight[:, None, None] + self.bias[:, None, None]
+        weight, bias = stored(self.weight, x), stored(self.bias, x)
+        return scaled.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        y = self.plain(x if shift is None else x + shift[:, :, None, None])
+        if shift is not None:
+            x = stored(x + shift[:, :, None, None], x, shift)
+        y = stored(self.plain(x), x)
         return silu(y) if self.silu else y
 
 
@@ -68,7 +131,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_ch, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight.T + self.bias
+        return product(lambda x, w, b: x @ w.T + b, x, self.weight, self.bias)
 
 
 class Embedding(nn.Module):
@@ -79,20 +142,23 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.zeros(rows, out_ch, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("br,ro->bo", x, self.weight)
+        return product(partial(torch.einsum, "br,ro->bo"), x, self.weight)
 
 
 def silu(x: Tensor) -> Tensor:
     """x / (1 + exp(-x))."""
-    return x * torch.sigmoid(x)
+    return stored(x * torch.sigmoid(x), x)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Each pixel's mean of v, weighted by softmax of q . k / sqrt(C); all (B, C, H, W)."""
     channels = q.shape[1]
     flat = [x.reshape(len(x), channels, -1) for x in (q, k, v)]
-    scores = torch.einsum("bci,bcj->bij", flat[0], flat[1]) / channels**0.5
-    return torch.einsum("bij,bcj->bci", scores.softmax(dim=2), flat[2]).reshape(q.shape)
+    scores = product(partial(torch.einsum, "bci,bcj->bij"), flat[0], flat[1])
+    scaled = stored(scores / channels**0.5, scores)
+    weights = stored(scaled.softmax(dim=2), scaled)
+    mean = product(partial(torch.einsum, "bij,bcj->bci"), weights, flat[2])
+    return mean.reshape(q.shape)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -102,7 +168,8 @@ def upsample(x: Tensor) -> Tensor:
 
 def avg_pool(x: Tensor) -> Tensor:
     """Means of 2x2 pixels."""
-    return x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).mean(dim=(3, 5))
+    means = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2).mean(dim=(3, 5))
+    return stored(means, x)
 
 
 def concat(a: Tensor, b: Tensor) -> Tensor:
@@ -112,7 +179,7 @@ def concat(a: Tensor, b: Tensor) -> Tensor:
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """The sum."""
-    return a + b
+    return stored(a + b, a, b)
 
 
 def dropout(x: Tensor, mask: Tensor, rate: float) -> Tensor:

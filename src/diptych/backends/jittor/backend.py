@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -19,12 +20,14 @@ import jittor as jt  # noqa: E402
 from diptych.backends.jittor.arrays import build, put, read, read_all, weights_of  # noqa: E402
 from diptych.backends.jittor.classifier import Classifier  # noqa: E402
 from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
+from diptych.backends.jittor.draws import keyed_noise  # noqa: E402
 from diptych.backends.jittor.inception import Inception  # noqa: E402
 from diptych.backends.jittor.kernels import clip  # noqa: E402
 from diptych.backends.jittor.learner import Learner  # noqa: E402
+from diptych.backends.jittor.precision import Arithmetic, choose  # noqa: E402
 
 
-def make(device: str) -> JittorBackend:
+def make(device: str, precision: str = "fp32", deterministic: bool = False) -> JittorBackend:
     """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
@@ -37,7 +40,7 @@ def make(device: str) -> JittorBackend:
                 f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and use --device cuda"
             )
     jt.flags.use_cuda = int(device != "cpu")
-    return JittorBackend(device)
+    return JittorBackend(choose(precision, deterministic, device))
 
 
 class JittorBackend:
@@ -45,12 +48,20 @@ class JittorBackend:
 
     name = "jittor"
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.on_gpu = device.startswith("cuda")
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
+        self.precision = arithmetic.precision
+        self.deterministic = arithmetic.deterministic
+        self.on_gpu = self.device.startswith("cuda")
 
     def array(self, values: Array) -> jt.Var:
         return put(values, self.device)
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> jt.Var:
+        return keyed_noise(seed, purpose, images, shape, step, 0, self.device)
 
     def numpy(self, values: jt.Var) -> Array:
         return read(values)
@@ -73,7 +84,7 @@ class JittorBackend:
         self, network: Any, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
     ) -> jt.Var:
         with jt.no_grad():
-            return network(x, embedding, None, classes)
+            return self.arithmetic.call(network, x, embedding, None, classes)
 
     def twice(self, x: jt.Var) -> jt.Var:
         return jt.concat([x, x], dim=0)
@@ -85,7 +96,7 @@ class JittorBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.device)
+        return Learner(plan, weights, train, seed, self.arithmetic)
 
     def clip(self, x: jt.Var) -> jt.Var:
         return clip(x)
@@ -122,6 +133,8 @@ class JittorBackend:
         return {
             "backend": self.name,
             "device": self.device,
+            "precision": self.precision,
+            "deterministic": self.deterministic,
             "device_name": "cuda" if self.on_gpu else "cpu",
             "framework_version": jt.__version__,
             "threads": int(jt.compiler.os.environ.get("OMP_NUM_THREADS", 0)) or psutil.cpu_count(),

@@ -26,9 +26,11 @@ from diptych.backends.jittor.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.jittor.draws import keyed_masks, keyed_noise
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
 from diptych.backends.jittor.own import seed as seed_framework
+from diptych.backends.jittor.precision import Arithmetic
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
@@ -45,14 +47,19 @@ class Learner:
         weights: Weights | None,
         train: TrainConfig,
         seed: int,
-        device: str,
+        arithmetic: Arithmetic,
     ) -> None:
+        if train.precision != arithmetic.precision:
+            raise ValueError(
+                f"precision is {train.precision}, the backend's {arithmetic.precision}"
+            )
         self.plan = plan
         self.train = train
         self.seed = seed
-        self.device = device
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
         self.count = 0
-        self.network = build(plan, weights, device).train()
+        self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
@@ -104,7 +111,8 @@ class Learner:
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
             seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        error = wanted - found
         square = error * error
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
@@ -112,10 +120,17 @@ class Learner:
         return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
 
     def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
-        """Noise and dropout masks: the host's, or (`noise: device`) drawn here, keyed by step."""
+        """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""
+        count, row = len(batch.x0), batch.first_row
+        if batch.eps is None and self.train.noise == "keyed":
+            shape, first = batch.x0.shape, row * batch.x0[0].size
+            eps = keyed_noise(
+                self.seed, "training_noise", [batch.step], shape, 0, first, self.device
+            )
+            return eps[0], keyed_masks(self.plan, self.seed, batch.step, count, row, self.device)
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+            return eps, draw_masks(self.plan, count, self.device)
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device

@@ -171,6 +171,8 @@ def set_environment() -> None:
         defaults["nvcc_path"] = cuda.find_toolkit().nvcc
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # cuDNN would otherwise compute float32 convolutions in TF32, which Jittor cannot switch off.
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def site() -> coldstart.Site:

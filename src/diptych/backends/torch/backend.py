@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -9,17 +10,19 @@ import torch
 
 from diptych.backends.torch.arrays import build, put, read, read_all, weights_of
 from diptych.backends.torch.classifier import Classifier
+from diptych.backends.torch.draws import keyed_noise
 from diptych.backends.torch.heap import keep_freed_memory
 from diptych.backends.torch.inception import Inception
 from diptych.backends.torch.learner import Learner
 from diptych.backends.torch.packed import pack
+from diptych.backends.torch.precision import Arithmetic, choose
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.types import Array, Weights
 
 
-def make(device: str) -> TorchBackend:
+def make(device: str, precision: str = "fp32", deterministic: bool = False) -> TorchBackend:
     """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,7 +37,7 @@ def make(device: str) -> TorchBackend:
         torch.cuda.set_device(index)
     else:
         keep_freed_memory()
-    return TorchBackend(device)
+    return TorchBackend(choose(precision, deterministic, device))
 
 
 class TorchBackend:
@@ -42,12 +45,20 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.on_gpu = device.startswith("cuda")
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
+        self.precision = arithmetic.precision
+        self.deterministic = arithmetic.deterministic
+        self.on_gpu = self.device.startswith("cuda")
 
     def array(self, values: Array) -> torch.Tensor:
         return put(values, self.device)
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> torch.Tensor:
+        return keyed_noise(seed, purpose, images, shape, step, 0, self.device)
 
     def numpy(self, values: torch.Tensor) -> Array:
         return read(values)
@@ -57,7 +68,7 @@ class TorchBackend:
 
     def network(self, plan: AnyPlan, weights: Weights | None) -> Any:
         network = build(plan, weights, self.device).eval()
-        if isinstance(plan, OwnPlan) or self.on_gpu:
+        if isinstance(plan, OwnPlan) or self.on_gpu or self.precision != "fp32":
             return network
         return pack(network, plan.ch)
 
@@ -75,7 +86,7 @@ class TorchBackend:
         classes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         with torch.inference_mode():
-            return network(x, embedding, None, classes)
+            return self.arithmetic.call(network, x, embedding, None, classes)
 
     def twice(self, x: torch.Tensor) -> torch.Tensor:
         return torch.concat([x, x], dim=0)
@@ -87,7 +98,7 @@ class TorchBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.device)
+        return Learner(plan, weights, train, seed, self.arithmetic)
 
     def clip(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-1, 1)
@@ -120,6 +131,8 @@ class TorchBackend:
         return {
             "backend": self.name,
             "device": self.device,
+            "precision": self.precision,
+            "deterministic": self.deterministic,
             "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
             "framework_version": torch.__version__,
             "threads": torch.get_num_threads(),

@@ -69,7 +69,8 @@ class GroupNorm(nn.Module):
             x = x + shift[:, :, None, None]
         sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3], self.groups
         x = x if x.is_cpu else x.contiguous()
-        x, _, rstd = torch.native_group_norm(x, self.weight, self.bias, *sizes, self.eps)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)  # of one type, on a GPU
+        x, _, rstd = torch.native_group_norm(x, weight, bias, *sizes, self.eps)
         self.rstd = rstd.detach()
         return F.silu(x) if self.silu else x
 

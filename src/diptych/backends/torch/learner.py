@@ -27,9 +27,11 @@ from diptych.backends.torch.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
 from diptych.backends.torch.own import seed as seed_framework
+from diptych.backends.torch.precision import Arithmetic
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
@@ -45,14 +47,19 @@ class Learner:
         weights: Weights | None,
         train: TrainConfig,
         seed: int,
-        device: str,
+        arithmetic: Arithmetic,
     ) -> None:
+        if train.precision != arithmetic.precision:
+            raise ValueError(
+                f"precision is {train.precision}, the backend's {arithmetic.precision}"
+            )
         self.plan = plan
         self.train = train
         self.seed = seed
-        self.device = device
+        self.arithmetic = arithmetic
+        self.device = arithmetic.device
         self.count = 0
-        self.network = build(plan, weights, device).train()
+        self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}
         self.adam_m = {name: torch.zeros_like(array) for name, array in self.raw.items()}
@@ -103,7 +110,8 @@ class Learner:
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
             seed_framework(self.seed, batch.step)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        error = wanted - self.network(alpha * x0 + sigma * eps, *given)
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        error = wanted - found
         square = error * error
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
@@ -113,10 +121,17 @@ class Learner:
     def draws(
         self, batch: Batch, x0: torch.Tensor
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
-        """Noise and dropout masks: the host's, or (`noise: device`) drawn here, keyed by step."""
+        """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""
+        count, row = len(batch.x0), batch.first_row
+        if batch.eps is None and self.train.noise == "keyed":
+            shape, first = batch.x0.shape, row * batch.x0[0].size
+            eps = keyed_noise(
+                self.seed, "training_noise", [batch.step], shape, 0, first, self.device
+            )
+            return eps[0], keyed_masks(self.plan, self.seed, batch.step, count, row, self.device)
         if batch.eps is None:
             eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+            return eps, draw_masks(self.plan, count, self.device)
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device

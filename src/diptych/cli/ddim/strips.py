@@ -24,7 +24,8 @@ STOPS, ROWS = 11, 8
 
 def interpolation(model: Model, sampler: Sampler, seed: int, out: Path) -> int:
     """Draw eleven images from image 0's noise to image 1's; return their number."""
-    ends = normal_per_image(seed, "initial_noise", range(2), model.engine.shape)
+    shape = model.engine.shape
+    ends = normal_per_image(seed, "initial_noise", range(2), shape, noise=sampler.noise)
     noise = path(ends, STOPS - 2)
     drawn = model.engine.draw(sampler, range(STOPS), seed, noise)
     for k, picture in enumerate(model.engine.pixels(drawn)):

@@ -67,7 +67,8 @@ def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Tab
     shape = _equal(a, b, "data", "image_size", "channels")
     plan = seeds and shape and a.config.model == b.config.model
     order = batch and pair.dataset_equal is True and _equal(a, b, "data", "random_flip")
-    host = {a.config.train.noise, b.config.train.noise} == {"host"} and batch and shape
+    drawn = {a.config.train.noise, b.config.train.noise}
+    host = drawn in ({"host"}, {"keyed"}) and batch and shape
     noise = host and a.config.diffusion.timesteps == b.config.diffusion.timesteps
     none = a.config.model.dropout == b.config.model.dropout == 0
     alike = host and a.config.model == b.config.model

@@ -218,7 +218,9 @@ def mismatches(a: Run, b: Run) -> list[Text]:
     device = [run.name for run in (a, b) if run.config.train.noise == "device"]
     if device:
         reasons.append(words("mismatch.device", runs=device))
-    settings = [d for d in differences(a.settings(), b.settings()) if d["key"] != "train.noise"]
+    settings = differences(a.settings(), b.settings())
+    if device:  # said already
+        settings = [d for d in settings if d["key"] != "train.noise"]
     if settings:
         named = [words("mismatch.setting", **d) for d in settings[:SHOWN_KEYS]]
         more = len(settings) - SHOWN_KEYS

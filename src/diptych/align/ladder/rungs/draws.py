@@ -1,23 +1,82 @@
-"""Statistics of a backend's draws on its device (`train.noise: device`), whose bits differ.
+"""A backend's draws on its device.
 
-Each backend has its own generator, so its noise is compared with the properties of normal noise. A
-statistic passes within 5 standard errors. A step's draws are a function of the step, so a sound
-backend passes always or never.
+`noise: keyed` has the host's bits on every device, so bits are compared, in the rung of the data.
+`train.noise: device` has each backend's own generator, so its noise is compared with the properties
+of normal noise, in the rung of the loss. A statistic passes within 5 standard errors. A step's
+draws are a function of the step, so a sound backend passes always or never.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from diptych import rng
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
+from diptych.backends.protocol import Batch
+from diptych.network.plan import make_plan
+from diptych.training.batches import Batches
 from diptych.types import Array
 
 VALUES, ERRORS, DROPOUT = 1 << 16, 5.0, 0.25
 NAMES = ("mean", "variance", "fourth moment", "images apart", "channels of an image apart",
          "again the same", "another at another step", "masks keep their share")  # fmt: skip
+
+# An image of 108 numbers ends within a block of the stream.
+KEYED: dict[str, Any] = {
+    "data__image_size": 6, "data__channels": 3, "model__ch": 8, "model__norm_groups": 8,
+    "model__ch_mult": [1], "model__num_res_blocks": 1, "model__attn_resolutions": [],
+    "model__num_classes": 0, "model__dropout": DROPOUT, "train__noise": "keyed",
+    "train__batch_size": 5,
+}  # fmt: skip
+FAR = 2**40  # a step and an image beyond 32 bits
+SLICE = 3  # the first row of a slice of the batch
+
+
+def add_keyed(desk: Desk) -> None:
+    """Add the keyed noise and masks of training and sampling, as the backend drew them itself."""
+    settings = desk.settings(**KEYED)
+    plan = make_plan(settings)
+    pixels = np.zeros((settings.train.batch_size, *plan.shape), np.uint8)
+    batch = Batches(settings, plan, pixels).batch(1)
+    drawn = _keyed_by_rng if desk.panel.name == REFERENCE else _keyed_by_learner
+    learner = None if desk.panel.name == REFERENCE else desk.learner(settings)
+    for step in (1, 2, FAR):
+        for row, name in ((0, "batch"), (SLICE, "slice")):
+            part = dataclasses.replace(batch, step=step, x0=batch.x0[row:], first_row=row)
+            eps, masks = drawn(desk, learner, plan, settings.seed, part)
+            desk.add(f"keyed {step}/{name}/noise", eps)
+            for k, mask in enumerate(masks):
+                desk.add(f"keyed {step}/{name}/mask {k}", mask)
+    for seed in (settings.seed, 2**63 - 1):
+        for step in (0, 3):
+            given = seed, "solver_noise", (0, 7, FAR), plan.shape, step
+            if desk.panel.name == REFERENCE:
+                noise = rng.normal_per_image(*given, noise="keyed")
+            else:
+                noise = desk.panel.read(desk.panel.backend.keyed_noise(*given))
+            desk.add(f"keyed images, seed {seed}, step {step}", noise)
+
+
+def _keyed_by_learner(
+    desk: Desk, learner: Any, plan: Any, seed: int, batch: Batch
+) -> tuple[Array, list[Array]]:
+    eps, masks = learner.draws(batch, desk.panel.put(batch.x0))
+    return desk.panel.read(eps), [desk.panel.read(mask) for mask in masks]
+
+
+def _keyed_by_rng(
+    desk: Desk, learner: Any, plan: Any, seed: int, batch: Batch
+) -> tuple[Array, list[Array]]:
+    """The whole batch on the host, cut to its slice."""
+    count = batch.first_row + len(batch.x0)
+    eps = rng.keyed_normal(seed, "training_noise", (count, *plan.shape), batch.step)
+    shapes = [(count, block.out_ch, block.size, block.size) for block in plan.blocks]
+    masks = [rng.keep_mask(seed, batch.step, k, s, DROPOUT) for k, s in enumerate(shapes)]
+    return eps[batch.first_row :], [mask[batch.first_row :] for mask in masks]
 
 
 def note_draws(desk: Desk) -> None:

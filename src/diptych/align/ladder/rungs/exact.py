@@ -2,7 +2,8 @@
 
 Nothing here depends on rounding, so there is no tolerance: one differing bit fails. In addition to
 the preset's own batches, the data rung makes a small colour probe (three channels, flips, labels,
-a last batch that is not full), so that a grey preset finds a reversed channel order too.
+a last batch that is not full), so that a grey preset finds a reversed channel order too. Keyed
+noise and masks are those that each backend drew on its own device.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from diptych import __version__, rng
+from diptych.align.ladder.rungs import draws
 from diptych.align.process.workbench import Desk
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
@@ -76,6 +78,7 @@ def trace_data(desk: Desk) -> None:
                                 model__dropout=0.0, **changes)  # fmt: skip
         source = data_batches.Batches(changed, make_plan(changed), pixels)
         desk.add(f"{name}/pixels", _plain(desk.panel.read(desk.panel.put(source.batch(2).x0))))
+    draws.add_keyed(desk)
 
 
 def _add_batch(desk: Desk, name: str, batch: Batch) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Desk
 from diptych.diffusion.classes import class_rows
 from diptych.network.embedding import time_embedding
@@ -40,10 +39,10 @@ def trace_layers(desk: Desk) -> None:
 
     x, embedding = inputs(desk)
     with panel.watch(network, seen), panel.no_grad():
-        output = network(panel.put(x), panel.put(embedding), *told(desk))
+        output = panel.compute(network, panel.put(x), panel.put(embedding), *told(desk))
     desk.add("free/output", panel.read(output))
     fed = {path: a for path, a in calls.items() if all(x is None or is_array(x) for x in a)}
-    given = recorded(desk, fed) if panel.name == REFERENCE else desk.feed("layers")
+    given = recorded(desk, fed) if desk.spec.feed is None else desk.feed("layers")
     feed(desk, network, given)
     add_others(desk, x, embedding)
 
@@ -62,7 +61,7 @@ def add_others(desk: Desk, x: Array, embedding: Array) -> None:
         plan = make_plan(desk.settings(**change))
         network = panel.backend.network(plan, desk.weights_for(plan))
         with panel.no_grad():
-            output = network(panel.put(x), panel.put(embedding), *told(desk))
+            output = panel.compute(network, panel.put(x), panel.put(embedding), *told(desk))
         desk.add(f"{name}/output", panel.read(output))
 
 
@@ -122,7 +121,7 @@ def call(desk: Desk, module: Any, path: str, arguments: dict[int, Array]) -> Arr
     if hasattr(module, "conv2") and len(row) == 2:
         row.append(None)  # a residual block without its mask
     with desk.panel.no_grad():
-        return desk.panel.read(module(*row))
+        return desk.panel.read(desk.panel.compute(module, *row))
 
 
 def is_array(value: Any) -> bool:
