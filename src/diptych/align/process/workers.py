@@ -31,6 +31,11 @@ class PortJob:
     panel: str
     content: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """A name for the worker's files."""
+        return self.panel
+
     def tree(self) -> dict[str, Any]:
         """The task as JSON values."""
         return self.content
