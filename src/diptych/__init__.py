@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from diptych.api import Run, compare, evaluate, grid, make_report, train
+    from diptych.api import Run, compare, evaluate, grid, make_report, search_steps, train
     from diptych.config.load import Config, load_config
     from diptych.data.dataset import Dataset
     from diptych.errors import Interrupted, MachineError, StopTraining, UserError
@@ -41,6 +41,7 @@ _HOMES = {
     "load": "model",
     "load_config": "config.load",
     "make_report": "api",
+    "search_steps": "api",
     "train": "api",
 }
 
@@ -63,6 +64,7 @@ __all__ = [
     "load",
     "load_config",
     "make_report",
+    "search_steps",
     "train",
 ]
 

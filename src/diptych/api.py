@@ -21,7 +21,7 @@ import numpy as np
 from diptych.config.load import Config, load_config, validate
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
-from diptych.errors import PythonTerms, UserError
+from diptych.errors import PythonTerms, UserError, nearest
 from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
 from diptych.files import read_json
@@ -316,6 +316,64 @@ def evaluate(
     result = run_evaluation(sources, against, settings, extractor)
     scores = {each["metric"]: Score.from_json(each) for each in result["scores"]}
     return next(iter(scores.values())) if len(scores) == 1 else scores
+
+
+@PythonTerms()
+def search_steps(
+    model: Model,
+    out: Where,
+    calls: int,
+    solvers: Sequence[str] | None = None,
+    *,
+    features: str | None = None,
+    reference: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    weights: Where | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Search timesteps for few network calls, judged by the samples' Frechet distance.
+
+    Args:
+        model: from `diptych.load`.
+        out: the file, a `spacing` for `Model.sample` and `encode`; every try is kept in it.
+        calls: network calls an image.
+        solvers: such as `ipndm` or `dpmpp:order=3`; None: several.
+        features: inception, mnist or fashion_mnist; None: those of the model's data.
+        reference: images or statistics; None: the model's own images with many steps.
+        resume: go on with the search in `out`.
+        overwrite: replace `out`.
+        progress: show a bar on stderr.
+        weights: a file of the feature network's weights.
+        settings: num, tries, seed, batch, teacher and teacher_steps of
+            `diptych.study.search_steps.Search`.
+
+    Returns:
+        The file's content: solver, order, timesteps, score and more.
+
+    Raises:
+        UserError: wrong settings, or a file that is in the way or of another search.
+    """
+    from diptych.evaluation.features import open_extractor
+    from diptych.study.search_steps import SOLVERS, Search, default_features, run_search
+
+    features = features or default_features(model.config.data.source)
+    known = ("num", "tries", "seed", "batch", "teacher", "teacher_steps")
+    for name in settings:
+        if name not in known:
+            raise UserError(f"search_steps: '{name}' is not known{nearest(name, list(known))}")
+    search = Search(
+        calls, SOLVERS if solvers is None else tuple(solvers), features=features,
+        reference=reference, **settings,
+    )  # fmt: skip
+    backend = model.engine.backend
+    extractor = open_extractor(
+        features, backend.name, backend.device, None if weights is None else Path(weights)
+    )
+    return run_search(
+        model, search, extractor, Path(out), resume=resume, overwrite=overwrite, progress=progress
+    )
 
 
 @PythonTerms(unmatched="matched=False")

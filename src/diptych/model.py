@@ -22,6 +22,7 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
+from diptych.sampling.found_steps import read_spacing
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
@@ -240,6 +241,7 @@ class Model:
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
+        euler_at_final: bool | None = None,
         callback: Callable[[int, Float32], object] | None = None,
     ) -> Array:
         """Draw images; image i only depends on (weights, sampler, seed, i).
@@ -252,18 +254,21 @@ class Model:
             steps: solver steps; default: 15 for `dpmpp-sde`, all timesteps for the ddpm family,
                 50 for the others.
             eta: DDIM's noise, 0 or more; default: 0 for ddim.
-            spacing: a name from `diptych.diffusion.timesteps`, such as `logsnr`; default:
-                `uniform`, or `trailing` if the schedule ends in pure noise.
+            spacing: a name from `diptych.diffusion.timesteps`, such as `logsnr`, timesteps such as
+                "940,600,250,20", or a file of `diptych.search_steps`, whose solver is the default
+                then; default: `uniform`, or `trailing` if the schedule ends in pure noise.
             seed: keys all noise.
             x_T: initial noise, (num, C, H, W), instead of the keyed noise.
             as_float: return float32 (num, C, H, W) as the solver left them, unclipped.
             clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: also keep the
                 predicted noise, as diffusers does.
             batch: images computed at once.
-            order: 2 or 3, for `dpmpp` and `unipc`.
+            order: 2 or 3, for `deis`, `dpmpp` and `unipc`; 2, 3 or 4 for `ipndm`.
             threshold: dynamic thresholding at this quantile, instead of `clip`.
             classes: image i gets `classes[i mod n]`; default: every class in turn.
             guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
+            euler_at_final: order 1 in the last step between noisy levels, for `deis`, `dpmpp`,
+                `dpmpp-sde` and `unipc`; default: where that step is long.
             callback: called after each step of each batch with the step's number, from 0, and the
                 current images, float32 (B, C, H, W).
 
@@ -279,6 +284,10 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
+        if spacing is not None:
+            spacing, judged = read_spacing(spacing)
+            if judged and solver is None and eta is None and x_T is None:
+                solver, order = judged["solver"], order or judged["order"]
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
         rule = None if solver is None or isinstance(solver, str) else solver
@@ -288,6 +297,7 @@ class Model:
             solver if rule is None else "ddim", steps, eta, spacing, clip, timesteps, order,
             threshold, classes, guidance,
             num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
+            euler_at_final=euler_at_final,
         )  # fmt: skip
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)
@@ -310,7 +320,7 @@ class Model:
     def encode(
         self,
         images: Array,
-        steps: int = 50,
+        steps: int | None = None,
         spacing: str | None = None,
         *,
         refine: int = 1,
@@ -323,7 +333,8 @@ class Model:
 
         Args:
             images: uint8 (N, H, W, C), or float32 (N, C, H, W) in [-1, 1].
-            steps, spacing: those of the sampler that will decode.
+            steps, spacing: those of the sampler that will decode; default: 50, or as many as the
+                spacing lists.
             refine: more network calls per step, each of which makes the round trip more exact.
             batch: images computed at once.
 
@@ -341,6 +352,8 @@ class Model:
                 f"encode: images reach {np.abs(x).max():g}; give uint8, or floats in [-1, 1]"
             )
         timesteps = self.engine.schedule.timesteps
+        if spacing is not None:
+            spacing, _ = read_spacing(spacing)
         inversion = make_inversion(
             steps, spacing, refine, timesteps, ends_in_noise=self.engine.ends_in_noise
         )

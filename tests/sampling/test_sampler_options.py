@@ -38,6 +38,7 @@ ASKED: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "threshold": ("0.9", 0.9, {}),
     "classes": ("1,2", [1, 2], {}),
     "guidance": ("2.5", 2.5, {}),
+    "euler_at_final": ("", True, {"solver": "dpmpp", "spacing": "trailing"}),
 }
 
 

@@ -17,6 +17,7 @@ from diptych.errors import UserError
 from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
+    Deis,
     Denoiser,
     DpmSolverPP,
     DpmSolverPPSde,
@@ -209,7 +210,8 @@ def same(solver: Any, other: Any, steps: int) -> bool:
 
 
 @pytest.mark.parametrize("make, order", [
-    (DpmSolverPP, 2), (DpmSolverPP, 3), (UniPC, 2), (UniPC, 3), (DpmSolverPPSde, 2)
+    (Deis, 2), (Deis, 3), (DpmSolverPP, 2), (DpmSolverPP, 3), (UniPC, 2), (UniPC, 3),
+    (DpmSolverPPSde, 2),
 ])  # fmt: skip
 def test_an_order_is_reached_from_twice_its_steps_less_one_on(make: Any, order: int) -> None:
     for steps in range(order, 2 * order - 1):

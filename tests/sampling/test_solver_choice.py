@@ -91,7 +91,7 @@ def test_memory_stays_within_the_order() -> None:
     from diptych.sampling.solvers import Memory
 
     levels = [TABLE.level(t) for t in range(999, -1, -10)] + [CLEAN]
-    for name, most in {"dpmpp": 3, "unipc": 3, "plms": 4, "pndm": 4}.items():
+    for name, most in {"deis": 3, "dpmpp": 3, "ipndm": 3, "unipc": 3, "plms": 4, "pndm": 4}.items():
         order = 3 if KINDS[name].orders else None
         solver, memory = make_sampler(name, 100, order=order).make(TABLE), Memory(100)
         x: Any = np.ones((1, 1, 2, 2))

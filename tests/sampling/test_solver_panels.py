@@ -14,9 +14,11 @@ from diptych.diffusion.timesteps import choose_timesteps
 from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
+    Deis,
     DpmSolverPP,
     DpmSolverPPSde,
     Heun,
+    Ipndm,
     Plms,
     Pndm,
     UniPC,
@@ -75,7 +77,8 @@ def test_every_rule_gives_the_same_images_on_a_panel(panel: Panel) -> None:
     table = make_schedule(DiffusionConfig())
     levels = [table.level(t) for t in (999, 799, 599, 399, 199)] + [CLEAN]
     solvers: list[Any] = [
-        Ddim(0.5), Ddpm("large"), DpmSolverPP(3), DpmSolverPPSde(), Heun(), Plms(), UniPC(3)
+        Ddim(0.5), Ddpm("large"), DpmSolverPP(3), DpmSolverPPSde(), Heun(), Plms(), UniPC(3),
+        Deis(3), Ipndm(),
     ]  # fmt: skip
 
     def noise(k: int) -> Any:

@@ -22,6 +22,7 @@ MODULES = {
     "HeunDiscreteScheduler": "scheduling_heun_discrete",
     "EulerDiscreteScheduler": "scheduling_euler_discrete",
     "DPMSolverMultistepScheduler": "scheduling_dpmsolver_multistep",
+    "DEISMultistepScheduler": "scheduling_deis_multistep",
     "UniPCMultistepScheduler": "scheduling_unipc_multistep",
 }
 SCALED = ("HeunDiscreteScheduler", "EulerDiscreteScheduler")  # their images are x / alpha

@@ -10,7 +10,6 @@ import numpy as np
 
 from diptych.diffusion.process import x0_from_eps
 from diptych.sampling.solvers import DpmSolverPP, Memory, Solver, Step
-from diptych.sampling.solvers.dpmpp import order_of
 from diptych.sampling.solvers.solver import half_log_snr
 
 
@@ -26,7 +25,7 @@ class Published3M(Solver):
     def step(self, s: Step[Any]) -> Any:
         x, now, after, memory = s.x, s.now, s.after, s.memory
         memory.remember(now, x0_from_eps(x, s.denoise(x, now), now), 3)
-        if order_of(s) < 3:
+        if DpmSolverPP(3).order_at(s) < 3:
             return _lower(s)
         (level_2, m2), (level_1, m1), (_, m0) = memory.past
         lambda_t, lambda_0 = half_log_snr(after), half_log_snr(now)
@@ -48,10 +47,10 @@ class Published3M(Solver):
 def _lower(s: Step[Any]) -> Any:
     """The same step by ours, at the order that can be had: its prediction is already made."""
     past = Memory(s.memory.left, s.memory.past[:-1])
-    past.few = s.memory.few
+    past.steps = s.memory.steps
     eps = (s.x - s.now.alpha * s.memory.past[-1][1]) / s.now.sigma
     again = Step(s.x, lambda *_: eps, s.now, s.after, memory=past)
-    return DpmSolverPP(min(2, order_of(s))).step(again)
+    return DpmSolverPP(min(2, DpmSolverPP(3).order_at(s))).step(again)
 
 
 def official_ddpm_step(x: Any, eps: Any, t: int, bar: float, bar_next: float, noise: Any) -> Any:

@@ -29,6 +29,7 @@ from diptych.cli.protocol import protocol
 from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
+from diptych.cli.search_steps import search_steps
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import STAGE, MachineError, UserError, show_notices
@@ -126,6 +127,6 @@ def cli() -> None:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (inspect, convert, profile, protocol, report, reproduce, export, golden)
+MORE = (search_steps, inspect, convert, profile, protocol, report, reproduce, export, golden)
 for verb in (*VERBS, *MORE):
     cli.add_command(verb)

@@ -28,7 +28,8 @@ from diptych.sampling.options import INVERTED
 @click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
 @BACKEND
 @sampler_options(
-    *INVERTED, steps={"default": 50, "show_default": True, "help": "Solver steps, each way."}
+    *INVERTED,
+    steps={"help": "Solver steps, each way.  [default: 50, or as many as listed]"},
 )
 @click.option(
     "--refine", type=int, default=1, show_default=True, help="Rounds that make a step more exact."
@@ -68,6 +69,7 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     from diptych.generate.roundtrip import Request
     from diptych.model import load
     from diptych.network.plan import make_plan
+    from diptych.sampling.found_steps import read_spacing
     from diptych.sampling.inversion import make_inversion
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
@@ -76,10 +78,11 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(model, settings, given["raw"])
     plan, diffusion = make_plan(found.config), found.config.diffusion
+    spacing = None if given["spacing"] is None else read_spacing(given["spacing"])[0]
     made = [
         make_inversion(
             steps,
-            given["spacing"],
+            spacing,
             given["refine"],
             diffusion.timesteps,
             ends_in_noise=diffusion.zero_terminal_snr,

@@ -4,6 +4,8 @@
     logsnr                      equal steps of lambda = log(alpha / sigma)
     karras                      equal steps of (sigma / alpha)^(1/7)
     official-quad               the official code's `quad`, including the timesteps it visits twice
+    940,600,250,20              these timesteps, from noisy to clean; `@HASH` after them: of the
+                                schedule's alpha there, so that another schedule is refused
 
 `logsnr` and `karras` go from the noisiest level of the table to the cleanest. They are defined at
 levels between timesteps. The nearest timesteps are used, all different, so the network is only
@@ -13,8 +15,11 @@ Karras et al. 2022, arXiv:2206.00364, equation 5, rho 7.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,6 +31,7 @@ BY_LEVEL = ("logsnr", "karras")
 REPEATING = ("official-quad",)
 ALL_SPACINGS = (*SPACINGS, *BY_LEVEL, *REPEATING)
 RHO = 7.0
+_LIST = re.compile(r"(\d{1,7}(?:,\d{1,7})*)(?:@[0-9a-f]{8})?")
 
 
 def check_spacing(
@@ -33,11 +39,38 @@ def check_spacing(
 ) -> None:
     """Check a spacing's name and S. Raises UserError: an unknown name, S < 1, or S > T.
 
-    The error suggests one of `usable`: the solver at hand may not take every spacing.
+    The error suggests one of `usable`: the solver at hand may not take every spacing. A list of
+    timesteps must have S of them, falling, below T.
     """
-    if name not in ALL_SPACINGS:
+    listed = listed_timesteps(name)
+    if listed is None and name not in ALL_SPACINGS:
         raise UserError(f"spacing '{name}' is not known{nearest(name, list(usable))}")
     make_spacing("uniform", steps, timesteps)
+    if listed is None:
+        return
+    if any(a <= b for a, b in pairwise(listed)) or listed[0] >= timesteps:
+        raise UserError(
+            f"spacing {name}: the timesteps must fall from noisy to clean, each once, within "
+            f"{timesteps - 1} .. 0"
+        )
+    if len(listed) != steps:
+        raise UserError(
+            f"spacing {name} has {len(listed)} timesteps, {steps} steps are asked for; "
+            f"leave out --steps, or give --steps {len(listed)}"
+        )
+
+
+def listed_timesteps(name: str) -> list[int] | None:
+    """The timesteps of a spacing that lists them, from noisy to clean; None for any other name."""
+    found = _LIST.fullmatch(name)
+    return None if found is None else [int(t) for t in found[1].split(",")]
+
+
+def listing(timesteps: Sequence[int], schedule: Schedule) -> str:
+    """The spacing of these timesteps, from noisy to clean, of this schedule and no other."""
+    numbers = ",".join(map(str, timesteps))
+    there = ",".join(f"{schedule.alpha[t]:.6e}" for t in timesteps)
+    return f"{numbers}@{hashlib.sha256(there.encode()).hexdigest()[:8]}"
 
 
 def choose_timesteps(name: str, steps: int, schedule: Schedule) -> list[int]:
@@ -50,6 +83,13 @@ def choose_timesteps(name: str, steps: int, schedule: Schedule) -> list[int]:
             alpha > 0.
     """
     check_spacing(name, steps, schedule.timesteps)
+    if listed := listed_timesteps(name):
+        if "@" in name and name != listing(listed, schedule):
+            raise UserError(
+                f"spacing {name} was found for another schedule than this model's: at these "
+                f"timesteps its levels differ; search anew, or give the numbers alone"
+            )
+        return listed[::-1]
     if name in SPACINGS:
         return make_spacing(name, steps, schedule.timesteps)
     if name == "official-quad":

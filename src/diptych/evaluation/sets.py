@@ -20,7 +20,7 @@ SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
     "last_timestep",
 )  # fmt: skip
-TOLD = ("classes", "guidance")  # only for models with classes
+TOLD = ("classes", "guidance", "euler_at_final")  # left out of a protocol where unset
 
 
 @dataclass(frozen=True)

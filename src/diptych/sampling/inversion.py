@@ -43,7 +43,7 @@ class Inversion:
 
 
 def make_inversion(
-    steps: int = 50,
+    steps: int | None = None,
     spacing: str | None = None,
     refine: int = 1,
     timesteps: int = 1000,

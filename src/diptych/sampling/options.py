@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-SOLVERS = ("ddim", "ddpm", "ddpm-large", "ddpm-noisy", "dpmpp", "dpmpp-sde", "euler", "heun",
-           "plms", "pndm", "unipc")  # fmt: skip
+SOLVERS = ("ddim", "ddpm", "ddpm-large", "ddpm-noisy", "deis", "dpmpp", "dpmpp-sde", "euler",
+           "heun", "ipndm", "plms", "pndm", "unipc")  # fmt: skip
 SPACINGS = ("uniform", "quad", "trailing", "logsnr", "karras", "official-quad")
 
 
@@ -47,6 +47,14 @@ def _setting(
     return field(default=None, metadata={**facts, "by_timesteps": by_timesteps, "inverts": inverts})
 
 
+def _spacing(s: Any) -> str:
+    if not s.spacing[0].isdigit():
+        return f"-{s.spacing}"
+    import hashlib
+
+    return f"-listed{hashlib.sha256(s.spacing.encode()).hexdigest()[:8]}"
+
+
 def _limit(s: Any) -> str:
     return f"-threshold{s.threshold:g}" if s.threshold and not s.clip else ""
 
@@ -69,7 +77,7 @@ class SamplerOptions:
         str, lambda s: s.solver,
     )  # fmt: skip
     order: int | None = _setting(
-        "2 or 3, for dpmpp and unipc.  [default: 2]",
+        "2 or 3, for deis, dpmpp and unipc; 2 to 4 for ipndm.  [default: 2; ipndm: 4]",
         int, lambda s: f"-order{s.order}" if s.order else "",
     )  # fmt: skip
     steps: int | None = _setting(
@@ -77,12 +85,19 @@ class SamplerOptions:
         int, lambda s: f"-{s.steps}", by_timesteps=True, inverts=True,
     )  # fmt: skip
     spacing: str | None = _setting(
-        f"{one_of(SPACINGS)}  [default: uniform; with zero terminal SNR: trailing]",
-        str, lambda s: f"-{s.spacing}", by_timesteps=True, inverts=True,
+        f"{', '.join(SPACINGS)}, timesteps such as 940,600,250,20, or a file of search-steps.  "
+        "[default: uniform; with zero terminal SNR: trailing]",
+        str, _spacing, by_timesteps=True, inverts=True,
     )  # fmt: skip
     eta: float | None = _setting(
         "DDIM's noise, 0 or more.  [default: 0; ddpm: 1]", float, lambda s: f"-eta{s.eta:g}"
     )
+    euler_at_final: bool | None = _setting(
+        "Order 1 in the last step between noisy levels, for deis, dpmpp, dpmpp-sde and unipc.  "
+        "[default: where that step is long]",
+        bool, lambda s: {None: "", True: "-euler", False: "-noeuler"}[s.euler_at_final],
+        flag="euler-at-final",
+    )  # fmt: skip
     clip: bool | None = _setting(
         "Clip each predicted image to [-1, 1].  [default: no]",
         bool, lambda s: "-clip-image" if s.clip == "image" else "-clip" if s.clip else "",
@@ -139,5 +154,7 @@ def merged(
         own = {}
     if "threshold" in given or "clip" in given:
         own = {name: value for name, value in own.items() if name not in ("clip", "threshold")}
+    if given.get("spacing", "")[:1].isdigit():
+        own.pop("steps", None)  # listed timesteps are as many as they are
     own = {name: value for name, value in own.items() if name not in given}
     return {**own, **given}, own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from diptych.config.load import Config
 from diptych.diffusion.classes import choose_classes
 from diptych.diffusion.schedule import CLEAN, Level, Schedule
-from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps
+from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps, listed_timesteps
 from diptych.errors import UserError, nearest
 from diptych.sampling.options import SamplerOptions, merged
 from diptych.sampling.solvers import Solver
 from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
+from diptych.sampling.solvers.multistep import Multistep
 from diptych.sampling.solvers.solver import calls_of
 
 SOLVERS = tuple(KINDS)
@@ -38,6 +39,7 @@ class Sampler:
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
+    euler_at_final: bool | None = None  # None: where that step is long
     level: int | None = None  # visit only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
@@ -77,7 +79,10 @@ class Sampler:
 
     def make(self, schedule: Schedule) -> Solver:
         """The update rule."""
-        return KINDS[self.solver].make(self.eta, self.order or 0, schedule)
+        rule = KINDS[self.solver].make(self.eta, self.order or 0, schedule)
+        if self.euler_at_final is None:
+            return rule
+        return replace(rule, euler_at_final=self.euler_at_final)  # type: ignore[type-var]
 
     @property
     def columns(self) -> int:
@@ -93,11 +98,14 @@ class Sampler:
         """All facts that determine the sampler, for manifests: equal cards give equal images."""
         self.check(schedule)
         noise, timesteps = KINDS[self.solver].noise, self.timesteps(schedule)
-        calls = calls_of(self.make(schedule), self.levels(schedule)) if timesteps else 0
+        rule, levels = self.make(schedule), self.levels(schedule) if timesteps else []
+        calls = calls_of(rule, levels) if timesteps else 0
+        euler = isinstance(rule, Multistep) and rule.ends_with_euler(levels)
         return {
             **asdict(self),
             "classes": None if self.classes is None else list(self.classes),
             "timesteps": timesteps,
+            "euler_at_final": euler or None,  # what happens, so that equal images have equal cards
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
             "network_calls": calls,
@@ -118,16 +126,17 @@ def make_sampler(
     guidance: float | None = None,
     num_classes: int = 0,
     ends_in_noise: bool = False,
+    euler_at_final: bool | None = None,
 ) -> Sampler:
     """Make a checked sampler; `diptych.sampling.solvers.kinds` lists the solvers.
 
     Args:
         solver: name of the solver; default `dpmpp-sde`, or `ddim` if eta is given.
-        steps: solver steps; default 15 for `dpmpp-sde`, all timesteps for the ddpm family, 50 for
-            the others.
+        steps: solver steps; default as many as the spacing lists, else 15 for `dpmpp-sde`, all
+            timesteps for the ddpm family, 50 for the others.
         eta: DDIM's noise; only for `ddim`.
-        spacing: the choice of timesteps; default `uniform`, or `trailing` if the schedule ends in
-            pure noise, where a trajectory must then start.
+        spacing: the choice of timesteps, or a list of them as text; default `uniform`, or
+            `trailing` if the schedule ends in pure noise, where a trajectory must then start.
         clip: clip each implied image to [-1, 1]; default: the solver's own. "image" (only for
             `ddim`) clips the image and keeps the predicted noise, as diffusers does.
         timesteps: T of the schedule.
@@ -136,6 +145,8 @@ def make_sampler(
         classes, guidance: see `diptych.diffusion.classes.choose_classes`.
         num_classes: number of the network's classes.
         ends_in_noise: the schedule's last level holds nothing of the image.
+        euler_at_final: order 1 in the last step between noisy levels, for the solvers that
+            extrapolate in log(alpha / sigma); default: where that step is long.
 
     Raises:
         UserError: the solver or spacing is unknown, the solver cannot use the spacing or order,
@@ -149,8 +160,8 @@ def make_sampler(
     kind = KINDS[solver]
     usual = DEFAULT_STEPS if solver == DEFAULT_SOLVER else OTHER_STEPS
     default = timesteps if kind.all_timesteps else min(timesteps, usual)
-    count = default if steps is None else steps
     spacing = spacing or ("trailing" if ends_in_noise else "uniform")
+    count = len(listed_timesteps(spacing) or range(default)) if steps is None else steps
     check_spacing(spacing, count, timesteps, kind.usable)
     _check_fit(solver, kind, spacing)
     chosen_order = _checked_order(solver, kind, order, count)
@@ -164,8 +175,13 @@ def make_sampler(
         raise UserError(f"solver '{solver}' always clips; use ddpm-large, which does not")
     clip = clip or kind.clips
     chosen_eta = _checked_eta(solver, kind, eta)
+    if euler_at_final is not None and not kind.multistep:
+        fit = ", ".join(name for name, other in KINDS.items() if other.multistep)
+        raise UserError(f"solver '{solver}' has no euler_at_final; leave it out, or use {fit}")
     given = choose_classes(classes, guidance, num_classes)
-    return Sampler(solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given)
+    return Sampler(
+        solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given, euler_at_final
+    )
 
 
 def choose_sampler(

@@ -140,7 +140,7 @@ def implied_sign(_: Any, patch: Any) -> None:
     patch.set(denoiser.Predictor, "predict", predict)
 
 
-RULES = ("Ddpm", "Euler", "Heun", "Plms", "Pndm", "UniPC")
+RULES = ("Ddpm", "Deis", "Euler", "Heun", "Ipndm", "Plms", "Pndm", "UniPC")
 ROWS = (
     ("clip_range", "solver", "images are clipped to [-1.1, 1.1]", clip_range),
     ("clip_ignored", "solver", "images are not clipped", clip_ignored),

@@ -10,9 +10,11 @@ from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim
 from diptych.sampling.solvers.ddim_inverse import invert
 from diptych.sampling.solvers.ddpm import Ddpm
+from diptych.sampling.solvers.deis import Deis
 from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.sampling.solvers.euler import Euler
 from diptych.sampling.solvers.heun import Heun
+from diptych.sampling.solvers.ipndm import Ipndm
 from diptych.sampling.solvers.kinds import KINDS, Kind
 from diptych.sampling.solvers.plms import Plms
 from diptych.sampling.solvers.pndm import Pndm
@@ -24,11 +26,13 @@ __all__ = [
     "KINDS",
     "Ddim",
     "Ddpm",
+    "Deis",
     "Denoiser",
     "DpmSolverPP",
     "DpmSolverPPSde",
     "Euler",
     "Heun",
+    "Ipndm",
     "Kind",
     "Memory",
     "Needs",

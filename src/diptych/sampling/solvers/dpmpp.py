@@ -20,52 +20,27 @@ from dataclasses import dataclass
 
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers.checks import Needs, check_order
-from diptych.sampling.solvers.solver import (
-    Memory,
-    Solver,
-    Step,
-    half_log_snr,
-    require_image,
-    with_noise,
-)
+from diptych.sampling.solvers.multistep import Multistep
+from diptych.sampling.solvers.solver import Memory, Step, half_log_snr, require_image, with_noise
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class DpmSolverPP(Solver):
-    """Deterministic, of order 1 (which is DDIM), 2 or 3; one network call a step."""
-
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        check_order("DpmSolverPP", self.order, 3)
-
-    @property
-    def needs(self) -> Needs:
-        """As many steps as its order."""
-        return Needs(self.order)
+class DpmSolverPP(Multistep):
+    """Deterministic, of order 1 (which is DDIM), 2 or 3."""
 
     def step(self, s: Step[A]) -> A:
         predict(s, keep=self.order)
         h = half_log_snr(s.after) - half_log_snr(s.now)
-        weights = image_weights(s, h, min(self.order, order_of(s)))
+        weights = image_weights(s, h, self.order_at(s))
         return _combined((s.after.sigma / s.now.sigma) * s.x, weights, s.memory)
 
 
 @dataclass(frozen=True)
-class DpmSolverPPSde(Solver):
+class DpmSolverPPSde(Multistep):
     """2M with noise: DDPM's process at second order in the smooth part (or, order 1, DDPM)."""
 
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        check_order("DpmSolverPPSde", self.order, 2)
-
-    @property
-    def needs(self) -> Needs:
-        """As many steps as its order."""
-        return Needs(self.order)
+    MOST = 2
 
     def noise_scale(self, now: Level, after: Level) -> float:
         """sigma' sqrt(1 - exp(-2 h))."""
@@ -76,7 +51,7 @@ class DpmSolverPPSde(Solver):
         predict(s, keep=self.order)
         h = half_log_snr(s.after) - half_log_snr(s.now)
         total = -math.expm1(-2.0 * h) * s.after.alpha
-        weights = _two(total, h, s.memory) if min(self.order, order_of(s)) == 2 else [total]
+        weights = _two(total, h, s.memory) if self.order_at(s) == 2 else [total]
         moved = _combined((s.after.sigma / s.now.sigma * math.exp(-h)) * s.x, weights, s.memory)
         return with_noise(moved, self.noise_scale(s.now, s.after), s)
 
@@ -85,17 +60,6 @@ def predict(s: Step[A], keep: int) -> None:
     """Call the network once and remember the implied images; keep only the `keep` newest."""
     require_image(s.now)
     s.memory.remember(s.now, x0_from_eps(s.x, s.denoise(s.x, s.now), s.now), keep)
-
-
-def order_of(s: Step[A]) -> int:
-    """The order that the stored predictions allow; short trajectories end on low orders.
-
-    The step to the clean image has order 1, because h is infinite.
-    """
-    if s.after.sigma == 0.0:
-        return 1
-    memory = s.memory
-    return min(len(memory.past), memory.left) if memory.few else len(memory.past)
 
 
 def image_weights(s: Step[A], h: float, order: int) -> list[float]:

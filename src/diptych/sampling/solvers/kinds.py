@@ -12,9 +12,12 @@ from diptych.diffusion.timesteps import ALL_SPACINGS, REPEATING
 from diptych.sampling.solvers.checks import Needs
 from diptych.sampling.solvers.ddim import Ddim
 from diptych.sampling.solvers.ddpm import Ddpm
+from diptych.sampling.solvers.deis import Deis
 from diptych.sampling.solvers.dpmpp import DpmSolverPP, DpmSolverPPSde
 from diptych.sampling.solvers.euler import Euler
 from diptych.sampling.solvers.heun import Heun
+from diptych.sampling.solvers.ipndm import Ipndm
+from diptych.sampling.solvers.multistep import Multistep
 from diptych.sampling.solvers.plms import Plms
 from diptych.sampling.solvers.pndm import Pndm
 from diptych.sampling.solvers.solver import Solver
@@ -59,6 +62,11 @@ class Kind:
         )
 
     @property
+    def multistep(self) -> bool:
+        """True if it extrapolates in log(alpha / sigma) and so has `euler_at_final`."""
+        return isinstance(self.make(0.0, (self.orders or (0,))[0], _UNUSED), Multistep)
+
+    @property
     def repeats(self) -> bool:
         """True if a timestep may occur twice."""
         return self.needs().repeats
@@ -73,10 +81,12 @@ KINDS: dict[str, Kind] = {
     "ddpm": _ancestral(lambda: Ddpm("small"), "posterior"),
     "ddpm-large": _ancestral(lambda: Ddpm("large"), "large"),
     "ddpm-noisy": _ancestral(lambda: Ddpm("large"), "large", clips=True),
+    "deis": Kind(lambda eta, order, table: Deis(order), orders=(2, 3)),
     "dpmpp": Kind(lambda eta, order, table: DpmSolverPP(order), orders=(2, 3)),
     "dpmpp-sde": Kind(lambda eta, order, table: DpmSolverPPSde(), "posterior"),
     "euler": Kind(lambda eta, order, table: Euler()),
     "heun": Kind(lambda eta, order, table: Heun()),
+    "ipndm": Kind(lambda eta, order, table: Ipndm(order), orders=(4, 2, 3)),
     "plms": Kind(lambda eta, order, table: Plms()),
     "pndm": Kind(lambda eta, order, table: Pndm(table.level)),
     "unipc": Kind(lambda eta, order, table: UniPC(order), orders=(2, 3)),

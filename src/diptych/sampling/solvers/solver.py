@@ -45,17 +45,17 @@ class Memory:
         past: (level, prediction) of earlier steps, the newest last; no more than the order needs.
         start: UniPC's corrected images, at the level of the newest prediction.
         order: the order of UniPC's last prediction.
-        few: the whole trajectory has fewer than 15 steps.
+        steps: those of the whole trajectory.
     """
 
     left: int
     past: list[tuple[Level, Any]] = field(default_factory=list)
     start: Any = None
     order: int = 0
-    few: bool = field(init=False)
+    steps: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.few = self.left < 15
+        self.steps = self.left
 
     def remember(self, level: Level, prediction: Any, keep: int) -> None:
         """Add a prediction and forget all but the `keep` newest."""

@@ -21,25 +21,17 @@ import numpy as np
 
 from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import Level
-from diptych.sampling.solvers.checks import Needs, check_order
-from diptych.sampling.solvers.solver import Solver, Step, half_log_snr, require_image
+from diptych.sampling.solvers.multistep import Multistep
+from diptych.sampling.solvers.solver import Step, half_log_snr, require_image
 from diptych.types import A
 
 
 @dataclass(frozen=True)
-class UniPC(Solver):
+class UniPC(Multistep):
     """Deterministic, of order 1, 2 or 3, with its corrector unless `correct` is off."""
 
-    order: int = 2
     correct: bool = True
-
-    def __post_init__(self) -> None:
-        check_order("UniPC", self.order, 3)
-
-    @property
-    def needs(self) -> Needs:
-        """As many steps as its order."""
-        return Needs(self.order)
+    FEW = math.inf  # the authors lower the last orders of every trajectory
 
     def step(self, s: Step[A]) -> A:
         """As `Solver.step`; the images at `s.after` are corrected by the next step."""
@@ -49,9 +41,7 @@ class UniPC(Solver):
         if self.correct and memory.start is not None:
             x = _update(memory.start, memory.past, memory.order, now, image)
         memory.remember(now, image, keep=self.order)
-        memory.order = 1
-        if after.sigma > 0:
-            memory.order = min(self.order, len(memory.past), memory.left)
+        memory.order = self.order_at(s)
         memory.start = x
         return _update(x, memory.past, memory.order, after, None)
 

@@ -16,7 +16,7 @@ from diptych.diffusion.classes import parse_classes
 from diptych.diffusion.schedule import Schedule, make_schedule
 from diptych.errors import UserError, nearest
 from diptych.generate.for_scoring import Drawing
-from diptych.sampling.options import FIELDS, NAMES, option_name
+from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 from diptych.sampling.sampler import SOLVERS, choose_sampler
 from diptych.sampling.solvers.kinds import KINDS
 
@@ -97,7 +97,7 @@ def cells(
             for count in steps:
                 found.append((variant, variant.drawing(common, count, eta)))
             for count in calls:
-                needed = _steps_for(variant.drawing(common, None, eta), count, schedule)
+                needed = steps_for(variant.drawing(common, None, eta).options, count, schedule)
                 if needed is None:
                     left_out.append(f"{variant.name} cannot take exactly {count} network calls")
                 else:
@@ -107,8 +107,8 @@ def cells(
     return found, left_out
 
 
-def _steps_for(drawing: Drawing, calls: int, schedule: Schedule) -> int | None:
+def steps_for(options: SamplerOptions, calls: int, schedule: Schedule) -> int | None:
     """The steps at which the solver makes exactly this many network calls, or None."""
-    kind = KINDS[str(drawing.options.solver)]
-    solver = kind.make(0.0, drawing.options.order or (kind.orders or (0,))[0], schedule)
+    kind = KINDS[str(options.solver)]
+    solver = kind.make(0.0, options.order or (kind.orders or (0,))[0], schedule)
     return next((n for n in range(solver.needs.steps, calls + 1) if solver.calls(n) == calls), None)

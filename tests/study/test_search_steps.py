@@ -1,0 +1,164 @@
+"""The search for timesteps: its record, its result as a spacing, and what it refuses.
+
+The network is arithmetic on NumPy arrays, and the features are the images' own pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numpy_backend
+from diptych.config.load import DiffusionConfig
+from diptych.diffusion.schedule import make_schedule
+from diptych.diffusion.timesteps import choose_timesteps, listed_timesteps, listing
+from diptych.errors import UserError
+from diptych.sampling.found_steps import read_spacing
+from diptych.sampling.options import folder_name
+from diptych.sampling.sampler import make_sampler
+from diptych.study import search_steps
+from diptych.study.search_steps import Search, moves, run_search
+
+TABLE = make_schedule(DiffusionConfig())
+SEARCH = Search(4, ("ipndm", "dpmpp"), num=32, tries=12, batch=16, teacher="ddim", teacher_steps=20,
+                features="inception")  # fmt: skip
+
+
+class Pixels:
+    """A feature network that averages blocks of seven pixels squared."""
+
+    name, backend, device, dims, sha256 = "inception", "numpy", "cpu", 4, "0" * 64
+
+    def resized(self, images: Any, *how: Any) -> Any:
+        blocks = images.reshape(len(images), 2, 7, 2, 7).mean(axis=(2, 4)) / 255
+        return SimpleNamespace(pool=blocks.reshape(len(images), 4).astype(np.float32))
+
+
+def a_model() -> Any:
+    engine, _ = numpy_backend.engine(narrow)
+    return SimpleNamespace(engine=engine, facts={"weights_sha256": "1" * 64, "weights": "ema"})
+
+
+def narrow(x: Any, embedding: Any) -> Any:
+    """The noise of flat images, dark or bright, which the early steps decide."""
+    mean = x.mean(axis=(2, 3), keepdims=True)
+    return (0.9 * x - 0.4 * np.tanh(40 * embedding[0, 20] * mean)).astype(np.float32)
+
+
+def searched(out: Path, search: Search = SEARCH, **options: Any) -> dict[str, Any]:
+    return run_search(a_model(), search, Pixels(), out, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("search") / "four.json"
+    searched(out)
+    return out
+
+
+def test_the_result_is_no_worse_than_every_start(whole: Path) -> None:
+    found = json.loads(whole.read_text())
+    full = {name: score for name, score in found["scores"].items() if "num 32 seed 0" in name}
+    best = min(full.values())
+    starts = [s for name, s in full.items() if listed_timesteps(name.split()[1]) in STARTS]
+    assert starts and best < min(starts)
+    assert found["complete"] and len(found["timesteps"]) == 4
+    assert found["interval"][0] <= found["score"] <= found["interval"][1]
+    assert found["solver"] in ("ipndm", "dpmpp") and found["metric"] == "fid"
+
+
+STARTS = [choose_timesteps(name, 4, TABLE)[::-1] for name in search_steps.SPACINGS]
+
+
+def test_an_interrupted_search_ends_as_the_whole_one(whole: Path, tmp_path: Path) -> None:
+    for tries in (1, 9, 17):
+        out, real, count = tmp_path / f"{tries}.json", search_steps.write_json, 0
+
+        def stop(path: Path, value: Any) -> None:
+            nonlocal count
+            real(path, value)  # noqa: B023
+            count += 1
+            if count == tries:  # noqa: B023
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search_steps, "write_json", stop)
+            with pytest.raises(KeyboardInterrupt):
+                searched(out)
+        with pytest.raises(UserError, match="its search has not ended; go on with --resume"):
+            read_spacing(out)
+        assert len(json.loads(out.read_text())["scores"]) == tries
+        searched(out, resume=True)
+        assert out.read_text() == whole.read_text()
+
+
+def test_a_record_is_kept_and_another_search_is_refused(whole: Path, tmp_path: Path) -> None:
+    before = whole.read_bytes()
+    with pytest.raises(UserError, match="exists; go on with --resume, or replace"):
+        searched(whole)
+    with pytest.raises(UserError, match="was searched with seed=0, not 1"):
+        searched(whole, replace(SEARCH, seed=1), resume=True)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(UserError, match="is no file of diptych search-steps"):
+        searched(tmp_path / "other.json", resume=True)
+    assert whole.read_bytes() == before
+
+
+def test_a_solver_that_cannot_be_searched_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"heun cannot take exactly 4 .*plms, uniform: .*equal"):
+        searched(tmp_path / "x.json", replace(SEARCH, solvers=("heun", "plms")))
+    assert not (tmp_path / "x.json").exists()
+    with pytest.raises(UserError, match="--calls is 0"):
+        replace(SEARCH, calls=0)
+
+
+def test_the_file_is_a_spacing_known_by_its_content(whole: Path) -> None:
+    found = json.loads(whole.read_text())
+    spacing, judged = read_spacing(whole)
+    assert judged == {"solver": found["solver"], "order": found["order"]}
+    sampler = make_sampler("ddim", spacing=spacing)
+    assert sampler.steps == 4 and sampler.timesteps(TABLE) == found["timesteps"]
+    assert sampler.card(TABLE)["spacing"] == spacing
+    other = make_sampler("ddim", spacing="999,500,200,1")
+    assert folder_name(sampler) != folder_name(other)
+
+
+@pytest.mark.parametrize(
+    "spacing, steps, message",
+    [
+        ("900,500,20", 5, "has 3 timesteps, 5 steps are asked for"),
+        ("900,500,500", 3, "must fall from noisy to clean"),
+        ("20,500,900", 3, "must fall from noisy to clean"),
+        ("1000,500,20", 3, "within 999 .. 0"),
+        ("missing.json", 3, "missing.json"),
+    ],
+)
+def test_a_list_that_does_not_suit_is_refused(spacing: str, steps: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_sampler("ddim", steps, spacing=read_spacing(spacing)[0])
+
+
+def test_timesteps_found_for_another_schedule_are_refused() -> None:
+    spacing = listing([900, 500, 20], TABLE)
+    other = make_schedule(DiffusionConfig(schedule="cosine"))
+    assert make_sampler("ddim", spacing=spacing).timesteps(TABLE) == [900, 500, 20]
+    with pytest.raises(UserError, match="was found for another schedule"):
+        make_sampler("ddim", spacing=spacing).check(other)
+    assert make_sampler("ddim", spacing="900,500,20").timesteps(other) == [900, 500, 20]
+
+
+def test_moves_stay_between_the_neighbours() -> None:
+    listed = [999, 600, 30, 0]
+    found = list(moves(listed, 0.5, TABLE))
+    assert all(sum(a != b for a, b in zip(listed, each, strict=True)) == 1 for each in found)
+    assert all(a > b for each in found for a, b in pairwise(each))
+    assert len(found) == 6  # each of the two inner ones both ways, the ends inwards
+    assert [999, 2, 1] not in moves([2, 1, 0], 0.5, TABLE)  # one timestep at a time
+    assert all(each[1:] == [1, 0] for each in moves([2, 1, 0], 0.5, TABLE))
