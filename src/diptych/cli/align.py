@@ -13,7 +13,7 @@ from diptych.errors import UserError
 
 
 class Align(click.Group):
-    """A command group: `align train ...` is a separate verb; all else goes to the ladder."""
+    """A command group: `align train` and `align port` are verbs; all else goes to the ladder."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
@@ -175,6 +175,73 @@ def _listing() -> str:
     lines = [f"{s.name:10} {s.gate:6} {s.claim}" for s in LADDER.values()]
     lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in MUTATIONS.values())]
     return "\n".join(lines)
+
+
+@align.command(name="port")
+@click.argument("reference", required=False)
+@click.argument("subject", required=False)
+@click.option("--inputs", type=FOLDER, help="An .npz of inputs, in the order of the arguments.")
+@click.option("--input", "declared", multiple=True, metavar="NAME=SHAPE[:LOW..HIGH][:DTYPE]",
+              help="An input to be made, such as x=2,3,32,32:-1..1; once for each.")  # fmt: skip
+@click.option("--names", type=FOLDER, help="A corrected names.yaml.")
+@click.option("--rungs", help="Only these, separated by commas; weights and layers always.")
+@click.option("--steps", type=int, default=5, show_default=True, help="Steps in lockstep.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and inputs.")
+@click.option("--init", "start", type=FOLDER, help="Write reference.py and subject.py, and exit.")
+@click.option("--model", help="With --init: package.module:Class of the reference.")
+@click.option("--to", "framework", default="jittor", show_default=True,
+              help="With --init: the port's framework (jittor, torch, numpy).")  # fmt: skip
+@click.option("--out", type=FOLDER, help="The folder of port.json, names.yaml and the page.")
+@OVERWRITE
+@QUIET
+@JSON
+def port(reference: str | None, subject: str | None, **options: Any) -> None:
+    """Prove that SUBJECT is a port of REFERENCE, or name the first layer that is wrong.
+
+    Each is FILE.py[:FUNCTION], package.module:FUNCTION, model.onnx or model.xml (OpenVINO); a
+    framework may stand before it (openvino:model.onnx). FUNCTION (default: build) makes the model.
+
+    Exit code 0: every rung passes. 3: one fails; the last line names the layer.
+
+    \b
+    Examples:
+      diptych align port --init myport
+      diptych align port reference.py subject.py --out proof
+      diptych align port reference.py model.onnx --inputs inputs.npz
+    """
+    from diptych.align.ports.targets import declared_input
+
+    declared = dict(declared_input(text) for text in options["declared"])
+    if options["start"] is not None:
+        from diptych.align.ports.starter import start
+
+        if reference or subject:
+            raise UserError("--init takes no REFERENCE; name a model with --model")
+        for path in start(options["start"], options["model"], options["framework"], declared):
+            click.echo(path)
+        return
+    if options["model"] or typed("framework"):
+        raise UserError("--model and --to are for --init")
+    if reference is None or subject is None:
+        raise UserError("give REFERENCE and SUBJECT; begin with: diptych align port --init myport")
+    if options["inputs"] and declared:
+        raise UserError("--inputs gives arrays and --input declares them; give one of the two")
+    from diptych.align.ports.prove import RUNGS, table
+    from diptych.align.ports.prove import port as prove
+    from diptych.align.ports.sentences import hint_texts, note_texts
+
+    out, _ = _claim({**options, "keep_traces": False})
+    found = prove(
+        reference, subject, options["inputs"] or declared or None, names=options["names"],
+        seed=options["seed"], steps=options["steps"], rungs=_split(options["rungs"]) or RUNGS,
+        say=_say(options["quiet"]),
+    )  # fmt: skip
+    if out is not None:
+        found.write(out)
+    told = [text.en for text in note_texts(found.content)]
+    told += [text.en for text in hint_texts(found.fault)] if found.fault else []
+    text = "\n".join([table(found.content), *([""] if told else []), *told])
+    _end(found.content, text, options["as_json"])
 
 
 @align.command(name="train")

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,25 @@ from diptych.files import write_json
 Say = Callable[[dict[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class PortJob:
+    """The task of one side of a port's ladder, for `diptych.align.ports.worker`."""
+
+    panel: str
+    content: dict[str, Any]
+
+    def tree(self) -> dict[str, Any]:
+        """The task as JSON values."""
+        return self.content
+
+
 class Subject:
     """One child process and its messages."""
 
-    def __init__(self, spec: Spec, jobs: Sequence[dict[str, Any]], folder: Path, say: Say) -> None:
+    def __init__(
+        self, spec: Spec | PortJob, jobs: Sequence[dict[str, Any]], folder: Path, say: Say,
+        module: str = "diptych.align.process.subject",
+    ) -> None:  # fmt: skip
         self.name = spec.panel
         path = folder / f"{spec.panel}.json"
         write_json(path, {"spec": spec.tree(), "jobs": list(jobs)})
@@ -36,7 +52,7 @@ class Subject:
         self.log = folder / f"{spec.panel}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "diptych.align.process.subject", str(path)],
+                [sys.executable, "-m", module, str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -65,6 +81,7 @@ class Subject:
             else:
                 self.say(said)
         self.process.wait()
+        self.process.stdout.close()
         for event in self.done.values():
             event.set()
 

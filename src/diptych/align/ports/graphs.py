@@ -1,0 +1,229 @@
+"""Networks without modules: NumPy code, ONNX files, OpenVINO files. They compute forward only.
+
+A NumPy model is a callable `model(*inputs)` or `model(*inputs, tap=tap)` with `model.weights`, a
+dictionary of arrays; `tap(name, array)` reports a layer's output under the port's name. Its weights
+are replaced by the reference's. Graphs keep their own weights, which are compared by value: export
+them from a reference whose `build` loads the very same weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diptych.align.ports.targets import Target, function_of, load_module
+from diptych.errors import UserError
+from diptych.types import Array
+
+Values = list[tuple[str, Array]]
+
+
+class NumpyModel:
+    """A user's function of arrays."""
+
+    movable = True
+
+    def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
+        file = load_module(target)
+        np.random.seed(seed % 2**32)
+        self.file, self.model, self.wide = file, function_of(file, target)(), wide
+        held = getattr(self.model, "weights", None)
+        if not callable(self.model) or not isinstance(held, dict):
+            raise UserError(
+                f"{target.text}: expected a callable model with `weights`, a dictionary"
+            )
+        self.held = held
+        self.version = np.__version__
+        self.taps = "tap" in inspect.signature(self.model).parameters
+
+    def weights(self) -> dict[str, Array]:
+        return {name: np.asarray(a) for name, a in self.held.items()}
+
+    def load(self, weights: Mapping[str, Array]) -> None:
+        for name, array in weights.items():
+            self.held[name] = self._cast(array)
+
+    def _cast(self, array: Array) -> Array:
+        return array.astype(np.float64) if self.wide and array.dtype.kind == "f" else array
+
+    def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
+        """The outputs, and the layers' outputs in the order of their taps."""
+        seen: Values = []
+        given = [self._cast(a) for a in inputs.values()]
+        named = {"tap": lambda n, a: seen.append((str(n), np.array(a)))} if self.taps else {}
+        made = self.model(*given, **named)
+        rows = list(made.values()) if isinstance(made, dict) else made
+        rows = list(rows) if isinstance(rows, list | tuple) else [rows]
+        return [np.asarray(r) for r in rows], seen
+
+    def layer_weights(self) -> dict[str, list[str]]:
+        return {}
+
+
+class OnnxModel:
+    """An ONNX file, run by ONNX Runtime with every value as an output."""
+
+    movable = False
+
+    def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
+        onnx, runtime = _needed("onnx"), _needed("onnxruntime")
+        self.proto = onnx.load(target.place)
+        graph = self.proto.graph
+        self.held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                for a in node.attribute:
+                    if a.name == "value":
+                        self.held[node.output[0]] = onnx.numpy_helper.to_array(a.t)
+        self.version = runtime.__version__
+        self.nodes = list(graph.node)
+        self.first = [o.name for o in graph.output]
+        constants = set(self.held)
+        self.middle = [
+            o
+            for n in self.nodes
+            for o in n.output
+            if o and o not in self.first and o not in constants
+        ]
+        for name in self.middle:
+            graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.session = runtime.InferenceSession(
+            self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def weights(self) -> dict[str, Array]:
+        return {n: a for n, a in self.held.items() if a.dtype.kind == "f" and a.ndim}
+
+    def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
+        names = [i.name for i in self.session.get_inputs()]
+        given = dict(zip(names, inputs.values(), strict=True))
+        rows = self.session.run([*self.first, *self.middle], given)
+        found = dict(zip([*self.first, *self.middle], rows, strict=True))
+        values = [(o, np.asarray(found[o])) for n in self.nodes for o in n.output if o in found]
+        return [np.asarray(found[n]) for n in self.first], values
+
+    def layer_weights(self) -> dict[str, list[str]]:
+        """Value -> the weights that the node behind it reads (through reshapes of weights)."""
+        alias: dict[str, str] = {n: n for n in self.held}
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            read = [alias[i] for i in node.input if i in alias]
+            if len(node.input) == len(read) == 1 and node.output:
+                alias[node.output[0]] = read[0]
+            elif read and node.output:
+                found[node.output[0]] = read
+        return found
+
+
+class OpenVinoModel:
+    """An OpenVINO (or ONNX) file on the CPU in float32, with every value as an output."""
+
+    movable = False
+
+    def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
+        openvino = _needed("openvino")
+        core = openvino.Core()
+        model = core.read_model(target.place)
+        self.version = openvino.__version__
+        self.held: dict[str, Array] = {}
+        self.reads: dict[str, list[str]] = {}
+        names: list[str] = []
+        count = len(model.outputs)
+        constants: dict[str, str] = {}
+        for op in model.get_ordered_ops():
+            name, kind = op.get_friendly_name(), op.get_type_name()
+            if kind == "Constant":
+                data = np.array(op.data)
+                constants[name] = name
+                if data.dtype.kind == "f" and data.ndim and data.size > 1:
+                    self.held[name] = data
+            elif kind not in ("Parameter", "Result"):
+                read = [
+                    constants[i.get_node().get_friendly_name()]
+                    for i in op.input_values()
+                    if i.get_node().get_friendly_name() in constants
+                ]
+                if read and len(read) == len(op.input_values()):
+                    constants[name] = next((r for r in read if r in self.held), read[0])
+                    continue
+                self.reads[name] = [r for r in read if r in self.held]
+                if op.get_output_size() == 1:
+                    names.append(name)
+                    ends = [
+                        o.get_node().input_value(0).get_node().get_friendly_name()
+                        for o in model.outputs
+                    ]
+                    if name not in ends:  # the model's own outputs are outputs already
+                        model.add_outputs([(name, 0)])
+        self.names = names
+        ends = [o.get_node().input_value(0).get_node().get_friendly_name() for o in model.outputs]
+        self.places = [ends.index(name) for name in names]
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.compiled, self.count = compiled, count
+
+    def weights(self) -> dict[str, Array]:
+        return self.held
+
+    def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
+        made = self.compiled(list(inputs.values()))
+        rows = [np.array(made[i]) for i in range(len(self.compiled.outputs))]
+        return rows[: self.count], [
+            (n, rows[i]) for n, i in zip(self.names, self.places, strict=True)
+        ]
+
+    def layer_weights(self) -> dict[str, list[str]]:
+        return self.reads
+
+
+MODELS: dict[str, Any] = {"numpy": NumpyModel, "onnx": OnnxModel, "openvino": OpenVinoModel}
+
+
+def _needed(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{name} is not installed; pip install 'diptych[port]'") from error
+
+
+def layers_of(
+    values: Values,
+    reads: Mapping[str, list[str]],
+    pairs: Mapping[str, str],
+    paths: list[str],
+    given: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, str]:
+    """Reference's path -> value of a graph.
+
+    By the given map, by an equal name, by the scope in a name (`/block/conv/Conv`), and by the
+    weights that a node reads; the last such value (the one with the bias) is the layer's output.
+    """
+    names = [n for n, _ in values]
+    place = {n: i for i, n in enumerate(names)}
+    made = {n: a.shape for n, a in values}
+    found = {p: v for p, v in given.items() if v in made}
+    owners: dict[str, set[str]] = {}
+    for ours, theirs in pairs.items():
+        owners.setdefault(theirs, set()).add(ours.rpartition(".")[0])
+    candidates: dict[str, list[str]] = {}
+    for name in names:
+        for weight in reads.get(name, []):
+            if len(owners.get(weight, ())) == 1:  # equal arrays may be stored once for many layers
+                candidates.setdefault(next(iter(owners[weight])), []).append(name)
+    for path in paths:
+        if path in found:
+            continue
+        scope = "/" + path.replace(".", "/") + "/"
+        rows = [n for n in names if path in n.split("/") or scope in f"/{n}/"]
+        rows = [n for n in (*rows, *candidates.get(path, ())) if made[n] == shapes.get(path)]
+        if rows:
+            found[path] = max(rows, key=place.__getitem__)
+    return found

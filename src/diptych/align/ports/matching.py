@@ -1,0 +1,443 @@
+"""Which weight of a port is which of the reference: by name, by order and shape, by values.
+
+Modules are matched, not single arrays: all modules with the same kinds and shapes of arrays form a
+group, and within a group the best assignment is the one whose names resemble each other most and
+whose places in the order of calls (of definition, if never called) lie nearest. Ties are decided by
+the arrays' own mean and deviation. What finds no partner is listed with the reason.
+
+Layouts are moved only by declared rules (`names.yaml`, `rules:`):
+
+    transpose    (in, out) for (out, in)              hwio    (H, W, in, out) for (out, in, H, W)
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
+from diptych.errors import UserError, nearest
+from diptych.files import read_bytes
+from diptych.types import Array
+
+Rule = str
+RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
+COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
+# Words for the same array; the first is ours.
+ALIKE = {
+    "gamma": "weight",
+    "scale": "weight",
+    "kernel": "weight",
+    "w": "weight",
+    "g": "weight",
+    "beta": "bias",
+    "shift": "bias",
+    "b": "bias",
+    "offset": "bias",
+    "mean": "running_mean",
+    "moving_mean": "running_mean",
+    "var": "running_var",
+    "moving_variance": "running_var",
+    "moving_var": "running_var",
+    "embedding": "weight",
+}
+
+
+@dataclass
+class Entry:
+    """One array as its owner knows it."""
+
+    name: str
+    shape: tuple[int, ...]
+    mean: float = 0.0
+    deviation: float = 0.0
+    digest: str = ""
+    parameter: bool = True
+    order: float = 0.0  # its module's place in the order of calls, or of definition
+    aliases: list[str] = field(default_factory=list)
+
+    @property
+    def module(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def leaf(self) -> str:
+        """The array's role: `weight`, `bias`, `running_mean`, `weight_ih_l0` ..."""
+        own = self.name.rpartition(".")[2].lower()
+        return ALIKE.get(own, own)
+
+
+@dataclass
+class Match:
+    """The map of names, how each pair was found, and what is left over with its reason."""
+
+    weights: dict[str, str] = field(default_factory=dict)  # reference -> subject
+    how: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, Rule] = field(default_factory=dict)
+    left_reference: dict[str, str] = field(default_factory=dict)
+    left_subject: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """The share of the reference's arrays that found a partner."""
+        whole = len(self.weights) + len(self.left_reference)
+        return len(self.weights) / whole if whole else 1.0
+
+
+@dataclass
+class Given:
+    """A hand-corrected `names.yaml`."""
+
+    weights: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, Rule] = field(default_factory=dict)  # patterns of the reference's names
+
+
+def moved_over(array: Array, rule: Rule | None) -> Array:
+    """A reference's array in the port's layout."""
+    if rule is None:
+        return array
+    return np.ascontiguousarray(array.transpose(RULES[rule]))
+
+
+def moved_back(array: Array, rule: Rule | None) -> Array:
+    """A port's array in the reference's layout."""
+    if rule is None:
+        return array
+    axes = RULES[rule]
+    return np.ascontiguousarray(array.transpose([axes.index(i) for i in range(len(axes))]))
+
+
+def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match:
+    """Match the arrays of a reference and of a port.
+
+    Raises:
+        UserError: the given map names an array that is not there, or of another shape.
+    """
+    found = Match()
+    shown = {e.name: e for e in theirs}
+    open_ours = {e.name: e for e in ours if not e.name.endswith(COUNTERS)}
+    open_theirs = {e.name: e for e in theirs if not e.name.endswith(COUNTERS)}
+    for name, other in given.weights.items():
+        if name not in open_ours:
+            raise UserError(
+                f"names: the reference has no weight '{name}'{nearest(name, list(open_ours))}"
+            )
+        if other not in shown:
+            raise UserError(f"names: the port has no weight '{other}'{nearest(other, list(shown))}")
+    declared = {n: r for n in open_ours for p, r in given.rules.items() if fnmatch.fnmatch(n, p)}
+    wanted = {n: turned(e.shape, declared.get(n)) for n, e in open_ours.items()}
+
+    def pair(name: str, other: str, how: str) -> None:
+        found.weights[name], found.how[name] = other, how
+        if name in declared:
+            found.rules[name] = declared[name]
+        del open_ours[name]
+        open_theirs.pop(other, None)
+
+    for name, other in given.weights.items():
+        if wanted[name] != shown[other].shape:
+            hint = (
+                " (a rule such as `transpose` fits)"
+                if fitting(wanted[name], shown[other].shape)
+                else ""
+            )
+            raise UserError(
+                f"names: '{name}' is {wanted[name]}, '{other}' is {shown[other].shape}{hint}"
+            )
+        pair(name, other, "given")
+    for name in list(open_ours):
+        each = open_ours[name]
+        for other in (name, *each.aliases):
+            if other in open_theirs and open_theirs[other].shape == wanted[name]:
+                pair(name, other, "name")
+                break
+    for name, other in _by_value(open_ours, open_theirs):
+        pair(name, other, "values")
+    for name, other, how in _by_module(open_ours, open_theirs, wanted):
+        pair(name, other, how)
+    for name, other, how in _by_leaf(open_ours, open_theirs, wanted):
+        pair(name, other, how)
+    _explain(found, open_ours, open_theirs, wanted)
+    return found
+
+
+def turned(shape: tuple[int, ...], rule: Rule | None) -> tuple[int, ...]:
+    """The shape after a rule."""
+    if rule is None:
+        return shape
+    axes = RULES[rule]
+    return tuple(shape[a] for a in axes) if len(axes) == len(shape) else shape
+
+
+def fitting(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    """The rule that would turn shape `a` into `b`; '' if none does."""
+    if a == b:
+        return ""
+    return next((r for r, axes in RULES.items() if len(axes) == len(a) and turned(a, r) == b), "")
+
+
+def _by_value(ours: Mapping[str, Entry], theirs: Mapping[str, Entry]) -> list[tuple[str, str]]:
+    """Pairs of equal bits that no third array has."""
+    rows: dict[str, list[str]] = {}
+    for entry in theirs.values():
+        rows.setdefault(entry.digest, []).append(entry.name)
+    found: dict[str, list[str]] = {}
+    for entry in ours.values():
+        found.setdefault(entry.digest, []).append(entry.name)
+    return [
+        (names[0], rows[d][0])
+        for d, names in found.items()
+        if d and len(names) == 1 and len(rows.get(d, ())) == 1
+    ]
+
+
+def _by_module(
+    ours: Mapping[str, Entry], theirs: Mapping[str, Entry], wanted: Mapping[str, tuple[int, ...]]
+) -> list[tuple[str, str, str]]:
+    """Pairs of whole modules: equal roles and shapes, then resemblance and order."""
+    groups: dict[Any, tuple[list[list[Entry]], list[list[Entry]]]] = {}
+    for side, entries in enumerate((ours, theirs)):
+        modules: dict[str, list[Entry]] = {}
+        for entry in entries.values():
+            modules.setdefault(entry.module, []).append(entry)
+        for rows in modules.values():
+            shapes = [(e.leaf, wanted[e.name] if side == 0 else e.shape) for e in rows]
+            groups.setdefault(tuple(sorted(shapes)), ([], []))[side].append(rows)
+    found = []
+    for a, b in groups.values():
+        if not a or not b:
+            continue
+        for i, j in _assigned(a, b):
+            how = "name and order" if _resembles(a[i][0].module, b[j][0].module) > 0.3 else "order"
+            other = {e.leaf: e.name for e in b[j]}
+            found += [(e.name, other[e.leaf], how) for e in a[i]]
+    return found
+
+
+def _by_leaf(
+    ours: Mapping[str, Entry], theirs: Mapping[str, Entry], wanted: Mapping[str, tuple[int, ...]]
+) -> list[tuple[str, str, str]]:
+    """Pairs of single arrays that are left: equal shapes, then resemblance and order."""
+    groups: dict[Any, tuple[list[list[Entry]], list[list[Entry]]]] = {}
+    for side, entries in enumerate((ours, theirs)):
+        for e in entries.values():
+            key = (wanted[e.name] if side == 0 else e.shape, e.parameter)
+            groups.setdefault(key, ([], []))[side].append([e])
+    found = []
+    for a, b in groups.values():
+        if a and b:
+            # A lone bias is not paired with a lone norm weight because their shapes are equal.
+            pairs = [(a[i][0], b[j][0]) for i, j in _assigned(a, b)]
+            found += [(x.name, y.name, "order and shape") for x, y in pairs if _kin(x, y)]
+    return found
+
+
+def _kin(a: Entry, b: Entry) -> bool:
+    usual = {"weight", "bias", "running_mean", "running_var"}
+    return a.leaf == b.leaf or not (a.leaf in usual and b.leaf in usual)
+
+
+def _assigned(a: list[list[Entry]], b: list[list[Entry]]) -> list[tuple[int, int]]:
+    """The cheapest assignment of one group's modules."""
+    order_a, order_b = (_ranks([rows[0].order for rows in side]) for side in (a, b))
+    cost = np.zeros((len(a), len(b)))
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            apart = abs(order_a[i] - order_b[j]) / max(len(a), len(b))
+            alike = _resembles(x[0].name, y[0].name)
+            values = abs(x[0].mean - y[0].mean) + abs(x[0].deviation - y[0].deviation)
+            # A layer's own name outweighs the order of calls: a port that calls `up` before
+            # `gate` has a fault, which a match by order would undo. Numbers are only an order.
+            own = _resembles(_own(x[0]), _own(y[0]))
+            cost[i, j] = 2.0 * apart - alike - 1.5 * own + 0.01 * min(values, 1.0)
+    rows, columns = linear_sum_assignment(cost)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _ranks(orders: Sequence[float]) -> list[int]:
+    place = sorted(range(len(orders)), key=lambda i: (orders[i], i))
+    found = [0] * len(orders)
+    for rank, i in enumerate(place):
+        found[i] = rank
+    return found
+
+
+def _words(name: str) -> list[str]:
+    parts = re.findall(r"[a-z]+|\d+", name.lower())
+    return [ALIKE.get(part, part) for part in parts]
+
+
+def _own(entry: Entry) -> str:
+    """The letters of a module's own name, or of an array's without a module."""
+    last = (entry.module or entry.name).rpartition(".")[2]
+    return re.sub(r"\d+", " ", last)
+
+
+def _resembles(a: str, b: str) -> float:
+    """0 .. 1: the share of words that two names have in common, in order."""
+    return difflib.SequenceMatcher(None, _words(a), _words(b), autojunk=False).ratio()
+
+
+def _explain(
+    found: Match,
+    ours: Mapping[str, Entry],
+    theirs: Mapping[str, Entry],
+    wanted: Mapping[str, tuple[int, ...]],
+) -> None:
+    for name in ours:
+        found.left_reference[name] = _reason(wanted[name], ours[name].leaf, theirs, "port")
+    mine = {n: Entry(n, wanted[n]) for n in ours}
+    for name, entry in theirs.items():
+        found.left_subject[name] = _reason(entry.shape, entry.leaf, mine, "reference")
+
+
+def _reason(shape: tuple[int, ...], leaf: str, others: Mapping[str, Entry], whose: str) -> str:
+    for other in others.values():
+        rule = fitting(shape, other.shape)
+        if rule and other.leaf == leaf:
+            return f"'{other.name}' of the {whose} is {other.shape}; a rule `{rule}` would fit"
+    same = [o.name for o in others.values() if o.shape == shape]
+    if same:
+        return f"the {whose} has {len(same)} of shape {shape} left, none of this role: {same[0]}"
+    return f"the {whose} has nothing left of shape {shape}"
+
+
+# layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module that is called: its path, kind, the shapes of its outputs, its place."""
+
+    path: str
+    kind: str
+    shapes: tuple[tuple[int, ...], ...]
+    order: int
+    leaf: bool
+
+
+FAMILIES = {
+    "act": ("relu", "gelu", "silu", "swish", "sigmoid", "tanh", "softplus", "elu", "mish", "act"),
+    "pool": ("pool",),
+    "softmax": ("softmax",),
+    "norm": ("norm",),
+    "up": ("upsample", "interp"),
+    "flat": ("flatten",),
+    "drop": ("dropout", "droppath", "identity"),
+}
+
+
+def family(kind: str) -> str:
+    """The family of a layer without weights, by the name of its class."""
+    low = kind.lower()
+    return next((f for f, words in FAMILIES.items() if any(w in low for w in words)), low)
+
+
+def match_layers(
+    pairs: Mapping[str, str],
+    ours: Sequence[Layer],
+    theirs: Sequence[Layer],
+    given: Mapping[str, str],
+) -> dict[str, str]:
+    """Reference's path -> port's: by their weights, then containers, then order between them."""
+    from diptych.align.ports.names import module_paths
+
+    mine, other = {each.path for each in ours}, {each.path for each in theirs}
+    paths = {a: b for a, b in module_paths(pairs).items() if a in mine and b in other}
+    paths |= {a: b for a, b in given.items() if a in mine and b in other}
+    for path in sorted(mine & other):  # equal paths without weights of their own
+        if path not in paths and path not in paths.values():
+            paths[path] = path
+    loose = [e for e in ours if e.leaf and e.path not in paths]
+    free = [e for e in theirs if e.leaf and e.path not in set(paths.values())]
+    anchors = sorted((e.order, paths[e.path]) for e in ours if e.leaf and e.path in paths)
+    place = {e.path: e.order for e in theirs}
+    for each in loose:
+        before = [place[p] for o, p in anchors if o < each.order]
+        after = [place[p] for o, p in anchors if o > each.order]
+        low, high = max(before[-1:], default=-1), min(after[:1], default=1 << 60)
+        fits = [
+            f
+            for f in free
+            if low < f.order < high
+            and family(f.kind) == family(each.kind)
+            and [sorted(s) for s in f.shapes] == [sorted(s) for s in each.shapes]
+        ]
+        if fits:
+            chosen = min(fits, key=lambda f: f.order)
+            paths[each.path] = chosen.path
+            free.remove(chosen)
+    return paths
+
+
+# names.yaml
+
+
+def read_given(path: Path | None) -> Given:
+    """A `names.yaml`, or a plain map of the reference's names to the port's.
+
+    Raises:
+        UserError: it cannot be read or is no such map.
+    """
+    if path is None:
+        return Given()
+    try:
+        tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
+    except FAULTS as error:
+        raise UserError(
+            f"{path}: the name map cannot be read ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
+    if not any(isinstance(v, dict) for v in tree.values()):
+        tree = {"weights": tree}
+    parts = {}
+    for key, value in tree.items():
+        if key not in ("weights", "layers", "rules", "unmatched"):
+            raise UserError(f"{path}: '{key}' is not known; expected weights, layers, rules")
+        if key == "unmatched" or value is None:
+            continue
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise UserError(f"{path}: '{key}' must be a mapping of names")
+        parts[key] = {str(k): v for k, v in value.items()}
+    for name, rule in parts.get("rules", {}).items():
+        if rule not in RULES:
+            raise UserError(
+                f"{path}: rule '{rule}' of '{name}' is not known{nearest(rule, list(RULES))}"
+            )
+    return Given(**parts)
+
+
+def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
+    """`names.yaml`: the map, how each pair was found, and what is left over."""
+    import json
+
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    lines = [
+        "# The map that was found, reference: port. Correct it and give it with --names.",
+        f"# {len(found.weights)} of {len(found.weights) + len(found.left_reference)} weights of "
+        f"the reference matched.",
+        "weights:" if found.weights else "weights: {}",
+    ]
+    lines += [f"  {quoted(a)}: {quoted(b)}  # by {found.how[a]}" for a, b in found.weights.items()]
+    lines.append("layers:" if layers else "layers: {}")
+    lines += [f"  {quoted(a)}: {quoted(b)}" for a, b in layers.items()]
+    lines.append("# Layouts are moved only by these: PATTERN: transpose, or hwio.")
+    lines.append("rules:" if given.rules else "rules: {}")
+    lines += [f"  {quoted(a)}: {b}" for a, b in given.rules.items()]
+    lines.append("unmatched:")
+    for title, left in (("reference", found.left_reference), ("port", found.left_subject)):
+        lines.append(f"  {title}:" if left else f"  {title}: {{}}")
+        lines += [f"    {quoted(a)}: {quoted(reason)}" for a, reason in left.items()]
+    return "\n".join(lines) + "\n"

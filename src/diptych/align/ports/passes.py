@@ -1,0 +1,510 @@
+"""One pass of one network over the rungs of a port; its results go into a trace.
+
+    weights     every array, read back after loading; which names share one array
+    operators   each kind of layer that occurs, once: plain and faint inputs, gradients
+    layers      free/PATH, fed/PATH, faint/PATH (fed, a hundredth as large), into/PATH (what it was
+                given); with `training: ` the same in training mode, and buffers after it
+    loss        the loss in training mode
+    gradients   of each weight, act/PATH of each layer's output, their total norm
+    update      two steps of the optimizer on given gradients: step 1/NAME, step 2/NAME
+    lockstep    losses of N steps, weights after them
+    resume      saved after two steps and restored into a new network, against going on
+
+Every name is the reference's. Inputs, weights and what layers are fed with are moved to
+neighbouring float32 values in a nudged pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych import rng
+from diptych.align.ladder.trace import Tracer, read_trace
+from diptych.align.ports.matching import Rule, moved_back, moved_over
+from diptych.align.ports.modules import Call, Network
+from diptych.types import Array
+
+FAINT = np.float32(0.01)
+RATE = 0.01  # of plain gradient descent, where no optimizer is given
+ALL = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
+FORWARD = ("weights", "operators", "layers")
+
+
+@dataclass
+class Plan:
+    """What the reference's float64 pass found out, for all other passes."""
+
+    operators: dict[str, str] = field(default_factory=dict)  # path -> kind, one of each kind
+    faint: list[str] = field(default_factory=list)  # norms, whose eps faint inputs show
+    training: bool = False  # the mode changes what the network computes
+    buffered: list[str] = field(default_factory=list)  # layers with buffers
+    parameters: list[str] = field(default_factory=list)
+    buffers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Names:
+    """The reference's names in terms of this network's; empty for the reference itself."""
+
+    weights: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, Rule] = field(default_factory=dict)
+
+    @property
+    def own(self) -> bool:
+        return not self.weights and not self.paths
+
+
+class Pass:
+    """One network, the reference's names for its parts, and a trace to fill."""
+
+    def __init__(
+        self,
+        make: Callable[[], Network],
+        weights: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        names: Names,
+        plan: Plan,
+        tracer: Tracer,
+        feed: Path | None,
+        nudge: int = 0,
+        steps: int = 5,
+        say: Callable[[str, float], None] = lambda *_: None,
+    ) -> None:
+        self.make, self.names, self.plan, self.tracer = make, names, plan, tracer
+        self.nudge, self.steps, self.say = nudge, steps, say
+        self.network = make()
+        self.framework = self.network.framework
+        self.truth = feed is None
+        self.feed = {} if feed is None else read_trace(feed).rung("layers").arrays
+        self.given = {n: self.moved(a, f"w/{n}") for n, a in weights.items()}
+        self.inputs = {n: self.moved(a, f"x/{n}") for n, a in inputs.items()}
+        self.calls: dict[str, Call] = {}
+        self.rung = ""
+
+    def run(self, rungs: Sequence[str]) -> None:
+        """Trace the rungs in order."""
+        for name in rungs:
+            began = time.perf_counter()
+            self.rung = name
+            self.tracer.begin(name)
+            self.load()
+            getattr(self, f"trace_{name}")()
+            self.framework.sync()
+            self.tracer.timed(time.perf_counter() - began)
+            self.say(name, time.perf_counter() - began)
+
+    def add(self, name: str, array: Any) -> None:
+        """Record an array; floats of a float32 network stay float32."""
+        self.tracer.add(self.rung, name, np.asarray(array))
+
+    def moved(self, values: Array, key: str) -> Array:
+        """The values, each moved to a neighbouring float32 if this pass is nudged."""
+        if not self.nudge or values.dtype != np.float32:
+            return values
+        ways = rng.stream(self.nudge, "initial_noise", (1 << 24) + zlib.crc32(key.encode()))
+        up = ways.random(values.shape) < 0.5
+        way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
+        return np.nextafter(values, way)
+
+    def load(self, network: Network | None = None) -> None:
+        """Put the reference's weights into the network."""
+        network = network or self.network
+        own = {}
+        for name, array in self.given.items():
+            theirs = name if self.names.own else self.names.weights.get(name)
+            if theirs in network.vars:
+                own[theirs] = moved_over(array, self.names.rules.get(name))
+        network.load(own)
+
+    def theirs(self, name: str) -> str | None:
+        """This network's name of a weight, if it has it."""
+        own = name if self.names.own else self.names.weights.get(name)
+        return own if own in self.network.vars else None
+
+    def path(self, path: str) -> str | None:
+        """This network's path of a module."""
+        if self.names.own:
+            return path
+        base, mark, count = path.partition("#")
+        own = self.names.paths.get(base)
+        return None if own is None else own + mark + count
+
+    def values(self, network: Network | None = None) -> dict[str, Array]:
+        """All weights under the reference's names and in its layout."""
+        network = network or self.network
+        found = {}
+        for name in self.given:
+            theirs = self.theirs(name)
+            if theirs is not None:
+                read = self.framework.read(network.vars[theirs])
+                found[name] = moved_back(read, self.names.rules.get(name))
+        return found
+
+    # rungs
+
+    def trace_weights(self) -> None:
+        for name, array in self.values().items():
+            self.add(name, array)
+
+    def trace_operators(self) -> None:
+        network = self.network
+        network.train(True)
+        if not self.calls:
+            network.train(False)
+            self.record_calls()
+            network.train(True)
+        for path in self.plan.operators:
+            call = self.calls.get(self.path(path) or "")
+            given = self.fed_arrays(path)
+            if call is None or given is None or len(given) != len(call.taken):
+                continue
+            fitted = [fit(a, np.shape(t)) for a, t in zip(given, call.taken, strict=True)]
+            if any(f is None for f in fitted):
+                continue
+            for variant, factor in (("", 1.0), ("faint/", 0.01)):
+                arrays = [
+                    self.drawn(f"{path}/{i}", f, factor)
+                    for i, f in enumerate(fitted)
+                    if f is not None
+                ]
+                self.load()
+                try:
+                    self.operate(path, variant, call, arrays)
+                except Exception as error:
+                    if self.truth or self.names.own:
+                        raise
+                    text = " ".join(str(error).split())[:200]
+                    self.tracer.fact("operators", f"raised/{path}", text)
+        self.load()
+
+    def drawn(self, key: str, like: Array, factor: float) -> Array:
+        """Keyed normal numbers of an input's shape; integers stay what they are."""
+        if like.dtype.kind != "f":
+            return like
+        return self.moved(drawn_input(key, like.shape, factor), key)
+
+    def operate(self, path: str, variant: str, call: Call, arrays: list[Array]) -> None:
+        """A layer's outputs and gradients on given arrays."""
+        with self.network.quiet():
+            put, made = self.network.again(call, arrays, leaf=True)
+            made = [m for m in made if "float" in self.framework.dtype(m)]
+            for i, each in enumerate(made):
+                self.add(f"{variant}{path}/y{i or ''}", self.framework.read(each))
+            if variant or not made:
+                return
+            total: Any = None
+            for i, each in enumerate(made):
+                g = rng.normal(0, "initial_noise", tuple(each.shape), (1 << 26) + i)
+                term = (each * self.framework.put(g, self.network.wide)).sum()
+                total = term if total is None else total + term
+            base = path.partition("#")[0]
+            weights = [n for n in self.plan.parameters if n.rpartition(".")[0] == base]
+            weights = [n for n in weights if self.theirs(n)]
+            inputs = [
+                (i, p)
+                for i, (p, a) in enumerate(zip(put, arrays, strict=True))
+                if a.dtype.kind == "f"
+            ]
+            wanted = [p for _, p in inputs]
+            wanted += [self.network.vars[self.theirs(n) or ""] for n in weights]
+            found = self.framework.grads(total, wanted)
+            for (i, _), g in zip(inputs, found, strict=False):
+                self.add(f"{path}/dx{i or ''}", g)
+            for n, g in zip(weights, found[len(inputs) :], strict=True):
+                own = moved_back(g, self.names.rules.get(n))
+                self.add(f"{path}/d{n.rpartition('.')[2]}", own)
+
+    def record_calls(self) -> None:
+        """One forward pass that keeps every call."""
+
+        def seen(call: Call) -> None:
+            self.calls[call.path] = call
+
+        with self.network.still(), self.network.watched(seen):
+            self.network.output(self.network.arguments(self.inputs))
+
+    def fed_arrays(self, path: str) -> list[Array] | None:
+        """The reference's inputs of a layer."""
+        if self.truth and f"in/{path}/0" not in self.feed:
+            call = self.calls.get(path)
+            return None if call is None else [narrow(a) for a in call.taken]
+        found, i = [], 0
+        while f"in/{path}/{i}" in self.feed:
+            found.append(self.feed[f"in/{path}/{i}"])
+            i += 1
+        return found or None
+
+    def trace_layers(self) -> None:
+        self.network.train(False)
+        self.free("")
+        self.fed("", list(self.paths_fed()))
+        if not self.plan.training:
+            return
+        self.network.train(True)
+        self.load()
+        self.free("training: ")
+        for name in self.plan.buffers:
+            theirs = self.theirs(name)
+            if theirs is not None:
+                got = self.framework.read(self.network.vars[theirs])
+                got = moved_back(got, self.names.rules.get(name))
+                if got.dtype.kind == "f":
+                    self.add(f"training: buffer/{name}", got)
+        fed = [p for p in self.paths_fed() if p.partition("#")[0] in self.plan.buffered]
+        self.fed("training: ", fed)
+        self.network.train(False)
+        self.load()
+
+    def paths_fed(self) -> list[str]:
+        if self.truth:
+            return [p for p, c in self.calls.items() if c.taken]
+        return list(
+            dict.fromkeys(n[3:].rpartition("/")[0] for n in self.feed if n.startswith("in/"))
+        )
+
+    def free(self, mode: str) -> None:
+        """Every layer's inputs and outputs in one run of the whole network."""
+        wanted = {self.path(p): p for p in self.listed()} if not self.truth else None
+        self.calls = {}
+        found: list[Call] = []
+
+        def seen(call: Call) -> None:
+            if wanted is None or call.path in wanted:
+                found.append(call)
+                self.calls[call.path] = call
+
+        with self.network.still(), self.network.watched(seen):
+            outputs = self.network.output(self.network.arguments(self.inputs))
+            outputs = [self.framework.read(o) for o in outputs]
+        for call in found:
+            path = call.path if wanted is None else wanted[call.path]
+            for i, array in enumerate(call.taken):
+                if array.dtype.kind in "fiu":
+                    self.add(f"{mode}into/{path}/{i}", array)
+            for i, array in enumerate(call.made):
+                self.add(f"{mode}free/{path}{suffix(i)}", array)
+        for i, array in enumerate(outputs):
+            self.add(f"{mode}free/output{suffix(i)}", array)
+        if self.truth and not mode:
+            for call in found:
+                for i, array in enumerate(call.taken):
+                    self.feed[f"in/{call.path}/{i}"] = narrow(array)
+                    self.add(f"in/{call.path}/{i}", narrow(array))
+
+    def listed(self) -> list[str]:
+        """The reference's calls, from what it recorded."""
+        found = [n[5:] for n in self.feed if n.startswith("free/")]
+        return list(dict.fromkeys(n.partition("~")[0] for n in found))
+
+    def fed(self, mode: str, paths: Sequence[str]) -> None:
+        """Every layer by itself, on the reference's inputs."""
+        for path in paths:
+            call, given = self.calls.get(self.path(path) or ""), self.fed_arrays(path)
+            if call is None or given is None or len(given) != len(call.taken):
+                continue
+            fitted = [fit(a, t.shape) for a, t in zip(given, call.taken, strict=True)]
+            if any(f is None for f in fitted):
+                continue
+            arrays = [self.moved(f, f"{path}/{i}") for i, f in enumerate(fitted) if f is not None]
+            self.feed_one(f"{mode}fed/{path}", call, arrays)
+            if path.partition("#")[0] in self.plan.faint and not mode:
+                faint = [a * FAINT if a.dtype.kind == "f" else a for a in arrays]
+                self.feed_one(f"{mode}faint/{path}", call, faint)
+
+    def feed_one(self, name: str, call: Call, arrays: Sequence[Array]) -> None:
+        try:
+            with self.network.still():
+                _, made = self.network.again(call, arrays)
+                read = [self.framework.read(m) for m in made]
+        except Exception as error:
+            if self.names.own:
+                raise
+            self.tracer.fact("layers", f"raised/{name}", " ".join(str(error).split())[:200])
+            return
+        for i, array in enumerate(read):
+            self.add(f"{name}{suffix(i)}", array)
+
+    def trace_loss(self) -> None:
+        self.network.train(True)
+        with self.network.quiet():
+            loss = self.network.loss(self.network.arguments(self.inputs))
+        self.add("loss", self.framework.read(loss).reshape(()))
+
+    def trace_gradients(self) -> None:
+        self.network.train(True)
+        wanted = {self.path(p): p for p in self.listed()} if not self.truth else None
+        found: list[tuple[str, Any, int]] = []
+
+        def seen(call: Call) -> None:
+            # The first output only: a state given beside it may be one array with its last step.
+            value = call.made[0] if call.made else None
+            path = call.path if wanted is None else wanted.get(call.path)
+            if path is not None and value is not None and "float" in self.framework.dtype(value):
+                found.append((path, value, version(value)))
+
+        with self.network.quiet(), self.network.watched(seen, host=False):
+            loss = self.network.loss(self.network.arguments(self.inputs))
+        names = [n for n in self.plan.parameters if self.theirs(n)]
+        weights = [self.network.vars[self.theirs(n) or ""] for n in names]
+        # An output that was changed in place afterwards has no gradient of its own.
+        alive = {n: v for n, v, was in found if version(v) == was}
+        with self.network.precision():
+            rows = self.framework.grads(loss, [*weights, *alive.values()])
+        rules = self.names.rules
+        grads = {n: moved_back(g, rules.get(n)) for n, g in zip(names, rows, strict=False)}
+        total = math.sqrt(sum(float(np.sum(g.astype(np.float64) ** 2)) for g in grads.values()))
+        self.add("total norm", np.float64(total))
+        for n, g in grads.items():
+            self.add(n, g)
+        for n, g in zip(alive, rows[len(names) :], strict=True):
+            self.add(f"act/{n}", g)
+
+    def trace_update(self) -> None:
+        """Two steps on the same gradients everywhere, of many sizes, so that an eps shows."""
+        self.network.train(True)
+        optimizer = self.network.optimizer()
+        names = [n for n in self.plan.parameters if self.theirs(n)]
+        for step in (1, 2):
+            before = {n: a.astype(np.float64) for n, a in self.values().items() if n in names}
+            total: Any = None
+            for n in names:
+                var = self.network.vars[self.theirs(n) or ""]
+                g = given_gradient(n, before[n].shape, step)
+                g = moved_over(self.moved(g, f"g{step}/{n}"), self.names.rules.get(n))
+                term = (var * self.framework.put(g, self.network.wide)).sum()
+                total = term if total is None else total + term
+            own = [self.theirs(n) or "" for n in names]
+            self.network.step(optimizer, total, own, RATE)
+            after = self.values()
+            for n in names:
+                self.add(f"step {step}/{n}", after[n].astype(np.float64) - before[n])
+
+    def trace_lockstep(self) -> None:
+        self.network.train(True)
+        optimizer = self.network.optimizer()
+        self.go(self.network, optimizer, range(1, self.steps + 1), "loss/")
+        after = self.values()
+        for n in (n for n in self.plan.parameters if n in after):
+            self.add(f"raw/{n}", after[n])
+
+    def go(self, network: Network, optimizer: Any, steps: range, name: str) -> None:
+        """Train for some steps and record the losses."""
+        own = [self.theirs(n) or "" for n in self.plan.parameters if self.theirs(n)]
+        for step in steps:
+            with network.quiet():
+                loss = network.loss(network.arguments(self.inputs))
+                value = self.framework.read(loss).reshape(())
+                network.step(optimizer, loss, own, RATE)
+            if name:
+                self.add(f"{name}{step:04}", value)
+
+    def trace_resume(self) -> None:
+        """Two steps, saved, restored into a new network, two more; and the same without a stop."""
+        self.network.train(True)
+        optimizer = self.network.optimizer()
+        self.go(self.network, optimizer, range(1, 3), "")
+        weights = {n: a.copy() for n, a in self.network.weights().items()}
+        state = None
+        if hasattr(optimizer, "state_dict"):
+            state = copied(self.framework, optimizer.state_dict())
+        self.go(self.network, optimizer, range(3, 5), "straight/loss/")
+        straight = self.values()
+        again = self.make()
+        again.train(True)
+        again.load(weights)
+        optimizer = again.optimizer()
+        if state is not None:
+            optimizer.load_state_dict(state)
+        self.go(again, optimizer, range(3, 5), "resumed/loss/")
+        for n, a in straight.items():
+            self.add(f"straight/raw/{n}", a)
+        for n, a in self.values(again).items():
+            self.add(f"resumed/raw/{n}", a)
+
+
+def copied(framework: Any, state: Any) -> Any:
+    """A copy of an optimizer's state that later steps do not change."""
+    if framework.is_array(state):
+        return framework.read(state) if framework.is_jittor else state.detach().clone()
+    if isinstance(state, dict):
+        return {k: copied(framework, v) for k, v in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(copied(framework, v) for v in state)
+    return copy.copy(state)
+
+
+def drawn_input(key: str, shape: tuple[int, ...], factor: float) -> Array:
+    """Keyed normal numbers that an operator is run on."""
+    number = (1 << 25) + zlib.crc32(key.encode())
+    drawn = rng.normal(0, "initial_noise", shape, number) * np.float32(factor)
+    return drawn.astype(np.float32)
+
+
+def given_gradient(name: str, shape: tuple[int, ...], step: int) -> Array:
+    """Keyed gradients of many sizes, from 1e-5 to 0.1."""
+    stream = rng.stream(step, "initial_noise", (1 << 27) + zlib.crc32(name.encode()))
+    sign = np.where(stream.random(shape) < 0.5, -1.0, 1.0)
+    return np.asarray(sign * 10.0 ** stream.uniform(-5, -1, shape), dtype=np.float32)
+
+
+def suffix(i: int) -> str:
+    """The mark of a call's second, third ... output."""
+    return f"~{i}" if i else ""
+
+
+def version(value: Any) -> int:
+    """The number of in-place changes of a PyTorch tensor; 0 for Jittor."""
+    return int(getattr(value, "_version", 0))
+
+
+def narrow(array: Array) -> Array:
+    """Floats as float32."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+WAYS: tuple[tuple[int, tuple[int, ...]], ...] = (
+    (4, (0, 2, 3, 1)),
+    (4, (0, 3, 1, 2)),
+    (3, (1, 0, 2)),
+    (3, (0, 2, 1)),
+    (5, (0, 2, 3, 4, 1)),
+    (5, (0, 4, 1, 2, 3)),
+    (2, (1, 0)),
+)
+
+
+def fit(array: Array, shape: Sequence[int]) -> Array | None:
+    """The array in another layout of the given shape: channels last, or time first.
+
+    None if none of them has that shape. An equal shape is left alone.
+    """
+    if array.shape == tuple(shape):
+        return array
+    for ndim, axes in WAYS:
+        if array.ndim == ndim and tuple(array.shape[a] for a in axes) == tuple(shape):
+            return np.ascontiguousarray(array.transpose(axes))
+    return array.reshape(tuple(shape)) if merges(array.shape, shape) else None
+
+
+def merges(a: Sequence[int], b: Sequence[int]) -> bool:
+    """True if one shape is the other with neighbouring axes merged: (2, 3, 4) and (6, 4)."""
+    long, short = [n for n in a if n != 1], [n for n in b if n != 1]
+    if len(long) < len(short):
+        long, short = short, long
+    for size in short:
+        product = 1
+        while long and product < size:
+            product *= long.pop(0)
+        if product != size:
+            return False
+    return not long

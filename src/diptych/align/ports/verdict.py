@@ -1,0 +1,538 @@
+"""The verdict on a port: every rung against its floor, and the first layer that is wrong.
+
+A tensor passes if error <= k * floor (`diptych.align.ladder.judge`); the floor comes from the
+reference itself: its float32 run against its float64 run, and its answer to one rounding of its
+inputs and weights. A layer is wrong by itself if it fails on the reference's own inputs (`fed`); a
+container only if none of the layers inside fails, for then its own code is wrong. If every layer is
+right when it is fed, what joins them is wrong: the first layer that is *given* something else.
+
+A port may cut its layers elsewhere (a norm with its activation). So a layer that differs is not
+counted if what it gives is found further on in the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.align.ladder import judge, measures
+from diptych.align.ladder.floors import Passes, gate_of
+from diptych.align.ladder.judge import FAIL, PASS, Finding, Verdict
+from diptych.align.ladder.tolerances import tolerances
+from diptych.align.ladder.trace import Rung, read_trace
+from diptych.align.ports import hints
+from diptych.align.ports.floors import widened
+from diptych.align.ports.passes import drawn_input, fit, suffix
+from diptych.files import read_json
+from diptych.types import Array
+
+PORT = "port"
+EVAL, TRAINING = "", "training: "
+ROOT = ""
+
+
+@dataclass
+class Compared:
+    """One subject's verdict: the rungs, the layers as a list, the first fault."""
+
+    rungs: list[Verdict]
+    layers: list[dict[str, Any]]
+    fault: dict[str, Any] | None
+    match: dict[str, Any]
+    notes: list[dict[str, Any]]
+    about: dict[str, Any]
+    subject: dict[str, Any]
+    left_out: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return self.fault is None
+
+
+class Evidence:
+    """The traces of one subject and of the reference, read rung by rung."""
+
+    def __init__(self, folder: Path, k: int) -> None:
+        self.about = read_json(folder / "reference.json")
+        self.subject = read_json(folder / f"subject-{k}" / "subject.json")
+        self.raised = self.subject.get("raised")
+        self.truth = read_trace(folder / "reference-float64")
+        self.own = [
+            read_trace(folder / f"reference-{n}") for n in ("float32", "nudge-1", "nudge-2")
+        ]
+        self.port = None if self.raised else read_trace(folder / f"subject-{k}")
+        self.calls: dict[str, Any] = self.about["calls"]
+        self.order = list(self.calls)
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The reference's weights."""
+        return self.truth.rung("weights").arrays
+
+    @property
+    def port_layers(self) -> list[str]:
+        """Names of what the port's layers gave and were given."""
+        assert self.port is not None
+        return list(self.port.listed["layers"]["order"])
+
+    def rungs(self) -> list[str]:
+        """The rungs that the subject climbed."""
+        return list(self.subject.get("rungs", ()))
+
+    def passes(self, name: str) -> tuple[Rung, Rung, list[Rung]]:
+        """(truth, the port's, the reference's own passes)."""
+        assert self.port is not None
+        if name == "resume":  # a network against itself
+            return Rung(), self.port.rung(name), []
+        return self.truth.rung(name), self.port.rung(name), [t.rung(name) for t in self.own]
+
+
+def compare(folder: Path, k: int) -> Compared:
+    """Judge one subject."""
+    seen = Evidence(folder, k)
+    fault: dict[str, Any] | None = None
+    if seen.raised:
+        fault = {
+            "rung": "layers",
+            "layer": ROOT,
+            "where": "raised",
+            "tensor": "",
+            "text": seen.raised,
+            "after": "",
+            "before": "",
+            "error": None,
+            "floor": None,
+            "allowed": None,
+            "measure": "",
+            "hints": [],
+        }
+        verdict = Verdict("layers", FAIL, gate_of("layers"))
+        verdict.findings = [Finding("raised", PORT, "", np.inf, 0, 0, seen.raised)]
+        return Compared([verdict], [], fault, {}, [], seen.about, seen.subject)
+    verdicts: list[Verdict] = []
+    layers: list[dict[str, Any]] = []
+    whole, unfit_layers = _floored(seen, "layers", *seen.passes("layers"))
+    excused = _excused(whole, *seen.passes("layers"))
+    for name in seen.rungs():
+        truth, port, own = seen.passes(name)
+        if name == "weights":
+            verdict = _weights(seen, truth, port, own)
+        elif name == "resume":
+            verdict = _resume(seen, port)
+        else:
+            verdict = whole if name == "layers" else _floored(seen, name, truth, port, own)[0]
+        if name == "layers":
+            layers = _listed(seen, verdict, unfit_layers, excused)
+            verdict.findings = [
+                f for f in verdict.findings if not (f.failed and _base(f.name) in excused)
+            ]
+        elif name == "operators":
+            verdict.findings = [
+                f
+                for f in verdict.findings
+                if not (f.failed and f.name.removeprefix("faint/").rpartition("/")[0] in excused)
+            ]
+        elif name == "gradients":
+            verdict.findings = [
+                f
+                for f in verdict.findings
+                if not (f.failed and f.name.startswith("act/") and _base(f.name) in excused)
+            ]
+        failed = any(f.failed and not bare(f.name).startswith("into/") for f in verdict.findings)
+        verdict.verdict = FAIL if failed else PASS
+        verdicts.append(verdict)
+        if failed and fault is None:
+            fault = _fault(seen, verdict, truth, port, own)
+        # What a layer was given is evidence for the place of a fault, not a check of its own.
+        verdict.findings = [f for f in verdict.findings if not bare(f.name).startswith("into/")]
+    left = [
+        {"side": side, "name": n, "reason": r}
+        for side, key in (("reference", "left_reference"), ("port", "left_subject"))
+        for n, r in seen.subject["match"][key].items()
+    ]
+    return Compared(
+        verdicts, layers, fault, seen.subject["match"], _notes(seen), seen.about, seen.subject, left
+    )
+
+
+def _base(tensor: str) -> str:
+    """`training: fed/a.b#2~1` -> `a.b#2`."""
+    own = tensor.rpartition(": ")[2]
+    return own.partition("/")[2].partition("~")[0]
+
+
+def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Verdict:
+    """Weights read back: equal bits; those without a partner fail with their reason."""
+    names = [n for n in truth.arrays if n in port.arrays]
+    cut = Rung({n: own[0].arrays[n] for n in names})
+    verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
+    match = seen.subject["match"]
+    for name, reason in match["left_reference"].items():
+        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, f"has no partner: {reason}"))
+    entries = {e["name"]: e for e in seen.about["entries"]}
+    ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
+    for name, reason in match["left_subject"].items():
+        if name not in seen.subject["parameters"]:
+            continue
+        shape = seen.port and _shape_left(seen, name)
+        tie = next(
+            ((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None
+        )
+        text = f"is the port's alone: {reason}"
+        if tie:
+            name, text = (
+                tie[1],
+                f"is one array with '{tie[0]}', but the port has '{name}' of its own",
+            )
+        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text))
+    return verdict
+
+
+def _shape_left(seen: Evidence, name: str) -> tuple[int, ...]:
+    shape = seen.subject.get("shapes", {}).get(name, ())
+    return tuple(int(n) for n in shape)
+
+
+def _resume(seen: Evidence, port: Rung) -> Verdict:
+    """What a restored network does, against one that went on, within the floor of lockstep.
+
+    Not bit by bit: Jittor fuses operators by what is pending, so a fresh start may round otherwise.
+    """
+    straight = {n.partition("/")[2]: a for n, a in port.arrays.items() if n[:8] == "straight"}
+    resumed = {n.partition("/")[2]: a for n, a in port.arrays.items() if n[:7] == "resumed"}
+    own = [trace.rung("lockstep") for trace in seen.own]
+    names = [n for n in straight if n in own[0].arrays]
+    cut = [Rung({n: rung.arrays[n] for n in names}) for rung in own]
+    panels = {
+        PORT: Passes(Rung({n: resumed[n] for n in names}, {}, port.seconds)),
+        "reference": Passes(cut[0], cut[1:]),
+    }
+    truth = Rung({n: straight[n] for n in names})
+    verdict = judge.judge("lockstep", truth, panels, only=PORT)
+    verdict.rung = "resume"
+    return verdict
+
+
+def _floored(
+    seen: Evidence, name: str, truth: Rung, port: Rung, own: Sequence[Rung]
+) -> tuple[Verdict, dict[str, str]]:
+    """A rung against its floor, and the tensors whose shapes cannot be laid over each other."""
+    fitted: dict[str, Array] = {}
+    unfit: dict[str, str] = {}
+    for tensor, b in truth.arrays.items():
+        a = port.arrays.get(tensor)
+        if a is None or tensor.startswith("in/"):
+            continue
+        laid = fit(a, b.shape)
+        if laid is None:
+            unfit[tensor] = f"has shape {a.shape}, the reference's {b.shape}"
+        else:
+            fitted[tensor] = laid
+    arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
+    panels = {PORT: Passes(Rung(fitted, {}, port.seconds)), "reference": Passes(own[0], own[1:])}
+    gate = f"port {name}" if f"port {name}" in tolerances().rungs else name
+    verdict = judge.judge(name, Rung(arrays), panels, only=PORT, gate=gate)
+    verdict.findings = widened(name, verdict.findings, truth, seen.weights, seen.about)
+    for tensor in truth.arrays:
+        if bare(tensor).startswith("free/output") and tensor not in port.arrays:
+            verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
+    for tensor, text in unfit.items():
+        if bare(tensor).startswith("free/output"):
+            verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, text))
+    for fact, text in port.facts.items():
+        if fact.startswith("raised/"):
+            # It may want another form of the reference's arrays: not a fault by itself.
+            unfit[fact.removeprefix("raised/")] = f"raises on the reference's inputs: {text}"
+    return verdict, unfit
+
+
+def bare(tensor: str) -> str:
+    """A tensor's name without its mode."""
+    return tensor.rpartition(": ")[2]
+
+
+def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> dict[str, str]:
+    """Layers that give what the reference has further on: path -> that tensor."""
+    found: dict[str, str] = {}
+    names = list(truth.arrays)
+    for finding in verdict.findings:
+        path = _base(finding.name)
+        if not finding.failed or not finding.name.startswith("free/") or "output" in finding.name:
+            continue
+        got = port.arrays[finding.name]
+        later = names[names.index(finding.name) + 1 :]
+        earlier = names[: names.index(finding.name)]
+        before = [
+            truth.arrays[n]
+            for n in earlier
+            if n.startswith(("free/", "into/")) and truth.arrays[n].shape == got.shape
+        ]
+        for other in later:
+            if not other.startswith(("free/", "into/")):
+                continue
+            b = truth.arrays[other]
+            laid = fit(got, b.shape)
+            if laid is None or any(np.array_equal(b, e) for e in before if e.shape == b.shape):
+                continue
+            panels = {PORT: Passes(Rung({other: laid})), "reference": Passes(own[0], own[1:])}
+            if not judge.judge("layers", Rung({other: b}), panels, only=PORT).first_failure:
+                found[path] = other
+                break
+    return found
+
+
+def _listed(
+    seen: Evidence, verdict: Verdict, unfit: Mapping[str, str], excused: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The layers in the order of calls, each with its worst error over its floor by mode."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path in [*seen.order, "output"]:
+        call = seen.calls.get(path, {})
+        base = path.partition("#")[0]
+        rows[path] = {
+            "layer": path,
+            "port": seen.subject["layers"].get(base, ""),
+            "kind": call.get("kind", "output"),
+            "modes": {},
+            "verdict": "",
+            "source": call.get("source", ""),
+            "reason": "",
+        }
+    for f in verdict.findings:
+        row = rows.get(_base(f.name))
+        mode = f.name.rpartition("/" + _base(f.name))[0] or f.name
+        if row is None or "into" in f.name or "buffer" in f.name:
+            continue
+        kept = row["modes"].get(mode)
+        if kept is None or f.ratio > kept["ratio"]:
+            finite = f.error if np.isfinite(f.error) else None
+            row["modes"][mode] = {
+                "error": finite,
+                "floor": f.floor,
+                "gate": f.gate,
+                "ratio": min(f.ratio, 1e30),
+                "failed": f.failed,
+            }
+    for path, row in rows.items():
+        modes = row["modes"]
+        if path in excused:
+            row["verdict"], row["reason"] = "cut elsewhere", f"gives '{excused[path]}'"
+        elif any(m["failed"] for m in modes.values()):
+            row["verdict"] = FAIL
+        elif modes:
+            row["verdict"] = PASS
+        else:
+            row["verdict"] = "not compared"
+            why = [t for n, t in unfit.items() if _base(n) == path]
+            row["reason"] = (
+                why[0]
+                if why
+                else (
+                    "the port has no layer that corresponds"
+                    if not row["port"]
+                    else "the port's layer was not called"
+                )
+            )
+    return list(rows.values())
+
+
+def _fault(
+    seen: Evidence, verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]
+) -> dict[str, Any]:
+    """The first bad layer of a failing rung, its numbers, and hints."""
+    name = verdict.rung
+    failed = [f for f in verdict.findings if f.failed]
+    where, between = "layer", ("", "")
+    if name == "layers":
+        layer, where, between, first = _bad_layer(seen, verdict)
+    elif name == "operators":
+        first = failed[0]
+        layer = first.name.removeprefix("faint/").rpartition("/")[0]
+    elif name == "gradients":
+        layer, where, between, first = _bad_gradient(seen, failed)
+    else:
+        first = failed[0]
+        tensor = first.name.partition("/")[2] if name in ("update", "resume") else first.name
+        layer = tensor.rpartition(".")[0]
+        if name in ("update", "resume") and len(failed) > 0.5 * len(verdict.findings):
+            layer, where = ROOT, "optimizer" if name == "update" else name
+        elif name in ("loss", "lockstep"):
+            layer, where = ROOT, name
+    facts: dict[str, Any] = {
+        "rung": name,
+        "layer": layer,
+        "where": where,
+        "after": between[0],
+        "before": between[1],
+        "tensor": first.name,
+        "text": first.text,
+        **{
+            k: v if np.isfinite(v) else None
+            for k, v in (("error", first.error), ("floor", first.floor), ("allowed", first.gate))
+        },
+        "measure": first.measure,
+    }
+    base = layer.partition("#")[0]
+    call = seen.calls.get(layer, {})
+    own_call = seen.subject["calls"].get(seen.subject["layers"].get(base, ""), {})
+    facts |= {
+        "kind": call.get("kind", ""),
+        "port_layer": seen.subject["layers"].get(base, ""),
+        "port_kind": own_call.get("kind", ""),
+        "source": own_call.get("source", ""),
+    }
+    case = hints.Case(
+        layer,
+        call,
+        own_call,
+        first.name,
+        name,
+        truth,
+        port,
+        seen.weights,
+        seen.about,
+        seen.subject,
+        first.text,
+        _given(seen, layer, name, first.name),
+    )
+    facts["hints"] = hints.hints_for(case)
+    return facts
+
+
+def _given(seen: Evidence, layer: str, rung: str, tensor: str) -> Array | None:
+    """The first input, in float64, that the failing layer was run on."""
+    array = seen.truth.rung("layers").arrays.get(f"in/{layer}/0")
+    if array is None or array.dtype.kind != "f":
+        return None
+    if rung == "operators":
+        factor = 0.01 if tensor.startswith("faint/") else 1.0
+        return drawn_input(f"{layer}/0", array.shape, factor).astype(np.float64)
+    return array.astype(np.float64) * (0.01 if "faint/" in tensor else 1.0)
+
+
+def _inside(path: str, container: str) -> bool:
+    return container == ROOT or path.startswith(container + ".")
+
+
+def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, str], Finding]:
+    """(layer, where, (after, before), its finding)."""
+    fed: dict[str, Finding] = {}
+    for f in verdict.findings:
+        if f.failed and bare(f.name).startswith(("fed/", "faint/", "buffer/")):
+            path = _base(f.name)
+            path = path.rpartition(".")[0] if "buffer/" in f.name else path
+            fed.setdefault(path, f)
+    alone = [
+        p
+        for p in fed
+        if not any(q != p and _inside(q.partition("#")[0], p.partition("#")[0]) for q in fed)
+    ]
+    free = [f for f in verdict.findings if f.failed and bare(f.name).startswith(("free/", "into/"))]
+    if alone:
+        place = {p: i for i, p in enumerate(seen.order)}
+        layer = min(alone, key=lambda p: place.get(p, place.get(p.partition("#")[0], 1 << 30)))
+        children = [p for p in seen.order if _inside(p, layer)]
+        if not children:
+            return layer, "layer", ("", ""), fed[layer]
+        return layer, "between", _between(seen, free, children), fed[layer]
+    outer = free[0] if free else next(f for f in verdict.findings if f.failed)
+    after, before = _between(seen, free, seen.order)
+    given = any(bare(n).startswith("into/") for n in seen.port_layers)
+    if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
+        return _base(outer.name), "layer", ("", ""), outer
+    container = _common(after, before) if before else ROOT
+    return container, "between", (after, before), outer
+
+
+def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
+    """The layer before and the one after the first place where what is given differs."""
+
+    def start(path: str) -> int:
+        return int(seen.calls[path]["order"])
+
+    given = {_base_into(f.name) for f in free if bare(f.name).startswith("into/")}
+    wrong = [p for p in paths if p in given]
+    if not wrong:
+        leaves = [p for p in paths if seen.calls[p]["leaf"]]
+        return (leaves[-1] if leaves else ""), ""
+    before = min(wrong, key=start)  # a container starts before its layers
+    leaves = [p for p in seen.order if seen.calls[p]["leaf"] and start(p) < start(before)]
+    return (leaves[-1] if leaves else ""), before
+
+
+def _base_into(tensor: str) -> str:
+    return bare(tensor).partition("/")[2].rpartition("/")[0]
+
+
+def _common(a: str, b: str) -> str:
+    """The container of both."""
+    found = []
+    for x, y in zip(a.split(".")[:-1], b.split(".")[:-1], strict=False):
+        if x != y:
+            break
+        found.append(x)
+    return ".".join(found)
+
+
+def _bad_gradient(
+    seen: Evidence, failed: Sequence[Finding]
+) -> tuple[str, str, tuple[str, str], Finding]:
+    """The layer nearest to the loss whose gradient is wrong: the fault lies right behind it."""
+    place = {p: i for i, p in enumerate(seen.order)}
+    acts = {_base(f.name): f for f in failed if f.name.startswith("act/")}
+    weights: dict[str, Finding] = {}
+    for f in failed:
+        if f.name != "total norm" and not f.name.startswith("act/"):
+            weights.setdefault(f.name.rpartition(".")[0], f)
+    by_call = sorted(
+        (p for p in acts if p in place and seen.calls[p]["leaf"]), key=place.__getitem__
+    )
+    last = by_call[-1] if by_call else ""
+    own = [p for p in weights if p in place and (not last or place[p] > place[last])]
+    if own:
+        layer = max(own, key=place.__getitem__)
+        return layer, "layer", ("", ""), weights[layer]
+    if last:
+        later = [p for p in seen.order if place[p] > place[last] and seen.calls[p]["leaf"]]
+        return last, "behind", (last, later[0] if later else ""), acts[last]
+    first = next((f for f in failed if f.name != "total norm"), failed[0])
+    return first.name.rpartition(".")[0], "layer", ("", ""), first
+
+
+def _notes(seen: Evidence) -> list[dict[str, Any]]:
+    """Facts to be told, whatever the verdict."""
+    notes: list[dict[str, Any]] = []
+    if seen.about["truth"] != "float64":
+        notes.append(
+            {
+                "key": "no_float64",
+                "framework": seen.about["framework"],
+                "reason": seen.about["note"],
+            }
+        )
+    if seen.about["note"] and seen.about["framework"] == "torch":
+        notes[-1]["key"] = "float64_failed"
+    count = int(seen.about["dropouts"]) + int(seen.subject["dropouts"])
+    if count:
+        notes.append({"key": "dropout", "count": count})
+    if seen.subject["stopped"] and seen.subject["stopped"] != seen.about["stopped"]:
+        notes.append({"key": "stopped", "names": ", ".join(seen.subject["stopped"][:5])})
+    if seen.subject.get("left_out"):
+        notes.append({"key": "left_out", "reason": seen.subject["left_out"]})
+    if len(seen.rungs()) > 3 and not seen.about["own"].get("optimizer"):
+        notes.append({"key": "plain_descent"})
+    if seen.about["own"].get("loss") is False:
+        notes.append({"key": "own_loss"})
+    return notes
+
+
+def distance(a: Array, b: Array) -> float:
+    """The largest difference over the largest value."""
+    return measures.distances(("max",), a, b)["max"]
+
+
+__all__ = ["Compared", "compare", "distance", "suffix"]

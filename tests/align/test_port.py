@@ -1,0 +1,294 @@
+"""`diptych align port`: sound ports pass, each planted fault is named at its layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import port_cases
+from diptych.align import port
+from diptych.align.ports.prove import PortResult, ports
+from diptych.align.ports.sentences import hint_texts
+from diptych.cli import cli
+from diptych.errors import UserError
+
+pytestmark = [pytest.mark.torch]
+
+PORTS = port_cases.PORTS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def both_found() -> None:
+    port_cases.ready()
+
+
+@pytest.mark.slow
+@pytest.mark.jittor
+@pytest.mark.parametrize("model", list(port_cases.CASES))
+def test_a_sound_port_passes_and_each_planted_fault_is_named(model: str) -> None:
+    sound, *faulty = port_cases.climb(model, [0])
+    assert sound.passed, sound.conclusion
+    assert sound.content["matched"]["by_itself"] == sound.content["matched"]["of"]
+    for fault, found in zip(port_cases.CASES[model], faulty, strict=True):
+        assert port_cases.named(fault, found.fault), (fault, found.conclusion)
+        hints = [hint["key"] for hint in found.fault["hints"]]
+        assert not fault.hint or fault.hint in hints, (fault, hints)
+
+
+@pytest.fixture(scope="module")
+def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PortResult]:
+    """A reference and ports of it in PyTorch: sound, cut elsewhere, and faulty."""
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "ours.py").write_text(OURS)
+    (folder / "theirs.py").write_text(THEIRS)
+    names = ("sound", "renamed", "shapes", "raises", "frozen", "dropped", "nan")
+    found = ports(str(folder / "ours.py"), [f"{folder / 'theirs.py'}:{n}" for n in names])
+    return dict(zip(names, found, strict=True))
+
+
+OURS = """
+import torch
+from torch import nn
+
+INPUTS = {"x": {"shape": [4, 6]}, "y": {"shape": [4, 6]}}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.norm = nn.Linear(6, 8), nn.LayerNorm(8)
+        self.act, self.drop, self.fc2 = nn.SiLU(), nn.Dropout(0.5), nn.Linear(8, 3)
+
+    def forward(self, x, y):
+        return self.fc2(self.drop(self.act(self.norm(self.fc1(x * y)))))
+
+
+def build():
+    return Net()
+
+
+def optimizer(model):
+    return torch.optim.AdamW(model.parameters(), lr=1e-2)
+"""
+THEIRS = """
+import torch
+from ours import Net, build, optimizer
+from torch import nn
+
+sound = build
+
+
+class Together(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
+
+    def forward(self, x):
+        return nn.functional.silu(nn.functional.layer_norm(x, (8,), self.weight, self.bias))
+
+
+class Renamed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out, self.inner, self.mid = nn.Linear(8, 3), nn.Linear(6, 8), Together()
+
+    def forward(self, x, y):
+        return self.out(nn.functional.dropout(self.mid(self.inner(x * y)), 0.5, self.training))
+
+
+renamed = Renamed
+
+
+def shapes():
+    model = Net()
+    model.fc2 = nn.Linear(8, 4)
+    return model
+
+
+class Raises(Net):
+    def forward(self, x, y):
+        raise ValueError("no such thing")
+
+
+raises = Raises
+
+
+def frozen():
+    model = Net()
+    model.fc1.weight.requires_grad_(False)
+    return model
+
+
+def dropped():
+    return Net()
+
+
+dropped.optimizer = lambda model: torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+
+
+class Nan(Net):
+    def forward(self, x, y):
+        return super().forward(x, y) * float("nan")
+
+
+nan = Nan
+"""
+
+
+def test_a_port_in_the_same_framework(torch_pair: dict[str, PortResult]) -> None:
+    found = torch_pair["sound"]
+    assert found.passed, found.conclusion
+    assert [r["rung"] for r in found.content["rungs"]] == [
+        "weights",
+        "operators",
+        "layers",
+        "loss",
+        "gradients",
+        "update",
+        "lockstep",
+        "resume",
+    ]
+    assert {"key": "dropout", "count": 2} in found.content["notes"]
+
+
+def test_other_names_and_another_cut_are_no_fault(torch_pair: dict[str, PortResult]) -> None:
+    """A norm that brings its activation gives what the reference has one layer later."""
+    found = torch_pair["renamed"]
+    assert found.passed, found.conclusion
+    assert found.content["matched"]["by_itself"] == 6
+    layers = {row["layer"]: row for row in found.content["layers"]}
+    assert layers["norm"]["verdict"] == "cut elsewhere" and "act" in layers["norm"]["reason"]
+    assert layers["act"]["verdict"] == "not compared" and layers["act"]["reason"]
+    assert layers["fc2"]["verdict"] == "pass"
+
+
+def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
+    shapes = torch_pair["shapes"].fault
+    assert shapes and (shapes["rung"], shapes["layer"]) == ("weights", "fc2")
+    assert "nothing left of shape (3, 8)" in shapes["text"]
+    raises = torch_pair["raises"]
+    assert not raises.passed and "ValueError: no such thing" in raises.conclusion
+    frozen = torch_pair["frozen"].fault
+    assert frozen and frozen["layer"] == "fc1" and frozen["rung"] in ("operators", "gradients")
+    decay = torch_pair["dropped"].fault
+    assert decay and (decay["rung"], decay["where"]) == ("update", "optimizer")
+    assert decay["hints"][0]["key"] == "decay"
+    nan = torch_pair["nan"].fault
+    assert nan and nan["layer"] == "" and nan["after"] == "fc2" and nan["error"] is None
+    assert [h["key"] for h in nan["hints"]] == ["not_finite"]
+
+
+def test_numpy_ports_on_both_sides(tmp_path: Path) -> None:
+    """The files of --init pass as they are; then one constant is changed."""
+    run = CliRunner()
+    folder = tmp_path / "made"
+    made = run.invoke(cli, ["align", "port", "--init", str(folder), "--to", "numpy"])
+    assert made.exit_code == 0 and "subject.py" in made.output
+    text = (folder / "subject.py").read_text()
+    (folder / "wrong.py").write_text(text.replace("1e-5", "1e-3"))
+    given = {"x": np.random.default_rng(0).standard_normal((4, 8)).astype("float32")}
+    np.savez(tmp_path / "inputs.npz", **given)
+    sound, wrong = ports(
+        str(folder / "reference.py"),
+        [str(folder / n) for n in ("subject.py", "wrong.py")],
+        tmp_path / "inputs.npz",
+    )
+    assert sound.passed, sound.conclusion
+    assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "norm")
+    back = port(str(folder / "wrong.py"), str(folder / "subject.py"), given)
+    assert back.fault and back.fault["layer"] == "norm"
+
+
+def test_the_command_writes_the_page_and_the_names(tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text(OURS)
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    out = tmp_path / "out"
+    words = [
+        "align",
+        "port",
+        str(tmp_path / "ours.py"),
+        f"{tmp_path / 'theirs.py'}:nan",
+        "--out",
+        str(out),
+        "--json",
+        "--quiet",
+    ]
+    done = subprocess.run([sys.executable, "-m", "diptych", *words], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr[-2000:]
+    content = json.loads(done.stdout)
+    assert json.loads((out / "port.json").read_text()) == content
+    assert "first failure: rung 'layers', layer the network itself, after 'fc2'" in done.stderr
+    page = (out / "index.html").read_text()
+    assert "First failure" in page and "首个失败" in page and "NaN" in page
+    assert '"fc1.weight": "fc1.weight"  # by name' in (out / "names.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The convolutional example as ONNX, and one whose norm has another eps."""
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path_factory.mktemp("graph")
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", str(PORTS / "cnn_onnx.py"), str(folder / "cnn.onnx")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PORTS)},
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    model = onnx.load(folder / "cnn.onnx")
+    norms = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
+    norms[2].attribute[0].f = 1e-3
+    assert norms[2].attribute[0].name == "epsilon"
+    onnx.save(model, folder / "eps.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("runtime", ["", "openvino:"])
+def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
+    """The third norm, layer1.bn2, is named; its weights are found by their values."""
+    pytest.importorskip("openvino" if runtime else "onnxruntime")
+    sound, wrong = ports(
+        str(PORTS / "cnn_torch.py"), [f"{runtime}{graph / n}" for n in ("cnn.onnx", "eps.onnx")]
+    )
+    assert sound.passed, sound.conclusion
+    assert sound.content["matched"]["by_itself"] == sound.content["matched"]["of"] == 32
+    assert {
+        "key": "left_out",
+        "reason": f"{runtime[:-1] or 'onnx'} computes forward only",
+    } in sound.content["notes"]
+    assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "layer1.bn2")
+
+
+def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text(OURS)
+    bad = str(tmp_path / "ours.py")
+    cases = [
+        ((bad, bad + ":bild"), {}, "no function 'bild'; did you mean 'build'"),
+        ((bad, bad), {"rungs": ["layer"]}, "rung 'layer' is not known"),
+        ((bad, bad), {"steps": 0}, "steps must be 4"),
+        ((bad, bad), {"inputs": {"x": np.array(["a"])}}, "holds no numbers"),
+        ((bad, bad), {"inputs": tmp_path / "none.npz"}, "not a readable .npz"),
+        ((bad, bad), {"inputs": {"x": np.array([np.nan])}}, "not finite"),
+    ]
+    for arguments, named, says in cases:
+        with pytest.raises(UserError, match=says):
+            port(*arguments, **named)
+
+
+def test_hints_are_worded_in_both_languages() -> None:
+    fault = {
+        "hints": [
+            {"key": "eps", "eps": 1e-3, "own": 1e-5},
+            {"key": "adam_eps", "eps": 3e-7, "times": 31.6},
+        ]
+    }
+    texts = list(hint_texts(fault))
+    assert "Hint, not a claim" in texts[0].en and "提示" in texts[0].zh
+    assert "31.6" in texts[1].en and "31.6" in texts[1].zh

@@ -1,0 +1,280 @@
+"""The match of names, layouts, declared inputs and hints of a port: NumPy alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych.align.ladder.judge import Finding
+from diptych.align.ladder.trace import Rung
+from diptych.align.ports import hints
+from diptych.align.ports.floors import widened
+from diptych.align.ports.matching import (
+    Entry,
+    Given,
+    Layer,
+    match,
+    match_layers,
+    moved_back,
+    moved_over,
+    names_text,
+    read_given,
+)
+from diptych.align.ports.passes import fit, given_gradient
+from diptych.align.ports.starter import start
+from diptych.align.ports.targets import declared_input, made_inputs, target_of
+from diptych.errors import UserError
+
+
+def entry(name: str, *shape: int, order: float = 0.0) -> Entry:
+    return Entry(name, shape, order=order)
+
+
+def test_equal_names_are_matched_first() -> None:
+    ours = [entry("a.weight", 4, 4), entry("b.weight", 4, 4)]
+    theirs = [entry("b.weight", 4, 4), entry("a.weight", 4, 4)]
+    found = match(ours, theirs, Given())
+    assert found.weights == {"a.weight": "a.weight", "b.weight": "b.weight"}
+    assert set(found.how.values()) == {"name"} and found.share == 1.0
+
+
+def test_other_names_are_matched_by_the_order_of_calls() -> None:
+    """Definition order is the other way round; calls decide."""
+    ours = [entry(f"block{i}.weight", 4, 4, order=i) for i in range(3)]
+    theirs = [entry(f"{n}.kernel", 4, 4, order=i) for i, n in enumerate(("zeta", "beta", "alpha"))]
+    found = match(ours, list(reversed(theirs)), Given())
+    assert found.weights == {
+        "block0.weight": "zeta.kernel",
+        "block1.weight": "beta.kernel",
+        "block2.weight": "alpha.kernel",
+    }
+
+
+def test_a_layers_own_name_outweighs_the_order_of_calls() -> None:
+    """Else a port that swaps two layers would be matched so that the fault is undone."""
+    ours = [
+        entry(f"blocks.{i}.{n}.weight", 4, 4, order=2 * i + k)
+        for i in range(2)
+        for k, n in enumerate(("gate", "up"))
+    ]
+    theirs = [
+        entry(f"h.{i}.feed.{n}_proj.weight", 4, 4, order=2 * i + (k if i == 0 else 1 - k))
+        for i in range(2)
+        for k, n in enumerate(("gate", "up"))
+    ]
+    found = match(ours, theirs, Given()).weights
+    assert found == {
+        f"blocks.{i}.{n}.weight": f"h.{i}.feed.{n}_proj.weight"
+        for i in range(2)
+        for n in ("gate", "up")
+    }
+    ours = [entry(f"up{i}.weight", 4, 4, order=-i) for i in (2, 1)]
+    theirs = [entry(f"up{i}.weight_v", 4, 4, order=i) for i in (1, 2)]
+    assert match(ours, theirs, Given()).weights["up2.weight"] == "up1.weight_v"
+
+
+def test_equal_values_decide_before_order() -> None:
+    ours = [Entry("a.weight", (2, 2), digest="one"), Entry("b.weight", (2, 2), digest="two")]
+    theirs = [Entry("x", (2, 2), digest="two"), Entry("y", (2, 2), digest="one")]
+    found = match(ours, theirs, Given())
+    assert found.weights == {"a.weight": "y", "b.weight": "x"}
+    assert set(found.how.values()) == {"values"}
+
+
+def test_what_is_left_over_has_a_reason() -> None:
+    ours = [entry("fc.weight", 4, 8), entry("fc.bias", 4)]
+    theirs = [entry("fc.weight", 8, 4), entry("extra.scale", 3)]
+    found = match(ours, theirs, Given())
+    assert "a rule `transpose` would fit" in found.left_reference["fc.weight"]
+    assert "nothing left of shape (4,)" in found.left_reference["fc.bias"]
+    assert set(found.left_subject) == {"fc.weight", "extra.scale"}
+
+
+def test_a_declared_rule_moves_a_weight_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "names.yaml"
+    path.write_text('rules:\n  "*.weight": transpose\n')
+    found = match([entry("fc.weight", 4, 8)], [entry("dense.kernel", 8, 4)], read_given(path))
+    assert found.weights == {"fc.weight": "dense.kernel"}
+    assert found.rules == {"fc.weight": "transpose"}
+    kernel = np.arange(24.0).reshape(2, 3, 2, 2)
+    assert moved_over(kernel, "hwio").shape == (2, 2, 3, 2)
+    assert np.array_equal(moved_back(moved_over(kernel, "hwio"), "hwio"), kernel)
+
+
+def test_the_written_map_is_read_back_and_can_be_corrected(tmp_path: Path) -> None:
+    ours, theirs = [entry("a.weight", 2, 2), entry("b.bias", 9)], [entry("x.weight", 2, 2)]
+    found = match(ours, theirs, Given())
+    text = names_text(found, {"a": "x"}, Given())
+    assert "1 of 2 weights" in text and "nothing left of shape (9,)" in text
+    path = tmp_path / "names.yaml"
+    path.write_text(text)
+    given = read_given(path)
+    assert given.weights == {"a.weight": "x.weight"} and given.layers == {"a": "x"}
+    path.write_text(text.replace('"x.weight"', '"y.weight"'))
+    with pytest.raises(UserError, match=r"the port has no weight 'y\.weight'"):
+        match(ours, theirs, read_given(path))
+    path.write_text("rules:\n  a: turned\n")
+    with pytest.raises(UserError, match="rule 'turned'"):
+        read_given(path)
+
+
+def test_layers_without_weights_are_matched_between_their_neighbours() -> None:
+    ours = [
+        Layer("a", "Linear", ((2, 3),), 1, True),
+        Layer("act", "ReLU", ((2, 3),), 2, True),
+        Layer("b", "Linear", ((2, 3),), 3, True),
+    ]
+    theirs = [
+        Layer("early", "Relu", ((2, 3),), 1, True),
+        Layer("x", "Linear", ((2, 3),), 2, True),
+        Layer("late", "Relu", ((2, 3),), 3, True),
+        Layer("y", "Linear", ((2, 3),), 4, True),
+    ]
+    pairs = {"a.weight": "x.weight", "b.weight": "y.weight"}
+    assert match_layers(pairs, ours, theirs, {}) == {"a": "x", "b": "y", "act": "late"}
+
+
+def test_layouts_are_laid_over_each_other_only_if_they_can() -> None:
+    image = np.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
+    last = fit(image, (2, 4, 5, 3))
+    assert last is not None and np.array_equal(last, image.transpose(0, 2, 3, 1))
+    flat = fit(image, (2, 60))
+    assert flat is not None and np.array_equal(flat, image.reshape(2, 60))
+    assert fit(image, (2, 20, 3)) is None  # channels would be mixed with pixels
+    assert fit(image, (7, 7)) is None
+
+
+def test_inputs_are_declared_and_made() -> None:
+    assert declared_input("x=2,3:-1..1") == ("x", {"shape": [2, 3], "low": -1.0, "high": 1.0})
+    name, t = declared_input("t=4:0..10:int64")
+    made = made_inputs({name: t, "x": {"shape": [2, 3], "low": -1}}, 0, "here")
+    assert made["t"].dtype == np.int64 and set(made["t"]) <= set(range(10))
+    assert made["x"].dtype == np.float32 and made["x"].min() >= -1 and made["x"].max() <= 1
+    assert np.array_equal(
+        made["x"], made_inputs({"t": t, "x": {"shape": [2, 3], "low": -1}}, 0, "here")["x"]
+    )
+    for wrong in ("x=two", "x=2:a..b", "=2", "x=2:::nothing"):
+        with pytest.raises(UserError, match="--input"):
+            declared_input(wrong)
+    with pytest.raises(UserError, match="'hi' is not known; did you mean 'high'"):
+        made_inputs({"x": {"shape": [2], "hi": 3}}, 0, "here")
+    with pytest.raises(UserError, match="which inputs"):
+        made_inputs({}, 0, "reference.py")
+
+
+def test_targets(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("import jittor\n")
+    assert target_of(str(path)).framework == "jittor"
+    assert target_of(f"{path}:make").function == "make"
+    path.write_text('FRAMEWORK = "numpy"\nimport torch\n')
+    assert target_of(str(path)).framework == "numpy"
+    path.write_text('FRAMEWORK = "tensorflow"\n')
+    with pytest.raises(UserError, match="'tensorflow' is not known"):
+        target_of(str(path))
+    for wrong, says in (
+        ("none.py", "no such file"),
+        ("none.onnx", "no such file"),
+        ("no.such:f", "not found"),
+        ("word", "give file.py"),
+    ):
+        with pytest.raises(UserError, match=says):
+            target_of(wrong)
+
+
+def test_the_two_files_to_begin_with(tmp_path: Path) -> None:
+    for framework in ("jittor", "torch", "numpy"):
+        paths = start(tmp_path / framework, None, framework, {})
+        assert [target_of(str(p)).framework for p in paths] == ["torch", framework]
+    with pytest.raises(UserError, match="is there already"):
+        start(tmp_path / "numpy", None, "numpy", {})
+    made = start(tmp_path / "own", "pkg.net:Net", "jittor", {"x": {"shape": [1, 2]}})
+    assert "from pkg.net import Net" in made[0].read_text()
+    with pytest.raises(UserError, match="--model Net"):
+        start(tmp_path / "other", "Net", "jittor", {})
+
+
+# hints: each is planted in NumPy, and told; on a sound layer with other noise none is
+
+
+def case(kind: str, x, y, z, weights=None, settings=None, name="fed/layer", rung="layers"):  # type: ignore[no-untyped-def]
+    truth = Rung({"in/layer/0": x.astype(np.float32), name: y})
+    given = {f"layer.{k}": v.astype(np.float32) for k, v in (weights or {}).items()}
+    call = {"kind": kind, "settings": settings or {}}
+    about = {"stopped": []}
+    port = Rung({name: z.astype(np.float32)})
+    return hints.Case(
+        "layer", call, {"settings": {}}, name, rung, truth, port, given, about, about, "", x
+    )
+
+
+def told(each) -> list[str]:  # type: ignore[no-untyped-def]
+    return [hint["key"] for hint in hints.hints_for(each)]
+
+
+def test_hints_name_the_planted_fault() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((4, 6)).astype(np.float32).astype(np.float64)
+    w, b = (draw.standard_normal(s).astype(np.float32).astype(np.float64) for s in ((6, 6), 6))
+    linear = {"weight": w, "bias": b}
+    y = x @ w.T + b
+    assert told(case("Linear", x, y, x @ w.T, linear)) == ["no_bias"]
+    assert told(case("Linear", x, y, x @ w + b, linear)) == ["transposed"]
+    assert told(case("Linear", x, y, 0.5 * y, linear)) == ["factor"]
+    assert told(case("Linear", x, y, np.roll(y, 1, 0), linear)) == ["order"]
+    assert told(case("Linear", x, y, y.astype(np.float16), linear)) == ["dtype"]
+    e = np.exp(x)
+    soft, other = e / e.sum(1, keepdims=True), e / e.sum(0, keepdims=True)
+    assert told(case("Softmax", x, soft, other)) == ["axis"]
+
+    def norm(eps: float) -> np.ndarray:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+
+    found = hints.hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-3), settings={"eps": 1e-5}))
+    assert found == [{"key": "eps", "eps": 1e-3, "own": 1e-5}]
+    tanh = hints.ACTIVATIONS["GELU (tanh)"](x)
+    assert told(case("GELU", x, hints.ACTIVATIONS["GELU (exact)"](x), tanh)) == ["activation"]
+    zero = np.zeros_like(y)
+    assert told(case("Linear", x, y, zero, name="layer.weight", rung="gradients")) == [
+        "no_gradient"
+    ]
+
+
+def test_no_hint_is_told_of_mere_noise() -> None:
+    draw = np.random.default_rng(1)
+    x, w = draw.standard_normal((4, 6)), draw.standard_normal((6, 6))
+    y = x @ w.T
+    noisy = y * (1 + 1e-5 * draw.standard_normal(y.shape))
+    assert told(case("Linear", x, y, noisy, {"weight": w, "bias": np.ones(6)})) == []
+
+
+def test_the_hint_on_adam_recovers_its_eps() -> None:
+    g = given_gradient("w", (50,), 1).astype(np.float64)
+    right, wrong = (-1e-3 * g / (np.abs(g) + eps) for eps in (1e-8, 3.16e-7))
+    each = case("", g, right, wrong, name="step 1/w", rung="update")
+    found = hints.hints_for(each)
+    assert found[0]["key"] == "adam_eps" and found[0]["times"] == pytest.approx(31.6, rel=0.02)
+
+
+def test_the_floor_of_a_sum_grows_with_its_terms() -> None:
+    """Jittor adds one value after another: a loss over 1,536 values was off by 20 roundings."""
+    draws = np.random.default_rng(2).random(1536).astype(np.float32)
+    one_by_one = np.float32(0)
+    for value in draws:
+        one_by_one += value
+    off = abs(float(one_by_one) / float(draws.astype(np.float64).sum()) - 1)
+    about = {"outputs": [[2, 3, 16, 16]], "calls": {}}
+    narrow = [Finding("loss", "port", "max", off, 5.96e-8, 16 * 5.96e-8)]
+    (wide,) = widened("loss", narrow, Rung(), {}, about)
+    assert off < wide.gate and wide.floor == pytest.approx(5.96e-8 * 1536**0.5 / 2)
+    assert wide.gate == pytest.approx(16 * wide.floor)
+    assert widened("layers", narrow, Rung(), {}, about) == narrow
+
+
+def test_a_step_is_known_to_one_rounding_of_its_weight() -> None:
+    truth = Rung({"step 1/w": np.full(3, 1e-4)})
+    found = [Finding("step 1/w", "port", "max", 6e-4, 1e-6, 1.6e-5)]
+    (wide,) = widened("update", found, truth, {"w": np.ones(3)}, {})
+    assert wide.floor == pytest.approx(5.96e-4) and not wide.failed
