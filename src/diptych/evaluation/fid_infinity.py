@@ -9,7 +9,7 @@ and Forsyth draw overlapping random sets of 15 sizes instead; disjoint ones use 
 every size.
 
 The residuals of such a line say nothing of its error, because all sizes share their images. The
-standard error is that of eight disjoint eighths, sd / sqrt(8). On Gaussian features it was 0.9 to
+standard error is that of eight disjoint eighths, sd / sqrt(8). On Gaussian features it was 0.8 to
 2.5 times the true spread of the estimate, so that intervals are rather too wide.
 """
 

@@ -81,7 +81,7 @@ def report_runs(
         UserError: a folder is not a run, the runs have nothing in common, or `out` is in use.
         MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     study = open_study(runs, out, search)
     document, rows = compose(study, dark=static)
     page = html.render(document, language, static=static)
@@ -130,7 +130,7 @@ def compare_runs(
         UserError: not a run or sample folder, runs that do not match, or `out` in use.
         MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     found = Gathered()
     study = open_pair((run_a, run_b), out, found, matched)
     (pair,) = study.pairs
@@ -150,15 +150,21 @@ def compare_runs(
         for s in pair_sentences(pair)
     ]
     result["verdict"] = json.content(study, document, rows)["verdict"]
+    write_comparison(out, result, files, html.render(document, language, static=static))
+    return result
+
+
+def write_comparison(out: Path, result: dict[str, Any], files: dict[str, bytes], page: str) -> None:
+    """Write compare.json, its figures and index.html, whole or not at all."""
     with new_folder(out) as build:
         for name, drawn in files.items():
             (build / name).write_bytes(drawn)
         write_json(build / "compare.json", result)
-        write_text(build / "index.html", html.render(document, language, static=static))
-    return result
+        write_text(build / "index.html", page)
 
 
-def _check(language: str, out: Path, overwrite: bool) -> None:
+def check_output(language: str, out: Path, overwrite: bool) -> None:
+    """Raise UserError if the language is unknown or `out` is in use by anything but a report."""
     if language not in LANGUAGES:
         raise UserError(f"--language {language}: expected en or zh")
     check_free(out, overwrite, is_ours)

@@ -9,9 +9,9 @@ from typing import Any
 
 from diptych import __version__
 from diptych.errors import UserError
-from diptych.files import check_free, new_folder, write_json, write_text
+from diptych.files import new_folder, write_json, write_text
 from diptych.logs.log import Log, labels, read_log
-from diptych.report.build import COMPARED, FOLDED, is_ours, unique
+from diptych.report.build import COMPARED, FOLDED, check_output, unique, write_comparison
 from diptych.report.chapters import logs as chapters
 from diptych.report.chapters import summary
 from diptych.report.chapters.logs import LogStudy, absent
@@ -20,7 +20,6 @@ from diptych.report.numbers.logs import LogPair
 from diptych.report.render import html, json, markdown, png
 from diptych.report.sources.collection import MOST_RUNS, colours_of
 from diptych.report.sources.gather import Gathered
-from diptych.report.text.catalogue import LANGUAGES
 from diptych.report.text.template import words
 
 Columns = Sequence[Mapping[str, str]]
@@ -109,7 +108,7 @@ def report_logs(
     Raises:
         UserError: a log cannot be read, or `out` is in use. MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     study = open_logs(paths, out, columns, names)
     document, rows = compose(study, dark=static)
     page = html.render(document, language, static=static)
@@ -136,7 +135,7 @@ def compare_logs(
         UserError: a log cannot be read, or `out` is in use. MachineError: `out` cannot be written.
     """
     if out is not None:
-        _check(language, out, overwrite)
+        check_output(language, out, overwrite)
     study = open_logs((a, b), out or Path(), columns, names)
     (pair,) = study.pairs
     assert isinstance(pair, LogPair)
@@ -153,17 +152,7 @@ def compare_logs(
         return result
     document, _ = compose(study, dark=static)
     plots = {plot.name: plot for plot in document.plots()}
-    drawn = [name for name in COMPARED if name in plots]
-    result["figures"] = [f"{name}.png" for name in drawn]
-    with new_folder(out) as build:
-        for name in drawn:
-            (build / f"{name}.png").write_bytes(plots[name].png)
-        write_json(build / "compare.json", result)
-        write_text(build / "index.html", html.render(document, language, static=static))
+    files = {f"{name}.png": plots[name].png for name in COMPARED if name in plots}
+    result["figures"] = list(files)
+    write_comparison(out, result, files, html.render(document, language, static=static))
     return result
-
-
-def _check(language: str, out: Path, overwrite: bool) -> None:
-    if language not in LANGUAGES:
-        raise UserError(f"--language {language}: expected en or zh")
-    check_free(out, overwrite, is_ours)
