@@ -87,7 +87,7 @@ def report_runs(
     page = html.render(document, language, static=static)
     found = json.content(study, document, rows)
     with new_folder(out) as build:
-        write_text(build / "index.html", page)
+        write_text(build / "index.html", html.render(document, language, static=static))
         write_json(build / "report.json", found)
         if markdown_too:
             markdown.write(build, document)
@@ -150,17 +150,20 @@ def compare_runs(
         for s in pair_sentences(pair)
     ]
     result["verdict"] = json.content(study, document, rows)["verdict"]
-    write_comparison(out, result, files, html.render(document, language, static=static))
+    write_comparison(out, result, files, document, language, static)
     return result
 
 
-def write_comparison(out: Path, result: dict[str, Any], files: dict[str, bytes], page: str) -> None:
+def write_comparison(
+    out: Path, result: dict[str, Any], files: dict[str, bytes], document: Document, language: str,
+    static: bool,
+) -> None:  # fmt: skip
     """Write compare.json, its figures and index.html, whole or not at all."""
     with new_folder(out) as build:
         for name, drawn in files.items():
             (build / name).write_bytes(drawn)
         write_json(build / "compare.json", result)
-        write_text(build / "index.html", page)
+        write_text(build / "index.html", html.render(document, language, static=static))
 
 
 def check_output(language: str, out: Path, overwrite: bool) -> None:

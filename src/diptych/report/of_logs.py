@@ -154,5 +154,5 @@ def compare_logs(
     plots = {plot.name: plot for plot in document.plots()}
     files = {f"{name}.png": plots[name].png for name in COMPARED if name in plots}
     result["figures"] = list(files)
-    write_comparison(out, result, files, html.render(document, language, static=static))
+    write_comparison(out, result, files, document, language, static)
     return result
