@@ -87,7 +87,7 @@ def report_runs(
     page = html.render(document, language, static=static)
     found = json.content(study, document, rows)
     with new_folder(out) as build:
-        write_text(build / "index.html", html.render(document, language, static=static))
+        write_text(build / "index.html", page)
         write_json(build / "report.json", found)
         if markdown_too:
             markdown.write(build, document)
