@@ -11,7 +11,7 @@ from commands import call
 from diptych.errors import UserError
 from diptych.evaluation import Moments, frechet_distance
 from diptych.evaluation.fid_infinity import extrapolate
-from diptych.evaluation.memorisation import Distances, authenticity, copies, data_copying
+from diptych.evaluation.memorisation import TAIL, Distances, authenticity, copies, data_copying
 from diptych.evaluation.score import Score
 from diptych.evaluation.training_distances import held_out_of, shifted
 from fake_features import Fake, open_fake
@@ -44,6 +44,32 @@ def test_the_share_of_copies_is_covered_by_its_interval(num):
         low, high = np.array(ends).T
         assert np.mean((low <= share) & (share <= high)) >= 0.9
         assert np.mean(low > 0) <= 0.1 if share == 0 else np.mean(low > 0) >= 0.99
+
+
+@pytest.mark.parametrize("duplicates", [0.0, 0.01, 0.03])
+def test_images_that_the_data_holds_twice_are_no_copies(duplicates):
+    """Exact duplicates of training images, as many among samples as held out: all ratios are 0."""
+    random, shown, expected = np.random.RandomState(1), [], []
+    for _ in range(100):
+        sets = random.beta(12, 2, (2, 2000))
+        sets[random.uniform(size=sets.shape) < duplicates] = 0
+        value, found = copies(*map(made, sets))
+        low, high = found["within"]
+        assert low <= value <= high
+        shown.append(low > 0)
+        expected.append(found["details"]["expected_below"])
+    assert np.mean(shown) <= 0.08  # 95 % intervals; without the count of equal ratios 1.0
+    assert np.mean(expected) == pytest.approx(max(duplicates, TAIL), rel=0.05)
+
+
+def test_copies_are_found_among_images_that_the_data_holds_twice():
+    random = np.random.RandomState(2)
+    sets = random.beta(12, 2, (2, 2000))
+    sets[:, :20] = 0  # 1 % duplicates in both
+    sets[0, 20:120] = 0  # 5 % copies
+    value, found = copies(*map(made, sets))
+    assert found["details"] == {"below": 120, "threshold": 0.0, "expected_below": 20 / 2001}
+    assert value == pytest.approx(0.05, abs=0.001) and 0.03 < found["within"][0] < 0.05
 
 
 def test_figures_by_hand():
@@ -91,7 +117,9 @@ def test_both_panels_agree(panels):
             assert score["value"] == pytest.approx(other["value"], abs=0.02), name
         assert score["protocol_id"] == other["protocol_id"]
         assert score["interval"][0] <= score["value"] <= score["interval"][1]
-        assert "held_out" in score["details"] and Score.from_json(score).to_json() == score
+        beside = name.endswith(("authenticity", "nearest-ratio"))
+        assert ("held_out" in score["details"]) == beside, name
+        assert Score.from_json(score).to_json() == score
     assert torch["pixel-copies"]["interval"][0] > 0.05 and torch["pixel-copies"]["value"] < 0.35
 
 
@@ -139,7 +167,8 @@ def test_the_command_says_and_keeps_all_figures(monkeypatch, capsys, places, tmp
     code, text, err = call(monkeypatch, capsys, *words)
     assert code == 0, err
     assert "pixel-copies" in text and "training   train.npz (80 images)" in text
-    assert "of held-out images" in text
+    assert text.count("of held-out images") == 4  # authenticity and ratio; C_T and copies are
+    # differences from held-out images already
     kept = {each["metric"]: each for each in json.loads(out.read_text())["scores"]}
     assert kept["pixel-ct"]["details"]["cells"] >= 1
     assert kept["mnist-frechet-infinity"]["details"]["standard_error"] > 0
