@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from commands import call
+from diptych.cli.evaluate import of_training
+from diptych.config.load import load_config
+from diptych.data.sources.spec import parse
+from diptych.data.sources.spec import test_split as split_for_test
 from diptych.errors import UserError
 from diptych.evaluation import Moments, frechet_distance
 from diptych.evaluation.fid_infinity import extrapolate
 from diptych.evaluation.memorisation import TAIL, Distances, authenticity, copies, data_copying
 from diptych.evaluation.score import Score
-from diptych.evaluation.training_distances import held_out_of, shifted
+from diptych.evaluation.sets import Settings
+from diptych.evaluation.training_distances import BLOCK, pixel_space, shifted
 from fake_features import Fake, open_fake
 from memorisation_jobs import figures, planted
 from metric_sets import digits, make_places, scores  # noqa: F401
@@ -97,6 +105,58 @@ def test_shifts_are_all_of_one_pixel_with_the_edge_repeated():
     assert [[4, 5, 5], [7, 8, 8], [7, 8, 8]] in found
 
 
+def test_shifts_are_made_for_a_block_of_images_at_a_time():
+    """Memory does not grow with 18 x all images; distances do not depend on the blocks."""
+    training, images = digits(1, 60), digits(2, 6 * BLOCK + 3)
+    space = pixel_space(training, Fake("mnist"), mirrored=True)
+    tracemalloc.start()
+    try:
+        whole = space.distances(images)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 18 * images.nbytes * 0.8  # all shifts at once: 1.0 and the arithmetic
+    for part in (slice(0, 5), slice(BLOCK - 2, BLOCK + 2), slice(-4, None)):
+        few = space.distances(images[part])
+        for key in ("index", "nearest", "local"):
+            assert np.array_equal(getattr(whole, key)[part], getattr(few, key))
+
+
+@pytest.mark.parametrize("source, split, test", [
+    ("mnist", "train", "mnist:test"), ("mnist:train", "train", "mnist:test"),
+    ("cifar10", "train", "cifar10:test"), ("celeba", "train", "celeba:test"),
+    ("lsun_bedroom", "train", "lsun_bedroom:test"), ("mnist", "test", None),
+    ("cifar10:train+test", "train", None), ("cifar10:test", "train", None),
+    ("mnist-10k", "train", None), ("folder:x", "train", None), ("hf:x:train", "train", None),
+])  # fmt: skip
+def test_the_test_split_of_a_source(source, split, test):
+    """One rule for --train and for a run's own config."""
+    assert split_for_test(parse(source), split) == test
+
+
+def test_a_run_brings_its_training_images_and_the_test_split(monkeypatch):
+    """Whether mirrored is its config's: the option is refused, not overwritten."""
+    config = load_config("mnist", ["data.source=mnist-10k", "data.random_flip=true"])
+    monkeypatch.setattr(
+        "diptych.weights.find.find_weights", lambda _: SimpleNamespace(config=config)
+    )
+    monkeypatch.setattr("diptych.generate.for_scoring.is_model", lambda _: True)
+    asked = Settings(("memorization",), "mnist", held_out="mnist:test")
+    found = of_training(asked, "a-run")
+    assert found.mirrored and found.train.count == 10_000 and found.held_out == "mnist:test"
+    assert of_training(replace(asked, held_out=None), "a-run").held_out is None
+    with pytest.raises(UserError, match=r"--mirrored is for --train; .* a-run .* leave it out"):
+        of_training(replace(asked, mirrored=True), "a-run")
+    named = replace(asked, train="x.npz", mirrored=True)
+    assert of_training(named, "a-run") is named
+
+
+def test_a_sweep_without_scores_refuses_what_only_scores_use(monkeypatch, capsys, tmp_path):
+    words = ["sweep", "x", "--num", "2", "--metrics", "none", "--mirrored", "--out", tmp_path / "s"]
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 2 and "--metrics none computes no scores; leave --mirrored out" in err
+
+
 def test_planted_copies_among_real_digits_are_found(panels):
     """MNIST: 1,000 training images, 2,000 held out, 2,000 fresh ones with copies among them."""
     for kind, share, found in panels["torch"].call(planted, "torch", SHARES):
@@ -140,8 +200,6 @@ def test_mirror_images_are_copies_if_training_mirrored(places):
 
 
 def test_sources_are_found_or_asked_for(places, tmp_path):
-    assert held_out_of("mnist") == held_out_of("mnist:train") == "mnist:test"
-    assert held_out_of("cifar10:train+test") is None and held_out_of(tmp_path) is None
     own, real = str(places / "a0"), str(places / "real.npz")
     with pytest.raises(UserError, match="copies of what"):
         scores([own], places, metrics=("memorization",))
@@ -151,6 +209,10 @@ def test_sources_are_found_or_asked_for(places, tmp_path):
         scores([own], places, metrics=("memorization",), train=real, held_out=real)
     with pytest.raises(UserError, match="--train is for --metrics memorization"):
         scores([own], places, train=real)
+    with pytest.raises(UserError, match="--mirrored is for --metrics memorization"):
+        scores([own], places, mirrored=True)
+    with pytest.raises(UserError, match=r"^mnist-10k: has no test split .* --held-out"):
+        scores([own], places, metrics=("memorization",), train="mnist-10k")
     np.savez(tmp_path / "large.npz", images=np.zeros((9, 32, 32), np.uint8))
     with pytest.raises(UserError, match="training images 32x32x1"):
         scores([own], places, metrics=("memorization",), train=str(tmp_path / "large.npz"),
