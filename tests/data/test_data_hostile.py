@@ -237,7 +237,10 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(monkeypatch: Any
         memory.check_batch(plan, 101, "torch", "cpu")
     with pytest.raises(UserError, match="50 would fit"):
         memory.check_batch(plan, 51, "jittor", "cpu")
-    for backend, fits in (("torch", 100), ("jittor", 50)):  # one forward pass is all that is counted
+    for backend, fits in (
+        ("torch", 100),
+        ("jittor", 50),
+    ):  # one forward pass is all that is counted
         asked = {"option": "train.batch_size", "training": True}
         memory.check_batch(plan, fits, backend, "cpu", **asked)
         told = f"more than {fits} cannot fit: lower train.batch_size"
