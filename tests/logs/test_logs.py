@@ -141,6 +141,38 @@ def test_bad_logs_get_one_line(tmp_path: Path, text: str, expected: str) -> None
     assert expected in str(refused.value) and "x.csv" in str(refused.value)
 
 
+STATE = json.dumps(TRAINER, indent=2)
+ROWS = '[{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}, {"step": 3, "loss": 0.3}]'
+CUT = {
+    "state": STATE[: STATE.index('"eval_loss"')],
+    "state in one line": json.dumps(TRAINER)[:150],
+    "rows": ROWS[:-9],
+    "rows, a line each": ROWS.replace("}, ", "},\n")[:-9],
+    "numbers": "[0.5, 0.4, 0.3",
+    "columns": json.dumps({"loss": [0.5, 0.4], "step": [1, 2]}, indent=1)[:30],
+    "a key twice": ROWS.replace('"loss": 0.4', '"loss": 0.4, "loss": 0.2'),
+    "a key twice in the state": STATE.replace('"step": 10,', '"step": 10, "step": 11,'),
+    "a key twice in each line": '{"loss": 1, "loss": 2}\n{"loss": 1, "loss": 2}\n',
+    "one torn line": '{"step": 1, "loss": 0.5',
+    "objects, one after another": '{\n"loss": 0.5\n}\n{\n"loss": 0.4\n}\n',
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_damaged_json_is_refused(tmp_path: Path, name: str) -> None:
+    """It is never read as text, with rows lost or invented."""
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        _log(tmp_path, CUT[name], "x.json")
+
+
+def test_what_only_begins_like_json_is_read(tmp_path: Path) -> None:
+    for text in ("[1/9] loss: 0.5\n[2/9] loss: 0.4\n", "[Epoch 1] loss 0.5\n[Epoch 1] loss 0.4\n",
+                 '{"loss": 0.5}\n{"loss": 0.4}\n{"lo'):  # fmt: skip
+        assert _log(tmp_path, text).loss.tolist() == [0.5, 0.4]
+    log = _log(tmp_path, '{\n"step": 7,\n"loss": 0.5\n}\n')
+    assert (log.step.tolist(), log.loss.tolist(), log.without_loss) == ([7], [0.5], 0)
+
+
 def test_columns_are_set_and_misspellings_named(tmp_path: Path) -> None:
     text = "it,train/loss,loss, other\n1,0.5,9,1\n2,0.4,9,2\n"
     log = _log(tmp_path, text, "c.csv", loss="train/loss", step="it")
