@@ -12,7 +12,7 @@ from diptych.errors import UserError
 from diptych.files import parse_json, read_bytes, read_json
 from diptych.logs.events import NAME, is_events, read_events
 from diptych.logs.table import MOST_BYTES, Table, numbers_of, parse_number
-from diptych.logs.text import BARE, read_text
+from diptych.logs.text import BARE, THOUSANDS, read_text, whole
 
 EXPECTED = "a log: CSV, JSON lines, TensorBoard events, trainer_state.json or text"
 HISTORY = "log_history"  # key of Trainer's state
@@ -228,7 +228,8 @@ def _header(lines: list[str]) -> list[str]:
 
 
 def _spaced(lines: list[str], names: list[str], path: Path) -> Table:
-    return _rows([line.split() for line in lines[1:]], names, Table("text"), path, ended=True)
+    rows = [line.split() for line in lines[1:]]
+    return _rows(rows, names, Table("text"), path, True, _decimal_commas(rows, False))
 
 
 def _csv(lines: list[str], delimiter: str, path: Path, ended: bool) -> Table:
@@ -242,10 +243,14 @@ def _csv(lines: list[str], delimiter: str, path: Path, ended: bool) -> Table:
     if twice is not None:
         raise UserError(f"{path}: two columns are named '{twice}'; rename one")
     wandb = any(name.endswith("__MIN") for name in names)
-    return _rows(rows[1:], names, Table("wandb CSV" if wandb else "CSV"), path, ended)
+    decimal = _decimal_commas(rows[1:], delimiter == ";")
+    return _rows(rows[1:], names, Table("wandb CSV" if wandb else "CSV"), path, ended, decimal)
 
 
-def _rows(rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool) -> Table:
+def _rows(
+    rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool, decimal: bool
+) -> Table:
+    """The rows of cells; `ended`: the last line is whole, `decimal`: 0,5 is a half."""
     for n, cells in enumerate(rows, start=1):
         if len(cells) != len(names) and n == len(rows) and not ended:
             table.torn = True
@@ -253,7 +258,21 @@ def _rows(rows: list[list[str]], names: list[str], table: Table, path: Path, end
         if len(cells) != len(names):
             table.skipped += 1
             continue
-        cells = [re.sub(COMMA, r"\1.\2", cell) for cell in cells]
-        found = {k: parse_number(c, k) for k, c in zip(names, cells, strict=True)}
+        if decimal:
+            cells = [COMMA.sub(r"\1.\2", cell) for cell in cells]
+        found = {k: _number(c, k, table) for k, c in zip(names, cells, strict=True)}
         table.add({k: v for k, v in found.items() if v is not None}, path)
     return table
+
+
+def _number(cell: str, name: str, table: Table) -> float | None:
+    return whole(cell.strip(), table) if "," in cell else parse_number(cell, name)
+
+
+def _decimal_commas(rows: list[list[str]], semicolons: bool) -> bool:
+    """True if commas in cells are decimal ones: one is nowhere between thousands, or `;` separates
+    and no cell has a decimal point."""
+    with_comma = [cell for cells in rows for cell in cells if "," in cell]
+    if any(COMMA.match(c) and not re.fullmatch(THOUSANDS, c.strip()) for c in with_comma):
+        return True
+    return semicolons and not any(re.search(r"\d\.\d", cell) for cells in rows for cell in cells)
