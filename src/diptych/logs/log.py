@@ -44,8 +44,9 @@ Fact = tuple[str, dict[str, Any]]
 class Log(Series):
     """A log; its times are those of a column, or follow from the times at which rows were written.
 
+    Its `folder` is what was read, a file or a folder.
+
     Attributes:
-        path: the file or folder.
         format: name of its format.
         columns: the column of each role.
         rows: rows in the file, of which `without_loss` have none.
@@ -57,7 +58,6 @@ class Log(Series):
         facts: what was assumed or left out: keys of the report's texts below `log`, with numbers.
     """
 
-    path: Path
     format: str
     columns: Columns
     rows: int
@@ -77,8 +77,8 @@ class Log(Series):
     @property
     def file(self) -> Path:
         """The file that is cited: the log, or the metrics of a run folder."""
-        inside = self.path / "metrics.jsonl"
-        return inside if inside.is_file() else self.path
+        inside = self.folder / "metrics.jsonl"
+        return inside if inside.is_file() else self.folder
 
 
 def read_log(path: str | Path, columns: Mapping[str, str] | None = None, name: str = "") -> Log:
@@ -113,7 +113,7 @@ def _of_run(path: Path, name: str, run: Run) -> Log:
     size = run.config.train.batch_size
     restarts = tuple(step for step in run.starts[1:] if step < run.step[-1])
     return Log(
-        **{key: getattr(run, key) for key in arrays}, name=name, folder=path, path=path,
+        **{key: getattr(run, key) for key in arrays}, name=name, folder=path,
         format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)),
         rows=int(run.step.size), without_loss=0, stride=1,
         missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True, epoch_seconds={},
@@ -155,7 +155,7 @@ class _Reading:
             grad_norm=self._column(rows, "grad_norm"), data_s=np.zeros(len(rows)),
             compute_s=step_s, synced=np.isfinite(step_s), memory_mb=self._memory(rows),
             torn=table.torn, ended=ended, gaps=gaps, repeated=repeated, folder=self.path,
-            path=self.path, format=table.format, columns=columns, rows=len(table.rows),
+            format=table.format, columns=columns, rows=len(table.rows),
             without_loss=len(table.rows) - len(self.rows), stride=stride, missing=missing,
             epochs_known="epoch" in columns.of, epoch_seconds=self._epoch_seconds(),
             settings=self._settings(), facts=tuple(self.facts), restarts=restarts,
