@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -330,3 +331,16 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
     (tmp_path / "g.json").write_text('{"golden": 1}')
     with pytest.raises(UserError, match=r"g\.json"):
         read_golden(tmp_path / "g.json")
+
+
+def test_the_page_of_the_campaign() -> None:
+    """docs/golden.md holds the table of docs/golden.json, and its script names real faults."""
+    place_of = Path(__file__).parents[2] / "docs" / "golden.py"
+    spec = importlib.util.spec_from_file_location("docs_golden", place_of)
+    assert spec is not None and spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    record = json.loads(page.RECORD.read_text("utf-8"))
+    assert page.BEGIN + page.text(record) + page.END in page.PAGE.read_text("utf-8")
+    shown = {name for names in page.SHOWS.values() for name in names}
+    assert shown | set(page.NEEDS) <= set(trainings.choose(["all"]))
