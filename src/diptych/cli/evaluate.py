@@ -17,6 +17,7 @@ from diptych.cli.common import (
     QUIET,
     RAW,
     SEED,
+    check_json_file,
     chosen_options,
     options,
     sampler_options,
@@ -186,12 +187,6 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
         if out is not None:
             write_json(out, Scores.checked(result))
     show(result, options["as_json"], render(result))
-
-
-def check_json_file(out: Path | None, overwrite: bool) -> None:
-    """Raise UserError before the work if the result file exists and may not be replaced."""
-    if out is not None and out.exists() and not overwrite:
-        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
 
 
 def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> tuple[Any, Any]:
