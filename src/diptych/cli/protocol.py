@@ -72,8 +72,8 @@ def protocol(name: str, source: str, **options: Any) -> None:
     check_features(features)
     if features != "inception" and options["inception"] is not None:
         raise UserError(
-            f"--inception gives the weights of the Inception network, and --features is {features}; "
-            f"leave one of them out"
+            "--inception gives the weights of the Inception network, "
+            f"and --features is {features}; leave one of them out"
         )
 
     def several(key: str, whole: bool = True) -> tuple[Any, ...] | None:
