@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show, typed
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show, split, typed
 from diptych.errors import UserError
 
 
@@ -28,10 +28,6 @@ class Align(click.Group):
 )
 def align() -> None:
     """Show that two implementations agree, or name the first place where they do not."""
-
-
-def _split(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _say(quiet: bool) -> Any:
@@ -99,12 +95,12 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     from diptych.align.ladder.rungs import choose
     from diptych.config.load import load_config
 
-    mutate = _split(options["mutate"])
+    mutate = split(options["mutate"])
     mutations.choose(mutate)
     device = "cpu" if options["device"] == "auto" else options["device"]
     request = Request(
-        preset, load_config(preset, list(options["overrides"])), _split(options["backends"]),
-        choose(_split(options["rungs"])), options["steps"], options["batch"], device, mutate,
+        preset, load_config(preset, list(options["overrides"])), split(options["backends"]),
+        choose(split(options["rungs"])), options["steps"], options["batch"], device, mutate,
         options["into"],
     )  # fmt: skip
     if request.config.train.noise == "device" and not options["quiet"]:
