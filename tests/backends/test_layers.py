@@ -138,6 +138,17 @@ def test_update(panel):
     assert kept
 
 
+@pytest.mark.parametrize("size", [1e-15, 1e-17, 1e-18, 1e-19, 1e-21, 1e-23, 0.0])
+def test_update_by_the_least_gradients(panel, size):
+    """Their squares are subnormal or 0, and a fast square root of such a number is NaN."""
+    params = [normal(*shape, seed=i) for i, shape in enumerate(SHAPES[:4])]
+    gradients = [np.full_like(x, size) for x in params]
+    zeros = [np.zeros_like(x) for x in params]
+    (_, *got), _ = panel.call(update, panel.name, [params, zeros, zeros, params], [gradients])
+    assert all(np.isfinite(x).all() for x in got)
+    assert error(got[0], np.concatenate([x.ravel() for x in params])) < 1e-6
+
+
 @pytest.mark.parametrize("name", ["silu", "attention", "GroupNorm", "Conv2d"])
 def test_nan_is_not_swallowed(panel, name):
     """Jittor compiles with -Ofast, which promises nothing about NaN; a guard relies on it."""

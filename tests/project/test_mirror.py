@@ -85,12 +85,12 @@ def test_a_planted_drift_is_reported_with_file_line_and_both_sides(
 
 
 def test_a_statement_that_one_panel_lacks(panels: tuple[Path, Path]) -> None:
-    statement = "        self.conv_in = Conv2d(plan.channels, plan.ch, 3)\n"
+    statement = "        self.norm1 = GroupNorm(block.in_ch, silu=True)\n"
     line = edit(panels[1] / "unet.py", statement, statement)
     edit(panels[0] / "unet.py", statement, "")
     (fault,) = compare(*panels)
     head, row = fault.splitlines()
-    assert head == "unet.py, UNet.__init__: 0 and 1 statements differ, and it is not listed"
+    assert head == "unet.py, ResnetBlock.__init__: 0 and 1 statements differ, and it is not listed"
     assert row.startswith(f"  jittor/unet.py:{line}: ") and row.endswith(statement.strip())
 
 

@@ -7,6 +7,7 @@ from jittor import Var
 
 from diptych.backends.jittor.kernels.code import code, native
 
+LEAST = 1.1754944e-38  # the least normal float32
 TENSORS = 32  # per kernel: Jittor's compile time grows with the square of their number
 
 # norm = sqrt(sum of squares over all inputs), in double, in chunks of fixed size and order.
@@ -42,12 +43,14 @@ out0_p[0] = std::sqrt(total);
 # m += (1 - beta1)(g' - m);  v = beta2 v + (1 - beta2) g'^2;  e += (1 - ema_rate)(p - e), after
 # p -= lr / (1 - beta1^n) * m / (sqrt(v) / sqrt(1 - beta2^n) + eps).
 # Inputs norm, g..., p..., m..., v..., e...; outputs p..., m..., v..., e... .
+# -Ofast takes square roots as v * rsqrt(v), which is NaN where v is subnormal: of gradients of
+# 1e-18 in the first step. There the root is that of the least normal number, far below eps.
 ADAM = """
 const int N = _outputs.size() / 4;
 const float clip = std::min(1., data["max_norm"] / (double(in0_p[0]) + 1e-6));
 const float size = data["step_size"], root = data["root"], eps = data["eps"];
 const float b1 = 1. - data["beta1"], b2 = data["beta2"], c2 = 1. - data["beta2"];
-const float rate = 1. - data["ema_rate"];
+const float rate = 1. - data["ema_rate"], LEAST = 1.1754944e-38f;
 const auto all = chunks(N, _inputs, 1);
 #pragma omp parallel for
 for (size_t k = 0; k < all.size(); k++) {
@@ -60,7 +63,7 @@ for (size_t k = 0; k < all.size(); k++) {
         const float g = clip * in[0][i];
         const float m = in[2][i] + b1 * (g - in[2][i]);
         const float v = b2 * in[3][i] + c2 * g * g;
-        const float p = in[1][i] - size * m / (std::sqrt(v) / root + eps);
+        const float p = in[1][i] - size * m / (std::sqrt(std::max(v, LEAST)) / root + eps);
         out[0][i] = p;
         out[1][i] = m;
         out[2][i] = v;
@@ -102,5 +105,6 @@ def _plain_adam(norm: Var, grads: list[Var], *state: list[Var], **n: float) -> N
         g = g * clip
         m.update(m + (1 - n["beta1"]) * (g - m))
         v.update(n["beta2"] * v + (1 - n["beta2"]) * g * g)
-        p.update(p - n["step_size"] * m / (v.sqrt() / n["root"] + n["eps"]))
+        root = jt.maximum(v, jt.full_like(v, LEAST)).sqrt() / n["root"]
+        p.update(p - n["step_size"] * m / (root + n["eps"]))
         e.update(e + (1 - n["ema_rate"]) * (p - e))
