@@ -12,7 +12,13 @@ from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, fail, show
 
 @click.group(short_help="Keep a training's first losses, and check them after every change.")
 def golden() -> None:
-    """Keep a training's first losses on record, and check them after every change."""
+    """Keep a training's first losses on record, and check them after every change.
+
+    \b
+    Examples:
+      diptych golden record tiny --out golden.json
+      diptych golden check golden.json --backend jittor
+    """
 
 
 def _progress(line: str) -> None:

@@ -85,7 +85,10 @@ def _folder(path: Path) -> Table:
             "one of them"
         )
     if not events:
-        raise UserError(f"{path}: a folder without a log; expected event files or {INSIDE[0]}")
+        raise UserError(
+            f"{path}: not a run folder (it has no config.yaml), and without a log; expected event "
+            f"files or {INSIDE[0]}"
+        )
     return read_events(events)
 
 
