@@ -103,6 +103,36 @@ def test_a_declared_rule_moves_a_weight_and_back(tmp_path: Path) -> None:
     assert np.array_equal(moved_back(moved_over(kernel, "hwio"), "hwio"), kernel)
 
 
+def test_a_port_from_jax_is_matched_by_one_rule() -> None:
+    """Other layouts, other words, slashes in the names; vectors are left alone."""
+    ours = [
+        entry("conv.weight", 8, 3, 5, 5),
+        entry("conv.bias", 8),
+        entry("bn.weight", 8),
+        entry("bn.bias", 8),
+        entry("bn.running_mean", 8),
+        entry("bn.running_var", 8),
+        entry("fc.weight", 4, 8),
+        entry("fc.bias", 4),
+    ]
+    theirs = [
+        entry("params/Conv_0/kernel", 5, 5, 3, 8),
+        entry("params/Conv_0/bias", 8),
+        entry("params/Norm_0/scale", 8),
+        entry("params/Norm_0/bias", 8),
+        entry("stats/Norm_0/mean", 8),
+        entry("stats/Norm_0/var", 8),
+        entry("params/Dense_0/kernel", 8, 4),
+        entry("params/Dense_0/bias", 4),
+    ]
+    found = match(ours, theirs, Given(rules={"*": "jax"}))
+    assert found.share == 1.0 and not found.left_subject
+    assert found.rules == {"conv.weight": "hwio", "fc.weight": "transpose"}
+    assert found.weights["bn.weight"] == "params/Norm_0/scale"
+    assert found.weights["bn.running_var"] == "stats/Norm_0/var"
+    assert found.weights["conv.bias"] == "params/Conv_0/bias"
+
+
 def test_the_written_map_is_read_back_and_can_be_corrected(tmp_path: Path) -> None:
     ours, theirs = [entry("a.weight", 2, 2), entry("b.bias", 9)], [entry("x.weight", 2, 2)]
     found = match(ours, theirs, Given())
