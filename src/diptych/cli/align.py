@@ -229,7 +229,7 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
     out, _ = _claim({**options, "keep_traces": False})
     found = prove(
         reference, subject, options["inputs"] or declared or None, names=options["names"],
-        seed=options["seed"], steps=options["steps"], rungs=_split(options["rungs"]) or RUNGS,
+        seed=options["seed"], steps=options["steps"], rungs=split(options["rungs"]) or RUNGS,
         say=_say(options["quiet"]),
     )  # fmt: skip
     if out is not None:
