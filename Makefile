@@ -31,7 +31,7 @@ demo: $(VENV)/.installed-all prepare ## install, train both panels on small MNIS
 	$(BIN)/diptych demo $(DEMO_FLAGS)
 
 test: $(VENV)/.installed-dev prepare ## install and run every test, of both panels
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .

@@ -376,7 +376,7 @@ def search_steps(
     )
 
 
-@PythonTerms(unmatched="matched=False")
+@PythonTerms(unmatched="matched=False", label="labels")
 def compare(
     a: Where | Run,
     b: Where | Run,
@@ -407,25 +407,17 @@ def compare(
     Returns:
         The content of compare.json.
     """
-    from diptych.logs.readers import is_log
-    from diptych.report.build import compare_runs
-    from diptych.report.of_logs import compare_logs
+    from diptych.report.dispatch import compare_any
 
-    if is_log(Path(a)) or is_log(Path(b)):
-        return compare_logs(
-            Path(a), Path(b), None if out is None else Path(out), columns=_columns(columns),
-            names=labels, language=language, static=static, overwrite=overwrite,
-        )  # fmt: skip
-    if out is None or columns or labels:
-        raise UserError("compare: runs need out, and have neither columns nor labels")
-    drawn = None if samples is None else (Path(samples[0]), Path(samples[1]))
-    return compare_runs(
-        Path(a), Path(b), Path(out), samples=drawn, overwrite=overwrite, matched=matched,
-        language=language, static=static,
+    return compare_any(
+        Path(a), Path(b), None if out is None else Path(out),
+        samples=None if samples is None else (Path(samples[0]), Path(samples[1])),
+        matched=matched, columns=_columns(columns), labels=labels, language=language,
+        static=static, overwrite=overwrite,
     )  # fmt: skip
 
 
-@PythonTerms()
+@PythonTerms(label="labels", logs="logs=True")
 def make_report(
     runs: Where | Run | Sequence[Where | Run],
     out: Where,
@@ -452,27 +444,21 @@ def make_report(
         static: a page without scripts, only in that language.
         overwrite: replace an earlier page.
     """
-    from diptych.logs.readers import is_log
-    from diptych.report.build import report_runs
-    from diptych.report.of_logs import report_logs
+    from diptych.report.dispatch import report_any
 
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
-    paths = [Path(each) for each in given]
-    if logs or any(map(is_log, paths)):
-        return report_logs(
-            paths, Path(out), columns=_columns(columns), names=labels, markdown_too=markdown,
-            language=language, static=static, overwrite=overwrite,
-        )  # fmt: skip
-    return report_runs(
-        paths, Path(out), search=[Path(each) for each in search],
-        markdown_too=markdown, language=language, static=static,
-        overwrite=overwrite,
+    return report_any(
+        [Path(each) for each in given], Path(out), search=[Path(each) for each in search],
+        logs=logs, columns=_columns(columns), labels=labels, markdown_too=markdown,
+        language=language, static=static, overwrite=overwrite,
     )  # fmt: skip
 
 
 def _columns(given: Mapping[str, str] | Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """Columns for all logs, or of each."""
-    return [given] if isinstance(given, Mapping) else list(given)
+    if isinstance(given, Mapping):
+        return [given] if given else []
+    return list(given)
 
 
 def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) -> Image.Image:

@@ -206,6 +206,73 @@ def test_numpy_ports_on_both_sides(tmp_path: Path) -> None:
     assert back.fault and back.fault["layer"] == "norm"
 
 
+JAX = """
+import numpy as np
+
+FRAMEWORK = "numpy"
+SHIFT = 0
+
+
+class Net:
+    def __init__(self):
+        draw = np.random.default_rng(0).standard_normal
+        self.weights = {
+            "params/Conv_0/kernel": draw((3, 3, 3, 8)), "params/Conv_0/bias": draw(8),
+            "params/Dense_0/kernel": draw((8, 10)), "params/Dense_0/bias": draw(10),
+        }
+
+    def __call__(self, image, tap):
+        w = self.weights
+        x = np.pad(image.transpose(0, 2, 3, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+        x = np.einsum("bhwcij,ijco->bhwo", x, w["params/Conv_0/kernel"])
+        x = x + w["params/Conv_0/bias"]
+        tap("params/Conv_0", x)
+        x = np.maximum(x, 0)[:, SHIFT:].mean((1, 2))
+        x = x @ w["params/Dense_0/kernel"] + w["params/Dense_0/bias"]
+        tap("params/Dense_0", x)
+        return x
+
+
+def build():
+    return Net()
+"""
+TORCH = """
+import torch
+from torch import nn
+
+INPUTS = {"image": {"shape": [2, 3, 7, 6]}}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def forward(self, image):
+        return self.head(torch.relu(self.features(image)).mean((2, 3)))
+
+
+def build():
+    return Net()
+"""
+
+
+def test_a_port_from_jax_in_numpy(tmp_path: Path) -> None:
+    """Other names, channels last, other layouts of weights by one declared rule."""
+    (tmp_path / "ours.py").write_text(TORCH)
+    (tmp_path / "jaxlike.py").write_text(JAX)
+    (tmp_path / "shifted.py").write_text(JAX.replace("SHIFT = 0", "SHIFT = 1"))
+    (tmp_path / "names.yaml").write_text('rules: {"*": jax}\n')
+    subjects = [str(tmp_path / name) for name in ("jaxlike.py", "shifted.py")]
+    sound, shifted = ports(str(tmp_path / "ours.py"), subjects, names=tmp_path / "names.yaml")
+    assert sound.passed, sound.conclusion
+    layers = {row["layer"]: row for row in sound.content["layers"]}
+    assert layers["features"]["port"] == "params/Conv_0" and layers["head"]["verdict"] == "pass"
+    assert sound.content["matched"]["by_itself"] == 4
+    assert shifted.fault and (shifted.fault["rung"], shifted.fault["layer"]) == ("layers", "head")
+
+
 def test_the_command_writes_the_page_and_the_names(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(OURS)
     (tmp_path / "theirs.py").write_text(THEIRS)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.align.ladder.judge import Finding
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import hints
+from diptych.align.ports.floors import widened
 from diptych.align.ports.matching import (
     Entry,
     Given,
@@ -99,6 +101,36 @@ def test_a_declared_rule_moves_a_weight_and_back(tmp_path: Path) -> None:
     kernel = np.arange(24.0).reshape(2, 3, 2, 2)
     assert moved_over(kernel, "hwio").shape == (2, 2, 3, 2)
     assert np.array_equal(moved_back(moved_over(kernel, "hwio"), "hwio"), kernel)
+
+
+def test_a_port_from_jax_is_matched_by_one_rule() -> None:
+    """Other layouts, other words, slashes in the names; vectors are left alone."""
+    ours = [
+        entry("conv.weight", 8, 3, 5, 5),
+        entry("conv.bias", 8),
+        entry("bn.weight", 8),
+        entry("bn.bias", 8),
+        entry("bn.running_mean", 8),
+        entry("bn.running_var", 8),
+        entry("fc.weight", 4, 8),
+        entry("fc.bias", 4),
+    ]
+    theirs = [
+        entry("params/Conv_0/kernel", 5, 5, 3, 8),
+        entry("params/Conv_0/bias", 8),
+        entry("params/Norm_0/scale", 8),
+        entry("params/Norm_0/bias", 8),
+        entry("stats/Norm_0/mean", 8),
+        entry("stats/Norm_0/var", 8),
+        entry("params/Dense_0/kernel", 8, 4),
+        entry("params/Dense_0/bias", 4),
+    ]
+    found = match(ours, theirs, Given(rules={"*": "jax"}))
+    assert found.share == 1.0 and not found.left_subject
+    assert found.rules == {"conv.weight": "hwio", "fc.weight": "transpose"}
+    assert found.weights["bn.weight"] == "params/Norm_0/scale"
+    assert found.weights["bn.running_var"] == "stats/Norm_0/var"
+    assert found.weights["conv.bias"] == "params/Conv_0/bias"
 
 
 def test_the_written_map_is_read_back_and_can_be_corrected(tmp_path: Path) -> None:
@@ -254,3 +286,25 @@ def test_the_hint_on_adam_recovers_its_eps() -> None:
     each = case("", g, right, wrong, name="step 1/w", rung="update")
     found = hints.hints_for(each)
     assert found[0]["key"] == "adam_eps" and found[0]["times"] == pytest.approx(31.6, rel=0.02)
+
+
+def test_the_floor_of_a_sum_grows_with_its_terms() -> None:
+    """Jittor adds one value after another: a loss over 1,536 values was off by 20 roundings."""
+    draws = np.random.default_rng(2).random(1536).astype(np.float32)
+    one_by_one = np.float32(0)
+    for value in draws:
+        one_by_one += value
+    off = abs(float(one_by_one) / float(draws.astype(np.float64).sum()) - 1)
+    about = {"outputs": [[2, 3, 16, 16]], "calls": {}}
+    narrow = [Finding("loss", "port", "max", off, 5.96e-8, 16 * 5.96e-8)]
+    (wide,) = widened("loss", narrow, Rung(), {}, about)
+    assert off < wide.gate and wide.floor == pytest.approx(5.96e-8 * 1536**0.5 / 2)
+    assert wide.gate == pytest.approx(16 * wide.floor)
+    assert widened("layers", narrow, Rung(), {}, about) == narrow
+
+
+def test_a_step_is_known_to_one_rounding_of_its_weight() -> None:
+    truth = Rung({"step 1/w": np.full(3, 1e-4)})
+    found = [Finding("step 1/w", "port", "max", 6e-4, 1e-6, 1.6e-5)]
+    (wide,) = widened("update", found, truth, {"w": np.ones(3)}, {})
+    assert wide.floor == pytest.approx(5.96e-4) and not wide.failed

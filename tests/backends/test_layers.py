@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import reference_layers as reference
-from layer_jobs import NUMBERS, evaluate, evaluate_plain, norm_and_rest, rate, refusal, update
+from layer_jobs import (
+    NUMBERS,
+    evaluate,
+    evaluate_plain,
+    norm_and_rest,
+    norms_of_views,
+    rate,
+    refusal,
+    update,
+)
 
 # Largest error over largest value, outputs and gradients alike. Measured: 1.2e-6 (gradients of
 # 3x3 weights, sums over 2,352 products), in both panels.
@@ -174,9 +183,18 @@ def test_squares_beyond_float32_are_not_passed_over(panels, panel_name):
         wrong = panels["jittor"].call(evaluate, "jittor", *given)[0]
     else:
         wrong = panels["jittor"].call(evaluate_plain, *given)[0]
-    if panel_name != "torch":  # its check is that of the whole network
-        assert np.isfinite(wrong[1]).all()
+    assert np.isfinite(wrong[1]).all()
     assert np.isnan(wrong[0, 3]).all()
+
+
+@pytest.mark.torch
+def test_a_norm_takes_images_in_any_layout(panels):
+    """The norm asks PyTorch for rstd by an operator that refuses views."""
+    x, weights = normal(2, 64, 7, 7), [normal(32), normal(32)]
+    found = panels["torch"].call(norms_of_views, (32, True), weights, x)
+    whole, *views = found
+    for each in views:
+        assert error([each], [whole]) < TOLERANCE
 
 
 MISFITS = {

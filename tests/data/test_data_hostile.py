@@ -237,6 +237,15 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(monkeypatch: Any
         memory.check_batch(plan, 101, "torch", "cpu")
     with pytest.raises(UserError, match="50 would fit"):
         memory.check_batch(plan, 51, "jittor", "cpu")
+    for backend, fits in (
+        ("torch", 100),
+        ("jittor", 50),
+    ):  # one forward pass is all that is counted
+        asked = {"option": "train.batch_size", "training": True}
+        memory.check_batch(plan, fits, backend, "cpu", **asked)
+        told = f"more than {fits} cannot fit: lower train.batch_size"
+        with pytest.raises(UserError, match=rf"images at once need more than .*; {told}$"):
+            memory.check_batch(plan, fits + 1, backend, "cpu", **asked)
     monkeypatch.setattr(memory, "available", lambda: 0)
     for backend in ("torch", "jittor"):  # both raise an error on a GPU, so that the count suffices
         memory.check_batch(plan, 100, backend, "cuda:0", lambda: 100 * each)
@@ -258,20 +267,20 @@ def test_memory_that_is_left_follows_the_process_limit(monkeypatch: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "error, expected",
+    "error, expected, gpu",
     [
-        (MemoryError("Unable to allocate 9 GiB"), True),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("[f 1127] Unable to alloc cuda device memory for size 17"), True),
-        (RuntimeError("[f] GPU memory is overflow, please reduce your batch_size"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("another fault"), False),
+        (MemoryError("Unable to allocate 9 GiB"), True, False),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True, True),
+        (RuntimeError("CUDA error: out of memory"), True, True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True, True),
+        (RuntimeError("[f 1127] Unable to alloc cuda device memory for size 17"), True, True),
+        (RuntimeError("[f] GPU memory is overflow, please reduce your batch_size"), True, True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True, False),
+        (RuntimeError("another fault"), False, False),
     ],
 )
 def test_a_framework_without_memory_is_one_line(
-    error: Exception, expected: bool, monkeypatch: Any, capsys: Any
+    error: Exception, expected: bool, gpu: bool, monkeypatch: Any, capsys: Any
 ) -> None:
     assert out_of_memory(error) is expected
 
@@ -281,4 +290,7 @@ def test_a_framework_without_memory_is_one_line(
     monkeypatch.setattr(sys, "argv", ["diptych"])
     with pytest.raises(SystemExit if expected else RuntimeError):
         main(fail)  # type: ignore[arg-type]
-    assert ("out of memory; lower --batch" in capsys.readouterr().err) is expected
+    said = capsys.readouterr().err
+    where = "the GPU is out of memory" if gpu else "out of memory"
+    assert said.startswith(f"diptych: {where}; lower --batch") is expected
+    assert said.count("\n") == (1 if expected else 0)

@@ -116,6 +116,14 @@ def test_more_is_better_of_recall_and_less_of_a_distance():
         assert f"that is {word}" in difference(a, b)["text"]
 
 
+@pytest.mark.parametrize("metric", ["ct", "mnist-ct", "pixel-ct", "pixel-authenticity",
+                                    "authenticity", "mnist-nearest-ratio"])  # fmt: skip
+def test_a_figure_that_should_be_that_of_held_out_images_is_neither_better_nor_worse(metric):
+    a, b = (Score(metric, v, {}, (v, v + 0.01, v - 0.01)) for v in (1.0, 2.0))
+    for found, word in ((difference(a, b), "higher"), (difference(b, a), "lower")):
+        assert f"B is {word}, with these weights" in found["text"]
+
+
 def test_a_field_may_differ_on_purpose_and_only_that_one():
     a, b = score(5, 0.1, 3, steps=10), score(4, 0.1, 3, steps=50)
     assert difference(a, b, across=["steps"])["across"] == ["steps"]

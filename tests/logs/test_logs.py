@@ -17,6 +17,8 @@ from diptych.errors import UserError
 from diptych.logs import read_log
 from diptych.logs.columns import loss_rank, parse_columns
 from diptych.logs.log import labels
+from diptych.logs.table import Table
+from diptych.logs.text import read_text, row_of
 from diptych.runs.export import export
 
 TRAINER = {
@@ -94,6 +96,15 @@ def test_times_memory_and_settings(tmp_path: Path) -> None:
     )
     assert log.step_s.tolist() == pytest.approx([0.1205, 0.1215])
     assert log.memory_mb.tolist() == [2048, 3072]
+    for line in (
+        "gpu memory (GB): 2 GB, step time (ms): 120 ms",
+        "memory (GB): 2, step time (ms): 120",
+        "mem_gb: 2 GB, step_time_ms: 120ms",
+        "mem (MB): 2 GB, step time (ms): 0.12 s",
+        "mem: 2GB, step time: 120 ms",
+    ):
+        log = _log(tmp_path, f"step 1 loss: 0.5, {line}\n")
+        assert log.memory_mb.tolist() == [2048] and log.step_s.tolist() == pytest.approx([0.12])
     rows = "".join(f"{k},{1 / k},{k * 0.5},32\n" for k in range(1, 21))
     log = _log(tmp_path, "step,loss,time,batch_size\n" + rows, "t.csv")
     assert log.step_s[1:].tolist() == pytest.approx([0.5] * 19) and math.isnan(log.step_s[0])
@@ -125,6 +136,42 @@ def test_resumed_repeated_and_missing_rows(tmp_path: Path) -> None:
     assert log.torn and log.step.tolist() == [1, 2]
 
 
+def test_a_resumed_log_whose_steps_begin_anew_keeps_its_epochs(tmp_path: Path) -> None:
+    """Epochs 1, 2 (half), again 2, 3: only the half is superseded."""
+    parts = [(1, 100, 1.0), (2, 50, 2.0), (2, 100, 3.0), (3, 100, 4.0)]
+    rows = [(e, k, x) for e, n, x in parts for k in range(1, n + 1)]
+    text = "epoch,step,loss\n" + "".join(f"{e},{k},{x}\n" for e, k, x in rows)
+    log = _log(tmp_path, text, "r.csv")
+    assert log.step.tolist() == list(range(1, 301)) and log.repeated == 50
+    assert log.loss.tolist() == [1.0] * 100 + [3.0] * 100 + [4.0] * 100
+    assert log.restarts == (100,) and ("per_epoch_seen", {"n": 100}) in log.facts
+    log = _log(tmp_path, text[: text.index("3,1,")], "half.csv")  # one new epoch, one restart
+    assert log.step.tolist() == list(range(1, 201)) and log.restarts == (100,)
+    # Steps that go on over epochs: a restart in the epoch before is no new epoch.
+    rows = [(1 + k // 100, k, 1.0) for k in [*range(1, 251), *range(201, 301), *range(250, 320)]]
+    text = "epoch,step,loss\n" + "".join(f"{e},{k},{x}\n" for e, k, x in rows)
+    log = _log(tmp_path, text, "on.csv")
+    assert log.step.tolist() == list(range(1, 320)) and log.restarts == (200, 249)
+
+
+def test_a_step_takes_data_and_computation(tmp_path: Path) -> None:
+    """Our own records, read as a log of any program: rows, and TensorBoard's scalars."""
+    rows = "step,loss,data_s,compute_s\n1,0.5,0.25,0.5\n2,0.4,0.5,0.5\n"
+    log = _log(tmp_path, rows, "m.csv")
+    assert (
+        log.step_s.tolist() == [0.75, 1.0] and log.columns.of["step_time"] == "data_s + compute_s"
+    )
+    assert ("summed", {"column": "data_s + compute_s"}) in log.facts
+    log = _log(tmp_path, rows, "m.csv", step_time="compute_s")
+    assert log.step_s.tolist() == [0.5, 0.5] and not log.facts
+    writer = EventFileWriter(str(tmp_path / "tb"))
+    for tag, value in (("loss", 0.5), ("data_s", 0.25), ("compute_s", 0.5)):
+        scalar = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+        writer.add_event(Event(step=1, wall_time=1.0, summary=scalar))
+    writer.close()
+    assert read_log(tmp_path / "tb").step_s.tolist() == [0.75]
+
+
 REFUSED = [
     ("", "is empty"), ("  \n", "is empty"), ("a,b\nx,y\n", "no numbers"),
     ("step,acc\n1,2\n", "no column looks like a loss (columns: 'step', 'acc')"),
@@ -139,6 +186,83 @@ def test_bad_logs_get_one_line(tmp_path: Path, text: str, expected: str) -> None
     with pytest.raises(UserError) as refused:
         _log(tmp_path, text, "x.csv")
     assert expected in str(refused.value) and "x.csv" in str(refused.value)
+
+
+# text, steps, losses, facts
+COMMAS: list[tuple[str, list[int], list[float], dict[str, Any]]] = [
+    ("Step 1,000, loss: 1,999.00\nStep 2,000/10,000, loss: 0.5\n", [1000, 2000], [1999, 0.5],
+     {"thousands": 3}),
+    ("step: 999, loss: 0.5\nstep: 1,234,567: 0.4\n", [999, 1234567], [0.5, 0.4], {"thousands": 1}),
+    ("第 1 轮, 第 1,000 步, 损失: 0.5\n", [1000], [0.5], {"thousands": 1}),
+    ("step 1 loss: 0,345\nstep 2 loss: 0.4\nstep 3 loss: 1,5\n", [2], [0.4], {"unclear": 2}),
+    ("step 1 loss: 1,000,00\nstep 2 loss: 0.5\n", [2], [0.5], {"unclear": 1}),
+    ("step 100,0.5\nstep 200,0.4\n", [100, 200], [0.5, 0.4], {}),
+    ("betas: 0.9,0.999 step 5 loss 0.5\n", [5], [0.5], {}),
+    ("900 0.5\n1,000 0.4\n1,100 0.3\n", [900, 1000, 1100], [0.5, 0.4, 0.3], {"thousands": 2}),
+    ("900, 0.5\n1,000, 0.4\n", [900, 1000], [0.5, 0.4], {"thousands": 1}),
+    ("step loss\n900 0.5\n1,000 0.4\n", [900, 1000], [0.5, 0.4], {"thousands": 1}),
+    ('step,loss\n"1,000","1,999.00"\n"1,001",0.5\n', [1000, 1001], [1999, 0.5], {"thousands": 3}),
+    ("step;loss\n1,000;0.5\n2,000;0.4\n", [1000, 2000], [0.5, 0.4], {"thousands": 2}),
+    ("step;loss\n1;1,125\n2;1,250\n", [1, 2], [1.125, 1.25], {}),
+    ("step\tloss\n1\t1,125\n2\t0,250\n", [1, 2], [1.125, 0.25], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "losses", "facts"), COMMAS, ids=[c[0][:20] for c in COMMAS]
+)
+def test_commas_in_numbers(
+    tmp_path: Path, text: str, steps: list[int], losses: list[float], facts: dict[str, int]
+) -> None:
+    """Thousands are one number, and told; what may be anything is left out, and counted."""
+    log = _log(tmp_path, text)
+    assert log.step.tolist() == steps and log.loss.tolist() == losses
+    assert {key: fact["n"] for key, fact in log.facts} == facts
+
+
+def test_long_lines_take_linear_time() -> None:
+    """Lines of 50 kB on which a search of quadratic time (or worse) takes hours."""
+    n = 50_000
+    for line in ("a" * n, "a." * (n // 2), "a/" * (n // 2), "a " * (n // 2), "loss" + " " * n,
+                 "loss: " + "1" * n + "x", "1" * n + "x", "1 " * (n // 2) + "x", "损失" * (n // 2),
+                 "loss (" + "a" * n, "1%|" * (n // 3), "1:" * (n // 2), "1/" * (n // 2),
+                 "," * n, "1," * (n // 2) + "x", "loss: " + "1,000" * (n // 5) + "x"):  # fmt: skip
+        table = Table("text")
+        read_text([line], table, Path("x"))
+        assert len(table.rows) + table.skipped == 1
+    assert row_of("x" * 200 + ": 1, loss: 0.5", Table("text")) == {"loss": 0.5}  # no such name
+
+
+STATE = json.dumps(TRAINER, indent=2)
+ROWS = '[{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}, {"step": 3, "loss": 0.3}]'
+CUT = {
+    "state": STATE[: STATE.index('"eval_loss"')],
+    "state in one line": json.dumps(TRAINER)[:150],
+    "rows": ROWS[:-9],
+    "rows, a line each": ROWS.replace("}, ", "},\n")[:-9],
+    "numbers": "[0.5, 0.4, 0.3",
+    "columns": json.dumps({"loss": [0.5, 0.4], "step": [1, 2]}, indent=1)[:30],
+    "a key twice": ROWS.replace('"loss": 0.4', '"loss": 0.4, "loss": 0.2'),
+    "a key twice in the state": STATE.replace('"step": 10,', '"step": 10, "step": 11,'),
+    "a key twice in each line": '{"loss": 1, "loss": 2}\n{"loss": 1, "loss": 2}\n',
+    "one torn line": '{"step": 1, "loss": 0.5',
+    "objects, one after another": '{\n"loss": 0.5\n}\n{\n"loss": 0.4\n}\n',
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_damaged_json_is_refused(tmp_path: Path, name: str) -> None:
+    """It is never read as text, with rows lost or invented."""
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        _log(tmp_path, CUT[name], "x.json")
+
+
+def test_what_only_begins_like_json_is_read(tmp_path: Path) -> None:
+    for text in ("[1/9] loss: 0.5\n[2/9] loss: 0.4\n", "[Epoch 1] loss 0.5\n[Epoch 1] loss 0.4\n",
+                 '{"loss": 0.5}\n{"loss": 0.4}\n{"lo'):  # fmt: skip
+        assert _log(tmp_path, text).loss.tolist() == [0.5, 0.4]
+    log = _log(tmp_path, '{\n"step": 7,\n"loss": 0.5\n}\n')
+    assert (log.step.tolist(), log.loss.tolist(), log.without_loss) == ([7], [0.5], 0)
 
 
 def test_columns_are_set_and_misspellings_named(tmp_path: Path) -> None:

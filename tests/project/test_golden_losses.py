@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.util
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +19,25 @@ import pytest
 
 from commands import call
 from diptych import testing
-from diptych.errors import UserError
-from diptych.golden import trainings
+from diptych.errors import MachineError, UserError
+from diptych.golden import place, trainings
 from diptych.golden.compare import compare
-from diptych.golden.record import Trace, make_golden, measured, read_golden
+from diptych.golden.record import (
+    ROUNDING,
+    FunctionSubject,
+    Trace,
+    array_facts,
+    make_golden,
+    measured,
+    read_golden,
+    stated,
+)
 from diptych.testing import golden  # noqa: F401 - a fixture
 
 PLACE = {"processor": "p", "frameworks": {"torch": "2"}, "threads": 2, "device": "cpu"}
+
+
+SUBJECT = FunctionSubject(kind="function", function="losses")
 
 
 def training(rate: float = 0.1, steps: int = 30, decay: float = 0.0) -> Iterator[Any]:
@@ -40,7 +57,7 @@ def test_bits_at_the_place_and_a_tolerance_elsewhere() -> None:
     losses = [1.0, 0.5, 0.25]
     trace = Trace({"loss": losses}, place=PLACE)
     nudged = [Trace({"loss": [1.0, 0.5 * (1 + 1e-6), 0.25]})]
-    golden_losses = make_golden(trace, {}, True, measured(trace, nudged))
+    golden_losses = make_golden(trace, SUBJECT, True, measured(trace, nudged))
     assert golden_losses.tolerance.numbers["loss"] == pytest.approx([5e-7, 1e-5, 1e-5], rel=1e-3)
     moved = Trace({"loss": [1.0, 0.5 * (1 + 9e-6), 0.25]}, place=PLACE)
     verdict = compare(golden_losses, moved)
@@ -59,6 +76,148 @@ def test_bits_at_the_place_and_a_tolerance_elsewhere() -> None:
     broken = compare(golden_losses, Trace({"loss": []}, raised="ValueError: no"))
     assert not broken.passed and "stopped: ValueError" in broken.text()
     json.dumps([compare(golden_losses, far).content(), broken.content()], allow_nan=False)
+
+
+def test_what_the_record_lacks_and_a_sign_of_zero_differ() -> None:
+    """A record misses what a training gives in addition, and -0.0 has other bits than 0.0."""
+
+    def trace(**more: list[float]) -> Trace:
+        weights = array_facts(np.arange(3.0))
+        return Trace({"loss": [0.0, 0.5], **more}, {"ema/w": weights}, PLACE)
+
+    made = make_golden(trace(), SUBJECT, True, stated(trace(), 1e-5, "stated"))
+    assert compare(made, trace()).passed
+    for here in (PLACE, {**PLACE, "threads": 1}):
+        new = dataclasses.replace(trace(accuracy=[0.1, 0.2]), place=here)
+        verdict = compare(made, new)
+        assert (verdict.differing, verdict.compared) == (2, 5)
+        assert "FAIL: step 1: accuracy is 0.1, and is not on record (2 differ)" in verdict.text()
+        arrays = {**trace().arrays, "ema/b": array_facts(np.full(4, 0.5))}
+        verdict = compare(made, dataclasses.replace(trace(), arrays=arrays, place=here))
+        assert "after the last step: ema/b is 1.0, and is not on record" in verdict.text()
+        verdict = compare(made, dataclasses.replace(trace(), arrays={}, place=here))
+        assert "ema/w is missing, recorded 2.236" in verdict.text()
+        json.dumps(verdict.content(), allow_nan=False)
+    signed = dataclasses.replace(trace(), numbers={"loss": [-0.0, 0.5]})
+    verdict = compare(made, signed)
+    assert verdict.differing == 1 and "step 1: loss is -0.0, recorded 0.0" in verdict.text()
+    assert compare(made, dataclasses.replace(signed, place={**PLACE, "threads": 1})).passed
+
+
+def test_numbers_without_a_spread_or_an_end_are_refused(tmp_path: Path) -> None:
+    """A tolerance of nudges that moved nothing would be a guess; NaN in an array is one line."""
+    plain = Trace({"loss": [1.0, 0.5]}, {"w": array_facts(np.ones(3))}, PLACE)
+    with pytest.raises(UserError, match="no number moved"):
+        measured(plain, [plain, plain])
+    nan = dataclasses.replace(plain, arrays={"w": array_facts(np.array([1.0, math.nan]))})
+    for traces in ((nan, [plain]), (plain, [nan])):
+        with pytest.raises(UserError, match="the array w has the norm nan"):
+            measured(*traces)
+    path = tmp_path / "g.json"
+    with pytest.raises(UserError, match="the array w has the norm nan"):
+        testing.record(path, [{"loss": 1.0, "w": np.array([1.0, math.nan])}], steps=1)
+    with pytest.raises(UserError, match="loss"):  # finite, but beyond what a record holds
+        testing.record(path, [1e301], steps=1)
+    assert not path.exists()
+
+
+def test_the_place_names_processor_and_gpu(tmp_path: Path, monkeypatch: Any) -> None:
+    """An ARM processor by its numbers; a GPU by its model; a function by where PyTorch computes."""
+    x86, arm = (hashlib.sha256(each).hexdigest()[:8] for each in (b"avx2 fma", b"asimd fp"))
+    kernel = {
+        f"AMD EPYC 9654 {x86}": "processor: 0\nmodel name: AMD EPYC 9654\nflags: avx2 fma\n\n"
+        "processor: 1\nmodel name: AMD EPYC 9654\nflags: fma avx2\n",
+        f"CPU implementer 0x41, CPU part 0xd0b and 0xd05 {arm}": "processor: 0\n"
+        "Features: fp asimd\nCPU implementer: 0x41\nCPU part: 0xd0b\n\nprocessor: 1\n"
+        "Features: fp asimd\nCPU implementer: 0x41\nCPU part: 0xd05\n",
+    }
+    for name, text in kernel.items():
+        monkeypatch.setattr(Path, "read_text", lambda _, text=text: text)
+        assert place.processor() == name
+    monkeypatch.undo()
+
+    class Cuda:
+        def __init__(self, *models: str) -> None:
+            self.models = models
+
+        def is_initialized(self) -> bool:
+            return bool(self.models)
+
+        def device_count(self) -> int:
+            return len(self.models)
+
+        def get_device_name(self, device: int | str) -> str:
+            return self.models[int(str(device).removeprefix("cuda:"))]
+
+    class Torch:
+        get_num_threads = staticmethod(lambda: 2)
+
+    found = []
+    for models in ((), ("H100",), ("H200",), ("H100", "H200")):
+        monkeypatch.setattr(Torch, "cuda", Cuda(*models), raising=False)
+        monkeypatch.setitem(sys.modules, "torch", Torch)
+        monkeypatch.setattr(place, "version", lambda _: "2")
+        found.append(place.place())
+    facts = [(each["device"], each.get("gpu")) for each in found]
+    assert facts == [
+        ("cpu", None), ("cuda", "H100"), ("cuda", "H200"), ("cuda", "H100 and H200"),
+    ]  # fmt: skip
+    assert place.place("cuda:1")["gpu"] == "H200" and "gpu" not in place.place("cpu")
+    assert place.differences(found[1], found[2]) == ["gpu H100, here H200"]
+    monkeypatch.delitem(sys.modules, "torch")  # Jittor: the driver's own tool tells the model
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf 'H100\\nH100\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert place.gpu("cuda") == "H100"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert place.gpu("cuda") == "unknown"
+
+
+def test_without_pytest(tmp_path: Path) -> None:
+    """`record` and `check` import no pytest; only the fixture needs it."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "from diptych import testing\n"
+        "testing.record(sys.argv[1], lambda: [1.0, 0.5], steps=2)\n"
+        "assert testing.check(sys.argv[1], lambda: [1.0, 0.5]).passed\n"
+        "assert not testing.check(sys.argv[1], lambda: [1.0, 0.6]).passed\n"
+        "try:\n    testing.golden\n"
+        "except ImportError as error:\n    assert error.name == 'pytest'\n"
+        "else:\n    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "g.json"], check=True)
+    assert set(dir(testing)) == {"GoldenLosses", "check", "golden", "record"}
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("torch", marks=pytest.mark.torch),
+        pytest.param("jittor", marks=(pytest.mark.jittor, pytest.mark.slow)),
+    ],
+)
+def test_the_measured_tolerance_of_a_training(backend: str, monkeypatch: Any) -> None:
+    """Each nudge moves the first weights, and so the numbers; the tolerance is their spread."""
+    seen: list[Trace] = []
+
+    def spy(plain: Trace, nudged: list[Trace]) -> Any:
+        seen.extend((plain, *nudged))
+        return measured(plain, nudged)
+
+    monkeypatch.setattr(trainings, "measured", spy)
+    small = ("model.ch=8", "model.norm_groups=8", "model.attn_resolutions=[]", "model.dropout=0",
+             "train.batch_size=4")  # fmt: skip
+    made = trainings.record(trainings.Asked("tiny", 2, backend, small))
+    plain, *nudged = seen
+    assert len(nudged) == 2 and made.repeats and made.subject.kind == "training"
+    kept = [(each.numbers["loss"], each.arrays) for each in seen]
+    assert all(a != b for k, a in enumerate(kept) for b in kept[:k])
+    raw = {name: facts for name, facts in plain.arrays.items() if name.startswith("raw/")}
+    moved = [sum(each.arrays[name] != facts for name, facts in raw.items()) for each in nudged]
+    assert raw and min(moved) > len(raw) / 2
+    assert made.tolerance.arrays["raw"] > ROUNDING and max(made.tolerance.numbers["loss"]) < 1e-4
+    assert "10 times the largest difference of 2 runs" in made.tolerance.source
 
 
 def test_a_function_of_ones_own(tmp_path: Path) -> None:
@@ -123,6 +282,32 @@ def test_the_commands_on_a_function(tmp_path: Path, monkeypatch: Any, capsys: An
     assert status == 3 and json.loads(text)["first"]["step"] == 6
     assert told("record", target, "--steps", "99", "--out", tmp_path / "b.json")[0] == 2
     assert not (tmp_path / "b.json").exists()
+    (tmp_path / "own.py").write_text(code.replace("w *= 0.9", "w *= [][0]"))
+    status, _, error = told("check", out, "--quiet")
+    assert status == 2 and f"{tmp_path / 'own.py'}:5: IndexError: list index out" in error
+    testing.record(tmp_path / "t.json", training)
+    status, _, error = told("check", tmp_path / "t.json")
+    assert status == 2 and "'training' in a test" in error and "check it with its own test" in error
+    for words, named in (
+        (("record", target, "--device", "cuda", "--data", tmp_path), "--data and --device are"),
+        (("check", out, "--data", tmp_path), "--data is"),
+    ):
+        more = ("--out", tmp_path / "c.json") if words[0] == "record" else ()
+        status, _, error = told(*words, *more)
+        assert status == 2 and f"{named} for trainings of Diptych, not for a function" in error
+
+
+def test_the_workers_errors_keep_their_kind() -> None:
+    """The machine's fault is exit code 1, the user's 2, and a fault of Diptych has a traceback."""
+    for said, kind, text in (
+        ({"error": "the disk is full", "kind": "MachineError"}, MachineError, "disk is full"),
+        ({"error": "no data", "kind": "UserError"}, UserError, "no data"),
+        ({"error": "KeyError: 'x'", "kind": "bug"}, RuntimeError, "worker.py"),
+        ({}, MachineError, "code -9"),
+    ):
+        with pytest.raises(kind, match=text) as raised:
+            trainings._fail(said, -9, 'Traceback\n  File "worker.py", line 3')
+        assert type(raised.value) is kind
 
 
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
@@ -146,3 +331,16 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
     (tmp_path / "g.json").write_text('{"golden": 1}')
     with pytest.raises(UserError, match=r"g\.json"):
         read_golden(tmp_path / "g.json")
+
+
+def test_the_page_of_the_campaign() -> None:
+    """docs/golden.md holds the table of docs/golden.json, and its script names real faults."""
+    place_of = Path(__file__).parents[2] / "docs" / "golden.py"
+    spec = importlib.util.spec_from_file_location("docs_golden", place_of)
+    assert spec is not None and spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    record = json.loads(page.RECORD.read_text("utf-8"))
+    assert page.BEGIN + page.text(record) + page.END in page.PAGE.read_text("utf-8")
+    shown = {name for names in page.SHOWS.values() for name in names}
+    assert shown | set(page.NEEDS) <= set(trainings.choose(["all"]))

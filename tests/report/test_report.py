@@ -169,6 +169,27 @@ def test_nothing_is_better_without_an_interval(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_figure_to_be_as_that_of_held_out_images_is_only_higher_or_lower(tmp_path: Path) -> None:
+    """C_T, authenticity and nearest ratio: neither direction is better, in every place."""
+    runs = [make_run(tmp_path / p, p, make_rows(20)) for p in ("torch", "jittor")]
+    for run, panel in zip(runs, ("torch", "jittor"), strict=True):
+        hold_weights(run, panel)
+    for name, ct in (("torch", 0.1), ("jittor", -3.0)):
+        sets = {"mnist-ct": [ct, ct + 0.1, ct - 0.1]}
+        if name == "torch":
+            sets["mnist-kid"] = [1.0, 1.1, 0.9]
+        make_scores(tmp_path / f"{name}.json", name, sets)
+    content = report_runs(runs, tmp_path / "out")
+    found = said(content, "score.mnist-ct")[0]
+    assert found["en"].endswith("leaves out 0: jittor is lower with these weights.")
+    row = next(row for row in content["verdict"] if row["what"]["en"] == "mnist-ct")
+    assert (row["verdict"]["en"], row["verdict"]["zh"]) == ("Jittor lower", "Jittor 更低")
+    reading = said(content, "score.reading")[0]
+    assert "for mnist-kid; more is better for the others, except mnist-ct, which" in reading["en"]
+    assert "mnist-ct 除外" in reading["zh"]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_ladder_that_fails_is_said_to_fail(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "a", "torch", make_rows(20))
     ladder = make_ladder(tmp_path / "ladder" / "align.json", passed=False,

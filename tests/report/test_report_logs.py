@@ -11,6 +11,7 @@ import pytest
 
 import diptych
 from commands import call
+from diptych.errors import UserError
 from diptych.report.of_logs import compare_logs, report_logs
 from report_records import undrawn  # noqa: F401 - a fixture
 from synthetic_runs import make_rows, make_run
@@ -78,7 +79,8 @@ def test_no_verdict_beyond_its_interval(tmp_path: Path) -> None:
     assert "better" not in texts(apart) and "on which machine" in texts(apart)
     few = compare_logs(log(tmp_path / "d.txt", 20), log(tmp_path / "e.txt", 20, shift=0.3))
     assert all("no interval" in v or v == "no verdict" for v in verdicts(few).values())
-    same = compare_logs(a, log(tmp_path / "f.txt"))
+    same = compare_logs(a, log(tmp_path / "f.txt"), language="zh")  # compare.json is in English
+    assert "drew the same data" in texts(same)
     assert verdicts(same)["losses, step by step"] == "the same numbers"
 
 
@@ -128,12 +130,25 @@ def test_the_commands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
         (("compare", a, tmp_path / "none.csv"), "not found"),
         (("compare", a, b, "--columns", "los=x"), "not a role; did you mean 'loss'?"),
         (("compare", a, b, "--unmatched"), "not for logs"),
+        (("compare", a, b, "--across", "seed"), "for files of scores"),
+        (("report", a, b, "--search", tmp_path, "--out", tmp_path / "q"), "--search is for runs"),
         (("compare", run, run, "--columns", "loss=x"), "for logs of other programs"),
         (("report", a, b), "Give --out OUT"),
         (("report", a, b, "--out", tmp_path / "q", *("--columns", "loss=Loss") * 3), "3 times"),
     ):  # fmt: skip
         code, out, err = told(*words)
         assert code == 2 and expected in err and err.count("\n") == 1, err
+    for wrong, expected in (
+        (lambda: diptych.compare(a, b, samples=(run, run)), "and matched=False are for runs"),
+        (lambda: diptych.compare(a, b, matched=False), "samples and matched=False are for runs"),
+        (lambda: diptych.compare(run, run, tmp_path / "q", labels="xy"), "labels are for logs"),
+        (lambda: diptych.compare(run, run), "report's folder"),
+        (lambda: diptych.make_report([a], tmp_path / "q", search=[run]), "search is for runs"),
+        (lambda: diptych.make_report(run, tmp_path / "q", columns={"loss": "x"}), "add logs=True"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=expected):
+            wrong()
+    assert not (tmp_path / "q").exists()
     content = diptych.compare(a, b, columns={"loss": "Loss"}, labels=["x", "y"])
     assert content["runs"]["a"]["label"] == "x"
     page = diptych.make_report([a, run], tmp_path / "api")

@@ -105,6 +105,7 @@ def test_the_published_numbers_are_the_papers():
         (["ddim-table1", "run", "--num", "5,6"], "takes one --num"),
         (["cifar10-fid", "run", "--steps", "5,5"], "different values"),
         (["cifar10-fid", "run", "--features", "minst"], "'minst'"),
+        (["cifar10-fid", "run", "--features", "mnist", "--inception", "x.pth"], "is mnist; leave"),
     ],
 )
 def test_bad_requests_are_one_line_and_make_no_folder(

@@ -45,7 +45,7 @@ def pipeline(name: str, folder: Path, num: int, steps: int) -> tuple[Any, Any, s
     import torch
 
     diffusers.utils.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
     pipe = getattr(diffusers, name).from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     shape = (num, pipe.unet.config.in_channels, *[pipe.unet.config.sample_size] * 2)

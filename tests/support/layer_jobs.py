@@ -55,6 +55,19 @@ def norm_and_rest(init, weights, x):
     return layers.unless_overflown(norm(put(x)), [norm]).detach().numpy()
 
 
+def norms_of_views(init, weights, x):
+    """PyTorch's GroupNorm of half of x's channels: copied, as a view, channels last, transposed."""
+    layers, put, _ = framework("torch")
+    import torch
+
+    norm = layers.GroupNorm(*init)
+    norm.weight, norm.bias = (parameter("torch", put(w)) for w in weights)
+    half = put(x)[:, ::2]
+    last = half.contiguous(memory_format=torch.channels_last)
+    turned = half.transpose(2, 3).contiguous().transpose(2, 3)
+    return [norm(each).detach().numpy() for each in (half.contiguous(), half, last, turned)]
+
+
 def parameter(backend, value):
     if backend == "jittor":
         return value

@@ -47,7 +47,7 @@ def planted(backend, shares):
     space = pixel_space(training, open_extractor("mnist", backend, "cpu"))
 
     def ratios(pixels):
-        index, nearest = space.nearest(shifted(pixels))
+        index, nearest = space.nearest(pixels)
         return Distances(index[:, 0], nearest, nearest[:, 0])  # `copies` needs no local distance
 
     real, fresh_real = ratios(held_out), ratios(fresh)

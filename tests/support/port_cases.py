@@ -148,7 +148,8 @@ def tables(record: dict[str, Any]) -> str:
         found = row["found"] or {}
         place = found.get("layer") or found.get("where") or "nothing"
         if found.get("where") == "between":
-            place = f"`{found['layer'] or 'the network'}` before `{found['before']}`"
+            place = f"`{found['layer']}`, its own code" if found["layer"] else "the network's code"
+            place += f", before `{found['before']}`" if found["before"] else ""
         elif found.get("layer"):
             place = f"`{place}`"
         numbers = [f"{found[k]:.1e}" if found.get(k) else "" for k in ("error", "allowed")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show, typed
+from diptych.cli.common import DEVICE, FOLDER, JSON, OVERWRITE, QUIET, show, split, typed
 from diptych.errors import UserError
 
 
@@ -28,10 +28,6 @@ class Align(click.Group):
 )
 def align() -> None:
     """Show that two implementations agree, or name the first place where they do not."""
-
-
-def _split(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _say(quiet: bool) -> Any:
@@ -102,7 +98,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     from diptych.align.ladder.rungs import choose
     from diptych.config.load import load_config
 
-    mutate = _split(options["mutate"])
+    mutate = split(options["mutate"])
     mutations.choose(mutate)
     device = "cpu" if options["device"] == "auto" else options["device"]
     overrides = list(options["overrides"])
@@ -110,7 +106,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
         overrides.append(f"train.precision={options['precision']}")
     config = load_config(preset, overrides)
     request = Request(
-        preset, config, _split(options["backends"]), choose(_split(options["rungs"])),
+        preset, config, split(options["backends"]), choose(split(options["rungs"])),
         options["steps"], options["batch"], device, mutate, options["into"],
         config.train.precision, options["deterministic"],
     )  # fmt: skip
@@ -247,7 +243,7 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
     out, _ = _claim({**options, "keep_traces": False})
     found = prove(
         reference, subject, options["inputs"] or declared or None, names=options["names"],
-        seed=options["seed"], steps=options["steps"], rungs=_split(options["rungs"]) or RUNGS,
+        seed=options["seed"], steps=options["steps"], rungs=split(options["rungs"]) or RUNGS,
         say=_say(options["quiet"]),
     )  # fmt: skip
     if out is not None:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from diptych.errors import one_line
+from diptych.errors import UserError, one_line
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
 FOLDER = click.Path(path_type=Path)
@@ -109,6 +109,17 @@ def say(line: str | None) -> None:
     """Print a line on stderr; None prints nothing."""
     if line is not None:
         click.echo(line, err=True)
+
+
+def check_json_file(out: Path | None, overwrite: bool) -> None:
+    """Raise UserError before the work if the result file exists and may not be replaced."""
+    if out is not None and out.exists() and not overwrite:
+        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
+
+
+def split(text: str | None) -> tuple[str, ...]:
+    """The names of a list such as `a, b`; none of an option that was not given."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def typed(name: str) -> bool:

@@ -56,52 +56,28 @@ def compare(
     """
     from diptych.logs.readers import is_log
 
-    if is_log(run_a) or is_log(run_b):
-        if samples or unmatched or across:
-            raise UserError("--samples, --unmatched and --across are not for logs")
-        _logs(run_a, run_b, out, columns, label, language, static, overwrite, as_json)
-        return
-    if columns or label:
-        raise UserError("--columns and --label are for logs of other programs")
-    if ".json" in (run_a.suffix, run_b.suffix):
+    if ".json" in (run_a.suffix, run_b.suffix) and not (is_log(run_a) or is_log(run_b)):
         from diptych.evaluation.comparison import compare_scores
 
-        if samples or unmatched or static or typed("language"):
+        if samples or unmatched or static or typed("language") or columns or label:
             raise UserError(
-                "--samples, --unmatched, --static and --language are for runs; these are files of "
-                "scores"
+                "--samples, --unmatched, --static, --language, --columns and --label are for runs "
+                "or logs; these are files of scores"
             )
         found = compare_scores(run_a, run_b, across, out, overwrite=overwrite)
         show(found, as_json, "\n".join(each["text"] for each in found["differences"]))
         return
     if across:
-        raise UserError("--across is for files of scores; these are runs")
-    if out is None:
-        raise UserError("where to? Give the report's folder with --out")
-    from diptych.report.build import compare_runs
+        raise UserError("--across is for files of scores; these are runs or logs")
+    from diptych.report.dispatch import compare_any
 
-    result = compare_runs(
-        run_a, run_b, out, samples=samples, overwrite=overwrite, matched=not unmatched,
-        language=language, static=static,
+    result = compare_any(
+        run_a, run_b, out, samples=samples, matched=not unmatched, columns=parsed(columns),
+        labels=label, language=language, static=static, overwrite=overwrite,
     )  # fmt: skip
-    sentences = [entry["text"] for entry in result["sentences"]]
-    rows = verdict_rows(result["verdict"], "en")
-    show(result, as_json, "\n".join([*rows, "", *sentences, f"report: {out / 'index.html'}"]))
-
-
-def _logs(
-    a: Path, b: Path, out: Path | None, columns: tuple[str, ...], label: tuple[str, ...],
-    language: str, static: bool, overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Compare two logs."""
-    from diptych.report.of_logs import compare_logs
-
-    result = compare_logs(
-        a, b, out, columns=parsed(columns), names=label, language=language, static=static,
-        overwrite=overwrite,
-    )  # fmt: skip
-    lines = log_lines([result["runs"][key] for key in "ab"])
-    lines += ["", *verdict_rows(result["verdict"], language), ""]
+    logs = [log for log in result["runs"].values() if "columns" in log]
+    lines = [*log_lines(logs), ""] if logs else []
+    lines += [*verdict_rows(result["verdict"], "en"), ""]
     lines += [entry["text"] for entry in result["sentences"]]
     lines += [f"report: {out / 'index.html'}"] if out else []
     show(result, as_json, "\n".join(lines))

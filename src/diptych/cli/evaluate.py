@@ -18,6 +18,7 @@ from diptych.cli.common import (
     QUIET,
     RAW,
     SEED,
+    check_json_file,
     chosen_options,
     options,
     sampler_options,
@@ -104,7 +105,7 @@ def of_training(settings: Any, source: str) -> Any:
     """The settings, with a model's own training images if memorization needs them."""
     from dataclasses import replace
 
-    from diptych.evaluation.images import trained_on
+    from diptych.evaluation.images import not_trained_on, trained_on
     from diptych.generate.for_scoring import is_model
     from diptych.weights.find import find_weights
 
@@ -112,10 +113,15 @@ def of_training(settings: Any, source: str) -> Any:
         return settings
     if not is_model(source):
         raise UserError("copies of what? Give --train, for example mnist:train")
+    if settings.mirrored:
+        raise UserError(
+            f"--mirrored is for --train; whether the training images of {source} were mirrored "
+            f"is in its config: leave it out"
+        )
     config = find_weights(source).config
-    train, held_out = trained_on(config, settings.data_dir)
-    found = settings.held_out or held_out
-    return replace(settings, train=train, held_out=found, mirrored=config.data.random_flip)
+    held_out = settings.held_out or not_trained_on(config, settings.data_dir)
+    train = trained_on(config, settings.data_dir)
+    return replace(settings, train=train, held_out=held_out, mirrored=config.data.random_flip)
 
 
 def check_features(name: str) -> str:
@@ -184,12 +190,6 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
         if out is not None:
             write_json(out, Scores.checked(result))
     show(result, options["as_json"], render(result))
-
-
-def check_json_file(out: Path | None, overwrite: bool) -> None:
-    """Raise UserError before the work if the result file exists and may not be replaced."""
-    if out is not None and out.exists() and not overwrite:
-        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
 
 
 def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, fail, show
+from diptych.cli.common import (
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    check_json_file,
+    fail,
+    say,
+    show,
+    split,
+)
 
 
 @click.group(short_help="Keep a training's first losses, and check them after every change.")
 def golden() -> None:
-    """Keep a training's first losses on record, and check them after every change."""
+    """Keep a training's first losses on record, and check them after every change.
 
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    \b
+    Examples:
+      diptych golden record tiny --out golden.json
+      diptych golden check golden.json --backend jittor
+    """
 
 
 @golden.command()
@@ -26,7 +37,7 @@ def _progress(line: str) -> None:
 @click.option("--backend", help="torch or jittor.  [default: the run's, else torch]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
+@click.option("--device", help="cpu, cuda or cuda:INDEX.  [default: cpu]")
 @click.option(
     "--threads", type=click.IntRange(1), default=2, show_default=True,
     help="CPU threads; they decide the last bits, so a check takes as many.",
@@ -43,7 +54,7 @@ def record(
     backend: str | None,
     overrides: tuple[str, ...],
     data: Path | None,
-    device: str,
+    device: str | None,
     threads: int,
     resume_at: int | None,
     rtol: float | None,
@@ -63,23 +74,21 @@ def record(
       diptych golden record runs/jittor --steps 40 --out tests/jittor.json
       diptych golden record train.py:steps --out golden.json
     """
-    from diptych.errors import UserError
     from diptych.golden import trainings
     from diptych.golden.record import write_golden
 
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: is there already; --overwrite replaces the record")
+    check_json_file(out, overwrite)
     asked = trainings.Asked(
         source, steps, backend, overrides, threads, device, resume_at, rtol, data
     )
-    found = trainings.record(asked, trainings.quiet if quiet else _progress)
+    found = trainings.record(asked, trainings.quiet if quiet else say)
     write_golden(out, found, overwrite)
     lines = [f"{steps} steps recorded in {out}: loss {found.numbers['loss'][0]:.6g} to "
              f"{found.numbers['loss'][-1]:.6g}"]  # fmt: skip
     if not found.repeats:
         lines.append("the training did not repeat its own bits: checks take the tolerance")
     own = ""
-    if found.subject["kind"] == "training" and (Path(source) / "metrics.jsonl").is_file():
+    if found.subject.kind == "training" and (Path(source) / "metrics.jsonl").is_file():
         own = trainings.own_losses(found, Path(source))
         lines.append(own)
     losses = found.tolerance.numbers["loss"]
@@ -115,8 +124,8 @@ def check(
     from diptych.golden.record import read_golden
 
     found = read_golden(record)
-    names = trainings.choose([n.strip() for n in (mutate or "").split(",") if n.strip()])
-    progress = trainings.quiet if quiet else _progress
+    names = trainings.choose(split(mutate))
+    progress = trainings.quiet if quiet else say
     verdict, faults = trainings.check(
         found, backend=backend, data_dir=data, mutations=names, say=progress
     )

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import ARITHMETIC, DEVICE, FOLDER, JSON, OVERWRITE, show, typed
+from diptych.cli.common import (
+    ARITHMETIC,
+    DEVICE,
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    check_json_file,
+    show,
+    typed,
+)  # fmt: skip
 from diptych.errors import UserError, nearest
 
 
@@ -50,7 +59,6 @@ def profile(
       diptych profile mnist --backend jittor --out jittor.json
       diptych profile runs/mnist --outliers
     """
-    from diptych.cli.evaluate import check_json_file
     from diptych.files import write_json
     from diptych.profiling.table import render, render_outliers
 

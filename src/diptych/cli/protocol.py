@@ -20,6 +20,7 @@ from diptych.cli.common import (
 )
 from diptych.cli.evaluate import check_features, open_network
 from diptych.cli.sweep import numbers
+from diptych.errors import UserError
 
 
 @click.command(short_help="Run a published evaluation protocol on a checkpoint.")
@@ -69,6 +70,11 @@ def protocol(name: str, source: str, **options: Any) -> None:
 
     features, backend, device = options["features"], options["backend"], options["device"]
     check_features(features)
+    if features != "inception" and options["inception"] is not None:
+        raise UserError(
+            "--inception gives the weights of the Inception network, "
+            f"and --features is {features}; leave one of them out"
+        )
 
     def several(key: str, whole: bool = True) -> tuple[Any, ...] | None:
         return None if options[key] is None else tuple(numbers(key, options[key], whole=whole))

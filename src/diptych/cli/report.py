@@ -81,31 +81,24 @@ def report(
       diptych report studies/mnist
       diptych report --logs torch/loss_step.txt jittor/loss_step.txt --out report --markdown
     """
-    from diptych.logs.readers import is_log
-
-    if logs or any(map(is_log, runs)):
-        if search:
-            raise UserError("--search is for runs of Diptych; these are logs")
-        _logs(runs, out, columns, label, markdown, language, static, overwrite, as_json)
-        return
-    if columns or label:
-        raise UserError("--columns and --label are for logs of other programs: add --logs")
-    from diptych.report.build import report_runs
+    from diptych.report.dispatch import report_any
     from diptych.report.sources.study import is_study
 
     if out is None:
-        if len(runs) > 1 or not is_study(runs[0]):
+        if logs or len(runs) > 1 or not is_study(runs[0]):
             raise UserError("which folder is the report to go to? Give --out OUT")
         out = runs[0] / "report"  # the study's own page, which is rebuilt
         markdown, overwrite = True, overwrite or out.exists()
-    content = report_runs(
-        runs, out, search=search, markdown_too=markdown, language=language, static=static,
-        overwrite=overwrite,
+    content = report_any(
+        runs, out, search=search, logs=logs, columns=parsed(columns), labels=label,
+        markdown_too=markdown, language=language, static=static, overwrite=overwrite,
     )  # fmt: skip
     said = [sentence[language] for section in content["sections"] if section["key"] == "short"
             for sentence in section["sentences"]]  # fmt: skip
     rows = verdict_rows(content["verdict"], language)
-    show(content, as_json, "\n".join([*rows, "", *said, f"report: {out / 'index.html'}"]))
+    lines = [*log_lines(content["logs"]), ""] if "logs" in content else []
+    lines += [*rows, "", *said, f"report: {out / 'index.html'}"]
+    show(content, as_json, "\n".join(lines))
 
 
 def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
@@ -118,23 +111,3 @@ def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
             for row in rows]  # fmt: skip
-
-
-def _logs(
-    paths: tuple[Path, ...], out: Path | None, columns: tuple[str, ...], label: tuple[str, ...],
-    markdown: bool, language: str, static: bool, overwrite: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Make a page about logs."""
-    from diptych.report.of_logs import report_logs
-
-    if out is None:
-        raise UserError("which folder is the report to go to? Give --out OUT")
-    content = report_logs(
-        paths, out, columns=parsed(columns), names=label, markdown_too=markdown,
-        language=language, static=static, overwrite=overwrite,
-    )  # fmt: skip
-    said = [sentence[language] for section in content["sections"] if section["key"] == "short"
-            for sentence in section["sentences"]]  # fmt: skip
-    rows = verdict_rows(content["verdict"], language)
-    lines = [*log_lines(content["logs"]), "", *rows, "", *said, f"report: {out / 'index.html'}"]
-    show(content, as_json, "\n".join(lines))

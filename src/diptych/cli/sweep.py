@@ -126,8 +126,8 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
 
 
 def _refuse_scoring(options: dict[str, Any]) -> None:
-    for key in ("reference", "protocol", "weights", "train", "held_out"):
-        if options[key] is not None:
+    for key in ("reference", "protocol", "weights", "train", "held_out", "mirrored"):
+        if options[key] not in (None, False):
             raise UserError(
                 f"--metrics none computes no scores; leave --{key.replace('_', '-')} out"
             )

@@ -1,4 +1,4 @@
-"""Streams of uint8 images from any source; memory holds a few batches.
+"""Streams of uint8 images from any source; a stream holds a few batches in memory.
 
 Sources are named as everywhere else (`diptych.data.sources.spec`) and read as for training
 (`diptych.data.picture`), but not cropped. Sizes may be mixed: a batch holds images of one size
@@ -26,13 +26,12 @@ from diptych.data.readers.folder import Files, is_sample_folder, open_file, open
 from diptych.data.readers.lmdb import is_lsun
 from diptych.data.sources.named import open_splits
 from diptych.data.sources.places import look
-from diptych.data.sources.spec import PICTURE, Spec, parse
+from diptych.data.sources.spec import PICTURE, Spec, parse, test_split
 from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
 from diptych.runs.records import MANIFEST_LATER
 from diptych.types import Int64, Pixels
 
-SPLIT_SOURCES = ("mnist", "fashion_mnist", "cifar10")  # with a test split
 WAITING = 4  # batches' worth of images that may wait for others of their size
 
 
@@ -129,18 +128,31 @@ def images_of(data: Dataset, split: str | None) -> Images:
     )  # fmt: skip
 
 
-def trained_on(config: Config, data_dir: Path | None = None) -> tuple[Images, Images | None]:
-    """The images that a model was trained on, and the test split of the same source, if another.
+def trained_on(config: Config, data_dir: Path | None = None) -> Images:
+    """The images that a model was trained on, as it saw them apart from mirroring.
 
     Raises:
         UserError: they are not on this machine, or cannot be used.
     """
     data = load_configured(config.data, data_dir)
-    spec = parse(config.data.source)
-    if spec.own or spec.splits or data.split != "train" or data.name not in SPLIT_SOURCES:
-        return images_of(data, data.split), None
-    test = load_configured(config.data.model_copy(update={"split": "test"}), data_dir)
-    return images_of(data, data.split), images_of(test, test.split)
+    return images_of(data, data.split)
+
+
+def not_trained_on(config: Config, data_dir: Path | None = None) -> Images | None:
+    """The test split of the source that a model was trained on; None if none is known.
+
+    Raises:
+        UserError: as `trained_on`.
+    """
+    test = test_split(parse(config.data.source), config.data.split)
+    if test is None:
+        return None
+    return trained_on(
+        config.model_copy(
+            update={"data": config.data.model_copy(update={"source": test, "split": "test"})}
+        ),
+        data_dir,
+    )
 
 
 def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:

@@ -133,9 +133,7 @@ def _memorisation(context: Context, collected: Collected) -> Measured:
     found: Measured = {}
     for space in training.spaces:
         check_size(images, space.training, "samples")
-        known = [collected.rows["pool"]] if space.name == "features" else None
-        if known is not None and context.settings.mirrored:
-            known = None  # features of the mirror images are needed too
+        known = collected.rows["pool"] if space.name == "features" else None
         distances = space.distances(images, known)
         assert space.held_out is not None and space.cells is not None
         prefix = PIXELS if space.name == "pixels" else ""

@@ -15,10 +15,13 @@ The held-out images were not trained on, so they show what each figure is withou
 cells are those of k-means on the training images; an image is in the cell of t(x), and the cells
 with too few images of either kind are left out and counted.
 
-The share of copies. Let c be the k-th smallest d / d2 of n held-out images. Whatever the
-distribution, the probability p0 that a fresh image falls below c has the law Beta(k, n + 1 - k).
-Of m samples j lie at or below c, so that their probability p has Jeffreys' law
-Beta(j + 1/2, m - j + 1/2). If every copy falls below c,
+The share of copies. Let c be the k-th smallest d / d2 of n held-out images. If no two of them are
+equal, the probability p0 that a fresh image lies at or below c has the law Beta(k, n + 1 - k) for
+every distribution. Held-out images that are exact copies of training images all have the ratio 0;
+if c is shared by several images, k is the number of all that lie at or below c, and the law is an
+approximation: with 1 and 3 % of such duplicates and no copies, 2 to 4 % of the intervals excluded 0
+(300 draws of 2,000 and of 10,000 images). Of m samples j lie at or below c, so that their
+probability p has Jeffreys' law Beta(j + 1/2, m - j + 1/2). If every copy lies at or below c,
 
     share of copies = (p - p0) / (1 - p0)
 
@@ -129,7 +132,7 @@ def data_copying(samples: Distances, held_out: Distances, cells: Int64) -> Value
         )
     share = np.array(weights) / sum(weights)
     value, half = float(share @ np.array(scores)), 1.96 * float(np.sqrt(share @ share))
-    details = {"held_out": 0.0, "cells": len(weights), "cells_left_out": left_out}
+    details = {"cells": len(weights), "cells_left_out": left_out}
     return value, {"within": (value - half, value + half), "details": details}
 
 
@@ -145,8 +148,8 @@ def _mann_whitney(a: Float64, b: Float64) -> float:
 def copies(samples: Distances, held_out: Distances) -> Value:
     """The estimated share of copies among the samples; see the module."""
     fresh, n, m = np.sort(held_out.ratio), len(held_out.ratio), len(samples.ratio)
-    k = max(1, round(TAIL * n))
-    threshold = float(fresh[k - 1])
+    threshold = float(fresh[max(1, round(TAIL * n)) - 1])
+    k = int(np.count_nonzero(fresh <= threshold))  # more than TAIL * n if ratios are equal
     below = int(np.count_nonzero(samples.ratio <= threshold))
     at = (np.arange(GRID) + 0.5) / GRID
     p = _quantiles(below + 0.5, m - below + 0.5, at)[:, None]
@@ -154,7 +157,7 @@ def copies(samples: Distances, held_out: Distances) -> Value:
     low, high = np.clip(np.quantile((p - p0) / (1 - p0), [0.025, 0.975]), 0, 1).tolist()
     expected = k / (n + 1)
     value = min(max((below / m - expected) / (1 - expected), 0.0), 1.0)
-    details = {"below": below, "threshold": threshold, "held_out": expected}
+    details = {"below": below, "threshold": threshold, "expected_below": expected}
     return value, {"within": (min(low, value), max(high, value)), "details": details}
 
 

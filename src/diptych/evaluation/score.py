@@ -23,8 +23,10 @@ from diptych.errors import UserError
 from diptych.stats import difference_interval, mean_interval
 
 LEAST_FOR_INTERVAL = 3
-# Metrics of which less is better; of the others more is.
+# Last words of the metrics of which less is better, and of those that are neither: they are to be
+# as those of held-out images. Of the others more is better.
 DISTANCES = ("fid", "sfid", "kid", "frechet", "infinity", "copies")
+NEITHER = ("authenticity", "ratio", "ct")
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,17 @@ def _sentence(a: Score, b: Score, low: float, high: float) -> str:
     if low <= 0 <= high:
         return f"{start}, which includes 0: no difference is shown."
     word = "higher" if low > 0 else "lower"
-    less_is_better = a.metric.rpartition("-")[2] in DISTANCES
-    better = "better" if (low < 0) == less_is_better else "worse"
-    return f"{start}, which leaves out 0: B is {word}, that is {better}, with these weights."
+    judged = better(a.metric, low < 0)
+    meaning = "" if judged is None else f", that is {judged}"
+    return f"{start}, which leaves out 0: B is {word}{meaning}, with these weights."
+
+
+def better(metric: str, lower: bool) -> str | None:
+    """Return "better" or "worse" for a lower or a higher value of a metric; None if neither is."""
+    kind = metric.partition(" ")[0].rpartition("-")[2]
+    if kind in NEITHER:
+        return None
+    return "better" if lower == (kind in DISTANCES) else "worse"
 
 
 def _short(value: Any) -> str:

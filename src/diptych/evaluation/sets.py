@@ -64,8 +64,8 @@ class Settings:
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be 1 or more")
         if "memorization" not in self.metrics:
-            for name in ("train", "held_out"):
-                if getattr(self, name) is not None:
+            for name in ("train", "held_out", "mirrored"):
+                if getattr(self, name) not in (None, False):
                     raise UserError(
                         f"--{name.replace('_', '-')} is for --metrics memorization; leave it out"
                     )

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.spec import parse
+from diptych.data.sources.spec import parse, test_split
 from diptych.errors import UserError
 from diptych.evaluation.collect import Needs
 from diptych.evaluation.feature_network import Extractor
@@ -42,34 +41,43 @@ class Space:
     name: str
     rows: Array
     unit: float  # size of a step of the rows
-    variants: Callable[[Pixels], Sequence[Array]]
+    variants: Callable[[Pixels, Array | None], Sequence[Array]]  # of images, and their own rows
     products: Products
     training: Pixels
     held_out: Distances | None = None
     cells: Int64 | None = None
 
-    def against(self, held_out: Pixels, known: Sequence[Array] | None = None) -> Space:
-        """This space with the held-out images' distances, and cells."""
+    def against(self, held_out: Pixels, known: Array | None = None) -> Space:
+        """This space with the held-out images' distances, and cells; see `distances`."""
         cells = cells_of(np.asarray(self.rows, np.float32), len(held_out))
         return replace(self, held_out=self.distances(held_out, known), cells=cells)
 
-    def distances(self, images: Pixels, known: Sequence[Array] | None = None) -> Distances:
-        """Distances of images (N, H, W, C); `known`: their variants, if already computed."""
-        index, nearest = self.nearest(known or self.variants(images), 2)
+    def distances(self, images: Pixels, known: Array | None = None) -> Distances:
+        """Distances of images (N, H, W, C); `known`: their rows, if already computed."""
+        index, nearest = self.nearest(images, 2, known=known)
         chosen, places = np.unique(index[:, 0], return_inverse=True)
-        own = self.nearest(self.variants(self.training[chosen]), 1, chosen)[1][:, 0]
+        own = self.nearest(self.training[chosen], 1, own=chosen)[1][:, 0]
         return Distances(index[:, 0], nearest, own[places])
 
     def nearest(
-        self, variants: Sequence[Array], count: int = 2, own: Int64 | None = None
+        self,
+        images: Pixels,
+        count: int = 2,
+        own: Int64 | None = None,
+        known: Array | None = None,
     ) -> tuple[Int64, Float64]:
-        """The nearest rows, (N, count), and their distances; without row own[i] for image i."""
-        total, limit = len(variants[0]), min(CANDIDATES, len(self.rows) - (own is not None))
+        """The nearest rows, (N, count), and their distances; without row own[i] for image i.
+
+        Variants are made for BLOCK images at a time, so that memory does not grow with their number
+        times N.
+        """
+        total, limit = len(images), min(CANDIDATES, len(self.rows) - (own is not None))
         norms = np.einsum("ij,ij->i", self.rows, self.rows, dtype=np.float64)
         norms = (norms * self.unit**2).astype(np.float32)
         index, distance = np.empty((total, count), np.int64), np.empty((total, count))
         for first in range(0, total, BLOCK):
-            parts = [variant[first : first + BLOCK] for variant in variants]
+            block = slice(first, first + BLOCK)
+            parts = self.variants(images[block], None if known is None else known[block])
             table = np.full((len(parts[0]), len(self.rows)), np.inf, np.float32)
             for part in parts:
                 scaled = np.asarray(part, np.float32) * np.float32(self.unit)
@@ -79,13 +87,12 @@ class Space:
                 near += np.einsum("ij,ij->i", scaled, scaled)[:, None]
                 np.minimum(table, near, out=table)
             if own is not None:
-                table[np.arange(len(table)), own[first : first + BLOCK]] = np.inf
+                table[np.arange(len(table)), own[block]] = np.inf
             found = np.sort(np.argpartition(table, limit - 1, axis=1)[:, :limit], axis=1)
             exact = self._exact(parts, found)
             order = np.argsort(exact, axis=1, kind="stable")[:, :count]
-            part_of = slice(first, first + BLOCK)
-            index[part_of] = np.take_along_axis(found, order, axis=1)
-            distance[part_of] = np.take_along_axis(exact, order, axis=1)
+            index[block] = np.take_along_axis(found, order, axis=1)
+            distance[block] = np.take_along_axis(exact, order, axis=1)
         return index, distance
 
     def _exact(self, parts: Sequence[Array], found: Int64) -> Float64:
@@ -118,10 +125,14 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
     """
     if settings.train is None:
         raise UserError("copies of what? Give --train, for example mnist:train")
-    held_out = settings.held_out or held_out_of(settings.train)
+    held_out, named = settings.held_out, settings.train
+    if isinstance(named, Images):
+        named = named.name
+    elif held_out is None:
+        held_out = test_split(parse(str(named)))
     if held_out is None:
         raise UserError(
-            f"{settings.train}: has no test split that is known, and memorization compares with "
+            f"{named}: has no test split that is known, and memorization compares with "
             f"images that were not trained on; give them with --held-out"
         )
     trained, fresh = (
@@ -153,37 +164,27 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
             progress=settings.progress,
         ).rows["pool"]  # fmt: skip
 
-    def feature_variants(images: Pixels, own: Float32 | None = None) -> list[Float32]:
-        found = [features(images) if own is None else own]
+    def feature_variants(images: Pixels, own: Array | None) -> list[Array]:
+        found: list[Array] = [features(images) if own is None else own]
         return [*found, features(_mirror(images))] if settings.mirrored else found
 
     in_pixels = pixel_space(pixels, extractor, settings.mirrored)
     rows = rows_of(trained)
     products = _products(extractor, rows)
     in_features = Space("features", rows, 1.0, feature_variants, products, pixels)
-    known = feature_variants(others, rows_of(fresh))
-    spaces = in_pixels.against(others), in_features.against(others, known)
+    spaces = in_pixels.against(others), in_features.against(others, rows_of(fresh))
     return Training(spaces, facts, {"train": trained.left_out, "held_out": fresh.left_out})
 
 
 def pixel_space(training: Pixels, extractor: Extractor, mirrored: bool = False) -> Space:
     """Distances in pixels to training images (N, H, W, C)."""
 
-    def variants(images: Pixels) -> list[Pixels]:
+    def variants(images: Pixels, _: Array | None) -> list[Pixels]:
         return shifted(images) + (shifted(_mirror(images)) if mirrored else [])
 
     rows = training.reshape(len(training), -1)
     products = _products(extractor, np.asarray(rows, np.float32) / np.float32(255))
     return Space("pixels", rows, 1 / 255, variants, products, training)
-
-
-def held_out_of(train: str | Path | Images) -> str | None:
-    """The test split of a named data set's training split; None for other sources."""
-    if isinstance(train, Images):
-        return None
-    spec = parse(str(train))
-    plain = not spec.own and spec.splits in ((), ("train",))
-    return f"{spec.kind}:test" if plain else None
 
 
 def check_size(images: Pixels, training: Pixels, name: str) -> None:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from diptych.figures.numbers import significant
 from diptych.golden.place import differences
 from diptych.golden.record import LOSS, Golden, Trace, apart, arrays_apart, group, group_norms
+from diptych.runs.records import number
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One number or array that differs by more than is allowed; `step` is None for an array."""
+    """One number or array that differs by more than is allowed.
+
+    Attributes:
+        step: None for an array.
+        golden, found: the number, or the array's norm; None: not recorded, or not given now.
+        same: True if the bits are the same.
+    """
 
     what: str
     step: int | None
-    golden: float
-    found: float
+    golden: float | None
+    found: float | None
     relative: float
     allowed: float
+    same: bool
 
     def text(self) -> str:
         """The difference in words."""
         at = f"step {self.step}: {self.what}" if self.step else f"after the last step: {self.what}"
+        if self.golden is None:
+            return f"{at} is {self.found!r}, and is not on record"
+        if self.found is None:
+            return f"{at} is missing, recorded {self.golden!r}"
         if self.step is None and self.relative == 0:
             return f"{at} has other bits (norm and signs are the same)"
         values = f"{self.found!r}, recorded {self.golden!r}"
@@ -76,17 +90,13 @@ class Verdict:
 
     def content(self) -> dict[str, Any]:
         """The verdict as JSON values."""
-        first = (
-            None
-            if self.first is None
-            else {
-                k: v if not isinstance(v, float) or math.isfinite(v) else None
-                for k, v in vars(self.first).items()
-            }
-        )
-        facts = {k: v for k, v in vars(self).items() if k != "first"}
-        facts["nearest"] = self.nearest if math.isfinite(self.nearest) else None
-        return {"passed": self.passed, **facts, "first": first}
+        first = None if self.first is None else _finite(vars(self.first))
+        return {"passed": self.passed, **_finite(vars(self)), "first": first}
+
+
+def _finite(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as JSON values: None for a number that is not finite."""
+    return {k: number(v) if isinstance(v, float) else v for k, v in facts.items()}
 
 
 def compare(golden: Golden, found: Trace) -> Verdict:
@@ -104,15 +114,8 @@ def compare(golden: Golden, found: Trace) -> Verdict:
         compared += 1
         share = math.inf if each.allowed == 0 else each.relative / each.allowed
         nearest = max(nearest, 0.0 if each.relative == 0 else share)
-        other = each.found != each.golden and bits
-        if each.relative > each.allowed or other:
+        if each.relative > each.allowed or (bits and not each.same):
             wrong.append(each)
-    if bits:
-        known = {d.what for d in wrong}
-        for name, facts in golden.arrays.items():
-            there = found.arrays.get(name)
-            if there is not None and there["sha256"] != facts.sha256 and name not in known:
-                wrong.append(Difference(name, None, facts.norm, there["norm"], 0.0, 0.0))
     wrong.sort(key=_order)  # stable: the loss of a step comes first
     return Verdict(
         bits, why, wrong[0] if wrong else None, len(wrong), compared,
@@ -125,20 +128,26 @@ def _order(each: Difference) -> tuple[float, bool]:
 
 
 def _pairs(golden: Golden, found: Trace, bits: bool) -> Iterator[Difference]:
-    """Every number and every array, with its distance and what is allowed."""
-    for name, values in golden.numbers.items():
-        others, allowed = found.numbers.get(name), golden.tolerance.numbers[name]
-        for k, value in enumerate(values):
-            other = others[k] if others is not None and k < len(others) else math.nan
-            limit = 0.0 if bits else allowed[k]
-            yield Difference(name, k + 1, value, other, apart(value, other), limit)
-    recorded = {name: facts.model_dump() for name, facts in golden.arrays.items()}
-    norms = group_norms(recorded)
-    for name, facts in golden.arrays.items():
+    """Every number and array of the record or the training, with its distance and its limit."""
+    for name in dict.fromkeys((*golden.numbers, *found.numbers)):
+        recorded, allowed = golden.numbers.get(name, []), golden.tolerance.numbers.get(name, [])
+        both = zip_longest(recorded, found.numbers.get(name, []))
+        for k, (value, other) in enumerate(both):
+            limit = 0.0 if bits or value is None else allowed[k]
+            if value is None or other is None:
+                yield Difference(name, k + 1, value, other, math.inf, limit, False)
+            else:
+                same = struct.pack("<d", value) == struct.pack("<d", other)  # 0.0 is not -0.0
+                yield Difference(name, k + 1, value, other, apart(value, other), limit, same)
+    facts = {name: each.model_dump() for name, each in golden.arrays.items()}
+    norms = group_norms(facts)
+    for name in dict.fromkeys((*facts, *found.arrays)):
+        here, there = facts.get(name), found.arrays.get(name)
         limit = 0.0 if bits else golden.tolerance.arrays.get(group(name), 0.0)
-        there = found.arrays.get(name)
-        if there is None:
-            yield Difference(name, None, facts.norm, math.nan, math.inf, limit)
+        if here is None or there is None:
+            ends = [None if each is None else each["norm"] for each in (here, there)]
+            yield Difference(name, None, ends[0], ends[1], math.inf, limit, False)
         else:
-            gap = arrays_apart(recorded[name], there, norms[group(name)])
-            yield Difference(name, None, facts.norm, there["norm"], gap, limit)
+            gap = arrays_apart(here, there, norms[group(name)])
+            same = here["sha256"] == there["sha256"]
+            yield Difference(name, None, here["norm"], there["norm"], gap, limit, same)

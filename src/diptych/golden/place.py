@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 FRAMEWORKS = ("torch", "jittor", "tensorflow", "jax", "mindspore", "paddle", "numpy")
+
+# What an ARM kernel reports of a processor in place of "model name".
+ARM = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
 
 # Variables that choose other kernels on the same processor.
 CHOOSING = (
@@ -25,15 +29,49 @@ CHOOSING = (
 
 
 def processor() -> str:
-    """The processor's name and a hash of its instruction sets, as reported by the kernel."""
+    """The processor's name and a hash of its instruction sets, as reported by the kernel.
+
+    An ARM kernel gives numbers instead of a name; big and little cores give several.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    pairs = (line.partition(":") for line in reversed(lines))
-    facts = {key.strip(): value.strip() for key, _, value in pairs}
-    flags = hashlib.sha256(" ".join(sorted(facts.get("flags", "").split())).encode())
-    return f"{facts.get('model name', '')} {flags.hexdigest()[:8]}"
+    facts: dict[str, dict[str, None]] = {}  # of each key, its values in the order of the cores
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), {})[value.strip()] = None
+    sets = " ".join([*facts.get("flags", {}), *facts.get("Features", {})][:1])
+    flags = hashlib.sha256(" ".join(sorted(sets.split())).encode())
+    parts = [f"{key} {' and '.join(facts[key])}" for key in ARM if key in facts]
+    name = next(iter(facts.get("model name", {})), "") or ", ".join(parts)
+    return f"{name or platform.machine()} {flags.hexdigest()[:8]}"
+
+
+def device_in_use() -> str:
+    """`cuda` if a loaded framework computes on a GPU, else `cpu`."""
+    torch: Any = sys.modules.get("torch")
+    jittor: Any = sys.modules.get("jittor")
+    if torch is not None and torch.cuda.is_initialized():
+        return "cuda"
+    return "cuda" if jittor is not None and jittor.flags.use_cuda else "cpu"
+
+
+def gpu(device: str) -> str:
+    """The model of a GPU; of `cuda`, where it is not known which one is used, of all there are."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        chosen = [device] if ":" in device else range(torch.cuda.device_count())
+        names = [torch.cuda.get_device_name(each) for each in chosen]
+    else:  # Jittor does not tell
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        try:
+            names = subprocess.run(
+                command, capture_output=True, text=True, timeout=60, check=True
+            ).stdout.splitlines()
+        except (OSError, subprocess.SubprocessError):
+            names = []
+    return " and ".join(sorted({name.strip() for name in names})) or "unknown"
 
 
 def threads() -> int:
@@ -45,9 +83,14 @@ def threads() -> int:
     return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
-def place(device: str = "cpu") -> dict[str, Any]:
-    """The place of this process: processor, loaded frameworks with versions, threads, device, and
-    variables of the environment that choose kernels."""
+def place(device: str | None = None) -> dict[str, Any]:
+    """The place of this process: processor, loaded frameworks with versions, threads, device, a
+    GPU's model, and variables of the environment that choose kernels.
+
+    Args:
+        device: None: the one that the loaded frameworks use.
+    """
+    device = device or device_in_use()
     loaded = {}
     for name in FRAMEWORKS:
         if name in sys.modules:
@@ -58,6 +101,8 @@ def place(device: str = "cpu") -> dict[str, Any]:
     if len(loaded) > 1:  # NumPy alone only counts where it is the framework
         loaded.pop("numpy", None)
     found = {"processor": processor(), "frameworks": loaded, "threads": threads(), "device": device}
+    if device != "cpu":
+        found["gpu"] = gpu(device)
     chosen = {name: os.environ[name] for name in CHOOSING if name in os.environ}
     return {**found, "environment": chosen} if chosen else found
 

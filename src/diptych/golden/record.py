@@ -9,12 +9,13 @@ tolerance  relative, per number and step, and per group of arrays; `source` says
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -51,6 +52,9 @@ class Trace:
     raised: str = ""
 
 
+Threads = Annotated[int, Field(strict=True, ge=1)]
+
+
 class ArrayFacts(Part):
     """A recorded array."""
 
@@ -67,12 +71,35 @@ class Tolerance(Part):
     source: str
 
 
+class TrainingSubject(Part):
+    """A training of Diptych: its config, panel and device; `data` is the identity of its data."""
+
+    kind: Literal["training"]
+    config: dict[str, Any]
+    backend: str
+    device: str
+    resume_at: Annotated[int, Field(strict=True, ge=0)]
+    threads: Threads
+    data: str = ""
+
+
+class FunctionSubject(Part):
+    """A user's function; one that a test holds has a bare name, and the test's own threads."""
+
+    kind: Literal["function"]
+    function: str
+    threads: Threads | None = None
+
+
+Subject = Annotated[TrainingSubject | FunctionSubject, Field(discriminator="kind")]
+
+
 class Golden(Part):
     """golden.json."""
 
     golden: Whole
     steps: Annotated[int, Field(strict=True, ge=1)]
-    subject: dict[str, Any]
+    subject: Subject
     place: dict[str, Any]
     repeats: Truth
     numbers: dict[str, list[Number]]
@@ -102,8 +129,6 @@ def write_golden(path: Path, golden: Golden, overwrite: bool = False) -> None:
     Raises:
         UserError: the file is there and `overwrite` is off.
     """
-    import json
-
     if path.exists() and not overwrite:
         raise UserError(f"{path}: is there already; --overwrite replaces the record")
     tree = golden.model_dump(mode="json")
@@ -150,7 +175,6 @@ def observed(given: Any, steps: int, where: str) -> Trace:
         UserError: fewer steps, no loss, or a number that some steps lack.
     """
     numbers: dict[str, list[float]] = {LOSS: []}
-    arrays: dict[str, dict[str, Any]] = {}
     last: dict[str, Any] = {}
     if not isinstance(given, Iterable):
         raise UserError(f"{where}: gave a {type(given).__name__}; it should yield a loss per step")
@@ -176,8 +200,7 @@ def observed(given: Any, steps: int, where: str) -> Trace:
             raise UserError(
                 f"{where}: '{name}' was given in {len(values)} of {steps} steps; give it in all"
             )
-    arrays = {name: array_facts(array) for name, array in last.items()}
-    return Trace(numbers, arrays)
+    return Trace(numbers, {name: array_facts(array) for name, array in last.items()})
 
 
 def group(name: str) -> str:
@@ -214,7 +237,18 @@ def group_norms(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def measured(plain: Trace, nudged: Sequence[Trace]) -> Tolerance:
-    """The tolerance from runs whose first weights were moved by one rounding."""
+    """The tolerance from runs whose first weights were moved by one rounding.
+
+    Raises:
+        UserError: a number that is not finite, or no run in which anything moved.
+    """
+    for each in (plain, *nudged):
+        refuse_nonfinite(each)
+    if all((each.numbers, each.arrays) == (plain.numbers, plain.arrays) for each in nudged):
+        raise UserError(
+            "no number moved when the first weights did, so there is no spread to measure: "
+            "the training does not start from these weights, or does not learn"
+        )
     spread = {}
     for name, values in plain.numbers.items():
         most, found = 0.0, []
@@ -246,26 +280,40 @@ def stated(trace: Trace, rtol: float, source: str) -> Tolerance:
 
 
 def make_golden(
-    trace: Trace, subject: dict[str, Any], repeats: bool, tolerance: Tolerance
+    trace: Trace, subject: TrainingSubject | FunctionSubject, repeats: bool, tolerance: Tolerance
 ) -> Golden:
     """The record of a trace.
 
     Raises:
         UserError: a number that is not finite, which no check could hold on to.
     """
+    refuse_nonfinite(trace)
+    content = {
+        "golden": VERSION,
+        "steps": len(trace.numbers[LOSS]),
+        "subject": subject.model_dump(),
+        "place": trace.place,
+        "repeats": repeats,
+        "numbers": trace.numbers,
+        "tolerance": tolerance.model_dump(),
+        "arrays": trace.arrays,
+    }
+    return Golden.of(content, "the training")
+
+
+def refuse_nonfinite(trace: Trace) -> None:
+    """Refuse a trace with a number, or an array's element, that is not finite.
+
+    Raises:
+        UserError: names the first one.
+    """
     for name, values in trace.numbers.items():
         bad = [k for k, value in enumerate(values, start=1) if not math.isfinite(value)]
         if bad:
             raise UserError(f"{name} of step {bad[0]} is {values[bad[0] - 1]}: nothing to record")
-    return Golden.model_validate(
-        {
-            "golden": VERSION,
-            "steps": len(trace.numbers[LOSS]),
-            "subject": subject,
-            "place": trace.place,
-            "repeats": repeats,
-            "numbers": trace.numbers,
-            "tolerance": tolerance.model_dump(),
-            "arrays": trace.arrays,
-        }
-    )
+    for name, facts in trace.arrays.items():
+        if not (math.isfinite(facts["norm"]) and math.isfinite(facts["signs"])):
+            raise UserError(
+                f"the array {name} has the norm {facts['norm']} after the last step: nothing to "
+                "record; expected finite elements"
+            )

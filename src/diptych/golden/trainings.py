@@ -1,8 +1,5 @@
 """Trainings on record: a preset's, a run's, or a user's function, each in a process of its own.
 
-    subject = {"kind": "training", config, backend, device, resume_at, data, threads}
-            | {"kind": "function", "function": "FILE.py:steps", threads}
-
 Bits depend on the number of threads, so the record fixes it. A training of Diptych stops halfway
 and is resumed, so that a state that is not restored is seen.
 """
@@ -26,9 +23,11 @@ from diptych.golden.compare import Verdict, compare
 from diptych.golden.record import (
     DEFAULT_RTOL,
     LOSS,
+    FunctionSubject,
     Golden,
     Tolerance,
     Trace,
+    TrainingSubject,
     make_golden,
     measured,
     stated,
@@ -39,6 +38,7 @@ from diptych.weights.formats import read_config
 
 STEPS, THREADS, NUDGES = 20, 2, 2
 Say = Callable[[str], None]
+Subject = TrainingSubject | FunctionSubject
 
 
 def quiet(_: str) -> None:
@@ -52,6 +52,7 @@ class Asked:
     Attributes:
         source: a preset, a YAML file of settings, a run folder, or `FILE.py:function`.
         backend: None: the run's own, else "torch".
+        device: None: "cpu".
         resume_at: the step after which the training is resumed; None: halfway; 0: never.
         rtol: the losses' tolerance elsewhere; None: measured, or for a function DEFAULT_RTOL.
     """
@@ -61,7 +62,7 @@ class Asked:
     backend: str | None = None
     overrides: tuple[str, ...] = ()
     threads: int = THREADS
-    device: str = "cpu"
+    device: str | None = None
     resume_at: int | None = None
     rtol: float | None = None
     data_dir: Path | None = None
@@ -84,19 +85,18 @@ def record(asked: Asked, say: Say = quiet) -> Golden:
     if asked.rtol is not None and not 0 < asked.rtol < 1:
         raise UserError(f"--rtol {asked.rtol}: expected a number above 0 and below 1")
     subject = _subject(asked)
-    function = subject["kind"] == "function"
+    function = isinstance(subject, FunctionSubject)
     jobs: list[dict[str, Any]] = [{"nudge": 0}, {"nudge": 0}]
     jobs += [] if function else [{"nudge": k + 1} for k in range(NUDGES)]
     traces = run_jobs(subject, asked.steps, jobs, asked.data_dir, say)
     plain, again, *nudged = traces
     repeats = plain.numbers == again.numbers and plain.arrays == again.arrays
-    if not function:
-        subject["data"] = plain.data
     given = f"stated with --rtol {asked.rtol:g}" if asked.rtol else ""
-    if function:
+    if isinstance(subject, FunctionSubject):
         source = given or f"{DEFAULT_RTOL:g} by default: no spread was measured for a function"
         tolerance = stated(plain, asked.rtol or DEFAULT_RTOL, source)
     else:
+        subject = subject.model_copy(update={"data": plain.data})
         tolerance = measured(plain, nudged)
         if asked.rtol:
             losses = {**tolerance.numbers, LOSS: [asked.rtol] * asked.steps}
@@ -121,15 +121,22 @@ def check(
     Raises:
         UserError: the training cannot be run, or its data is not the recorded one.
     """
-    subject = dict(golden.subject)
-    if subject.get("kind") == "function" and (backend or mutations):
-        raise UserError("--backend and --mutate are for trainings of Diptych, not for a function")
-    if backend:
-        subject["backend"] = backend
+    subject: Subject = golden.subject
+    if isinstance(subject, FunctionSubject):
+        if subject.threads is None or not is_function(subject.function):
+            raise UserError(
+                f"the record is of the function '{subject.function}' in a test, which is not to be "
+                "found from here; check it with its own test"
+            )
+        _refuse_for_function(
+            {"--backend": backend, "--mutate": mutations, "--data": data_dir is not None}
+        )
+    elif backend:
+        subject = subject.model_copy(update={"backend": backend})
     jobs: list[dict[str, Any]] = [{"nudge": 0}]
     jobs += [{"nudge": 0, "mutation": name} for name in mutations]
     plain, *faulty = run_jobs(subject, golden.steps, jobs, data_dir, say)
-    wanted = subject.get("data", "")
+    wanted = "" if isinstance(subject, FunctionSubject) else subject.data
     if plain.data != wanted:
         raise UserError(
             f"the record is of other data (sha256 {wanted[:12]}, here {plain.data[:12]}); give the "
@@ -156,13 +163,28 @@ def own_losses(golden: Golden, run: Path) -> str:
     )
 
 
-def _subject(asked: Asked) -> dict[str, Any]:
+def _refuse_for_function(options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        verb = "is" if len(given) == 1 else "are"
+        raise UserError(
+            f"{' and '.join(given)} {verb} for trainings of Diptych, not for a function, which "
+            "chooses these itself; leave it out"
+        )
+
+
+def _subject(asked: Asked) -> Subject:
     if is_function(asked.source):
-        if asked.backend or asked.overrides or asked.resume_at:
-            raise UserError(
-                "--backend, --set and --resume-at are for trainings, not for a function"
-            )
-        return {"kind": "function", "function": asked.source, "threads": asked.threads}
+        _refuse_for_function(
+            {
+                "--backend": asked.backend,
+                "--set": asked.overrides,
+                "--data": asked.data_dir is not None,
+                "--device": asked.device,
+                "--resume-at": asked.resume_at is not None,
+            }
+        )
+        return FunctionSubject(kind="function", function=asked.source, threads=asked.threads)
     config, backend = _training(asked)
     half = asked.steps // 2 if asked.resume_at is None else asked.resume_at
     if not 0 <= half < asked.steps:
@@ -172,10 +194,10 @@ def _subject(asked: Asked) -> dict[str, Any]:
     # Rows are read at every step, so that the training can stop at any.
     train = config.train.model_copy(update={"log_every": 1, "grid_every": 0})
     settings = config.model_copy(update={"train": train}).model_dump(mode="json")
-    return {
-        "kind": "training", "config": settings, "backend": backend, "device": asked.device,
-        "resume_at": half, "threads": asked.threads,
-    }  # fmt: skip
+    return TrainingSubject(
+        kind="training", config=settings, backend=backend, device=asked.device or "cpu",
+        resume_at=half, threads=asked.threads,
+    )  # fmt: skip
 
 
 def _training(asked: Asked) -> tuple[Config, str]:
@@ -197,21 +219,23 @@ def _training(asked: Asked) -> tuple[Config, str]:
 
 
 def run_jobs(
-    subject: dict[str, Any], steps: int, jobs: Sequence[dict[str, Any]], data_dir: Path | None,
+    subject: Subject, steps: int, jobs: Sequence[dict[str, Any]], data_dir: Path | None,
     say: Say,
 ) -> list[Trace]:  # fmt: skip
     """The traces of jobs, run one after the other in one new process.
 
     Raises:
-        UserError: the training refused or raised. MachineError: its process ended otherwise.
+        UserError: the training was refused, or a function raised.
+        MachineError: the machine failed, or the process ended without a word.
+        RuntimeError: Diptych's own training raised; its traceback is the message.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         asked = [{**job, "out": str(home / f"{k}.json")} for k, job in enumerate(jobs)]
-        place = {"data_dir": str(data_dir)} if data_dir else {}
-        spec = {"subject": {**subject, **place}, "steps": steps, "jobs": asked}
+        told = {**subject.model_dump(), "data_dir": str(data_dir) if data_dir else None}
+        spec = {"subject": told, "steps": steps, "jobs": asked}
         (home / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(subject["threads"])}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(subject.threads)}
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "diptych.golden.worker", str(home / "spec.json")],
@@ -219,19 +243,22 @@ def run_jobs(
                 env=environment,
             )  # fmt: skip
         try:
-            error = _follow(process, asked, say)
+            said = _follow(process, asked, say)
         finally:
             process.kill()
             process.wait()
         if process.returncode not in (0, None) and not all(Path(j["out"]).exists() for j in asked):
-            _fail(error, process.returncode, (home / "log").read_text(errors="replace"))
+            _fail(said, process.returncode, (home / "log").read_text(errors="replace"))
         return [Trace(**json.loads(Path(job["out"]).read_text("utf-8"))) for job in asked]
 
 
-def _follow(process: subprocess.Popen[str], jobs: Sequence[dict[str, Any]], say: Say) -> str:
-    """Report finished jobs until the process ends; return its error, "" if it has none."""
+def _follow(
+    process: subprocess.Popen[str], jobs: Sequence[dict[str, Any]], say: Say
+) -> dict[str, str]:
+    """Report finished jobs until the process ends; return its error and its kind, or nothing."""
     assert process.stdout is not None
-    error, done = "", 0
+    error: dict[str, str] = {}
+    done = 0
     with process.stdout:
         for line in process.stdout:
             try:
@@ -243,15 +270,20 @@ def _follow(process: subprocess.Popen[str], jobs: Sequence[dict[str, Any]], say:
                 done += 1
                 what = job.get("mutation") or ("weights moved" if job["nudge"] else "plain")
                 say(f"training {done} of {len(jobs)}: {what}")
-            elif isinstance(said, dict) and "error" in said:
-                error = str(said["error"])
+            elif isinstance(said, dict) and {"error", "kind"} <= said.keys():
+                error = said
     process.wait()
     return error
 
 
-def _fail(error: str, code: int, log: str) -> None:
-    if error:
-        raise UserError(f"the training stopped: {error}")
+def _fail(said: dict[str, str], code: int, log: str) -> None:
+    """Raise the error of a worker's process as the kind of error that it was there."""
+    kind = said.get("kind")
+    if kind == "bug":
+        raise RuntimeError(f"the training stopped: {said['error']}\n{log}")
+    if kind:
+        error = MachineError if kind == "MachineError" else UserError
+        raise error(f"the training stopped: {said['error']}")
     last = log.strip().splitlines()[-1:] or ["it said nothing"]
     raise MachineError(f"the training's process ended with code {code} ({last[0][:300]})")
 

@@ -1,7 +1,8 @@
 """The process of recorded trainings: `python -m diptych.golden.worker SPEC.json`.
 
-SPEC.json holds a `subject` (see `trainings`), `steps` and `jobs`, each {out, nudge, mutation}.
-Every job leaves a JSON file with a trace. A planted fault is undone before the next job.
+SPEC.json holds a `subject` (see `record`) with its `data_dir`, `steps` and `jobs`, each
+{out, nudge, mutation}. Every job leaves a JSON file with a trace. A planted fault is undone before
+the next job.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import importlib
 import importlib.util
 import json
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ import numpy as np
 
 from diptych.config import load
 from diptych.errors import MachineError, StopTraining, UserError, show_notices
-from diptych.files import read_json, write_text
+from diptych.files import machine_faults, read_json, write_text
+from diptych.golden.function import traced
 from diptych.golden.place import place
-from diptych.golden.record import LOSS, Trace, array_facts, observed
+from diptych.golden.record import LOSS, Trace, array_facts
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.usual import Recording
@@ -47,11 +50,28 @@ def run(path: Path) -> None:
 
 
 def of_function(target: str, steps: int) -> Trace:
-    """The trace of a user's `FILE.py:function` or `module:function`."""
-    made = find_function(target)()
-    trace = observed(made, steps, target)
-    trace.place = place()
-    return trace
+    """The trace of a user's `FILE.py:function` or `module:function`.
+
+    Raises:
+        UserError: no such function, or it raised; the message names its file and line.
+    """
+    try:
+        return traced(find_function(target), steps, target)
+    except (UserError, MachineError):
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{raised_at(error)}: {text}") from error
+
+
+def raised_at(error: Exception) -> str:
+    """The last line of a user's own code that an error passed through, as `FILE.py:LINE`."""
+    paths = sysconfig.get_paths()
+    others = (paths["stdlib"], paths["purelib"], paths["platlib"], str(Path(__file__).parents[1]))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*others, "<"))]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def find_function(target: str) -> Callable[[], Any]:
@@ -117,26 +137,23 @@ def of_training(subject: dict[str, Any], steps: int, job: dict[str, Any]) -> Tra
                 for group in checkpoint.GROUPS
                 for name, array in checkpoint.load_weights(state, group, plan).items()
             }
-            data = str(read_json(out / "environment.json").get("dataset_sha256") or "")
+            facts = read_json(out / "environment.json")
         except Exception as error:
             if not fault:
                 raise
             return Trace({LOSS: []}, raised=f"{type(error).__name__}: {error}"[:300])
     numbers = {key: [float(row[key]) for row in rows] for key in (LOSS, NORM)}
-    return Trace(numbers, arrays, place(subject["device"]), data)
+    return Trace(numbers, arrays, place(facts["device"]), str(facts.get("dataset_sha256") or ""))
 
 
-@contextmanager
-def planted(fault: str | None, subject: dict[str, Any]) -> Iterator[None]:
+def planted(fault: str | None, subject: dict[str, Any]) -> AbstractContextManager[None]:
     """Plant a fault of the ladder's list while the block runs; None plants nothing."""
     if fault is None:
-        yield
-        return
-    from diptych.align.faults.mutations import planted as plant
+        return nullcontext()
+    from diptych.align.faults import mutations
     from diptych.align.process.panels import Panel
 
-    with plant(fault, Panel(subject["backend"], subject["device"])):
-        yield
+    return mutations.planted(fault, Panel(subject["backend"], subject["device"]))
 
 
 @contextmanager
@@ -164,15 +181,15 @@ def main() -> int:
     """Run the process; return its exit code."""
     show_notices()
     try:
-        run(Path(sys.argv[1]))
+        with machine_faults("the training's files"):
+            run(Path(sys.argv[1]))
     except (UserError, MachineError) as error:
         print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        print(json.dumps({"error": text, "kind": "raised"}), flush=True)
-        return 3
+        print(json.dumps({"error": f"{type(error).__name__}: {error}", "kind": "bug"}), flush=True)
+        return 1
     return 0
 
 

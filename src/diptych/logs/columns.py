@@ -20,7 +20,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "grad_norm": ("grad_norm", "gradient_norm", "train_grad_norm", "gnorm", "total_norm"),
     "step_time": ("step_time", "step_s", "time_per_step", "sec_per_step", "seconds_per_step",
                   "step_seconds", "iter_time", "batch_time", "time_step", "s_it", "step_time_s",
-                  "step_time_ms", "compute_s", "单步时间"),
+                  "step_time_ms", "data_s_compute_s", "compute_s", "单步时间"),
     "epoch_time": ("epoch_time", "time_per_epoch", "epoch_seconds", "epoch_s", "epoch_duration",
                    "epoch_time_s", "train_time"),
     "time": ("ended", "timestamp", "wall_time", "runtime", "elapsed", "elapsed_s", "elapsed_time",
@@ -33,6 +33,8 @@ PLAIN_TIMES = ("time", "time_s", "duration", "cost", "took", "seconds", "耗时"
 LOSSES = ("loss", "train_loss", "loss_train", "training_loss", "loss_step", "step_loss",
           "train_loss_step", "batch_loss", "train_step_loss", "损失", "训练损失")  # fmt: skip
 OTHERS = ("val", "valid", "validation", "eval", "test", "min", "max", "std", "best", "total_steps")
+MB = {"gb": 1024.0, "gib": 1024.0, "mb": 1.0, "mib": 1.0, "kb": 2.0**-10, "bytes": 2.0**-20,
+      "b": 2.0**-20}  # fmt: skip
 AVERAGED = ("avg", "average", "mean", "running", "epoch", "ema", "smooth", "smoothed")
 
 
@@ -48,6 +50,16 @@ class Columns:
 def plain(name: str) -> str:
     """A column's name in lower case, with one `_` between its words."""
     return re.sub(r"[^\w]+|_+", "_", name.lower()).strip("_")
+
+
+def seconds_of(name: str) -> float:
+    """The seconds of one unit of a column of times: its name ends in `ms`, or they are seconds."""
+    return 1e-3 if plain(name).endswith("ms") else 1.0
+
+
+def megabytes_of(name: str) -> float | None:
+    """The megabytes of one unit of a column of memory; None if its name tells no unit."""
+    return MB.get(plain(name).split("_")[-1])
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -117,6 +129,20 @@ def choose_columns(rows: Sequence[Row], given: Mapping[str, str], where: str) ->
             per_step = "step" in chosen and times[0] in beside
             chosen["step_time" if per_step else "epoch_time"] = times[0]
     return Columns(chosen, tuple(given), others)
+
+
+def add_step_time(rows: Sequence[Row]) -> str:
+    """Add the sum of `data_s` and `compute_s`, as Diptych's own records name them, to rows with
+    both; return its column, "" if there is none."""
+    names = {plain(name): name for row in rows for name in row}
+    if not {"data_s", "compute_s"} <= {*names}:
+        return ""
+    data, compute = names["data_s"], names["compute_s"]
+    column = f"{data} + {compute}"
+    for row in rows:
+        if data in row and compute in row:
+            row[column] = row[data] + row[compute]
+    return column
 
 
 def counted(rows: Sequence[Row]) -> dict[str, int]:

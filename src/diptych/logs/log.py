@@ -2,8 +2,8 @@
 
 per epoch   steps that begin anew with each epoch are counted on; the length of an epoch is the
             `/total` beside them, else the largest step seen
-resumed     steps that go back without a new epoch: rows of the same or later steps that were
-            written before are left out
+resumed     steps that go back without a new epoch, also where others go back with one: rows of the
+            same or later steps that were written before are left out
 grid        most logs hold every k-th step; a gap is a distance of more than k
 """
 
@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.logs.columns import Columns, choose_columns, counted, plain
+from diptych.logs.columns import (
+    MB,
+    Columns,
+    add_step_time,
+    choose_columns,
+    counted,
+    megabytes_of,
+    plain,
+    seconds_of,
+)
 from diptych.logs.readers import read_table
 from diptych.logs.table import TOTAL, Row, Table
 from diptych.runs.reader import FILES, Run, Series, read_run
@@ -26,7 +35,6 @@ from diptych.types import Float64, Int64
 
 # More restarts than this share of the rows: the steps are no steps.
 MOST_RESTARTS = 0.05
-MB = {"gb": 1024.0, "gib": 1024.0, "bytes": 2.0**-20, "b": 2.0**-20, "kb": 2.0**-10}
 # Columns that hold a setting, if their value never changes.
 SETTINGS = ("batch_size", "train_batch_size", "seed", "num_gpus", "world_size")
 Fact = tuple[str, dict[str, Any]]
@@ -36,8 +44,9 @@ Fact = tuple[str, dict[str, Any]]
 class Log(Series):
     """A log; its times are those of a column, or follow from the times at which rows were written.
 
+    Its `folder` is what was read, a file or a folder.
+
     Attributes:
-        path: the file or folder.
         format: name of its format.
         columns: the column of each role.
         rows: rows in the file, of which `without_loss` have none.
@@ -49,7 +58,6 @@ class Log(Series):
         facts: what was assumed or left out: keys of the report's texts below `log`, with numbers.
     """
 
-    path: Path
     format: str
     columns: Columns
     rows: int
@@ -69,8 +77,8 @@ class Log(Series):
     @property
     def file(self) -> Path:
         """The file that is cited: the log, or the metrics of a run folder."""
-        inside = self.path / "metrics.jsonl"
-        return inside if inside.is_file() else self.path
+        inside = self.folder / "metrics.jsonl"
+        return inside if inside.is_file() else self.folder
 
 
 def read_log(path: str | Path, columns: Mapping[str, str] | None = None, name: str = "") -> Log:
@@ -88,8 +96,12 @@ def read_log(path: str | Path, columns: Mapping[str, str] | None = None, name: s
     if not columns and path.is_dir() and all((path / each).is_file() for each in FILES):
         return _of_run(path, name, read_run(path, strict=False))
     table = read_table(path)
+    summed = add_step_time(table.rows)
     chosen = choose_columns(table.rows, columns or {}, str(path))
-    return _Reading(path, name, table, chosen).log()
+    reading = _Reading(path, name, table, chosen)
+    if summed and chosen.of.get("step_time") == summed:
+        reading.facts.append(("summed", {"column": summed}))
+    return reading.log()
 
 
 def _of_run(path: Path, name: str, run: Run) -> Log:
@@ -101,7 +113,7 @@ def _of_run(path: Path, name: str, run: Run) -> Log:
     size = run.config.train.batch_size
     restarts = tuple(step for step in run.starts[1:] if step < run.step[-1])
     return Log(
-        **{key: getattr(run, key) for key in arrays}, name=name, folder=path, path=path,
+        **{key: getattr(run, key) for key in arrays}, name=name, folder=path,
         format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)),
         rows=int(run.step.size), without_loss=0, stride=1,
         missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True, epoch_seconds={},
@@ -125,6 +137,10 @@ class _Reading:
             self.facts.append(("damaged", {"why": table.damaged}))
         if table.skipped:
             self.facts.append(("skipped", {"n": table.skipped}))
+        if table.thousands:
+            self.facts.append(("thousands", {"n": table.thousands}))
+        if table.unclear:
+            self.facts.append(("unclear", {"n": table.unclear}))
         if columns.others and "loss" not in columns.given:
             self.facts.append(("others", {"columns": list(columns.others)}))
         stride, gaps, missing = _grid(steps)
@@ -139,7 +155,7 @@ class _Reading:
             grad_norm=self._column(rows, "grad_norm"), data_s=np.zeros(len(rows)),
             compute_s=step_s, synced=np.isfinite(step_s), memory_mb=self._memory(rows),
             torn=table.torn, ended=ended, gaps=gaps, repeated=repeated, folder=self.path,
-            path=self.path, format=table.format, columns=columns, rows=len(table.rows),
+            format=table.format, columns=columns, rows=len(table.rows),
             without_loss=len(table.rows) - len(self.rows), stride=stride, missing=missing,
             epochs_known="epoch" in columns.of, epoch_seconds=self._epoch_seconds(),
             settings=self._settings(), facts=tuple(self.facts), restarts=restarts,
@@ -174,10 +190,11 @@ class _Reading:
         return np.arange(1, len(self.rows) + 1, dtype=np.int64), epochs
 
     def _counted_on(self, steps: Int64, epochs: Float64) -> Int64:
-        """Steps that begin anew with each epoch, counted on."""
-        back = np.flatnonzero(np.diff(steps) <= 0)
-        rises = np.flatnonzero(np.diff(epochs) > 0)
-        if not back.size or not np.isfinite(epochs).all() or not {*back} <= {*rises}:
+        """Steps that begin anew with each epoch, counted on: at least half of the falls of the step
+        are rises of the epoch. The other falls are restarts, or repeated rows."""
+        back = np.diff(steps) <= 0
+        anew = int(np.count_nonzero(back & (np.diff(epochs) > 0)))
+        if not anew or not np.isfinite(epochs).all() or 2 * anew < np.count_nonzero(back):
             return steps
         total = self.columns.of["step"] + TOTAL
         given = {row.get(total) for row in self.rows}
@@ -223,8 +240,7 @@ class _Reading:
         """Seconds of a step; NaN where unknown."""
         column = self.columns.of.get("step_time")
         if column is not None:
-            times = self._column(rows, "step_time")
-            times = times / 1000.0 if plain(column).endswith("ms") else times
+            times = self._column(rows, "step_time") * seconds_of(column)
             known = times[np.isfinite(times)]
             grows = known.size > 2 and (np.diff(known) >= 0).all() and known[-1] > 2 * known[0]
             guessed = "step_time" not in self.columns.given
@@ -257,21 +273,20 @@ class _Reading:
         column = self.columns.of.get("memory")
         if column is None:
             return values
-        unit = plain(column).split("_")[-1]
-        if unit in MB:
-            return values * MB[unit]
-        if unit not in ("mb", "mib") and np.isfinite(values).any() and np.nanmax(values) > 1e7:
+        unit = megabytes_of(column)
+        if unit is not None:
+            return values * unit
+        if np.isfinite(values).any() and np.nanmax(values) > 1e7:
             self.facts.append(("memory_bytes", {"column": column}))
             return values * MB["bytes"]
-        if unit not in ("mb", "mib") and column in self.columns.of.values():
-            self.facts.append(("memory_mb", {"column": column}))
+        self.facts.append(("memory_mb", {"column": column}))
         return values
 
     def _epoch_seconds(self) -> dict[int, float]:
         time, epoch = self.columns.of.get("epoch_time"), self.columns.of.get("epoch")
         if time is None:
             return {}
-        scale = 0.001 if plain(time).endswith("ms") else 1.0
+        scale = seconds_of(time)
         rows = [row for row in self.table.rows if time in row and row[time] >= 0]
         if epoch is None:
             return {i: row[time] * scale for i, row in enumerate(rows, start=1)}

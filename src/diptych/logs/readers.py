@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from diptych.errors import UserError
 from diptych.files import parse_json, read_bytes, read_json
 from diptych.logs.events import NAME, is_events, read_events
 from diptych.logs.table import MOST_BYTES, Table, numbers_of, parse_number
-from diptych.logs.text import BARE, read_text
+from diptych.logs.text import BARE, THOUSANDS, read_text, whole
 
 EXPECTED = "a log: CSV, JSON lines, TensorBoard events, trainer_state.json or text"
 HISTORY = "log_history"  # key of Trainer's state
+OBJECT = re.compile(r'\s*\{\s*(?:"|$)')  # the beginning of a JSON object, and of no dict of Python
 # Facts of Trainer's state that are settings of the training.
 FACTS = ("max_steps", "num_train_epochs", "train_batch_size", "logging_steps")
 COMMA = re.compile(r"^\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*$")  # 0,5 as German spreadsheets write
@@ -85,7 +85,10 @@ def _folder(path: Path) -> Table:
             "one of them"
         )
     if not events:
-        raise UserError(f"{path}: a folder without a log; expected event files or {INSIDE[0]}")
+        raise UserError(
+            f"{path}: not a run folder (it has no config.yaml), and without a log; expected event "
+            f"files or {INSIDE[0]}"
+        )
     return read_events(events)
 
 
@@ -100,9 +103,11 @@ def _text(text: str, path: Path) -> Table:
     if not filled:
         return Table("text")
     if start == "{" or sum(line.lstrip().startswith("{") for line in filled) > len(filled) / 2:
-        table = _json_lines(filled, path)
+        table, why = _json_lines(filled, path)
         if table.rows:
             return table
+        if why is not None and any(OBJECT.match(line) for line in filled):
+            raise _damaged(path, why) from why
         table = Table("text")  # dicts as Python prints them
         read_text(filled, table, path)
         return table
@@ -122,13 +127,8 @@ def _json(text: str, path: Path) -> Table | None:
     try:
         value = parse_json(text, most_values=20_000_000, finite=False)
     except ValueError as error:
-        if text.lstrip()[:1] == "[" or f'"{HISTORY}"' in text[:200_000]:
-            try:
-                json.loads(text)
-            except ValueError:
-                if BARE.match(text.lstrip()[1:].split("\n")[0].rstrip("], ")) is None:
-                    return None
-                raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+        if _was_json(text):
+            raise _damaged(path, error) from error
         return None
     if isinstance(value, dict) and isinstance(value.get(HISTORY), list):
         table = Table("Trainer")
@@ -136,14 +136,32 @@ def _json(text: str, path: Path) -> Table | None:
         return _objects(value[HISTORY], table, path)
     if isinstance(value, dict):
         columns = {k: v for k, v in value.items() if isinstance(v, list) and v}
-        if columns:
-            return _columns(columns, path)
-        return None  # a single row of JSON lines
+        return _columns(columns, path) if columns else _objects([value], Table("JSON"), path)
     if isinstance(value, list) and value and not isinstance(value[0], (dict, list)):
         return _columns({"loss": value}, path)
     if isinstance(value, list):
         return _objects(value, Table("JSON"), path)
     return None
+
+
+def _was_json(text: str) -> bool:
+    """True if a text that is no JSON was one value: a list of rows or numbers, or an object.
+
+    JSON lines, lines of `[Epoch 1] ...` and Python's `{'loss': 0.5}` are none.
+    """
+    text = text.strip()
+    if text.startswith("["):
+        inner = text.lstrip("[ \t\r\n")
+        return inner.startswith("{") or bool(BARE.match(inner.split("\n")[0].rstrip("], \r")))
+    if not OBJECT.match(text):
+        return False
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    rows = sum(line.startswith("{") and line.endswith("}") for line in lines)
+    return f'"{HISTORY}"' in text or rows < len(lines) / 2
+
+
+def _damaged(path: Path, error: ValueError) -> UserError:
+    return UserError(f"{path}: cannot be read as JSON ({error}); restore the file")
 
 
 def _columns(columns: dict[str, list[Any]], path: Path) -> Table:
@@ -160,19 +178,22 @@ def _objects(items: list[Any], table: Table, path: Path) -> Table:
     return table
 
 
-def _json_lines(lines: list[str], path: Path) -> Table:
+def _json_lines(lines: list[str], path: Path) -> tuple[Table, ValueError | None]:
+    """The table of JSON lines, and why the first line that is none could not be read."""
+    first: ValueError | None = None
     table = Table("wandb history" if '"_step"' in lines[0] else "JSON lines")
     for n, line in enumerate(lines, start=1):
         try:
             value = parse_json(line, finite=False)
-        except ValueError:
+        except ValueError as error:
+            first = first or error
             if n == len(lines):
                 table.torn = True
             else:
                 table.skipped += 1
             continue
         table.add(numbers_of(value) if isinstance(value, dict) else {}, path)
-    return table
+    return table, first
 
 
 def _delimiter(lines: list[str]) -> str:
@@ -207,7 +228,8 @@ def _header(lines: list[str]) -> list[str]:
 
 
 def _spaced(lines: list[str], names: list[str], path: Path) -> Table:
-    return _rows([line.split() for line in lines[1:]], names, Table("text"), path, ended=True)
+    rows = [line.split() for line in lines[1:]]
+    return _rows(rows, names, Table("text"), path, True, _decimal_commas(rows, False))
 
 
 def _csv(lines: list[str], delimiter: str, path: Path, ended: bool) -> Table:
@@ -221,10 +243,14 @@ def _csv(lines: list[str], delimiter: str, path: Path, ended: bool) -> Table:
     if twice is not None:
         raise UserError(f"{path}: two columns are named '{twice}'; rename one")
     wandb = any(name.endswith("__MIN") for name in names)
-    return _rows(rows[1:], names, Table("wandb CSV" if wandb else "CSV"), path, ended)
+    decimal = _decimal_commas(rows[1:], delimiter == ";")
+    return _rows(rows[1:], names, Table("wandb CSV" if wandb else "CSV"), path, ended, decimal)
 
 
-def _rows(rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool) -> Table:
+def _rows(
+    rows: list[list[str]], names: list[str], table: Table, path: Path, ended: bool, decimal: bool
+) -> Table:
+    """The rows of cells; `ended`: the last line is whole, `decimal`: 0,5 is a half."""
     for n, cells in enumerate(rows, start=1):
         if len(cells) != len(names) and n == len(rows) and not ended:
             table.torn = True
@@ -232,7 +258,21 @@ def _rows(rows: list[list[str]], names: list[str], table: Table, path: Path, end
         if len(cells) != len(names):
             table.skipped += 1
             continue
-        cells = [re.sub(COMMA, r"\1.\2", cell) for cell in cells]
-        found = {k: parse_number(c, k) for k, c in zip(names, cells, strict=True)}
+        if decimal:
+            cells = [COMMA.sub(r"\1.\2", cell) for cell in cells]
+        found = {k: _number(c, k, table) for k, c in zip(names, cells, strict=True)}
         table.add({k: v for k, v in found.items() if v is not None}, path)
     return table
+
+
+def _number(cell: str, name: str, table: Table) -> float | None:
+    return whole(cell.strip(), table) if "," in cell else parse_number(cell, name)
+
+
+def _decimal_commas(rows: list[list[str]], semicolons: bool) -> bool:
+    """True if commas in cells are decimal ones: one is nowhere between thousands, or `;` separates
+    and no cell has a decimal point."""
+    with_comma = [cell for cells in rows for cell in cells if "," in cell]
+    if any(COMMA.match(c) and not re.fullmatch(THOUSANDS, c.strip()) for c in with_comma):
+        return True
+    return semicolons and not any(re.search(r"\d\.\d", cell) for cells in rows for cell in cells)

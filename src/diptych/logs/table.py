@@ -27,6 +27,8 @@ class Table:
         rows: column -> number; a cell that is empty or holds no number is absent. NaN and infinity
             are numbers.
         skipped: lines or records without any number of a column.
+        thousands: numbers that were read with commas between thousands.
+        unclear: numbers left out, whose comma may be a decimal one or separate two numbers.
         torn: True if an unfinished end was left out.
         damaged: why the rest of the file was left out; "" if all was read.
         settings: what the file says of the whole training, such as `max_steps`.
@@ -35,6 +37,8 @@ class Table:
     format: str
     rows: list[Row] = field(default_factory=list)
     skipped: int = 0
+    thousands: int = 0
+    unclear: int = 0
     torn: bool = False
     damaged: str = ""
     settings: dict[str, Any] = field(default_factory=dict)

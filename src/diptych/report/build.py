@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from diptych.report.render import html, json, markdown, png
 from diptych.report.sources.collection import Study, open_pair, open_study
 from diptych.report.sources.gather import Gathered, Record
 from diptych.report.sources.study import read_plan
-from diptych.report.text.catalogue import LANGUAGES
+from diptych.report.text.catalogue import LANGUAGES, Text
 from diptych.report.text.template import Sentence, words
 from diptych.runs.samples import read_samples
 
@@ -81,17 +81,25 @@ def report_runs(
         UserError: a folder is not a run, the runs have nothing in common, or `out` is in use.
         MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     study = open_study(runs, out, search)
     document, rows = compose(study, dark=static)
-    page = html.render(document, language, static=static)
     found = json.content(study, document, rows)
+    write_report(out, found, document, language, static, markdown_too)
+    return found
+
+
+def write_report(
+    out: Path, found: dict[str, Any], document: Document, language: str, static: bool,
+    markdown_too: bool,
+) -> None:  # fmt: skip
+    """Write report.json, index.html and perhaps Markdown, whole or not at all."""
+    page = html.render(document, language, static=static)
     with new_folder(out) as build:
         write_text(build / "index.html", page)
         write_json(build / "report.json", found)
         if markdown_too:
             markdown.write(build, document)
-    return found
 
 
 def report_study(folder: Path) -> Path:
@@ -130,7 +138,7 @@ def compare_runs(
         UserError: not a run or sample folder, runs that do not match, or `out` in use.
         MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     found = Gathered()
     study = open_pair((run_a, run_b), out, found, matched)
     (pair,) = study.pairs
@@ -142,23 +150,27 @@ def compare_runs(
         pair = replace(pair, samples=compare_samples(one, other, matched))
         study = replace(study, pairs=(pair,))
     document, rows = compose(study, dark=static)
+    result = json.comparison(pair, pair_sentences(pair), rows)
+    write_comparison(out, result, study, document, language, static)
+    return result
+
+
+def write_comparison(
+    out: Path, result: dict[str, Any], study: Study, document: Document, language: str,
+    static: bool,
+) -> None:  # fmt: skip
+    """Write compare.json, its figures (which `result` gets) and index.html, whole or not at all."""
     files = dict(_pictures(document, study))
-    result: dict[str, Any] = json.plain(pair.content())
     result["figures"] = list(files)
-    result["sentences"] = [
-        {"key": s.key, "section": s.section, "text": s.words.en, "numbers": json.plain(s.numbers)}
-        for s in pair_sentences(pair)
-    ]
-    result["verdict"] = json.content(study, document, rows)["verdict"]
     with new_folder(out) as build:
         for name, drawn in files.items():
             (build / name).write_bytes(drawn)
         write_json(build / "compare.json", result)
         write_text(build / "index.html", html.render(document, language, static=static))
-    return result
 
 
-def _check(language: str, out: Path, overwrite: bool) -> None:
+def check_output(language: str, out: Path, overwrite: bool) -> None:
+    """Raise UserError if the language is unknown or `out` is in use by anything but a report."""
     if language not in LANGUAGES:
         raise UserError(f"--language {language}: expected en or zh")
     check_free(out, overwrite, is_ours)
@@ -194,24 +206,32 @@ def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Ro
         "testing": setup.testing(study),
         "method": method.chapter(study),
     }
+    rows = summary.verdict(study)
+    return assemble(study, of_study.title(study), made, rows, dark), rows
+
+
+def assemble(
+    study: Study, title: Text, made: Mapping[str, Iterable[Block]], rows: list[summary.Row],
+    dark: bool,
+) -> Document:  # fmt: skip
+    """A document of all chapters that have content, the summary before and the records behind.
+
+    Args:
+        made: key -> blocks of each chapter, in order.
+        rows: the verdict.
+        dark: also draw each figure on dark paper.
+    """
     sections = [
         Section(key, list(unique(blocks)), long=key in FOLDED) for key, blocks in made.items()
     ]
-    rows = summary.verdict(study)
     sections.insert(0, Section("short", list(summary.chapter(study, rows, sections))))
     order = numbered(sections)
-    found = list(summary.records(study, sections, order))
-    sections.append(Section("records", found, long=True))
+    sections.append(Section("records", list(summary.records(study, sections, order)), long=True))
     for section in sections:
         section.blocks = [png.drawn(block, study.colours, dark) for block in section.blocks]
-    document = Document(
-        of_study.title(study),
-        [section for section in sections if section.blocks],
-        study.colours,
-        words("ui.made", version=__version__),
-        order,
-    )
-    return document, rows
+    filled = [section for section in sections if section.blocks]
+    made_by = words("ui.made", version=__version__)
+    return Document(title, filled, study.colours, made_by, order)
 
 
 def _performance(study: Study) -> Iterator[Block]:

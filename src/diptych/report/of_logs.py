@@ -7,21 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych import __version__
 from diptych.errors import UserError
-from diptych.files import check_free, new_folder, write_json, write_text
-from diptych.logs.log import Log, labels, read_log
-from diptych.report.build import COMPARED, FOLDED, is_ours, unique
+from diptych.logs.log import labels, read_log
+from diptych.report.build import assemble, check_output, write_comparison, write_report
 from diptych.report.chapters import logs as chapters
 from diptych.report.chapters import summary
-from diptych.report.chapters.logs import LogStudy, absent
-from diptych.report.document import Block, Document, Section, numbered
-from diptych.report.numbers.logs import LogPair
-from diptych.report.render import html, json, markdown, png
+from diptych.report.document import Block, Document
+from diptych.report.render import json
 from diptych.report.sources.collection import MOST_RUNS, colours_of
 from diptych.report.sources.gather import Gathered
-from diptych.report.text.catalogue import LANGUAGES
-from diptych.report.text.template import words
+from diptych.report.sources.logs import LogStudy, numbers_of
 
 Columns = Sequence[Mapping[str, str]]
 
@@ -50,10 +45,8 @@ def open_logs(
     given = list(columns) or [{}]
     chosen = given * len(paths) if len(given) == 1 else given
     known = labels(list(paths), tuple(names))
-    logs: list[Log] = [
-        read_log(path, own, name) for path, own, name in zip(paths, chosen, known, strict=True)
-    ]
-    numbers, pairs = chapters.numbers_of(logs, known)
+    logs = [read_log(path, own, name) for path, own, name in zip(paths, chosen, known, strict=True)]
+    numbers, pairs = numbers_of(logs, known)
     colours = colours_of([_framework(name) for name in known])
     return LogStudy(out, tuple(paths), numbers, pairs, Gathered(), colours)
 
@@ -72,24 +65,15 @@ def compose(study: LogStudy, dark: bool = False) -> tuple[Document, list[summary
         "alignment": chapters.alignment(study),
         "losses": chapters.curves(study),
         "performance": chapters.performance(study),
-        "pictures": [absent("pictures")],
+        "pictures": [chapters.absent("pictures")],
         "environment": chapters.environment(study),
-        "data": [absent("data")],
+        "data": [chapters.absent("data")],
         "training": chapters.training(study),
-        "testing": [absent("testing")],
+        "testing": [chapters.absent("testing")],
         "method": chapters.method(study),
     }
-    sections = [
-        Section(key, list(unique(blocks)), long=key in FOLDED) for key, blocks in made.items()
-    ]
     rows = chapters.verdict(study)
-    sections.insert(0, Section("short", list(summary.chapter(study, rows, sections))))
-    order = numbered(sections)
-    sections.append(Section("records", list(summary.records(study, sections, order)), long=True))
-    for section in sections:
-        section.blocks = [png.drawn(block, study.colours, dark) for block in section.blocks]
-    made_by = words("ui.made", version=__version__)
-    return Document(chapters.title(study), sections, study.colours, made_by, order), rows
+    return assemble(study, chapters.title(study), made, rows, dark), rows
 
 
 def report_logs(
@@ -109,17 +93,12 @@ def report_logs(
     Raises:
         UserError: a log cannot be read, or `out` is in use. MachineError: `out` cannot be written.
     """
-    _check(language, out, overwrite)
+    check_output(language, out, overwrite)
     study = open_logs(paths, out, columns, names)
     document, rows = compose(study, dark=static)
-    page = html.render(document, language, static=static)
     found = json.content(study, document, rows)
     found["logs"] = [json.plain(each.identity()) for each in study.numbers]
-    with new_folder(out) as build:
-        write_text(build / "index.html", page)
-        write_json(build / "report.json", found)
-        if markdown_too:
-            markdown.write(build, document)
+    write_report(out, found, document, language, static, markdown_too)
     return found
 
 
@@ -136,34 +115,11 @@ def compare_logs(
         UserError: a log cannot be read, or `out` is in use. MachineError: `out` cannot be written.
     """
     if out is not None:
-        _check(language, out, overwrite)
+        check_output(language, out, overwrite)
     study = open_logs((a, b), out or Path(), columns, names)
     (pair,) = study.pairs
-    assert isinstance(pair, LogPair)
-    result: dict[str, Any] = json.plain(pair.content())
-    said = list(chapters.pair_sentences(study, pair))
-    result["sentences"] = [
-        {"key": s.key, "section": s.section, "text": s.words.within(language),
-         "numbers": json.plain(s.numbers)}
-        for s in said
-    ]  # fmt: skip
-    rows = chapters.verdict(study)
-    result["verdict"] = [json.row(each) for each in rows]
-    if out is None:
-        return result
-    document, _ = compose(study, dark=static)
-    plots = {plot.name: plot for plot in document.plots()}
-    drawn = [name for name in COMPARED if name in plots]
-    result["figures"] = [f"{name}.png" for name in drawn]
-    with new_folder(out) as build:
-        for name in drawn:
-            (build / f"{name}.png").write_bytes(plots[name].png)
-        write_json(build / "compare.json", result)
-        write_text(build / "index.html", html.render(document, language, static=static))
+    result = json.comparison(pair, chapters.pair_sentences(pair), chapters.verdict(study))
+    if out is not None:
+        document, _ = compose(study, dark=static)
+        write_comparison(out, result, study, document, language, static)
     return result
-
-
-def _check(language: str, out: Path, overwrite: bool) -> None:
-    if language not in LANGUAGES:
-        raise UserError(f"--language {language}: expected en or zh")
-    check_free(out, overwrite, is_ours)

@@ -5,8 +5,12 @@ forward pass must hold at once are counted from the plan: the skip connections m
 the current block, its input, its output and one intermediate of each size. On CPUs a call took 1.1
 to 2.1 times that count in PyTorch and 0.9 to 1.8 times in Jittor (measured on tiny, mnist,
 cifar10), so PyTorch's batch is refused if the count does not fit, Jittor's if twice the count does
-not. Training holds more than that. On a GPU, where both frameworks raise an error, a batch is
-refused if the count does not fit in what the framework says is free.
+not. On a GPU, where both frameworks raise an error, a batch is refused if the count does not fit in
+what the framework says is free. Jittor gives the card's memory without what this process has taken;
+it does not know of other processes, so on a shared card a batch that passes may still not fit.
+
+Training also holds the activations for the backward pass, the gradients and the optimiser's state.
+They are not counted, so its message names a batch above which nothing fits, not one that fits.
 """
 
 from __future__ import annotations
@@ -74,6 +78,7 @@ def check_batch(
     device: str,
     device_free: Callable[[], int | None] = lambda: None,
     option: str = "--batch",
+    training: bool = False,
 ) -> None:
     """Refuse a batch that cannot fit.
 
@@ -83,9 +88,11 @@ def check_batch(
         backend, device: names of the backend and its device.
         device_free: gives the bytes free on a GPU, None if unknown; see `Backend.free_memory`.
         option: what to lower if the batch does not fit.
+        training: the count is only a lower bound of what is needed.
 
     Raises:
-        UserError: names the memory needed, the memory free, and the batch that would fit.
+        UserError: names the memory needed, the memory free, and the batch that would fit, or for
+            training the largest that is not certain to fail.
     """
     if not isinstance(plan, Plan):
         return
@@ -95,8 +102,10 @@ def check_batch(
     if free is None or each * count <= free:
         return
     fits = int(free / each)
-    way = f"{fits} would fit: lower {option}" if fits else "not even one fits: end other programs"
+    way = f"more than {fits} cannot fit" if training else f"{fits} would fit"
+    way = f"{way}: lower {option}" if fits else "not even one fits: end other programs"
     raise UserError(
-        f"{count} images at once need about {each * count / 1e9:.1f} GB of memory in {backend}, "
+        f"{count} images at once need {'more than' if training else 'about'} "
+        f"{each * count / 1e9:.1f} GB of memory in {backend}, "
         f"{free / 1e9:.1f} GB are free{'' if on_cpu else f' on {device}'}; {way}"
     )

@@ -165,7 +165,7 @@ def train(
     check_decay(config.train, last)
     check_batch(
         plan, config.train.batch_size, backend.name, backend.device, backend.free_memory,
-        option="train.batch_size",
+        option="train.batch_size", training=True,
     )  # fmt: skip
     weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
     learner = backend.learner(plan, weights, config.train, config.seed)

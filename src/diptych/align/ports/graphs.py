@@ -9,7 +9,7 @@ them from a reference whose `build` loads the very same weights.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -199,7 +199,7 @@ def layers_of(
     pairs: Mapping[str, str],
     paths: list[str],
     given: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
+    fits: Callable[[str, Array], bool],
 ) -> dict[str, str]:
     """Reference's path -> value of a graph.
 
@@ -208,11 +208,14 @@ def layers_of(
     """
     names = [n for n, _ in values]
     place = {n: i for i, n in enumerate(names)}
-    made = {n: a.shape for n, a in values}
+    made = dict(values)
     found = {p: v for p, v in given.items() if v in made}
     owners: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}  # of the port, by the reference's
     for ours, theirs in pairs.items():
-        owners.setdefault(theirs, set()).add(ours.rpartition(".")[0])
+        own, other = ours.rpartition(".")[0], theirs.replace("/", ".").rpartition(".")[0]
+        owners.setdefault(theirs, set()).add(own)
+        modules.setdefault(own, set()).add(other)
     candidates: dict[str, list[str]] = {}
     for name in names:
         for weight in reads.get(name, []):
@@ -223,7 +226,13 @@ def layers_of(
             continue
         scope = "/" + path.replace(".", "/") + "/"
         rows = [n for n in names if path in n.split("/") or scope in f"/{n}/"]
-        rows = [n for n in (*rows, *candidates.get(path, ())) if made[n] == shapes.get(path)]
+        rows += [n for n in names if _module(n) in modules.get(path, ())]
+        rows = [n for n in (*rows, *candidates.get(path, ())) if fits(path, made[n])]
         if rows:
             found[path] = max(rows, key=place.__getitem__)
     return found
+
+
+def _module(tap: str) -> str:
+    """A tap's name as a module's: `encoder/conv` and `encoder.conv` are one."""
+    return tap.replace("/", ".")

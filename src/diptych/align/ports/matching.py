@@ -8,6 +8,9 @@ the arrays' own mean and deviation. What finds no partner is listed with the rea
 Layouts are moved only by declared rules (`names.yaml`, `rules:`):
 
     transpose    (in, out) for (out, in)              hwio    (H, W, in, out) for (out, in, H, W)
+    jax          both, by the number of axes; arrays of another number are left alone
+
+Above 400 lines: weights, layers, and the file that holds both maps.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ from diptych.types import Array
 
 Rule = str
 RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
+DECLARED: dict[Rule, tuple[Rule, ...]] = {
+    "transpose": ("transpose",),
+    "hwio": ("hwio",),
+    "jax": ("transpose", "hwio"),
+}  # what may be declared, as rules by the number of axes
 COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
 # Words for the same array; the first is ours.
 ALIKE = {
@@ -66,12 +74,12 @@ class Entry:
 
     @property
     def module(self) -> str:
-        return self.name.rpartition(".")[0]
+        return self.name.replace("/", ".").rpartition(".")[0]
 
     @property
     def leaf(self) -> str:
         """The array's role: `weight`, `bias`, `running_mean`, `weight_ih_l0` ..."""
-        own = self.name.rpartition(".")[2].lower()
+        own = self.name.replace("/", ".").rpartition(".")[2].lower()
         return ALIKE.get(own, own)
 
 
@@ -133,7 +141,13 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
             )
         if other not in shown:
             raise UserError(f"names: the port has no weight '{other}'{nearest(other, list(shown))}")
-    declared = {n: r for n in open_ours for p, r in given.rules.items() if fnmatch.fnmatch(n, p)}
+    declared = {
+        name: rule
+        for name, each in open_ours.items()
+        for pattern, kind in given.rules.items()
+        for rule in DECLARED[kind]
+        if fnmatch.fnmatch(name, pattern) and len(RULES[rule]) == len(each.shape)
+    }
     wanted = {n: turned(e.shape, declared.get(n)) for n, e in open_ours.items()}
 
     def pair(name: str, other: str, how: str) -> None:
@@ -410,9 +424,9 @@ def read_given(path: Path | None) -> Given:
             raise UserError(f"{path}: '{key}' must be a mapping of names")
         parts[key] = {str(k): v for k, v in value.items()}
     for name, rule in parts.get("rules", {}).items():
-        if rule not in RULES:
+        if rule not in DECLARED:
             raise UserError(
-                f"{path}: rule '{rule}' of '{name}' is not known{nearest(rule, list(RULES))}"
+                f"{path}: rule '{rule}' of '{name}' is not known{nearest(rule, list(DECLARED))}"
             )
     return Given(**parts)
 
@@ -433,7 +447,7 @@ def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
     lines += [f"  {quoted(a)}: {quoted(b)}  # by {found.how[a]}" for a, b in found.weights.items()]
     lines.append("layers:" if layers else "layers: {}")
     lines += [f"  {quoted(a)}: {quoted(b)}" for a, b in layers.items()]
-    lines.append("# Layouts are moved only by these: PATTERN: transpose, or hwio.")
+    lines.append("# Layouts are moved only by these: PATTERN: transpose, hwio, or jax (both).")
     lines.append("rules:" if given.rules else "rules: {}")
     lines += [f"  {quoted(a)}: {b}" for a, b in given.rules.items()]
     lines.append("unmatched:")

@@ -3,6 +3,8 @@
 Both frameworks are reached through `Framework`, a few functions each. Modules are watched by
 replacing their `forward` (`execute`) on the instance, so nothing of the user's code is changed.
 Dropout is switched off, in modules and in functions: its bits cannot be equal.
+
+Above 400 lines: one network seen from all sides.
 """
 
 from __future__ import annotations

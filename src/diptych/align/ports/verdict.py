@@ -8,6 +8,8 @@ right when it is fed, what joins them is wrong: the first layer that is *given* 
 
 A port may cut its layers elsewhere (a norm with its activation). So a layer that differs is not
 counted if what it gives is found further on in the reference.
+
+Above 400 lines: one verdict, from the rungs to the layer.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ import numpy as np
 from diptych.align.ladder import judge, measures
 from diptych.align.ladder.floors import Passes, gate_of
 from diptych.align.ladder.judge import FAIL, PASS, Finding, Verdict
+from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports import hints
+from diptych.align.ports.floors import widened
 from diptych.align.ports.passes import drawn_input, fit, suffix
 from diptych.files import read_json
 from diptych.types import Array
@@ -67,6 +71,11 @@ class Evidence:
         self.order = list(self.calls)
 
     @property
+    def weights(self) -> dict[str, Array]:
+        """The reference's weights."""
+        return self.truth.rung("weights").arrays
+
+    @property
     def port_layers(self) -> list[str]:
         """Names of what the port's layers gave and were given."""
         assert self.port is not None
@@ -108,7 +117,7 @@ def compare(folder: Path, k: int) -> Compared:
         return Compared([verdict], [], fault, {}, [], seen.about, seen.subject)
     verdicts: list[Verdict] = []
     layers: list[dict[str, Any]] = []
-    whole, unfit_layers = _floored("layers", *seen.passes("layers"))
+    whole, unfit_layers = _floored(seen, "layers", *seen.passes("layers"))
     excused = _excused(whole, *seen.passes("layers"))
     for name in seen.rungs():
         truth, port, own = seen.passes(name)
@@ -117,7 +126,7 @@ def compare(folder: Path, k: int) -> Compared:
         elif name == "resume":
             verdict = _resume(seen, port)
         else:
-            verdict = whole if name == "layers" else _floored(name, truth, port, own)[0]
+            verdict = whole if name == "layers" else _floored(seen, name, truth, port, own)[0]
         if name == "layers":
             layers = _listed(seen, verdict, unfit_layers, excused)
             verdict.findings = [
@@ -211,7 +220,7 @@ def _resume(seen: Evidence, port: Rung) -> Verdict:
 
 
 def _floored(
-    name: str, truth: Rung, port: Rung, own: Sequence[Rung]
+    seen: Evidence, name: str, truth: Rung, port: Rung, own: Sequence[Rung]
 ) -> tuple[Verdict, dict[str, str]]:
     """A rung against its floor, and the tensors whose shapes cannot be laid over each other."""
     fitted: dict[str, Array] = {}
@@ -227,7 +236,14 @@ def _floored(
             fitted[tensor] = laid
     arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
     panels = {PORT: Passes(Rung(fitted, {}, port.seconds)), "reference": Passes(own[0], own[1:])}
-    verdict = judge.judge(name, Rung(arrays), panels, only=PORT)
+    gate = f"port {name}" if f"port {name}" in tolerances().rungs else name
+    verdict = judge.judge(name, Rung(arrays), panels, only=PORT, gate=gate)
+    verdict.findings = widened(name, verdict.findings, truth, seen.weights, seen.about)
+    for tensor in truth.arrays:
+        # A graph has no training mode.
+        climbed = tensor.startswith("free/") or TRAINING + "free/output" in port.arrays
+        if bare(tensor).startswith("free/output") and climbed and tensor not in port.arrays:
+            verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
     for tensor, text in unfit.items():
         if bare(tensor).startswith("free/output"):
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, text))
@@ -373,7 +389,6 @@ def _fault(
         "port_kind": own_call.get("kind", ""),
         "source": own_call.get("source", ""),
     }
-    weights = seen.truth.rung("weights").arrays
     case = hints.Case(
         layer,
         call,
@@ -382,7 +397,7 @@ def _fault(
         name,
         truth,
         port,
-        weights,
+        seen.weights,
         seen.about,
         seen.subject,
         first.text,

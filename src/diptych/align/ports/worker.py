@@ -12,7 +12,6 @@ job may hold several subjects and seeds; each is built anew.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -24,72 +23,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from diptych import rng
 from diptych.align.ladder.trace import Tracer
-from diptych.align.ports import graphs
-from diptych.align.ports.matching import Entry, Given, Layer, Match, Rule, match, match_layers
-from diptych.align.ports.passes import ALL, FORWARD, Names, Pass, Plan, fit, narrow, suffix
-from diptych.align.ports.targets import Target, made_inputs
+from diptych.align.ports import graph_sides, graphs
+from diptych.align.ports.describe import entries, inputs_of, progress, say, worked
+from diptych.align.ports.matching import Entry, Given, Layer, match, match_layers
+from diptych.align.ports.passes import ALL, FORWARD, Names, Pass, Plan
+from diptych.align.ports.targets import Target
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
 from diptych.types import Array
 
-SPREAD = 0.1  # of constants: norms of weight 1 and bias 0 look alike when they are swapped
 MODULES = ("torch", "jittor")
-
-
-def say(**facts: Any) -> None:
-    """Print one JSON line of progress."""
-    print(json.dumps(facts), flush=True)
-
-
-def progress(panel: str, nudge: int = 0) -> Any:
-    """A function that reports a finished rung."""
-
-    def told(rung: str, seconds: float) -> None:
-        say(rung=rung, panel=panel, nudge=nudge, mutation=None, seconds=seconds)
-
-    return told
-
-
-def entries(
-    weights: Mapping[str, Array],
-    parameters: Sequence[str],
-    aliases: Mapping[str, list[str]],
-    orders: Mapping[str, int],
-) -> list[Entry]:
-    """Describe arrays for the match."""
-    found = []
-    for i, (name, array) in enumerate(weights.items()):
-        wide = array.astype(np.float64)
-        constant = array.size > 0 and bool((array == array.flat[0]).all())
-        digest = "" if constant else hashlib.sha256(array.tobytes()).hexdigest()
-        module = name.rpartition(".")[0]
-        order = float(orders.get(module, len(orders) + i))
-        found.append(
-            Entry(
-                name,
-                array.shape,
-                float(wide.mean()) if array.size else 0.0,
-                float(wide.std()) if array.size else 0.0,
-                digest,
-                name in parameters,
-                order,
-                list(aliases.get(name, [])),
-            )
-        )
-    return found
-
-
-def worked(weights: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """The weights with every constant array perturbed; variances stay positive."""
-    found = {}
-    for i, (name, array) in enumerate(weights.items()):
-        if array.dtype.kind == "f" and array.size and (array == array.flat[0]).all():
-            draws = rng.stream(seed, "weights", i, 7).uniform(-1.7, 1.7, array.shape)
-            array = (array + SPREAD * draws).astype(np.float32)
-        found[name] = array
-    return found
 
 
 class Side:
@@ -163,19 +107,10 @@ def reference(job: dict[str, Any]) -> None:
         folder = side.folder / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         if side.framework is None:
-            graph_reference(side, folder, seed)
+            graph_sides.graph_reference(side, folder, seed)
         else:
             module_reference(side, folder, seed)
         say(done=str(folder / "reference"))
-
-
-def inputs_of(job: dict[str, Any], file: Any, seed: int, where: str) -> dict[str, Array]:
-    """The inputs given, or made from the job's or the file's declaration."""
-    if job["inputs"]:
-        whole = load_file(job["inputs"])
-        return {name: whole[name] for name in job["order"]}
-    declared = job["declared"] or getattr(file, "INPUTS", {})
-    return made_inputs(declared, seed, where)
 
 
 def module_reference(side: Side, folder: Path, seed: int) -> None:
@@ -260,7 +195,6 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
             rungs,
             nudge=nudge,
         )
-    write_json(folder / "floors.json", {"done": True})
 
 
 def changes(network: Any, inputs: Mapping[str, Array], weights: Mapping[str, Array]) -> bool:
@@ -306,126 +240,6 @@ def trace(
             progress(label, nudge),
         )
         each.run(rungs)
-
-
-def graph_reference(side: Side, folder: Path, seed: int) -> None:
-    """A reference of NumPy (in float64 too), ONNX or OpenVINO: forward only."""
-    job, target = side.job, side.targets[0]
-    model = side.network(target, seed)
-    file = getattr(model, "file", None)
-    inputs = inputs_of(job, file, seed, target.text)
-    weights = model.weights()
-    if model.movable and job["perturb"]:
-        weights = worked({n: narrow(a) for n, a in weights.items()}, seed)
-        model.load(weights)
-    outputs, values = model.run(inputs)
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
-    )
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
-    )
-    calls = {
-        n: {
-            "kind": "",
-            "order": i,
-            "shapes": [list(a.shape)],
-            "settings": {},
-            "source": "",
-            "leaf": True,
-        }
-        for i, (n, a) in enumerate(values)
-    }
-    wide = target.framework == "numpy"
-    for nudge, name in ((0, "float64"), (0, "float32"), (1, "nudge-1"), (2, "nudge-2")):
-        again = side.network(target, seed, wide and name == "float64")
-        graph_trace(
-            again,
-            weights,
-            inputs,
-            {n: n for n in weights},
-            {n: n for n in calls},
-            {},
-            folder / f"reference-{name}",
-            "reference",
-            nudge,
-        )
-    rows = [dataclasses.asdict(e) for e in entries(weights, list(weights), {}, {})]
-    facts = {
-        "framework": target.framework,
-        "version": model.version,
-        "calls": calls,
-        "outputs": [list(o.shape) for o in outputs],
-        "plan": dataclasses.asdict(Plan()),
-        "entries": rows,
-        "inputs": list(inputs),
-        "tied": {},
-        "own": {},
-        "dropouts": 0,
-        "stopped": [],
-        "truth": "float64" if wide else "float32",
-        "note": "",
-        "order": list(weights),
-    }
-    write_json(folder / "reference.json", facts)
-    write_json(folder / "floors.json", {"done": True})
-
-
-def nudged(values: Array, key: str, nudge: int) -> Array:
-    """Neighbouring float32 values."""
-    import zlib
-
-    if not nudge or values.dtype != np.float32:
-        return values
-    ways = rng.stream(nudge, "initial_noise", (1 << 24) + zlib.crc32(key.encode()))
-    up = ways.random(values.shape) < 0.5
-    way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
-    return np.nextafter(values, way)
-
-
-def graph_trace(
-    model: Any,
-    weights: Mapping[str, Array],
-    inputs: Mapping[str, Array],
-    pairs: Mapping[str, str],
-    paths: Mapping[str, str],
-    rules: Mapping[str, Rule],
-    out: Path,
-    label: str,
-    nudge: int = 0,
-) -> None:
-    """Weights and free-running layers of a network without modules."""
-    from diptych.align.ports.matching import moved_back, moved_over
-
-    with Tracer(out, label) as tracer:
-        began = time.perf_counter()
-        if model.movable:
-            model.load(
-                {
-                    pairs[n]: moved_over(nudged(a, f"w/{n}", nudge), rules.get(n))
-                    for n, a in weights.items()
-                    if n in pairs
-                }
-            )
-        held = model.weights()
-        tracer.begin("weights")
-        for name in weights:
-            if name in pairs:
-                own = moved_back(np.asarray(held[pairs[name]]), rules.get(name))
-                own = own.reshape(weights[name].shape)  # a graph stores (1, C, 1, 1) for (C,)
-                tracer.add("weights", name, narrow(own))
-        say(rung="weights", panel=label, nudge=nudge, mutation=None, seconds=0.0)
-        tracer.begin("layers")
-        outputs, values = model.run({n: nudged(a, f"x/{n}", nudge) for n, a in inputs.items()})
-        found = dict(values)
-        for path, theirs in paths.items():
-            if theirs in found:
-                tracer.add("layers", f"free/{path}", found[theirs])
-        for i, array in enumerate(outputs):
-            tracer.add("layers", f"free/output{suffix(i)}", array)
-        seconds = time.perf_counter() - began
-        tracer.timed(seconds)
-        say(rung="layers", panel=label, nudge=nudge, mutation=None, seconds=seconds)
 
 
 def subject(job: dict[str, Any]) -> None:
@@ -474,7 +288,9 @@ def one_subject(
     ours = [Entry(**{**e, "shape": tuple(e["shape"])}) for e in about["entries"]]
     layers = [layer(path, c) for path, c in about["calls"].items() if "#" not in path]
     if side.framework is None:
-        facts = graph_subject(side, target, seed, about, weights, inputs, given, out, ours)
+        facts = graph_sides.graph_subject(
+            side, target, seed, about, weights, inputs, given, out, ours
+        )
     else:
         network = side.network(target, seed)
         stopped = network.stopped
@@ -532,108 +348,6 @@ def layer(path: str, call: Mapping[str, Any]) -> Layer:
     """A described call as a layer to match."""
     shapes = tuple(tuple(s) for s in call["shapes"])
     return Layer(path, call["kind"], shapes, call["order"], call["leaf"])
-
-
-def graph_subject(
-    side: Side,
-    target: Target,
-    seed: int,
-    about: dict[str, Any],
-    weights: dict[str, Array],
-    inputs: dict[str, Array],
-    given: Given,
-    out: Path,
-    ours: list[Entry],
-) -> dict[str, Any]:
-    """A subject of NumPy, ONNX or OpenVINO."""
-    model = side.network(target, seed)
-    held = model.weights()
-    rows = entries(held, list(held), {}, {})
-    found: Match = match(ours, rows, given)
-    if not model.movable:
-        by_turn(found, weights, held)
-    if model.movable:
-        model.load(
-            {
-                found.weights[n]: weights[n]
-                if n not in found.rules
-                else np.ascontiguousarray(fit_rule(weights[n], found.rules[n]))
-                for n in weights
-                if n in found.weights
-            }
-        )
-    _, values = model.run(inputs)
-    calls = about["calls"]
-    shapes = {p: tuple(c["shapes"][0]) for p, c in calls.items() if c["shapes"]}
-    for name, array in values:  # a layer in another layout has the reference's shape after `fit`
-        if name in shapes and array.shape != shapes[name] and fit(array, shapes[name]) is not None:
-            shapes[name] = array.shape
-    paths = graphs.layers_of(
-        values,
-        model.layer_weights(),
-        found.weights,
-        [p for p in calls if "#" not in p],
-        given.layers,
-        shapes,
-    )
-    graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
-    return {
-        "match": dataclasses.asdict(found),
-        "layers": paths,
-        "calls": {
-            n: {
-                "kind": "",
-                "order": i,
-                "leaf": True,
-                "shapes": [list(a.shape)],
-                "settings": {},
-                "source": "",
-            }
-            for i, (n, a) in enumerate(values)
-        },
-        "outputs": [],
-        "tied": {},
-        "stopped": [],
-        "dropouts": 0,
-        "parameters": [],
-        "version": model.version,
-        "own": {},
-        "rungs": ["weights", "layers"],
-        "left_out": f"{target.framework} computes forward only",
-    }
-
-
-def fit_rule(array: Array, rule: Rule) -> Array:
-    """The array in the port's layout."""
-    from diptych.align.ports.matching import moved_over
-
-    return moved_over(array, rule)
-
-
-def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]) -> None:
-    """Pair what a graph holds in another layout or shape with the very same values."""
-    from diptych.align.ports.matching import RULES
-
-    for name in list(found.left_reference):
-        array = weights[name]
-        for other, theirs in held.items():  # exporters store equal arrays once
-            rule = next(
-                (
-                    r
-                    for r, axes in RULES.items()
-                    if len(axes) == array.ndim and np.array_equal(array.transpose(axes), theirs)
-                ),
-                None,
-            )
-            same = theirs.size == array.size and np.array_equal(theirs.ravel(), array.ravel())
-            if not rule and not same:
-                continue
-            found.weights[name], found.how[name] = other, "values"
-            if rule and not (same and theirs.shape == array.shape):
-                found.rules[name] = rule
-            del found.left_reference[name]
-            found.left_subject.pop(other, None)
-            break
 
 
 def main() -> int:

@@ -68,7 +68,9 @@ class GroupNorm(nn.Module):
         if shift is not None:
             x = x + shift[:, :, None, None]
         sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3], self.groups
-        x = x if x.is_cpu else x.contiguous()
+        # As F.group_norm does, which does not give rstd.
+        last = x.is_cpu and x.is_contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)  # of one type, on a GPU
         x, _, rstd = torch.native_group_norm(x, weight, bias, *sizes, self.eps)
         self.rstd = rstd.detach()
@@ -76,11 +78,13 @@ class GroupNorm(nn.Module):
 
 
 def unless_overflown(y: torch.Tensor, norms: Sequence[GroupNorm]) -> torch.Tensor:
-    """y; NaN if the squares of a group of one of these norms overflowed float32 in its last call.
+    """y, (B, C, H, W); an image is NaN if the squares of one of its groups in one of these norms
+    overflowed float32 in the last call.
 
     PyTorch's norm gives its bias there, as if nothing had gone wrong.
     """
-    return y + 0 / torch.cat([norm.rstd.flatten() for norm in norms]).amin()
+    least = torch.cat([norm.rstd for norm in norms], 1).amin(1)
+    return y + (0 / least)[:, None, None, None]
 
 
 class Linear(nn.Module):

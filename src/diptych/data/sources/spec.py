@@ -83,6 +83,18 @@ def parse(text: str) -> Spec:
     return _plain(text)
 
 
+def test_split(spec: Spec, split: str = "train") -> str | None:
+    """The name of the test split of the data set whose training split `spec` names.
+
+    None if that is not known: for the user's own data, for other splits, for mnist-10k, which has
+    none. `split` is the verb's, for a source that names none.
+    """
+    known = tuple(SOURCES[spec.kind].splits) if spec.kind in SOURCES else SPLITS
+    if spec.own or "test" not in known or (spec.splits or (split,)) != ("train",):
+        return None
+    return f"{spec.kind}:test"
+
+
 def split_names(text: str, split: str, known: Sequence[str] = SPLITS) -> tuple[str, ...]:
     """Parse `train`, `test` or `train+test`. Raises UserError for another text."""
     names = tuple(split.split("+"))

@@ -7,8 +7,6 @@ page says that the logs do not tell it, so that whoever hands it in sees what is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
 
 from diptych.figures.numbers import significant
 from diptych.logs import Log
@@ -16,14 +14,13 @@ from diptych.logs.columns import ROLES
 from diptych.report.chapters import agreement, losses, memory, summary, times
 from diptych.report.chapters.setup import cells, told
 from diptych.report.document import NONE, Block, GridRow, Plot, grid_of, plot
-from diptych.report.numbers.logs import LogNumbers, LogPair
+from diptych.report.numbers.logs import LogPair
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.render.traces import thinned
-from diptych.report.sources.collection import Study
+from diptych.report.sources.logs import LogStudy
 from diptych.report.text.catalogue import Text, phrase, same
 from diptych.report.text.template import (
     Sentence,
-    Source,
     about,
     cite,
     ratio_sentence,
@@ -33,36 +30,17 @@ from diptych.report.text.template import (
 from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 
 
-@dataclass(frozen=True)
-class LogStudy(Study):
-    """Logs as the inputs of a report: every number is cited from the log itself."""
-
-    def source(self, run: int, file: str, fields: str) -> Source:
-        """Cite columns of a log, under their own names."""
-        log = logs_of(self)[run]
-        names = {"data_s": "step_time", "compute_s": "step_time", "memory_mb": "memory"}
-        asked = [names.get(field, field) for field in fields.split(", ")]
-        own = [log.columns.of[role] for role in asked if role in log.columns.of]
-        return self.cite(log.file, ", ".join(dict.fromkeys(own)) or "all")
-
-
-def logs_of(study: Study) -> list[Log]:
-    """The logs of a study."""
-    return [cast(Log, each.run) for each in study.numbers]
-
-
-def verdict(study: Study) -> list[summary.Row]:
+def verdict(study: LogStudy) -> list[summary.Row]:
     """The rows of the verdict: losses, their end, times, memory."""
-    pair = summary.first_pair(study)
-    if pair is None:
+    if not study.pairs:
         return [row for row in summary.alone(study) if row is not None]
-    assert isinstance(pair, LogPair)
+    pair = study.pairs[0]
     found = [_losses_row(study, pair), _end_row(study, pair), summary.step_row(study, pair),
              summary.epoch_row(study, pair), summary.memory_row(study, pair)]  # fmt: skip
     return [row for row in found if row is not None]
 
 
-def _losses_row(study: Study, pair: LogPair) -> summary.Row:
+def _losses_row(study: LogStudy, pair: LogPair) -> summary.Row:
     sources, what = study.metrics("step, loss", *pair.at), phrase("verdict.losses")
     numbers = (pair.difference or {}).get("loss")
     if not numbers:
@@ -73,7 +51,7 @@ def _losses_row(study: Study, pair: LogPair) -> summary.Row:
     return summary.Row(what, NONE, NONE, gap, phrase("verdict.no_verdict"), sources)
 
 
-def _end_row(study: Study, pair: LogPair) -> summary.Row | None:
+def _end_row(study: LogStudy, pair: LogPair) -> summary.Row | None:
     end = pair.loss_end
     if end is None:
         return None
@@ -89,12 +67,12 @@ def absent(key: str) -> Sentence:
     return say(f"log.absent.{key}")
 
 
-def environment(study: Study) -> Iterator[Block]:
+def environment(study: LogStudy) -> Iterator[Block]:
     """The files, and what the logs do not tell of the machine."""
-    logs, sources = logs_of(study), study.sources("", "all")
+    logs, sources = study.logs, study.sources("", "all")
     yield absent("environment")
     rows: list[GridRow] = [
-        ("log_file", [study.typed(log.path) for log in logs]),
+        ("log_file", [study.typed(log.folder) for log in logs]),
         ("log_format", [log.format for log in logs]),
         ("log_rows", [f"{log.rows:,}" for log in logs]),
         ("log_without", [f"{log.without_loss:,}" if log.without_loss else None for log in logs]),
@@ -102,9 +80,9 @@ def environment(study: Study) -> Iterator[Block]:
     yield grid_of("log_files", study.labels, rows, sources)
 
 
-def training(study: Study) -> Iterator[Block]:
+def training(study: LogStudy) -> Iterator[Block]:
     """The settings that the logs tell."""
-    logs = logs_of(study)
+    logs = study.logs
     yield absent("training")
     keys = dict.fromkeys(key for log in logs for key in log.settings)
     if keys:
@@ -114,10 +92,9 @@ def training(study: Study) -> Iterator[Block]:
         yield grid_of("log_settings", study.labels, body, study.sources("", "all"))
 
 
-def alignment(study: Study) -> Iterator[Block]:
+def alignment(study: LogStudy) -> Iterator[Block]:
     """Differences of the losses over common steps; unlike settings and grids."""
     for pair in study.pairs:
-        assert isinstance(pair, LogPair)
         sources = study.metrics("step, loss", *pair.at)
         yield from cite(match_sentences(pair), *sources)
         if pair.difference:
@@ -168,20 +145,20 @@ def assumptions(label: str, log: Log) -> Iterator[Sentence]:
         yield about(label, "log.stride", n=log.stride)
 
 
-def curves(study: Study) -> Iterator[Block]:
+def curves(study: LogStudy) -> Iterator[Block]:
     """The curves, every 200th step, the ends, and the columns that were read."""
     yield losses.loss_plot(study)
     every = losses.every_plot(study)
     if every:
         yield every
     for i, each in enumerate(study.numbers):
-        yield from cite(assumptions(each.label, logs_of(study)[i]), *study.metrics("step, loss", i))
+        yield from cite(assumptions(each.label, study.logs[i]), *study.metrics("step, loss", i))
         yield from cite(losses.not_finite(each.label, each.loss), *study.metrics("loss", i))
     for pair in study.pairs:
         said = [s for s in losses.loss_sentences(pair) if not s.key.startswith("loss.not_finite")]
         yield from cite(said, *study.metrics("loss", *pair.at))
     yield losses.summary(study)
-    logs = logs_of(study)
+    logs = study.logs
     rows: list[GridRow] = [
         (f"role_{role}", [log.columns.of.get(role) for log in logs]) for role in ROLES
     ]
@@ -190,7 +167,7 @@ def curves(study: Study) -> Iterator[Block]:
         yield from losses.own_every(study)
 
 
-def performance(study: Study) -> Iterator[Block]:
+def performance(study: LogStudy) -> Iterator[Block]:
     """Times of steps and epochs, and memory, where the logs hold them."""
     for pair in study.pairs:
         if pair.step_ratio:
@@ -230,7 +207,7 @@ def time_sentences(pair: PairNumbers) -> Iterator[Sentence]:
     yield say("time.caveat", "log.caveat", **pair.names)
 
 
-def method(study: Study) -> Iterator[Sentence]:
+def method(study: LogStudy) -> Iterator[Sentence]:
     """How the numbers are made."""
     yield say("method.difference")
     yield say("method.time", "log.method_time")
@@ -239,7 +216,7 @@ def method(study: Study) -> Iterator[Sentence]:
     yield say("records.png")
 
 
-def pair_sentences(study: Study, pair: LogPair) -> Iterator[Sentence]:
+def pair_sentences(pair: LogPair) -> Iterator[Sentence]:
     """All sentences about two logs, as compare.json lists them."""
     yield from match_sentences(pair)
     for label, log in zip(pair.names.values(), pair.logs, strict=True):
@@ -259,19 +236,8 @@ def pair_sentences(study: Study, pair: LogPair) -> Iterator[Sentence]:
             yield from memory.memory_sentences(each.label, each.memory)
 
 
-def title(study: Study) -> Text:
+def title(study: LogStudy) -> Text:
     """The page's title."""
     n = len(study.numbers)
     key = "title.logs" if n > 1 else "title.log"
     return words(key, runs=study.labels, n=n) if n > 1 else words(key, runs=study.labels)
-
-
-def numbers_of(
-    logs: list[Log], labels: list[str]
-) -> tuple[tuple[LogNumbers, ...], tuple[LogPair, ...]]:
-    """The numbers of logs, and of the first with each other."""
-    numbers = tuple(map(LogNumbers, logs, labels))
-    pairs = tuple(
-        LogPair(numbers[0], each, (0, i), False, ()) for i, each in enumerate(numbers[1:], start=1)
-    )
-    return numbers, pairs

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from diptych.evaluation.score import DISTANCES, Score, difference
+from diptych.evaluation.score import Score, better, difference
 from diptych.evaluation.score_table import interval, number
 from diptych.report.document import EMPTY, Block, Looks, Plot, Table, Trace, cells_of, head, plot
 from diptych.report.numbers.pair import PairNumbers
@@ -42,10 +42,12 @@ def chapter(study: Study) -> Iterator[Block]:
     yield from said
     if any("low" in s.numbers or s.numbers.get("interval", EMPTY) != EMPTY for s in said):
         yield say("score.seeds")
-    less = [metric for metric in metrics if metric.rpartition("-")[2] in DISTANCES]
+    less = [metric for metric in metrics if better(metric, True) == "better"]
     if any(metric.startswith("mnist-") for metric in metrics) and less:
         files = [study.of_record(record, "scores.metric") for record in study.found.of("scores")]
-        yield say("score.reading", less=less).by(*files)
+        neither = [metric for metric in metrics if better(metric, True) is None]
+        but = words("score.reading_neither", neither=neither) if neither else EMPTY
+        yield say("score.reading", less=less, but=but).by(*files)
     yield _table(
         study, [pair for groups in metrics.values() for own in groups.values() for pair in own]
     )
@@ -179,14 +181,8 @@ def _difference(
     return say(key, "score.shown", word=_judged(a.metric, high < 0), **named, **values)
 
 
-def better(metric: str, lower: bool) -> str:
-    """Return "better" or "worse" for a lower or a higher value of a metric."""
-    less_is_better = metric.partition(" ")[0].rpartition("-")[2] in DISTANCES
-    return "better" if lower == less_is_better else "worse"
-
-
 def _judged(metric: str, lower: bool) -> Text:
-    return phrase(f"score.{better(metric, lower)}_{'lower' if lower else 'higher'}")
+    return phrase(f"score.{better(metric, lower) or 'only'}_{'lower' if lower else 'higher'}")
 
 
 def _table(study: Study, measured: Sequence[Measured]) -> Table:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.evaluation.score import better
 from diptych.figures.numbers import seconds, significant
 from diptych.files import sha256_of
 from diptych.report.chapters import scores
@@ -182,7 +183,8 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
     gap = words("verdict.gap", **ends)
     if ends["low"] <= 0 <= ends["high"]:
         return Row(what, a, b, gap, phrase("verdict.none"), said.sources)
-    key = scores.better(said.numbers["metric"], ends["high"] < 0)
+    lower = ends["high"] < 0
+    key = better(said.numbers["metric"], lower) or ("lower" if lower else "higher")
     return Row(what, a, b, gap, _direction(pair, key), said.sources)
 
 

@@ -47,7 +47,7 @@ class LogNumbers(RunNumbers):
         log = self.log
         return {
             "label": self.label,
-            "file": str(log.path),
+            "file": str(log.folder),
             "format": log.format,
             "columns": dict(log.columns.of),
             "columns_given": list(log.columns.given),
@@ -74,15 +74,18 @@ class LogNumbers(RunNumbers):
 class LogPair(PairNumbers):
     """Two logs; their losses are set side by side, but nothing says that they share their draws."""
 
+    a: LogNumbers
+    b: LogNumbers
+
     @property
     def logs(self) -> tuple[Log, Log]:
         """A's and B's log."""
-        return cast(Log, self.a.run), cast(Log, self.b.run)
+        return self.a.log, self.b.log
 
     @cached_property
     def difference(self) -> Numbers | None:
         """The step-by-step differences over the common steps; None if there are none."""
-        return losses.step_differences(self.a.run, self.b.run)
+        return losses.step_differences(*self.logs)
 
     @cached_property
     def together(self) -> Numbers | None:
@@ -113,12 +116,12 @@ class LogPair(PairNumbers):
     @cached_property
     def lr_differs(self) -> int | None:
         """The first common step at which the learning rates differ; None if none or unknown."""
-        common = losses.common_steps(self.a.run, self.b.run)
+        a, b = self.logs
+        common = losses.common_steps(a, b)
         if common is None:
             return None
-        a, b = self.a.run.lr[common[0]], self.b.run.lr[common[1]]
-        apart = np.flatnonzero(losses.relative_difference(a, b) > 1e-3)
-        return int(self.a.run.step[common[0]][apart[0]]) if apart.size else None
+        apart = np.flatnonzero(losses.relative_difference(a.lr[common[0]], b.lr[common[1]]) > 1e-3)
+        return int(a.step[common[0]][apart[0]]) if apart.size else None
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"kind": "diptych logs", "lr_differs_from": self.lr_differs}

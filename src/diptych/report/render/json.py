@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from diptych.report.chapters.summary import Row
 from diptych.report.document import Document, Plot, Section, Table
-from diptych.report.numbers.pair import RunNumbers
+from diptych.report.numbers.pair import PairNumbers, RunNumbers
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import Text
 from diptych.report.text.template import Sentence, Source
@@ -37,6 +37,19 @@ def content(study: Study, document: Document, verdict: Sequence[Row]) -> dict[st
         ],
         "sections": [_section(section) for section in document.sections],
     }
+
+
+def comparison(
+    pair: PairNumbers, said: Iterable[Sentence], verdict: Sequence[Row]
+) -> dict[str, Any]:
+    """The content of compare.json but for its figures; sentences are in English."""
+    found: dict[str, Any] = plain(pair.content())
+    found["sentences"] = [
+        {"key": s.key, "section": s.section, "text": s.words.en, "numbers": plain(s.numbers)}
+        for s in said
+    ]
+    found["verdict"] = [row(each) for each in verdict]
+    return found
 
 
 def _run(each: RunNumbers) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""What both sides of a port's ladder tell and need: progress, arrays to match, weights, inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from diptych import rng
+from diptych.align.ports.matching import Entry
+from diptych.align.ports.targets import made_inputs
+from diptych.types import Array
+
+SPREAD = 0.1  # of constants: norms of weight 1 and bias 0 look alike when they are swapped
+
+
+def say(**facts: Any) -> None:
+    """Print one JSON line of progress."""
+    print(json.dumps(facts), flush=True)
+
+
+def progress(panel: str, nudge: int = 0) -> Any:
+    """A function that reports a finished rung."""
+
+    def told(rung: str, seconds: float) -> None:
+        say(rung=rung, panel=panel, nudge=nudge, mutation=None, seconds=seconds)
+
+    return told
+
+
+def entries(
+    weights: Mapping[str, Array],
+    parameters: Sequence[str],
+    aliases: Mapping[str, list[str]],
+    orders: Mapping[str, int],
+) -> list[Entry]:
+    """Describe arrays for the match."""
+    found = []
+    for i, (name, array) in enumerate(weights.items()):
+        wide = array.astype(np.float64)
+        constant = array.size > 0 and bool((array == array.flat[0]).all())
+        digest = "" if constant else hashlib.sha256(array.tobytes()).hexdigest()
+        module = name.rpartition(".")[0]
+        order = float(orders.get(module, len(orders) + i))
+        found.append(
+            Entry(
+                name,
+                array.shape,
+                float(wide.mean()) if array.size else 0.0,
+                float(wide.std()) if array.size else 0.0,
+                digest,
+                name in parameters,
+                order,
+                list(aliases.get(name, [])),
+            )
+        )
+    return found
+
+
+def worked(weights: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """The weights with every constant array perturbed; variances stay positive."""
+    found = {}
+    for i, (name, array) in enumerate(weights.items()):
+        if array.dtype.kind == "f" and array.size and (array == array.flat[0]).all():
+            draws = rng.stream(seed, "weights", i, 7).uniform(-1.7, 1.7, array.shape)
+            array = (array + SPREAD * draws).astype(np.float32)
+        found[name] = array
+    return found
+
+
+def inputs_of(job: dict[str, Any], file: Any, seed: int, where: str) -> dict[str, Array]:
+    """The inputs given, or made from the job's or the file's declaration."""
+    if job["inputs"]:
+        whole = load_file(job["inputs"])
+        return {name: whole[name] for name in job["order"]}
+    declared = job["declared"] or getattr(file, "INPUTS", {})
+    return made_inputs(declared, seed, where)

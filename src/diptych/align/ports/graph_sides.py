@@ -1,0 +1,246 @@
+"""Both sides of a port's ladder for networks without modules: weights, and values in one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from diptych import rng
+from diptych.align.ladder.trace import Tracer
+from diptych.align.ports import graphs
+from diptych.align.ports.describe import entries, inputs_of, say, worked
+from diptych.align.ports.matching import (
+    RULES,
+    Entry,
+    Given,
+    Match,
+    Rule,
+    match,
+    moved_back,
+    moved_over,
+)
+from diptych.align.ports.passes import Plan, fit, narrow, suffix
+from diptych.align.ports.targets import Target
+from diptych.files import write_json
+from diptych.types import Array
+
+
+def graph_reference(side: Any, folder: Path, seed: int) -> None:
+    """A reference of NumPy (in float64 too), ONNX or OpenVINO: forward only."""
+    job, target = side.job, side.targets[0]
+    model = side.network(target, seed)
+    file = getattr(model, "file", None)
+    inputs = inputs_of(job, file, seed, target.text)
+    weights = model.weights()
+    if model.movable and job["perturb"]:
+        weights = worked({n: narrow(a) for n, a in weights.items()}, seed)
+        model.load(weights)
+    outputs, values = model.run(inputs)
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
+    )
+    save_file(
+        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
+    )
+    calls = {
+        n: {
+            "kind": "",
+            "order": i,
+            "shapes": [list(a.shape)],
+            "settings": {},
+            "source": "",
+            "leaf": True,
+        }
+        for i, (n, a) in enumerate(values)
+    }
+    wide = target.framework == "numpy"
+    for nudge, name in ((0, "float64"), (0, "float32"), (1, "nudge-1"), (2, "nudge-2")):
+        again = side.network(target, seed, wide and name == "float64")
+        graph_trace(
+            again,
+            weights,
+            inputs,
+            {n: n for n in weights},
+            {n: n for n in calls},
+            {},
+            folder / f"reference-{name}",
+            "reference",
+            nudge,
+        )
+    rows = [dataclasses.asdict(e) for e in entries(weights, list(weights), {}, {})]
+    facts = {
+        "framework": target.framework,
+        "version": model.version,
+        "calls": calls,
+        "outputs": [list(o.shape) for o in outputs],
+        "plan": dataclasses.asdict(Plan()),
+        "entries": rows,
+        "inputs": list(inputs),
+        "tied": {},
+        "own": {},
+        "dropouts": 0,
+        "stopped": [],
+        "truth": "float64" if wide else "float32",
+        "note": "",
+        "order": list(weights),
+    }
+    write_json(folder / "reference.json", facts)
+
+
+def nudged(values: Array, key: str, nudge: int) -> Array:
+    """Neighbouring float32 values."""
+    if not nudge or values.dtype != np.float32:
+        return values
+    ways = rng.stream(nudge, "initial_noise", (1 << 24) + zlib.crc32(key.encode()))
+    up = ways.random(values.shape) < 0.5
+    way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
+    return np.nextafter(values, way)
+
+
+def graph_trace(
+    model: Any,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    pairs: Mapping[str, str],
+    paths: Mapping[str, str],
+    rules: Mapping[str, Rule],
+    out: Path,
+    label: str,
+    nudge: int = 0,
+) -> None:
+    """Weights and free-running layers of a network without modules."""
+    with Tracer(out, label) as tracer:
+        began = time.perf_counter()
+        if model.movable:
+            model.load(
+                {
+                    pairs[n]: moved_over(nudged(a, f"w/{n}", nudge), rules.get(n))
+                    for n, a in weights.items()
+                    if n in pairs
+                }
+            )
+        held = model.weights()
+        tracer.begin("weights")
+        for name in weights:
+            if name in pairs:
+                own = moved_back(np.asarray(held[pairs[name]]), rules.get(name))
+                own = own.reshape(weights[name].shape)  # a graph stores (1, C, 1, 1) for (C,)
+                tracer.add("weights", name, narrow(own))
+        say(rung="weights", panel=label, nudge=nudge, mutation=None, seconds=0.0)
+        tracer.begin("layers")
+        outputs, values = model.run({n: nudged(a, f"x/{n}", nudge) for n, a in inputs.items()})
+        found = dict(values)
+        for path, theirs in paths.items():
+            if theirs in found:
+                tracer.add("layers", f"free/{path}", found[theirs])
+        for i, array in enumerate(outputs):
+            tracer.add("layers", f"free/output{suffix(i)}", array)
+        seconds = time.perf_counter() - began
+        tracer.timed(seconds)
+        say(rung="layers", panel=label, nudge=nudge, mutation=None, seconds=seconds)
+
+
+def graph_subject(
+    side: Any,
+    target: Target,
+    seed: int,
+    about: dict[str, Any],
+    weights: dict[str, Array],
+    inputs: dict[str, Array],
+    given: Given,
+    out: Path,
+    ours: list[Entry],
+) -> dict[str, Any]:
+    """A subject of NumPy, ONNX or OpenVINO."""
+    model = side.network(target, seed)
+    held = model.weights()
+    rows = entries(held, list(held), {}, {})
+    found: Match = match(ours, rows, given)
+    if not model.movable:
+        by_turn(found, weights, held)
+    if model.movable:
+        model.load(
+            {
+                found.weights[n]: weights[n]
+                if n not in found.rules
+                else np.ascontiguousarray(fit_rule(weights[n], found.rules[n]))
+                for n in weights
+                if n in found.weights
+            }
+        )
+    _, values = model.run(inputs)
+    calls = about["calls"]
+    shapes = {p: tuple(c["shapes"][0]) for p, c in calls.items() if c["shapes"]}
+
+    def fits(path: str, array: Array) -> bool:
+        return path in shapes and fit(array, shapes[path]) is not None
+
+    paths = graphs.layers_of(
+        values,
+        model.layer_weights(),
+        found.weights,
+        [p for p in calls if "#" not in p],
+        given.layers,
+        fits,
+    )
+    graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
+    return {
+        "match": dataclasses.asdict(found),
+        "layers": paths,
+        "calls": {
+            n: {
+                "kind": "",
+                "order": i,
+                "leaf": True,
+                "shapes": [list(a.shape)],
+                "settings": {},
+                "source": "",
+            }
+            for i, (n, a) in enumerate(values)
+        },
+        "outputs": [],
+        "tied": {},
+        "stopped": [],
+        "dropouts": 0,
+        "parameters": [],
+        "version": model.version,
+        "own": {},
+        "rungs": ["weights", "layers"],
+        "left_out": f"{target.framework} computes forward only",
+    }
+
+
+def fit_rule(array: Array, rule: Rule) -> Array:
+    """The array in the port's layout."""
+    return moved_over(array, rule)
+
+
+def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]) -> None:
+    """Pair what a graph holds in another layout or shape with the very same values."""
+    for name in list(found.left_reference):
+        array = weights[name]
+        for other, theirs in held.items():  # exporters store equal arrays once
+            rule = next(
+                (
+                    r
+                    for r, axes in RULES.items()
+                    if len(axes) == array.ndim and np.array_equal(array.transpose(axes), theirs)
+                ),
+                None,
+            )
+            same = theirs.size == array.size and np.array_equal(theirs.ravel(), array.ravel())
+            if not rule and not same:
+                continue
+            found.weights[name], found.how[name] = other, "values"
+            if rule and not (same and theirs.shape == array.shape):
+                found.rules[name] = rule
+            del found.left_reference[name]
+            found.left_subject.pop(other, None)
+            break
