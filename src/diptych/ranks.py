@@ -11,7 +11,7 @@ framework; `diptych.backends` connects the processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diptych.errors import UserError
@@ -128,3 +128,18 @@ def _number(given: Mapping[str, str], key: str, name: str) -> int:
         raise UserError(
             f"{key}={given[key]!r} is not a whole number; start the command with {name}"
         ) from error
+
+
+def buckets(sizes: Sequence[int], most: int) -> list[slice]:
+    """Consecutive groups of arrays with these sizes, each of at most `most` elements together.
+
+    An array that is larger on its own is a group of its own. Ranks sum a group in one message.
+    """
+    found: list[slice] = []
+    start = held = 0
+    for i, size in enumerate(sizes):
+        if i > start and held + size > most:
+            found.append(slice(start, i))
+            start, held = i, 0
+        held += size
+    return [*found, slice(start, len(sizes))] if sizes else []

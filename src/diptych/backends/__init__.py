@@ -16,6 +16,7 @@ import sys
 
 from diptych.backends.protocol import Backend, Batch, Learner, State
 from diptych.errors import UserError, nearest
+from diptych.ranks import ALONE, Ranks
 
 __all__ = ["BACKENDS", "Backend", "Batch", "Learner", "State", "check_device", "load"]
 
@@ -30,8 +31,10 @@ def check_device(device: str) -> None:
         raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
 
 
-def load(name: str, device: str = "auto") -> Backend:
+def load(name: str, device: str = "auto", ranks: Ranks = ALONE) -> Backend:
     """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+
+    With other `ranks`, this process is connected with them, and waits until all are there.
 
     Raises:
         UserError: an unknown name or device, a framework that is not installed, a device that is
@@ -53,5 +56,5 @@ def load(name: str, device: str = "auto") -> Backend:
     # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     panel = importlib.import_module(f"diptych.backends.{name}.backend")
-    backend: Backend = panel.make(device)
+    backend: Backend = panel.make(device, ranks)
     return backend

@@ -28,8 +28,9 @@ from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import STAGE, MachineError, UserError, show_notices
+from diptych.errors import STAGE, Followed, MachineError, UserError, show_notices
 from diptych.files import machine_faults
+from diptych.ranks import of_environment
 
 # Only in click 8.2 and later; earlier versions print the help themselves.
 NO_ARGUMENTS: tuple[type[Exception], ...] = tuple(
@@ -57,6 +58,8 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         fail("interrupted", 130)
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)
+    except Followed as error:  # rank 0 says why
+        leave(error.exit_code)
     except BrokenPipeError:
         leave(0)
     except (MemoryError, RuntimeError) as error:
@@ -76,6 +79,9 @@ def out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
+
+
+RANKED = ("train",)  # verbs that several processes of a launcher may share
 
 
 class Verbs(click.Group):
@@ -101,6 +107,18 @@ def cli() -> None:
       diptych sample zoo:mnist-torch --out digits       a trained model
       diptych train mnist --backend jittor --out run    your own
     """
+    verb = click.get_current_context().invoked_subcommand
+    if verb not in RANKED and (text := _launched()):
+        raise UserError(f"diptych {verb} works in one process, and {text}; start it on its own")
+
+
+def _launched() -> str:
+    """What the launcher says if it started several processes; "" for one."""
+    try:
+        ranks = of_environment()
+    except UserError:  # such as within a job of SLURM, outside srun
+        return ""
+    return "" if ranks.alone else f"{ranks.launcher} started {ranks.world}"
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)

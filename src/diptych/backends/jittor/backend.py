@@ -10,6 +10,7 @@ from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 
 setup.load()  # before anything imports jittor: it prepares the environment
@@ -18,13 +19,14 @@ import jittor as jt  # noqa: E402
 
 from diptych.backends.jittor.arrays import build, put, read, read_all, weights_of  # noqa: E402
 from diptych.backends.jittor.classifier import Classifier  # noqa: E402
+from diptych.backends.jittor.collective import gather, join  # noqa: E402
 from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
 from diptych.backends.jittor.inception import Inception  # noqa: E402
 from diptych.backends.jittor.kernels import clip  # noqa: E402
 from diptych.backends.jittor.learner import Learner  # noqa: E402
 
 
-def make(device: str) -> JittorBackend:
+def make(device: str, ranks: Ranks = ALONE) -> JittorBackend:
     """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
@@ -37,7 +39,8 @@ def make(device: str) -> JittorBackend:
                 f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and use --device cuda"
             )
     jt.flags.use_cuda = int(device != "cpu")
-    return JittorBackend(device)
+    join(ranks, device)
+    return JittorBackend(device, ranks)
 
 
 class JittorBackend:
@@ -45,8 +48,9 @@ class JittorBackend:
 
     name = "jittor"
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, ranks: Ranks = ALONE) -> None:
         self.device = device
+        self.ranks = ranks
         self.on_gpu = device.startswith("cuda")
 
     def array(self, values: Array) -> jt.Var:
@@ -81,7 +85,7 @@ class JittorBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.device)
+        return Learner(plan, weights, train, seed, self.device, self.ranks)
 
     def clip(self, x: jt.Var) -> jt.Var:
         return clip(x)
@@ -92,6 +96,9 @@ class JittorBackend:
 
     def synchronize(self) -> None:
         jt.sync_all(device_sync=self.on_gpu)
+
+    def gather(self, values: Array) -> Array:
+        return gather(values, self.ranks)
 
     def memory_mb(self) -> float:
         if self.on_gpu:
@@ -115,4 +122,5 @@ class JittorBackend:
             "device_name": "cuda" if self.on_gpu else "cpu",
             "framework_version": jt.__version__,
             "threads": int(jt.compiler.os.environ.get("OMP_NUM_THREADS", 0)) or psutil.cpu_count(),
+            "world": self.ranks.world,
         }

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import jittor as jt
+import numpy as np
 
 from diptych.backends.jittor.arrays import (
     build,
@@ -26,6 +27,7 @@ from diptych.backends.jittor.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.jittor.collective import all_sum
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
 from diptych.backends.jittor.own import seed as seed_framework
@@ -33,6 +35,7 @@ from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Weights
 
 
@@ -46,11 +49,13 @@ class Learner:
         train: TrainConfig,
         seed: int,
         device: str,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.plan = plan
         self.train = train
         self.seed = seed
         self.device = device
+        self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, device).train()
         self.raw = weights_of(self.network)
@@ -59,10 +64,24 @@ class Learner:
         self.adam_v = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
 
     def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
-        loss = self.loss(batch)
-        norm = self.update(self.differentiate(loss), lr)
+        loss, gradients = self.summed(batch)
+        norm = self.update(gradients, lr)
         # Without stop_grad each unread loss would keep its whole graph: 240 MB per step at 28x28.
         return loss.stop_grad(), norm.stop_grad()
+
+    def summed(self, batch: Batch) -> tuple[jt.Var, list[jt.Var]]:
+        """Loss and gradients of the whole batch, of which this rank may have a part or no row."""
+        if self.ranks.alone:
+            loss = self.loss(batch)
+            return loss, self.differentiate(loss)
+        if len(batch.x0):
+            loss = self.loss(batch)
+            gradients = self.differentiate(loss)
+        else:
+            gradients = [jt.zeros_like(array) for array in self.raw.values()]
+            loss = put(np.zeros(1, np.float32), self.device).sum()
+        *gradients, loss = all_sum([*gradients, loss], self.ranks)
+        return loss, gradients
 
     def differentiate(self, loss: jt.Var) -> list[jt.Var]:
         if isinstance(self.plan, OwnPlan):
@@ -102,20 +121,23 @@ class Learner:
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
-            seed_framework(self.seed, batch.step)
+            seed_framework(self.seed, batch.step, self.ranks.rank)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         error = wanted - self.network(alpha * x0 + sigma * eps, *given)
         square = error * error
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
+        return square.sum(3).sum(2).sum() / (batch.count * pixels)
 
     def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
         """Noise and dropout masks: the host's, or (`noise: device`) drawn here, keyed by step."""
         if batch.eps is None:
-            eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, len(batch.x0), self.device)
+            eps = draw_noise(x0, self.seed, batch.step, batch.count)
+            drawn = draw_masks(self.plan, batch.count, self.device)
+            if batch.part is None:
+                return eps, drawn
+            return eps[batch.rows], None if drawn is None else [mask[batch.rows] for mask in drawn]
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device

@@ -9,6 +9,7 @@ import torch
 
 from diptych.backends.torch.arrays import build, put, read, read_all, weights_of
 from diptych.backends.torch.classifier import Classifier
+from diptych.backends.torch.collective import gather, join
 from diptych.backends.torch.heap import keep_freed_memory
 from diptych.backends.torch.inception import Inception
 from diptych.backends.torch.learner import Learner
@@ -16,13 +17,16 @@ from diptych.backends.torch.packed import pack
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 
 
-def make(device: str) -> TorchBackend:
+def make(device: str, ranks: Ranks = ALONE) -> TorchBackend:
     """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not ranks.alone:
+        device = f"cuda:{ranks.local}"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
@@ -34,7 +38,8 @@ def make(device: str) -> TorchBackend:
         torch.cuda.set_device(index)
     else:
         keep_freed_memory()
-    return TorchBackend(device)
+    join(ranks, device)
+    return TorchBackend(device, ranks)
 
 
 class TorchBackend:
@@ -42,8 +47,9 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, ranks: Ranks = ALONE) -> None:
         self.device = device
+        self.ranks = ranks
         self.on_gpu = device.startswith("cuda")
 
     def array(self, values: Array) -> torch.Tensor:
@@ -83,7 +89,7 @@ class TorchBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.device)
+        return Learner(plan, weights, train, seed, self.device, self.ranks)
 
     def clip(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-1, 1)
@@ -94,6 +100,9 @@ class TorchBackend:
     def synchronize(self) -> None:
         if self.on_gpu:
             torch.cuda.synchronize()
+
+    def gather(self, values: Array) -> Array:
+        return gather(values, self.ranks)
 
     def memory_mb(self) -> float:
         if self.on_gpu:
@@ -113,4 +122,5 @@ class TorchBackend:
             "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
             "framework_version": torch.__version__,
             "threads": torch.get_num_threads(),
+            "world": self.ranks.world,
         }
