@@ -130,6 +130,17 @@ def _number(given: Mapping[str, str], key: str, name: str) -> int:
         ) from error
 
 
+def own_gpu(ranks: Ranks) -> None:
+    """Let this process see one GPU of those that it may use, by its number on the machine.
+
+    To be called before a framework is loaded; Jittor only uses the first GPU that it sees.
+    """
+    if not ranks.alone:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = visible.split(",") if visible else [str(ranks.local)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[ranks.local % len(names)]
+
+
 def buckets(sizes: Sequence[int], most: int) -> list[slice]:
     """Consecutive groups of arrays with these sizes, each of at most `most` elements together.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 
 import panel_jobs
-from conftest import REQUIRED
 from diptych.files import read_json
 from diptych.runs import checkpoint
 from rank_jobs import apart, bits, mpirun, numbers, settings, words
@@ -23,7 +23,8 @@ STEPS = 6
 def installed() -> None:
     """OpenMPI, which `make mpi` installs; where the panels are required, it is too."""
     if shutil.which("mpirun") is None or shutil.which("mpicc") is None:
-        assert not REQUIRED, "OpenMPI is missing: make mpi"
+        required = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
+        assert not required, "OpenMPI is missing: make mpi"
         pytest.skip("OpenMPI is not installed")
 
 

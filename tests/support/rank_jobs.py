@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
 
-def launch(world: int, command: Sequence[str], *faults: str, seconds: float = 240) -> list[Ended]:
+def launch(world: int, command: Sequence[str], *faults: str, seconds: float = 600) -> list[Ended]:
     """Run the ranks of PyTorch directly, without a launcher that would end some for others."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ def under(launcher: Sequence[str], command: Sequence[str], *faults: str) -> Ende
     """Run the ranks under a launcher's own command."""
     done = subprocess.run(
         [*launcher, "-m", "rank_jobs", *faults, "diptych", *command],
-        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -81,7 +81,7 @@ def out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
 
 
-RANKED = ("train",)  # verbs that several processes of a launcher may share
+RANKED = ("train", "sample")  # verbs that several processes of a launcher may share
 
 
 class Verbs(click.Group):

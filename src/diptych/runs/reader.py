@@ -89,6 +89,11 @@ class Run:
         """The steps after which a process started or resumed the run: 0, and one per resume."""
         return starts_of(self.environment)
 
+    @property
+    def world(self) -> int:
+        """The number of ranks at the last start; runs from before there were ranks had one."""
+        return whole(self.environment.get("world"), 1) or 1
+
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)

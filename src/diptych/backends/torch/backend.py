@@ -25,8 +25,8 @@ def make(device: str, ranks: Ranks = ALONE) -> TorchBackend:
     """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not ranks.alone:
-        device = f"cuda:{ranks.local}"
+    if device == "cuda" and not ranks.alone and torch.cuda.is_available():
+        device = f"cuda:{ranks.local % torch.cuda.device_count()}"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
