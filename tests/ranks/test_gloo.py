@@ -98,3 +98,27 @@ def test_planted_faults_are_found(alone, pictures, tmp_path):
     assert ended[1].err == "" and "other weights" in (run / "rank-1.log").read_text()
     assert not checkpoint.all_checkpoints(run)
     assert apart(run, alone) > 1000 * RELATIVE
+
+
+def test_ranks_draw_the_folder_of_one_process(two, tmp_path):
+    """`diptych sample` under torchrun: each rank is a part, and the last completes the folder."""
+
+    def command(out: Path) -> list[str]:
+        words = ["sample", str(two[0]), "--num", "10", "--batch", "3", "--steps", "2", "--quiet"]
+        return [*words, "--device", "cpu", "--out", str(out)]
+
+    ended = under([*TORCHRUN, "2"], command(tmp_path / "two"))
+    assert ended.code == 0, ended.err
+    [single] = launch(1, command(tmp_path / "one"))
+    assert single.code == 0, single.err
+    files = [
+        {
+            path.name: path.read_bytes()
+            for path in (tmp_path / name).iterdir()
+            if path.suffix != ".json"
+        }
+        for name in ("one", "two")
+    ]
+    assert len(files[0]) > 10 and files[0] == files[1]
+    manifests = [read_json(tmp_path / name / "manifest.json") for name in ("one", "two")]
+    assert manifests[0].keys() == manifests[1].keys() and manifests[1]["complete"]

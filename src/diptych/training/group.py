@@ -19,6 +19,7 @@ import numpy as np
 from diptych.backends.protocol import Backend
 from diptych.errors import Followed, Interrupted, MachineError, UserError
 from diptych.ranks import Ranks
+from diptych.types import Array
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,6 @@ class Group:
             self.wait()
             atexit.register(self.wait)
 
-    def _gather(self, numbers: list[int]) -> np.ndarray:
+    def _gather(self, numbers: list[int]) -> Array:
         assert self.backend is not None
         return self.backend.gather(np.array(numbers, np.int32))

@@ -174,8 +174,7 @@ def train(
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)
             check_decay(config.train, last)
-            own_network = isinstance(plan, OwnPlan)
-            weights = None if own_network else initial_weights(plan, config.seed)
+            weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
             learner = backend.learner(plan, weights, config.train, config.seed)
         if not ranks.alone:
             group.same("settings", config.identity(), "give each rank the same command")
