@@ -2,7 +2,8 @@
 
 A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` continues
 from the last checkpoint. Because a batch is a function of its step, the final weights equal those
-of an uninterrupted run, bit for bit.
+of an uninterrupted run, bit for bit. The file holds a training from its start to its end, alone or
+as one of several ranks; hence its length.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from diptych import backends
 from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.config.load import Config, TrainConfig, to_yaml
+from diptych.config.load import Config, TrainConfig, flatten, to_yaml
 from diptych.data import Dataset, load_configured
 from diptych.data.sources.named import absolute
 from diptych.diffusion.classes import check_labels
@@ -177,7 +178,9 @@ def train(
             weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
             learner = backend.learner(plan, weights, config.train, config.seed)
         if not ranks.alone:
-            group.same("settings", config.identity(), "give each rank the same command")
+            same = {k: v for k, v in flatten(config).items() if k != "data.source"}
+            told = hashlib.sha256(repr((backend_name, last, same)).encode()).hexdigest()
+            group.same("settings", told, "give each rank the same command")
             group.same("images", dataset.sha256, "give each machine the same data")
         saved = 0
         looking = Callbacks([])
@@ -220,7 +223,6 @@ def train(
         training = Training(
             config, run, backend, group, plan, batches, learner, looking, rows, bar, last, saved
         )
-        training.check_weights(saved)
         return training.go()
 
 
@@ -272,6 +274,7 @@ class Training:
         """Run all remaining steps; save at the end and on interruption."""
         step = self.saved
         ranks = self.group.ranks
+        self.check_weights(step)
         with (
             Prefetch(
                 lambda step: self.batches.batch(step, ranks), self.saved + 1, self.last + 1

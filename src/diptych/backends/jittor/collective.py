@@ -31,13 +31,11 @@ def join(ranks: Ranks, device: str) -> None:
 
 def all_sum(arrays: list[jt.Var], ranks: Ranks) -> list[jt.Var]:
     """The sum of each array over all ranks, the same bits on each; float32, in flat buckets."""
-    flats = []
     groups = buckets([array.numel() for array in arrays], BUCKET)
-    for group in groups:
-        flat = jt.concat([array.stop_grad().reshape(-1) for array in arrays[group]], dim=0)
-        flat = flat.mpi_all_reduce("add").stop_grad()
+    flats = [jt.concat([x.stop_grad().reshape(-1) for x in arrays[g]], dim=0) for g in groups]
+    flats = [flat.mpi_all_reduce("add").stop_grad() for flat in flats]
+    for flat in flats:
         flat.sync()  # a lazy graph might send the buckets in another order on another rank
-        flats.append(flat)
     summed: list[jt.Var] = []
     for group, flat in zip(groups, flats, strict=True):
         start = 0

@@ -57,14 +57,10 @@ def lost(ranks: Ranks) -> Iterator[None]:
 
 def all_sum(arrays: list[torch.Tensor], ranks: Ranks) -> list[torch.Tensor]:
     """The sum of each array over all ranks, the same bits on each; float32, in flat buckets."""
-    flats, waiting = [], []
+    groups = buckets([array.numel() for array in arrays], BUCKET)
+    flats = [torch.concat([x.detach().reshape(-1) for x in arrays[g]], dim=0) for g in groups]
     with lost(ranks):
-        groups = buckets([array.numel() for array in arrays], BUCKET)
-        for group in groups:
-            flat = torch.concat([array.detach().reshape(-1) for array in arrays[group]], dim=0)
-            waiting.append(dist.all_reduce(flat, async_op=True))
-            flats.append(flat)
-        for work in waiting:
+        for work in [dist.all_reduce(flat, async_op=True) for flat in flats]:
             work.wait()
     summed: list[torch.Tensor] = []
     for group, flat in zip(groups, flats, strict=True):
