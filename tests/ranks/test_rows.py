@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 
 import numpy as np
@@ -63,5 +64,5 @@ def test_buckets_hold_every_array_once_in_order(sizes, most):
     assert [i for group in found for i in range(len(sizes))[group]] == list(range(len(sizes)))
     for group in found:
         assert len(sizes[group]) == 1 or sum(sizes[group]) <= most
-    for before, after in zip(found, found[1:], strict=False):  # no group could take the next array
+    for before, after in itertools.pairwise(found):  # no group could take the next array
         assert sum(sizes[before]) + sizes[after.start] > most
