@@ -3,6 +3,7 @@
 #   PYTHON       interpreter for the environment (default: the first of 3.11, 3.12, 3.10 found)
 #   VENV         where the environment goes (default: .venv)
 #   PIP_FLAGS    more options for pip, such as an index with CPU-only wheels of PyTorch
+#   WORKERS      processes that share the tests (default: 2, each with one thread)
 #   PYTEST_FLAGS more options for pytest, such as -k resume
 #   DEMO_FLAGS   more options for `diptych demo`
 
@@ -15,6 +16,7 @@ SHELL := bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
+WORKERS ?= 2
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
 PINNED := pyproject.toml constraints.txt
@@ -29,7 +31,7 @@ demo: $(VENV)/.installed-all prepare ## install, train both panels on small MNIS
 	$(BIN)/diptych demo $(DEMO_FLAGS)
 
 test: $(VENV)/.installed-dev prepare ## install and run every test, of both panels
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .

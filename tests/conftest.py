@@ -15,6 +15,9 @@ from diptych.errors import show_notices
 
 R = TypeVar("R")
 
+# Many small networks in many processes: one thread each, so that they do not wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PANELS = ("torch", "jittor")
 REQUIRED = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
 

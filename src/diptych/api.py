@@ -240,6 +240,9 @@ def evaluate(
     metrics: str | Sequence[str] = ("fid",),
     features: str = "inception",
     *,
+    train: Any = None,
+    held_out: Any = None,
+    mirrored: bool = False,
     protocol: str | None = None,
     num: int | None = None,
     repeats: int = 1,
@@ -258,8 +261,11 @@ def evaluate(
             folder, a folder of pictures, an .npz or saved statistics; a list of paths or arrays
             holds independent repeats of one model.
         reference: as `samples`, or a data set's split such as `mnist:test`.
-        metrics: one or more of fid, kid, is, prdc, sfid.
+        metrics: one or more of fid, kid, is, prdc, sfid, fid-infinity, memorization.
         features: inception, mnist or fashion_mnist.
+        train, held_out: for memorization, as `reference`: the images that the model was trained
+            on, and others from the same source; a named data set's test split by default.
+        mirrored: for memorization: training mirrored its images (`data.random_flip`).
         protocol: pytorch-fid, torch-fidelity or clean-fid, for inception.
         num: images in each sample set; None: all.
         repeats: split the samples into this many sets; 3 or more give an interval.
@@ -278,26 +284,25 @@ def evaluate(
         UserError: missing, damaged, too few or mismatched inputs.
     """
     from diptych.evaluation.features import open_extractor
-    from diptych.evaluation.images import Images
+    from diptych.evaluation.images import images_of
     from diptych.evaluation.reference import cache_folder
     from diptych.evaluation.sets import Settings, sample_sets
-
-    settings = Settings(
-        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics), features=features,
-        protocol=protocol, num=num, repeats=repeats, batch=batch, progress=progress,
-        cache=cache_folder() if cache else None,
-        data_dir=None if data_dir is None else Path(data_dir),
-    )  # fmt: skip
 
     def opened(given: Any) -> Any:
         if isinstance(given, str | Path):
             return given
         found = as_dataset(given)
         split = None if found.name == ARRAYS else found.split
-        return Images(
-            found.name, len(found), lambda: (image.transpose(1, 2, 0) for image in found.images),
-            lambda: found.sha256, split,
-        )  # fmt: skip
+        return images_of(found, split)
+
+    settings = Settings(
+        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics), features=features,
+        protocol=protocol, num=num, repeats=repeats, batch=batch, progress=progress,
+        cache=cache_folder() if cache else None,
+        data_dir=None if data_dir is None else Path(data_dir),
+        train=None if train is None else opened(train),
+        held_out=None if held_out is None else opened(held_out), mirrored=mirrored,
+    )  # fmt: skip
 
     several = isinstance(samples, list)
     sources = [opened(each) for each in samples] if several else [opened(samples)]

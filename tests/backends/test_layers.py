@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference_layers as reference
-from layer_jobs import NUMBERS, evaluate, evaluate_plain, rate, refusal, update
+from layer_jobs import NUMBERS, evaluate, evaluate_plain, norm_and_rest, rate, refusal, update
 
 # Largest error over largest value, outputs and gradients alike. Measured: 1.2e-6 (gradients of
 # 3x3 weights, sums over 2,352 products), in both panels.
@@ -149,6 +149,23 @@ def test_nan_is_not_swallowed(panel, name):
     y, *_ = panel.call(evaluate, panel.name, name, init, weights, inputs, x * 0)
     assert np.isnan(y[0]).any()
     assert np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("panel_name", ["torch", "jittor", "jittor's own operators"])
+def test_squares_beyond_float32_are_not_passed_over(panels, panel_name):
+    """Without the check a group of such numbers would be all bias: finite, and wrong."""
+    x, one, zero = normal(2, 32, 7, 7), np.ones(32, np.float32), np.zeros(32, np.float32)
+    x[0, 3] *= np.float32(1e21)
+    given = "GroupNorm", (32, True), [one, zero], [x], x * 0
+    if panel_name == "torch":
+        wrong = panels["torch"].call(norm_and_rest, *given[1:3], x)
+    elif panel_name == "jittor":
+        wrong = panels["jittor"].call(evaluate, "jittor", *given)[0]
+    else:
+        wrong = panels["jittor"].call(evaluate_plain, *given)[0]
+    if panel_name != "torch":  # its check is that of the whole network
+        assert np.isfinite(wrong[1]).all()
+    assert np.isnan(wrong[0, 3]).all()
 
 
 MISFITS = {

@@ -238,6 +238,12 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(monkeypatch: Any
     with pytest.raises(UserError, match="50 would fit"):
         memory.check_batch(plan, 51, "jittor", "cpu")
     monkeypatch.setattr(memory, "available", lambda: 0)
+    for backend in ("torch", "jittor"):  # both raise an error on a GPU, so that the count suffices
+        memory.check_batch(plan, 100, backend, "cuda:0", lambda: 100 * each)
+        with pytest.raises(UserError, match=r"GB are free on cuda:0; 100 would fit: lower --batch"):
+            memory.check_batch(plan, 101, backend, "cuda:0", lambda: 100 * each)
+    with pytest.raises(UserError, match="on cuda; not even one fits"):
+        memory.check_batch(plan, 1, "torch", "cuda", lambda: 0)
     with pytest.raises(UserError, match="not even one fits"):
         memory.check_batch(plan, 1, "torch", "cpu")
 
@@ -256,6 +262,10 @@ def test_memory_that_is_left_follows_the_process_limit(monkeypatch: Any) -> None
     [
         (MemoryError("Unable to allocate 9 GiB"), True),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("[f 1127] Unable to alloc cuda device memory for size 17"), True),
+        (RuntimeError("[f] GPU memory is overflow, please reduce your batch_size"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("another fault"), False),
     ],
@@ -271,4 +281,4 @@ def test_a_framework_without_memory_is_one_line(
     monkeypatch.setattr(sys, "argv", ["diptych"])
     with pytest.raises(SystemExit if expected else RuntimeError):
         main(fail)  # type: ignore[arg-type]
-    assert capsys.readouterr().err.startswith("diptych: out of memory") is expected
+    assert ("out of memory; lower --batch" in capsys.readouterr().err) is expected

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from commands import call
 from diptych.errors import UserError
@@ -16,6 +18,7 @@ from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.shards import write_statistics
 from diptych.evaluation.statistics_file import is_statistics, load, save
+from diptych.files import hold_place
 from fake_features import Fake, open_fake
 from metric_sets import QUICK, make_places, scores, sets  # noqa: F401
 
@@ -152,3 +155,59 @@ def test_bad_commands_are_one_line(monkeypatch, capsys, fake_network, places, tm
     )
     assert code == 2 and message in err and out == ""
     assert len(err.strip().splitlines()) == 1
+
+
+def test_two_at_once_do_not_write_one_result(monkeypatch, capsys, fake_network, places, tmp_path):
+    """The second is refused before its work, and the lock is gone afterwards."""
+    common = ["--features", "mnist", "--quiet", "--overwrite", "--out"]
+    for verb, out, rest in (("evaluate", "s.json", ["--reference", places / "real.npz"]),
+                            ("stats", "s.npz", [])):  # fmt: skip
+        words = [verb, places / "a0", *rest, *common, tmp_path / out]
+        with hold_place(tmp_path / out):
+            code, _, err = call(monkeypatch, capsys, *words)
+        assert code == 2 and "another process is at work in it" in err.splitlines()[-1]
+        assert len(err.splitlines()) == 1 and not (tmp_path / out).exists()
+        code, _, err = call(monkeypatch, capsys, *words)
+        assert code == 0, err
+        assert [path.name for path in tmp_path.glob("*s.*")] == [out]
+        (tmp_path / out).unlink()
+
+
+def test_a_complete_sample_folder_whose_images_are_not_its_manifest_s_is_refused(
+    monkeypatch, capsys, fake_network, places, tmp_path
+):
+    def add(folder):
+        shutil.copy(folder / "00003.png", folder / "00040.png")
+
+    changes = [lambda f: (f / "00039.png").unlink(), lambda f: (f / "00000.png").unlink(), add,
+               lambda f: (f / "00007.png").rename(f / "00041.png")]  # fmt: skip
+    for i, change in enumerate(changes):
+        folder = tmp_path / str(i)
+        shutil.copytree(places / "a0", folder)
+        change(folder)
+        words = ["evaluate", folder, "--features", "mnist", "--reference", places / "real.npz"]
+        code, _, err = call(monkeypatch, capsys, *words)
+        assert code == 2 and len(err.splitlines()) == 1
+        assert "the manifest speaks of 40 images" in err and "sample them again" in err
+
+
+def test_pictures_put_on_white_are_counted_and_told(
+    monkeypatch, capsys, fake_network, places, tmp_path
+):
+    """Of each set alone; opaque ones with an alpha channel are none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(40):
+        seen = 254 if i in (3, 5, 30) else 255
+        Image.new("LA", (28, 28), (i, seen)).save(folder / f"{i:02d}.png")
+    words = ["evaluate", folder, "--features", "mnist", "--reference", places / "real.npz",
+             "--quiet", "--repeats", "2", "--out", tmp_path / "s.json"]  # fmt: skip
+    code, _, err = call(monkeypatch, capsys, *words)
+    assert code == 0, err
+    assert json.loads((tmp_path / "s.json").read_text())["on_white"] == {
+        "samples": [2, 1], "reference": 0,
+    }  # fmt: skip
+    assert "pictures: 2 of 20 pictures have transparent pixels, which were put on white" in err
+    code, _, err = call(monkeypatch, capsys, "stats", folder, "--features", "mnist", "--quiet",
+                        "--out", tmp_path / "s.npz")  # fmt: skip
+    assert code == 0 and "pictures: 3 of 40 pictures have transparent pixels" in err

@@ -15,6 +15,7 @@ import diptych
 from conftest import Panel
 from diptych.errors import in_python
 from diptych.files import read_json
+from diptych.runs.reader import read_run
 
 
 def test_a_network_of_ones_own_is_resumed_to_the_bit(panel: Panel, tmp_path: Path) -> None:
@@ -28,6 +29,9 @@ def test_a_network_of_ones_own_is_resumed_to_the_bit(panel: Panel, tmp_path: Pat
     assert found["loss"].shape == (6,) and found["loss"][0] == found["rows"][0]["loss"]
     manifest = read_json(tmp_path / "straight" / "checkpoints" / "step-00000006" / "manifest.json")
     assert manifest["network"] == "own"
+    card = [read_run(tmp_path / run).own_network for run in ("straight", "broken")]
+    assert card[0] == card[1] and card[0]["class"] == "Net"
+    assert len(card[0]["shapes_sha256"]) == 64
 
 
 def test_a_network_of_ones_own_is_told_the_class(panel: Panel, tmp_path: Path) -> None:

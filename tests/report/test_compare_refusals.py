@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 
 from diptych.report import compare_runs
+from diptych.report.numbers.pair import mismatches
+from diptych.runs.reader import read_run
 from synthetic_runs import (
     make_rows,
+    make_run,
     make_samples,
     pair,
     refused,
     undrawn,  # noqa: F401 - a fixture
     words,
 )
+
+OWN = {"class": "Net", "shapes_sha256": "aa" * 32}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -26,6 +31,7 @@ from synthetic_runs import (
         ({"seed": 1}, "seed is 0 and 1"),
         ({"train": {"noise": "device"}}, "train.noise is device in b"),
         ({"environment": {"dataset_sha256": "77ab" * 16}}, "440fcabf73cc and 77ab77ab77ab"),
+        ({"environment": {"network": OWN}}, "they are other networks: Diptych's U-Net and Net (aa"),
         ({"environment": {"dataset_sha256": None}}, "environment.json of b names no"),
     ],
 )
@@ -139,3 +145,24 @@ def test_unlike_sample_folders_are_refused(tmp_path: Path) -> None:
     (first / "00004.png").write_bytes(b"no")
     assert "00004.png: not a readable PNG" in refused(tmp_path, a, b, samples=(first, eta))
     assert "not a sample folder" in refused(tmp_path, a, b, samples=(a, b))
+
+
+@pytest.mark.parametrize(
+    ("backend", "other", "apart"),
+    [
+        ("torch", OWN, False),
+        ("torch", OWN | {"class": "Other"}, True),
+        ("torch", OWN | {"shapes_sha256": "bb" * 32}, True),
+        ("jittor", OWN | {"class": "Other"}, False),
+        ("jittor", OWN | {"shapes_sha256": "bb" * 32}, True),
+        ("jittor", None, True),
+    ],
+)
+def test_networks_of_ones_own_are_told_apart(
+    tmp_path: Path, backend: str, other: Any, apart: bool
+) -> None:
+    a = make_run(tmp_path / "a", "torch", make_rows(10), environment={"network": OWN})
+    b = make_run(tmp_path / "b", backend, make_rows(10), environment={"network": other})
+    found = [text.en for text in mismatches(read_run(a), read_run(b))]
+    assert any("other networks" in text for text in found) == apart
+    assert len(found) == apart

@@ -47,6 +47,14 @@ def evaluate(backend, name, init, weights, inputs, g, **attributes):
     return [np.array(v.detach().numpy()) for v in (y, *gradients(y, wanted, put(g)))]
 
 
+def norm_and_rest(init, weights, x):
+    """PyTorch's GroupNorm of x, passed through the check of its squares."""
+    layers, put, _ = framework("torch")
+    norm = layers.GroupNorm(*init)
+    norm.weight, norm.bias = (parameter("torch", put(w)) for w in weights)
+    return layers.unless_overflown(norm(put(x)), [norm]).detach().numpy()
+
+
 def parameter(backend, value):
     if backend == "jittor":
         return value

@@ -31,6 +31,8 @@ from diptych.study.sweep.cells import read_cells
 from full_disk import failing
 
 Write = Callable[[Model, Path], Any]
+# What is tried is the disk, some hundred times: the network is as small as one can be.
+NETWORK = ["model.ch=8", "model.norm_groups=4", "model.ch_mult=[1]", "model.attn_resolutions=[]"]
 
 
 def samples(model: Model, out: Path) -> None:
@@ -39,9 +41,9 @@ def samples(model: Model, out: Path) -> None:
 
 
 def latents(model: Model, out: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 14, 14), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 14, 14), np.uint8)
     inversions = make_inversion(2), (make_inversion(3),)
-    request = EncodeRequest(Inputs(pixels, "noise", "sha"), *inversions, batch=2)
+    request = EncodeRequest(Inputs(pixels, "noise", "sha"), *inversions, batch=1)
     encode_to(model, request, out, resume=True, progress=False)
 
 
@@ -84,7 +86,7 @@ def check_whole(out: Path) -> None:
 
 def each_call_fails(way: str, folder: Path, code: int, stride: int) -> int:
     """Let call 1 fail, 1 + stride, ..., and go on after each; gives how many calls there are."""
-    write, model = WAYS[way], panel_jobs.make("torch", panel_jobs.small())
+    write, model = WAYS[way], panel_jobs.make("torch", panel_jobs.small(*NETWORK))
     write(model, folder / "whole")
     wanted, number = contents(folder / "whole"), 1 - stride
     while True:

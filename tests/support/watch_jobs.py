@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import logging.handlers
+import threading
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from diptych import backends
 from diptych.config.load import Config
+from diptych.runs import checkpoint
 from diptych.training.batches import Batches
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.callbacks.usual import Recording
@@ -91,3 +97,53 @@ def trained_with_and_without(name: str, config: Config, folder: Path) -> tuple[A
         train(config, folder / word, name, device="cpu", progress=False, recording=recording)
     on, off = (read_rows(folder / word / "metrics.jsonl") for word in ("on", "off"))
     return on, off
+
+
+class _Failing:
+    """A file whose `number`-th write, flush or close fails: the disk is full for a moment."""
+
+    calls = number = 0
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.file = real_open(path, mode)
+
+    def __getattr__(self, name: str) -> Any:
+        def act(*given: Any) -> Any:
+            _Failing.calls += 1
+            if _Failing.calls == _Failing.number:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return getattr(self.file, name)(*given)
+
+        return act
+
+
+real_open = Path.open
+
+
+def events_failing(name: str, config: Config, folder: Path) -> list[dict[str, Any]]:
+    """Trainings in which each use of the event file fails in turn; the last one is undisturbed."""
+    found = []
+    for number in count(1):
+        _Failing.calls, _Failing.number = 0, number
+        handler = logging.handlers.BufferingHandler(10**6)
+        logging.getLogger("diptych").addHandler(handler)
+        run = folder / str(number)
+        opened = lambda self, mode="r", *given, **named: (  # noqa: E731
+            _Failing(self, mode)
+            if "tfevents" in self.name
+            else real_open(self, mode, *given, **named)
+        )
+        with mock.patch.object(Path, "open", opened):
+            train(config, run, name, device="cpu", progress=False)
+        logging.getLogger("diptych").removeHandler(handler)
+        found.append(
+            {
+                "lines": [record.getMessage() for record in handler.buffer],
+                "losses": [row["loss"] for row in read_rows(run / "metrics.jsonl")],
+                "files": checkpoint.read_manifest(checkpoint.latest(run))["files"],
+                "threads": [t.name for t in threading.enumerate() if "Writer" in type(t).__name__],
+            }
+        )
+        if _Failing.calls < number:
+            return found
+    raise AssertionError

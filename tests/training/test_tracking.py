@@ -27,7 +27,7 @@ from diptych.training.callbacks.tensorboard import (
 )
 from diptych.training.callbacks.usual import Recording
 from panel_jobs import small
-from watch_jobs import trained_with_and_without
+from watch_jobs import events_failing, trained_with_and_without
 
 CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
 
@@ -51,6 +51,19 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
     kinds = [event["kind"] for event in read_events(tmp_path / "on")]
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
+
+
+def test_a_failing_event_file_ends_the_record_and_not_the_training(
+    panels: dict[str, Panel], tmp_path: Path
+) -> None:
+    """Every write, flush and close in turn; nothing else is lost, and one line says so."""
+    config = small("train.steps=2", "train.log_every=1", "train.grid_every=0")
+    *failed, whole = panels["torch"].call(events_failing, "torch", config, tmp_path)
+    assert len(failed) > 6 and whole["lines"] == [] and len(whole["losses"]) == 2
+    for found in failed:
+        (line,) = found.pop("lines")
+        assert "tensorboard: the record ends early (No space left on device); the training" in line
+        assert found == {key: value for key, value in whole.items() if key != "lines"}
 
 
 def test_a_resumed_training_shows_its_steps_and_its_blueprint_once(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import exchange_jobs
 import panel_jobs
@@ -280,3 +281,16 @@ def test_safetensors_carry_their_config_and_say_that_they_are_ema(tmp_path: Path
     found = find_weights(str(out))
     assert found.kind == inspect(str(out))["weights"] == "ema" and found.config == zoo.config
     equal(found.weights, zoo.weights)
+
+
+def test_converting_twice_gives_the_same_file(tmp_path: Path) -> None:
+    """The library orders the metadata by a hash that differs in every call: one in 3! agrees."""
+    written = set()
+    for i in range(8):
+        convert("zoo:mnist-torch", tmp_path / f"{i}.safetensors")
+        written.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(written) == 1
+    with safe_open(str(tmp_path / "0.safetensors"), "numpy") as file:
+        assert len(file.metadata()) == 3
+        theirs = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    equal(theirs, find_weights("zoo:mnist-torch").weights)

@@ -12,8 +12,10 @@ from statistics import median
 from tools.experiments import sampling
 from tools.experiments.puzzle import Found, Puzzle, Verdict, told
 
-SPIKES = "A Jittor step took 0.12 s, but now and then 0.6 to 0.7 s; a PyTorch step 0.16 s always."
-MEMORY = "On a GPU, Jittor held 15 GB throughout and PyTorch 10 GB, for the same training."
+SPIKES = (
+    "A Jittor step took 0.12 s, but occasionally 0.6 to 0.7 s; a PyTorch step always took 0.16 s."
+)
+MEMORY = "On a GPU, the same training held 15 GB throughout in Jittor and 10 GB in PyTorch."
 
 
 def hasty_timer(found: list[Found]) -> Verdict:
@@ -35,9 +37,10 @@ def hasty_timer(found: list[Found]) -> Verdict:
     holds = j["spike"] > 3 and j["waited_spread"] < 2 and t["spike"] < 1.5
     words = (
         f"Timed without waiting, a Jittor step takes {told(j['unwaited_usual_s'])} and every "
-        f"{j['read_every']}th, which reads the loss, {told(j['unwaited_reading_s'])}; waited for, "
-        f"each takes {told(j['waited_s'])}, the longest {j['waited_spread']:.2f} times the median. "
-        f"PyTorch, eager on a CPU, shows a ratio of {t['spike']:.2f} without waiting."
+        f"{j['read_every']}th, which reads the loss, {told(j['unwaited_reading_s'])}. With "
+        f"waiting, each takes {told(j['waited_s'])}, the longest {j['waited_spread']:.2f} times "
+        f"the median. PyTorch, which is eager on a CPU, shows a ratio of {t['spike']:.2f} without "
+        f"waiting."
     )
     return numbers, "holds" if holds else "fails", words
 
@@ -65,21 +68,21 @@ def late_kernels(found: list[Found]) -> Verdict:
         for what, k in off.items()
     )
     ends = {
-        "holds": "So kernels explain a slow first time of each kind of work, not spikes that "
-                 "return.",
-        "fails": f"Against the prediction ({against}).",
-        "open": "A first time that is slow by the clock alone may be the machine's; it has to be "
-                "measured again on a quiet one.",
+        "holds": "So kernels explain a slow first time of each kind of work, not recurring "
+                 "spikes.",
+        "fails": f"This contradicts the prediction ({against}).",
+        "open": "A first time that is only slow in wall time may be due to the machine; it has to "
+                "be measured again on a quiet one.",
     }  # fmt: skip
     small, again, drawn = kinds["smaller batch"], kinds["step again"], kinds["sampling"]
     words = (
         f"The first step loads {kinds['step']['new_kernels']:.0f} kernels, from the cache of "
-        f"earlier processes, and takes {kinds['step']['ratio']:.0f} times a usual one's processor "
-        f"time. The first sampling in between loads {drawn['new_kernels']:.0f} more and takes "
-        f"{drawn['ratio']:.2f} times ({told(drawn['first_wall_s'])} by the clock, later "
-        f"{told(drawn['usual_wall_s'])}). A smaller last batch loads {small['new_kernels']:.0f} "
-        f"and takes {small['ratio']:.2f} times its usual; a step after sampling "
-        f"{again['ratio']:.2f} times. {ends[verdict]}"
+        f"earlier processes, and takes {kinds['step']['ratio']:.0f} times the processor time of a "
+        f"usual one. The first sampling in between loads {drawn['new_kernels']:.0f} more and takes "
+        f"{drawn['ratio']:.2f} times ({told(drawn['first_wall_s'])} of wall time, later "
+        f"{told(drawn['usual_wall_s'])}). A smaller last batch loads "
+        f"{small['new_kernels']:.0f} and takes {small['ratio']:.2f} times its usual; a step after "
+        f"sampling {again['ratio']:.2f} times. {ends[verdict]}"
     )
     return kinds, verdict, words
 
@@ -108,7 +111,7 @@ def pile_up(found: list[Found]) -> Verdict:
     )
     words = (
         f"The panel's loop holds {usual['held_mb']:.0f} MB and {usual['live_vars']:.0f} live "
-        f"arrays at most. Against it, {each_one}."
+        f"arrays at most. Compared with it, {each_one}."
     )
     return numbers, "holds" if settled else "fails", words
 
@@ -120,8 +123,8 @@ def allocator(found: list[Found]) -> Verdict:
     words = (
         f"After training, Jittor's allocator holds {held:.0f} MB, and {left:.0f} MB once its "
         f"cache is emptied: {held / left:.2f} times what is in use between two steps. PyTorch "
-        f"keeps a cache on a GPU as well, and a GPU was not tried: whether 15 against 10 GB is two "
-        f"caches or two needs stays open."
+        "also keeps a cache on a GPU, and no GPU was measured. It remains open whether 15 and "
+        "10 GB differ in what is cached or in what is needed."
     )
     return numbers, "holds" if held > 1.25 * left else "fails", words
 
@@ -129,31 +132,33 @@ def allocator(found: list[Found]) -> Verdict:
 PUZZLES = (
     Puzzle(
         "spikes-timer", "Step-time spikes: a timer that does not wait", SPIKES,
-        "Jittor puts work off until a value is read. A timer that does not wait for it sees "
-        "short steps, and the step that reads the loss carries the work of all before it.",
+        "Jittor defers work until a value is read. A timer that does not wait for the work sees "
+        "short steps, and the step that reads the loss includes the work of all steps before it.",
         "Without waiting, steps that read are several times longer than the others, and the same "
-        "loop with waiting shows equal steps; PyTorch, eager on a CPU, shows neither.",
+        "loop with waiting shows equal steps. PyTorch, which is eager on a CPU, shows equal steps "
+        "in both cases.",
         (("timers", "jittor"), ("timers", "torch")), hasty_timer,
     ),
     Puzzle(
         "spikes-kernels", "Step-time spikes: kernels that are met late", SPIKES,
-        "Jittor compiles or loads kernels when work of a new kind is met.",
-        "A first time takes more than twice the processor time exactly where the count of "
-        "loaded kernels grows.",
+        "Jittor compiles or loads kernels when it first meets a new kind of work.",
+        "The first time of a kind of work takes more than twice its usual processor time exactly "
+        "if the count of loaded kernels grows.",
         (("kernels", "jittor"),), late_kernels,
     ),
     Puzzle(
         "memory-pile-up", "15 GB against 10 GB: a pile-up of lazy work", MEMORY,
-        "Losses that nobody reads, or a moving average that nobody waits for, keep their graphs.",
-        "The memory of such a loop settles at a higher level than the panel's, as was seen.",
+        "Losses that are never read, or a moving average that is never waited for, keep their "
+        "graphs alive.",
+        "The memory of such a loop settles at a higher level than that of the panel's own loop.",
         (("memory", "jittor", "panel"), ("memory", "jittor", "kept losses"),
          ("memory", "jittor", "unread losses"), ("memory", "jittor", "lazy average")), pile_up,
     ),
     Puzzle(
         "memory-allocator", "15 GB against 10 GB: what the allocator keeps", MEMORY,
-        "Jittor's allocator keeps freed memory for later, and the process looks larger than its "
-        "arrays.",
-        "Emptying the allocator's cache frees a good part of what is held.",
+        "Jittor's allocator keeps freed memory for later use, so the process looks larger than "
+        "its arrays.",
+        "Emptying the allocator's cache frees a substantial part of the held memory.",
         (("memory", "jittor", "panel"),), allocator,
     ),
     *sampling.PUZZLES,

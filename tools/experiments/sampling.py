@@ -11,8 +11,8 @@ from statistics import median
 from tools.experiments.puzzle import Found, Puzzle, Verdict, told
 
 SLOW_FIRST = (
-    "Jittor's first batches of 64 took about 43 s each, far longer than PyTorch's; after many "
-    "batches the time jumped down, to less than PyTorch's."
+    "Jittor's first batches of 64 took about 43 s each, far longer than PyTorch's. After many "
+    "batches the time dropped suddenly, to less than PyTorch's."
 )
 
 
@@ -33,16 +33,17 @@ def first_batches(found: list[Found]) -> Verdict:
     warm, cold, torch = numbers["warm"], numbers["cold"], numbers["torch"]
     once = cold["second_ratio"] < 2 and not cold["later_kernels"]
     holds = cold["compiler_s"] > 5 * cold["later_s"] and once
-    end = "Compiling makes one batch slow, not many: a plateau of many slow batches needs another "
-    end += "cause, as the hypotheses below try."
+    end = "Compiling makes one batch slow, not many: many slow batches need another cause, such "
+    end += "as those of the hypotheses below."
     words = (
-        f"With an empty cache the first batch takes {told(cold['first_wall_s'])} by the clock, "
-        f"{told(cold['compiler_s'])} of the compiler's processor time in it, later ones "
-        f"{told(cold['later_wall_s'])}; with a filled one the first takes "
+        f"With an empty cache the first batch takes {told(cold['first_wall_s'])} of wall "
+        f"time, including {told(cold['compiler_s'])} of the compiler's processor time, and later "
+        f"ones take {told(cold['later_wall_s'])}. With a filled cache the first takes "
         f"{told(warm['first_s'])} of processor time and later ones {told(warm['later_s'])} "
-        f"(PyTorch: {told(torch['first_s'])}, then {told(torch['later_s'])}). The second batch "
-        f"takes {cold['second_ratio']:.2f} times the processor time of all later ones; together "
-        f"they load {cold['later_kernels']:.0f} kernels. {end if once else ''}"
+        f"(PyTorch: {told(torch['first_s'])}, then {told(torch['later_s'])}). With an empty cache "
+        f"the second batch takes {cold['second_ratio']:.2f} times the median processor time of the "
+        f"batches after the first, which load {cold['later_kernels']:.0f} kernels in all. "
+        f"{end if once else ''}"
     ).rstrip()
     return numbers, "holds" if holds else "fails", words
 
@@ -60,8 +61,8 @@ def piled_chain(found: list[Found]) -> Verdict:
     jumps = numbers["piled"]["last_over_second"] < 0.7
     words = (
         f"A batch whose steps pile up until its end takes {ratio:.2f} times the processor time of "
-        f"one submitted step by step, and its last batch "
-        f"{numbers['piled']['last_over_second']:.2f} times its second: "
+        f"one submitted step by step. The last batch of the piled loop takes "
+        f"{numbers['piled']['last_over_second']:.2f} times the second: "
         f"{'a' if jumps else 'no'} jump after some batches."
     )
     return numbers, "holds" if jumps else "fails", words
@@ -82,14 +83,15 @@ def growing(found: list[Found]) -> Verdict:
         "later_faults": median(row["faults"] for row in after),
     }  # fmt: skip
     still = (
-        f"The {len(before)} batches after the first that still grow take {ratio:.2f} times the "
-        f"processor time of the others."
+        f"The {len(before)} batches after the first during which it still grows take {ratio:.2f} "
+        f"times the processor time of the others."
     )
     words = (
         f"The allocator holds {rows[0]['held_mb']:.0f} MB after the first batch and {last:.0f} MB "
-        f"after the last of {len(rows)}; from batch {rests + 1} on it rests. The first batch meets "
-        f"{rows[0]['faults']:,} page faults, the second {rows[1]['faults']:,}, later ones "
-        f"{numbers['later_faults']:,.0f}. {still if before else 'No later batch still grows.'}"
+        f"after the last of {len(rows)}; from batch {rests + 1} on it no longer grows. The first "
+        f"batch causes {rows[0]['faults']:,} page faults, the second {rows[1]['faults']:,}, later "
+        f"ones {numbers['later_faults']:,.0f}. "
+        f"{still if before else 'It grows during no batch after the first.'}"
     )
     return numbers, "holds" if len(before) > 1 and ratio > 1.25 else "fails", words
 
@@ -109,15 +111,15 @@ def neighbour(found: list[Found]) -> Verdict:
     numbers["cpu_ratio"] = median(cpu[1::2]) / median(cpu[::2])
     least = min(*numbers["begins"], *numbers["ends"])
     holds = least > 1.25 and 0.8 < numbers["cpu_ratio"] < 1.25
-    end = "So a neighbour that ends gives slow batches and then a jump; whether there was one, the "
-    end += "published times, which are by the clock, cannot say. Processor time beside them, or "
+    end = "So a neighbour that ends causes slow batches and then a sudden drop. The published "
+    end += "times are wall times, so they cannot show whether there was one; processor times, or "
     end += "the device's list of processes, would."
     told_spells = ", ".join(told(each) for each in wall)
     words = (
         f"{len(wall)} spells of {numbers['batches_a_spell']} batches on one core, every second one "
-        f"beside a busy process, take {told_spells} a batch by the clock: each spell beside it is "
-        f"{least:.2f} times the one before or after, or more. In processor time the ratio is "
-        f"{numbers['cpu_ratio']:.2f}. {end if holds else ''}"
+        f"beside a busy process, take {told_spells} of wall time a batch. Each spell beside it "
+        f"takes at least {least:.2f} times as long as the one before or after. In processor time "
+        f"the ratio is {numbers['cpu_ratio']:.2f}. {end if holds else ''}"
     ).rstrip()
     return numbers, "holds" if holds else "fails", words
 
@@ -126,32 +128,32 @@ PUZZLES = (
     Puzzle(
         "sampling-compile", "Slow first sampling batches: compiling", SLOW_FIRST,
         "The first batch compiles the kernels of the network without gradients.",
-        "With an empty kernel cache the first batch is slow by the compiler's time and the second "
-        "is as quick as all later ones.",
+        "With an empty kernel cache the first batch takes longer by the compiler's time, and the "
+        "second is as fast as all later ones.",
         (("sampling", "torch", "warm"), ("sampling", "jittor", "warm"),
          ("sampling", "jittor", "cold")), first_batches,
     ),
     Puzzle(
         "sampling-pile-up", "Slow first sampling batches: a chain that piles up", SLOW_FIRST,
-        "Sampling steps that are not submitted one by one pile up into one large graph, and its "
-        "cost falls once it has been met often.",
-        "Batches of a piled chain start slow and jump to a quicker time.",
+        "Sampling steps that are not submitted one by one pile up into one large graph, whose "
+        "cost falls after it was run many times.",
+        "Batches of a piled chain are slow at first and suddenly become faster.",
         (("sampling", "jittor", "warm"), ("sampling", "jittor", "piled")), piled_chain,
     ),
     Puzzle(
         "sampling-growth", "Slow first sampling batches: an allocator that grows", SLOW_FIRST,
-        "Over the first batches Jittor's allocator asks the system for more and more memory, whose "
-        "pages are met for the first time; once it has enough, batches become quick.",
-        "The memory that is held grows over several batches, and those take clearly more "
-        "processor time than the batches after it rests.",
+        "During the first batches Jittor's allocator requests more and more memory from the "
+        "system, and each new page costs time; once it has enough, batches become fast.",
+        "The held memory grows over several batches, and these take clearly more processor time "
+        "than the batches after it stopped growing.",
         (("sampling", "jittor", "long"),), growing,
     ),
     Puzzle(
         "sampling-neighbour", "Slow first sampling batches: a neighbour", SLOW_FIRST,
-        "Another process (the other framework's sampling, for instance) works on the same device "
-        "at first, and ends.",
-        "By the clock batches beside a neighbour are slower than those before it and after it, by "
-        "a quarter or more, as often as it comes and goes, at the same processor time.",
+        "Another process (such as the other framework's sampling) works on the same device at "
+        "first, and then ends.",
+        "Each time a neighbour comes and goes, batches beside it take at least a quarter more wall "
+        "time than those before and after it, but the same processor time.",
         (("shared", "jittor"),), neighbour,
     ),
 )  # fmt: skip

@@ -84,6 +84,8 @@ def unmarked(phase: str) -> None:
 class Learner(Protocol):
     """A network in training: loss, gradients, clipping, Adam, EMA."""
 
+    network: Any
+
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
         """Take one optimizer step; return loss and gradient norm as unread device scalars.
 
@@ -146,6 +148,9 @@ class Backend(Protocol):
     def twice(self, x: Any) -> Any:
         """The array concatenated with itself along the first axis."""
 
+    def inner_products(self, rows: Any, others: Any) -> Any:
+        """The inner products of rows (N, d) with others (M, d): (N, M), without gradients."""
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
@@ -166,6 +171,10 @@ class Backend(Protocol):
 
     def memory_mb(self) -> float:
         """Memory in MiB: the process's resident set on a CPU, the allocator's peak on a GPU."""
+
+    def free_memory(self) -> int | None:
+        """Bytes that arrays may still take on a GPU, the allocator's unused ones included; None
+        on a CPU, or if the framework does not say."""
 
     def counters(self) -> dict[str, float]:
         """The framework's own counters; a key that it does not count is absent.

@@ -23,6 +23,7 @@ from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
+from diptych.cli.protocol import protocol
 from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
@@ -65,7 +66,8 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        fail("out of memory; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
+        where = "the GPU is out of memory" if on_gpu(error) else "out of memory"
+        fail(f"{where}; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
     except OSError as error:  # a system error that no part of ours expected
         try:
             with machine_faults(str(error.filename or "writing the output")):
@@ -78,7 +80,25 @@ def out_of_memory(error: Exception) -> bool:
     """True if this is how a framework or NumPy reports that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
+    return on_gpu(error) or "can't allocate memory" in str(error)
+
+
+def on_gpu(error: Exception) -> bool:
+    """True if it was a GPU's memory that ran out."""
+    said = str(error)
+    return type(error).__name__ == "OutOfMemoryError" or any(words in said for words in GPU_FULL)
+
+
+# PyTorch, the CUDA libraries and Jittor in turn.
+GPU_FULL = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "cudaErrorMemoryAllocation",
+    "Unable to alloc cuda device memory",
+    "memory is overflow, please reduce",
+)
 
 
 RANKED = ("train", "sample")  # verbs that several processes of a launcher may share
@@ -122,5 +142,5 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert, profile, report, reproduce):
+for verb in (*VERBS, inspect, convert, profile, protocol, report, reproduce):
     cli.add_command(verb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,27 @@ from diptych.sampling.options import SamplerOptions, option_name
 
 MEASURE = options(
     click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
-    click.option("--metrics", default="fid", show_default=True, help="fid,kid,is,prdc,sfid"),
+    click.option(
+        "--metrics", default="fid", show_default=True,
+        help="fid,kid,is,prdc,sfid,fid-infinity,memorization",
+    ),
     click.option(
         "--features", default="inception", show_default=True,
         help="inception, mnist or fashion_mnist.",
     ),
     click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
+    click.option("--train", help="Training images, for memorization.  [default: the run's]"),
+    click.option(
+        "--held-out", help="Real images not trained on, for memorization.  [default: test split]"
+    ),
+    click.option("--mirrored", is_flag=True, help="The --train images were mirrored in training."),
     click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),
     click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
+# The options of `measure_settings`.
+MEASURED = ("metrics", "features", "protocol", "num", "repeats", "batch", "data", "no_cache",
+            "quiet", "train", "held_out", "mirrored")  # fmt: skip
 # How a run is sampled, in addition to its sampler.
 DRAWING = options(
     SEED,
@@ -60,6 +72,9 @@ def measure_settings(
     data: Path | None,
     no_cache: bool,
     quiet: bool,
+    train: str | None = None,
+    held_out: str | None = None,
+    mirrored: bool = False,
 ) -> Any:
     """`Settings` from the options of MEASURE, checked before any work."""
     from diptych.evaluation.protocol import protocol_for
@@ -77,7 +92,28 @@ def measure_settings(
         cache=None if no_cache else cache_folder(),
         data_dir=data,
         progress=not quiet,
+        train=train,
+        held_out=held_out,
+        mirrored=mirrored,
     )
+
+
+def of_training(settings: Any, source: str) -> Any:
+    """The settings, with a model's own training images if memorization needs them."""
+    from dataclasses import replace
+
+    from diptych.evaluation.images import trained_on
+    from diptych.generate.for_scoring import is_model
+    from diptych.weights.find import find_weights
+
+    if "memorization" not in settings.metrics or settings.train is not None:
+        return settings
+    if not is_model(source):
+        raise UserError("copies of what? Give --train, for example mnist:train")
+    config = find_weights(source).config
+    train, held_out = trained_on(config, settings.data_dir)
+    found = settings.held_out or held_out
+    return replace(settings, train=train, held_out=found, mirrored=config.data.random_flip)
 
 
 def check_features(name: str) -> str:
@@ -123,26 +159,27 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
       diptych evaluate digits --reference mnist:test --features mnist
       diptych evaluate runs/mnist --num 10000 --repeats 3 --reference mnist:test --metrics fid,kid
       diptych evaluate a.npz --reference cifar.npz --protocol clean-fid --out score.json
+      diptych evaluate runs/mnist --num 5000 --metrics memorization --features mnist
+      diptych evaluate pictures --train mnist:train --metrics memorization --features mnist
     """
     from diptych.evaluation.run import evaluate as run
     from diptych.evaluation.score_table import render
     from diptych.evaluation.sets import sample_sets
-    from diptych.files import write_json
+    from diptych.files import hold_place, write_json
     from diptych.runs.records import Scores
 
-    picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
-    rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
-    settings = measure_settings(**picked, **rest)
+    settings = of_training(measure_settings(**{key: options[key] for key in MEASURED}), samples[0])
     out = options["out"]
-    check_json_file(out, options["overwrite"])
-    sources, settings = drawn(samples, settings, options)
-    sample_sets(sources, settings)  # before the network, which may have to be fetched
-    extractor = open_network(
-        options["features"], options["backend"], options["device"], options["weights"]
-    )
-    result = run(sources, options["reference"], settings, extractor)
-    if out is not None:
-        write_json(out, Scores.checked(result))
+    with nullcontext() if out is None else hold_place(out):
+        check_json_file(out, options["overwrite"])
+        sources, settings = drawn(samples, settings, options)
+        sample_sets(sources, settings)  # before the network, which may have to be fetched
+        extractor = open_network(
+            options["features"], options["backend"], options["device"], options["weights"]
+        )
+        result = run(sources, options["reference"], settings, extractor)
+        if out is not None:
+            write_json(out, Scores.checked(result))
     show(result, options["as_json"], render(result))
 
 
@@ -217,19 +254,21 @@ def stats(images: str, **options: Any) -> None:
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.shards import write_statistics
     from diptych.evaluation.statistics_file import check_suffix
+    from diptych.files import hold_place
 
     out = options["out"]
     check_suffix(out)
-    check_json_file(out, options["overwrite"])
-    protocol = protocol_for(check_features(options["features"]), options["protocol"])
-    open_images(images, options["data"])  # before the network, which may have to be fetched
-    extractor = open_network(
-        options["features"], options["backend"], options["device"], options["weights"]
-    )
-    facts = write_statistics(
-        images, out, extractor, protocol, first=options["first"], num=options["num"],
-        add=options["add"], batch=options["batch"], data_dir=options["data"],
-        progress=not options["quiet"],
-    )  # fmt: skip
+    with hold_place(out):
+        check_json_file(out, options["overwrite"])
+        protocol = protocol_for(check_features(options["features"]), options["protocol"])
+        open_images(images, options["data"])  # before the network, which may have to be fetched
+        extractor = open_network(
+            options["features"], options["backend"], options["device"], options["weights"]
+        )
+        facts = write_statistics(
+            images, out, extractor, protocol, first=options["first"], num=options["num"],
+            add=options["add"], batch=options["batch"], data_dir=options["data"],
+            progress=not options["quiet"],
+        )  # fmt: skip
     text = f"{out}: {facts['n']} images, {facts['dims']} dimensions, {facts['sha256'][:12]}"
     show(facts, options["as_json"], text)

@@ -19,7 +19,14 @@ from diptych.cli.common import (
     sampler_options,
     show,
 )
-from diptych.cli.evaluate import DRAWING, MEASURE, measure_settings, open_network
+from diptych.cli.evaluate import (
+    DRAWING,
+    MEASURE,
+    MEASURED,
+    measure_settings,
+    of_training,
+    open_network,
+)
 from diptych.errors import MachineError, UserError
 
 
@@ -91,18 +98,18 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` for these options."""
+    from diptych.evaluation.collect import WITHOUT_REFERENCE
     from diptych.generate.for_scoring import Drawing
     from diptych.study.sweep.cells import Sweep
     from diptych.study.sweep.variants import parse
 
-    picked = {key: options[key] for key in ("metrics", "features", "protocol", "num", "repeats")}
-    rest = {key: options[key] for key in ("batch", "data", "no_cache", "quiet")}
+    picked = {key: options[key] for key in MEASURED}
     scored = options["metrics"].strip() != "none"
     if not scored:
         _refuse_scoring(options)
         picked["metrics"] = "is"  # a placeholder for none: nothing is computed
-    settings = measure_settings(**picked, **rest)
-    if options["reference"] is None and settings.metrics != ("is",):
+    settings = of_training(measure_settings(**picked), source)
+    if options["reference"] is None and set(settings.metrics) - set(WITHOUT_REFERENCE):
         raise UserError("against what? Give --reference, for example mnist:test")
     swept = {name: options.pop(name) for name in ("solver", "steps", "eta")}
     drawing = Drawing(
@@ -119,9 +126,11 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
 
 
 def _refuse_scoring(options: dict[str, Any]) -> None:
-    for key in ("reference", "protocol", "weights"):
+    for key in ("reference", "protocol", "weights", "train", "held_out"):
         if options[key] is not None:
-            raise UserError(f"--metrics none computes no scores; leave --{key} out")
+            raise UserError(
+                f"--metrics none computes no scores; leave --{key.replace('_', '-')} out"
+            )
 
 
 def numbers(name: str, text: str, whole: bool) -> list[float]:

@@ -56,6 +56,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "AVIF": (".avif",),
 }
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
+ON_WHITE = "diptych: composited onto white"  # a key of a decoded picture's `info`
 LIMIT = 300  # megapixels of one decoded picture; three bytes per pixel
 _NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM or AVIF"
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
@@ -90,12 +91,19 @@ def read_pixels(data: bytes, where: str) -> Pixels:
     Raises:
         UserError, MachineError: as `decode`.
     """
-    pixels = np.asarray(open_picture(data, where, None), dtype=np.uint8)
+    return as_pixels(open_picture(data, where, None))
+
+
+def as_pixels(picture: Image.Image) -> Pixels:
+    """A grey or RGB picture as (H, W, 1) or (H, W, 3), uint8."""
+    pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def open_picture(data: bytes, where: str, channels: int | None = 3) -> Image.Image:
     """Check and decode a picture: grey (1 channel), RGB (3), or grey stays grey (None).
+
+    Its `info` holds ON_WHITE if some of its pixels were transparent.
 
     Raises:
         UserError, MachineError: as `decode`.
@@ -191,10 +199,15 @@ def _deep(picture: ImageFile.ImageFile, data: bytes) -> bool:
 def _in_mode(picture: Image.Image, channels: int | None) -> Image.Image:
     grey = picture.mode in ("1", "L", "LA", "La")
     picture = ImageOps.exif_transpose(picture)
+    on_white = False
     if picture.mode in _TRANSPARENT or "transparency" in picture.info:
         if picture.mode in ("La", "PA"):
             picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
         picture = picture.convert("RGBA")
+        on_white = any(picture.getchannel("A").histogram()[:255])
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return picture.convert("L" if channels == 1 or (channels is None and grey) else "RGB")
+    made = picture.convert("L" if channels == 1 or (channels is None and grey) else "RGB")
+    if on_white:
+        made.info = {**made.info, ON_WHITE: True}
+    return made

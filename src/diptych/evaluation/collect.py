@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from diptych.data.notes import note
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.statistics import Statistics
-from diptych.types import Floating, Int64
+from diptych.types import Floating, Int64, Pixels
 
 BATCH = 64
-METRICS = ("fid", "kid", "is", "prdc", "sfid")
+METRICS = ("fid", "kid", "is", "prdc", "sfid", "fid-infinity", "memorization")
+WITHOUT_REFERENCE = ("is", "memorization")
 KINDS = ("pool", "spatial", "logits")
 
 
@@ -34,18 +36,25 @@ class Needs:
     Attributes:
         statistics: kinds out of "pool" and "spatial".
         rows: kinds out of "pool" and "logits", kept as arrays.
+        pixels: whether to keep the images.
     """
 
     statistics: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    pixels: bool = False
 
 
 def needs(metrics: Sequence[str], samples: bool) -> Needs:
     """The needs of `metrics` for the samples or, if `samples` is false, for the reference."""
     statistics = [kind for metric, kind in (("fid", "pool"), ("sfid", "spatial"))
                   if metric in metrics]  # fmt: skip
-    rows = ["pool"] if {"kid", "prdc"} & set(metrics) else []
-    return Needs(tuple(statistics), (*rows, *(["logits"] if samples and "is" in metrics else [])))
+    if "fid-infinity" in metrics and not samples and "pool" not in statistics:
+        statistics.append("pool")
+    asked = set(metrics)
+    pool = {"kid", "prdc"} | ({"fid-infinity", "memorization"} if samples else set())
+    rows = ["pool"] if pool & asked else []
+    logits = ["logits"] if samples and "is" in asked else []
+    return Needs(tuple(statistics), (*rows, *logits), samples and "memorization" in asked)
 
 
 @dataclass
@@ -56,15 +65,19 @@ class Collected:
         num: N.
         halves: statistics of even and odd positions, by kind.
         rows: features in the images' order, by kind.
+        pixels: the images (N, H, W, C), if kept.
         classes: number of images for which each class was the likeliest; `confident`: number of
             images with a probability above 0.9. Small classifiers only.
+        on_white: number of pictures with transparent pixels, which were put on white.
     """
 
     num: int
     halves: dict[str, tuple[Statistics, Statistics]]
     rows: dict[str, Floating]
+    pixels: Pixels | None = None
     classes: Int64 | None = None
     confident: int = 0
+    on_white: int = 0
 
     def statistics(self, kind: str) -> Statistics:
         """The statistics of all images."""
@@ -93,6 +106,8 @@ def collect(
     found = Collected(num, {}, {})
     with tqdm(total=num, unit="image", desc=title, disable=not progress) as bar:
         for positions, pixels in images.batches(batch, first, num):
+            if wanted.pixels:
+                _keep_pixels(found, positions, pixels, images.name)
             features = protocol.features(extractor, pixels)
             by_kind = {kind: getattr(features, kind) for kind in KINDS}
             for kind in wanted.statistics:
@@ -105,7 +120,21 @@ def collect(
             if protocol.resize is None:
                 _count_classes(found, by_kind["logits"])
             bar.update(len(positions))
+    found.on_white = sum(first <= row < first + num for row in images.on_white)
+    if found.on_white:
+        note(
+            f"{images.name}: {found.on_white:,} of {num:,} pictures have transparent pixels, which "
+            f"were put on white"
+        )
     return found
+
+
+def _keep_pixels(found: Collected, positions: Int64, pixels: Pixels, name: str) -> None:
+    if found.pixels is None:
+        found.pixels = np.empty((found.num, *pixels.shape[1:]), np.uint8)
+    if pixels.shape[1:] != found.pixels.shape[1:]:
+        raise UserError(f"{name}: its images differ in size; memorization compares their pixels")
+    found.pixels[positions] = pixels
 
 
 def _present(by_kind: dict[str, Any], kind: str, extractor: Extractor) -> Floating:

@@ -30,7 +30,9 @@ class Extractor(Protocol):
     """A feature network on one backend; the `sha256` of its weights identifies it in protocols.
 
     It may also have `resized(images, matrix_h, matrix_w, scale, shift)`, which resizes uint8
-    images (N, H, W, C) on its own device; it is used if present.
+    images (N, H, W, C) on its own device, and `products(rows)`, which returns a function from
+    rows (B, d) to their inner products (B, N) with rows (N, d), on its own device; they are used
+    if present.
     """
 
     name: str

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.load import Config
+from diptych.data.dataset import Dataset, load_configured
 from diptych.data.decoded import Items
 from diptych.data.notes import note, say_left_out
 from diptych.data.packed.read import read_index
-from diptych.data.picture import read_pixels
+from diptych.data.picture import ON_WHITE, as_pixels, open_picture
 from diptych.data.readers import celeba, npz
 from diptych.data.readers.folder import Files, is_sample_folder, open_file, open_folder
 from diptych.data.readers.lmdb import is_lsun
@@ -29,6 +31,7 @@ from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
 from diptych.types import Int64, Pixels
 
+SPLIT_SOURCES = ("mnist", "fashion_mnist", "cifar10")  # with a test split
 WAITING = 4  # batches' worth of images that may wait for others of their size
 
 
@@ -41,9 +44,11 @@ class Images:
         count: number of images.
         stream: yields them in order, each (H, W, C) uint8, C = 1 or 3.
         identify: computes their sha256, which may take a while.
-        split: the split of a data set; None for other sources.
+        split: the split of a data set or of a Hugging Face set (hf:); None for other sources.
         manifest: the manifest of a sample folder; empty for other sources.
         left_out: number of files skipped, by reason.
+        on_white: the positions of pictures, as far as streamed, that were composited onto white
+            because some of their pixels are transparent.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Images:
     split: str | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    on_white: set[int] = field(default_factory=set)
 
     def batches(
         self, size: int, first: int = 0, num: int | None = None
@@ -114,6 +120,28 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
     return Images(path.name, count, lambda: npz.stream(path), lambda: sha256_of(path))
 
 
+def images_of(data: Dataset, split: str | None) -> Images:
+    """A data set's images, as they are after any resizing, under the name of a split."""
+    return Images(
+        data.name, len(data), lambda: (image.transpose(1, 2, 0) for image in data.images),
+        lambda: data.sha256, split, left_out=data.left_out,
+    )  # fmt: skip
+
+
+def trained_on(config: Config, data_dir: Path | None = None) -> tuple[Images, Images | None]:
+    """The images that a model was trained on, and the test split of the same source, if another.
+
+    Raises:
+        UserError: they are not on this machine, or cannot be used.
+    """
+    data = load_configured(config.data, data_dir)
+    spec = parse(config.data.source)
+    if spec.own or spec.splits or data.split != "train" or data.name not in SPLIT_SOURCES:
+        return images_of(data, data.split), None
+    test = load_configured(config.data.model_copy(update={"split": "test"}), data_dir)
+    return images_of(data, data.split), images_of(test, test.split)
+
+
 def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
     from diptych.data import load_dataset
 
@@ -130,13 +158,7 @@ def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
             f"data prepare {spec.kind} --size 64 --out FILE.npy, then give FILE.npy"
         )
     data = load_dataset(source, data_dir=data_dir)
-
-    def rows() -> Iterator[Pixels]:
-        return (image.transpose(1, 2, 0) for image in data.images)
-
-    return Images(
-        spec.kind, len(data.images), rows, lambda: data.sha256, data.split, left_out=data.left_out
-    )
+    return replace(images_of(data, data.split), name=spec.kind)
 
 
 def _files(files: Files) -> Images:
@@ -152,8 +174,14 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
     """Encoded images, each at its own size."""
     count = len(items.names)
 
+    on_white: set[int] = set()
+
     def rows() -> Iterator[Pixels]:
-        return (read_pixels(items.read(row), items.title(row)) for row in range(count))
+        for row in range(count):
+            picture = open_picture(items.read(row), items.title(row), None)
+            if picture.info.get(ON_WHITE):
+                on_white.add(row)
+            yield as_pixels(picture)
 
     def identify() -> str:
         digest = hashlib.sha256()
@@ -161,4 +189,4 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
             digest.update(hashlib.sha256(items.read(row)).hexdigest().encode())
         return digest.hexdigest()
 
-    return Images(name, count, rows, identify, split)
+    return Images(name, count, rows, identify, split, on_white=on_white)

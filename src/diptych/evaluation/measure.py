@@ -9,19 +9,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from diptych.evaluation.collect import Collected
 from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.fid_infinity import PARTS, extrapolate
+from diptych.evaluation.fid_infinity import SEED as EXTRAPOLATION_SEED
 from diptych.evaluation.frechet import frechet_distance
 from diptych.evaluation.inception_score import SEED as SCORE_SEED
 from diptych.evaluation.inception_score import SPLITS, inception_score
 from diptych.evaluation.kid import SEED as KERNEL_SEED
 from diptych.evaluation.kid import SUBSET_SIZE, SUBSETS, kernel_distance
+from diptych.evaluation.memorisation import memorisation
 from diptych.evaluation.neighbours import K, neighbours
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.reference import Reference
 from diptych.evaluation.score import split_half
 from diptych.evaluation.sets import Settings
-from diptych.evaluation.statistics import Statistics
+from diptych.evaluation.statistics import Moments, Statistics
+from diptych.evaluation.training_distances import Training, check_size
+from diptych.types import Floating
 
 
 @dataclass(frozen=True)
@@ -33,16 +40,20 @@ class Context:
     protocol: Protocol
     extractor: Extractor
     reference: Reference | None
+    training: Training | None = None
 
 
 def score_name(features: str, metric: str) -> str:
-    """A metric's name on these features: "fid" only applies to Inception."""
+    """A metric's name on these features: "fid" only applies to Inception, and pixels to none."""
+    if metric.startswith(PIXELS):
+        return metric
     if features == "inception":
         return metric
-    own = {"fid": "frechet"}.get(metric, metric)
+    own = {"fid": "frechet", "fid-infinity": "frechet-infinity"}.get(metric, metric)
     return f"{features.replace('_', '-')}-{own}"
 
 
+PIXELS = "pixel-"
 Measured = dict[str, tuple[float, dict[str, Any]]]
 
 
@@ -54,6 +65,8 @@ def measure(context: Context, collected: Collected, metric: str) -> Measured:
         "kid": _kernel,
         "is": _inception,
         "prdc": _neighbours,
+        "fid-infinity": _infinity,
+        "memorization": _memorisation,
     }
     return measures[metric](context, collected)
 
@@ -93,6 +106,42 @@ def _neighbours(context: Context, collected: Collected) -> Measured:
     found = neighbours(_reference(context).rows["pool"], collected.rows["pool"])
     settings = {"prdc.k": K}
     return {name: (value, {"settings": settings}) for name, value in asdict(found).items()}
+
+
+def _infinity(context: Context, collected: Collected) -> Measured:
+    real = _reference(context)
+    target, rows = real.moments["pool"], real.rows.get("pool")
+
+    def distance(part: Floating) -> float:
+        # Not the exact sums of `statistics`: fifteen take minutes with 2,048 dimensions.
+        centred = part - part.mean(axis=0, dtype=np.float64)
+        mean, cov = part.mean(axis=0, dtype=np.float64), centred.T @ centred / (len(part) - 1)
+        moments = context.protocol.rounded(Moments(len(part), mean, cov))
+        return frechet_distance(moments, target, part, rows)
+
+    found = extrapolate(collected.rows["pool"], distance)
+    details: dict[str, Any] = {"standard_error": found.standard_error}
+    details |= {"sizes": list(found.sizes), "means": list(found.means)}
+    settings = {"infinity.parts": PARTS, "infinity.seed": EXTRAPOLATION_SEED}
+    extra = {"within": found.interval, "details": details, "settings": settings}
+    return {"fid-infinity": (found.value, extra)}
+
+
+def _memorisation(context: Context, collected: Collected) -> Measured:
+    training, images = context.training, collected.pixels
+    assert training is not None and images is not None  # `evaluate` has opened and collected them
+    found: Measured = {}
+    for space in training.spaces:
+        check_size(images, space.training, "samples")
+        known = [collected.rows["pool"]] if space.name == "features" else None
+        if known is not None and context.settings.mirrored:
+            known = None  # features of the mirror images are needed too
+        distances = space.distances(images, known)
+        assert space.held_out is not None and space.cells is not None
+        prefix = PIXELS if space.name == "pixels" else ""
+        for name, (value, extra) in memorisation(distances, space.held_out, space.cells).items():
+            found[prefix + name] = (value, extra | {"settings": training.facts})
+    return found
 
 
 def _reference(context: Context) -> Reference:

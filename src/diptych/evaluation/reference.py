@@ -38,12 +38,14 @@ class Reference:
         moments: by kind, "pool" and "spatial".
         rows: features by kind, if the reference has images.
         left_out: number of files skipped, by reason.
+        on_white: number of pictures read for this with transparent pixels, put on white.
     """
 
     facts: dict[str, Any]
     moments: dict[str, Moments]
     rows: dict[str, Floating]
     left_out: dict[str, int] = field(default_factory=dict)
+    on_white: int = 0
 
 
 def open_reference(
@@ -79,15 +81,17 @@ def open_reference(
     kinds = tuple(dict.fromkeys((*wanted.statistics, *wanted.rows)))
     kept = _kept(cache, facts, extractor, protocol) if images.split else None
     rows = _read_kept(kept, kinds)
+    on_white = 0
     if rows is None:
         # sFID's features come as rows here too: the cache only holds rows.
-        rows = collect(
+        found = collect(
             images, extractor, protocol, Needs((), kinds),
             batch=batch, progress=progress, title=f"reference {images.name}",
-        ).rows  # fmt: skip
+        )  # fmt: skip
+        rows, on_white = found.rows, found.on_white
         _keep(kept, rows)
     moments = {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
-    return Reference(facts, moments, rows, images.left_out)
+    return Reference(facts, moments, rows, images.left_out, on_white)
 
 
 def _moments(rows: Floating) -> Moments:
@@ -102,8 +106,8 @@ def _from_statistics(
 ) -> Reference:
     if wanted.rows or wanted.statistics != ("pool",):
         raise UserError(
-            f"{path}: statistics hold no single features, so they serve --metrics fid and is "
-            f"only; give the images for the others"
+            f"{path}: statistics hold no single features, so they serve --metrics fid, "
+            f"fid-infinity and is only; give the images for the others"
         )
     stored = load(path)
     check_made_alike(path, stored.protocol, extractor, protocol)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.evaluation.collect import Collected, collect, needs
+from diptych.evaluation.collect import WITHOUT_REFERENCE, Collected, collect, needs
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
 from diptych.evaluation.measure import Context, measure, score_name
@@ -26,6 +26,7 @@ from diptych.evaluation.reference import check_made_alike, open_reference
 from diptych.evaluation.score import Score, combine
 from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
 from diptych.evaluation.statistics import Statistics
+from diptych.evaluation.training_distances import open_training
 
 SCHEMA = 1
 KIND = "diptych scores"
@@ -57,16 +58,19 @@ def evaluate(
     metrics = tuple(dict.fromkeys(settings.metrics))
     if "sfid" in metrics and settings.features != "inception":
         raise UserError(f"sfid needs --features inception; {settings.features} has no such layer")
-    if reference is None and set(metrics) != {"is"}:
+    compared = set(metrics) - set(WITHOUT_REFERENCE)
+    if reference is None and compared:
         raise UserError("against what? Give --reference, for example mnist:test")
     sets = sample_sets(sources, settings)
     real = None
-    if set(metrics) != {"is"} and reference is not None:
+    if compared and reference is not None:
         real = open_reference(
             reference, extractor, protocol, needs(metrics, samples=False), batch=settings.batch,
             progress=settings.progress, cache=settings.cache, data_dir=settings.data_dir,
         )  # fmt: skip
-    context = Context(settings, metrics, protocol, extractor, real)
+    remembered = "memorization" in metrics
+    training = open_training(settings, extractor, protocol) if remembered else None
+    context = Context(settings, metrics, protocol, extractor, real, training)
     per_set = [score_set(context, one, i, len(sets)) for i, one in enumerate(sets)]
     names = per_set[0].scores.keys()
     scores = [combine(name, [one.scores[name] for one in per_set]) for name in names]
@@ -79,6 +83,11 @@ def evaluate(
         "left_out": {
             "samples": [one.images.left_out if one.images else {} for one in sets],
             "reference": real.left_out if real else {},
+            **(training.left_out if training else {}),
+        },
+        "on_white": {
+            "samples": [one.collected.on_white for one in per_set],
+            "reference": real.on_white if real else 0,
         },
         "seconds": seconds,
     }
@@ -115,7 +124,10 @@ def score_set(context: Context, one: SampleSet, index: int, total: int) -> Score
         for name, (value, extra) in measure(context, collected, metric).items():
             settings_of = extra.pop("settings", {})
             full = score_name(settings.features, name)
-            found[full] = Score(full, value, common | settings_of, subject=subject, **extra)
+            own = common | settings_of
+            if metric == "memorization":  # it looks at no reference
+                own = {key: own[key] for key in own if not key.startswith("reference.")}
+            found[full] = Score(full, value, own, subject=subject, **extra)
     return Scored(found, collected)
 
 

@@ -24,7 +24,7 @@ from diptych.stats import difference_interval, mean_interval
 
 LEAST_FOR_INTERVAL = 3
 # Metrics of which less is better; of the others more is.
-DISTANCES = ("fid", "sfid", "kid", "frechet")
+DISTANCES = ("fid", "sfid", "kid", "frechet", "infinity", "copies")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Score:
         repeats: the value of each independent sample set.
         std: spread within one set, over subsets (KID) or parts (IS); None for other metrics.
         split_half: the split-half estimate, mean over `repeats`; None where it does not apply.
+        within: the 95 % interval from one set alone, for metrics that have one.
+        details: further numbers of a single set, such as the same metric of held-out images.
     """
 
     metric: str
@@ -47,6 +49,8 @@ class Score:
     std: float | None = None
     split_half: float | None = None
     subject: Mapping[str, Any] = field(default_factory=dict)
+    within: tuple[float, float] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def protocol_id(self) -> str:
@@ -55,15 +59,21 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the value, or None with fewer than three repeats."""
+        """The 95 % interval of the value: from three repeats or more, or from a single set if
+        the metric has one; else None."""
         if len(self.repeats) < LEAST_FOR_INTERVAL:
-            return None
+            return None if self.repeats else self.within
         return mean_interval(self.repeats)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the id and the interval."""
         found = asdict(self) | {"protocol": dict(self.protocol), "subject": dict(self.subject)}
         found["repeats"] = list(self.repeats)
+        del found["within"], found["details"]
+        if self.within is not None:  # only then, so that other scores keep their form
+            found["within"] = list(self.within)
+        if self.details:
+            found["details"] = dict(self.details)
         found["protocol_id"] = self.protocol_id
         found["interval"] = None if self.interval is None else list(self.interval)
         return found
@@ -80,7 +90,9 @@ class Score:
         if missing:
             raise UserError(f"a score lacks '{missing[0]}'; expected what `diptych evaluate` wrote")
         parts = {name: value[name] for name in names} | {"repeats": tuple(value["repeats"])}
-        score = Score(**parts)
+        if value.get("within") is not None:
+            parts["within"] = tuple(value["within"])
+        score = Score(**parts, details=value.get("details", {}))
         if value.get("protocol_id") != score.protocol_id:
             raise UserError(
                 f"the score '{score.metric}' has protocol id {value.get('protocol_id')}, its "
@@ -102,7 +114,18 @@ def combine(metric: str, sets: Sequence[Score]) -> Score:
         float(np.mean(stds)) if stds else None,
         float(np.mean(halves)) if len(halves) == len(sets) else None,
         first.subject,
+        first.within if len(sets) == 1 else None,
+        first.details if len(sets) == 1 else _mean_details(sets),
     )
+
+
+def _mean_details(sets: Sequence[Score]) -> dict[str, Any]:
+    """The mean over the sets of every detail that is a number."""
+    return {
+        key: float(np.mean([one.details[key] for one in sets]))
+        for key, value in sets[0].details.items()
+        if isinstance(value, int | float)
+    }
 
 
 def protocol_id(protocol: Mapping[str, Any]) -> str:

@@ -24,6 +24,12 @@ def render(result: Mapping[str, Any]) -> str:
     ]
     head = ["metric", "value", "95 % interval", "split-half", "std within", "protocol id"]
     lines = [aligned(head, rows), "", *_facts(scores[0])]
+    lines += _training(scores)
+    beside = [score for score in scores if "held_out" in score.get("details", {})]
+    lines += [
+        f"{score['metric']:<28} of held-out images {number(score['details']['held_out'])}"
+        for score in beside
+    ]
     if any(score["interval"] is None for score in scores):
         lines.append("no interval: it takes 3 or more independent sample sets (--repeats 3)")
     if result.get("classes"):
@@ -50,6 +56,19 @@ def _facts(score: Mapping[str, Any]) -> list[str]:
         f"reference  {reference}",
         f"features   {p['extractor']} {p['extractor_sha256'][:12]}, protocol {p['protocol']}",
     ]
+
+
+def _training(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The training and held-out images, if a score has them."""
+    p = next((s["protocol"] for s in scores if "train.name" in s["protocol"]), None)
+    if p is None:
+        return []
+    named = [
+        f"{p[f'{key}.name']}{':' + p[f'{key}.split'] if p[f'{key}.split'] else ''} "
+        f"({p[f'{key}.count']} images)"
+        for key in ("train", "held_out")
+    ]
+    return [f"training   {named[0]}, held out {named[1]}"]
 
 
 def _told(protocol: Mapping[str, Any]) -> str:

@@ -35,6 +35,9 @@ class Settings:
         repeats: number of sets that a single source is cut into.
         batch: images per batch.
         cache: folder for a data set's features; None: keep none.
+        train, held_out: for memorization, the images that the model was trained on, and others
+            that it was not trained on; None: the test split of a named data set.
+        mirrored: whether training mirrored its images.
     """
 
     metrics: tuple[str, ...] = ("fid",)
@@ -46,6 +49,9 @@ class Settings:
     cache: Path | None = None
     data_dir: Path | None = None
     progress: bool = True
+    train: str | Path | Images | None = None
+    held_out: str | Path | Images | None = None
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -56,6 +62,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} is {value}; it must be 1 or more")
+        if "memorization" not in self.metrics:
+            for name in ("train", "held_out"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"--{name.replace('_', '-')} is for --metrics memorization; leave it out"
+                    )
         if not self.metrics:
             raise UserError(f"no metric was asked for; known: {', '.join(METRICS)}")
 

@@ -94,7 +94,10 @@ def draw(
 
 
 def _complete(out: Path) -> bool:
-    from diptych.files import read_json
+    """True if a folder's sampling was finished and all its images are there."""
+    from diptych.data.readers.folder import sample_names
 
-    manifest = out / "manifest.json"
-    return manifest.is_file() and bool(read_json(manifest).get("complete"))
+    try:
+        return sample_names(out) is not None
+    except UserError:
+        return False

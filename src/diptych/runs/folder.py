@@ -110,8 +110,18 @@ def data_hashes(dataset: Dataset) -> dict[str, str | None]:
     return {"dataset_sha256": dataset.sha256, "labels_sha256": dataset.labels_sha256}
 
 
-def record_start(run: Path, step: int, config: Config, backend: Backend, dataset: Dataset) -> None:
-    """Note that training starts after `step`, beside the starts before it."""
+def record_start(
+    run: Path,
+    step: int,
+    config: Config,
+    backend: Backend,
+    dataset: Dataset,
+    network: dict[str, str] | None = None,
+) -> None:
+    """Note that training starts after `step`, beside the starts before it.
+
+    `network` identifies a user's own network; None: Diptych's, which the config determines.
+    """
     before, now = _environment(run), environment(backend)
     starts = before.get("starts", [])
     start = {"step": step, "time": time.time(), "pid": os.getpid(), **data_hashes(dataset)}
@@ -121,6 +131,7 @@ def record_start(run: Path, step: int, config: Config, backend: Backend, dataset
         {
             **now,
             "config_identity": config.identity(),
+            **({} if network is None else {"network": network}),
             "dataset": dataset.name,
             "dataset_split": dataset.split,
             "dataset_images": len(dataset.images),

@@ -94,6 +94,17 @@ class Run:
         """The number of ranks at the last start; runs from before there were ranks had one."""
         return whole(self.environment.get("world"), 1) or 1
 
+    @property
+    def own_network(self) -> dict[str, str] | None:
+        """The identity of a user's own network: its class, and a hash of its weights' shapes.
+
+        None if Diptych's network was trained; also for a run from before this was recorded.
+        """
+        found = self.environment.get("network")
+        if not isinstance(found, dict):
+            return None
+        return {key: str(found.get(key)) for key in ("class", "shapes_sha256")}
+
     def settings(self) -> dict[str, Any]:
         """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)

@@ -52,6 +52,11 @@ def open_samples(folder: Path, most: int | None = None) -> Samples:
             f"{folder}: expected images 00000.png, 00001.png and so on without a gap, found "
             f"{len(paths)}; finish the sampling first"
         )
+    if card.get("num") not in (None, len(paths)):
+        raise UserError(
+            f"{folder}: the manifest speaks of {card['num']} images, found {len(paths)}; finish "
+            f"the sampling first: diptych sample --resume"
+        )
     return Samples(folder, card, _stack(paths[:most]))
 
 

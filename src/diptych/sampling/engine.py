@@ -86,7 +86,10 @@ class Engine:
         """
         sampler.check(self.schedule)
         twice = 1 + bool(sampler.guided)
-        check_batch(self.plan, len(images) * twice, self.backend.name, self.backend.device)
+        backend = self.backend
+        check_batch(
+            self.plan, len(images) * twice, backend.name, backend.device, backend.free_memory
+        )
         start = normal_per_image(seed, "initial_noise", images, self.shape) if x_T is None else x_T
         levels = sampler.levels(self.schedule)
 

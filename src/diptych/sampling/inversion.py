@@ -75,7 +75,8 @@ def encode(
             latent is not finite.
     """
     inversion.sampler.check(engine.schedule)
-    check_batch(engine.plan, len(images), engine.backend.name, engine.backend.device)
+    backend = engine.backend
+    check_batch(engine.plan, len(images), backend.name, backend.device, backend.free_memory)
     timesteps = inversion.sampler.timesteps(engine.schedule)[::-1]
     levels = [CLEAN, *map(engine.schedule.level, timesteps)]
 

@@ -39,6 +39,7 @@ from diptych.ranks import of_environment
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
 from diptych.sampling.engine import Engine
+from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.training.callbacks import Callback, Callbacks, Function, Row
@@ -175,6 +176,10 @@ def train(
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)
             check_decay(config.train, last)
+            check_batch(
+                plan, -(-config.train.batch_size // ranks.world), backend.name, backend.device,
+                backend.free_memory, option="train.batch_size",
+            )  # fmt: skip
             weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
             learner = backend.learner(plan, weights, config.train, config.seed)
         if not ranks.alone:
@@ -197,9 +202,10 @@ def train(
                 if not ranks.alone and recording.histograms:
                     log.info("TensorBoard: no histograms of gradients, as each rank has a part")
                     recording = replace(recording, histograms=0)
+                facts = network_facts(plan, learner)
                 looking = usual(recording, run, backend, config, plan, own)
                 write_text(run / "config.yaml", to_yaml(config))
-                record_start(run, saved, config, backend, dataset)
+                record_start(run, saved, config, backend, dataset, facts)
         first = group.of_first(saved)
         with group.together():
             if not ranks.first:
@@ -224,6 +230,16 @@ def train(
             config, run, backend, group, plan, batches, learner, looking, rows, bar, last, saved
         )
         return training.go()
+
+
+def network_facts(plan: AnyPlan, learner: Learner) -> dict[str, str] | None:
+    """The identity of a user's own network; None for Diptych's, which the config determines."""
+    if not isinstance(plan, OwnPlan):
+        return None
+    raw = learner.state().raw
+    shapes = "".join(f"{name} {raw[name].shape}\n" for name in sorted(raw))
+    digest = hashlib.sha256(shapes.encode()).hexdigest()
+    return {"class": type(learner.network.module).__name__, "shapes_sha256": digest}
 
 
 def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: int) -> int:

@@ -13,6 +13,7 @@ No conversion changes a number: a round trip gives the same bits.
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -123,7 +124,20 @@ def _write_safetensors(out: Path, found: Source) -> None:
         metadata[EMA_KEY] = "true" if found.kind == "ema" else "false"
     arrays = {name: np.ascontiguousarray(array) for name, array in found.weights.items()}
     with atomic_path(out) as temporary:
-        temporary.write_bytes(to_bytes(arrays, metadata=metadata))
+        temporary.write_bytes(ordered(to_bytes(arrays, metadata=metadata)))
+
+
+def ordered(content: bytes) -> bytes:
+    """A safetensors file with the keys of its metadata in order.
+
+    The library writes them in another order in every process, so that no two files were the same.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    head = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _write_diffusers(out: Path, found: Source) -> None:

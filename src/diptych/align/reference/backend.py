@@ -69,6 +69,9 @@ class ReferenceBackend:
     def synchronize(self) -> None:
         """Nothing waits."""
 
+    def free_memory(self) -> None:
+        return None
+
     def memory_mb(self) -> float:
         return 0.0
 

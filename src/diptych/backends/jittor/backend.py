@@ -82,6 +82,10 @@ class JittorBackend:
     def twice(self, x: jt.Var) -> jt.Var:
         return jt.concat([x, x], dim=0)
 
+    def inner_products(self, rows: jt.Var, others: jt.Var) -> jt.Var:
+        with jt.no_grad():
+            return jt.matmul(rows, others.transpose(1, 0))
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
@@ -104,6 +108,12 @@ class JittorBackend:
         if self.on_gpu:
             return float(jt.get_mem_info().total_cuda_used) / 2**20
         return psutil.Process().memory_info().rss / 2**20
+
+    def free_memory(self) -> int | None:
+        if not self.on_gpu:
+            return None
+        found = jt.get_mem_info()
+        return int(found.total_cuda_ram - found.total_cuda_used) if found.total_cuda_ram else None
 
     def counters(self) -> dict[str, float]:
         live, used = jt.liveness_info(), jt.get_mem_info()

@@ -86,6 +86,10 @@ class TorchBackend:
     def twice(self, x: torch.Tensor) -> torch.Tensor:
         return torch.concat([x, x], dim=0)
 
+    def inner_products(self, rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.matmul(rows, others.transpose(1, 0))
+
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
@@ -108,6 +112,12 @@ class TorchBackend:
         if self.on_gpu:
             return torch.cuda.max_memory_allocated() / 2**20
         return psutil.Process().memory_info().rss / 2**20
+
+    def free_memory(self) -> int | None:
+        if not self.on_gpu:
+            return None
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + unused
 
     def counters(self) -> dict[str, float]:
         if not self.on_gpu:

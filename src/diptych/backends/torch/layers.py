@@ -8,6 +8,8 @@ Images are (B, C, H, W), float32. Weights start at zero because they are always 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -49,7 +51,12 @@ def folded(weight: torch.Tensor) -> torch.Tensor:
 
 
 class GroupNorm(nn.Module):
-    """GroupNorm of x + shift, then silu if `silu` is set; shift is (B or 1, C)."""
+    """GroupNorm of x + shift, then silu if `silu` is set; shift is (B or 1, C).
+
+    `rstd` is that of the last call, (B, groups): 0 where the squares were beyond float32.
+    """
+
+    rstd: torch.Tensor
 
     def __init__(self, ch: int, silu: bool = False) -> None:
         super().__init__()
@@ -60,8 +67,19 @@ class GroupNorm(nn.Module):
     def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
         if shift is not None:
             x = x + shift[:, :, None, None]
-        x = F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3], self.groups
+        x = x if x.is_cpu else x.contiguous()
+        x, _, rstd = torch.native_group_norm(x, self.weight, self.bias, *sizes, self.eps)
+        self.rstd = rstd.detach()
         return F.silu(x) if self.silu else x
+
+
+def unless_overflown(y: torch.Tensor, norms: Sequence[GroupNorm]) -> torch.Tensor:
+    """y; NaN if the squares of a group of one of these norms overflowed float32 in its last call.
+
+    PyTorch's norm gives its bias there, as if nothing had gone wrong.
+    """
+    return y + 0 / torch.cat([norm.rstd.flatten() for norm in norms]).amin()
 
 
 class Linear(nn.Module):

@@ -24,6 +24,7 @@ from diptych.backends.torch.layers import (
     concat,
     dropout,
     silu,
+    unless_overflown,
     upsample,
 )
 from diptych.network.plan import Block, Plan, Stage
@@ -198,6 +199,7 @@ class UNet(nn.Module):
         for norm in self.modules():
             if isinstance(norm, GroupNorm):
                 norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
+        self.norms = tuple(m for m in self.modules() if isinstance(m, GroupNorm))
 
     def forward(
         self,
@@ -217,4 +219,4 @@ class UNet(nn.Module):
         h = self.mid(h, temb, mask)
         for i in reversed(range(len(self.up))):
             h = self.up[i](h, temb, mask, skips)
-        return self.conv_out(self.norm_out(h))
+        return unless_overflown(self.conv_out(self.norm_out(h)), self.norms)

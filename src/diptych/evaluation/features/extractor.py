@@ -132,6 +132,19 @@ class Network:
             images, lambda part: self._network.resized(put(part), rows, columns, *numbers)
         )
 
+    def products(self, rows: Float32) -> Callable[[Float32], Float32]:
+        """Inner products with rows (N, d), computed on the device.
+
+        Returns:
+            A function from rows (B, d) to (B, N), float32; `rows` go to the device once.
+        """
+        panel, others = self._panel, self._panel.array(rows)
+
+        def of(queries: Float32) -> Float32:
+            return panel.numpy(panel.inner_products(panel.array(queries), others))
+
+        return of
+
     def _batches(self, images: Array, run: Callable[[Any], Any]) -> Features:
         if len(images) == 0:
             raise ValueError(f"{self.name}: no images")

@@ -164,7 +164,8 @@ class PairNumbers:
     def work_differences(self) -> list[str]:
         """Settings that show that a step was not the same work."""
         keys = [d["key"] for d in self.config_differences]
-        return [key for key in keys if key in WORK or key.startswith("model.")]
+        named = ["network"] if different_networks(self.a.run, self.b.run) else []
+        return named + [key for key in keys if key in WORK or key.startswith("model.")]
 
     @property
     def dataset_equal(self) -> bool | None:
@@ -223,6 +224,8 @@ def mismatches(a: Run, b: Run) -> list[Text]:
         more = len(settings) - SHOWN_KEYS
         named += [words("mismatch.more", n=more)] if more > 0 else []
         reasons.append(joined(named, ", ", "，"))
+    if different_networks(a, b):
+        reasons.append(words("mismatch.network", a=_network_name(a), b=_network_name(b)))
     if a.config.seed != b.config.seed:
         reasons.append(words("mismatch.seed", a=a.config.seed, b=b.config.seed))
     data = [run.environment.get("dataset_sha256") for run in (a, b)]
@@ -232,6 +235,22 @@ def mismatches(a: Run, b: Run) -> list[Text]:
     elif data[0] != data[1]:
         reasons.append(words("mismatch.data", a=str(data[0]), b=str(data[1])))
     return reasons + _step_mismatches(a, b)
+
+
+def different_networks(a: Run, b: Run) -> bool:
+    """True if a user's own network was trained on one side, and another network on the other.
+
+    Between backends only the weights' shapes are compared: the classes may be named differently.
+    """
+    one, other = a.own_network, b.own_network
+    if one is None or other is None or a.backend == b.backend:
+        return one != other
+    return one["shapes_sha256"] != other["shapes_sha256"]
+
+
+def _network_name(run: Run) -> str:
+    found = run.own_network
+    return f"{found['class']} ({found['shapes_sha256'][:12]})" if found else "Diptych's U-Net"
 
 
 def _step_mismatches(a: Run, b: Run) -> list[Text]:

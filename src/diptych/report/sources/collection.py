@@ -16,7 +16,13 @@ from pathlib import Path
 
 from diptych.errors import UserError
 from diptych.figures.charts import DARK, LIGHT
-from diptych.report.numbers.pair import PairNumbers, RunNumbers, mismatches, two_labels
+from diptych.report.numbers.pair import (
+    PairNumbers,
+    RunNumbers,
+    different_networks,
+    mismatches,
+    two_labels,
+)
 from diptych.report.sources.gather import Gathered, Record, gather
 from diptych.report.sources.study import Plan, opened
 from diptych.report.text.template import Source
@@ -184,7 +190,8 @@ def _check_common(folders: Sequence[Path], runs: Sequence[Run]) -> None:
     first = runs[0]
     for folder, run in zip(folders[1:], runs[1:], strict=True):
         data = [r.environment.get("dataset_sha256") or r.config.data.source for r in (first, run)]
-        if data[0] != data[1] and first.config.model != run.config.model:
+        apart = first.config.model != run.config.model or different_networks(first, run)
+        if data[0] != data[1] and apart:
             raise UserError(
                 f"{folders[0]} and {folder} have nothing in common: other data "
                 f"({first.config.data.source} and {run.config.data.source}) and another network; "

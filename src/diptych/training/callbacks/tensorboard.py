@@ -1,11 +1,18 @@
-"""TensorBoard: a run's scalars, grids, gradients and network, written without TensorFlow."""
+"""TensorBoard: a run's scalars, grids, gradients and network, written without TensorFlow.
+
+Written in the training's own thread, since an event takes microseconds: TensorBoard's own writer
+has a thread, in which a full disk shows as a traceback, or as a wait without end.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +23,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from diptych.backends.protocol import Batch, Learner
 from diptych.figures.grids import to_picture
@@ -26,6 +33,8 @@ from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan
 from diptych.training.callbacks import Callback, Row
 from diptych.types import Pixels
+
+log = logging.getLogger(__name__)
 
 SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
 BINS = 30
@@ -49,29 +58,50 @@ class TensorBoard(Callback):
         event: Callable[[str, int], AbstractContextManager[None]],
     ) -> None:
         self.run, self.plan, self.histograms, self.event_of = run, plan, histograms, event
-        self.events: EventFileWriter | None = None
+        self.events: RecordWriter | None = None
 
     def start(self, step: int) -> None:
-        with machine_faults(f"writing {self.run / 'tensorboard'}"):
-            self.events = EventFileWriter(str(self.run / "tensorboard"))
+        folder = self.run / "tensorboard"
+        with machine_faults(f"writing {folder}"):
+            folder.mkdir(exist_ok=True)
+            now = time.time_ns()
+            name = f"events.out.tfevents.{now // 10**9}.{socket.gethostname()}.{os.getpid()}.{now}"
+            self.events = RecordWriter((folder / name).open("xb"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         # Tells TensorBoard to discard events that an interrupted start wrote after this step.
         start = SessionLog(status=SessionLog.START)
-        self.events.add_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
+        self._write(Event(step=step + 1, wall_time=time.time(), session_log=start))
         if not step and isinstance(self.plan, Plan):
             self.add(step, [text("blueprint", network_text(self.plan))])
 
     def add(self, step: int, values: list[Any]) -> None:
         """Write summaries for a step."""
-        assert self.events is not None
-        summary = Summary(value=values)
-        self.events.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+        self._write(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+
+    def _write(self, event: Any) -> None:
+        self._guarded(lambda events: events.write(event.SerializeToString()))
+
+    def _guarded(self, act: Callable[[Any], object]) -> None:
+        """Use the event file. If that fails, the record ends here, and the training goes on."""
+        if self.events is None:
+            return
+        try:
+            act(self.events)
+        except OSError as error:
+            log.warning(
+                "%s: the record ends early (%s); the training goes on",
+                self.run / "tensorboard",
+                error.strerror or error,
+            )
+            broken, self.events = self.events, None
+            with suppress(OSError):
+                broken.close()
 
     def rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
             values = [Summary.Value(tag=f"train/{key}", simple_value=row[key]) for key in SCALARS]
             self.add(row["step"], values)
-        if self.events is not None:
-            self.events.flush()
+        self._guarded(lambda events: events.flush())
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
         """If due, write histograms of the batch's gradients, computed after its step."""
@@ -92,8 +122,8 @@ class TensorBoard(Callback):
         self.add(step, [Summary.Value(tag=name, image=image)])
 
     def close(self, error: BaseException | None) -> None:
-        if self.events is not None:
-            self.events.close()
+        self._guarded(lambda events: events.close())
+        self.events = None
 
 
 def histogram(tag: str, values: np.ndarray[Any, Any]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jittor as jt
 from jittor import Var
 
@@ -27,7 +29,18 @@ for (int64 i = 0; i < in0->num; i++) out0_p[i] = in1_p[i] * silu_slope(in0_p[i])
 
 # y = f((x + shift - mean) * rstd * w + b), f = silu with SILU, else identity. Mean and variance,
 # in two passes, over the channels and pixels of a group. Inputs x, w, b and, with SHIFT, shift
-# (B or 1, C); outputs y, mean (B, G), rstd (B, G). A group's pixels are contiguous.
+# (B or 1, C); outputs y, mean (B, G), rstd (B, G). A group's pixels are contiguous. Squares whose
+# sum is beyond float32 make the group NaN: it would be all bias, as if nothing had gone wrong.
+NORM_HEADER = """
+#include <cstring>
+#include <limits>
+static inline double not_a_number() {
+    const unsigned long long bits = 0x7ff8000000000000ull;
+    double value;
+    std::memcpy(&value, &bits, 8);
+    return value;
+}
+"""
 NORM_FORWARD = """
 const int64 C = in0_shape1, P = in0_shape2 * in0_shape3, G = out1_shape1, K = C / G;
 #pragma omp parallel for
@@ -49,7 +62,8 @@ for (int64 i = 0; i < in0_shape0 * G; i++) {
             var += d * d;
         }
     }
-    const double rstd = 1. / std::sqrt(var / (K * P) + data["eps"]);
+    const bool whole = var <= double(std::numeric_limits<float>::max());
+    const double rstd = whole ? 1. / std::sqrt(var / (K * P) + data["eps"]) : not_a_number();
     for (int64 k = 0; k < K; k++) {
         const float centre = mean - SHIFTED(b, c0 + k), scale = rstd * in1_p[c0 + k];
         const float bias = in2_p[c0 + k];
@@ -125,6 +139,7 @@ def _norm_header(act: bool, shift: str, rows: int) -> str:
     at = f"{shift}_p[{'b * C +' if rows > 1 else ''} c]" if rows else "0.f"
     return (
         SILU_HEADER
+        + NORM_HEADER
         + f"#define ACTIVATE(z) {'silu(z)' if act else 'z'}\n"
         + f"#define SLOPE(z) {'silu_slope(z)' if act else '1.f'}\n"
         + f"#define SHIFT {int(rows > 0)}\n#define SHIFTED(b, c) {at}\n"
@@ -170,7 +185,9 @@ def group_norm(
     x = x if shift is None else x + shift.unsqueeze(2).unsqueeze(3)
     h = x.reshape(x.shape[0], groups, -1)
     h = h - h.mean(2, keepdims=True)
-    h = (h / ((h * h).mean(2, keepdims=True) + eps).sqrt()).reshape(x.shape)
+    var = (h * h).mean(2, keepdims=True)
+    var = jt.ternary(jt.isfinite(var), var, jt.full_like(var, math.nan))
+    h = (h / (var + eps).sqrt()).reshape(x.shape)
     h = h * w.reshape(1, -1, 1, 1) + b.reshape(1, -1, 1, 1)
     return h * h.sigmoid() if act else h
 
