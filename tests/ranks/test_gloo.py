@@ -106,7 +106,8 @@ def test_ranks_draw_the_folder_of_one_process(two, tmp_path):
         words = ["sample", str(two[0]), "--num", "10", "--batch", "3", "--steps", "2", "--quiet"]
         return [*words, "--device", "cpu", "--out", str(out)]
 
-    ended = under([*TORCHRUN, "2"], command(tmp_path / "two"))
+    # torchrun takes --num for an abbreviation of its own options, unless `--` comes before.
+    ended = under([*TORCHRUN, "2", "-m", "--"], command(tmp_path / "two"))
     assert ended.code == 0, ended.err
     [single] = launch(1, command(tmp_path / "one"))
     assert single.code == 0, single.err

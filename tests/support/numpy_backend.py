@@ -40,6 +40,9 @@ class NumpyBackend:
     def clip(self, x: Float32) -> Float32:
         return x.clip(-1, 1)
 
+    def free_memory(self) -> None:
+        """Unknown, as on a CPU."""
+
     def submit(self, x: Float32) -> None:
         self.submitted += 1
 

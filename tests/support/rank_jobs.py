@@ -93,8 +93,9 @@ def launch(world: int, command: Sequence[str], *faults: str, seconds: float = 60
 
 def under(launcher: Sequence[str], command: Sequence[str], *faults: str) -> Ended:
     """Run the ranks under a launcher's own command."""
+    module = [] if launcher[-1] == "--" else ["-m"]
     done = subprocess.run(
-        [*launcher, "-m", "rank_jobs", *faults, "diptych", *command],
+        [*launcher, *module, "rank_jobs", *faults, "diptych", *command],
         env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)

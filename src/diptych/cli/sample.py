@@ -82,7 +82,7 @@ def sample(
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
       diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
       diptych sample zoo:mnist-torch --num 50000 --out many --part 0/4
-      torchrun --nproc-per-node 4 -m diptych sample zoo:mnist-torch --num 50000 --out many
+      torchrun --nproc-per-node 4 -m -- diptych sample zoo:mnist-torch --num 50000 --out many
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
