@@ -322,21 +322,26 @@ def evaluate(
 def compare(
     a: Where | Run,
     b: Where | Run,
-    out: Where,
+    out: Where | None = None,
     *,
     samples: tuple[Where, Where] | None = None,
     matched: bool = True,
+    columns: Mapping[str, str] | Sequence[Mapping[str, str]] = (),
+    labels: Sequence[str] = (),
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Compare two runs step by step: a page in `out`, and its numbers.
+    """Compare two runs step by step, or two logs of any program: a page in `out`, and its numbers.
 
     Args:
-        a, b: run folders; a ratio is b's number over a's.
-        out: the page's folder; written completely or not at all.
+        a, b: run folders, or logs (CSV, JSON lines, TensorBoard events, text, Trainer's state); a
+            ratio is b's number over a's.
+        out: the page's folder; written completely or not at all. For logs None: no page.
         samples: sample folders of a and of b.
         matched: refuse runs whose steps cannot be compared; False: compare the rest.
+        columns: logs: role -> column, such as {"loss": "train/loss"}, for both or for each.
+        labels: logs: a label of each.
         language: the language that the page shows first: en or zh.
         static: a page without scripts, only in that language.
         overwrite: replace an earlier comparison.
@@ -344,8 +349,17 @@ def compare(
     Returns:
         The content of compare.json.
     """
+    from diptych.logs.readers import is_log
     from diptych.report.build import compare_runs
+    from diptych.report.of_logs import compare_logs
 
+    if is_log(Path(a)) or is_log(Path(b)):
+        return compare_logs(
+            Path(a), Path(b), None if out is None else Path(out), columns=_columns(columns),
+            names=labels, language=language, static=static, overwrite=overwrite,
+        )  # fmt: skip
+    if out is None or columns or labels:
+        raise UserError("compare: runs need out, and have neither columns nor labels")
     drawn = None if samples is None else (Path(samples[0]), Path(samples[1]))
     return compare_runs(
         Path(a), Path(b), Path(out), samples=drawn, overwrite=overwrite, matched=matched,
@@ -359,6 +373,9 @@ def make_report(
     out: Where,
     *,
     search: Sequence[Where] = (),
+    logs: bool = False,
+    columns: Mapping[str, str] | Sequence[Mapping[str, str]] = (),
+    labels: Sequence[str] = (),
     markdown: bool = False,
     language: str = "en",
     static: bool = False,
@@ -367,22 +384,37 @@ def make_report(
     """Write a page about runs into `out`; return the content of its report.json.
 
     Args:
-        runs: run folders, or the folder of a study.
+        runs: run folders, or the folder of a study; or logs of any program.
         out: the page's folder; written completely or not at all.
         search: more folders to search for samples, scores and profiles.
+        logs: the runs are logs; files always are.
+        columns, labels: of logs, as in `compare`.
         markdown: also write the page as Markdown.
         language: the language that the page shows first: en or zh.
         static: a page without scripts, only in that language.
         overwrite: replace an earlier page.
     """
+    from diptych.logs.readers import is_log
     from diptych.report.build import report_runs
+    from diptych.report.of_logs import report_logs
 
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    paths = [Path(each) for each in given]
+    if logs or any(map(is_log, paths)):
+        return report_logs(
+            paths, Path(out), columns=_columns(columns), names=labels, markdown_too=markdown,
+            language=language, static=static, overwrite=overwrite,
+        )  # fmt: skip
     return report_runs(
-        [Path(each) for each in given], Path(out), search=[Path(each) for each in search],
+        paths, Path(out), search=[Path(each) for each in search],
         markdown_too=markdown, language=language, static=static,
         overwrite=overwrite,
     )  # fmt: skip
+
+
+def _columns(given: Mapping[str, str] | Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Columns for all logs, or of each."""
+    return [given] if isinstance(given, Mapping) else list(given)
 
 
 def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) -> Image.Image:

@@ -3,8 +3,8 @@
     python tests/golden/solvers.py numpy|torch|jittor     prints one JSON object
 
 A refactor leaves all of it as it is; tests/project/test_golden.py compares with solvers.json. As
-with steps.json, the hashes hold on one processor, framework and number of threads, which `where`
-names, and the file is renewed only with a change of numbers that CHANGELOG.md announces.
+with steps-torch.json, the hashes hold on one processor, framework and number of threads, which
+`where` names, and the file is renewed only with a change of numbers that CHANGELOG.md announces.
 """
 
 from __future__ import annotations
@@ -110,8 +110,11 @@ def solvers(where: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from golden.steps import where
+    from importlib.metadata import version
+
+    from diptych.golden.place import processor
 
     place = sys.argv[1]
     images = on_numpy() if place == "numpy" else on_panel(place)
-    print(json.dumps({"where": where(place), "images": images}, indent=1))
+    there = f"{processor()}; {place} {version(place)}; {THREADS} threads"
+    print(json.dumps({"where": there, "images": images}, indent=1))

@@ -21,6 +21,8 @@ from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
 from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
+from diptych.cli.export import export
+from diptych.cli.golden import golden
 from diptych.cli.machine import demo, doctor
 from diptych.cli.profile import profile
 from diptych.cli.protocol import protocol
@@ -142,5 +144,6 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-for verb in (*VERBS, inspect, convert, profile, protocol, report, reproduce):
+MORE = (inspect, convert, profile, protocol, report, reproduce, export, golden)
+for verb in (*VERBS, *MORE):
     cli.add_command(verb)

@@ -1,4 +1,4 @@
-"""`diptych compare`: two runs, or two files of scores."""
+"""`diptych compare`: two runs, two logs of any program, or two files of scores."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show, typed
-from diptych.cli.report import verdict_rows
+from diptych.cli.report import COLUMNS, LABEL, log_lines, parsed, verdict_rows
 from diptych.errors import UserError
 
 
-@click.command(short_help="Compare two runs step by step, or two files of scores.")
+@click.command(short_help="Compare two runs step by step, two logs, or two files of scores.")
 @click.argument("run_a", type=FOLDER)
 @click.argument("run_b", type=FOLDER)
 @click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")
@@ -19,6 +19,8 @@ from diptych.errors import UserError
 @click.option("--unmatched", is_flag=True, help="Allow runs that do not share their random draws.")
 @click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
 @click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
+@COLUMNS
+@LABEL
 @click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
 @OVERWRITE
 @JSON
@@ -30,6 +32,8 @@ def compare(
     unmatched: bool,
     language: str,
     static: bool,
+    columns: tuple[str, ...],
+    label: tuple[str, ...],
     across: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
@@ -39,12 +43,26 @@ def compare(
     Two JSON files of `diptych evaluate` are compared score by score. A difference is only stated
     with its interval; scores with different protocols are refused.
 
+    Two log files of any program (CSV, JSON lines, TensorBoard events, text, exports of wandb and
+    Trainer) are compared as far as they go, with or without --out.
+
     \b
     Examples:
       diptych compare runs/torch runs/jittor --out report
+      diptych compare torch/loss_step.txt jittor/loss_step.txt --out report
+      diptych compare a.csv b.csv --columns loss=train/loss,step=global_step
       diptych compare torch-score.json jittor-score.json
       diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
     """
+    from diptych.logs.readers import is_log
+
+    if is_log(run_a) or is_log(run_b):
+        if samples or unmatched or across:
+            raise UserError("--samples, --unmatched and --across are not for logs")
+        _logs(run_a, run_b, out, columns, label, language, static, overwrite, as_json)
+        return
+    if columns or label:
+        raise UserError("--columns and --label are for logs of other programs")
     if ".json" in (run_a.suffix, run_b.suffix):
         from diptych.evaluation.comparison import compare_scores
 
@@ -69,3 +87,21 @@ def compare(
     sentences = [entry["text"] for entry in result["sentences"]]
     rows = verdict_rows(result["verdict"], "en")
     show(result, as_json, "\n".join([*rows, "", *sentences, f"report: {out / 'index.html'}"]))
+
+
+def _logs(
+    a: Path, b: Path, out: Path | None, columns: tuple[str, ...], label: tuple[str, ...],
+    language: str, static: bool, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare two logs."""
+    from diptych.report.of_logs import compare_logs
+
+    result = compare_logs(
+        a, b, out, columns=parsed(columns), names=label, language=language, static=static,
+        overwrite=overwrite,
+    )  # fmt: skip
+    lines = log_lines([result["runs"][key] for key in "ab"])
+    lines += ["", *verdict_rows(result["verdict"], language), ""]
+    lines += [entry["text"] for entry in result["sentences"]]
+    lines += [f"report: {out / 'index.html'}"] if out else []
+    show(result, as_json, "\n".join(lines))

@@ -10,13 +10,43 @@ import click
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
 from diptych.errors import UserError
 
+COLUMNS = click.option(
+    "--columns", multiple=True, metavar="ROLE=COLUMN,...",
+    help="Logs: columns that are not as guessed; once for all, or once for each log.",
+)  # fmt: skip
+LABEL = click.option("--label", multiple=True, help="Logs: a label for each, in their order.")
 
-@click.command(short_help="Make one page about any runs.")
+
+def parsed(columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The values of --columns."""
+    from diptych.logs.columns import parse_columns
+
+    return [parse_columns(text) for text in columns]
+
+
+def log_lines(logs: list[dict[str, Any]]) -> list[str]:
+    """What was read of each log, for the terminal."""
+    lines = []
+    for log in logs:
+        given = log["columns_given"]
+        columns = ", ".join(
+            f"{role}={name}{'' if role in given else ' (guessed)'}"
+            for role, name in log["columns"].items()
+        )
+        rows = f"{log['steps']:,} steps, {log['first_step']:,} to {log['last_step']:,}"
+        lines.append(f"{log['label']}: {log['file']}, {log['format']}: {rows}; {columns}")
+    return lines
+
+
+@click.command(short_help="Make one page about any runs, or logs of other programs.")
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option("--out", type=FOLDER, help="The report's folder.  [for a study: STUDY/report]")
 @click.option(
     "--search", multiple=True, type=FOLDER, help="Also search here for samples, scores, sweeps."
 )
+@click.option("--logs", is_flag=True, help="RUNS are logs of any program.")
+@COLUMNS
+@LABEL
 @click.option("--markdown", is_flag=True, help="Also Markdown and pictures, for a README.")
 @click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
 @click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
@@ -26,6 +56,9 @@ def report(
     runs: tuple[Path, ...],
     out: Path | None,
     search: tuple[Path, ...],
+    logs: bool,
+    columns: tuple[str, ...],
+    label: tuple[str, ...],
     markdown: bool,
     language: str,
     static: bool,
@@ -38,12 +71,25 @@ def report(
     A run that crashed, is still running or has gaps is reported as such. A folder of `diptych
     reproduce` represents its runs.
 
+    With --logs, or if an argument is a file: a page about logs of any program (CSV, JSON lines,
+    TensorBoard events, text, exports of wandb and Trainer), their columns guessed by name.
+
     \b
     Examples:
       diptych report runs/torch runs/jittor --out report
       diptych report runs/jittor --out report --markdown --language zh
       diptych report studies/mnist
+      diptych report --logs torch/loss_step.txt jittor/loss_step.txt --out report --markdown
     """
+    from diptych.logs.readers import is_log
+
+    if logs or any(map(is_log, runs)):
+        if search:
+            raise UserError("--search is for runs of Diptych; these are logs")
+        _logs(runs, out, columns, label, markdown, language, static, overwrite, as_json)
+        return
+    if columns or label:
+        raise UserError("--columns and --label are for logs of other programs: add --logs")
     from diptych.report.build import report_runs
     from diptych.report.sources.study import is_study
 
@@ -72,3 +118,23 @@ def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
             for row in rows]  # fmt: skip
+
+
+def _logs(
+    paths: tuple[Path, ...], out: Path | None, columns: tuple[str, ...], label: tuple[str, ...],
+    markdown: bool, language: str, static: bool, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a page about logs."""
+    from diptych.report.of_logs import report_logs
+
+    if out is None:
+        raise UserError("which folder is the report to go to? Give --out OUT")
+    content = report_logs(
+        paths, out, columns=parsed(columns), names=label, markdown_too=markdown,
+        language=language, static=static, overwrite=overwrite,
+    )  # fmt: skip
+    said = [sentence[language] for section in content["sections"] if section["key"] == "short"
+            for sentence in section["sentences"]]  # fmt: skip
+    rows = verdict_rows(content["verdict"], language)
+    lines = [*log_lines(content["logs"]), "", *rows, "", *said, f"report: {out / 'index.html'}"]
+    show(content, as_json, "\n".join(lines))

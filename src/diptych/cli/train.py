@@ -34,6 +34,7 @@ from diptych.ranks import of_environment
     help="TensorBoard: gradients every N steps, each costing about one step; 0: none.",
 )
 @click.option("--mlflow", metavar="URI", help="Also track the run with MLflow, if installed.")
+@click.option("--export", is_flag=True, help="Also write loss_step.txt and metrics.csv at the end.")
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -54,6 +55,7 @@ def train(
     no_resources: bool,
     histograms: int,
     mlflow: str | None,
+    export: bool,
     device: str,
     resume: bool,
     overwrite: bool,
@@ -97,6 +99,10 @@ def train(
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
     if not of_environment().first:
         return
+    if export:
+        from diptych.runs.export import export as write
+
+        write(run)
     facts = {
         "run": str(run),
         "step": result.step,

@@ -195,7 +195,7 @@ def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Ro
         "method": method.chapter(study),
     }
     sections = [
-        Section(key, list(_unique(blocks)), long=key in FOLDED) for key, blocks in made.items()
+        Section(key, list(unique(blocks)), long=key in FOLDED) for key, blocks in made.items()
     ]
     rows = summary.verdict(study)
     sections.insert(0, Section("short", list(summary.chapter(study, rows, sections))))
@@ -224,7 +224,7 @@ def _performance(study: Study) -> Iterator[Block]:
     yield from machine.chapter(study)
 
 
-def _unique(blocks: Iterable[Block]) -> Iterator[Block]:
+def unique(blocks: Iterable[Block]) -> Iterator[Block]:
     """Blocks without the sentences that repeat an earlier one in the chapter."""
     seen = set()
     for block in blocks:

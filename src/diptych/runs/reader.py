@@ -33,26 +33,24 @@ OPTIONAL = {
 }
 
 
-@dataclass(frozen=True)
-class Run:
-    """The records of one run; every array has one entry per step, in order of `step`.
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Numbers of a training by step; every array has one entry per row, in order of `step`.
 
     Attributes:
-        name: the run folder's own name; `folder` is its path.
-        step: 1-based, consecutive but for `gaps`; `epoch` is 0-based.
-        loss, lr, grad_norm: float64; NaN if the run recorded no finite number.
-        data_s, compute_s: seconds, finite, >= 0.
-        synced: True if the device was synchronised at both ends of the step.
-        memory_mb: megabytes as the run measured them; NaN if it could not.
+        name: a run's own folder name, or a log's label; `folder` is its path.
+        step: 1-based in a run, ascending; `epoch` is 0-based.
+        loss, lr, grad_norm: float64; NaN if no finite number was recorded.
+        data_s, compute_s: seconds, >= 0.
+        synced: True if the times of the step count.
+        memory_mb: megabytes as measured; NaN if unknown.
         torn: True if an unfinished last line was left out.
-        ended: end of each step in seconds since 1970; NaN if an older run did not record it.
+        ended: end of each step in seconds since 1970; NaN if not recorded.
         gaps: (first, last) missing step of each gap; only if read leniently.
         repeated: rows left out because a later one has the same step; only if read leniently.
     """
 
     name: str
-    config: Config
-    environment: dict[str, Any]
     step: Int64
     epoch: Int64
     loss: Float64
@@ -70,8 +68,8 @@ class Run:
 
     @property
     def backend(self) -> str:
-        """The backend that made the run: "torch" or "jittor"."""
-        return str(self.environment.get("backend", "unknown"))
+        """The backend that made the run, or what made the log."""
+        return self.name
 
     @property
     def step_s(self) -> Float64:
@@ -81,12 +79,33 @@ class Run:
     @property
     def steps_per_epoch(self) -> int | None:
         """Batches per epoch, including a smaller last one; None if the number is not recorded."""
+        return None
+
+    @property
+    def starts(self) -> list[int]:
+        """The steps after which a process started or resumed: 0, and one per resume."""
+        return [0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Series):
+    """The records of one run of `diptych train`: steps are consecutive but for `gaps`."""
+
+    config: Config
+    environment: dict[str, Any]
+
+    @property
+    def backend(self) -> str:
+        """The backend that made the run: "torch" or "jittor"."""
+        return str(self.environment.get("backend", "unknown"))
+
+    @property
+    def steps_per_epoch(self) -> int | None:
         images = self.environment.get("dataset_images")
         return -(-images // self.config.train.batch_size) if isinstance(images, int) else None
 
     @property
     def starts(self) -> list[int]:
-        """The steps after which a process started or resumed the run: 0, and one per resume."""
         return starts_of(self.environment)
 
     @property

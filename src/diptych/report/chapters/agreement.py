@@ -36,11 +36,11 @@ def chapter(study: Study) -> Iterator[Block]:
         yield _shared(study, pair, files)
     for pair in study.pairs:
         yield from _difference(study, pair)
-    figure = _plot(study)
+    figure = difference_plot(study)
     if figure:
         yield figure
     for pair in study.pairs:
-        yield from _tables(study, pair)
+        yield from difference_tables(study, pair)
     for record in study.found.of("ladder"):
         yield from _ladder(study, record)
     for record in study.found.of("training"):
@@ -132,7 +132,7 @@ def _first(pair: PairNumbers, loss: float, gradient: float) -> Sentence:
     return say("align.first", template, **numbers)
 
 
-def _tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
+def difference_tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
     numbers = pair.difference
     if not numbers or not numbers["loss"]:
         return
@@ -241,10 +241,10 @@ def _largest(key: str, what: str, numbers: Numbers, a: str, b: str) -> Sentence:
     return say(key, "difference.largest", **rest, **named, **most)
 
 
-def _plot(study: Study) -> Plot | None:
-    """|a - b| / max(|a|, |b|) of the losses of matched runs; None without a matched pair."""
+def difference_plot(study: Study) -> Plot | None:
+    """|a - b| / max(|a|, |b|) of losses that are compared step by step; None without such."""
     traces, sizes, used = [], [], set()
-    pairs = [pair for pair in study.pairs if pair.matched]
+    pairs = [pair for pair in study.pairs if pair.difference]
     for pair in pairs:
         a, b = pair.a.run, pair.b.run
         common = common_steps(a, b)

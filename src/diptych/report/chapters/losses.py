@@ -16,14 +16,14 @@ from diptych.report.render.traces import line, thinned, wide
 from diptych.report.sources.collection import Study
 from diptych.report.text.catalogue import phrase, same
 from diptych.report.text.template import Sentence, about, cite, pick, ratio_sentence, say, words
-from diptych.runs.reader import Run
+from diptych.runs.reader import Run, Series
 from diptych.types import Float64
 
 
 def chapter(study: Study) -> Iterator[Block]:
     """The curves of all runs, their last steps, and their final losses."""
-    yield _plot(study)
-    every = _every_plot(study)
+    yield loss_plot(study)
+    every = every_plot(study)
     if every:
         yield every
     for i, each in enumerate(study.numbers):
@@ -37,9 +37,9 @@ def chapter(study: Study) -> Iterator[Block]:
     for pair in study.pairs:
         said = [s for s in loss_sentences(pair) if not s.key.startswith("loss.not_finite")]
         yield from cite(said, *study.metrics("loss", *pair.at))
-    yield _summary(study)
+    yield summary(study)
     if not study.pairs:
-        yield from _own_every(study)
+        yield from own_every(study)
 
 
 def _state(label: str, run: Run) -> Iterator[Sentence]:
@@ -61,13 +61,13 @@ def _state(label: str, run: Run) -> Iterator[Sentence]:
         yield about(label, "run.resumed", steps=again)
 
 
-def torn(label: str, run: Run) -> Iterator[Sentence]:
+def torn(label: str, run: Series) -> Iterator[Sentence]:
     """Report an unfinished last line that was left out."""
     if run.torn:
         yield about(label, "torn", last=int(run.step[-1]))
 
 
-def _summary(study: Study) -> Table:
+def summary(study: Study) -> Table:
     keys = {key: key for key in ("first", "last", "p5", "median", "p95")}
     rows = [
         (row, cells([each.loss for each in study.numbers], key, lambda x: significant(x, 4)))
@@ -76,7 +76,7 @@ def _summary(study: Study) -> Table:
     return grid_of("losses", study.labels, rows, study.metrics("loss"))
 
 
-def _own_every(study: Study) -> Iterator[Table]:
+def own_every(study: Study) -> Iterator[Table]:
     for i, (label, run) in enumerate(zip(study.labels, study.runs, strict=True)):
         at = np.flatnonzero(run.step % STRIDE == 0)
         if at.size:
@@ -140,7 +140,7 @@ def _styles(study: Study) -> dict[int, dict[str, Any]]:
     }
 
 
-def _plot(study: Study) -> Plot:
+def loss_plot(study: Study) -> Plot:
     """The losses of all runs at every step."""
     traces = run_lines(study, lambda run: run.loss, styled=True)
     sources = study.metrics("step, loss")
@@ -150,7 +150,7 @@ def _plot(study: Study) -> Plot:
     )
 
 
-def _every_plot(study: Study) -> Plot | None:
+def every_plot(study: Study) -> Plot | None:
     """The losses of all runs at every 200th step; None if no run has such a step."""
     traces, values, style = [], [], _styles(study)
     for i, each in enumerate(study.numbers):

@@ -37,7 +37,8 @@ ROWS, SENTENCES = 8, 5
 URGENT = (
     "study.quick", "study.failing", "study.waiting", "study.absent", "unmatched", "matched",
     "loss.not_finite.", "torn.", "run.end.", "run.gaps.", "align.first", "align.chaos",
-    "time.caveat", "weights.", "pictures.weights", "study.left",
+    "log.unlike", "log.damaged", "log.resumed", "log.gaps", "time.caveat", "weights.",
+    "pictures.weights", "study.left",
 )  # fmt: skip
 NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 SAMPLED = ("solver", "steps", "network_calls", "batch")
@@ -61,7 +62,7 @@ class Row:
 def verdict(study: Study) -> list[Row]:
     """The rows of the first comparable pair, else of the one run."""
     pair = first_pair(study)
-    rows = _alone(study) if pair is None else _rows(study, pair)
+    rows = alone(study) if pair is None else _rows(study, pair)
     found = [row for row in rows if row is not None]
     spare = phrase("verdict.epoch")  # repeats the steps, so it is dropped first
     return [row for row in found if len(found) <= ROWS or row.what != spare][:ROWS]
@@ -110,10 +111,10 @@ def _rows(study: Study, pair: PairNumbers) -> Iterator[Row | None]:
     yield _end(study, pair)
     yield _free(study)
     yield _score(study, pair)
-    yield _step(study, pair)
-    yield _epoch(study, pair)
+    yield step_row(study, pair)
+    yield epoch_row(study, pair)
     yield _sampling(study, pair)
-    yield _memory(study, pair)
+    yield memory_row(study, pair)
     yield _ladder(study)
 
 
@@ -146,7 +147,7 @@ def _end(study: Study, pair: PairNumbers) -> Row | None:
     found = end_ratio(pair.a.run, pair.b.run, paired=pair.matched)
     alike = pair.dataset_equal is not False and not other
     sources = study.metrics("step, loss", *pair.at)
-    return _ratio_row(pair, what, values, found, ("higher", "lower"), sources, alike)
+    return ratio_row(pair, what, values, found, ("higher", "lower"), sources, alike)
 
 
 def _free(study: Study) -> Row | None:
@@ -191,17 +192,17 @@ def _direction(pair: PairNumbers, key: str) -> Text:
     return words("verdict.word", run=run, word=phrase(f"verdict.{key}"))
 
 
-def _step(study: Study, pair: PairNumbers) -> Row | None:
+def step_row(study: Study, pair: PairNumbers) -> Row | None:
     values = [same(seconds(each.step_time["median"])) for each in pair.both if each.step_time]
     sources = study.metrics("data_s, compute_s, synced", *pair.at)
-    return _cost_row(pair, "verdict.step", values, pair.step_ratio, sources)
+    return cost_row(pair, "verdict.step", values, pair.step_ratio, sources)
 
 
-def _epoch(study: Study, pair: PairNumbers) -> Row | None:
+def epoch_row(study: Study, pair: PairNumbers) -> Row | None:
     times = [each.epoch_time for each in pair.both]
     values = [same(seconds(time["median"])) for time in times if time["complete"]]
     sources = study.metrics("epoch, data_s, compute_s", *pair.at)
-    return _cost_row(pair, "verdict.epoch", values, epoch_ratio(*times), sources)
+    return cost_row(pair, "verdict.epoch", values, epoch_ratio(*times), sources)
 
 
 def _sampling(study: Study, pair: PairNumbers) -> Row | None:
@@ -217,7 +218,7 @@ def _sampling(study: Study, pair: PairNumbers) -> Row | None:
                     values = [same(seconds(float(np.median(each)))) for each in times]
                     found = ratio(times[0], times[1], lambda x: np.median(x, axis=-1))
                     sources = study.of_records((one, other), "seconds, batch, seconds_per_image")
-                    return _cost_row(pair, "verdict.sampling", values, found, sources)
+                    return cost_row(pair, "verdict.sampling", values, found, sources)
     return None
 
 
@@ -230,11 +231,11 @@ def _per_image(record: Record) -> Float64:
     return np.array([spent] if spent else [], dtype=np.float64)
 
 
-def _memory(study: Study, pair: PairNumbers) -> Row | None:
+def memory_row(study: Study, pair: PairNumbers) -> Row | None:
     peaks = [np.array([each.memory["peak"]]) for each in pair.both if each.memory]
     found = ratio(peaks[0], peaks[1], np.max) if len(peaks) == 2 else None
     values = [same(f"{float(peak[0]):,.0f} MB") for peak in peaks]
-    return _cost_row(pair, "verdict.memory", values, found, study.metrics("memory_mb", *pair.at))
+    return cost_row(pair, "verdict.memory", values, found, study.metrics("memory_mb", *pair.at))
 
 
 def _ladder(study: Study) -> Row | None:
@@ -253,7 +254,7 @@ def _ladder(study: Study) -> Row | None:
     return None
 
 
-def _cost_row(
+def cost_row(
     pair: PairNumbers, key: str, values: Sequence[Text], found: Ratio, sources: tuple[Source, ...]
 ) -> Row | None:
     """A row of times or memory, without a verdict if machines or work differ."""
@@ -261,10 +262,10 @@ def _cost_row(
         return None
     more, less = ("more", "less") if key == "verdict.memory" else ("slower", "faster")
     alike = not (pair.machine_differences or pair.work_differences)
-    return _ratio_row(pair, phrase(key), values, found, (more, less), sources, comparable=alike)
+    return ratio_row(pair, phrase(key), values, found, (more, less), sources, comparable=alike)
 
 
-def _ratio_row(
+def ratio_row(
     pair: PairNumbers, what: Text, values: Sequence[Text], found: Ratio,
     above_below: tuple[str, str], sources: tuple[Source, ...], comparable: bool,
 ) -> Row:  # fmt: skip
@@ -281,7 +282,7 @@ def _ratio_row(
     return Row(what, values[0], values[1], gap, told, sources)
 
 
-def _alone(study: Study) -> Iterator[Row | None]:
+def alone(study: Study) -> Iterator[Row | None]:
     """The numbers of a single run, without a verdict."""
     each = study.numbers[0]
 

@@ -54,7 +54,7 @@ def step_times(study: Study) -> Iterator[Block]:
         if numbers and (not study.pairs or len(study.runs) > 2):
             said = about(label, "cost.step", **pick(numbers, "median p95 max", step="max_step"))
             yield said.by(*study.metrics(TIMED, i))
-    for figure in (_plot(study), _distribution_plot(study)):
+    for figure in (step_plot(study), _distribution_plot(study)):
         if figure:
             yield figure
     rows = [(row, cells(times, key, show)) for row, key, show in TIMES]
@@ -87,7 +87,7 @@ def _caveat(pair: PairNumbers, machines: Text) -> Sentence:
     return say("time.caveat", "time.caveat_together", **named, **spent)
 
 
-def _plot(study: Study) -> Plot | None:
+def step_plot(study: Study) -> Plot | None:
     """Seconds of every synchronised step; the slowest lie above; zoom in on them."""
     traces: list[Trace] = []
     tops, sizes, longest = [], [], 0.0

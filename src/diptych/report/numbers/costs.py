@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.runs.reader import Run
+from diptych.runs.reader import Series
 from diptych.stats import ratio
 from diptych.types import Float64, Int64
 
@@ -22,7 +22,7 @@ LEAST_FOR_SLOPE = 20
 Numbers = dict[str, Any]
 
 
-def step_time(run: Run) -> Numbers | None:
+def step_time(run: Series) -> Numbers | None:
     """Seconds per step over the synchronised steps; None if there are none."""
     time, step = run.step_s[run.synced], run.step[run.synced]
     if time.size == 0:
@@ -42,12 +42,12 @@ def step_time(run: Run) -> Numbers | None:
     }
 
 
-def step_time_ratio(a: Run, b: Run) -> Numbers | None:
+def step_time_ratio(a: Series, b: Series) -> Numbers | None:
     """B's median step time over A's, with its interval; None if either has no timed step."""
     return ratio(a.step_s[a.synced], b.step_s[b.synced], lambda x: np.median(x, axis=-1))
 
 
-def epoch_time(run: Run) -> Numbers:
+def epoch_time(run: Series) -> Numbers:
     """Seconds of each complete epoch: the sum over all its steps, synchronised or not.
 
     An epoch is complete if it holds its first step and no gaps, and either the next epoch has begun
@@ -84,7 +84,7 @@ def epoch_ratio(a: Numbers, b: Numbers) -> Numbers | None:
     return ratio(one, other, lambda x: np.median(x, axis=-1))
 
 
-def memory(run: Run) -> Numbers | None:
+def memory(run: Series) -> Numbers | None:
     """Peak, first and last memory in MB, and the slope in MB per 1,000 steps; None if unknown."""
     known = np.isfinite(run.memory_mb)
     if not known.any():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.runs.reader import Run
+from diptych.runs.reader import Series
 from diptych.stats import ratio
 from diptych.types import Float64, Int64
 
@@ -34,13 +34,13 @@ def relative_difference(a: Float64, b: Float64) -> Float64:
     return np.divide(gap, scale, out=np.where(np.isnan(scale), np.nan, 0.0), where=scale > 0)
 
 
-def common_steps(a: Run, b: Run) -> tuple[Int64, Int64] | None:
+def common_steps(a: Series, b: Series) -> tuple[Int64, Int64] | None:
     """The indices in each run of the steps that both recorded; None if there are none."""
     both, in_a, in_b = np.intersect1d(a.step, b.step, assume_unique=True, return_indices=True)
     return (in_a, in_b) if both.size else None
 
 
-def step_differences(a: Run, b: Run) -> Numbers | None:
+def step_differences(a: Series, b: Series) -> Numbers | None:
     """The step-by-step differences over the common steps; None if there is no common step."""
     common = common_steps(a, b)
     if common is None:
@@ -100,7 +100,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def loss_summary(run: Run) -> Numbers:
+def loss_summary(run: Series) -> Numbers:
     """The distribution of one run's losses over all steps, and their mean over the last tenth."""
     known = np.isfinite(run.loss)
     bad = run.step[~known]
@@ -123,13 +123,13 @@ def loss_summary(run: Run) -> Numbers:
     }
 
 
-def _last_tenth(run: Run) -> Float64:
+def _last_tenth(run: Series) -> Float64:
     tail = run.loss[-max(1, run.loss.size // 10) :]
     known: Float64 = tail[np.isfinite(tail)]
     return known
 
 
-def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:
+def loss_end(a: Series, b: Series, with_ratio: bool) -> Numbers | None:
     """The mean losses of the last steps that both reached; None if either has none there.
 
     Args:
@@ -149,7 +149,7 @@ def loss_end(a: Run, b: Run, with_ratio: bool) -> Numbers | None:
     }
 
 
-def end_ratio(a: Run, b: Run, paired: bool) -> Numbers | None:
+def end_ratio(a: Series, b: Series, paired: bool) -> Numbers | None:
     """B's mean loss over A's at the end that both reached, with its interval; None if undefined.
 
     Args:
@@ -173,7 +173,7 @@ def _mean(values: Float64) -> Any:
     return np.mean(values, axis=-1)
 
 
-def _tails(a: Run, b: Run) -> tuple[int, int, list[Float64]]:
+def _tails(a: Series, b: Series) -> tuple[int, int, list[Float64]]:
     """The first and last step of the end that both reached, and the finite losses there."""
     low, high = int(max(a.step[0], b.step[0])), int(min(a.step[-1], b.step[-1]))
     first = high - max(1, (high - low + 1) // 10) + 1

@@ -30,7 +30,7 @@ def content(study: Study, document: Document, verdict: Sequence[Row]) -> dict[st
             pair.names | {"matched": pair.matched, "mismatches": [r.en for r in pair.reasons]}
             for pair in study.pairs
         ],
-        "verdict": [_row(row) for row in verdict],
+        "verdict": [row(each) for each in verdict],
         "records_left_out": len(found.foreign),
         "records_damaged": [
             {"file": study.cite(p, "").path, "reason": why} for p, why in found.damaged.items()
@@ -46,10 +46,11 @@ def _run(each: RunNumbers) -> dict[str, Any]:
     return about | {"backend": run.backend} | found | holes
 
 
-def _row(row: Row) -> dict[str, Any]:
-    told = {"difference": _both(row.gap), "verdict": _both(row.verdict)}
-    values = {"what": _both(row.what), "a": row.a.en, "b": row.b.en}
-    return values | told | {"records": _records(row.sources)}
+def row(of: Row) -> dict[str, Any]:
+    """A row of the verdict."""
+    told = {"difference": _both(of.gap), "verdict": _both(of.verdict)}
+    values = {"what": _both(of.what), "a": of.a.en, "b": of.b.en}
+    return values | told | {"records": _records(of.sources)}
 
 
 def _section(section: Section) -> dict[str, Any]:

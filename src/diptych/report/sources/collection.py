@@ -158,7 +158,7 @@ def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) ->
     found.records.sort(key=lambda r: _rank(r, panels))  # stable: kinds stay together
     numbers = tuple(map(RunNumbers, runs, _labels(runs)))
     pairs = tuple(_pairs(numbers))
-    return Study(out, tuple(folders), numbers, pairs, found, _colours(panels), plan)
+    return Study(out, tuple(folders), numbers, pairs, found, colours_of(panels), plan)
 
 
 def open_pair(folders: tuple[Path, Path], out: Path, found: Gathered, matched: bool) -> Study:
@@ -175,7 +175,7 @@ def open_pair(folders: tuple[Path, Path], out: Path, found: Gathered, matched: b
         raise UserError(f"{what}: {reasons[0].en}. {GO_ON}")
     one, other = map(RunNumbers, (a, b), two_labels(a, b))
     pair = PairNumbers(one, other, (0, 1), matched, tuple(reasons))
-    colours = _colours([a.backend, b.backend])
+    colours = colours_of([a.backend, b.backend])
     return Study(out, folders, (one, other), (pair,), found, colours)
 
 
@@ -231,7 +231,8 @@ def _pairs(runs: Sequence[RunNumbers]) -> list[PairNumbers]:
     return found
 
 
-def _colours(backends: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def colours_of(backends: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """A pair of colours for each: the panels' own for the first of a panel."""
     own = {"torch": (LIGHT.torch, DARK.torch), "jittor": (LIGHT.jittor, DARK.jittor)}
     rest, found = list(EXTRA) * MOST_RUNS, []
     for backend in backends:

@@ -1,0 +1,219 @@
+"""Logs of any program: what is read of each shape, what is told of it, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from diptych.errors import UserError
+from diptych.logs import read_log
+from diptych.logs.columns import loss_rank, parse_columns
+from diptych.logs.log import labels
+from diptych.runs.export import export
+
+TRAINER = {
+    "max_steps": 100,
+    "log_history": [
+        {"loss": 2.0, "learning_rate": 1e-4, "epoch": 0.1, "step": 10, "grad_norm": 1.0},
+        {"loss": 1.5, "learning_rate": 1e-4, "epoch": 0.2, "step": 20},
+        {"eval_loss": 1.0, "step": 20, "epoch": 0.2},
+        {"train_runtime": 10.0, "train_loss": 1.7, "step": 20, "epoch": 0.2},
+    ],
+}
+STAMP = (
+    "INFO - diffusion.py - 2025-07-04 00:04:{:02},778 - [Epoch 0] Step: {}, Loss: {}, "
+    "Step Time: 0.03{}s"
+)
+# name, text, steps, losses, keys of what is told
+SHAPES: list[tuple[str, str, list[int], list[float], set[str]]] = [
+    ("one.txt", "0.5\n0.4\n0.3\n", [1, 2, 3], [0.5, 0.4, 0.3], {"numbered"}),
+    ("two.txt", "1 0.5\n2 0.4\n", [1, 2], [0.5, 0.4], set()),
+    ("comma.txt", "1,100,0.5\n1,200,0.4\n2,100,0.3\n", [100, 200, 300], [0.5, 0.4, 0.3],
+     {"per_epoch_seen"}),
+    ("named.txt", "epoch: 1, step: 100, loss: 0.5\nepoch: 1, step: 200, loss: 4e-1\n", [100, 200],
+     [0.5, 0.4], set()),
+    ("stamped.txt", "\n".join(STAMP.format(10 + k, k, 0.9 - k / 10, k) for k in (1, 2)), [1, 2],
+     [0.8, 0.7], set()),
+    ("total.txt", "Epoch [1/10], Step [200/938], Loss: 0.5\n"
+     "Epoch [2/10], Step [200/938], Loss: 0.4\n",
+     [200, 1138], [0.5, 0.4], {"per_epoch"}),
+    ("bare.txt", "epoch 1 step 10 loss 0.5\nepoch 1 step 20 loss 0.4\n", [10, 20],
+     [0.5, 0.4], set()),
+    ("epochs.txt", "Epoch 1 | Train Loss: 0.5 | Val Loss: 0.6\n"
+     "Epoch 2 | Train Loss: 0.4 | Val Loss: 0.5\n",
+     [1, 2], [0.5, 0.4], {"epochs_only"}),
+    ("chinese.txt", "第 1 轮, 第 100 步, 损失: 0.5\n第 1 轮, 第 200 步, 损失: 0.4\n", [100, 200],
+     [0.5, 0.4], set()),
+    ("tqdm.txt", "Epoch 3:  45%|### | 4/9 [00:12<00:15, 33.5it/s, loss=0.5]\r"
+     "Epoch 3:  55%|### | 5/9 [00:12<00:15, 33.5it/s, loss=0.4]\n", [4, 5], [0.5, 0.4], set()),
+    ("printed.txt", "{'loss': 0.5, 'epoch': 0.1}\n{'loss': 0.4, 'epoch': 0.2}\n", [1, 2],
+     [0.5, 0.4], {"numbered"}),
+    ("tensor.txt", "step 1: tensor(0.5, grad_fn=<MeanBackward0>)\nstep 2: 0.4\n", [1, 2],
+     [0.5, 0.4], set()),
+    ("header.txt", "step loss\n1 0.5\n2 0.4\n", [1, 2], [0.5, 0.4], set()),
+    ("a.csv", "epoch,step,loss\n1,1,0.5\n1,2,0.4\n", [1, 2], [0.5, 0.4], set()),
+    ("german.csv", "step;loss\n1;0,5\n2;0,4\n", [1, 2], [0.5, 0.4], set()),
+    ("wandb.csv", '"Step","pt - train/loss","pt - train/loss__MIN","pt - train/loss__MAX"\n'
+     '"0","0.5","0.5","0.5"\n"50","0.4","0.4","0.4"\n', [0, 50], [0.5, 0.4], set()),
+    ("wandb-history.jsonl", '{"_step":0,"_timestamp":1.7e9,"train":{"loss":0.5}}\n'
+     '{"_step":1,"_timestamp":1.7e9,"train":{"loss":"NaN"}}\n', [0, 1], [0.5, math.nan],
+     {"times_derived"}),
+    ("trainer_state.json", json.dumps(TRAINER), [10, 20], [2.0, 1.5], {"others"}),
+    ("list.json", "[0.5, 0.4]", [1, 2], [0.5, 0.4], {"numbered"}),
+    ("columns.json", '{"loss": [0.5, 0.4], "step": [3, 4]}', [3, 4], [0.5, 0.4], set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "steps", "losses", "facts"), SHAPES, ids=lambda v: str(v)[:20]
+)
+def test_the_usual_shapes_are_read(
+    tmp_path: Path, name: str, text: str, steps: list[int], losses: list[float], facts: set[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, "utf-8")
+    log = read_log(path)
+    assert log.step.tolist() == steps
+    assert log.loss.tolist() == pytest.approx(losses, nan_ok=True)
+    assert {key for key, _ in log.facts} == facts
+
+
+def test_times_memory_and_settings(tmp_path: Path) -> None:
+    """Units are taken from names and texts; a time that only grows is one since the start."""
+    log = _log(
+        tmp_path,
+        "iter 10: loss 0.5, time 120.5ms, mem: 2 GB\niter 20: loss 0.4, time 121.5ms, mem: 3 GB\n",
+    )
+    assert log.step_s.tolist() == pytest.approx([0.1205, 0.1215])
+    assert log.memory_mb.tolist() == [2048, 3072]
+    rows = "".join(f"{k},{1 / k},{k * 0.5},32\n" for k in range(1, 21))
+    log = _log(tmp_path, "step,loss,time,batch_size\n" + rows, "t.csv")
+    assert log.step_s[1:].tolist() == pytest.approx([0.5] * 19) and math.isnan(log.step_s[0])
+    assert ("elapsed", {"column": "time"}) in log.facts and log.settings == {"batch_size": 32}
+    log = _log(tmp_path, "Epoch 1 step 1 loss 0.5\nEpoch 1 took, time: 30.5s\n")
+    assert log.epoch_seconds == {1: 30.5} and log.without_loss == 1
+
+
+def _log(folder: Path, text: str, name: str = "log.txt", **columns: str) -> Any:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return read_log(path, columns)
+
+
+def test_resumed_repeated_and_missing_rows(tmp_path: Path) -> None:
+    """A step that goes back supersedes all rows from it on, also those not reached again."""
+    rows = [(k, 1.0) for k in range(1, 11)] + [(k, 2.0) for k in range(6, 9)]
+    log = _log(tmp_path, "step,loss\n" + "".join(f"{k},{x}\n" for k, x in rows), "r.csv")
+    assert log.step.tolist() == list(range(1, 9)) and log.loss.tolist() == [1.0] * 5 + [2.0] * 3
+    assert log.restarts == (5,) and log.repeated == 5
+    assert ("resumed", {"steps": [5]}) in log.facts
+    log = _log(tmp_path, "step,loss\n1,1\n2,1\n2,3\n3,1\n", "d.csv")
+    assert log.loss.tolist() == [1, 3, 1] and log.repeated == 1 and not log.restarts
+    log = _log(
+        tmp_path, "step,loss\n" + "".join(f"{k},1\n" for k in (50, 100, 150, 300, 350)), "g.csv"
+    )
+    assert (log.stride, log.gaps, log.missing) == (50, ((200, 250),), 2)
+    log = _log(tmp_path, "step,loss\n1,1\n2,1\n3", "torn.csv")
+    assert log.torn and log.step.tolist() == [1, 2]
+
+
+REFUSED = [
+    ("", "is empty"), ("  \n", "is empty"), ("a,b\nx,y\n", "no numbers"),
+    ("step,acc\n1,2\n", "no column looks like a loss (columns: 'step', 'acc')"),
+    ("a\0b", "is not text"), ("step,step,loss\n1,2,3\n", "two columns are named 'step'"),
+    ("step,loss\n0.5,1\n1.5,2\n", "which is no step"),
+    ("step,loss\n" + "".join(f"{k % 3},1\n" for k in range(60)), "the steps go back"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), REFUSED, ids=[why for _, why in REFUSED])
+def test_bad_logs_get_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(UserError) as refused:
+        _log(tmp_path, text, "x.csv")
+    assert expected in str(refused.value) and "x.csv" in str(refused.value)
+
+
+def test_columns_are_set_and_misspellings_named(tmp_path: Path) -> None:
+    text = "it,train/loss,loss, other\n1,0.5,9,1\n2,0.4,9,2\n"
+    log = _log(tmp_path, text, "c.csv", loss="train/loss", step="it")
+    assert log.loss.tolist() == [0.5, 0.4] and log.columns.given == ("loss", "step")
+    assert parse_columns("loss=a, b,step=s") == {"loss": "a, b", "step": "s"}
+    with pytest.raises(UserError, match="has no column 'trainloss' for loss; did you mean"):
+        _log(tmp_path, text, "c.csv", loss="trainloss")
+    for wrong in ("loss", "los=a", "loss="):
+        with pytest.raises(UserError, match="--columns"):
+            parse_columns(wrong)
+    ranks = ["loss", "train/loss", "run - train/loss", "avg_loss"]
+    assert [loss_rank(name) for name in ranks] == [0, 1, 2, 3]
+    assert loss_rank("val_loss") is None and loss_rank("eval/loss") is None
+
+
+def test_labels_tell_logs_apart() -> None:
+    paths = [Path("jt/logs/loss_step.txt"), Path("pt/logs/loss_step.txt")]
+    assert labels(paths) == ["jt", "pt"]
+    assert labels([Path("a.csv"), Path("b.csv")]) == ["a.csv", "b.csv"]
+    with pytest.raises(UserError, match="--label"):
+        labels(paths, ("x", "x"))
+
+
+def events(folder: Path, steps: range, tag: str = "train/loss", wall: float = 1.7e9) -> Path:
+    """An event file with a loss of 1 / step."""
+    writer = EventFileWriter(str(folder))
+    for step in steps:
+        value = Summary.Value(tag=tag, simple_value=1 / step)
+        writer.add_event(
+            Event(step=step, wall_time=wall + step / 4, summary=Summary(value=[value]))
+        )
+    writer.close()
+    return next(folder.glob("*tfevents*"))
+
+
+def test_event_files_whole_resumed_and_damaged(tmp_path: Path) -> None:
+    path = events(tmp_path / "a", range(1, 41))
+    log = read_log(path)
+    assert log.loss.tolist() == pytest.approx([1 / k for k in range(1, 41)]) and not log.torn
+    assert log.step_s[1:].tolist() == pytest.approx([0.25] * 39)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    log = read_log(path)
+    assert log.torn and log.step[-1] == 39
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 0xFF
+    path.write_bytes(bytes(broken))
+    log = read_log(tmp_path / "a")
+    assert log.step[-1] < 39 and (log.torn or any(key == "damaged" for key, _ in log.facts))
+    path.write_bytes(b"no events at all" * 3)
+    with pytest.raises(UserError, match="no scalar can be read"):
+        read_log(path)
+
+
+def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
+    from synthetic_runs import make_rows, make_run
+
+    rows = make_rows(30, per_epoch=10)
+    rows[4]["loss"] = math.nan
+    run = make_run(tmp_path / "run", "torch", rows)
+    found = export(run, tmp_path / "out")
+    assert found["steps"] == 30 and found["gaps"] == []
+    wanted = np.array([row["loss"] for row in rows])
+    for name in ("loss_step.txt", "metrics.csv"):
+        log = read_log(tmp_path / "out" / name)
+        np.testing.assert_array_equal(log.loss.astype(np.float32), wanted.astype(np.float32))
+        assert log.step.tolist() == list(range(1, 31)) and log.epoch.tolist() == [
+            k // 10 for k in range(30)
+        ]
+    assert log.step_s.tolist() == pytest.approx([r["data_s"] + r["compute_s"] for r in rows])
+    assert read_log(run).step_s.tolist() == pytest.approx(log.step_s.tolist())
+    export(run)
+    assert (run / "metrics.csv").read_text() == (tmp_path / "out" / "metrics.csv").read_text()
+    (tmp_path / "out" / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="does not write"):
+        export(run, tmp_path / "out", overwrite=True)
