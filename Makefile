@@ -22,7 +22,7 @@ DEMO_FLAGS ?=
 PINNED := pyproject.toml constraints.txt
 IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
-.PHONY: help demo test check format prepare bench clean
+.PHONY: help demo test check format prepare mpi bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 
 prepare: $(VENV)/.installed-all ## compile Jittor for this machine (once, about 4 minutes)
 	$(BIN)/diptych doctor --prepare
+
+mpi: $(VENV)/.installed-all prepare ## install OpenMPI on Debian (as root), for several Jittor processes
+	@command -v mpirun >/dev/null && command -v mpicc >/dev/null || { \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev; }
+	use_mpi=1 $(BIN)/diptych doctor --prepare >/dev/null
 
 bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, and loading against torch, in turns
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training-mnist

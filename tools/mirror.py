@@ -44,6 +44,7 @@ _KERNELS = "Jittor's operators come from the panel's kernels"
 _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
+_ENGINE = "PyTorch's process groups, and Jittor's operator for MPI"
 _NORM = "in Jittor a kernel of the panel, which adds in double"
 _OVERFLOW = (
     "a norm of squares beyond float32 is NaN: in Jittor by its kernel, in PyTorch at the end"
@@ -69,7 +70,7 @@ INTENDED: tuple[Intended, ...] = (
         "backend.py", "imports", "PyTorch packs weights; Jittor is prepared, and counts", (2, 3)
     ),
     Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
-    Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (9, 6)),
+    Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (11, 6)),
     Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),
     Intended(
         "backend.py", "TorchBackend.network", "PyTorch packs; Jittor's eval() ends training", (4, 2)
@@ -81,6 +82,11 @@ INTENDED: tuple[Intended, ...] = (
     Intended("backend.py", "TorchBackend.free_memory", _CUDA, (2, 2)),
     Intended("backend.py", "TorchBackend.counters", "each framework counts other things"),
     Intended("backend.py", "TorchBackend.describe", _CUDA, (1, 1)),
+    Intended("collective.py", "imports", _ENGINE, (6, 1)),
+    Intended("collective.py", "join", _ENGINE, (9, 2)),
+    Intended("collective.py", "lost", "MPI itself ends the other ranks", (6, 0)),
+    Intended("collective.py", "all_sum", f"{_ENGINE}; only Jittor is lazy", (3, 3)),
+    Intended("collective.py", "gather", f"{_ENGINE}; only Jittor is lazy", (3, 2)),
     Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
     *(Intended("feature_layers.py", name, _OPERATOR) for name in _FEATURE_FUNCTIONS),
     Intended("layers.py", "imports", _KERNELS, (2, 1)),

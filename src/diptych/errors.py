@@ -45,6 +45,14 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
+class Followed(Exception):
+    """This rank ends because the training of all ranks does; rank 0 says why. Exit code: its."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class StopTraining(Exception):
     """Raised by a callback of `train`: end after the step at hand, saved, as after a signal."""
 

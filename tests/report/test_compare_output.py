@@ -160,6 +160,10 @@ def test_one_panel_twice_goes_by_folder_names(tmp_path: Path) -> None:
     threads = make_run(tmp_path / "four", "torch", make_rows(60), environment={"threads": 4})
     result = compare_runs(a, threads, tmp_path / "3")
     assert "(threads differ)" in words(result, "machines")
+    ranks = make_run(tmp_path / "ranks", "torch", make_rows(60), environment={"world": 2})
+    result = compare_runs(a, ranks, tmp_path / "4")
+    assert "(1 and 2)" in words(result, "worlds") and "up to rounding" in words(result, "worlds")
+    assert "(world differ)" in words(result, "machines")
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(

@@ -17,6 +17,7 @@ import sys
 from diptych.backends.protocol import Backend, Batch, Learner, State
 from diptych.config.schema import PRECISIONS
 from diptych.errors import UserError, nearest
+from diptych.ranks import ALONE, Ranks
 
 __all__ = ["BACKENDS", "Backend", "Batch", "Learner", "State", "check_device", "load"]
 
@@ -32,7 +33,11 @@ def check_device(device: str) -> None:
 
 
 def load(
-    name: str, device: str = "auto", precision: str = "fp32", deterministic: bool = False
+    name: str,
+    device: str = "auto",
+    precision: str = "fp32",
+    deterministic: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Backend:
     """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
@@ -40,6 +45,8 @@ def load(
         precision: "fp32", "tf32" or "bf16": the network's arithmetic, whatever the framework's
             own default; everything else is float32.
         deterministic: the same bits in every run on this device, at the price of speed.
+        ranks: with others than this process, it is connected with them, and waits until all are
+            there.
 
     Raises:
         UserError: an unknown name, device or precision, a precision that the panel or the device
@@ -64,5 +71,5 @@ def load(
     # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     panel = importlib.import_module(f"diptych.backends.{name}.backend")
-    backend: Backend = panel.make(device, precision, deterministic)
+    backend: Backend = panel.make(device, precision, deterministic, ranks)
     return backend

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from diptych.config.load import TrainConfig
 from diptych.network.own import AnyPlan
+from diptych.ranks import Ranks
 from diptych.types import Array, Float32, Int64, Pixels, Weights
 
 
@@ -35,8 +36,8 @@ class Batch:
         labels: classes after label dropout, (B,) int64, K for 'no class'; None without classes.
         classes: the labels as one-hot rows, (B, K + 1) float32; None without classes.
         weight: weight of each image's loss, (B, 1, 1, 1) float32; None if all weights are 1.
-        first_row: number of the first image in the step's whole batch; a slice of a batch has its
-            own keyed noise and masks.
+        part: (first, images): these B images are those from `first` on of a step's `images`, the
+            others being on other ranks; None: these are all.
     """
 
     step: int
@@ -51,7 +52,18 @@ class Batch:
     labels: Int64 | None = None
     classes: Float32 | None = None
     weight: Float32 | None = None
-    first_row: int = 0
+    part: tuple[int, int] | None = None
+
+    @property
+    def count(self) -> int:
+        """Images of the step on all ranks together: what a mean over the batch divides by."""
+        return len(self.x0) if self.part is None else self.part[1]
+
+    @property
+    def rows(self) -> slice:
+        """The place of these images among those of all ranks."""
+        first = 0 if self.part is None else self.part[0]
+        return slice(first, first + len(self.x0))
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,14 @@ class Learner(Protocol):
     network: Any
 
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
-        """Take one optimizer step; return loss and gradient norm as unread device scalars."""
+        """Take one optimizer step; return loss and gradient norm as unread device scalars.
+
+        Both are those of the whole batch; with several ranks, each must take the step.
+        """
 
     def loss(self, batch: Batch) -> Any:
-        """First part of a step: the loss as a device scalar with its graph."""
+        """First part of a step: the loss as a device scalar with its graph; of a batch that is a
+        part, the part's share."""
 
     def differentiate(self, loss: Any) -> list[Any]:
         """Second part of a step: the gradients of `loss`, one per weight, on the device."""
@@ -105,6 +121,7 @@ class Backend(Protocol):
     device: str
     precision: str
     deterministic: bool
+    ranks: Ranks
 
     def array(self, values: Array) -> Any:
         """Copy a host array to the device; on a CPU it may share memory."""
@@ -154,6 +171,10 @@ class Backend(Protocol):
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
+
+    def gather(self, values: Array) -> Array:
+        """Every rank's numbers, (world, n), from this rank's (n,) of 0 to 2**31 - 1, int32; every
+        rank must call it, and waits for the others."""
 
     def memory_mb(self) -> float:
         """Memory in MiB: the process's resident set on a CPU, the allocator's peak on a GPU."""

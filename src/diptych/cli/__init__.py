@@ -32,8 +32,9 @@ from diptych.cli.sample import sample
 from diptych.cli.search_steps import search_steps
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
-from diptych.errors import STAGE, MachineError, UserError, show_notices
+from diptych.errors import STAGE, Followed, MachineError, UserError, show_notices
 from diptych.files import machine_faults
+from diptych.ranks import of_environment
 
 # Only in click 8.2 and later; earlier versions print the help themselves.
 NO_ARGUMENTS: tuple[type[Exception], ...] = tuple(
@@ -61,6 +62,8 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         fail("interrupted", 130)
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)
+    except Followed as error:  # rank 0 says why
+        leave(error.exit_code)
     except BrokenPipeError:
         leave(0)
     except (MemoryError, RuntimeError) as error:
@@ -101,6 +104,9 @@ GPU_FULL = (
 )
 
 
+RANKED = ("train", "sample")  # verbs that several processes of a launcher may share
+
+
 class Verbs(click.Group):
     """A command group that suggests the nearest verb if one is misspelt."""
 
@@ -124,6 +130,18 @@ def cli() -> None:
       diptych sample zoo:mnist-torch --out digits       a trained model
       diptych train mnist --backend jittor --out run    your own
     """
+    verb = click.get_current_context().invoked_subcommand
+    if verb not in RANKED and (text := _launched()):
+        raise UserError(f"diptych {verb} works in one process, and {text}; start it on its own")
+
+
+def _launched() -> str:
+    """What the launcher says if it started several processes; "" for one."""
+    try:
+        ranks = of_environment()
+    except UserError:  # such as within a job of SLURM, outside srun
+        return ""
+    return "" if ranks.alone else f"{ranks.launcher} started {ranks.world}"
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)

@@ -26,6 +26,7 @@ from diptych.cli.common import (
 from diptych.cli.pictures import PICTURES, chosen_pictures
 from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
+from diptych.ranks import of_environment, own_gpu
 
 
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
@@ -35,6 +36,7 @@ from diptych.errors import UserError
 @click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")
 @SEED
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option("--part", metavar="K/N", help="Draw part K of N, from 0; the last completes OUT.")
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
@@ -53,6 +55,7 @@ def sample(
     num: int | None,
     seed: int,
     batch: int,
+    part: str | None,
     out: Path | None,
     raw: bool,
     config: str | None,
@@ -82,15 +85,26 @@ def sample(
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
       diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
+      diptych sample zoo:mnist-torch --num 50000 --out many --part 0/4
+      torchrun --nproc-per-node 4 -m -- diptych sample zoo:mnist-torch --num 50000 --out many
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
+    from diptych.generate.parts import Part
     from diptych.generate.samples import Request, default_folder, sample_to
     from diptych.model import load
     from diptych.sampling.sampler import choose_sampler
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
 
+    ranks = of_environment()
+    if part and not ranks.alone:
+        raise UserError(
+            f"--part {part}, and {ranks.launcher} started {ranks.world} processes, which are parts "
+            f"already; leave one of them out"
+        )
+    own = Part.parse(part) if part else Part.of(ranks)
+    own_gpu(ranks)
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = chosen_options(given)
@@ -104,7 +118,9 @@ def sample(
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
         out = default_folder(Path(source), request, precision)
-    check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
+    joins = own is not None and (out / "manifest.json").exists()
+    # before the framework's slow start
+    check_folder(out, resume=resume or joins, overwrite=overwrite)
     say(found.note and f"note: {found.note}")
     say(said)
     model = load(
@@ -112,8 +128,13 @@ def sample(
         deterministic=deterministic,
     )  # fmt: skip
     manifest = sample_to(
-        model, request, out, resume=resume, overwrite=overwrite, npz=npz, progress=not quiet
-    )
+        model, request, out, resume=resume, overwrite=overwrite, npz=npz,
+        progress=not quiet and ranks.first, part=own,
+    )  # fmt: skip
+    if not manifest["complete"]:
+        said = f"part {own.number} of {own.count} is done, others are not: {out}" if own else ""
+        show({"out": str(out), **manifest}, as_json, said)
+        return
     text = (
         f"{num} images in {out}, {manifest['network_calls']} network calls each{_twice(sampler)}, "
         f"{manifest['seconds_per_image']:.3f} s an image"

@@ -21,6 +21,7 @@ from diptych.cli.common import (
     show,
 )
 from diptych.errors import STAGE, Interrupted, UserError
+from diptych.ranks import of_environment
 
 
 @click.command(short_help="Train a preset or a YAML file of settings.")
@@ -82,6 +83,8 @@ def train(
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --backend jittor --resume --epochs 10
+      torchrun --nproc-per-node 2 -m diptych train mnist --out runs/two
+      mpirun -np 2 diptych train mnist --backend jittor --out runs/two-jittor
     """
     from diptych.training.callbacks.usual import Recording
     from diptych.training.loop import train as run_training
@@ -108,6 +111,8 @@ def train(
     except Interrupted as stop:
         on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
+    if not of_environment().first:
+        return
     if export:
         from diptych.runs.export import export as write
 

@@ -16,7 +16,7 @@ from diptych.files.folders import (
     new_folder,
     output_folder,
 )
-from diptych.files.locks import INHERITED, LOCK, hold, hold_place, inherited
+from diptych.files.locks import INHERITED, LOCK, Held, hold, hold_part, hold_place, inherited
 from diptych.files.paths import (
     check_path,
     check_replaceable,
@@ -30,6 +30,7 @@ from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_js
 __all__ = [
     "INHERITED",
     "LOCK",
+    "Held",
     "MARKS",
     "MOST_BYTES",
     "MOST_LEVELS",
@@ -42,6 +43,7 @@ __all__ = [
     "claim_folder",
     "contents",
     "hold",
+    "hold_part",
     "hold_place",
     "inherited",
     "machine_faults",

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,12 @@ from diptych.errors import UserError
 from diptych.files.paths import machine_faults
 
 LOCK = ".lock"
+PART_LOCK = re.compile(r"\.(part-\d+-of-\d+)\.lock")  # of a part of the work in a folder
 INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which started us holds
+
+
+class Held(UserError):
+    """Another process is at work there."""
 
 
 def _is_held(lock: Path) -> bool:
@@ -37,10 +43,36 @@ def hold(path: Path) -> Iterator[int]:
     lock with `inherited`.
 
     Raises:
-        UserError: another process holds it; the message says which.
+        Held: another process holds it; the message says which.
     """
     with _lock(path / LOCK, path) as number:
+        for child in path.iterdir():
+            if (part := PART_LOCK.fullmatch(child.name)) and _is_held(child):
+                raise Held(
+                    f"{path}: another process is at work in it ({part[1]}); wait until it ends, or "
+                    f"choose another folder"
+                )
         yield number
+
+
+@contextlib.contextmanager
+def hold_part(path: Path, part: str) -> Iterator[None]:
+    """Keep other processes from the same part of the work in a folder, and from the whole of it.
+
+    Args:
+        path: the folder; it is created if it is missing.
+        part: `part-K-of-N`.
+
+    Raises:
+        Held: another process does this part, or holds the folder.
+    """
+    with _lock(path / f".{part}{LOCK}", path):
+        if _is_held(path / LOCK):
+            raise Held(
+                f"{path}: another process is at work in it; wait until it ends, or choose another "
+                f"folder"
+            )
+        yield
 
 
 @contextlib.contextmanager
@@ -48,10 +80,10 @@ def hold_place(path: Path) -> Iterator[None]:
     """Keep other processes from writing a file or folder that is replaced whole.
 
     Raises:
-        UserError: another process writes it, or is at work inside.
+        Held: another process writes it, or is at work inside.
     """
     if _is_held(path / LOCK):
-        raise UserError(f"{path}: another process is at work in it; wait until it ends")
+        raise Held(f"{path}: another process is at work in it; wait until it ends")
     with _lock(path.with_name(f".{path.name}{LOCK}"), path):
         yield
 
@@ -95,7 +127,7 @@ def _take(number: int, file: Path, where: Path) -> None:
             raise FileNotFoundError  # the previous holder has removed the file that we opened
     except (BlockingIOError, FileNotFoundError) as error:
         by = os.pread(number, 400, 0).decode("utf-8", "replace").strip()
-        raise UserError(
+        raise Held(
             f"{where}: another process is at work in it{f' ({by})' if by else ''}; "
             f"wait until it ends, or choose another folder"
         ) from error

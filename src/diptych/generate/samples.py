@@ -36,7 +36,16 @@ from diptych.evaluation.nearest import Nearest, save_nearest, search
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
-from diptych.files import atomic_path, claim_folder, hold, read_json, write_json
+from diptych.files import (
+    Held,
+    atomic_path,
+    claim_folder,
+    hold,
+    hold_part,
+    read_json,
+    write_json,
+)
+from diptych.generate.parts import Part, all_done, join, take_records
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
@@ -107,14 +116,23 @@ def sample_to(
     overwrite: bool = False,
     npz: bool = False,
     progress: bool = True,
+    part: Part | None = None,
 ) -> dict[str, Any]:
     """Draw the images of `request` into `out`; return the manifest.
+
+    Args:
+        part: draw only this part, together with other processes; the manifest is `complete` if
+            this process was the last, and completed the folder.
 
     Raises:
         UserError: the folder holds something else, or was started with other settings.
     """
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
+    if part is not None:
+        if overwrite:
+            raise UserError("--overwrite would delete the other parts' images; empty --out first")
+        return _part(model, request, out, manifest, part, resume=resume, npz=npz, progress=progress)
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
         claim_folder(out, resume=resume, overwrite=overwrite)
@@ -136,21 +154,11 @@ def _fill(
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if not (out / "manifest.json").exists():
         write_json(out / "manifest.json", manifest)
-    drawn = 0
-    began = time.perf_counter()
-    with _bar(model, request, progress) as bar:
-        for images in batches_of(request.num, min(request.batch, request.num)):
-            wanted = [i for i in images if i < request.num]
-            first = request.pictures.paths(out) if images[0] == 0 else []
-            shape = model.engine.shape
-            there = [_is_drawn(_path(out, i), shape) for i in wanted]
-            if not all(there) or not all(path.exists() for path in first):
-                _draw_batch(model, request, out, images, wanted, bar)
-                drawn += len(wanted)
-            bar.update(0)
-    seconds = time.perf_counter() - began
+    seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
     earlier = read_json(out / "manifest.json")
+    theirs = take_records(out)
+    seconds, drawn = seconds + theirs[0], drawn + theirs[1]
     done = {
         **manifest,
         "complete": True,
@@ -161,6 +169,66 @@ def _fill(
     done["seconds_per_image"] = done["seconds"] / max(1, done["images_timed"])
     write_json(out / "manifest.json", Manifest.checked(done))
     return done
+
+
+def _part(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    part: Part,
+    *,
+    resume: bool,
+    npz: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Draw one part; complete the folder if all parts are done. Returns the manifest."""
+    manifest["trajectory"] = request.pictures.card()
+    with hold_part(out, str(part)):
+        join(out, manifest, part, resume)
+        begun = check_same(out, manifest, IDENTITY)
+        if begun.get("complete"):
+            return begun
+        if begun.get("trajectory", {}) != manifest["trajectory"]:
+            raise UserError(
+                f"{out}: was begun with other pictures; give each part the same options"
+            )
+        if not part.record(out).exists():
+            seconds, images = _draw_missing(model, request, out, part, progress)
+            write_json(part.record(out), {"seconds": seconds, "images": images})
+    while all_done(out, part):
+        try:
+            with hold(out):
+                before = check_same(out, manifest, IDENTITY)
+                if before.get("complete"):
+                    return before
+                claim_folder(out, resume=True)
+                return _fill(model, request, out, manifest, before, npz=npz, progress=False)
+        except Held:  # another part completes it, or is about to look whether all are done
+            time.sleep(0.2)
+    return read_json(out / "manifest.json")
+
+
+def _draw_missing(
+    model: Model, request: Request, out: Path, part: Part, progress: bool
+) -> tuple[float, int]:
+    """Draw a part's images that are not there; return the seconds, and the images drawn."""
+    drawn = 0
+    began = time.perf_counter()
+    batches = list(batches_of(request.num, min(request.batch, request.num)))
+    with _bar(model, request, len(batches[part.number :: part.count]), progress) as bar:
+        for number, images in enumerate(batches):
+            if not part.has(number):
+                continue
+            wanted = [i for i in images if i < request.num]
+            first = request.pictures.paths(out) if images[0] == 0 else []
+            shape = model.engine.shape
+            there = [_is_drawn(_path(out, i), shape) for i in wanted]
+            if not all(there) or not all(path.exists() for path in first):
+                _draw_batch(model, request, out, images, wanted, bar)
+                drawn += len(wanted)
+            bar.update(0)
+    return time.perf_counter() - began, drawn
 
 
 def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
@@ -234,9 +302,8 @@ def _path(out: Path, image: int) -> Path:
     return out / f"{image:05d}.png"
 
 
-def _bar(model: Model, request: Request, progress: bool) -> tqdm[Any]:
-    steps = len(request.sampler.timesteps(model.engine.schedule))
-    steps *= -(-request.num // min(request.batch, request.num))
+def _bar(model: Model, request: Request, batches: int, progress: bool) -> tqdm[Any]:
+    steps = len(request.sampler.timesteps(model.engine.schedule)) * batches
     name = f"{model.engine.backend.name} {request.sampler.solver}"
     pause = 0.1 if sys.stderr.isatty() else 30.0  # few lines in a log file
     return tqdm(total=steps, unit="step", desc=name, disable=not progress, mininterval=pause)

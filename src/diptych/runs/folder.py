@@ -27,7 +27,7 @@ from diptych.runs.records import MANIFEST_LATER
 log = logging.getLogger(__name__)
 
 # What changes a run's rounding where it changes between two starts.
-ROUNDING = ("device", "device_name", "threads", "framework_version", "numpy", "cpu")
+ROUNDING = ("device", "device_name", "threads", "framework_version", "numpy", "cpu", "world")
 
 
 def check_resumable(config: Config, run: Path, backend_name: str) -> None:
@@ -92,7 +92,7 @@ def check_data(
 
 def warn_of_changes(run: Path, backend: Backend) -> None:
     """Say in what this start differs from the last one, where that may change the rounding."""
-    before, now = _last_start(run), environment(backend)
+    before, now = {"world": 1} | _last_start(run), environment(backend)
     changed = [
         f"{key} {before[key]} before, now {now[key]}"
         for key in ROUNDING

@@ -109,6 +109,11 @@ class Run(Series):
         return starts_of(self.environment)
 
     @property
+    def world(self) -> int:
+        """The number of ranks at the last start; runs from before there were ranks had one."""
+        return whole(self.environment.get("world"), 1) or 1
+
+    @property
     def own_network(self) -> dict[str, str] | None:
         """The identity of a user's own network: its class, and a hash of its weights' shapes.
 

@@ -21,6 +21,7 @@ from diptych.diffusion.classes import check_labels, class_rows, drop_labels
 from diptych.diffusion.objective import min_snr_weights
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.own import AnyPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Float32, Int64, Pixels
 
 __all__ = ["Batches", "to_float", "to_uint8"]
@@ -54,15 +55,21 @@ class Batches:
         """The permutation of all images in one epoch."""
         return rng.stream(self.config.seed, "order", epoch).permutation(len(self.images))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a 1-based step."""
+    def batch(self, step: int, ranks: Ranks = ALONE) -> Batch:
+        """The batch of a 1-based step, or a rank's rows of it.
+
+        A row's numbers do not depend on the ranks: everything random is drawn for the whole batch,
+        in one stream, and cut afterwards. Only the rank's own images are read.
+        """
         seed, size = self.config.seed, self.config.train.batch_size
         epoch, within = divmod(step - 1, self.steps_per_epoch)
         chosen = self.order(epoch)[within * size : (within + 1) * size]
-        x0 = self.x0(step, chosen)
-        t = rng.antithetic_timesteps(seed, step, len(x0), len(self.alpha))
+        count, rows = len(chosen), ranks.rows(len(chosen))
+        x0 = self.x0(step, chosen, rows)
+        t = rng.antithetic_timesteps(seed, step, count, len(self.alpha))[rows]
         host = self.config.train.noise == "host"
-        labels = self.labels(step, chosen)
+        labels = self.labels(step, chosen, rows)
+        noise = rng.normal(seed, "training_noise", (count, *x0.shape[1:]), step) if host else None
         return Batch(
             step=step,
             epoch=epoch,
@@ -71,41 +78,45 @@ class Batches:
             alpha=self.alpha[t],
             sigma=self.sigma[t],
             embedding=self.embedding[t],
-            eps=rng.normal(seed, "training_noise", x0.shape, step) if host else None,
-            masks=self.masks(step, len(x0)) if host else None,
+            eps=None if noise is None else noise[rows],
+            masks=self.masks(step, count, rows) if host else None,
             labels=labels,
             classes=None if labels is None else class_rows(labels, self.plan.num_classes),
             weight=None if self.weight is None else self.weight[t],
+            part=None if ranks.alone else (rows.start, count),
         )
 
-    def labels(self, step: int, chosen: Int64) -> Int64 | None:
-        """The chosen images' labels, some of them dropped; None for a plan without classes."""
+    def labels(self, step: int, chosen: Int64, rows: slice) -> Int64 | None:
+        """The rows' labels, some of them dropped; None for a plan without classes."""
         if self.all_labels is None:
             return None
         rate, seed = self.config.train.label_dropout, self.config.seed
-        return drop_labels(self.all_labels[chosen], self.plan.num_classes, rate, seed, step)
+        found = self.all_labels[chosen]
+        return drop_labels(found, self.plan.num_classes, rate, seed, step)[rows]
 
-    def x0(self, step: int, chosen: Int64) -> Float32:
-        """The chosen images as the network's input in a step, (B, C, H, W) in C order.
+    def x0(self, step: int, chosen: Int64, rows: slice = slice(None)) -> Float32:
+        """The rows of the chosen images as the network's input in a step, (B, C, H, W), C order.
 
         Memory order matters: frameworks choose kernels by it, and the kernels round differently.
         """
-        pixels = np.ascontiguousarray(self.images[chosen])
+        plain = self.preprocess.plain
+        read = rows if plain else slice(None)  # dequantization draws noise for the whole batch
+        pixels = np.ascontiguousarray(self.images[chosen[read]])
         if self.config.data.random_flip:
-            flipped = rng.stream(self.config.seed, "flip", step).random(len(pixels)) < 0.5
+            flipped = rng.stream(self.config.seed, "flip", step).random(len(chosen))[read] < 0.5
             pixels[flipped] = pixels[flipped, ..., ::-1]
-        if self.preprocess.plain:
+        if plain:
             return to_float(pixels)
-        return self.preprocess.floats(pixels, self.config.seed, step)
+        return self.preprocess.floats(pixels, self.config.seed, step)[rows]
 
-    def masks(self, step: int, size: int) -> tuple[Pixels, ...] | None:
-        """Dropout's keep masks of one step, one per residual block."""
+    def masks(self, step: int, size: int, rows: slice) -> tuple[Pixels, ...] | None:
+        """The rows of the keep masks of dropout in one step, one per residual block."""
         rate = self.plan.dropout
         if not rate:
             return None
         return tuple(
             rng.keep_mask(
                 self.config.seed, step, k, (size, block.out_ch, block.size, block.size), rate
-            )
+            )[rows]
             for k, block in enumerate(self.plan.blocks)
         )

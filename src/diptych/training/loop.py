@@ -2,7 +2,8 @@
 
 A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` continues
 from the last checkpoint. Because a batch is a function of its step, the final weights equal those
-of an uninterrupted run, bit for bit.
+of an uninterrupted run, bit for bit. The file holds a training from its start to its end, alone or
+as one of several ranks; hence its length.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from diptych import backends
 from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.config.load import Config, TrainConfig, to_yaml
+from diptych.config.load import Config, TrainConfig, flatten, to_yaml
 from diptych.data import Dataset, load_configured
 from diptych.data.sources.named import absolute
 from diptych.diffusion.classes import check_labels
@@ -33,6 +35,7 @@ from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
+from diptych.ranks import of_environment
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
 from diptych.sampling.engine import Engine
@@ -42,6 +45,7 @@ from diptych.training.batches import Batches
 from diptych.training.callbacks import Callback, Callbacks, Function, Row
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.callbacks.usual import Recording, usual
+from diptych.training.group import STOP, Group
 from diptych.training.prefetch import Prefetch
 from diptych.training.rows import Rows
 from diptych.training.signals import Signals
@@ -144,53 +148,91 @@ def train(
             loss is not finite. If a start is refused, nothing in the folder has changed.
         MachineError: the disk is full, or the machine has another fault.
         Interrupted: Ctrl-C or SIGTERM arrived; the run was saved first.
+        Followed: on another rank than 0, in place of these.
+
+    With several ranks (`diptych.ranks`) each calls this function alike. Rank 0 owns the folder, and
+    has the callbacks; `device="auto"` gives each rank of a machine its own GPU.
     """
-    check_folder(run, resume=resume, overwrite=overwrite)
+    ranks = of_environment()
+    arithmetic = config.train.precision, deterministic
+    backend = None
+    if not ranks.alone:
+        backend = backends.load(backend_name, device, *arithmetic, ranks=ranks)
+    group = Group(ranks, backend)
     recording = recording or Recording()
-    recording.check()
-    source = absolute(config.data.source)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
-    if resume and (run / "config.yaml").is_file():
-        check_resumable(config, run, backend_name)
-    if dataset is None:
-        dataset = load_configured(config.data, data_dir, settable=True)
-    check_labels(dataset.labels, config.model.num_classes, dataset.name)
-    backend = backends.load(backend_name, device, config.train.precision, deterministic)
-    plan: AnyPlan = make_plan(config)
-    if network is not None:
-        sizes = config.data.channels, config.data.image_size, config.model.num_classes
-        plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
-    batches = Batches(config, plan, dataset.images, dataset.labels)
-    last = last_step(config.train, batches.steps_per_epoch)
-    check_decay(config.train, last)
-    check_batch(
-        plan, config.train.batch_size, backend.name, backend.device, backend.free_memory,
-        option="train.batch_size", training=True,
-    )  # fmt: skip
-    weights = initial_weights(plan, config.seed) if not isinstance(plan, OwnPlan) else None
-    learner = backend.learner(plan, weights, config.train, config.seed)
-    with hold(run):
-        saved = 0 if overwrite else restore(run, plan, config, learner, last)
-        if saved:
-            check_data(run, saved, dataset, config, allow_changed_data)
-            warn_of_changes(run, backend)
-        claim_folder(run, resume=resume, overwrite=overwrite)
-        checkpoint.set_aside(run, saved)
-        own = [each if isinstance(each, Callback) else Function(each) for each in callbacks]
-        looking = usual(recording, run, backend, config, plan, own)
-        write_text(run / "config.yaml", to_yaml(config))
-        record_start(run, saved, config, backend, dataset, network_facts(plan, learner))
+    with group.led(), ExitStack() as held:
+        with group.together():
+            if ranks.first:
+                check_folder(run, resume=resume, overwrite=overwrite)
+                recording.check()
+            source = absolute(config.data.source)
+            data = config.data.model_copy(update={"source": source})
+            config = config.model_copy(update={"data": data})
+            if ranks.first and resume and (run / "config.yaml").is_file():
+                check_resumable(config, run, backend_name)
+            if dataset is None:
+                dataset = load_configured(config.data, data_dir, settable=True)
+            check_labels(dataset.labels, config.model.num_classes, dataset.name)
+            backend = backend or backends.load(backend_name, device, *arithmetic)
+            plan: AnyPlan = make_plan(config)
+            if network is not None:
+                sizes = config.data.channels, config.data.image_size, config.model.num_classes
+                plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
+            batches = Batches(config, plan, dataset.images, dataset.labels)
+            last = last_step(config.train, batches.steps_per_epoch)
+            check_decay(config.train, last)
+            check_batch(
+                plan, -(-config.train.batch_size // ranks.world), backend.name, backend.device,
+                backend.free_memory, option="train.batch_size", training=True,
+            )  # fmt: skip
+            weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
+            learner = backend.learner(plan, weights, config.train, config.seed)
+        if not ranks.alone:
+            same = {k: v for k, v in flatten(config).items() if k != "data.source"}
+            told = hashlib.sha256(repr((backend_name, last, same)).encode()).hexdigest()
+            group.same("settings", told, "give each rank the same command")
+            group.same("images", dataset.sha256, "give each machine the same data")
+        saved = 0
+        looking = Callbacks([])
+        with group.together():
+            if ranks.first:
+                held.enter_context(hold(run))
+                saved = 0 if overwrite else restore(run, plan, config, learner, last)
+                if saved:
+                    check_data(run, saved, dataset, config, allow_changed_data)
+                    warn_of_changes(run, backend)
+                claim_folder(run, resume=resume, overwrite=overwrite)
+                checkpoint.set_aside(run, saved)
+                own = [each if isinstance(each, Callback) else Function(each) for each in callbacks]
+                if not ranks.alone and recording.histograms:
+                    log.info("TensorBoard: no histograms of gradients, as each rank has a part")
+                    recording = replace(recording, histograms=0)
+                facts = network_facts(plan, learner)
+                looking = usual(recording, run, backend, config, plan, own)
+                write_text(run / "config.yaml", to_yaml(config))
+                record_start(run, saved, config, backend, dataset, facts)
+        first = group.of_first(saved)
+        with group.together():
+            if not ranks.first:
+                saved = restore(run, plan, config, learner, last) if first else 0
+                if saved != first or not (run / "config.yaml").is_file():
+                    raise UserError(
+                        f"{run}: rank 0 begins after step {first}, and this rank finds step "
+                        f"{saved} there; use a folder that all machines share"
+                    )
+                group.open_log(run)
+                log.info("%s, process %d: begins after step %d", ranks, os.getpid(), saved)
         bar = tqdm(
             total=last,
             initial=saved,
             unit="step",
-            disable=not progress,
+            disable=not (progress and ranks.first),
             desc=f"{backend.name} {run.name}",
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
         rows = Rows(run, backend.scalar, looking)
         training = Training(
-            config, run, backend, plan, batches, learner, looking, rows, bar, last, saved
+            config, run, backend, group, plan, batches, learner, looking, rows, bar, last, saved
         )
         return training.go()
 
@@ -238,6 +280,7 @@ class Training:
     config: Config
     run: Path
     backend: Backend
+    group: Group
     plan: AnyPlan
     batches: Batches
     learner: Learner
@@ -251,26 +294,36 @@ class Training:
     def go(self) -> Result:
         """Run all remaining steps; save at the end and on interruption."""
         step = self.saved
+        ranks = self.group.ranks
+        self.check_weights(step)
         with (
-            Prefetch(self.batches.batch, self.saved + 1, self.last + 1) as ahead,
+            Prefetch(
+                lambda step: self.batches.batch(step, ranks), self.saved + 1, self.last + 1
+            ) as ahead,
             Signals() as signals,
             self.bar,
             self.looking_on(),
         ):
             if self.grid_due(step) and not self._grid_path(step).exists():
                 self.draw_grid(step)  # killed between the checkpoint and its grid
-            while step < self.last and not (signals.received or self.stopping):
+            stop = self.asked_to_stop(signals)
+            while step < self.last and not stop:
                 step += 1
                 self.step(ahead.get(step), ahead.last_wait)
-            if step > self.saved or not checkpoint.all_checkpoints(self.run):
-                self.save(step)
-            if signals.received:
-                raise Interrupted(f"stopped at step {step} of {self.last}, saved", signals.received)
-            if not (self.stopping or self._grid_path(step).exists()):
+                stop = self.asked_to_stop(signals)
+            self.save(step)
+            if stop > STOP:
+                raise Interrupted(f"stopped at step {step} of {self.last}, saved", stop)
+            if not (stop or self._grid_path(step).exists()):
                 self.draw_grid(step)
+        self.group.wait()
         rows = read_rows(self.run / "metrics.jsonl")
         loss = rows[-1]["loss"] if rows else float("nan")
         return Result(self.run, checkpoint.latest(self.run), step, loss)
+
+    def asked_to_stop(self, signals: Signals) -> int:
+        """The signal that some rank received, or `STOP` for a callback; 0: go on."""
+        return self.group.most(signals.received or STOP * self.stopping)
 
     @contextmanager
     def looking_on(self) -> Iterator[None]:
@@ -334,13 +387,34 @@ class Training:
     def save(self, step: int) -> None:
         """Save a checkpoint, rows first: it never outruns its journal or holds a diverged run."""
         self.flush()
-        if step == self.saved and checkpoint.all_checkpoints(self.run):
+        if self.group.of_first(step == self.saved and any(checkpoint.all_checkpoints(self.run))):
             return
+        self.check_weights(step)
         facts = {"backend": self.backend.name, "config_identity": self.config.identity()}
         if isinstance(self.plan, OwnPlan):
             facts["network"] = checkpoint.OWN_NETWORK
-        checkpoint.save(self.run, self.learner.state(), facts, self.config.train.keep_checkpoints)
+        with self.group.together():
+            if self.group.ranks.first:
+                keep = self.config.train.keep_checkpoints
+                checkpoint.save(self.run, self.learner.state(), facts, keep)
         self.saved = step
+
+    def check_weights(self, step: int) -> None:
+        """Refuse to go on, or to save, if a rank's weights, averages or moments are not rank 0's.
+
+        Raises:
+            UserError: on all ranks.
+        """
+        if self.group.ranks.alone:
+            return
+        state = self.learner.state()
+        hashes = [checkpoint.weights_sha256(getattr(state, group)) for group in checkpoint.GROUPS]
+        self.group.same(
+            f"weights after step {step}",
+            hashlib.sha256("".join(hashes).encode()).hexdigest(),
+            "nothing was saved; resume from the last checkpoint with --resume. (A network of one's "
+            "own must not average over its batch, as BatchNorm does.)",
+        )
 
     def grid_due(self, step: int) -> bool:
         """True if a grid is due after this step."""
@@ -352,6 +426,8 @@ class Training:
 
     def draw_grid(self, step: int) -> None:
         """Draw 64 images: EMA weights, 20 DDIM steps, always the same noise; a class a column."""
+        if not self.group.ranks.first:
+            return
         network = self.backend.network(self.plan, self.learner.state().ema)
         schedule = make_schedule(self.config.diffusion)
         engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)

@@ -155,7 +155,7 @@ def dequantization_ignored(_: Any, patch: Any) -> None:
 
 def masks_repeat(_: Any, patch: Any) -> None:
     original = data_batches.Batches.masks
-    patch.set(data_batches.Batches, "masks", lambda self, step, size: original(self, 1, size))
+    patch.set(data_batches.Batches, "masks", lambda self, _, *given: original(self, 1, *given))
 
 
 def groups_confused(_: Any, patch: Any) -> None:

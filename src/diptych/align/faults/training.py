@@ -73,7 +73,7 @@ def _drawn(name: str, made: Callable[[Any, Any], Any]) -> Plant:
 
 
 def _noise_of_step_1(original: Any, _: Any) -> Any:
-    return lambda like, seed, step: original(like, seed, 1)
+    return lambda like, seed, step, images: original(like, seed, 1, images)
 
 
 def _larger_noise(original: Any, _: Any) -> Any:

@@ -73,10 +73,11 @@ def read_all(arrays: Mapping[str, jt.Var]) -> Weights:
     return {name: read(array) for name, array in arrays.items()}
 
 
-def draw_noise(like: jt.Var, seed: int, step: int) -> jt.Var:
-    """Draw normal noise on the device (`noise: device`), a function of (seed, step) there."""
+def draw_noise(like: jt.Var, seed: int, step: int, images: int) -> jt.Var:
+    """Draw the normal noise of all `images` of a step on the device (`noise: device`), keyed by
+    (seed, step) there."""
     jt.set_seed(int(stream(seed, "training_noise", step).integers(2, 2**31)))
-    return jt.randn(like.shape).stop_grad()
+    return jt.randn((images, *like.shape[1:])).stop_grad()
 
 
 def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[jt.Var] | None:

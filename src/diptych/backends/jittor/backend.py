@@ -11,6 +11,7 @@ from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 
 setup.load()  # before anything imports jittor: it prepares the environment
@@ -19,6 +20,7 @@ import jittor as jt  # noqa: E402
 
 from diptych.backends.jittor.arrays import build, put, read, read_all, weights_of  # noqa: E402
 from diptych.backends.jittor.classifier import Classifier  # noqa: E402
+from diptych.backends.jittor.collective import gather, join  # noqa: E402
 from diptych.backends.jittor.compiled import loaded_kernels  # noqa: E402
 from diptych.backends.jittor.draws import keyed_noise  # noqa: E402
 from diptych.backends.jittor.inception import Inception  # noqa: E402
@@ -27,7 +29,9 @@ from diptych.backends.jittor.learner import Learner  # noqa: E402
 from diptych.backends.jittor.precision import Arithmetic, choose  # noqa: E402
 
 
-def make(device: str, precision: str = "fp32", deterministic: bool = False) -> JittorBackend:
+def make(
+    device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
+) -> JittorBackend:
     """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
@@ -40,7 +44,8 @@ def make(device: str, precision: str = "fp32", deterministic: bool = False) -> J
                 f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and use --device cuda"
             )
     jt.flags.use_cuda = int(device != "cpu")
-    return JittorBackend(choose(precision, deterministic, device))
+    join(ranks, device)
+    return JittorBackend(choose(precision, deterministic, device), ranks)
 
 
 class JittorBackend:
@@ -48,8 +53,9 @@ class JittorBackend:
 
     name = "jittor"
 
-    def __init__(self, arithmetic: Arithmetic) -> None:
+    def __init__(self, arithmetic: Arithmetic, ranks: Ranks = ALONE) -> None:
         self.arithmetic = arithmetic
+        self.ranks = ranks
         self.device = arithmetic.device
         self.precision = arithmetic.precision
         self.deterministic = arithmetic.deterministic
@@ -96,7 +102,7 @@ class JittorBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.arithmetic)
+        return Learner(plan, weights, train, seed, self.arithmetic, self.ranks)
 
     def clip(self, x: jt.Var) -> jt.Var:
         return clip(x)
@@ -107,6 +113,9 @@ class JittorBackend:
 
     def synchronize(self) -> None:
         jt.sync_all(device_sync=self.on_gpu)
+
+    def gather(self, values: Array) -> Array:
+        return gather(values, self.ranks)
 
     def memory_mb(self) -> float:
         if self.on_gpu:
@@ -138,4 +147,5 @@ class JittorBackend:
             "device_name": "cuda" if self.on_gpu else "cpu",
             "framework_version": jt.__version__,
             "threads": int(jt.compiler.os.environ.get("OMP_NUM_THREADS", 0)) or psutil.cpu_count(),
+            "world": self.ranks.world,
         }

@@ -182,8 +182,10 @@ sys.exit(code if code >= 0 else 128 - code)
 def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None]) -> int:
     """Run a child to its end with its output in `log`; it ends, with its children, if we do.
 
-    It runs in `folder`, so that no file in the user's current folder can shadow a module.
+    It runs in `folder`, so that no file in the user's current folder can shadow a module, and it is
+    no rank of `mpirun`, under which we may run: MPI has room for one process a rank.
     """
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
     with log.open("wb") as out:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command],
@@ -191,6 +193,7 @@ def run(command: Sequence[str], log: Path, folder: Path, tick: Callable[[], None
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=folder,
+            env=variables,
             start_new_session=True,
         )
     try:

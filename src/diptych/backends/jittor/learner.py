@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import jittor as jt
+import numpy as np
 
 from diptych.backends.jittor.arrays import (
     build,
@@ -26,6 +27,7 @@ from diptych.backends.jittor.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.jittor.collective import all_sum
 from diptych.backends.jittor.draws import keyed_masks, keyed_noise
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
@@ -35,6 +37,7 @@ from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Weights
 
 
@@ -48,6 +51,7 @@ class Learner:
         train: TrainConfig,
         seed: int,
         arithmetic: Arithmetic,
+        ranks: Ranks = ALONE,
     ) -> None:
         if train.precision != arithmetic.precision:
             raise ValueError(
@@ -58,6 +62,7 @@ class Learner:
         self.seed = seed
         self.arithmetic = arithmetic
         self.device = arithmetic.device
+        self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
@@ -66,10 +71,24 @@ class Learner:
         self.adam_v = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
 
     def step(self, batch: Batch, lr: float) -> tuple[jt.Var, jt.Var]:
-        loss = self.loss(batch)
-        norm = self.update(self.differentiate(loss), lr)
+        loss, gradients = self.summed(batch)
+        norm = self.update(gradients, lr)
         # Without stop_grad each unread loss would keep its whole graph: 240 MB per step at 28x28.
         return loss.stop_grad(), norm.stop_grad()
+
+    def summed(self, batch: Batch) -> tuple[jt.Var, list[jt.Var]]:
+        """Loss and gradients of the whole batch, of which this rank may have a part or no row."""
+        if self.ranks.alone:
+            loss = self.loss(batch)
+            return loss, self.differentiate(loss)
+        if len(batch.x0):
+            loss = self.loss(batch)
+            gradients = self.differentiate(loss)
+        else:
+            gradients = [jt.zeros_like(array) for array in self.raw.values()]
+            loss = put(np.zeros(1, np.float32), self.device).sum()
+        *gradients, loss = all_sum([*gradients, loss], self.ranks)
+        return loss, gradients
 
     def differentiate(self, loss: jt.Var) -> list[jt.Var]:
         if isinstance(self.plan, OwnPlan):
@@ -109,7 +128,7 @@ class Learner:
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
-            seed_framework(self.seed, batch.step)
+            seed_framework(self.seed, batch.step, self.ranks.rank)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
         error = wanted - found
@@ -117,11 +136,11 @@ class Learner:
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
+        return square.sum(3).sum(2).sum() / (batch.count * pixels)
 
     def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
         """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""
-        count, row = len(batch.x0), batch.first_row
+        count, row = len(batch.x0), batch.rows.start
         if batch.eps is None and self.train.noise == "keyed":
             shape, first = batch.x0.shape, row * batch.x0[0].size
             eps = keyed_noise(
@@ -129,8 +148,11 @@ class Learner:
             )
             return eps[0], keyed_masks(self.plan, self.seed, batch.step, count, row, self.device)
         if batch.eps is None:
-            eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, count, self.device)
+            eps = draw_noise(x0, self.seed, batch.step, batch.count)
+            drawn = draw_masks(self.plan, batch.count, self.device)
+            if batch.part is None:
+                return eps, drawn
+            return eps[batch.rows], None if drawn is None else [mask[batch.rows] for mask in drawn]
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device

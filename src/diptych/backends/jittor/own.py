@@ -61,9 +61,9 @@ class Own:
             module.is_train = training
 
 
-def seed(seed: int, step: int) -> None:
+def seed(seed: int, step: int, rank: int = 0) -> None:
     """Key the framework's generator, from which the user's module draws; step 0: its creation."""
-    jt.set_global_seed(int(stream(seed, "own_network", step).integers(2, 2**31)))
+    jt.set_global_seed(int(stream(seed, "own_network", step, rank).integers(2, 2**31)))
 
 
 def gradients(loss: jt.Var, arrays: list[jt.Var]) -> list[jt.Var]:

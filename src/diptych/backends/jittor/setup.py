@@ -177,8 +177,8 @@ def set_environment() -> None:
 
 def site() -> coldstart.Site:
     """The compile site of this environment; call `set_environment` first."""
-    folder = home() / ".cache" / "jittor" / "diptych" / os.environ["cache_name"]
-    return coldstart.Site(folder, compile_key())
+    name = os.environ["cache_name"] + ("-mpi" if os.environ["use_mpi"] == "1" else "")
+    return coldstart.Site(home() / ".cache" / "jittor" / "diptych" / name, compile_key())
 
 
 def compile_key() -> dict[str, str]:

@@ -79,10 +79,11 @@ def read_all(arrays: Mapping[str, torch.Tensor]) -> Weights:
     return {name: read(array) for name, array in arrays.items()}
 
 
-def draw_noise(like: torch.Tensor, seed: int, step: int) -> torch.Tensor:
-    """Draw normal noise on the device (`noise: device`), a function of (seed, step) there."""
+def draw_noise(like: torch.Tensor, seed: int, step: int, images: int) -> torch.Tensor:
+    """Draw the normal noise of all `images` of a step on the device (`noise: device`), keyed by
+    (seed, step) there."""
     torch.manual_seed(int(stream(seed, "training_noise", step).integers(2, 2**31)))
-    return torch.randn_like(like)
+    return torch.randn((images, *like.shape[1:]), device=like.device)
 
 
 def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[torch.Tensor] | None:

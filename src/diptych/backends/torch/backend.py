@@ -10,6 +10,7 @@ import torch
 
 from diptych.backends.torch.arrays import build, put, read, read_all, weights_of
 from diptych.backends.torch.classifier import Classifier
+from diptych.backends.torch.collective import gather, join
 from diptych.backends.torch.draws import keyed_noise
 from diptych.backends.torch.heap import keep_freed_memory
 from diptych.backends.torch.inception import Inception
@@ -19,13 +20,18 @@ from diptych.backends.torch.precision import Arithmetic, choose
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 
 
-def make(device: str, precision: str = "fp32", deterministic: bool = False) -> TorchBackend:
+def make(
+    device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
+) -> TorchBackend:
     """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not ranks.alone and torch.cuda.is_available():
+        device = f"cuda:{ranks.local % torch.cuda.device_count()}"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
@@ -37,7 +43,8 @@ def make(device: str, precision: str = "fp32", deterministic: bool = False) -> T
         torch.cuda.set_device(index)
     else:
         keep_freed_memory()
-    return TorchBackend(choose(precision, deterministic, device))
+    join(ranks, device)
+    return TorchBackend(choose(precision, deterministic, device), ranks)
 
 
 class TorchBackend:
@@ -45,8 +52,9 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, arithmetic: Arithmetic) -> None:
+    def __init__(self, arithmetic: Arithmetic, ranks: Ranks = ALONE) -> None:
         self.arithmetic = arithmetic
+        self.ranks = ranks
         self.device = arithmetic.device
         self.precision = arithmetic.precision
         self.deterministic = arithmetic.deterministic
@@ -98,7 +106,7 @@ class TorchBackend:
     def learner(
         self, plan: AnyPlan, weights: Weights | None, train: TrainConfig, seed: int
     ) -> Learner:
-        return Learner(plan, weights, train, seed, self.arithmetic)
+        return Learner(plan, weights, train, seed, self.arithmetic, self.ranks)
 
     def clip(self, x: torch.Tensor) -> torch.Tensor:
         return x.clamp(-1, 1)
@@ -109,6 +117,9 @@ class TorchBackend:
     def synchronize(self) -> None:
         if self.on_gpu:
             torch.cuda.synchronize()
+
+    def gather(self, values: Array) -> Array:
+        return gather(values, self.ranks)
 
     def memory_mb(self) -> float:
         if self.on_gpu:
@@ -136,4 +147,5 @@ class TorchBackend:
             "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
             "framework_version": torch.__version__,
             "threads": torch.get_num_threads(),
+            "world": self.ranks.world,
         }

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from diptych.backends.protocol import Batch, State, unmarked
@@ -27,6 +28,7 @@ from diptych.backends.torch.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.torch.collective import all_sum
 from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
@@ -35,6 +37,7 @@ from diptych.backends.torch.precision import Arithmetic
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.ranks import ALONE, Ranks
 from diptych.types import Weights
 
 
@@ -48,6 +51,7 @@ class Learner:
         train: TrainConfig,
         seed: int,
         arithmetic: Arithmetic,
+        ranks: Ranks = ALONE,
     ) -> None:
         if train.precision != arithmetic.precision:
             raise ValueError(
@@ -58,6 +62,7 @@ class Learner:
         self.seed = seed
         self.arithmetic = arithmetic
         self.device = arithmetic.device
+        self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
         self.raw = weights_of(self.network)
@@ -66,9 +71,23 @@ class Learner:
         self.adam_v = {name: torch.zeros_like(array) for name, array in self.raw.items()}
 
     def step(self, batch: Batch, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
-        loss = self.loss(batch)
-        norm = self.update(self.differentiate(loss), lr)
+        loss, gradients = self.summed(batch)
+        norm = self.update(gradients, lr)
         return loss.detach(), norm
+
+    def summed(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and gradients of the whole batch, of which this rank may have a part or no row."""
+        if self.ranks.alone:
+            loss = self.loss(batch)
+            return loss, self.differentiate(loss)
+        if len(batch.x0):
+            loss = self.loss(batch)
+            gradients = self.differentiate(loss)
+        else:
+            gradients = [torch.zeros_like(array) for array in self.raw.values()]
+            loss = put(np.zeros(1, np.float32), self.device).sum()
+        *gradients, loss = all_sum([*gradients, loss], self.ranks)
+        return loss, gradients
 
     def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(self.plan, OwnPlan):
@@ -108,7 +127,7 @@ class Learner:
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
-            seed_framework(self.seed, batch.step)
+            seed_framework(self.seed, batch.step, self.ranks.rank)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
         error = wanted - found
@@ -116,13 +135,13 @@ class Learner:
         if batch.weight is not None:
             square = put(batch.weight, self.device) * square
         pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
+        return square.sum(3).sum(2).sum() / (batch.count * pixels)
 
     def draws(
         self, batch: Batch, x0: torch.Tensor
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
         """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""
-        count, row = len(batch.x0), batch.first_row
+        count, row = len(batch.x0), batch.rows.start
         if batch.eps is None and self.train.noise == "keyed":
             shape, first = batch.x0.shape, row * batch.x0[0].size
             eps = keyed_noise(
@@ -130,8 +149,11 @@ class Learner:
             )
             return eps[0], keyed_masks(self.plan, self.seed, batch.step, count, row, self.device)
         if batch.eps is None:
-            eps = draw_noise(x0, self.seed, batch.step)
-            return eps, draw_masks(self.plan, count, self.device)
+            eps = draw_noise(x0, self.seed, batch.step, batch.count)
+            drawn = draw_masks(self.plan, batch.count, self.device)
+            if batch.part is None:
+                return eps, drawn
+            return eps[batch.rows], None if drawn is None else [mask[batch.rows] for mask in drawn]
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device

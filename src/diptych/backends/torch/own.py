@@ -61,9 +61,9 @@ class Own:
         return self
 
 
-def seed(seed: int, step: int) -> None:
+def seed(seed: int, step: int, rank: int = 0) -> None:
     """Key the framework's generator, from which the user's module draws; step 0: its creation."""
-    torch.manual_seed(int(stream(seed, "own_network", step).integers(2, 2**31)))
+    torch.manual_seed(int(stream(seed, "own_network", step, rank).integers(2, 2**31)))
 
 
 def gradients(loss: torch.Tensor, arrays: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -108,7 +108,8 @@ def mpi() -> Check:
     """MPI, which several Jittor processes need to train together."""
     path = shutil.which("mpirun")
     if path and shutil.which("mpicc"):
-        return Check("mpi", "ok", f"{_first_line([path, '--version'])} at {path}")
+        found = _first_line([path, "--version"])
+        return Check("mpi", "ok", f"{found} at {path}: the engine of several Jittor processes")
     detail = "no mpirun and mpicc; needed only for several Jittor processes"
     return Check("mpi", "warn", detail, "sudo apt install openmpi-bin libopenmpi-dev")
 

@@ -25,7 +25,10 @@ import json, torch
 cuda = torch.cuda.is_available()
 device = torch.cuda.get_device_name() if cuda else "no CUDA device"
 assert float((torch.ones(3) * 2).sum()) == 6
-print(json.dumps(f"{torch.__version__}, {device}, {torch.get_num_threads()} threads"))
+many = torch.distributed if torch.distributed.is_available() else None
+engines = [name for name in ("gloo", "nccl") if many and getattr(many, f"is_{name}_available")()]
+several = f"several processes: {' and '.join(engines) or 'no engine'}"
+print(json.dumps(f"{torch.__version__}, {device}, {torch.get_num_threads()} threads, {several}"))
 """
 _TRY_JITTOR = """
 import json

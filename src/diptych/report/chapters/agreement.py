@@ -58,6 +58,9 @@ def match_sentences(pair: PairNumbers) -> Iterator[Sentence]:
         yield say("unmatched", "unmatched.asked", **pair.names)
     if pair.machine_differences:
         yield say("machines", keys=", ".join(pair.machine_differences), **pair.names)
+    worlds = {f"world_{run}": each.run.world for run, each in zip("ab", pair.both, strict=True)}
+    if len(set(worlds.values())) > 1:
+        yield say("worlds", **worlds, **pair.names)
 
 
 def _shared(study: Study, pair: PairNumbers, sources: tuple[Source, ...]) -> Table:

@@ -26,7 +26,7 @@ from diptych.runs.reader import Run
 SCHEMA_VERSION = 1
 Numbers = dict[str, Any]
 # Keys of an environment that make two runs' times and memory incomparable.
-MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform")
+MACHINE = ("device", "device_name", "cpu", "cores", "threads", "platform", "world")
 # A backend that does not know its device's model names its kind; that is not a difference.
 KINDS = ("cpu", "cuda")
 # Keys that always differ and determine nothing, such as when and from where a run was started.
@@ -152,7 +152,7 @@ class PairNumbers:
     @cached_property
     def environment_differences(self) -> list[Numbers]:
         """Differences between the environments, without incidental ones."""
-        found = differences(flat(self.a.run.environment), flat(self.b.run.environment))
+        found = differences(*({"world": 1} | flat(each.run.environment) for each in self.both))
         return [d for d in found if d["key"].split(".")[0] not in INCIDENTAL]
 
     @property

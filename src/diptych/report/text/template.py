@@ -18,7 +18,10 @@ from diptych.report.text.catalogue import Text, phrase
 
 Numbers = Mapping[str, Any]
 SHOWN_STEPS = 12
-ABOUT = {"matched": "what", "unmatched": "what", "torn": "what", "machines": "what", "slow": "time"}
+ABOUT = {
+    "matched": "what", "unmatched": "what", "torn": "what", "machines": "what", "worlds": "what",
+    "slow": "time",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

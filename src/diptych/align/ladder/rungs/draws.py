@@ -46,7 +46,8 @@ def add_keyed(desk: Desk) -> None:
     learner = None if desk.panel.name == REFERENCE else desk.learner(settings)
     for step in (1, 2, FAR):
         for row, name in ((0, "batch"), (SLICE, "slice")):
-            part = dataclasses.replace(batch, step=step, x0=batch.x0[row:], first_row=row)
+            rows = row, len(batch.x0)
+            part = dataclasses.replace(batch, step=step, x0=batch.x0[row:], part=rows)
             eps, masks = drawn(desk, learner, plan, settings.seed, part)
             desk.add(f"keyed {step}/{name}/noise", eps)
             for k, mask in enumerate(masks):
@@ -72,11 +73,11 @@ def _keyed_by_rng(
     desk: Desk, learner: Any, plan: Any, seed: int, batch: Batch
 ) -> tuple[Array, list[Array]]:
     """The whole batch on the host, cut to its slice."""
-    count = batch.first_row + len(batch.x0)
+    count = batch.count
     eps = rng.keyed_normal(seed, "training_noise", (count, *plan.shape), batch.step)
     shapes = [(count, block.out_ch, block.size, block.size) for block in plan.blocks]
     masks = [rng.keep_mask(seed, batch.step, k, s, DROPOUT) for k, s in enumerate(shapes)]
-    return eps[batch.first_row :], [mask[batch.first_row :] for mask in masks]
+    return eps[batch.rows], [mask[batch.rows] for mask in masks]
 
 
 def note_draws(desk: Desk) -> None:

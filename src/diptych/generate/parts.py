@@ -1,0 +1,111 @@
+"""Parts of a sampling job, for processes that share an output folder and nothing else.
+
+    part K of N (`--part K/N`) draws the whole batches j with j mod N = K
+
+An image depends on the batch size only, not on who draws its batch, so the parts together are the
+folder of one process. Each part has a lock of its own and leaves a record, `part-K-of-N.json`; the
+process that finds all records completes the folder and removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import UserError
+from diptych.files import contents, machine_faults, read_json, write_json
+from diptych.ranks import Ranks
+
+MANIFEST = "manifest.json"
+OTHERS = re.compile(r"\..*\.(lock|tmp)")  # files of parts that begin at the same time
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `number`, from 0, of `count`."""
+
+    number: int
+    count: int
+
+    @staticmethod
+    def parse(text: str) -> Part:
+        """The part of `K/N`.
+
+        Raises:
+            UserError: not two whole numbers, or no K from 0 to N - 1.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if found is None or not int(found[1]) < int(found[2]):
+            raise UserError(
+                f"--part {text}: expected K/N with K from 0 to N - 1, such as 0/4, 1/4, 2/4, 3/4"
+            )
+        return Part(int(found[1]), int(found[2]))
+
+    @staticmethod
+    def of(ranks: Ranks) -> Part | None:
+        """The part of a rank; None for a process that is alone."""
+        return None if ranks.alone else Part(ranks.rank, ranks.world)
+
+    def has(self, batch: int) -> bool:
+        """True if this part draws the batch with this 0-based number."""
+        return batch % self.count == self.number
+
+    def __str__(self) -> str:
+        return f"part-{self.number}-of-{self.count}"
+
+    def record(self, out: Path) -> Path:
+        """The file that says that this part is done."""
+        return out / f"{self}.json"
+
+
+def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
+    """Begin a folder with this manifest, or take part in one that another part began.
+
+    Raises:
+        UserError: the folder holds something else, or was begun in other parts.
+    """
+    file = out / MANIFEST
+    if not file.exists():
+        there = [path.name for path in contents(out) if not OTHERS.fullmatch(path.name)]
+        if there and not resume and not file.exists():
+            raise UserError(
+                f"{out}: the folder is not empty ('{there[0]}'); choose another --out, or empty it"
+            )
+        _create(file, {**manifest, "parts": part.count}, part)
+    begun = read_json(file)
+    count = begun.get("parts", 1)
+    if not begun.get("complete") and count != part.count:
+        raise UserError(
+            f"{out}: was begun in {count} part{'s' * (count != 1)}, not {part.count}; go on with "
+            f"{'--resume alone' if count == 1 else f'--part K/{count}'}, or choose another --out"
+        )
+
+
+def _create(file: Path, content: dict[str, Any], part: Part) -> None:
+    """Write a file, whole, unless another part has just written it."""
+    mine = file.with_name(f".{file.name}.{part}.{os.getpid()}.tmp")
+    write_json(mine, content)
+    try:
+        with machine_faults(f"writing {file}"), contextlib.suppress(FileExistsError):
+            os.link(mine, file)
+    finally:
+        mine.unlink()
+
+
+def all_done(out: Path, part: Part) -> bool:
+    """True if each of the parts has left its record."""
+    return all(Part(number, part.count).record(out).exists() for number in range(part.count))
+
+
+def take_records(out: Path) -> tuple[float, int]:
+    """Remove the records of all parts; return their seconds, and the images drawn in them."""
+    seconds, images = 0.0, 0
+    for path in sorted(out.glob("part-*-of-*.json")):
+        record = read_json(path)
+        seconds, images = seconds + record["seconds"], images + record["images"]
+        path.unlink()
+    return seconds, images

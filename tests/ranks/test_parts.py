@@ -1,0 +1,136 @@
+"""Parts of a sampling job give the folder of one process, whoever draws them and whenever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+
+from diptych.errors import UserError
+from diptych.files import LOCK, hold, read_json
+from diptych.files.locks import hold_part
+from diptych.generate.parts import Part
+from diptych.generate.samples import Request, sample_to
+from diptych.ranks import ALONE, Ranks
+from diptych.sampling.sampler import make_sampler
+from numpy_backend import CONFIG, engine
+
+REQUEST = Request(make_sampler("ddim", 2), num=7, batch=2)
+
+
+class Toy:
+    """A model on NumPy arrays."""
+
+    def __init__(self) -> None:
+        self.engine, self.backend = engine()
+        self.backend.describe = lambda: {"backend": "numpy"}  # type: ignore[attr-defined]
+        self.config = CONFIG
+        self.facts = {"weights_sha256": "ab" * 32}
+
+
+def draw(out: Path, part: str | None = None, request: Request = REQUEST, **how: bool) -> bool:
+    """Draw a part, or all; True if the folder is complete after it."""
+    own = Part.parse(part) if part else None
+    model = Toy()
+    manifest = sample_to(model, request, out, part=own, progress=False, **how)  # type: ignore[arg-type]
+    return bool(manifest["complete"])
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    """Every file, but for the manifest, which holds times."""
+    return {p.name: p.read_bytes() for p in out.iterdir() if p.name != "manifest.json"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert draw(out, npz=True)
+    return out
+
+
+@pytest.mark.parametrize("order", [["0/3", "1/3", "2/3"], ["2/3", "0/3", "2/3", "1/3"]])
+def test_parts_give_the_folder_of_one_process(whole, tmp_path, order):
+    """In any order, and with one part done twice."""
+    done = [draw(tmp_path, part, npz=True) for part in order]
+    assert done == [False] * (len(order) - 1) + [True]
+    assert pictures(tmp_path) == pictures(whole)
+    manifests = [read_json(out / "manifest.json") for out in (tmp_path, whole)]
+    assert manifests[0].keys() == manifests[1].keys()
+    assert manifests[0]["images_timed"] == 7
+    assert draw(tmp_path, "1/3")  # once more: nothing is to be done
+    assert pictures(tmp_path) == pictures(whole)
+
+
+def test_more_parts_than_batches(whole, tmp_path):
+    assert [draw(tmp_path, f"{k}/6", npz=True) for k in range(6)] == [False] * 5 + [True]
+    assert pictures(tmp_path) == pictures(whole)
+
+
+def test_parts_at_once_complete_the_folder_once(whole, tmp_path):
+    """Four processes at the same time, eight times over: none fails, and one completes it."""
+    started = multiprocessing.get_context("fork")
+    for attempt in range(8):
+        out = tmp_path / str(attempt)
+        work = [
+            started.Process(target=draw, args=(out, f"{k}/4"), kwargs={"npz": True})
+            for k in range(4)
+        ]
+        for process in work:
+            process.start()
+        for process in work:
+            process.join(60)
+        assert [process.exitcode for process in work] == [0] * 4
+        assert pictures(out) == pictures(whole)
+        assert read_json(out / "manifest.json")["complete"]
+
+
+def test_a_killed_part_is_finished_by_the_next(whole, tmp_path):
+    """What a killed process leaves: its images, its lock file, a temporary file."""
+    draw(tmp_path, "0/2")
+    shutil.copy(whole / "00002.png", tmp_path)
+    (tmp_path / f".part-1-of-2{LOCK}").touch()
+    (tmp_path / ".00003.png.4194304.tmp").touch()
+    assert draw(tmp_path, "1/2", npz=True)
+    assert pictures(tmp_path) == pictures(whole)
+
+
+def test_a_folder_in_parts_can_be_finished_by_one_process(whole, tmp_path):
+    draw(tmp_path, "1/2")
+    assert draw(tmp_path, resume=True, npz=True)
+    assert pictures(tmp_path) == pictures(whole)
+
+
+def test_what_does_not_fit_is_refused(whole, tmp_path):
+    draw(tmp_path, "0/2")
+    before = pictures(tmp_path)
+    for part, words in (("0/3", "begun in 2 parts, not 3"), ("1/2", "num=7, not 8")):
+        request = REQUEST if part == "0/3" else Request(REQUEST.sampler, num=8, batch=2)
+        with pytest.raises(UserError, match=words):
+            draw(tmp_path, part, request)
+    with pytest.raises(UserError, match="overwrite"):
+        draw(tmp_path, "1/2", overwrite=True)
+    with hold_part(tmp_path, "part-1-of-2"):
+        with pytest.raises(UserError, match="another process is at work"):
+            draw(tmp_path, "1/2")
+        with pytest.raises(UserError, match="another process is at work"):
+            draw(tmp_path, resume=True)
+    with hold(tmp_path), pytest.raises(UserError, match="another process is at work"):
+        draw(tmp_path, "1/2")
+    assert pictures(tmp_path) == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "somebody's").touch()
+    with pytest.raises(UserError, match="not empty"):
+        draw(tmp_path / "other", "0/2")
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "0/0", "1/2/3", ""])
+def test_a_part_is_k_of_n(text):
+    with pytest.raises(UserError, match="K/N"):
+        Part.parse(text)
+
+
+def test_a_rank_is_a_part():
+    assert Part.of(Ranks(1, 3, 1, "torchrun")) == Part(1, 3)
+    assert Part.of(ALONE) is None
