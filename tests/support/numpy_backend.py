@@ -19,7 +19,7 @@ CONFIG = load_config("tiny")
 class NumpyBackend:
     """Just what the loop asks of a panel; `network` is a function of (x, embedding)."""
 
-    name, device = "numpy", "cpu"
+    name, device, precision = "numpy", "cpu", "fp32"
 
     def __init__(self) -> None:
         self.calls = 0
