@@ -62,7 +62,7 @@ class DataConfig(Section):
     rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
     logit_transform: bool = False
     dequantization: Literal["none", "uniform", "gaussian"] = "none"
-    held_out: int | float = Field(0, ge=0)  # pictures kept for validation; below 1: a share
+    held_out: float = Field(0.0, ge=0.0)  # pictures kept for validation; below 1: a share
 
     @model_validator(mode="after")
     def _transforms(self) -> DataConfig:

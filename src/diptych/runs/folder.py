@@ -118,10 +118,13 @@ def record_start(
     backend: Backend,
     dataset: Dataset,
     network: dict[str, str] | None = None,
+    held_out: dict[str, Any] | None = None,
 ) -> None:
     """Note that training starts after `step`, beside the starts before it.
 
-    `network` identifies a user's own network; None: Diptych's, which the config determines.
+    Args:
+        network: identifies a user's own network; None: Diptych's, which the config determines.
+        held_out: the split off pictures, see `Validation.facts`; None: all are trained on.
     """
     before, now = _environment(run), environment(backend)
     starts = before.get("starts", [])
@@ -139,6 +142,7 @@ def record_start(
             "dataset_sha256": dataset.sha256,
             "dataset_origin": dataset.origin,
             "dataset_left_out": dataset.left_out,
+            **({} if held_out is None else {"held_out": held_out}),
             "starts": starts,
         },
     )

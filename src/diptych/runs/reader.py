@@ -101,8 +101,8 @@ class Run(Series):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        images = self.environment.get("dataset_images")
-        return -(-images // self.config.train.batch_size) if isinstance(images, int) else None
+        images = trained_images(self.environment)
+        return None if images is None else -(-images // self.config.train.batch_size)
 
     @property
     def starts(self) -> list[int]:
@@ -128,6 +128,14 @@ class Run(Series):
         """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)
         return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
+
+
+def trained_images(environment: dict[str, Any]) -> int | None:
+    """Number of images that a run trains on, without the held-out ones; None if not recorded."""
+    images = whole(environment.get("dataset_images"), 1)
+    split = environment.get("held_out")
+    held_out = whole(split.get("images")) if isinstance(split, dict) else 0
+    return None if images is None or held_out is None else max(1, images - held_out)
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
