@@ -31,6 +31,7 @@ from diptych.evaluation.score import Score
 from diptych.files import read_json
 from diptych.network.own import maker
 from diptych.runs import checkpoint
+from diptych.runs.folder import backend_of_run
 from diptych.training.callbacks import Callback, Row
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.callbacks.usual import Recording
@@ -115,7 +116,7 @@ class Run:
 
         if self._network is not None:
             options.setdefault("network", self._network)
-        return load(self.path, backend or self.backend, **options)
+        return load(self.path, backend, **options)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -131,7 +132,7 @@ class Run:
 def train(
     config: str | Path | Config,
     run: Where,
-    backend: str = "torch",
+    backend: str | None = None,
     *,
     data: Any = None,
     set: Mapping[str, Any] | None = None,
@@ -152,7 +153,7 @@ def train(
             settings are chosen and shown: a folder, an .npz, `folder:PATH`, `npz:PATH`,
             `packed:PATH` or `hf:NAME`.
         run: the run folder.
-        backend: `torch` or `jittor`.
+        backend: `torch` or `jittor`; None: that of the run to resume, else torch.
         data: the images: a `Dataset`, a source such as `mnist` or `folder:PATH`, an array, a pair
             (images, labels), or any other input of `Dataset.from_arrays`; None: the config's.
         set: settings to change, such as {"train.steps": 500, "seed": 1}.
@@ -186,9 +187,7 @@ def train(
     if isinstance(config, str | Path) and is_pictures(str(config)):
         if data is not None:
             raise UserError(f"data: {config} names pictures already; give one of them")
-        config, changes = own_pictures(
-            str(config), Path(run), changes, resume, data_dir, progress
-        )
+        config, changes = own_pictures(str(config), Path(run), changes, resume, data_dir, progress)
     settings = changed(config, changes, dataset)
     if network is not None:
         theirs = [key for key in changes if key.startswith("model.") and key != "model.num_classes"]
@@ -199,7 +198,7 @@ def train(
         if not callable(each) and not isinstance(each, Callback):
             raise UserError(f"callbacks: expected functions of a row, not {each!r}")
     run_training(
-        settings, Path(run), backend, device=device, resume=resume, overwrite=overwrite,
+        settings, Path(run), backend_of_run(Path(run), backend, resume), device=device, resume=resume, overwrite=overwrite,
         allow_changed_data=allow_changed_data, progress=progress, recording=recording,
         data_dir=None if data_dir is None else Path(data_dir), callbacks=callbacks,
         dataset=dataset, network=network,
@@ -220,9 +219,10 @@ def own_pictures(
         return str(run / "config.yaml"), {"data.source": absolute(source), **changes}
 
     def say(line: str) -> None:
-        log.info("%s", line)
         if progress:
             tqdm.write(line, file=sys.stderr)
+        else:
+            log.info("%s", line)
 
     given = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     chosen = choose_for(source, given, None if data_dir is None else Path(data_dir), say)

@@ -280,8 +280,12 @@ def test_every_preset_is_a_config() -> None:
     "key",
     sorted(
         RANGES.keys()
-        - {"data.logit_transform", "diffusion.zero_terminal_snr", "train.lr_final",
-           "train.validate_every"}
+        - {
+            "data.logit_transform",
+            "diffusion.zero_terminal_snr",
+            "train.lr_final",
+            "train.validate_every",
+        }
     ),
 )
 def test_the_identity_is_of_all_but_durations(key: str) -> None:

@@ -15,9 +15,11 @@ from diptych.cli.common import (
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RAW,
     SEED,
+    backend_of,
     check_json_file,
     chosen_options,
     options,
@@ -149,7 +151,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @sampler_options()
 @DRAWING
-@BACKEND
+@OWN_BACKEND
 @ARITHMETIC
 @DEVICE
 @click.option("--out", type=FOLDER, help="Also write the scores to this JSON file.")
@@ -178,6 +180,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.runs.records import Scores
 
     settings = of_training(measure_settings(**{key: options[key] for key in MEASURED}), samples[0])
+    options["backend"] = backend_of(options["backend"], samples[0])
     out = options["out"]
     with nullcontext() if out is None else hold_place(out):
         check_json_file(out, options["overwrite"])

@@ -7,14 +7,15 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RESUME,
     SEED,
+    backend_of,
     say,
     show,
 )
@@ -40,7 +41,7 @@ from diptych.errors import UserError
 )
 @click.option("--no-cache", is_flag=True, help="Do not keep the reference's features.")
 @SEED
-@BACKEND
+@OWN_BACKEND
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
@@ -69,6 +70,7 @@ def protocol(name: str, source: str, **options: Any) -> None:
     from diptych.study import protocols
 
     features, backend, device = options["features"], options["backend"], options["device"]
+    backend = backend_of(backend, source)
     check_features(features)
     if features != "inception" and options["inception"] is not None:
         raise UserError(

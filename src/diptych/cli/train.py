@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DETERMINISTIC,
     DEVICE,
     FOLDER,
@@ -28,7 +27,7 @@ from diptych.ranks import of_environment
 
 @click.command(short_help="Train a preset, a YAML file, or on a folder of pictures.")
 @click.argument("preset", required=False)
-@BACKEND
+@click.option("--backend", help="torch or jittor.  [default: with --resume the run's own; torch]")
 @click.option("--out", "run", type=FOLDER, required=True, help="The run folder.")
 @click.option("--steps", type=int, help="Train up to this step.")
 @click.option("--epochs", type=int, help="Train up to the end of this epoch.")
@@ -58,7 +57,7 @@ from diptych.ranks import of_environment
 @JSON
 def train(
     preset: str | None,
-    backend: str,
+    backend: str | None,
     run: Path,
     steps: int | None,
     epochs: int | None,
@@ -82,8 +81,8 @@ def train(
     as_json: bool,
 ) -> None:
     """Train PRESET: a preset's name, a YAML file of ours or of the official DDIM code, or your own
-    pictures (a folder, an .npz, folder:PATH, npz:PATH, packed:PATH, hf:NAME), for which settings are
-    chosen and shown.
+    pictures (a folder, an .npz, folder:PATH, npz:PATH, packed:PATH or hf:NAME), for which settings
+    are chosen and shown.
 
     \b
     Examples:
@@ -91,10 +90,11 @@ def train(
       diptych train photos --size 64 --out runs/photos
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
-      diptych train --out runs/jittor --backend jittor --resume --epochs 10
+      diptych train --out runs/jittor --resume --epochs 10
       torchrun --nproc-per-node 2 -m diptych train mnist --out runs/two
       mpirun -np 2 diptych train mnist --backend jittor --out runs/two-jittor
     """
+    from diptych.runs.folder import backend_of_run
     from diptych.training.callbacks.usual import Recording
     from diptych.training.loop import train as run_training
 
@@ -104,6 +104,7 @@ def train(
     ):  # fmt: skip
         if value is not None:
             overrides = (*overrides, f"{key}={json.dumps(value)}")
+    backend = backend_of_run(run, backend, resume)
     asked = (data_source is not None, size is not None or channels is not None)
     config = train_config(preset, run, steps, epochs, seed, overrides, resume, data, asked)
     try:

@@ -55,6 +55,12 @@ def check_resumable(config: Config, run: Path, backend_name: str) -> None:
         )
 
 
+def backend_of_run(run: Path, asked: str | None, resume: bool) -> str:
+    """The backend that is to train: as asked, else that of the run to resume, else torch."""
+    own = _environment(run).get("backend") if resume else None
+    return asked or (own if isinstance(own, str) else "torch")
+
+
 def check_data(
     run: Path, step: int, dataset: Dataset, config: Config, allow_changed: bool = False
 ) -> None:

@@ -29,7 +29,7 @@ from diptych.types import Float32, Int64, Pixels
 __all__ = ["Batches", "to_float", "to_uint8"]
 
 
-def held_out(config: Config, count: int) -> Int64:
+def held_out_rows(config: Config, count: int) -> Int64:
     """The numbers of the pictures that are not trained on, in a keyed order; empty if there are
     none. The seed and the number of pictures determine them.
 
@@ -59,7 +59,7 @@ class Batches:
         self.images = images
         self.preprocess = preprocess_of(config.data)
         self.all_labels = labels if plan.num_classes else None
-        self.held_out = held_out(config, len(images))
+        self.held_out = held_out_rows(config, len(images))
         self.trained_on: Int64 | None = None  # None: all
         if len(self.held_out):
             self.trained_on = np.setdiff1d(np.arange(len(images)), self.held_out)
