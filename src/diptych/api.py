@@ -198,8 +198,9 @@ def train(
         if not callable(each) and not isinstance(each, Callback):
             raise UserError(f"callbacks: expected functions of a row, not {each!r}")
     run_training(
-        settings, Path(run), backend_of_run(Path(run), backend, resume), device=device, resume=resume, overwrite=overwrite,
-        allow_changed_data=allow_changed_data, progress=progress, recording=recording,
+        settings, Path(run), backend_of_run(Path(run), backend, resume),
+        device=device, resume=resume, overwrite=overwrite, allow_changed_data=allow_changed_data,
+        progress=progress, recording=recording,
         data_dir=None if data_dir is None else Path(data_dir), callbacks=callbacks,
         dataset=dataset, network=network,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from diptych.cli.completion import SOLVERS
 from diptych.errors import UserError, one_line
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
@@ -82,6 +83,8 @@ def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command
             settings.setdefault("default", None)
         else:
             settings.setdefault("type", facts["kind"])
+        if name == "solver":
+            settings.setdefault("shell_complete", SOLVERS)
         made.append(click.option(f"--{flag}", name, **settings))
     return options(*made)
 

@@ -20,13 +20,17 @@ from diptych.cli.common import (
     sampler_options,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.errors import UserError
 from diptych.sampling.options import INVERTED
 
 
 @click.command(short_help="Find the noise that DDIM turns into given images.")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
+@click.option(
+    "--model", required=True, shell_complete=MODELS,
+    help="A run, a checkpoint, zoo:NAME, a file of weights.",
+)  # fmt: skip
 @OWN_BACKEND
 @sampler_options(
     *INVERTED,

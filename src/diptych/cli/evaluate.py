@@ -28,13 +28,14 @@ from diptych.cli.common import (
     show,
     typed,
 )
+from diptych.cli.completion import METRICS, MODELS
 from diptych.errors import UserError
 from diptych.sampling.options import SamplerOptions, option_name
 
 MEASURE = options(
     click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
     click.option(
-        "--metrics", default="fid", show_default=True,
+        "--metrics", default="fid", show_default=True, shell_complete=METRICS,
         help="fid,kid,is,prdc,sfid,fid-infinity,memorization",
     ),
     click.option(
@@ -144,7 +145,7 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 
 
 @click.command(short_help="Score images against a reference.")
-@click.argument("samples", nargs=-1, required=True)
+@click.argument("samples", nargs=-1, required=True, shell_complete=MODELS)
 @MEASURE
 @click.option("--num", type=int, help="Images of each sample set.  [default: all]")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Independent sample sets.")

@@ -19,6 +19,7 @@ from diptych.cli.common import (
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.evaluate import check_features, open_network
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
@@ -26,7 +27,7 @@ from diptych.errors import UserError
 
 @click.command(short_help="Run a published evaluation protocol on a checkpoint.")
 @click.argument("name")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @click.option("--inception", type=FOLDER, help="A file of the Inception network's weights.")
 @click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
 @click.option("--num", help="Other numbers of images, as in 5000,10000; a deviation.")

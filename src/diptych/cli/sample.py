@@ -24,6 +24,7 @@ from diptych.cli.common import (
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.pictures import PICTURES, chosen_pictures
 from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
@@ -31,7 +32,7 @@ from diptych.ranks import of_environment, own_gpu
 
 
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @OWN_BACKEND
 @sampler_options()
 @click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")

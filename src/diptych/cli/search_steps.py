@@ -21,10 +21,11 @@ from diptych.cli.common import (
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 
 
 @click.command("search-steps", short_help="Search timesteps for few network calls, by their score.")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @click.option("--calls", type=int, required=True, help="Network calls an image, such as 5.")
 @click.option(
     "--solver", multiple=True,

@@ -20,6 +20,7 @@ from diptych.cli.common import (
     sampler_options,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.evaluate import (
     DRAWING,
     MEASURE,
@@ -32,7 +33,7 @@ from diptych.errors import MachineError, UserError
 
 
 @click.command(short_help="Time and score solvers, steps and eta.")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @sampler_options(
     solver={
         "multiple": True,

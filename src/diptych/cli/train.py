@@ -21,12 +21,13 @@ from diptych.cli.common import (
     say,
     show,
 )
+from diptych.cli.completion import PRESETS
 from diptych.errors import STAGE, Interrupted, UserError
 from diptych.ranks import of_environment
 
 
 @click.command(short_help="Train a preset, a YAML file, or on a folder of pictures.")
-@click.argument("preset", required=False)
+@click.argument("preset", required=False, shell_complete=PRESETS)
 @click.option("--backend", help="torch or jittor.  [default: with --resume the run's own; torch]")
 @click.option("--out", "run", type=FOLDER, required=True, help="The run folder.")
 @click.option("--steps", type=int, help="Train up to this step.")

@@ -170,6 +170,10 @@ class TrainConfig(Section):
             )
         return self
 
+    def last_step(self, steps_per_epoch: int) -> int:
+        """A run's number of steps: `steps`, else that of `epochs`."""
+        return self.steps or self.epochs * steps_per_epoch
+
     def ema_rate_at(self, step: int) -> float:
         """The EMA rate at a 1-based step, a host float.
 

@@ -95,7 +95,7 @@ def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
 
 def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
     """A run's number of steps: `steps`, else that of `epochs`."""
-    return settings.steps or settings.epochs * steps_per_epoch
+    return settings.last_step(steps_per_epoch)
 
 
 def check_decay(settings: TrainConfig, last: int) -> None:
