@@ -62,6 +62,7 @@ trees = st.fixed_dictionaries(
                 "rescaled": st.just(True),
                 "logit_transform": st.just(False),
                 "dequantization": st.sampled_from(["none", "uniform", "gaussian"]),
+                "held_out": st.floats(0, 1) | st.integers(2, 1000).map(float),
             }
         ),
         "model": st.fixed_dictionaries(

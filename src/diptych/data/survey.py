@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.data.decoded import Items, default_workers
 from diptych.data.packed.read import read_packed
-from diptych.data.picture import open_header, open_picture
+from diptych.data.picture import open_header, open_picture, size_of
 from diptych.data.readers.npz import shape_of
 from diptych.data.sources.named import Asked, absolute, open_items
 from diptych.data.sources.spec import parse, split_names
@@ -27,7 +27,6 @@ from diptych.types import Int64
 HEADERS, DECODED = 1000, 32
 COLOURED = 16  # levels of 255 between two channels of a pixel; less is what JPEG makes of grey
 _THUMB = 256  # pixels of the longer side that are enough to see colour
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: width and height are exchanged
 
 
 @dataclass(frozen=True)
@@ -152,15 +151,9 @@ def _header(items: Items, row: int) -> tuple[int, int, str] | str:
                 picture = open_header(ends[0], title)
             except UserError:  # some kinds keep their header at the end
                 picture = open_header(items.read(row), title)
-        width, height = picture.size
-        turned = picture.getexif().get(_ORIENTATION) in _TURNED
     except (UserError, MachineError) as error:
         return str(error)
-    return (height, width, _kind(picture)) if turned else (width, height, _kind(picture))
-
-
-def _kind(picture: object) -> str:
-    return f"{getattr(picture, 'format', None) or 'picture'} {getattr(picture, 'mode', '')}"
+    return (*size_of(picture), f"{picture.format} {picture.mode}")
 
 
 def in_colour(items: Items, rows: Sequence[int]) -> bool:

@@ -28,7 +28,7 @@ MOST_BYTES = 32 * 2**20  # of metrics.jsonl at the first reading: its end, some 
 MEAN, SPEED = 100, 200  # rows of the smoothed loss; rows that the speed is taken from
 QUIET_S, QUIET_ALONE_S = 90.0, 900.0  # with a row of resources each second, and without
 SCORE_BYTES = 2**20
-NEAR = 6  # settings by which a run may differ from a preset and still be called after it
+NEAR = 10  # settings by which a run may differ from a preset and still be called after it
 # Settings that say nothing about which preset a run was made from.
 _APART = ("seed", "data.source", "data.split", "data.skip_bad")
 

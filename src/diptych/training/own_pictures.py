@@ -25,6 +25,7 @@ from diptych.errors import UserError
 SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU
 LOWEST = 8  # pixels of the lowest resolution
 MANY, FEW, ENOUGH = 5_000, 1_000, 200  # pictures: no dropout; memorized at once; some to hold out
+OFTEN = 100  # steps between two grids, at least: each costs many steps
 MOST_HELD_OUT = 1_000  # of at most a tenth
 STEPS = {"mnist": 10_000, "small_colour": 20_000}  # a run's length; a quarter of it for few
 # Published networks for pictures of at most this size, for a user with many pictures and a GPU.
@@ -54,12 +55,13 @@ def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for override in overrides:
         apply_override(tree, override)
-    return {
-        f"{section}.{key}": value
-        for section, values in tree.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-    }
+    found: dict[str, Any] = {}
+    for section, values in tree.items():
+        if isinstance(values, dict):
+            found |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            found[section] = values
+    return found
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,9 @@ class Chosen:
         """The settings as `section.key=value`, values as JSON, which is YAML too."""
         return [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
 
-    @property
-    def line(self) -> str:
-        """The command line, without --out, that trains with the same settings."""
-        rest = dict(self.settings)
+    def line(self, given: Mapping[str, Any]) -> str:
+        """The command line, without --out, that trains with these settings and the user's own."""
+        rest = {**self.settings, **given}
         words = ["diptych", "train", self.preset, "--data-source", rest.pop("data.source")]
         for key, value in rest.items():
             words += ["--set", f"{key}={json.dumps(value)}"]
@@ -114,7 +115,7 @@ def choose_for(
     chosen = choose(found, given)
     for each in chosen.notes:
         say(each)
-    say(f"chosen settings: {chosen.line}")
+    say(f"settings to keep: {chosen.line(given)}")
     return chosen
 
 
@@ -144,7 +145,7 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
         "train.batch_size": min(64, usable),
     }
     steps = _steps(given, usable, STEPS[preset] if usable >= FEW else STEPS[preset] // 4)
-    every = max(1, steps // 20)
+    every = min(steps, max(OFTEN, steps // 20))
     settings |= {"train.steps": steps, "train.grid_every": every}
     warmup = load_config(preset).train.warmup_steps
     if warmup > steps // 10:
