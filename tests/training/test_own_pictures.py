@@ -172,7 +172,7 @@ def test_colour_that_a_setting_throws_away_is_said(pictures, capsys, monkeypatch
 
 def test_a_run_is_no_folder_of_pictures(tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(UserError, match="is a run, .* --resume"):
+    with pytest.raises(UserError, match=r"is a run, .* --resume"):
         choose_for(str(tmp_path), [], None, print)
 
 

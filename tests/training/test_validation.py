@@ -1,4 +1,4 @@
-"""Validation: held-out pictures are never trained on, and their loss only depends on the weights."""
+"""Held-out pictures are never trained on, and their loss depends on the weights alone."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def completion(shell: str, install: bool) -> None:
     \b
     Examples:
       diptych completion bash --install
-      diptych completion zsh > ~/.zfunc/_diptych
+      diptych completion fish
     """
     from diptych.cli import cli
 
