@@ -48,6 +48,7 @@ class Series:
         ended: end of each step in seconds since 1970; NaN if not recorded.
         gaps: (first, last) missing step of each gap; only if read leniently.
         repeated: rows left out because a later one has the same step; only if read leniently.
+        validation_loss: float64; NaN at steps without one; None if no step has one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Series:
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
     folder: Path = Path()
+    validation_loss: Float64 | None = None
 
     @property
     def backend(self) -> str:
@@ -177,7 +179,9 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
     epochs = np.array([row["epoch"] for row in rows], dtype=np.int64)
     if strict:
         _check_order(steps, epochs, path)
+    validation = np.array([row["validation_loss"] for row in rows], dtype=np.float64)
     return Run(
+        validation_loss=validation if np.isfinite(validation).any() else None,
         name=folder.resolve().name,
         config=_config(folder / "config.yaml"),
         environment=_environment(folder / "environment.json"),
@@ -244,6 +248,8 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
         clean[key] = _number(row.get(key), optional, f"{where}: '{key}'", key == "loss")
     ended = number(row.get("ended"))
     clean["ended"] = math.nan if ended is None else ended
+    validation = number(row.get("validation_loss"))
+    clean["validation_loss"] = math.nan if validation is None else validation
     return clean
 
 
