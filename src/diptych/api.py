@@ -11,26 +11,32 @@ Long, because each public function has its whole description here.
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from diptych.config.load import Config, load_config, validate
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
+from diptych.data.sources.named import absolute
 from diptych.errors import PythonTerms, UserError, nearest
 from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
 from diptych.files import read_json
 from diptych.network.own import maker
 from diptych.runs import checkpoint
+from diptych.runs.folder import backend_of_run
 from diptych.training.callbacks import Callback, Row
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.callbacks.usual import Recording
 from diptych.training.loop import train as run_training
+from diptych.training.own_pictures import choose_for, is_pictures
 from diptych.types import Array, Pixels
 from diptych.weights.formats import read_config
 
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from diptych.model import Model
+
+log = logging.getLogger(__name__)
 
 Where = str | Path
 OF_DATA = ("source", "split", "image_size", "channels", "crop")
@@ -108,7 +116,7 @@ class Run:
 
         if self._network is not None:
             options.setdefault("network", self._network)
-        return load(self.path, backend or self.backend, **options)
+        return load(self.path, backend, **options)
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -124,7 +132,7 @@ class Run:
 def train(
     config: str | Path | Config,
     run: Where,
-    backend: str = "torch",
+    backend: str | None = None,
     *,
     data: Any = None,
     set: Mapping[str, Any] | None = None,
@@ -141,9 +149,11 @@ def train(
     """Train or resume training; the run folder is the same as from `diptych train`.
 
     Args:
-        config: a preset's name, a YAML file, or a `Config`.
+        config: a preset's name, a YAML file, a `Config`, or the user's own pictures, for which
+            settings are chosen and shown: a folder, an .npz, `folder:PATH`, `npz:PATH`,
+            `packed:PATH` or `hf:NAME`.
         run: the run folder.
-        backend: `torch` or `jittor`.
+        backend: `torch` or `jittor`; None: that of the run to resume, else torch.
         data: the images: a `Dataset`, a source such as `mnist` or `folder:PATH`, an array, a pair
             (images, labels), or any other input of `Dataset.from_arrays`; None: the config's.
         set: settings to change, such as {"train.steps": 500, "seed": 1}.
@@ -174,6 +184,10 @@ def train(
         changes["data.source"] = str(data)
     elif data is not None:
         dataset = as_dataset(data)
+    if isinstance(config, str | Path) and is_pictures(str(config)):
+        if data is not None:
+            raise UserError(f"data: {config} names pictures already; give one of them")
+        config, changes = own_pictures(str(config), Path(run), changes, resume, data_dir, progress)
     settings = changed(config, changes, dataset)
     if network is not None:
         theirs = [key for key in changes if key.startswith("model.") and key != "model.num_classes"]
@@ -184,12 +198,36 @@ def train(
         if not callable(each) and not isinstance(each, Callback):
             raise UserError(f"callbacks: expected functions of a row, not {each!r}")
     run_training(
-        settings, Path(run), backend, device=device, resume=resume, overwrite=overwrite,
-        allow_changed_data=allow_changed_data, progress=progress, recording=recording,
+        settings, Path(run), backend_of_run(Path(run), backend, resume),
+        device=device, resume=resume, overwrite=overwrite, allow_changed_data=allow_changed_data,
+        progress=progress, recording=recording,
         data_dir=None if data_dir is None else Path(data_dir), callbacks=callbacks,
         dataset=dataset, network=network,
     )  # fmt: skip
     return Run(run, network)
+
+
+def own_pictures(
+    source: str,
+    run: Path,
+    changes: dict[str, Any],
+    resume: bool,
+    data_dir: Where | None,
+    progress: bool,
+) -> tuple[str, dict[str, Any]]:
+    """A config's name and the changes that suit own pictures; on resume, the run's own config."""
+    if resume and (run / "config.yaml").is_file():
+        return str(run / "config.yaml"), {"data.source": absolute(source), **changes}
+
+    def say(line: str) -> None:
+        if progress:
+            tqdm.write(line, file=sys.stderr)
+        else:
+            log.info("%s", line)
+
+    given = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    chosen = choose_for(source, given, None if data_dir is None else Path(data_dir), say)
+    return chosen.preset, {**chosen.settings, **changes}
 
 
 def as_dataset(data: Any) -> Dataset:

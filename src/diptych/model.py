@@ -26,7 +26,7 @@ from diptych.sampling.found_steps import read_spacing
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
-from diptych.weights.find import Source, find_weights
+from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
 
 FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
@@ -35,7 +35,7 @@ FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
 @PythonTerms()
 def load(
     source: str | Path,
-    backend: str = "torch",
+    backend: str | None = None,
     *,
     config: Config | str | Path | None = None,
     device: str = "auto",
@@ -51,7 +51,8 @@ def load(
             `Model.save`, `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
             (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` if
             it contains none.
-        backend: `torch` or `jittor`.
+        backend: `torch` or `jittor`; None: the one that trained it, if that is recorded, else
+            torch. If that one is not installed, or the other is loaded in this process, the other.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: use the weights as trained instead of their moving average.
@@ -67,7 +68,8 @@ def load(
     plan = None
     if network is not None:
         plan = own_plan(maker(network, found.config), found.config)
-    return Model(found, backends.load(backend, device, precision, deterministic), plan)
+    name = backends.choose(backend, trained_by(source))
+    return Model(found, backends.load(name, device, precision, deterministic), plan)
 
 
 def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:

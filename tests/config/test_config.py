@@ -62,6 +62,7 @@ trees = st.fixed_dictionaries(
                 "rescaled": st.just(True),
                 "logit_transform": st.just(False),
                 "dequantization": st.sampled_from(["none", "uniform", "gaussian"]),
+                "held_out": st.floats(0, 1) | st.integers(2, 1000).map(float),
             }
         ),
         "model": st.fixed_dictionaries(
@@ -112,6 +113,7 @@ trees = st.fixed_dictionaries(
                 "checkpoint_every": count,
                 "keep_checkpoints": count,
                 "grid_every": st.integers(0, 10**6),
+                "validate_every": st.just(0),  # others need data.held_out
             }
         ),
         "seed": st.integers(0, 2**63 - 1),
@@ -138,6 +140,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "data.rescaled": (["true", "false"], ["1", "null", "'true'"]),
     "data.logit_transform": (["false"], ["1", "null", "true"]),  # true: see the next test
     "data.dequantization": (["none", "uniform", "gaussian"], ["null", "0", "Uniform"]),
+    "data.held_out": (["0", "0.1", "1", "500"], ["-1", "1.5", ".nan", "null", "true"]),
     "model.ch": (["32", "1024"], ["0", "31", "33", "48", "1056", "-32", "32.0"]),
     "model.ch_mult": (["[1]", "[7, 1]"], ["[]", "[0]", "[1, -1]", "[1.5]", "2", "null"]),
     "model.num_res_blocks": (["1", "8"], ["0", "9", "1.5"]),
@@ -179,6 +182,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.checkpoint_every": (["1"], ["0", "-1", "0.5"]),
     "train.keep_checkpoints": (["1"], ["0", "-1", "0.5"]),
     "train.grid_every": (["0", "1"], ["-1", "0.5"]),
+    "train.validate_every": (["0"], ["-1", "0.5", "null"]),  # more: see below
     "seed": (["0", "9223372036854775807"], ["-1", "9223372036854775808", "1.0", "null", "x"]),
 }
 
@@ -242,6 +246,13 @@ def test_a_last_rate_without_a_decay_is_refused() -> None:
     assert "set train.lr_decay" in refused("train.lr_final=0.1")
 
 
+def test_a_validation_needs_held_out_pictures() -> None:
+    config = load_config("tiny", ["train.validate_every=5", "data.held_out=0.1"])
+    never = load_config("tiny", ["data.held_out=0.1"])
+    assert config.identity() == never.identity() != load_config("tiny").identity()
+    assert "set data.held_out" in refused("train.validate_every=5")
+
+
 def test_a_size_must_halve_once_for_each_level() -> None:
     assert load_config("tiny", ["data.image_size=28", "model.ch_mult=[1, 1, 1]"])
     message = refused("data.image_size=28", "model.ch_mult=[1, 1, 1, 1]")
@@ -259,7 +270,7 @@ def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
 def test_every_preset_is_a_config() -> None:
     assert preset_names() == [
         "bedroom", "celeba", "church", "cifar10", "fashion_mnist", "mnist", "mnist_conditional",
-        "tiny",
+        "small_colour", "tiny",
     ]  # fmt: skip
     for name in preset_names():
         config = load_config(name)
@@ -269,7 +280,13 @@ def test_every_preset_is_a_config() -> None:
 @pytest.mark.parametrize(
     "key",
     sorted(
-        RANGES.keys() - {"data.logit_transform", "diffusion.zero_terminal_snr", "train.lr_final"}
+        RANGES.keys()
+        - {
+            "data.logit_transform",
+            "diffusion.zero_terminal_snr",
+            "train.lr_final",
+            "train.validate_every",
+        }
     ),
 )
 def test_the_identity_is_of_all_but_durations(key: str) -> None:

@@ -94,6 +94,8 @@ def test_purposes_keep_their_numbers() -> None:
         "dequantization": 10,
         "label_dropout": 20,
         "own_network": 30,
+        "held_out": 40,
+        "validation_noise": 41,
     }
 
 

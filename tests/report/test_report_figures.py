@@ -23,6 +23,7 @@ from report_records import (
 )
 from synthetic_runs import make_rows, make_run, make_samples
 
+VALIDATION = "validation_loss"
 SETS = {"fid": [3.0, 3.1, 2.9]}
 
 
@@ -124,6 +125,19 @@ def test_the_second_line_does_not_hide_the_first(tmp_path: Path) -> None:
         first, second = drawn[name]["traces"]
         assert (first["under"], second["under"]) == (True, False), name
         assert (first["dash"], second["dash"]) == ("solid", "dash"), name
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_validation_losses_stand_beside_the_losses(tmp_path: Path) -> None:
+    rows = make_rows(20, change=lambda row: row | ({} if row["step"] % 5 else {VALIDATION: 0.5}))
+    runs = [
+        make_run(tmp_path / "a", "torch", rows),
+        make_run(tmp_path / "b", "jittor", make_rows(20)),
+    ]
+    report_runs(runs, tmp_path / "out")
+    *losses, held_out = figures(tmp_path / "out" / "index.html")["loss"]["traces"]
+    assert len(losses) == 2 and "held-out" in str(held_out)
+    assert held_out["x"] == [5, 10, 15, 20] and held_out["y"] == [0.5] * 4
 
 
 def test_segments_are_cut_where_the_spacing_is_unusual() -> None:

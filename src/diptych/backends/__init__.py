@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 
@@ -19,7 +20,9 @@ from diptych.config.schema import PRECISIONS
 from diptych.errors import UserError, nearest
 from diptych.ranks import ALONE, Ranks
 
-__all__ = ["BACKENDS", "Backend", "Batch", "Learner", "State", "check_device", "load"]
+__all__ = ["BACKENDS", "Backend", "Batch", "Learner", "State", "check_device", "choose", "load"]
+
+log = logging.getLogger(__name__)
 
 BACKENDS = ("torch", "jittor")
 DEVICES = ("auto", "cpu", "cuda")
@@ -30,6 +33,30 @@ def check_device(device: str) -> None:
     kind, _, index = device.partition(":")
     if kind not in DEVICES or (index and (kind != "cuda" or not index.isdigit())):
         raise UserError(f"device '{device}' is not known; use auto, cpu, cuda or cuda:INDEX")
+
+
+def choose(asked: str | None, trained_by: str | None) -> str:
+    """The backend to use for a model: as asked, else the one that trained it, else torch.
+
+    A choice that is not torch is logged. Where the one that trained it is not installed, or the
+    other is loaded in this process already, the other is taken, with a warning.
+
+    Args:
+        asked: the user's choice; None: none.
+        trained_by: the backend in the model's record; None: not recorded.
+    """
+    if asked is not None or trained_by not in BACKENDS:
+        return asked or BACKENDS[0]
+    other = BACKENDS[1 - BACKENDS.index(trained_by)]
+    if other in sys.modules and trained_by not in sys.modules:
+        log.warning("%s is loaded in this process and is used; %s trained this", other, trained_by)
+        return other
+    if importlib.util.find_spec(trained_by) is None:
+        log.warning("%s, which trained this, is not installed; using %s", trained_by, other)
+        return other
+    if trained_by != BACKENDS[0]:
+        log.info("using %s, which trained this; --backend %s uses the other", trained_by, other)
+    return trained_by
 
 
 def load(

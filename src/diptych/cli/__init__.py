@@ -17,6 +17,7 @@ from diptych import __version__
 from diptych.cli.align import align
 from diptych.cli.common import fail, hold_streams, leave
 from diptych.cli.compare import compare
+from diptych.cli.completion import completion
 from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
 from diptych.cli.encode import encode
@@ -32,6 +33,7 @@ from diptych.cli.sample import sample
 from diptych.cli.search_steps import search_steps
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
+from diptych.cli.watch import list_runs, watch
 from diptych.errors import STAGE, Followed, MachineError, UserError, show_notices
 from diptych.files import machine_faults
 from diptych.ranks import of_environment
@@ -144,7 +146,8 @@ def _launched() -> str:
     return "" if ranks.alone else f"{ranks.launcher} started {ranks.world}"
 
 
-VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (search_steps, inspect, convert, profile, protocol, report, reproduce, export, golden)
-for verb in (*VERBS, *MORE):
+VERBS = (doctor, demo, train, watch, sample, encode, compare, align, evaluate, stats, sweep, data)
+MORE = (list_runs, search_steps, inspect, convert, profile, protocol, report, reproduce, export)
+REST = (golden, completion)
+for verb in (*VERBS, *MORE, *REST):
     cli.add_command(verb)

@@ -13,11 +13,15 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from diptych.cli.completion import SOLVERS
 from diptych.errors import UserError, one_line
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
 FOLDER = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
+OWN_BACKEND = click.option(
+    "--backend", help="torch or jittor.  [default: the one that trained the model; torch]"
+)
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
 )
@@ -79,6 +83,8 @@ def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command
             settings.setdefault("default", None)
         else:
             settings.setdefault("type", facts["kind"])
+        if name == "solver":
+            settings.setdefault("shell_complete", SOLVERS)
         made.append(click.option(f"--{flag}", name, **settings))
     return options(*made)
 
@@ -103,6 +109,14 @@ def chosen_options(given: dict[str, Any]) -> SamplerOptions:
     if isinstance(found.get("classes"), str):
         found["classes"] = parse_classes(found["classes"])
     return SamplerOptions(**found)
+
+
+def backend_of(asked: str | None, source: str | Path) -> str:
+    """The backend for a model: as asked, else the one that trained it; see `backends.choose`."""
+    from diptych.backends import choose
+    from diptych.weights.find import trained_by
+
+    return choose(asked, trained_by(source))
 
 
 def say(line: str | None) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show, typed
+from diptych.cli.completion import RUNS
 from diptych.cli.report import COLUMNS, LABEL, log_lines, parsed, verdict_rows
 from diptych.errors import UserError
 
 
 @click.command(short_help="Compare two runs step by step, two logs, or two files of scores.")
-@click.argument("run_a", type=FOLDER)
-@click.argument("run_b", type=FOLDER)
+@click.argument("run_a", type=FOLDER, shell_complete=RUNS)
+@click.argument("run_b", type=FOLDER, shell_complete=RUNS)
 @click.option("--out", type=FOLDER, help="The folder of the report; for scores a JSON file.")
 @click.option("--samples", type=FOLDER, nargs=2, help="A sample folder of each run.")
 @click.option("--unmatched", is_flag=True, help="Allow runs that do not share their random draws.")

@@ -8,25 +8,30 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RAW,
     RESUME,
+    backend_of,
     sampler_options,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.errors import UserError
 from diptych.sampling.options import INVERTED
 
 
 @click.command(short_help="Find the noise that DDIM turns into given images.")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
-@BACKEND
+@click.option(
+    "--model", required=True, shell_complete=MODELS,
+    help="A run, a checkpoint, zoo:NAME, a file of weights.",
+)  # fmt: skip
+@OWN_BACKEND
 @sampler_options(
     *INVERTED,
     steps={"help": "Solver steps, each way.  [default: 50, or as many as listed]"},
@@ -49,7 +54,9 @@ from diptych.sampling.options import INVERTED
 @OVERWRITE
 @QUIET
 @JSON
-def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given: Any) -> None:
+def encode(
+    images: tuple[str, ...], model: str, backend: str | None, out: Path, **given: Any
+) -> None:
     """Find the noise that deterministic DDIM turns into IMAGES, and measure the round-trip error.
 
     IMAGES are pictures, a folder of them, an .npz, or a data set such as mnist:test. `diptych
@@ -96,6 +103,7 @@ def encode(images: tuple[str, ...], model: str, backend: str, out: Path, **given
     request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]
     check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
+    backend = backend_of(backend, model)
     loaded = load(model, backend, config=settings, device=given["device"], raw=given["raw"])
     progress = not given["quiet"]
     manifest = encode_to(

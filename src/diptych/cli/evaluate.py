@@ -15,9 +15,11 @@ from diptych.cli.common import (
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RAW,
     SEED,
+    backend_of,
     check_json_file,
     chosen_options,
     options,
@@ -26,13 +28,14 @@ from diptych.cli.common import (
     show,
     typed,
 )
+from diptych.cli.completion import METRICS, MODELS
 from diptych.errors import UserError
 from diptych.sampling.options import SamplerOptions, option_name
 
 MEASURE = options(
     click.option("--reference", help="mnist:test, a folder, an .npz, or statistics."),
     click.option(
-        "--metrics", default="fid", show_default=True,
+        "--metrics", default="fid", show_default=True, shell_complete=METRICS,
         help="fid,kid,is,prdc,sfid,fid-infinity,memorization",
     ),
     click.option(
@@ -142,14 +145,14 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 
 
 @click.command(short_help="Score images against a reference.")
-@click.argument("samples", nargs=-1, required=True)
+@click.argument("samples", nargs=-1, required=True, shell_complete=MODELS)
 @MEASURE
 @click.option("--num", type=int, help="Images of each sample set.  [default: all]")
 @click.option("--repeats", type=int, default=1, show_default=True, help="Independent sample sets.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @sampler_options()
 @DRAWING
-@BACKEND
+@OWN_BACKEND
 @ARITHMETIC
 @DEVICE
 @click.option("--out", type=FOLDER, help="Also write the scores to this JSON file.")
@@ -178,6 +181,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.runs.records import Scores
 
     settings = of_training(measure_settings(**{key: options[key] for key in MEASURED}), samples[0])
+    options["backend"] = backend_of(options["backend"], samples[0])
     out = options["out"]
     with nullcontext() if out is None else hold_place(out):
         check_json_file(out, options["overwrite"])

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.cli.completion import RUNS
 
 
 @click.command(short_help="Write a run's loss_step.txt and metrics.csv.")
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=FOLDER, shell_complete=RUNS)
 @click.option("--out", type=FOLDER, help="Their folder.  [default: the run folder]")
 @OVERWRITE
 @JSON

@@ -16,11 +16,12 @@ from diptych.cli.common import (
     show,
     typed,
 )  # fmt: skip
+from diptych.cli.completion import PRESETS
 from diptych.errors import UserError, nearest
 
 
 @click.command(short_help="Time the phases of a training step, or name slow steps.")
-@click.argument("source")
+@click.argument("source", shell_complete=PRESETS)
 @click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
 @click.option("--steps", type=int, default=20, show_default=True, help="Steps to profile.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")

@@ -7,17 +7,19 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RESUME,
     SEED,
+    backend_of,
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.evaluate import check_features, open_network
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
@@ -25,7 +27,7 @@ from diptych.errors import UserError
 
 @click.command(short_help="Run a published evaluation protocol on a checkpoint.")
 @click.argument("name")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @click.option("--inception", type=FOLDER, help="A file of the Inception network's weights.")
 @click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
 @click.option("--num", help="Other numbers of images, as in 5000,10000; a deviation.")
@@ -40,7 +42,7 @@ from diptych.errors import UserError
 )
 @click.option("--no-cache", is_flag=True, help="Do not keep the reference's features.")
 @SEED
-@BACKEND
+@OWN_BACKEND
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
@@ -69,6 +71,7 @@ def protocol(name: str, source: str, **options: Any) -> None:
     from diptych.study import protocols
 
     features, backend, device = options["features"], options["backend"], options["device"]
+    backend = backend_of(backend, source)
     check_features(features)
     if features != "inception" and options["inception"] is not None:
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.cli.completion import RUNS
 from diptych.errors import UserError
 
 COLUMNS = click.option(
@@ -39,7 +40,7 @@ def log_lines(logs: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command(short_help="Make one page about any runs, or logs of other programs.")
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=FOLDER, shell_complete=RUNS)
 @click.option("--out", type=FOLDER, help="The report's folder.  [for a study: STUDY/report]")
 @click.option(
     "--search", multiple=True, type=FOLDER, help="Also search here for samples, scores, sweeps."

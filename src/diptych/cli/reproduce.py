@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show
+from diptych.cli.completion import PRESETS
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
 
 
 @click.command(short_help="Run a whole study and write its report.")
-@click.argument("preset")
+@click.argument("preset", shell_complete=PRESETS)
 @click.option("--backend", default="both", show_default=True, help="torch, jittor or both.")
 @click.option("--out", type=FOLDER, help="The study's folder.  [default: studies/PRESET]")
 @click.option("--steps", type=int, help="Train up to this step.  [default: the preset's epochs]")

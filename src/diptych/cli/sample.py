@@ -9,20 +9,22 @@ import click
 
 from diptych.cli.common import (
     ARITHMETIC,
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RAW,
     RESUME,
     SEED,
+    backend_of,
     chosen_options,
     sampler_options,
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.pictures import PICTURES, chosen_pictures
 from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
@@ -30,8 +32,8 @@ from diptych.ranks import of_environment, own_gpu
 
 
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
-@click.argument("source")
-@BACKEND
+@click.argument("source", shell_complete=MODELS)
+@OWN_BACKEND
 @sampler_options()
 @click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")
 @SEED
@@ -51,7 +53,7 @@ from diptych.ranks import of_environment, own_gpu
 @JSON
 def sample(
     source: str,
-    backend: str,
+    backend: str | None,
     num: int | None,
     seed: int,
     batch: int,
@@ -80,7 +82,7 @@ def sample(
       diptych sample zoo:mnist-torch --out digits
       diptych sample runs/tiny --solver dpmpp --order 3 --steps 15 --spacing logsnr --out fast
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
-      diptych sample runs/jittor --backend jittor --steps 20 --eta 0.5 --npz
+      diptych sample runs/jittor --backend torch --steps 20 --eta 0.5 --npz
       diptych sample runs/conditional --class 7 --guidance 2 --out sevens
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
@@ -124,8 +126,8 @@ def sample(
     say(found.note and f"note: {found.note}")
     say(said)
     model = load(
-        source, backend, config=settings, device=device, raw=raw, precision=precision,
-        deterministic=deterministic,
+        source, backend_of(backend, source), config=settings, device=device, raw=raw,
+        precision=precision, deterministic=deterministic,
     )  # fmt: skip
     manifest = sample_to(
         model, request, out, resume=resume, overwrite=overwrite, npz=npz,

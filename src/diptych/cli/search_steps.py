@@ -8,22 +8,24 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
     OVERWRITE,
+    OWN_BACKEND,
     QUIET,
     RAW,
     RESUME,
     SEED,
+    backend_of,
     say,
     show,
 )
+from diptych.cli.completion import MODELS
 
 
 @click.command("search-steps", short_help="Search timesteps for few network calls, by their score.")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @click.option("--calls", type=int, required=True, help="Network calls an image, such as 5.")
 @click.option(
     "--solver", multiple=True,
@@ -44,7 +46,7 @@ from diptych.cli.common import (
 @click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
 @click.option("--out", type=FOLDER, required=True, help="The file, for --spacing.")
 @RAW
-@BACKEND
+@OWN_BACKEND
 @DEVICE
 @RESUME
 @OVERWRITE
@@ -77,8 +79,9 @@ def search_steps(source: str, out: Path, **given: Any) -> None:
     )  # fmt: skip
     if out.exists() and not given["overwrite"]:
         scores_of(out, {}, given["resume"])  # before the framework's slow start
-    model = load(source, given["backend"], device=given["device"], raw=given["raw"])
-    extractor = open_network(search.features, given["backend"], given["device"], given["weights"])
+    backend = backend_of(given["backend"], source)
+    model = load(source, backend, device=given["device"], raw=given["raw"])
+    extractor = open_network(search.features, backend, given["device"], given["weights"])
     result = run_search(
         model, search, extractor, out, resume=given["resume"], overwrite=given["overwrite"],
         progress=not given["quiet"], note=say,

@@ -15,10 +15,12 @@ from diptych.cli.common import (
     OVERWRITE,
     QUIET,
     RESUME,
+    backend_of,
     chosen_options,
     sampler_options,
     show,
 )
+from diptych.cli.completion import MODELS
 from diptych.cli.evaluate import (
     DRAWING,
     MEASURE,
@@ -31,7 +33,7 @@ from diptych.errors import MachineError, UserError
 
 
 @click.command(short_help="Time and score solvers, steps and eta.")
-@click.argument("source")
+@click.argument("source", shell_complete=MODELS)
 @sampler_options(
     solver={
         "multiple": True,
@@ -46,7 +48,9 @@ from diptych.errors import MachineError, UserError
 @MEASURE
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @DRAWING
-@click.option("--backend", default="torch", show_default=True, help="torch, jittor or both.")
+@click.option(
+    "--backend", help="torch, jittor or both.  [default: the one that trained the model; torch]"
+)
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
@@ -72,7 +76,7 @@ def sweep(source: str, **options: Any) -> None:
     from diptych.study.sweep import output
 
     request = sweep_request(source, options)
-    out, backend = options["out"], options["backend"]
+    out, backend = options["out"], backend_of(options["backend"], source)
     if backend not in (*sweeps.PANELS, "both"):
         raise UserError(f"backend '{backend}' is not known; use torch, jittor or both")
     with hold(out) as lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DETERMINISTIC,
     DEVICE,
     FOLDER,
@@ -18,20 +18,24 @@ from diptych.cli.common import (
     QUIET,
     RESUME,
     fail,
+    say,
     show,
 )
+from diptych.cli.completion import PRESETS
 from diptych.errors import STAGE, Interrupted, UserError
 from diptych.ranks import of_environment
 
 
-@click.command(short_help="Train a preset or a YAML file of settings.")
-@click.argument("preset", required=False)
-@BACKEND
+@click.command(short_help="Train a preset, a YAML file, or on a folder of pictures.")
+@click.argument("preset", required=False, shell_complete=PRESETS)
+@click.option("--backend", help="torch or jittor.  [default: with --resume the run's own; torch]")
 @click.option("--out", "run", type=FOLDER, required=True, help="The run folder.")
 @click.option("--steps", type=int, help="Train up to this step.")
 @click.option("--epochs", type=int, help="Train up to the end of this epoch.")
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--size", type=int, help="Own pictures: height and width.  [default: chosen]")
+@click.option("--channels", type=int, help="Own pictures: 3, or 1 for grey.  [default: theirs]")
 @click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 @click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new location.")
 @click.option("--allow-changed-data", is_flag=True, help="Resume even if the images have changed.")
@@ -54,12 +58,14 @@ from diptych.ranks import of_environment
 @JSON
 def train(
     preset: str | None,
-    backend: str,
+    backend: str | None,
     run: Path,
     steps: int | None,
     epochs: int | None,
     seed: int | None,
     overrides: tuple[str, ...],
+    size: int | None,
+    channels: int | None,
     data: Path | None,
     data_source: str | None,
     allow_changed_data: bool,
@@ -75,25 +81,33 @@ def train(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train PRESET (a preset's name, or a YAML file of ours or of the official DDIM code).
+    """Train PRESET: a preset's name, a YAML file of ours or of the official DDIM code, or your own
+    pictures (a folder, an .npz, folder:PATH, npz:PATH, packed:PATH or hf:NAME), for which settings
+    are chosen and shown.
 
     \b
     Examples:
       diptych train tiny --out runs/tiny
+      diptych train photos --size 64 --out runs/photos
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
-      diptych train --out runs/jittor --backend jittor --resume --epochs 10
+      diptych train --out runs/jittor --resume --epochs 10
       torchrun --nproc-per-node 2 -m diptych train mnist --out runs/two
       mpirun -np 2 diptych train mnist --backend jittor --out runs/two-jittor
     """
+    from diptych.runs.folder import backend_of_run
     from diptych.training.callbacks.usual import Recording
     from diptych.training.loop import train as run_training
 
-    if data_source is not None:
-        overrides = (*overrides, f"data.source={data_source}")
-    if skip_bad:
-        overrides = (*overrides, "data.skip_bad=true")
-    config = train_config(preset, run, steps, epochs, seed, overrides, resume)
+    for key, value in (
+        ("data.source", data_source), ("data.image_size", size), ("data.channels", channels),
+        ("data.skip_bad", skip_bad or None),
+    ):  # fmt: skip
+        if value is not None:
+            overrides = (*overrides, f"{key}={json.dumps(value)}")
+    backend = backend_of_run(run, backend, resume)
+    asked = (data_source is not None, size is not None or channels is not None)
+    config = train_config(preset, run, steps, epochs, seed, overrides, resume, data, asked)
     try:
         result = run_training(
             config,
@@ -134,18 +148,51 @@ def train_config(
     seed: int | None,
     overrides: tuple[str, ...],
     resume: bool,
+    data: Path | None = None,
+    asked: tuple[bool, bool] = (False, False),
 ) -> Any:
-    """The config for a call of `train`."""
+    """The config for a call of `train`; what is chosen for own pictures is said.
+
+    Args:
+        asked: whether --data-source was given, and --size or --channels.
+    """
+    from diptych.training.own_pictures import is_pictures
     from diptych.weights.formats import read_config
 
     if steps is not None and epochs is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")
-    if preset is None:
-        if not (resume and (run / "config.yaml").is_file()):
-            raise UserError("which preset? For example: diptych train tiny --out RUN")
-        preset = str(run / "config.yaml")
     changes = list(overrides)
     changes += [] if steps is None else [f"train.steps={steps}"]
     changes += [] if epochs is None else [f"train.epochs={epochs}", "train.steps=null"]
     changes += [] if seed is None else [f"seed={seed}"]
+    begun = resume and (run / "config.yaml").is_file()
+    if preset is not None and is_pictures(preset):
+        if asked[0]:
+            raise UserError(f"--data-source, and {preset} names pictures already; give one of them")
+        return _own_pictures(preset, run, changes, begun, data)
+    if asked[1]:
+        raise UserError(
+            "--size and --channels are for own pictures; with a preset or a YAML file use --set "
+            "data.image_size=N and --set data.channels=N"
+        )
+    if preset is None:
+        if not begun:
+            raise UserError("which preset? For example: diptych train tiny --out RUN")
+        preset = str(run / "config.yaml")
     return read_config(preset, changes)
+
+
+def _own_pictures(
+    source: str, run: Path, changes: list[str], begun: bool, data: Path | None
+) -> Any:
+    """Settings for own pictures: chosen, or those of the run that is resumed."""
+    from diptych.data.sources.named import absolute
+    from diptych.training.own_pictures import choose_for
+    from diptych.weights.formats import read_config
+
+    if begun:
+        here = f"data.source={json.dumps(absolute(source))}"
+        return read_config(str(run / "config.yaml"), [here, *changes])
+    first = of_environment().first
+    chosen = choose_for(source, changes, data, say if first else lambda line: None)
+    return read_config(chosen.preset, [*chosen.overrides, *changes])

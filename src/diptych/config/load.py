@@ -46,6 +46,11 @@ class Config(Section):
                 f"image_size {self.data.image_size} cannot be halved {halvings} times "
                 f"(ch_mult has {halvings + 1} levels); use a multiple of {2**halvings}"
             )
+        if self.train.validate_every and not self.data.held_out:
+            raise ValueError(
+                "train.validate_every needs pictures that are not trained on; set data.held_out, "
+                "for example to 0.1"
+            )
         if self.diffusion.zero_terminal_snr and self.train.weighting == "min-snr":
             raise ValueError(
                 "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight, "

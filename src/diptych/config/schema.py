@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Keys that may change when a run is resumed, and that may differ between two comparable runs:
 # none of them affects the numbers of a step.
-_DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every")
+_DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every",
+              "validate_every")  # fmt: skip
 DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do if the rate decays
 
@@ -21,6 +22,7 @@ LATER_KEYS: dict[str, Any] = {
     "data.rescaled": True,
     "data.logit_transform": False,
     "data.dequantization": "none",
+    "data.held_out": 0,
     "model.num_classes": 0,
     "model.norm_eps": 1e-6,
     "model.norm_groups": 32,
@@ -60,6 +62,7 @@ class DataConfig(Section):
     rescaled: bool = True  # to [-1, 1]; the transforms are those of `diptych.data.preprocess`
     logit_transform: bool = False
     dequantization: Literal["none", "uniform", "gaussian"] = "none"
+    held_out: float = Field(0.0, ge=0.0)  # pictures kept for validation; below 1: a share
 
     @model_validator(mode="after")
     def _transforms(self) -> DataConfig:
@@ -71,6 +74,11 @@ class DataConfig(Section):
             raise ValueError(
                 "gaussian dequantization leaves [0, 1], where the logit has no value; "
                 "use uniform with logit_transform"
+            )
+        if self.held_out > 1 and self.held_out != int(self.held_out):
+            raise ValueError(
+                f"held_out is {self.held_out}; expected a whole number of pictures, or a share "
+                "below 1"
             )
         return self
 
@@ -152,6 +160,7 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)  # the newest ones
     grid_every: int = Field(0, ge=0)  # a grid of 64 samples; 0: only at the end
+    validate_every: int = Field(0, ge=0)  # the loss of the held-out pictures; 0: never
 
     @model_validator(mode="after")
     def _decay(self) -> TrainConfig:
@@ -160,6 +169,10 @@ class TrainConfig(Section):
                 "lr_final is the final rate of a decay; set train.lr_decay to linear or cosine"
             )
         return self
+
+    def last_step(self, steps_per_epoch: int) -> int:
+        """A run's number of steps: `steps`, else that of `epochs`."""
+        return self.steps or self.epochs * steps_per_epoch
 
     def ema_rate_at(self, step: int) -> float:
         """The EMA rate at a 1-based step, a host float.

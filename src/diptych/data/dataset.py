@@ -26,6 +26,7 @@ from diptych.data.scan import ADVICE, BAD, scan
 from diptych.data.sources.named import Asked, Opened, joined, open_known
 from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, Source, find, lookup
 from diptych.data.sources.spec import Spec, parse, split_names
+from diptych.data.survey import DECODED, in_colour, spread
 from diptych.errors import UserError
 from diptych.types import Int64, Pixels
 
@@ -192,6 +193,13 @@ def load_configured(
     if channels != data.channels:
         advice = f"; use --set data.channels={channels}" if settable else ""
         raise UserError(f"data.channels is {data.channels}, {found.name} has {channels}{advice}")
+    if channels == 1 and isinstance(found.images, Decoded):
+        items = found.images.items
+        if in_colour(items, spread(len(items.names), DECODED)):
+            note(
+                f"{found.origin}: the pictures are in colour, and data.channels=1 makes them grey; "
+                "keep their colours with data.channels=3"
+            )
     return found
 
 

@@ -62,6 +62,7 @@ _NAMES = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM or AVIF"
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _REPLACE = "Replace or remove it"
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: width and height are exchanged
 # All exceptions of Pillow on damaged bytes. A plugin can still raise its bomb errors.
 _DAMAGE = (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, TypeError,
            AttributeError, OverflowError, ZeroDivisionError, RuntimeError, struct.error, zlib.error,
@@ -144,6 +145,15 @@ def open_header(data: bytes, where: str) -> ImageFile.ImageFile:
     if fault:
         raise UserError(f"{where}: {fault}")
     return picture
+
+
+def size_of(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened picture as it is shown, of its header alone."""
+    exif = Image.Exif()
+    with contextlib.suppress(*_DAMAGE):
+        exif.load(picture.info.get("exif", b""))
+    width, height = picture.size
+    return (height, width) if exif.get(_ORIENTATION) in _TURNED else (width, height)
 
 
 def _identify(data: bytes) -> ImageFile.ImageFile | None:

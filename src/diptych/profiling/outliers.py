@@ -9,8 +9,8 @@
 
 Causes and their evidence, each above its own median over the run:
     data          the wait for the batch
-    checkpoint, grid, flush, histograms, gc   events that overlap; a flush reads the waiting
-                  losses, with the work that a lazy framework had deferred until then
+    checkpoint, grid, flush, histograms, validation, gc   events that overlap; a flush reads the
+                  waiting losses, with the work that a lazy framework had deferred until then
     compile       kernels that the process had not loaded before the step
     first step    of a process, if no kernel is counted: allocation and warm-up
     neighbours    a computing thread was ready and had no processor, while other processes used
@@ -44,7 +44,7 @@ HALF = 0.5
 NEIGHBOURS_PERCENT = 10.0
 COMPILER_S = 0.5
 WAITING = ("neighbours", "scheduling", "paused", "steal", "memory")
-INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "gc")
+INTERRUPTIONS = ("checkpoint", "grid", "flush", "histograms", "validation", "gc")
 
 Row = dict[str, Any]
 

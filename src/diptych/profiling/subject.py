@@ -67,7 +67,7 @@ def run_profile(request: Request) -> dict[str, Any]:
     own = read_json(run / "environment.json").get("backend") if is_run else None
     dataset = load_configured(config.data, request.data, settable=not is_run)
     backend = backends.load(
-        request.backend or own or "torch", request.device, config.train.precision,
+        backends.choose(request.backend, own), request.device, config.train.precision,
         request.deterministic,
     )  # fmt: skip
     plan = make_plan(config)

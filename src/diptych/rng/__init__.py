@@ -51,6 +51,8 @@ PURPOSES = {
     "dequantization": 10,
     "label_dropout": 20,
     "own_network": 30,
+    "held_out": 40,
+    "validation_noise": 41,
 }
 
 

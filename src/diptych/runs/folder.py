@@ -55,6 +55,12 @@ def check_resumable(config: Config, run: Path, backend_name: str) -> None:
         )
 
 
+def backend_of_run(run: Path, asked: str | None, resume: bool) -> str:
+    """The backend that is to train: as asked, else that of the run to resume, else torch."""
+    own = _environment(run).get("backend") if resume else None
+    return asked or (own if isinstance(own, str) else "torch")
+
+
 def check_data(
     run: Path, step: int, dataset: Dataset, config: Config, allow_changed: bool = False
 ) -> None:
@@ -118,10 +124,13 @@ def record_start(
     backend: Backend,
     dataset: Dataset,
     network: dict[str, str] | None = None,
+    held_out: dict[str, Any] | None = None,
 ) -> None:
     """Note that training starts after `step`, beside the starts before it.
 
-    `network` identifies a user's own network; None: Diptych's, which the config determines.
+    Args:
+        network: identifies a user's own network; None: Diptych's, which the config determines.
+        held_out: the split off pictures, see `Validation.facts`; None: all are trained on.
     """
     before, now = _environment(run), environment(backend)
     starts = before.get("starts", [])
@@ -139,6 +148,7 @@ def record_start(
             "dataset_sha256": dataset.sha256,
             "dataset_origin": dataset.origin,
             "dataset_left_out": dataset.left_out,
+            **({} if held_out is None else {"held_out": held_out}),
             "starts": starts,
         },
     )

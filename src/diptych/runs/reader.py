@@ -48,6 +48,7 @@ class Series:
         ended: end of each step in seconds since 1970; NaN if not recorded.
         gaps: (first, last) missing step of each gap; only if read leniently.
         repeated: rows left out because a later one has the same step; only if read leniently.
+        validation_loss: float64; NaN at steps without one; None if no step has one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Series:
     gaps: tuple[tuple[int, int], ...] = ()
     repeated: int = 0
     folder: Path = Path()
+    validation_loss: Float64 | None = None
 
     @property
     def backend(self) -> str:
@@ -101,8 +103,8 @@ class Run(Series):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        images = self.environment.get("dataset_images")
-        return -(-images // self.config.train.batch_size) if isinstance(images, int) else None
+        images = trained_images(self.environment)
+        return None if images is None else -(-images // self.config.train.batch_size)
 
     @property
     def starts(self) -> list[int]:
@@ -128,6 +130,14 @@ class Run(Series):
         """The settings that determine the losses, by dotted key, without durations and seed."""
         flat = flatten(self.config)
         return {k: v for k, v in flat.items() if k not in self.config.duration_keys and k != "seed"}
+
+
+def trained_images(environment: dict[str, Any]) -> int | None:
+    """Number of images that a run trains on, without the held-out ones; None if not recorded."""
+    images = whole(environment.get("dataset_images"), 1)
+    split = environment.get("held_out")
+    held_out = whole(split.get("images")) if isinstance(split, dict) else 0
+    return None if images is None or held_out is None else max(1, images - held_out)
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:
@@ -169,7 +179,9 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
     epochs = np.array([row["epoch"] for row in rows], dtype=np.int64)
     if strict:
         _check_order(steps, epochs, path)
+    validation = np.array([row["validation_loss"] for row in rows], dtype=np.float64)
     return Run(
+        validation_loss=validation if np.isfinite(validation).any() else None,
         name=folder.resolve().name,
         config=_config(folder / "config.yaml"),
         environment=_environment(folder / "environment.json"),
@@ -236,6 +248,8 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
         clean[key] = _number(row.get(key), optional, f"{where}: '{key}'", key == "loss")
     ended = number(row.get("ended"))
     clean["ended"] = math.nan if ended is None else ended
+    validation = number(row.get("validation_loss"))
+    clean["validation_loss"] = math.nan if validation is None else validation
     return clean
 
 

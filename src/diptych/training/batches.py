@@ -1,7 +1,8 @@
 """Training batches as a pure function of the step: no generator carries state.
 
 Step s (from 1) belongs to epoch (s - 1) // steps_per_epoch; an epoch is one keyed permutation of
-all images, and its last batch is smaller if the batch size does not divide their number. So a
+all images but the held-out ones, and its last batch is smaller if the batch size does not divide
+their number. So a
 resumed run gets exactly the batches of an uninterrupted one, and both backends get the same bits.
 """
 
@@ -20,11 +21,29 @@ from diptych.data.preprocess import preprocess_of, to_float, to_uint8
 from diptych.diffusion.classes import check_labels, class_rows, drop_labels
 from diptych.diffusion.objective import min_snr_weights
 from diptych.diffusion.schedule import make_schedule
+from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Float32, Int64, Pixels
 
 __all__ = ["Batches", "to_float", "to_uint8"]
+
+
+def held_out_rows(config: Config, count: int) -> Int64:
+    """The numbers of the pictures that are not trained on, in a keyed order; empty if there are
+    none. The seed and the number of pictures determine them.
+
+    Raises:
+        UserError: `data.held_out` is all of them, or a share that comes to none.
+    """
+    asked = config.data.held_out
+    number = round(asked * count) if asked < 1 else int(asked)
+    if asked and not 0 < number < count:
+        raise UserError(
+            f"data.held_out={asked} of {count} pictures holds out {number}; hold out at least one, "
+            "and leave at least one to train on"
+        )
+    return rng.stream(config.seed, "held_out").permutation(count)[:number]
 
 
 class Batches:
@@ -40,7 +59,12 @@ class Batches:
         self.images = images
         self.preprocess = preprocess_of(config.data)
         self.all_labels = labels if plan.num_classes else None
-        self.steps_per_epoch = math.ceil(len(images) / config.train.batch_size)
+        self.held_out = held_out_rows(config, len(images))
+        self.trained_on: Int64 | None = None  # None: all
+        if len(self.held_out):
+            self.trained_on = np.setdiff1d(np.arange(len(images)), self.held_out)
+        self.count = len(images) - len(self.held_out)
+        self.steps_per_epoch = math.ceil(self.count / config.train.batch_size)
         schedule = make_schedule(config.diffusion)
         self.alpha = schedule.alpha.astype(np.float32)[:, None, None, None]
         self.sigma = schedule.sigma.astype(np.float32)[:, None, None, None]
@@ -52,8 +76,9 @@ class Batches:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - lives as long as the run
     def order(self, epoch: int) -> Int64:
-        """The permutation of all images in one epoch."""
-        return rng.stream(self.config.seed, "order", epoch).permutation(len(self.images))
+        """The images of one epoch in their order, by their number in the data set."""
+        order = rng.stream(self.config.seed, "order", epoch).permutation(self.count)
+        return order if self.trained_on is None else self.trained_on[order]
 
     def batch(self, step: int, ranks: Ranks = ALONE) -> Batch:
         """The batch of a 1-based step, or a rank's rows of it.

@@ -49,6 +49,7 @@ from diptych.training.group import STOP, Group
 from diptych.training.prefetch import Prefetch
 from diptych.training.rows import Rows
 from diptych.training.signals import Signals
+from diptych.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
 
 def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
     """A run's number of steps: `steps`, else that of `epochs`."""
-    return settings.steps or settings.epochs * steps_per_epoch
+    return settings.last_step(steps_per_epoch)
 
 
 def check_decay(settings: TrainConfig, last: int) -> None:
@@ -181,6 +182,7 @@ def train(
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)
             check_decay(config.train, last)
+            validation = Validation(config, batches)
             check_batch(
                 plan, -(-config.train.batch_size // ranks.world), backend.name, backend.device,
                 backend.free_memory, option="train.batch_size", training=True,
@@ -210,7 +212,7 @@ def train(
                 facts = network_facts(plan, learner)
                 looking = usual(recording, run, backend, config, plan, own)
                 write_text(run / "config.yaml", to_yaml(config))
-                record_start(run, saved, config, backend, dataset, facts)
+                record_start(run, saved, config, backend, dataset, facts, validation.facts())
         first = group.of_first(saved)
         with group.together():
             if not ranks.first:
@@ -232,8 +234,9 @@ def train(
         )
         rows = Rows(run, backend.scalar, looking)
         training = Training(
-            config, run, backend, group, plan, batches, learner, looking, rows, bar, last, saved
-        )
+            config, run, backend, group, plan, batches, validation, learner, looking, rows, bar,
+            last, saved,
+        )  # fmt: skip
         return training.go()
 
 
@@ -283,6 +286,7 @@ class Training:
     group: Group
     plan: AnyPlan
     batches: Batches
+    validation: Validation
     learner: Learner
     callbacks: Callbacks
     rows: Rows
@@ -290,6 +294,7 @@ class Training:
     last: int
     saved: int
     stopping: bool = field(default=False, init=False)
+    validated: str = field(default="", init=False)  # the last validation loss, for the bar
 
     def go(self) -> Result:
         """Run all remaining steps; save at the end and on interruption."""
@@ -365,10 +370,13 @@ class Training:
         }
         self.rows.add(row)
         self.bar.update()
+        if self.validation.due(batch.step):
+            with self.callbacks.event("validation", batch.step):
+                self.validate(row)
         if due:
             with self.callbacks.event("flush", batch.step):
                 self.flush()
-            self.bar.set_postfix_str(f"loss {row['loss']:.4f}")
+            self.bar.set_postfix_str(f"loss {row['loss']:.4f}{self.validated}")
         self.callbacks.stepped(self.learner, batch)
         if batch.step % settings.checkpoint_every == 0:
             with self.callbacks.event("checkpoint", batch.step):
@@ -415,6 +423,14 @@ class Training:
             "nothing was saved; resume from the last checkpoint with --resume. (A network of one's "
             "own must not average over its batch, as BatchNorm does.)",
         )
+
+    def validate(self, row: Row) -> None:
+        """Add the loss of the held-out pictures, by the EMA weights, to the step's row."""
+        if not self.group.ranks.first:
+            return
+        network = self.backend.network(self.plan, self.learner.state().ema)
+        row["validation_loss"] = self.validation.loss(self.backend, network)
+        self.validated = f", validation {row['validation_loss']:.4f}"
 
     def grid_due(self, step: int) -> bool:
         """True if a grid is due after this step."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config.load import Config, load_config
-from diptych.errors import UserError, nearest
+from diptych.errors import MachineError, UserError, nearest
 from diptych.files import check_path, read_json
 from diptych.network.parameters import check_weights
 from diptych.network.plan import make_plan
@@ -42,6 +42,22 @@ def zoo_names() -> list[str]:
     """The names of the trained models in the package."""
     folder = resources.files("diptych.weights") / "zoo"
     return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
+
+
+def trained_by(source: str | Path) -> str | None:
+    """The backend that trained a run, checkpoint, saved or zoo model; None if no record says."""
+    text = str(source)
+    try:
+        path = _zoo(text) if text.startswith("zoo:") else Path(text)
+        if not (path / "manifest.json").is_file():
+            if not (path / "config.yaml").is_file():
+                return None
+            path = checkpoint.latest(path)
+        manifest = read_json(path / "manifest.json")
+    except (UserError, MachineError, OSError, ValueError):  # reported where the model is loaded
+        return None
+    found = manifest.get("backend")
+    return found if isinstance(found, str) and "files" in manifest else None  # else: of samples
 
 
 def find_weights(

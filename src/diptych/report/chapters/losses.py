@@ -141,8 +141,14 @@ def _styles(study: Study) -> dict[int, dict[str, Any]]:
 
 
 def loss_plot(study: Study) -> Plot:
-    """The losses of all runs at every step."""
+    """The losses of all runs at every step, and the losses of their held-out pictures."""
     traces = run_lines(study, lambda run: run.loss, styled=True)
+    for i, run in enumerate(study.runs):
+        if run.validation_loss is not None:
+            at = np.isfinite(run.validation_loss)
+            label = words("figure.held_out", label=study.labels[i])
+            x, y = run.step[at], run.validation_loss[at]
+            traces.append(line(label, f"run{i}", x, y, most=x.size, dash="dot"))
     sources = study.metrics("step, loss")
     note = thinned([run.step.size for run in study.runs])
     return plot(

@@ -14,6 +14,7 @@ from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.runs import checkpoint
+from diptych.runs.reader import trained_images
 from diptych.study.reproduce.request import Request
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def linked(request: Request) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, folder in request.use:
         run = Path(folder)
-        images = read_json(run / "environment.json").get("dataset_images")
+        images = trained_images(read_json(run / "environment.json"))
         found[name] = {
             "run": folder,
             "steps": int(checkpoint.latest(run).name.removeprefix("step-")),
@@ -97,10 +98,10 @@ def linked(request: Request) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _asked_steps(config: Config, images: Any) -> int | None:
+def _asked_steps(config: Config, images: int | None) -> int | None:
     if config.train.steps is not None:
         return config.train.steps
-    if not isinstance(images, int):
+    if images is None:
         return None
     return config.train.epochs * math.ceil(images / config.train.batch_size)
 

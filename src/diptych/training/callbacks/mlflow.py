@@ -90,6 +90,9 @@ class Mlflow(Callback):
         found = [
             metric(f"train/{key}", float(row[key]), now, row["step"])
             for row in rows for key in MLFLOW_SCALARS
+        ] + [
+            metric("validation/loss", float(row["validation_loss"]), now, row["step"])
+            for row in rows if "validation_loss" in row
         ]  # fmt: skip
         for first in range(0, len(found), 1000):
             self.client.log_batch(self.run_id, metrics=found[first : first + 1000])

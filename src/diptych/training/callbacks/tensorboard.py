@@ -37,6 +37,7 @@ from diptych.types import Pixels
 log = logging.getLogger(__name__)
 
 SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
+VALIDATION = "validation_loss"  # only in some rows
 BINS = 30
 
 
@@ -100,6 +101,8 @@ class TensorBoard(Callback):
     def rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
             values = [Summary.Value(tag=f"train/{key}", simple_value=row[key]) for key in SCALARS]
+            if VALIDATION in row:
+                values.append(Summary.Value(tag="validation/loss", simple_value=row[VALIDATION]))
             self.add(row["step"], values)
         self._guarded(lambda events: events.flush())
 

@@ -1,0 +1,278 @@
+"""Settings that suit a user's own pictures, chosen by their size, channels and number.
+
+    grey, up to 32x32     the preset `mnist`'s network          colour, or larger     `small_colour`
+
+Resolutions are halved until a side is 8 pixels or less, and attention is there. Few pictures get
+dropout and fewer steps. Every choice is a setting that the user may give instead.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.config.load import apply_override, is_there, load_config, preset_names
+from diptych.data.picture import SUFFIXES
+from diptych.data.sources.places import look
+from diptych.data.sources.spec import ARRAYS, OWN
+from diptych.data.survey import Survey, survey
+from diptych.errors import UserError
+
+SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU
+LOWEST = 8  # pixels of the lowest resolution
+MANY, FEW, ENOUGH = 5_000, 1_000, 200  # pictures: no dropout; memorized at once; some to hold out
+OFTEN = 100  # steps between two grids, at least: each costs many steps
+MOST_HELD_OUT = 1_000  # of at most a tenth
+STEPS = {"mnist": 10_000, "small_colour": 20_000}  # a run's length; a quarter of it for few
+# Published networks for pictures of at most this size, for a user with many pictures and a GPU.
+LARGE = ((32, "cifar10"), (64, "celeba"), (256, "bedroom"))
+
+
+def is_pictures(text: str) -> bool:
+    """True if a text names the user's own pictures, and not a preset or a YAML file.
+
+    A preset's name is the preset even if a folder is called so; write `./NAME` for the folder.
+    """
+    if text in preset_names():
+        return False
+    if text.partition(":")[0] in OWN:
+        return True
+    path = Path(text).expanduser()
+    if is_there(path):
+        return path.suffix.lower() in (*ARRAYS, *SUFFIXES)
+    try:
+        return look(path) == "folder"
+    except UserError:  # no path that the system takes
+        return False
+
+
+def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys and values of `section.key=value` texts. Raises UserError for another text."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(tree, override)
+    found: dict[str, Any] = {}
+    for section, values in tree.items():
+        if isinstance(values, dict):
+            found |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            found[section] = values
+    return found
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A preset and the settings that differ from it.
+
+    Attributes:
+        preset: the preset's name.
+        settings: key -> value, the data's source first.
+        notes: lines for people: reasons and warnings.
+    """
+
+    preset: str
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def overrides(self) -> list[str]:
+        """The settings as `section.key=value`, values as JSON, which is YAML too."""
+        return [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+
+    def line(self, given: Mapping[str, Any]) -> str:
+        """The command line, without --out, that trains with these settings and the user's own."""
+        rest = {**self.settings, **given}
+        words = ["diptych", "train", self.preset, "--data-source", rest.pop("data.source")]
+        for key, value in rest.items():
+            words += ["--set", f"{key}={json.dumps(value)}"]
+        return shlex.join(words)
+
+
+def choose_for(
+    source: str, changes: Sequence[str], data_dir: Path | None, say: Callable[[str], object]
+) -> Chosen:
+    """Look at a source of pictures and choose its settings; both are said, line by line.
+
+    Args:
+        changes: the user's own settings as `section.key=value`.
+        data_dir: the folder, if the source is a kind without a path.
+
+    Raises:
+        UserError: as `survey` and `choose`, or the source is the folder of a run.
+    """
+    if (Path(source) / "config.yaml").is_file():
+        raise UserError(
+            f"{source}: is a run, not a folder of pictures; go on with it by diptych train --out "
+            f"{source} --resume"
+        )
+    given = given_settings(changes)
+    found = survey(source, str(given.get("data.split", "train")), data_dir)
+    say(found.text())
+    chosen = choose(found, given)
+    for each in chosen.notes:
+        say(each)
+    say(f"settings to keep: {chosen.line(given)}")
+    return chosen
+
+
+def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
+    """Choose a preset and settings for surveyed pictures.
+
+    Args:
+        found: the pictures.
+        given: settings that the user gave, by key, as in `given_settings`; the caller applies them
+            afterwards. Size, channels and length are read here, for others depend on them.
+
+    Raises:
+        UserError: a size that the pictures cannot have, or pictures smaller than 8 pixels.
+    """
+    notes: list[str] = []
+    channels = _channels(found, given.get("data.channels"))
+    size = _size(found, given.get("data.image_size"), notes)
+    preset = "mnist" if channels == 1 and size <= 32 else "small_colour"
+    mult, lowest = _levels(size)
+    usable = found.images - len(found.bad) * bool(given.get("data.skip_bad"))
+    settings: dict[str, Any] = {
+        "data.source": found.source,
+        "data.image_size": size,
+        "data.channels": channels,
+        "model.ch_mult": mult,
+        "model.attn_resolutions": [lowest],
+        "train.batch_size": min(64, usable),
+    }
+    steps = _steps(given, usable, STEPS[preset] if usable >= FEW else STEPS[preset] // 4)
+    every = min(steps, max(OFTEN, steps // 20))
+    settings |= {"train.steps": steps, "train.grid_every": every}
+    warmup = load_config(preset).train.warmup_steps
+    if warmup > steps // 10:
+        settings["train.warmup_steps"] = steps // 10
+    if usable < MANY:
+        settings["model.dropout"] = 0.1
+    if usable >= ENOUGH:
+        held_out = min(MOST_HELD_OUT, usable // 10)
+        settings |= {"data.held_out": held_out, "train.validate_every": every}
+        notes.append(
+            f"{held_out:,} pictures are held out for the validation loss; --set data.held_out=0 "
+            f"--set train.validate_every=0 trains on all"
+        )
+    else:
+        notes.append(f"{usable} pictures are too few to hold some out for a validation loss")
+    if usable < FEW:
+        notes.append(
+            f"warning: {usable} pictures are few; the network may learn to repeat them. Compare "
+            f"its samples with diptych sample --nearest"
+        )
+    if preset == "small_colour":
+        notes.append(
+            "mirrored pictures are trained on too; where left and right matter, as in text: "
+            "--set data.random_flip=false"
+        )
+    if found.classes > 1:
+        notes.append(
+            f"the {found.classes} classes are not used; to draw a class of choice: "
+            f"--set model.num_classes={found.classes}"
+        )
+    large = next((name for most, name in LARGE if size <= most), None)
+    if usable >= 20_000 and channels == 3 and large is not None:
+        notes.append(
+            f"with so many pictures and a large GPU, the published network of {large} is better: "
+            f"{large} in place of {preset} in the line of settings, without its model settings"
+        )
+    return Chosen(preset, settings, tuple(notes))
+
+
+def _steps(given: Mapping[str, Any], images: int, usual: int) -> int:
+    """A run's length: as given in steps or epochs, else the usual one."""
+    steps, epochs = given.get("train.steps"), given.get("train.epochs")
+    if isinstance(steps, int) and steps > 0:
+        return steps
+    if isinstance(epochs, int) and epochs > 0:
+        return epochs * -(-images // min(64, images))
+    return usual
+
+
+def _channels(found: Survey, given: Any) -> int:
+    """3 for pictures in colour, else 1; as given, if it is."""
+    if found.shape is not None:
+        held = found.shape[0]
+        if given not in (None, held):
+            raise UserError(
+                f"{found.source}: the images have {held} channel{'s' * (held > 1)}, not {given}; "
+                f"leave --channels out"
+            )
+        return held
+    if given is None:
+        return 3 if found.colour else 1
+    return int(given)  # grey pictures made of colour ones are said by `load_configured`
+
+
+def _size(found: Survey, given: Any, notes: list[str]) -> int:
+    """The side of the square pictures become: as given, else the largest of SIDES that fits."""
+    middle = int(found.sides[len(found.sides) // 2])
+    if found.shape is not None:
+        _, height, width = found.shape
+        if height != width:
+            raise UserError(
+                f"{found.source}: the images are {height}x{width}, and the network takes square "
+                f"ones; crop them first"
+            )
+        fits = [n for n in range(4, height + 1) if height % n == 0 and n % 4 == 0]
+        if given is None:
+            fits = [n for n in fits if n <= SIDES[0]]
+            if not fits:
+                raise UserError(
+                    f"{found.source}: no size of at most {SIDES[0]} pixels divides {height} and "
+                    f"can be halved; choose one with --size"
+                )
+            given = fits[-1]
+            notes.append(f"size {given}, as the images are {height}x{height}; --size chooses one")
+        return int(given)
+    if given is not None:
+        size = int(given)
+    elif int(found.sides[0]) == middle and middle % 4 == 0 and SIDES[-1] <= middle <= SIDES[0]:
+        size = middle  # all at least as large: none is enlarged
+        notes.append(f"size {size}, the pictures' shorter side; --size chooses another")
+    else:
+        fitting = [side for side in SIDES if side <= middle]
+        if not fitting:
+            raise UserError(
+                f"{found.source}: half of the pictures are below {SIDES[-1]} pixels (the middle "
+                f"one has {middle}); choose a size with --size"
+            )
+        size = fitting[0]
+        notes.append(
+            f"size {size}: the middle one of the shorter sides is {middle}; --size chooses another"
+        )
+    smaller = int((found.sides < size).sum())
+    if smaller:
+        notes.append(
+            f"warning: {smaller:,} of {len(found.sides):,} pictures are smaller than {size} pixels "
+            f"and are enlarged"
+        )
+    if int(found.sides[-1]) > size or len(found.sizes) > 1:
+        notes.append(
+            f"each picture's shorter side becomes {size} pixels and its middle square is used "
+            f"(data.crop center); see it with diptych data preview"
+        )
+    return size
+
+
+def _levels(size: int) -> tuple[list[int], int]:
+    """Channel multipliers, one a resolution, and the lowest resolution.
+
+    Raises:
+        UserError: the side cannot be halved once.
+    """
+    if size % 2:
+        raise UserError(f"--size {size} cannot be halved; use a multiple of 4, such as 32 or 64")
+    lowest, halvings = size, 0
+    while (lowest > LOWEST or not halvings) and lowest % 2 == 0 and halvings < 7:
+        lowest, halvings = lowest // 2, halvings + 1
+    mult = [1, *[2] * halvings]
+    if size > 64:  # the largest resolutions take most of the time
+        mult[1] = 1
+    return mult, lowest

@@ -1,0 +1,64 @@
+"""A model's own backend is used unless another is asked for; what differs is said."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import sys
+
+import pytest
+
+from diptych import backends
+from diptych.runs.folder import backend_of_run
+from diptych.weights.find import trained_by
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """No framework is loaded, both are installed; gives what is logged."""
+    for name in backends.BACKENDS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    caplog.set_level(logging.INFO, "diptych")
+    return caplog
+
+
+def test_as_asked_or_as_recorded(said):
+    assert backends.choose("torch", "jittor") == "torch"
+    assert backends.choose(None, None) == "torch" and backends.choose(None, "numpy") == "torch"
+    assert backends.choose(None, "torch") == "torch" and not said.records
+    assert backends.choose(None, "jittor") == "jittor"
+    assert "using jittor, which trained this; --backend torch" in said.text
+
+
+def test_the_other_where_the_own_cannot_be(said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", object())
+    assert backends.choose(None, "jittor") == "torch"
+    assert "torch is loaded in this process" in said.text
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert backends.choose(None, "jittor") == "torch"
+    assert "jittor, which trained this, is not installed" in said.text
+
+
+def test_records_say_who_trained(tmp_path):
+    assert trained_by("zoo:mnist-jittor") == "jittor" and trained_by("zoo:mnist-torch") == "torch"
+    assert trained_by(tmp_path) is None and trained_by("zoo:none") is None
+    run = tmp_path / "run"
+    folder = run / "checkpoints" / "step-00000001"
+    folder.mkdir(parents=True)
+    (run / "config.yaml").write_text("seed: 1\n")
+    (folder / "manifest.json").write_text(json.dumps({"backend": "jittor", "files": {}}))
+    assert trained_by(run) == trained_by(str(folder)) == "jittor"
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (samples / "manifest.json").write_text('{"backend": "jittor", "solver": "ddim"}')
+    assert trained_by(samples) is None  # images, which either can score
+
+
+def test_a_resumed_run_keeps_its_backend(tmp_path):
+    (tmp_path / "environment.json").write_text('{"backend": "jittor"}')
+    assert backend_of_run(tmp_path, None, True) == "jittor"
+    assert backend_of_run(tmp_path, "torch", True) == "torch"
+    assert backend_of_run(tmp_path, None, False) == "torch"
