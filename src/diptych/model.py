@@ -51,7 +51,7 @@ def load(
             `Model.save`, `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
             (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` if
             it contains none.
-        backend: `torch` or `jittor`.
+        backend: `torch` or `jittor`; or `onnx` or `openvino`, engines on the CPU that only predict.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: use the weights as trained instead of their moving average.

@@ -18,6 +18,10 @@ from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
 FOLDER = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
+SAMPLING_BACKEND = click.option(
+    "--backend", default="torch", show_default=True,
+    help="torch or jittor; or onnx or openvino, engines that only predict.",
+)  # fmt: skip
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."
 )

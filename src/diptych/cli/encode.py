@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
@@ -16,6 +15,7 @@ from diptych.cli.common import (
     QUIET,
     RAW,
     RESUME,
+    SAMPLING_BACKEND,
     sampler_options,
     show,
 )
@@ -26,7 +26,7 @@ from diptych.sampling.options import INVERTED
 @click.command(short_help="Find the noise that DDIM turns into given images.")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--model", required=True, help="A run, a checkpoint, zoo:NAME, a file of weights.")
-@BACKEND
+@SAMPLING_BACKEND
 @sampler_options(
     *INVERTED,
     steps={"help": "Solver steps, each way.  [default: 50, or as many as listed]"},

@@ -9,7 +9,6 @@ import click
 
 from diptych.cli.common import (
     ARITHMETIC,
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
@@ -17,6 +16,7 @@ from diptych.cli.common import (
     QUIET,
     RAW,
     RESUME,
+    SAMPLING_BACKEND,
     SEED,
     chosen_options,
     sampler_options,
@@ -31,7 +31,7 @@ from diptych.ranks import of_environment, own_gpu
 
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
 @click.argument("source")
-@BACKEND
+@SAMPLING_BACKEND
 @sampler_options()
 @click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")
 @SEED

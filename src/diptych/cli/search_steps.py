@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from diptych.cli.common import (
-    BACKEND,
     DEVICE,
     FOLDER,
     JSON,
@@ -16,6 +15,7 @@ from diptych.cli.common import (
     QUIET,
     RAW,
     RESUME,
+    SAMPLING_BACKEND,
     SEED,
     say,
     show,
@@ -44,7 +44,7 @@ from diptych.cli.common import (
 @click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
 @click.option("--out", type=FOLDER, required=True, help="The file, for --spacing.")
 @RAW
-@BACKEND
+@SAMPLING_BACKEND
 @DEVICE
 @RESUME
 @OVERWRITE

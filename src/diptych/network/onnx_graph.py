@@ -26,7 +26,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.network.parameters import check_weights, parameter_table
 from diptych.network.plan import Block, Plan
-from diptych.types import Array, Float32, Weights
+from diptych.types import Array, Float32
 
 OPSET = 17
 IR_VERSION = 8  # of that opset's time: readable by older runtimes too
@@ -295,4 +295,3 @@ class _Graph:
     def silu(self, x: str, name: str) -> str:
         """x * sigmoid(x)."""
         return self.add("Mul", [x, self.add("Sigmoid", [x], f"{name}.sigmoid")], name)
-

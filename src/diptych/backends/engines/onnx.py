@@ -15,7 +15,7 @@ from diptych.types import Float32
 def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
 ) -> EngineBackend:
-    """The engine `onnx`. Raises UserError if it is not installed, or lacks what is asked for."""
+    """The engine `onnx`. Raises UserError if it is missing, or lacks what is asked for."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -21,7 +21,7 @@ KEPT = 2  # compiled graphs of one network: that of the usual batch, and of anot
 def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
 ) -> EngineBackend:
-    """The engine `openvino`. Raises UserError if it is not installed, or lacks what is asked for."""
+    """The engine `openvino`. Raises UserError if it is missing, or lacks what is asked for."""
     try:
         import openvino
     except ImportError as error:

@@ -3,8 +3,8 @@
     file or diffusers folder -> layout (official, diffusers, ddpm-torch) -> weights by official name
                              -> config and sampler, if given
 
-safetensors, ONNX and OpenVINO files that Diptych writes carry their config (`diptych.config`) and an
-EMA flag (`diptych.ema`).
+safetensors, ONNX and OpenVINO files that Diptych writes carry their config (`diptych.config`) and
+an EMA flag (`diptych.ema`).
 """
 
 from __future__ import annotations

@@ -107,9 +107,7 @@ def read_graph(path: Path) -> tuple[str, Weights, dict[str, str]]:
             f"what it computes; check it with: diptych align port REFERENCE.py {path}"
         )
     if about[GRAPH] != found:
-        raise UserError(
-            f"{path}: its graph was changed after Diptych wrote it; {AGAIN} {path}"
-        )
+        raise UserError(f"{path}: its graph was changed after Diptych wrote it; {AGAIN} {path}")
     try:
         tree = parse_json(about[CONFIG])
     except ValueError as error:
@@ -121,7 +119,7 @@ def read_graph(path: Path) -> tuple[str, Weights, dict[str, str]]:
         raise UserError(f"{path}: holds no weight '{missing}'; {AGAIN} {path}")
     weights = {name: np.array(arrays[name], np.float32, order="C") for name in names}
     if weights_sha256(weights) != about[WEIGHTS]:
-        raise UserError(f"{path}: its weights are not those that its metadata names; {AGAIN} {path}")
+        raise UserError(f"{path}: its weights are not those of its metadata; {AGAIN} {path}")
     return kind, weights, about
 
 
@@ -159,7 +157,9 @@ def _bin(path: Path) -> bytes:
 def _openvino_hash(text: bytes, binary: bytes) -> str:
     """Of the layers and edges as written, and of the weights; not of notes such as versions."""
     found = re.search(rb"<layers>.*</edges>", text, re.S)
-    return hashlib.sha256((found[0] if found else b"") + hashlib.sha256(binary).digest()).hexdigest()
+    digest = hashlib.sha256(found[0] if found else b"")
+    digest.update(hashlib.sha256(binary).digest())
+    return digest.hexdigest()
 
 
 def _read_openvino(path: Path) -> Read:
