@@ -111,6 +111,12 @@ def _guided(graph: _Graph) -> None:
     graph.add("Add", ["without_part", "with_part"], "y")
 
 
+def initializers(model: Any) -> dict[str, Array]:
+    """Copies of the arrays that an onnx.ModelProto holds, by name."""
+    read = onnx_package().numpy_helper.to_array
+    return {each.name: np.array(read(each)) for each in model.graph.initializer}
+
+
 class _Graph:
     """Nodes and initializers in the making; a value is known by its name."""
 

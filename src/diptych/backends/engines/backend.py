@@ -8,7 +8,7 @@ It trains nothing and has no feature networks: both are refused by name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,8 +18,10 @@ import psutil
 from diptych import rng
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.network.onnx_graph import engine_model
+from diptych.network.onnx_graph import engine_model, initializers
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.network.parameters import parameter_table
+from diptych.network.plan import Plan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Float32, Weights
 
@@ -29,9 +31,10 @@ Run = Callable[[dict[str, Float32]], Float32]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network in an engine, and the weights that it was made from."""
+    """A network in an engine, and the graph that it was made from, an onnx.ModelProto."""
 
-    weights: Mapping[str, Float32]
+    graph: Any
+    plan: Plan
     run: Run
 
 
@@ -71,10 +74,12 @@ class EngineBackend:
                 f"backend '{self.name}' has no way to run a network of one's own; use the backend "
                 f"of its framework, or export it there and compare with diptych align port"
             )
-        return Loaded(weights, self.compile(engine_model(plan, weights).SerializeToString()))
+        graph = engine_model(plan, weights)
+        return Loaded(graph, plan, self.compile(graph.SerializeToString()))
 
     def weights(self, network: Loaded) -> Weights:
-        return {name: np.array(array) for name, array in network.weights.items()}
+        held = initializers(network.graph)
+        return {name: held[name] for name in parameter_table(network.plan)}
 
     def predict(
         self, network: Any, x: Float32, embedding: Float32, classes: Float32 | None = None
