@@ -82,7 +82,7 @@ def expected(places, panels):
 def test_a_file_computes_the_network_with_classes_and_guidance(run, expected, name, guidance):
     x, t, classes, told, untold = expected
     wanted = (1 - guidance) * untold + guidance * told
-    given = {"x": x, "t": t, "classes": classes, "guidance": np.float32(guidance)}
+    given = {"x": x, "t": t, "classes": classes, "guidance": np.array(guidance, np.float32)}
     assert abs(run[name](given) - wanted).max() < CLOSE
     for i in range(len(x)):  # the batch size is free; one time and one class serve all
         row = {**given, "x": x[[i, i]], "t": t[[i]], "classes": classes[[i]]}
