@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from benchmarks import driver, results, sizes, table
-from benchmarks.job import CONTENDERS
+from benchmarks.job import CONTENDERS, KNOWN
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json, write_text
 
@@ -36,7 +36,7 @@ def command(task: str, text: str) -> click.Command:
         "--contenders",
         default=",".join(CONTENDERS),
         show_default=True,
-        help="The contenders, in this order.",
+        help=f"The contenders, in this order, of {', '.join(KNOWN)}.",
     )
     @click.option("--rounds", type=COUNT, help="Rounds that count.  [default: by size]")
     @click.option("--steps", type=COUNT, help="Steps (or NFE) per turn.  [default: by size]")
@@ -67,7 +67,7 @@ def _run(
     batch: int | None, warmup: int, threads: int | None, device: str, as_json: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
-    names = driver.check([name.strip() for name in contenders.split(",")])
+    names = driver.check([name.strip() for name in contenders.split(",")], task)
     chosen = [sizes.size(name) for name in presets]
     given = {"rounds": rounds, "steps": steps, "batch": batch}
     changes = {key: value for key, value in given.items() if value is not None}

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks import sizes
 from benchmarks.job import (
+    COMPILED,
     SEED,
     Contender,
     Job,
@@ -119,7 +120,7 @@ _live: list[Contender] = []
 def start(job: Job) -> Loaded:
     """Import the framework, build and load the network; runs in the contender's process."""
     made: Contender
-    if job.contender == "diffusers":
+    if job.contender in ("diffusers", COMPILED):
         from benchmarks import opponent
 
         made = opponent.make(job)

@@ -24,7 +24,7 @@ import psutil
 from tqdm import tqdm
 
 from benchmarks import contenders
-from benchmarks.job import CONTENDERS, Job, Loaded, Turn
+from benchmarks.job import ENGINES, KNOWN, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych import __version__
 from diptych.backends.jittor.setup import cpu_model
@@ -137,9 +137,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def check(names: Sequence[str]) -> tuple[str, ...]:
-    """The requested contenders without duplicates. Raises UserError for an unknown one."""
+def check(names: Sequence[str], task: str) -> tuple[str, ...]:
+    """The requested contenders without duplicates.
+
+    Raises:
+        UserError: one is unknown, or an engine is to train.
+    """
     for name in names:
-        if name not in CONTENDERS:
-            raise UserError(f"contender '{name}' is not known; known: {', '.join(CONTENDERS)}")
+        if name not in KNOWN:
+            raise UserError(f"contender '{name}' is not known; known: {', '.join(KNOWN)}")
+        if task == "training" and name in ENGINES:
+            raise UserError(f"contender '{name}' only predicts; leave it out of training")
     return tuple(dict.fromkeys(names))

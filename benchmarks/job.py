@@ -15,7 +15,10 @@ from diptych.network.plan import Plan
 from diptych.rng import normal
 from diptych.types import Float32, Int64, Weights
 
-CONTENDERS = ("torch", "jittor", "diffusers")
+CONTENDERS = ("torch", "jittor", "diffusers")  # timed unless others are named
+COMPILED = "diffusers-compiled"  # by torch.compile, whose seconds fall into the warm-up
+ENGINES = ("onnx", "openvino")  # sampling alone
+KNOWN = (*CONTENDERS, COMPILED, *ENGINES)
 TASKS = ("training", "sampling")
 SEED = 0
 
@@ -25,7 +28,7 @@ class Job:
     """The job of one contender's process.
 
     Attributes:
-        contender: one of CONTENDERS.
+        contender: one of KNOWN.
         task: one of TASKS.
         config: network and training settings; `train.batch_size` is the batch of either task.
         steps: optimizer steps per turn of training, network calls per turn of sampling.

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import sizes
-from benchmarks.job import SEED, Contender, Job, Memory, check_finite, process_memory
+from benchmarks.job import COMPILED, SEED, Contender, Job, Memory, check_finite, process_memory
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.network.plan import Plan, make_plan
@@ -107,6 +107,9 @@ class _Common:
         torch.manual_seed(SEED)
         self.model = network(job.config, job.weights(make_plan(job.config)), job.device)
         self.parameters = sum(each.numel() for each in self.model.parameters())
+        # In place: weights, their names and `eval` stay those of the module.
+        if job.contender == COMPILED:
+            self.model.compile()
         self.on_gpu = job.device.startswith("cuda")
 
     def schedule(self) -> dict[str, Any]:
@@ -132,7 +135,7 @@ class _Common:
 
     def facts(self) -> dict[str, Any]:
         return {
-            "backend": "diffusers",
+            "backend": self.job.contender,
             "device": self.job.device,
             "device_name": torch.cuda.get_device_name() if self.on_gpu else "cpu",
             "framework_version": diffusers.__version__,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.driver import Outcome, machine
+from benchmarks.job import COMPILED
 from diptych.types import Float64
 
 DRAWS = 5000
@@ -26,7 +27,8 @@ BARS = {
     ("training", "jittor", "torch"): ("most", 1.5),
     ("sampling", "jittor", "torch"): ("most", 1.5),
 }
-PAIRS = (("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor"))
+PAIRS = (("diffusers", "torch"), ("jittor", "torch"), ("diffusers", "jittor"),
+         (COMPILED, "torch"), ("onnx", "torch"), ("openvino", "torch"))  # fmt: skip
 
 
 def median(values: Float64) -> dict[str, float | None]:

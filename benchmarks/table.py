@@ -12,6 +12,9 @@ NAMES = {
     "torch": "PyTorch panel",
     "jittor": "Jittor panel",
     "diffusers": "diffusers UNet2DModel",
+    "diffusers-compiled": "diffusers, torch.compile",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
 }
 COLUMNS = {
     "training": (

@@ -61,6 +61,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("arrays.py", "read", "a PyTorch array must leave graph and GPU first", (1, 1)),
     Intended("arrays.py", "assign", "PyTorch writes in place, Jittor puts another array", (2, 1)),
     Intended("arrays.py", "build", _DEVICE, (1, 1)),
+    Intended("arrays.py", "add_all", "PyTorch adds in place, Jittor computes what is due", (4, 2)),
     Intended("arrays.py", "draw_noise", "each framework has its own generator", (2, 2)),
     Intended("arrays.py", "draw_masks", "each framework has its own generator", (2, 2)),
     Intended("draws.py", "imports", "each panel has its own kernels", (1, 1)),

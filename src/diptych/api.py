@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from diptych import backends
 from diptych.config.load import Config, load_config, validate
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
@@ -406,8 +407,9 @@ def search_steps(
         reference=reference, **settings,
     )  # fmt: skip
     backend = model.engine.backend
+    panel = backend.name if backend.name in backends.BACKENDS else backends.installed_panel()
     extractor = open_extractor(
-        features, backend.name, backend.device, None if weights is None else Path(weights)
+        features, panel, backend.device, None if weights is None else Path(weights)
     )
     return run_search(
         model, search, extractor, Path(out), resume=resume, overwrite=overwrite, progress=progress

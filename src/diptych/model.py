@@ -51,8 +51,9 @@ def load(
             `Model.save`, `zoo:NAME`, `pretrained:NAME`, a folder of diffusers, or a file of weights
             (.safetensors, .ckpt, .pth, .pkl; nothing in it is executed), which needs `config` if
             it contains none.
-        backend: `torch` or `jittor`; None: the one that trained it, if that is recorded, else
-            torch. If that one is not installed, or the other is loaded in this process, the other.
+        backend: `torch` or `jittor`; or `onnx` or `openvino`, engines on the CPU that only predict;
+            None: the one that trained it, if that is recorded, else torch. If that one is not
+            installed, or the other is loaded in this process, the other.
         config: a preset's name, a YAML file of ours or of the official DDIM code, or a `Config`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         raw: use the weights as trained instead of their moving average.

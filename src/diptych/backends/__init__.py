@@ -1,4 +1,5 @@
-"""The two implementations, PyTorch and Jittor, behind one protocol; `load` gives one of them.
+"""The two implementations, PyTorch and Jittor, behind one protocol, and two engines that only
+predict, ONNX Runtime and OpenVINO; `load` gives one of them.
 
     from diptych import backends
     backend = backends.load("torch", "cpu")        # see `diptych.backends.protocol.Backend`
@@ -20,11 +21,13 @@ from diptych.config.schema import PRECISIONS
 from diptych.errors import UserError, nearest
 from diptych.ranks import ALONE, Ranks
 
-__all__ = ["BACKENDS", "Backend", "Batch", "Learner", "State", "check_device", "choose", "load"]
+__all__ = ["BACKENDS", "ENGINES", "Backend", "Batch", "Learner", "State", "check_device",
+           "check_panel", "choose", "installed_panel", "load"]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 BACKENDS = ("torch", "jittor")
+ENGINES = ("onnx", "openvino")  # only predict
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -59,6 +62,17 @@ def choose(asked: str | None, trained_by: str | None) -> str:
     return trained_by
 
 
+def check_panel(name: str, work: str) -> None:
+    """Refuse an engine for work that only a panel does, such as "training"."""
+    if name in ENGINES:
+        raise UserError(f"backend '{name}' only predicts; for {work}, use torch or jittor")
+
+
+def installed_panel() -> str:
+    """The panel that works beside an engine: PyTorch if it is installed, else Jittor."""
+    return next((name for name in BACKENDS if importlib.util.find_spec(name)), BACKENDS[0])
+
+
 def load(
     name: str,
     device: str = "auto",
@@ -66,7 +80,8 @@ def load(
     deterministic: bool = False,
     ranks: Ranks = ALONE,
 ) -> Backend:
-    """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+    """The panel `torch` or `jittor` on a device: `cpu`, `cuda`, `cuda:1`, or `auto`; or the engine
+    `onnx` or `openvino` on the CPU.
 
     Args:
         precision: "fp32", "tf32" or "bf16": the network's arithmetic, whatever the framework's
@@ -80,11 +95,16 @@ def load(
             cannot compute in, a framework that is not installed, a device that is
             not there, or the other framework already loaded in this process.
     """
-    if name not in BACKENDS:
-        raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
+    known = [*BACKENDS, *ENGINES]
+    if name not in known:
+        raise UserError(f"backend '{name}' is not known{nearest(name, known)}")
     check_device(device)
     if precision not in PRECISIONS:
         raise UserError(f"precision '{precision}' is not known{nearest(precision, PRECISIONS)}")
+    if name in ENGINES:
+        engine = importlib.import_module(f"diptych.backends.engines.{name}")
+        made: Backend = engine.make(device, precision, deterministic, ranks)
+        return made
     other = BACKENDS[1 - BACKENDS.index(name)]
     if other in sys.modules:
         raise UserError(

@@ -10,7 +10,7 @@ as `dict[str, numpy.ndarray]`; schedules, noise, batches and solvers stay on the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from diptych.config.load import TrainConfig
@@ -37,7 +37,8 @@ class Batch:
         classes: the labels as one-hot rows, (B, K + 1) float32; None without classes.
         weight: weight of each image's loss, (B, 1, 1, 1) float32; None if all weights are 1.
         part: (first, images): these B images are those from `first` on of a step's `images`, the
-            others being on other ranks; None: these are all.
+            others being on other ranks or in other micro-batches; None: these are all.
+        micro: 0-based number of this micro-batch among those of this rank.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Batch:
     classes: Float32 | None = None
     weight: Float32 | None = None
     part: tuple[int, int] | None = None
+    micro: int = 0
 
     @property
     def count(self) -> int:
@@ -64,6 +66,27 @@ class Batch:
         """The place of these images among those of all ranks."""
         first = 0 if self.part is None else self.part[0]
         return slice(first, first + len(self.x0))
+
+    def split(self, count: int) -> list[Batch]:
+        """These images as `count` micro-batches in order, as even as possible; empty ones are left
+        out. Each knows its rows, so its random draws are those of the whole."""
+        if count == 1:
+            return [self]
+        images, first = len(self.x0), self.rows.start
+        cuts = [(k * images // count, (k + 1) * images // count) for k in range(count)]
+        return [self._cut(k, a, b, first) for k, (a, b) in enumerate(cuts) if b > a]
+
+    def _cut(self, micro: int, a: int, b: int, first: int) -> Batch:
+        def rows(values: Any) -> Any:
+            return None if values is None else values[a:b]
+
+        masks = None if self.masks is None else tuple(rows(mask) for mask in self.masks)
+        return replace(
+            self, x0=rows(self.x0), t=rows(self.t), alpha=rows(self.alpha),
+            sigma=rows(self.sigma), embedding=rows(self.embedding), eps=rows(self.eps),
+            masks=masks, labels=rows(self.labels), classes=rows(self.classes),
+            weight=rows(self.weight), part=(first + a, self.count), micro=micro,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,12 @@ def _say(quiet: bool) -> Any:
 
 @align.command(name="ladder")
 @click.argument("preset", required=False)
-@click.option("--backends", default="torch,jittor", show_default=True, help="The two panels.")
+@click.option(
+    "--backends",
+    default="torch,jittor",
+    show_default=True,
+    help="The two panels; or a panel and an engine, onnx or openvino.",
+)
 @click.option("--rungs", help="Only these rungs, separated by commas.")
 @click.option("--steps", type=int, default=10, show_default=True, help="Steps in lockstep.")
 @click.option("--batch", type=int, help="Images in a batch.  [default: 4; 2 for large networks]")
@@ -78,6 +83,7 @@ def ladder(preset: str | None, **options: Any) -> None:
       diptych align tiny --out aligned
       diptych align mnist --rungs operators,layers --json
       diptych align tiny --mutate all
+      diptych align mnist --backends torch,openvino --mutate all
       diptych align --subject mypkg.mymodel:build --reference torch:cifar10 --names map.yaml
       diptych align --subject traces/mine --reference traces/theirs
     """
@@ -96,22 +102,26 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     from diptych.align.ladder import results
     from diptych.align.ladder.climb import Request, climb
     from diptych.align.ladder.rungs import choose
+    from diptych.backends import ENGINES
     from diptych.config.load import load_config
 
     mutate = split(options["mutate"])
-    mutations.choose(mutate)
+    backends = split(options["backends"])
+    mutations.choose(mutate, any(name in ENGINES for name in backends))
     device = "cpu" if options["device"] == "auto" else options["device"]
     overrides = list(options["overrides"])
     if options["precision"] is not None:
         overrides.append(f"train.precision={options['precision']}")
     config = load_config(preset, overrides)
     request = Request(
-        preset, config, split(options["backends"]), choose(split(options["rungs"])),
+        preset, config, backends, choose(split(options["rungs"])),
         options["steps"], options["batch"], device, mutate, options["into"],
         config.train.precision, options["deterministic"],
     )  # fmt: skip
     left = [name for name in request.backends if name not in request.judged]
-    if left and not options["quiet"]:
+    if request.engine and not options["quiet"]:
+        print(f"{request.engine} is judged, {left[0]} is its measure", file=sys.stderr)
+    elif left and not options["quiet"]:
         print(
             f"{request.precision}: {', '.join(left)} computes in float32 alone and is only a "
             f"measure; {', '.join(request.judged)} is judged, by the reference rounded likewise",
@@ -179,11 +189,12 @@ def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def _listing() -> str:
-    from diptych.align.faults.mutations import MUTATIONS
+    from diptych.align.faults.mutations import MUTATIONS, OF_ENGINES
     from diptych.align.ladder.rungs import LADDER
 
     lines = [f"{s.name:10} {s.gate:6} {s.claim}" for s in LADDER.values()]
-    lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in MUTATIONS.values())]
+    for table in (MUTATIONS, OF_ENGINES):
+        lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in table.values())]
     return "\n".join(lines)
 
 

@@ -20,7 +20,9 @@ from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 FOLDER = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default="torch", show_default=True, help="torch or jittor.")
 OWN_BACKEND = click.option(
-    "--backend", help="torch or jittor.  [default: the one that trained the model; torch]"
+    "--backend",
+    help="torch or jittor; or onnx or openvino, engines that only predict.  "
+    "[default: the one that trained the model; torch]",
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX."

@@ -39,7 +39,7 @@ def inspect(source: str, raw: bool, as_json: bool) -> None:
 @click.argument("out", type=FOLDER)
 @click.option(
     "--to",
-    help="official, official-training, jittor, diffusers, safetensors or run.  "
+    help="official, official-training, jittor, diffusers, safetensors, run, onnx or openvino.  "
     "[default: by OUT's suffix]",
 )
 @click.option("--ema", is_flag=True, help="The moving average, if there are both: the default.")
@@ -66,6 +66,8 @@ def convert(
       diptych convert runs/mnist mnist.safetensors
       diptych convert runs/cifar10 ddpm-cifar10 --to diffusers
       diptych convert model-790000.ckpt cifar10.pkl --config cifar10
+      diptych convert zoo:mnist-torch mnist.onnx
+      diptych convert zoo:mnist-torch mnist.xml --to openvino
       diptych convert exp/logs/cifar/ckpt.pth runs/cifar --to run --config cifar10.yml
     """
     from diptych.files import hold_place
@@ -81,4 +83,4 @@ def convert(
     with hold_place(out):
         facts = write(source, out, to, config=settings, raw=raw, overwrite=overwrite)
     kind = {"ema": " (moving average)", "raw": " (as trained)"}.get(facts.get("weights", ""), "")
-    show(facts, as_json, f"{facts['to']}{kind}: {facts['out']}")
+    show(facts, as_json, f"{facts.get('form', facts['to'])}{kind}: {facts['out']}")

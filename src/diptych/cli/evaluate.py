@@ -138,9 +138,14 @@ def check_features(name: str) -> str:
 
 
 def open_network(name: str, backend: str, device: str, weights: Path | None) -> Any:
-    """The feature network on a backend."""
+    """The feature network on a backend; beside an engine, on the panel that is installed."""
+    from diptych import backends
     from diptych.evaluation import features as networks
 
+    if backend in backends.ENGINES:
+        panel = backends.installed_panel()
+        say(f"features: computed by {panel}, as {backend} only predicts")
+        backend = panel
     return networks.open_extractor(name, backend, device, weights)
 
 
@@ -200,12 +205,14 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     """The sample sets and their settings; a run is sampled first."""
     from dataclasses import replace
 
+    from diptych.backends import check_panel
     from diptych.generate.for_scoring import Drawing, draw, is_model
 
     asked = chosen_options(options)
     models = [source for source in samples if is_model(source)]
     if not models:
         refuse_unused(asked)
+        check_panel(options["backend"], "the features of images")
         for name in ("precision", "deterministic"):
             if typed(name):
                 raise UserError(
@@ -266,12 +273,14 @@ def stats(images: str, **options: Any) -> None:
       diptych stats pictures/ --protocol clean-fid --out pictures.safetensors
       diptych stats part2/ --add part1.npz --out whole.npz
     """
+    from diptych.backends import check_panel
     from diptych.evaluation.images import open_images
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.shards import write_statistics
     from diptych.evaluation.statistics_file import check_suffix
     from diptych.files import hold_place
 
+    check_panel(options["backend"], "the features of images")
     out = options["out"]
     check_suffix(out)
     with hold_place(out):

@@ -49,7 +49,9 @@ from diptych.errors import MachineError, UserError
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @DRAWING
 @click.option(
-    "--backend", help="torch, jittor or both.  [default: the one that trained the model; torch]"
+    "--backend",
+    help="torch, jittor or both; or onnx or openvino, which only predict.  "
+    "[default: the one that trained the model; torch]",
 )
 @DEVICE
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
@@ -71,18 +73,21 @@ def sweep(source: str, **options: Any) -> None:
       diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10 \\
           --num 1000 --features mnist --reference mnist:test --out solvers
     """
+    from diptych.backends import BACKENDS, ENGINES
     from diptych.files import claim_folder, hold
     from diptych.study.sweep import cells as sweeps
     from diptych.study.sweep import output
 
     request = sweep_request(source, options)
     out, backend = options["out"], backend_of(options["backend"], source)
-    if backend not in (*sweeps.PANELS, "both"):
-        raise UserError(f"backend '{backend}' is not known; use torch, jittor or both")
+    if backend not in (*BACKENDS, *ENGINES, "both"):
+        raise UserError(
+            f"backend '{backend}' is not known; use {', '.join((*BACKENDS, *ENGINES))} or both"
+        )
     with hold(out) as lock:
         claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
         if backend == "both":
-            for panel in sweeps.PANELS:
+            for panel in BACKENDS:
                 run_in_process_of_its_own(panel, lock)
         else:
             samples_out = options["samples_out"]

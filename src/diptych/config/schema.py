@@ -35,6 +35,7 @@ LATER_KEYS: dict[str, Any] = {
     "train.lr_final": 0.0,
     "train.ema_warmup": False,
     "train.precision": "fp32",
+    "train.accumulate": 1,
 }
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -136,6 +137,9 @@ class TrainConfig(Section):
     """Optimisation, and how often logs, checkpoints and grids are written."""
 
     batch_size: int = Field(64, ge=1)
+    # A step sums the gradients of so many micro-batches: less memory, the same numbers up to the
+    # order of summation.
+    accumulate: int = Field(1, ge=1)
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)  # if given, replaces epochs
     lr: float = Field(2e-4, gt=0.0)
@@ -161,6 +165,15 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(2, ge=1)  # the newest ones
     grid_every: int = Field(0, ge=0)  # a grid of 64 samples; 0: only at the end
     validate_every: int = Field(0, ge=0)  # the loss of the held-out pictures; 0: never
+
+    @model_validator(mode="after")
+    def _micro_batches(self) -> TrainConfig:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, but a batch has {self.batch_size} images; set "
+                f"train.accumulate to {self.batch_size} or less"
+            )
+        return self
 
     @model_validator(mode="after")
     def _decay(self) -> TrainConfig:

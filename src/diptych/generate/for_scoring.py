@@ -38,10 +38,13 @@ def is_model(source: str) -> bool:
     """True if `source` names weights (a run, a checkpoint, zoo:NAME ...), not images."""
     from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
+    from diptych.weights.formats.graphs import is_graph
 
     if source.startswith(_NAMED):
         return True
     path = Path(source)
+    if path.is_file():
+        return is_graph(path)
     if not path.is_dir() or is_sample_folder(path):
         return False
     return (path / "config.yaml").is_file() or is_diffusers(path)
@@ -62,8 +65,10 @@ def draw(
     """Sample a model `repeats` times, `num` images each; return the sample folders.
 
     Args:
-        source: a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers.
-        folder: parent of the sample folders; required for a NAME, else RUN/samples by default.
+        source: a run, a checkpoint, zoo:NAME, pretrained:NAME, a folder of diffusers, or an ONNX or
+            OpenVINO file.
+        folder: parent of the sample folders; required for a NAME or a file, else RUN/samples by
+            default.
         note: receives notes on the weights and on recommended settings, before drawing.
 
     Raises:
@@ -72,7 +77,7 @@ def draw(
     from diptych.model import load
     from diptych.weights.find import find_weights
 
-    if folder is None and source.startswith(_NAMED):
+    if folder is None and (source.startswith(_NAMED) or Path(source).is_file()):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
     found = find_weights(source, None, drawing.raw)
     sampler, said = choose_sampler(drawing.options, found.config, found.sampler)

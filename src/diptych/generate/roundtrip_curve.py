@@ -59,7 +59,7 @@ def figure(rows: Sequence[Row], request: Request, backend: str) -> bytes:
         ax.set_yscale("log")
         steps = [row["steps"] for row in rows]
         errors = [max(row["mse"], 1e-12) for row in rows]
-        colour = theme.jittor if backend == "jittor" else theme.torch
+        colour = getattr(theme, backend, theme.soft)  # engines are grey
         ax.plot(steps, errors, color=colour, linewidth=1.8, marker="o", markersize=4.5)
         ax.set_xticks(steps, [f"{n:,}" for n in steps], minor=False)
         ax.set_xticks([], minor=True)

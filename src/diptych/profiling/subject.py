@@ -64,10 +64,18 @@ def run_profile(request: Request) -> dict[str, Any]:
     if request.precision is not None:
         train = config.train.model_copy(update={"precision": request.precision})
         config = config.model_copy(update={"train": train})
+    if config.train.accumulate > 1:
+        raise UserError(
+            f"{request.source}: train.accumulate is {config.train.accumulate}, and a profile "
+            f"splits a step of one batch into its phases; profile a preset with "
+            f"--set train.accumulate=1"
+        )
     own = read_json(run / "environment.json").get("backend") if is_run else None
     dataset = load_configured(config.data, request.data, settable=not is_run)
+    name = backends.choose(request.backend, own)
+    backends.check_panel(name, "profiling a training step")
     backend = backends.load(
-        backends.choose(request.backend, own), request.device, config.train.precision,
+        name, request.device, config.train.precision,
         request.deterministic,
     )  # fmt: skip
     plan = make_plan(config)

@@ -35,7 +35,7 @@ from diptych.files import check_folder, claim_folder, hold, write_text
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
-from diptych.ranks import of_environment
+from diptych.ranks import Ranks, of_environment
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
 from diptych.sampling.engine import Engine
@@ -154,6 +154,7 @@ def train(
     With several ranks (`diptych.ranks`) each calls this function alike. Rank 0 owns the folder, and
     has the callbacks; `device="auto"` gives each rank of a machine its own GPU.
     """
+    backends.check_panel(backend_name, "training")
     ranks = of_environment()
     arithmetic = config.train.precision, deterministic
     backend = None
@@ -184,8 +185,9 @@ def train(
             check_decay(config.train, last)
             validation = Validation(config, batches)
             check_batch(
-                plan, -(-config.train.batch_size // ranks.world), backend.name, backend.device,
-                backend.free_memory, option="train.batch_size", training=True,
+                plan, largest_call(config.train, ranks), backend.name, backend.device,
+                backend.free_memory, option="train.batch_size, or raise train.accumulate",
+                training=True,
             )  # fmt: skip
             weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
             learner = backend.learner(plan, weights, config.train, config.seed)
@@ -238,6 +240,11 @@ def train(
             last, saved,
         )  # fmt: skip
         return training.go()
+
+
+def largest_call(settings: TrainConfig, ranks: Ranks) -> int:
+    """Images in the largest call of the network: of a rank, in one micro-batch."""
+    return math.ceil(math.ceil(settings.batch_size / ranks.world) / settings.accumulate)
 
 
 def network_facts(plan: AnyPlan, learner: Learner) -> dict[str, str] | None:

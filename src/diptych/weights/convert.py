@@ -6,6 +6,8 @@
     diffusers           a pipeline folder
     safetensors         with the config in its header: nothing else is needed to sample from it
     run                 a run folder from an official training list, to resume
+    onnx                the network as a graph for other programs, with weights, config and schedule
+    openvino            the same as OpenVINO's pair of files, in float32
 
 No conversion changes a number: a round trip gives the same bits.
 """
@@ -32,7 +34,7 @@ from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import Source, find_weights
-from diptych.weights.formats import is_diffusers
+from diptych.weights.formats import graphs, is_diffusers
 from diptych.weights.formats.diffusers_out import network_config, scheduler_config, write_folder
 from diptych.weights.formats.foreign import CONFIG_KEY, EMA_KEY
 from diptych.weights.formats.torch_write import write_torch
@@ -40,7 +42,8 @@ from diptych.weights.formats.training_list import read_training_list, training_l
 
 JITTOR_END = b"HCAJSLHD"
 SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
-            ".pth": "official", ".pt": "official", "": "diffusers"}  # fmt: skip
+            ".pth": "official", ".pt": "official", "": "diffusers",
+            ".onnx": "onnx", ".xml": "openvino"}  # fmt: skip
 
 
 def convert(
@@ -80,8 +83,9 @@ def convert(
     if raw and found.kind == "ema":
         raise UserError(f"{source}: holds moving averages alone; leave out --raw")
     names = parameter_table(make_plan(found.config))  # the official order, whatever the source
-    _WRITERS[to](out, replace(found, weights={name: found.weights[name] for name in names}))
-    facts = found.facts()
+    ordered_weights = {name: found.weights[name] for name in names}
+    form = _WRITERS[to](out, replace(found, weights=ordered_weights))
+    facts = found.facts() | ({} if form is None else {"form": form})
     return {"out": str(out), "to": to, **facts}
 
 
@@ -93,10 +97,18 @@ def _target(out: Path, to: str | None) -> str:
             raise UserError(f"{out}: into which form? Give --to: {', '.join(known)}")
     if to not in known:
         raise UserError(f"form '{to}' is not known{nearest(to, known)}")
+    wanted = {"onnx": graphs.ONNX, "openvino": graphs.OPENVINO}.get(to)
+    if wanted is not None and out.suffix != wanted:
+        raise UserError(f"{out}: --to {to} writes a {wanted} file; name it {out.stem}{wanted}")
     return to
 
 
 def _check_free(out: Path, to: str, overwrite: bool) -> None:
+    if to == "openvino":
+        binary = out.with_suffix(".bin")
+        check_replaceable(binary)
+        if binary.is_dir() or (binary.exists() and not overwrite):
+            raise UserError(f"{binary}: exists; choose another place, or give --overwrite")
     if not out.exists():
         return
     if not overwrite:
@@ -119,12 +131,26 @@ def _write_jittor(out: Path, found: Source) -> None:
 
 
 def _write_safetensors(out: Path, found: Source) -> None:
-    metadata = {CONFIG_KEY: found.config.model_dump_json(), "format": "pt"}
-    if found.kind in ("ema", "raw"):
-        metadata[EMA_KEY] = "true" if found.kind == "ema" else "false"
+    metadata = {**_metadata(found), "format": "pt"}
     arrays = {name: np.ascontiguousarray(array) for name, array in found.weights.items()}
     with atomic_path(out) as temporary:
         temporary.write_bytes(ordered(to_bytes(arrays, metadata=metadata)))
+
+
+def _metadata(found: Source) -> dict[str, str]:
+    """What a file of weights says of itself: the network's config, and whether they are the EMA."""
+    metadata = {CONFIG_KEY: found.config.model_dump_json()}
+    if found.kind in ("ema", "raw"):
+        metadata[EMA_KEY] = "true" if found.kind == "ema" else "false"
+    return metadata
+
+
+def _write_onnx(out: Path, found: Source) -> str:
+    return graphs.write_onnx(out, found.config, found.weights, _metadata(found))
+
+
+def _write_openvino(out: Path, found: Source) -> str:
+    return graphs.write_openvino(out, found.config, found.weights, _metadata(found))
 
 
 def ordered(content: bytes) -> bytes:
@@ -147,11 +173,13 @@ def _write_diffusers(out: Path, found: Source) -> None:
         write_folder(temporary, found.config, found.weights)
 
 
-_WRITERS: dict[str, Callable[[Path, Source], None]] = {
+_WRITERS: dict[str, Callable[[Path, Source], str | None]] = {
     "official": _write_official,
     "jittor": _write_jittor,
     "diffusers": _write_diffusers,
     "safetensors": _write_safetensors,
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
 }
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+from diptych.align.faults import classes, engine, host, sampling, training
+from diptych.align.faults import panel as faults_panel
 from diptych.align.ladder.rungs import LADDER
 from diptych.errors import UserError, nearest
 
@@ -50,31 +53,32 @@ class Mutation:
     plant: Plant
 
 
-def _table() -> dict[str, Mutation]:
-    from diptych.align.faults import classes, host, sampling, training
-    from diptych.align.faults import panel as faults_panel
-
-    rooms = (host, faults_panel, classes, training, sampling)
+def _table(*rooms: ModuleType) -> dict[str, Mutation]:
     rows = [row for room in rooms for row in room.ROWS]
     made = [Mutation(name, rung, what, plant) for name, rung, what, plant in rows]
     order = list(LADDER)
     return {m.name: m for m in sorted(made, key=lambda m: order.index(m.rung))}
 
 
-MUTATIONS: dict[str, Mutation] = _table()
+MUTATIONS: dict[str, Mutation] = _table(host, faults_panel, classes, training, sampling)
+OF_ENGINES: dict[str, Mutation] = _table(engine)  # in the graph, which panels do not have
 
 
-def choose(names: Sequence[str]) -> list[Mutation]:
-    """The named mutations; `all` selects every one.
+def choose(names: Sequence[str], of_engine: bool = False) -> list[Mutation]:
+    """The named mutations of panels, or of engines; `all` selects every one.
 
     Raises:
-        UserError: if a name is unknown.
+        UserError: if a name is unknown, or of the other kind.
     """
+    table, others = (OF_ENGINES, MUTATIONS) if of_engine else (MUTATIONS, OF_ENGINES)
     for name in names:
-        if name != "all" and name not in MUTATIONS:
-            known = [*MUTATIONS, "all"]
+        if name in others:
+            kind = "a panel" if of_engine else "an engine, as in --backends torch,openvino"
+            raise UserError(f"mutation '{name}' is only planted into {kind}")
+        if name != "all" and name not in table:
+            known = [*table, "all"]
             raise UserError(f"mutation '{name}' is not known{nearest(name, known)}")
-    return [m for m in MUTATIONS.values() if "all" in names or m.name in names]
+    return [m for m in table.values() if "all" in names or m.name in names]
 
 
 @contextmanager
@@ -82,7 +86,7 @@ def planted(name: str, panel: Any) -> Iterator[None]:
     """Plant the fault in this process while the block runs."""
     patch = Patch()
     try:
-        MUTATIONS[name].plant(panel, patch)
+        (MUTATIONS | OF_ENGINES)[name].plant(panel, patch)
         yield
     finally:
         patch.restore()

@@ -4,6 +4,9 @@
     each backend          a clean pass and passes with nudged inputs; one also a pass for each
                           planted fault
 
+An engine that only predicts is judged with one panel as its measure, on the rungs of `ENGINE_RUNGS`
+alone and by what it has: weights, the network's output, samples.
+
 A fault is caught if its rung fails and no rung that this one depends on fails. A fault that
 survives makes its rung fail.
 """
@@ -29,7 +32,7 @@ from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import COARSE, Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
-from diptych.backends import BACKENDS
+from diptych.backends import BACKENDS, ENGINES
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
 from diptych.network.parameters import parameter_table
@@ -38,6 +41,7 @@ from diptych.network.plan import make_plan
 LOWER = ("torch",)  # backends with a precision below float32
 ROUNDED = "rounded"  # the reference with its products rounded to the lower precision
 SIGNS = 5  # nudged passes over the lockstep of a lower precision
+ENGINE_RUNGS = ("config", "weights", "schedule", "layers", "solver")
 LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is one nudged pass
 
 
@@ -58,16 +62,22 @@ class Request:
     deterministic: bool = True
 
     def __post_init__(self) -> None:
+        known = (*BACKENDS, *ENGINES)
         for name in self.backends:
-            if name not in BACKENDS:
-                left = [each for each in BACKENDS if each not in self.backends]
-                raise UserError(
-                    f"backend '{name}' is not known{nearest(name, left or [*BACKENDS])}"
-                )
-        if len(set(self.backends)) != len(BACKENDS):
+            if name not in known:
+                left = [each for each in known if each not in self.backends]
+                raise UserError(f"backend '{name}' is not known{nearest(name, left)}")
+        panels = [name for name in self.backends if name in BACKENDS]
+        if len(set(self.backends)) != 2 or len(self.backends) != 2 or not panels:
             raise UserError(
-                f"--backends {','.join(self.backends)}: each panel is measured by the other; "
-                f"give both, torch,jittor"
+                f"--backends {','.join(self.backends)}: each panel is measured by the other, and "
+                f"an engine by a panel; give two, such as torch,jittor or torch,openvino"
+            )
+        beyond = [name for name in self.rungs if name not in self.climbed]
+        if beyond and self.rungs != tuple(LADDER):
+            raise UserError(
+                f"--rungs {beyond[0]}: {self.engine} only predicts; it climbs "
+                f"{', '.join(ENGINE_RUNGS)}"
             )
         if self.into is not None and self.into not in self.judged:
             raise UserError(f"--into {self.into}: plant into one of {', '.join(self.judged)}")
@@ -75,11 +85,23 @@ class Request:
             raise UserError("--steps must be 1 or more, --batch 2 or more")
 
     @property
+    def engine(self) -> str:
+        """The engine that is judged; empty: the two panels are."""
+        return next((name for name in self.backends if name in ENGINES), "")
+
+    @property
+    def climbed(self) -> tuple[str, ...]:
+        """The rungs that are climbed: those asked for, of an engine the ones it has."""
+        return tuple(r for r in self.rungs if not self.engine or r in ENGINE_RUNGS)
+
+    @property
     def judged(self) -> tuple[str, ...]:
         """The backends that are judged: all in float32, else those that have the precision.
 
         The others compute in float32 and only serve as a measure.
         """
+        if self.engine:
+            return (self.engine,)
         if self.precision == "fp32":
             return self.backends
         return tuple(name for name in self.backends if name in LOWER)
@@ -120,8 +142,8 @@ def batch_of(request: Request) -> tuple[int, int]:
 def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
     """Climb the ladder. Traces go to `keep`, or to a temporary folder if it is None."""
     began = time.perf_counter()
-    rungs = list(request.rungs)
-    chosen = mutations.choose(request.mutate)
+    rungs = list(request.climbed)
+    chosen = mutations.choose(request.mutate, bool(request.engine))
     missing = sorted({m.rung for m in chosen} - set(rungs))
     if missing:
         raise UserError(
@@ -217,9 +239,16 @@ def _upto(rungs: list[str], last: str) -> list[str]:
 
 
 def truth_of(traces: Traces, name: str) -> Rung:
-    """A rung of the reference, from whichever of its two passes traced it."""
+    """A rung of the reference, from whichever of its two passes traced it; for an engine the part
+    that it has."""
     whole = traces[REFERENCE, 0]
-    return (whole if name in whole.listed else traces[REFERENCE, 1]).rung(name)
+    found = (whole if name in whole.listed else traces[REFERENCE, 1]).rung(name)
+    if not any(panel in ENGINES for panel, _ in traces):
+        return found
+    if name == "layers":  # an engine's layers are its own; the network's output is compared
+        outputs = {t: a for t, a in found.arrays.items() if t.endswith("output")}
+        return Rung(outputs, found.facts, found.seconds)
+    return Rung(found.arrays, {}, found.seconds) if name == "weights" else found
 
 
 def passes_of(traces: Traces, panel: str, name: str) -> Passes:

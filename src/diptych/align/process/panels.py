@@ -1,6 +1,7 @@
 """One implementation as the ladder sees it: its layers, its learner, and hooks to watch it.
 
-There are three: the backends `torch` and `jittor`, and `reference`. Each is alone in its process.
+There are the backends `torch` and `jittor`, the engines `onnx` and `openvino`, which only predict,
+and `reference`. Each is alone in its process.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class Panel:
         self, name: str, device: str = "cpu", precision: str = "fp32", deterministic: bool = True
     ) -> None:
         self.name = name
-        if name == REFERENCE:
+        self.only_predicts = name in backends.ENGINES
+        if self.only_predicts:
+            self.backend: Any = backends.load(name, device, precision, deterministic)
+        elif name == REFERENCE:
             self.backend = importlib.import_module(
                 "diptych.align.reference.backend"
             ).ReferenceBackend(precision)
@@ -61,6 +65,9 @@ class Panel:
         """The operator's or network's output in the panel's arithmetic."""
         if self.name == REFERENCE:
             return operator(*given)
+        if self.only_predicts:
+            x, embedding, _, classes = (*given, None, None)[:4]
+            return self.backend.predict(operator, x, embedding, classes)
         return self.backend.arithmetic.call(operator, *given)
 
     def parameter(self, values: Array) -> Any:
@@ -93,6 +100,9 @@ class Panel:
     @contextmanager
     def no_grad(self) -> Iterator[None]:
         """Run the block without building a graph."""
+        if self.only_predicts:
+            yield
+            return
         framework = importlib.import_module("jittor" if self.is_jittor else "torch")
         with framework.no_grad():
             yield

@@ -73,6 +73,16 @@ def read_all(arrays: Mapping[str, jt.Var]) -> Weights:
     return {name: read(array) for name, array in arrays.items()}
 
 
+def add_all(sums: list[jt.Var], more: list[jt.Var]) -> list[jt.Var]:
+    """The sums with `more` added, computed at once, without their graphs.
+
+    Lazily added, all micro-batches would be in memory together.
+    """
+    found = [(array + part).stop_grad() for array, part in zip(sums, more, strict=True)]
+    jt.sync(found)
+    return found
+
+
 def draw_noise(like: jt.Var, seed: int, step: int, images: int) -> jt.Var:
     """Draw the normal noise of all `images` of a step on the device (`noise: device`), keyed by
     (seed, step) there."""

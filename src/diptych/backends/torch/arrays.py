@@ -79,6 +79,15 @@ def read_all(arrays: Mapping[str, torch.Tensor]) -> Weights:
     return {name: read(array) for name, array in arrays.items()}
 
 
+def add_all(sums: list[torch.Tensor], more: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The sums with `more` added in place, without their graphs."""
+    with torch.no_grad():
+        found = [array.detach() for array in sums]
+        for array, part in zip(found, more, strict=True):
+            array += part
+    return found
+
+
 def draw_noise(like: torch.Tensor, seed: int, step: int, images: int) -> torch.Tensor:
     """Draw the normal noise of all `images` of a step on the device (`noise: device`), keyed by
     (seed, step) there."""

@@ -19,6 +19,7 @@ import torch
 
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.backends.torch.arrays import (
+    add_all,
     build,
     draw_masks,
     draw_noise,
@@ -78,15 +79,23 @@ class Learner:
     def summed(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Loss and gradients of the whole batch, of which this rank may have a part or no row."""
         if self.ranks.alone:
-            loss = self.loss(batch)
-            return loss, self.differentiate(loss)
+            return self.accumulated(batch)
         if len(batch.x0):
-            loss = self.loss(batch)
-            gradients = self.differentiate(loss)
+            loss, gradients = self.accumulated(batch)
         else:
             gradients = [torch.zeros_like(array) for array in self.raw.values()]
             loss = put(np.zeros(1, np.float32), self.device).sum()
         *gradients, loss = all_sum([*gradients, loss], self.ranks)
+        return loss, gradients
+
+    def accumulated(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and gradients of these images, summed over `train.accumulate` micro-batches."""
+        first, *others = batch.split(self.train.accumulate)
+        loss = self.loss(first)
+        gradients = self.differentiate(loss)
+        for part in others:
+            more = self.loss(part)
+            *gradients, loss = add_all([*gradients, loss], [*self.differentiate(more), more])
         return loss, gradients
 
     def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
@@ -115,8 +124,7 @@ class Learner:
         )
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
-        loss = self.loss(batch)
-        gradients = self.differentiate(loss)
+        loss, gradients = self.accumulated(batch)
         return float(read(loss)), read_all(dict(zip(self.raw, gradients, strict=True)))
 
     def loss(self, batch: Batch) -> torch.Tensor:
@@ -127,7 +135,8 @@ class Learner:
         classes = None if batch.classes is None else put(batch.classes, self.device)
         given = put(batch.embedding, self.device), masks, classes
         if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
-            seed_framework(self.seed, batch.step, self.ranks.rank)
+            turn = self.ranks.rank + self.ranks.world * batch.micro
+            seed_framework(self.seed, batch.step, turn)
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
         found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
         error = wanted - found

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diptych.backends import BACKENDS, ENGINES
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
@@ -26,7 +27,6 @@ from diptych.sampling.options import NAMES
 from diptych.study.sweep.variants import SWEPT, Variant, parse
 from diptych.study.sweep.variants import cells as variant_cells
 
-PANELS = ("torch", "jittor")
 OF_SCORES = ("metrics", "features", "protocol", "reference")
 OpenNetwork = Callable[[], Extractor]
 DrawSets = Callable[..., list[Path]]
@@ -196,4 +196,5 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
 
 def _order(cell: dict[str, Any]) -> tuple[int, str, float, int]:
     eta = cell["eta"]
-    return PANELS.index(cell["backend"]), cell["solver"], eta or 0.0, cell["network_calls"]
+    place = [*BACKENDS, *ENGINES].index(cell["backend"])
+    return place, cell["solver"], eta or 0.0, cell["network_calls"]

@@ -149,7 +149,7 @@ def _line(
     panels = {cell["backend"] for cell in cells}
     several = len({cell["solver"] for cell in cells}) > 1
     # Colours denote backends; with one backend and several solvers they denote solvers.
-    colour = getattr(theme, line.backend)
+    colour = getattr(theme, line.backend, theme.soft)  # engines are grey
     if several and len(panels) == 1:
         colour = SOLVERS[line.place % len(SOLVERS)]
     key = (line.backend, line.solver, line.eta)

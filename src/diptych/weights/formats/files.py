@@ -23,6 +23,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.files import parse_json, read_json
 from diptych.types import Array
+from diptych.weights.formats.graphs import is_graph, read_graph
 from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
 from diptych.weights.pickle.ops import Fault, show
@@ -48,6 +49,7 @@ class Loaded:
 
     Attributes:
         kind: "FORMAT/CONTENT". FORMAT: torch-zip, torch-legacy, pickle, jittor, safetensors.
+            onnx and openvino: as `diptych convert` writes them.
             CONTENT: state-dict, official-training, or wrapper:KEY for the chosen entry.
         weights: name -> array, float32, C-contiguous, writable, own memory.
         ema: True for EMA weights, False for raw ones, None if the file does not say.
@@ -73,6 +75,9 @@ def load_weights(path: str | os.PathLike[str], *, raw: bool = False) -> Loaded:
     path = Path(path)
     if is_shards(path):
         return _shards(path, raw)
+    if is_graph(path):
+        form, weights, _ = read_graph(path)
+        return Loaded(f"{form}/state-dict", weights, None)
     if guarded(path, is_safetensors):
         form = "safetensors"
         tree: object = guarded(path, _safetensors)

@@ -3,8 +3,8 @@
     file or diffusers folder -> layout (official, diffusers, ddpm-torch) -> weights by official name
                              -> config and sampler, if given
 
-safetensors files that Diptych writes carry their config (`diptych.config`) and an EMA flag
-(`diptych.ema`).
+safetensors, ONNX and OpenVINO files that Diptych writes carry their config (`diptych.config`) and
+an EMA flag (`diptych.ema`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from diptych.files import parse_json
 from diptych.types import Weights
 from diptych.weights.formats import diffusers_in
 from diptych.weights.formats.files import is_safetensors, is_shards, load_weights
+from diptych.weights.formats.graphs import is_graph, read_graph
 from diptych.weights.formats.layouts import DDPM_TORCH, to_official
 from diptych.weights.formats.unwrap import unwrap
 from diptych.weights.pickle.files import guarded
@@ -107,7 +108,9 @@ def _refuse_part(path: Path) -> None:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty for other files."""
+    """The metadata of a safetensors, ONNX or OpenVINO file; empty for other files."""
+    if is_graph(path):
+        return read_graph(path)[2]
 
     def read(file: IO[bytes], size: int) -> dict[str, str]:
         if is_shards(path) or not is_safetensors(file, size):

@@ -100,7 +100,13 @@ def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def trace_weights(desk: Desk) -> None:
-    """Trace weights read back from a learner, and once more through a checkpoint."""
+    """Trace weights read back from a learner, and once more through a checkpoint; an engine's from
+    its graph."""
+    if desk.panel.only_predicts:
+        network = desk.panel.backend.network(desk.plan, desk.weights)
+        for name, array in desk.panel.backend.weights(network).items():
+            desk.add(name, array)
+        return
     state = desk.learner().state()
     for name in parameter_table(desk.plan):
         desk.add(name, _plain(state.raw[name]))

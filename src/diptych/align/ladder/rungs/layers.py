@@ -30,6 +30,12 @@ def trace_layers(desk: Desk) -> None:
     """Trace free-running activations, each module on the reference's inputs, and other settings."""
     panel = desk.panel
     network = panel.backend.network(desk.plan, desk.weights)
+    if panel.only_predicts:  # its layers are its own
+        x, embedding = inputs(desk)
+        output = panel.compute(network, panel.put(x), panel.put(embedding), *told(desk))
+        desk.add("free/output", panel.read(output))
+        add_others(desk, x, embedding)
+        return
     calls: dict[str, list[Any]] = {}
 
     def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
