@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import diptych
-from diptych.align.faults.mutations import MUTATIONS
+from diptych.align.faults.mutations import MUTATIONS, OF_ENGINES
+from diptych.align.ladder.climb import ENGINE_RUNGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.jittor]
 
@@ -63,6 +64,21 @@ def test_planted_faults_fail_at_their_rung_and_not_before(tiny):
     assert len(mutants) >= 90
     for mutant in mutants:
         assert mutant["caught_by"] == mutant["rung"], mutant
+
+
+def test_an_engine_climbs_with_a_panel_as_its_measure(both_installed):
+    """Sound, it passes; each fault in its graph fails where it must."""
+    pytest.importorskip("onnxruntime")
+    small = ["data.image_size=8", "model.ch=8", "model.norm_groups=4", "model.ch_mult=[1,2]",
+             "model.num_res_blocks=1", "model.attn_resolutions=[4]"]  # fmt: skip
+    changes = [word for change in small for word in ("--set", change)]
+    done = align("tiny", "--backends", "torch,onnx", "--batch", 2, *changes, "--mutate", "all",
+                 "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert [rung["rung"] for rung in result["rungs"]] == list(ENGINE_RUNGS)
+    assert {m["name"] for m in result["mutations"]} == set(OF_ENGINES)
+    assert all(m["caught_by"] == m["rung"] for m in result["mutations"])
 
 
 def test_a_panels_faults_are_caught_in_the_other_panel_too(both_installed):

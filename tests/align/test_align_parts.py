@@ -137,7 +137,7 @@ BAD = {
     "preset": (["align", "tinny"], "did you mean 'tiny'"),
     "rung": (["align", "tiny", "--rungs", "layer"], "did you mean 'layers'"),
     "mutation": (["align", "tiny", "--mutate", "norm_ep"], "did you mean 'norm_eps'"),
-    "one panel": (["align", "tiny", "--backends", "torch"], "give both"),
+    "one panel": (["align", "tiny", "--backends", "torch"], "give two, such as torch,jittor"),
     "unknown panel": (["align", "tiny", "--backends", "torch,jitter"], "did you mean 'jittor'"),
     "into": (["align", "tiny", "--mutate", "all", "--into", "numpy"], "--into numpy"),
     "steps": (["align", "tiny", "--steps", "0"], "1 or more"),

@@ -192,7 +192,7 @@ def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
         (["--solver", "dimm"], "'dimm' is not known"),
         (["--solver", "ddim:steps=3"], "'steps=3' is not known"),
         (["--solver", "dpmpp:order=two"], "'two' is no value for order"),
-        (["--backend", "tensorflow"], "torch, jittor or both"),
+        (["--backend", "tensorflow"], "use torch, jittor, onnx, openvino or both"),
         (["--metrics", "fud"], "metric 'fud'"),
         (["--num", "0"], "1 or more"),
         (["--metrics", "none"], "leave --reference out"),

@@ -63,9 +63,11 @@ def choose(asked: str | None, trained_by: str | None) -> str:
 
 
 def check_panel(name: str, work: str) -> None:
-    """Refuse an engine for work that only a panel does, such as "training"."""
+    """Refuse all but a panel for work that only a panel does, such as "training"."""
     if name in ENGINES:
         raise UserError(f"backend '{name}' only predicts; for {work}, use torch or jittor")
+    if name not in BACKENDS:
+        raise UserError(f"backend '{name}' is not known{nearest(name, list(BACKENDS))}")
 
 
 def installed_panel() -> str:

@@ -74,22 +74,27 @@ def write_openvino(out: Path, config: Config, weights: Weights, said: Mapping[st
     The .xml comes last: without it nothing reads the .bin.
     """
     openvino = openvino_package()
-    model = openvino.Core().read_model(model_of(config, weights).SerializeToString())
+    made = model_of(config, weights)
+    model = openvino.Core().read_model(made.SerializeToString())
+    own = {each.name for each in (*made.graph.node, *made.graph.initializer, *made.graph.input)}
+    for place, op in enumerate(model.get_ordered_ops()):
+        if op.get_friendly_name() not in own:  # numbered by OpenVINO, through all its models
+            op.set_friendly_name(f"{op.get_type_name()}_{place}")
     about = {**said, WEIGHTS: weights_sha256(weights)}
     with machine_faults(f"writing {out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            place = Path(folder) / "model.xml"
-            openvino.save_model(model, place, compress_to_fp16=False)
-            about[GRAPH] = _openvino_hash(place.read_bytes(), _bin(place))
+            file = Path(folder) / "model.xml"
+            openvino.save_model(model, file, compress_to_fp16=False)
+            about[GRAPH] = _openvino_hash(file.read_bytes(), _bin(file))
             for name, value in about.items():
                 model.set_rt_info(value, name.split("."))
-            openvino.save_model(model, place, compress_to_fp16=False)
-            if _openvino_hash(place.read_bytes(), _bin(place)) != about[GRAPH]:
+            openvino.save_model(model, file, compress_to_fp16=False)
+            if _openvino_hash(file.read_bytes(), _bin(file)) != about[GRAPH]:
                 raise RuntimeError("OpenVINO wrote one graph in two ways")
             for suffix in (".bin", ".xml"):
                 with atomic_path(out.with_suffix(suffix)) as temporary:
-                    place.with_suffix(suffix).replace(temporary)
+                    file.with_suffix(suffix).replace(temporary)
     return f"openvino {openvino.__version__.partition('-')[0]}, opset {OPSET} of ONNX"
 
 
