@@ -30,6 +30,7 @@ from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.search_steps import search_steps
+from diptych.cli.studio import studio
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.errors import STAGE, Followed, MachineError, UserError, show_notices
@@ -145,6 +146,6 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (search_steps, inspect, convert, profile, protocol, report, reproduce, export, golden)
+MORE = (search_steps, inspect, convert, profile, protocol, report, reproduce, export, golden, studio)
 for verb in (*VERBS, *MORE):
     cli.add_command(verb)
