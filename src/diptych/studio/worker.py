@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -293,11 +293,26 @@ def work(worker: Any, jobs: queue.Queue[dict[str, Any]], say: Callable[..., None
             say(id=number, error=one_line(f"{type(error).__name__}: {error}")[:300])
 
 
+def lines_of(number: int) -> Iterator[bytes]:
+    """The lines read from a file descriptor."""
+    rest = bytearray()
+    while block := os.read(number, 1 << 20):
+        rest += block
+        if b"\n" in block:
+            *whole, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            yield from whole
+
+
 def main() -> None:
     """Run the process."""
     name, device = sys.argv[1:3]
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # frameworks print, which is no message
+    # A file of its own, read without Python's buffer: Jittor forks, and a child that closes a
+    # buffer whose lock another thread held at the fork waits for ever.
+    given = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     lock = threading.Lock()
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     stopped: list[int] = []
@@ -309,7 +324,7 @@ def main() -> None:
     worker: Any = None
 
     def listen() -> None:
-        for text in sys.stdin.buffer:
+        for text in lines_of(given):
             message = json.loads(text)
             if "cancel" in message:
                 stopped.append(message["cancel"])
