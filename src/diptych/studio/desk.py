@@ -187,7 +187,7 @@ def pictures_of(job: Job, found: dict[str, Any]) -> dict[str, Any] | None:
     columns = 1
     for name, result in found.items():
         images[name] = unpacked(result["images"])
-        columns = result["columns"]
+        columns = min(result["columns"], len(images[name]))
         job.pictures[name] = png(grid(images[name], columns))
         for kind in ("x", "x0"):
             if kind in result:

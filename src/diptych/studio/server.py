@@ -96,7 +96,8 @@ class Studio:
 
     def models(self) -> list[dict[str, str]]:
         """The models to choose from."""
-        found = [{"name": f"zoo:{name}", "title": f"zoo:{name}"} for name in zoo_names()]
+        first = sorted(zoo_names(), key=lambda name: name != "mnist-torch")  # it has a table
+        found = [{"name": f"zoo:{name}", "title": f"zoo:{name}"} for name in first]
         return found + [
             {"name": each.name, "title": self.folders.title(each.name)}
             for each in self.folders.of("model")
