@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -104,6 +105,9 @@ class Panel:
                 messages.put(message)
         process.wait()
         process.stdout.close()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):  # what was still to be sent
+                process.stdin.close()
         messages.put(None)
 
     def run(
@@ -157,12 +161,10 @@ class Panel:
                 return message
 
     def _send(self, process: subprocess.Popen[bytes] | None, message: dict[str, Any]) -> None:
-        try:
-            if process is not None and process.stdin is not None:
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it has ended, which its reader tells
                 process.stdin.write(line(message))
                 process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # it has ended, which its reader tells
 
     def _ending(self) -> str:
         code = self._process.poll() if self._process is not None else None
@@ -177,13 +179,6 @@ class Panel:
             if process is None:
                 return
             if process.poll() is None:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
                 process.wait()
-            if process.stdin is not None:
-                try:
-                    process.stdin.close()
-                except BrokenPipeError:
-                    pass

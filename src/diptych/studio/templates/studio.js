@@ -21,7 +21,7 @@
       else if (key in found && key !== "list") found[key] = value;
       else found.setAttribute(key, value);
     }
-    found.append(...inside.flat().filter((each) => each !== null && each !== undefined));
+    found.append(...inside.flat(9).filter((each) => each !== null && each !== undefined));
     return found;
   }
   // Words in both languages: the style sheet shows one, so that nothing is drawn anew.
