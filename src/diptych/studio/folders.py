@@ -150,7 +150,7 @@ class Folders:
         return "/".join(filter(None, [root if len(self.roots) > 1 or not relative else "", relative]))
 
     def runs(self) -> list[dict[str, Any]]:
-        """The runs, with their last step and loss, newest first."""
+        """The runs, with their last step and loss."""
         found = []
         for each in self.of("run"):
             try:
@@ -160,7 +160,7 @@ class Folders:
                     {"name": each.name, "title": self.title(each.name), "error": str(error),
                      "time": 0.0, "live": False, "grids": [], "step": 0}
                 )  # fmt: skip
-        return sorted(found, key=lambda run: -run["time"])
+        return found
 
     def _run(self, entry: Entry) -> dict[str, Any]:
         journal = self.path(f"{entry.name}/metrics.jsonl")

@@ -145,7 +145,8 @@ class Panel:
             if stop.is_set() and not asked:
                 asked = time.monotonic()
                 self._send(process, {"cancel": job["id"]})
-            if asked and time.monotonic() - asked > GRACE and self._process is process:
+            grace = 0.0 if self.name == "ladder" else GRACE  # a climb never answers
+            if asked and time.monotonic() - asked > grace and self._process is process:
                 self.kill()
             try:
                 message = messages.get(timeout=0.05)

@@ -58,6 +58,9 @@
     }
   }
 
+  let current = null; // the number of the job that is shown
+  const known = new Map();
+
   // ---- language, theme, rooms
   let drawCurve = () => {};
   function choose(kind, value, keep) {
@@ -82,6 +85,17 @@
     fault("");
     options();
     if (room === "runs") look();
+    if (!work) return;
+    const last = [...known.values()].filter((job) => job.kind === room).pop();
+    current = last?.id ?? null;
+    past();
+    if (last) shown(last);
+    else {
+      $("bars").replaceChildren();
+      $("stop").disabled = true;
+      delete $("result").dataset.job;
+      $("result").replaceChildren(el("p", { className: "empty" }, t(room === "encode" ? "begin_encode" : "begin")));
+    }
   }
 
   // ---- the model
@@ -177,8 +191,6 @@
   }
 
   // ---- jobs
-  let current = null;
-  const known = new Map();
   async function go(event) {
     event.preventDefault();
     fault("");
@@ -200,9 +212,9 @@
   }
   function past() {
     while (known.size > 12) known.delete(known.keys().next().value);
-    $("history").replaceChildren(...(known.size < 2 ? [] : [...known.values()]).map((job) => el("button", {
+    $("history").replaceChildren(...([...known.values()].filter((job) => job.kind === room)).map((job) => el("button", {
       type: "button", "aria-pressed": String(job.id === current), onclick: () => { current = job.id; past(); shown(known.get(job.id)); },
-    }, `#${job.id} `, t(`tab.${job.kind}`))));
+    }, `#${job.id}`)));
   }
   function shown(job) {
     const ended = ENDED.includes(job.state);
@@ -317,7 +329,7 @@
     const found = await tried(() => api("/api/things"));
     if (!found || room !== "runs") return;
     const good = found.runs.filter((run) => !run.error);
-    if (picked === null) picked = new Set(good.slice(0, 2).map((run) => run.name));
+    if (picked === null) picked = new Set([...good].sort((a, b) => b.time - a.time).slice(0, 2).map((run) => run.name));
     runsTable(found);
     $("reports").replaceChildren(...(found.reports.length ? [el("ul", {}, found.reports.map((each) => el("li", {}, el("a", { href: `/report?of=${encodeURIComponent(each.name)}`, target: "_blank", rel: "noopener" }, each.title))))] : [el("p", { className: "empty" }, t("runs.no_reports"))]));
     await lines(good);
@@ -368,7 +380,7 @@
       width, height: Math.min(420, Math.max(280, width * 0.45)), margin: { l: 50, r: 10, t: 10, b: 42 }, paper_bgcolor: colour("paper"), plot_bgcolor: colour("paper"),
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") }, hovermode: "x unified", showlegend: true,
       hoverlabel: { bgcolor: colour("paper") }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, dragmode: width < 520 ? false : "zoom", uirevision: "same",
-      xaxis: { ...axis, showgrid: false, title: { text: say("runs.step") } }, yaxis: { ...axis, type: positive ? "log" : "linear", tickformat: positive ? "~g" : undefined, title: { text: say("runs.loss") } },
+      xaxis: { ...axis, showgrid: false, title: { text: say("runs.step") } }, yaxis: { ...axis, type: positive ? "log" : "linear", nticks: 6, tickformat: positive ? "~g" : undefined, title: { text: say("runs.loss") } },
     }, { displaylogo: false, responsive: false, displayModeBar: false });
   };
   function pairs(good, samples) {
