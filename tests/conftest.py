@@ -7,9 +7,12 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diptych.errors import show_notices
 
@@ -43,6 +46,16 @@ def available(name: str) -> bool:
 def lines_on_stderr() -> None:
     """What the library says is shown as the command line shows it."""
     show_notices()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of eleven pictures of 8x8 noise."""
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0).integers(0, 256, (11, 8, 8), np.uint8)
+    for i, each in enumerate(noise):
+        Image.fromarray(each).save(folder / f"{i:02}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

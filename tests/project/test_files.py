@@ -264,7 +264,7 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     other = [sys.executable, "-c", code, str(tmp_path / "run")]
     with hold(tmp_path / "run"):
         refused = subprocess.run(other, capture_output=True, text=True)
-    assert "UserError" in refused.stderr and "another process is at work in it" in refused.stderr
+    assert "locks.Held: " in refused.stderr and "another process is at work" in refused.stderr
     assert f"({os.getpid()}: " in refused.stderr.replace("process ", "")
     assert subprocess.run(other, capture_output=True, text=True).stdout == "held\n"
     assert names(tmp_path) == []  # what was made and stayed empty goes

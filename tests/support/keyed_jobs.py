@@ -78,23 +78,23 @@ def cuda_source() -> str:
 
 
 def losses(name: str, config: Config) -> list[float]:
-    """Of two steps: the loss with the backend's own draws, with the host's equal ones, and of the
-    batch's two slices, weighted."""
+    """Of two steps: the loss with the backend's own draws, with the host's equal ones, and the
+    sum of the batch's two slices."""
     backend, plan = backends.load(name, "cpu"), make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, 0), config.train, config.seed)
     source, found = panel_jobs.batches(config), []
     for step in (1, 2):
         batch = source.batch(step)
         eps = keyed_normal(config.seed, "training_noise", batch.x0.shape, step)
-        given = dataclasses.replace(batch, eps=eps, masks=source.masks(step, len(batch.x0)))
+        masks = source.masks(step, batch.count, batch.rows)
+        given = dataclasses.replace(batch, eps=eps, masks=masks)
         found += [backend.scalar(learner.loss(b)) for b in (batch, given)]
         total = 0.0
         for rows in (slice(0, 3), slice(3, None)):
             each = ("x0", "t", "alpha", "sigma", "embedding")
-            part = dataclasses.replace(
-                batch, first_row=rows.start, **{k: getattr(batch, k)[rows] for k in each}
-            )
-            total += backend.scalar(learner.loss(part)) * len(part.x0) / len(batch.x0)
+            cut = {k: getattr(batch, k)[rows] for k in each}
+            part = dataclasses.replace(batch, part=(rows.start, batch.count), **cut)
+            total += backend.scalar(learner.loss(part))
         found.append(total)
     return found
 

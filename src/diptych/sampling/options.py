@@ -128,8 +128,9 @@ class SamplerOptions:
 
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(SamplerOptions)}
 NAMES = tuple(FIELDS)
-# The settings by which manifests are compared: equal values generate equal images.
-IDENTITY = (*(n for n, f in FIELDS.items() if not f.metadata["by_timesteps"]), "timesteps")
+# The settings by which manifests are compared: equal values generate equal images. The timesteps
+# come first, since the first difference is told, and others may follow from them.
+IDENTITY = ("timesteps", *(n for n, f in FIELDS.items() if not f.metadata["by_timesteps"]))
 INVERTED = tuple(n for n, f in FIELDS.items() if f.metadata["inverts"])
 
 

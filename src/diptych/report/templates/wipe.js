@@ -1,6 +1,9 @@
 // Two pictures on each other, the upper one cut at a slider or where the pointer is drawn over them.
 (() => {
   "use strict";
+  for (const copy of document.querySelectorAll("img[data-copy]")) { // embedded once, shown twice
+    copy.src = document.querySelector(`img[data-name="${CSS.escape(copy.dataset.copy)}"]`).src;
+  }
   const cut = (wipe, percent) => wipe.style.setProperty("--cut", `${percent}%`);
   document.addEventListener("input", (event) => {
     if (event.target.matches(".wipe > input")) cut(event.target.parentElement, event.target.value);
