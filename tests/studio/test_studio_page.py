@@ -330,9 +330,7 @@ def test_a_killed_panel_comes_back_and_a_stopped_job_ends(browser: Any, served: 
         panel = served.studio.panels["torch"]
         first = panel.pid
         os.kill(first, signal.SIGKILL)
-        window.until(
-            "document.querySelector('[data-panel=torch]').dataset.state !== 'ready'"
-        )
+        window.until("document.querySelector('[data-panel=torch]').dataset.state !== 'ready'")
         page.wait_for_selector("#panels [data-panel=torch][data-state=ready]")
         assert panel.pid not in (None, first)
         # During a job: it is done anew.
@@ -347,9 +345,7 @@ def test_a_killed_panel_comes_back_and_a_stopped_job_ends(browser: Any, served: 
         while panel.pid in (None, second) and time.monotonic() < until:
             time.sleep(0.05)
         assert panel.pid not in (None, second)
-        window.until(
-            "document.querySelector('#bars progress[value]')?.value > 0"
-        )
+        window.until("document.querySelector('#bars progress[value]')?.value > 0")
         page.click("#stop")
         page.wait_for_selector("#result:has-text('Stopped.')")
         page.wait_for_selector("#stop:disabled")

@@ -146,6 +146,6 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (search_steps, inspect, convert, profile, protocol, report, reproduce, export, golden, studio)
-for verb in (*VERBS, *MORE):
+MORE = (search_steps, inspect, convert, profile, protocol, report, studio, reproduce, export)
+for verb in (*VERBS, *MORE, golden):
     cli.add_command(verb)

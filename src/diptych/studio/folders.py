@@ -147,7 +147,9 @@ class Folders:
         """A name for people: the path below its folder, with the folder's own name if several."""
         number, _, relative = name.partition("/")
         root = self.roots[int(number)].name
-        return "/".join(filter(None, [root if len(self.roots) > 1 or not relative else "", relative]))
+        return "/".join(
+            filter(None, [root if len(self.roots) > 1 or not relative else "", relative])
+        )
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs, with their last step and loss."""

@@ -1,7 +1,7 @@
 """What each solver makes of its steps: tables of scores for a model, from the package and sweeps.
 
-quality.json holds the tables of docs/scores.md, written by docs/scores.py; a sweep's cells come from
-its sweep.json.
+quality.json holds the tables of docs/scores.md and is written by docs/scores.py; a sweep's cells
+come from its sweep.json.
 """
 
 from __future__ import annotations

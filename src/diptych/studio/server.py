@@ -121,6 +121,7 @@ class Studio:
 
     def things(self) -> dict[str, Any]:
         """Runs, sample folders and reports."""
+
         def named(kind: str) -> list[dict[str, str]]:
             return [{"name": each.name, "title": self.folders.title(each.name)}
                     for each in self.folders.of(kind)]  # fmt: skip
@@ -297,7 +298,9 @@ class Guard:
             cookies = headers.get("cookie", "").split(";")
             kept = dict(part.strip().partition("=")[::2] for part in cookies).get(self.cookie, "")
             if not (self._same(given) or self._same(kept)):
-                return "refused: the token is missing; open the address with ?token= of the terminal"
+                return (
+                    "refused: no token; open the address that the terminal shows, with its ?token="
+                )
         return ""
 
 
@@ -338,5 +341,3 @@ def server_of(studio: Studio, token: str | None, port: int) -> Any:
         timeout_graceful_shutdown=2, server_header=False,
     )  # fmt: skip
     return uvicorn.Server(config)
-
-

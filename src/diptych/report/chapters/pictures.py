@@ -69,10 +69,9 @@ def chapter(study: Study) -> Iterator[Block]:
         files += tuple(study.cite(x.folder / "00000.png", "and further images") for x in (a, b))
         yield from cite(image_sentences(numbers, a.name, b.name), *files)
     # Grids of one size, so that image i of one lies on image i of the other.
+    at = {id(each): k for k, each in enumerate(opened)}
     pairs = [
-        (opened.index(a), opened.index(b))
-        for a, b in alike
-        if a.samples.images.shape == b.samples.images.shape
+        (at[id(a)], at[id(b)]) for a, b in alike if a.samples.images.shape == b.samples.images.shape
     ]
     for gallery in _gallery("grids", _grids(study, opened, alike)):
         yield replace(gallery, pairs=pairs)
