@@ -186,7 +186,7 @@ def solver_part(folder: Path) -> list[str]:
 
 
 def quality(text: str) -> dict[str, Any]:
-    """The page's tables of solvers at equal calls: metric -> solver -> calls -> [mean, low, high]."""
+    """The page's tables of solvers: for each metric, solver -> calls -> [mean, low, high]."""
     part = text.partition("\n## Quality against cost")[2]
     images, weights = re.search(r"\(([\d,]+) in all\).*\(weights (\w+)\)", part).groups()  # type: ignore[union-attr]
     tables = []

@@ -201,8 +201,7 @@ def pictures_of(job: Job, found: dict[str, Any]) -> dict[str, Any] | None:
         job.results[name] = facts | {"num": len(images[name]), "size": images[name].shape[1:]}
         if job.content["kind"] == "sample":
             card = result["card"] | {"seed": job.content["seed"], "num": job.content["num"]}
-            facts = commands.sample(job.shown, name, card, "OUT")
-            job.results[name]["command"] = facts
+            job.results[name]["command"] = commands.sample(job.shown, name, card, "OUT")
     if len(images) < 2:
         return None
     a, b = images.values()

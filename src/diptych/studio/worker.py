@@ -119,7 +119,7 @@ class Worker:
         from diptych.generate.starts import between_seeds
 
         model, found = self.model(job["source"])
-        implied = {"solver": "ddim"}
+        implied: dict[str, Any] = {"solver": "ddim"}
         if (found.sampler or {}).get("solver") == "ddim":
             implied = dict(found.sampler)
         if found.config.model.num_classes and not job["settings"].get("classes"):
@@ -159,7 +159,8 @@ class Worker:
         tick = self._tick(job, len(timesteps))
 
         def kept(x: Any) -> Pixels:
-            return engine.pixels(engine.backend.numpy(x[: frames.images]))
+            pixels: Pixels = engine.pixels(engine.backend.numpy(x[: frames.images]))
+            return pixels
 
         def observe(k: int, level: Any, x: Any) -> None:
             tick()
