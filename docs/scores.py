@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,14 @@ from typing import Any
 from diptych.config.load import load_config
 from diptych.evaluation.comparison import compare_scores
 from diptych.evaluation.score_table import interval, markdown, number
-from diptych.files import atomic_path, read_json, write_text
+from diptych.files import atomic_path, read_json, write_json, write_text
 from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.study.sweep import output, variants
 from diptych.study.sweep.cells import read_cells
 
 DOCS = Path(__file__).resolve().parent
+QUALITY = DOCS.parent / "src" / "diptych" / "studio" / "quality.json"  # what the studio shows
 PANELS = ("torch", "jittor")
 METRICS = "fid,kid,is,prdc"
 MEASURE = ["--reference", "mnist:test", "--features", "mnist", "--metrics"]
@@ -58,6 +60,7 @@ def main() -> None:
         sweep(asked.folder, asked.solver or SOLVERS, asked.calls, asked.num or 1667)
     if asked.task == "write":
         write_text(DOCS / "scores.md", page(asked.folder))
+        write_json(QUALITY, quality((DOCS / "scores.md").read_text("utf-8")))
 
 
 def diptych(*words: str) -> None:
@@ -180,6 +183,22 @@ def solver_part(folder: Path) -> list[str]:
     for name in output.metrics_of(cells):
         lines += [f"### {name}\n", by_calls(cells, name)]
     return [*lines, gaps(cells), verdict(cells, metric)]
+
+
+def quality(text: str) -> dict[str, Any]:
+    """The page's tables of solvers: for each metric, solver -> calls -> [mean, low, high]."""
+    part = text.partition("\n## Quality against cost")[2]
+    images, weights = re.search(r"\(([\d,]+) in all\).*\(weights (\w+)\)", part).groups()  # type: ignore[union-attr]
+    tables = []
+    for metric, head, body in re.findall(r"### (\S+)\n\n\| solver \|(.*)\n.*\n((?:\|.*\n)+)", part):
+        calls = re.findall(r"(\d+) calls", head)
+        rows = {}
+        for line in body.splitlines():
+            name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+            found = [[float(x) for x in re.findall(r"-?\d[\d.e-]*", cell)] for cell in cells]
+            rows[name] = {n: three for n, three in zip(calls, found, strict=True) if three}
+        tables.append({"metric": metric, "rows": rows})
+    return {"weights_sha256": weights, "images": int(images.replace(",", "")), "tables": tables}
 
 
 def gaps(cells: Any) -> str:

@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
     {"generate", "report"},
     {"align", "study"},
     {"api", "golden"},
+    {"studio"},
     {"cli", "testing"},
     {"ddim", "solvers"},
     {"", "__main__"},  # the package itself: its public names

@@ -31,6 +31,7 @@ from diptych.cli.report import report
 from diptych.cli.reproduce import reproduce
 from diptych.cli.sample import sample
 from diptych.cli.search_steps import search_steps
+from diptych.cli.studio import studio
 from diptych.cli.sweep import sweep
 from diptych.cli.train import train
 from diptych.cli.watch import list_runs, watch
@@ -147,7 +148,7 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, watch, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (list_runs, search_steps, inspect, convert, profile, protocol, report, reproduce, export)
-REST = (golden, completion)
+MORE = (list_runs, search_steps, inspect, convert, profile, protocol, report, studio, reproduce)
+REST = (export, golden, completion)
 for verb in (*VERBS, *MORE, *REST):
     cli.add_command(verb)

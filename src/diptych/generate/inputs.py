@@ -110,6 +110,22 @@ def read_inputs(
     return Inputs(pixels, name, digest.hexdigest(), dict(left_out), used)
 
 
+def fitted_picture(
+    image: Pixels, shape: tuple[int, int, int], crop: str | None, where: str
+) -> Pixels:
+    """One picture (H, W, 1 or 3) as (C, H, W) of the model's shape; cropped only if it differs.
+
+    Args:
+        shape: (C, H, W) of the model's images.
+        crop: the model's own crop (`data.crop`); None: center.
+        where: names the picture in messages.
+    """
+    planes: Pixels = image.transpose(2, 0, 1)
+    if planes.shape != shape:
+        planes, _ = _picture(image, Recipe(shape[1], shape[0], crop or "center"), where)
+    return _known(where, 0, np.ascontiguousarray(planes), shape)
+
+
 def _picture(image: Pixels, recipe: Recipe, where: str) -> tuple[Pixels, Recipe]:
     """Apply the recipe to a picture (H, W, C); return (C, H, W) and the recipe used.
 

@@ -115,11 +115,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side."""
+    """Pictures side by side; `pairs` of them, by index, are also shown one over the other."""
 
     caption: Text
     pictures: Sequence[Picture]
     sources: tuple[Source, ...] = ()
+    pairs: Sequence[tuple[int, int]] = ()
 
 
 Block = Sentence | Table | Plot | Code | Gallery

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,13 @@ def chapter(study: Study) -> Iterator[Block]:
         files = study.of_records([a.record, b.record], "seconds_per_image, sampler card")
         files += tuple(study.cite(x.folder / "00000.png", "and further images") for x in (a, b))
         yield from cite(image_sentences(numbers, a.name, b.name), *files)
-    yield from _gallery("grids", _grids(study, opened, alike))
+    # Grids of one size, so that image i of one lies on image i of the other.
+    at = {id(each): k for k, each in enumerate(opened)}
+    pairs = [
+        (at[id(a)], at[id(b)]) for a, b in alike if a.samples.images.shape == b.samples.images.shape
+    ]
+    for gallery in _gallery("grids", _grids(study, opened, alike)):
+        yield replace(gallery, pairs=pairs)
     yield from _gallery("progress", _progress(study, opened, alike))
     yield from _gifs(study, opened)
     yield from _gallery("training_grids", _training_grids(study))

@@ -40,7 +40,7 @@ def compare_samples(a: Samples, b: Samples, matched: bool) -> dict[str, Any]:
         "a": _card(a),
         "b": _card(b),
         "card_differences": keys,
-        "pixels": None if keys else _pixels(a.images, b.images),
+        "pixels": None if keys else pixel_numbers(a.images, b.images),
     }
 
 
@@ -50,7 +50,8 @@ def _card(samples: Samples) -> dict[str, Any]:
     return {"folder": samples.folder.resolve().name, "images": len(samples.images), **card}
 
 
-def _pixels(a: Pixels, b: Pixels) -> dict[str, Any]:
+def pixel_numbers(a: Pixels, b: Pixels) -> dict[str, Any]:
+    """Count the differing values of two sets of images (N, ...), and their sizes in levels."""
     count = min(len(a), len(b))
     gap = difference_picture(a[:count], b[:count])
     return {

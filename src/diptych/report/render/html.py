@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diptych.figures.charts import DARK, LIGHT
-from diptych.report.document import Document, Plot
+from diptych.report.document import Document, Gallery, Plot
 from diptych.report.render.png import palette
 from diptych.report.text.catalogue import LANGUAGES, catalogue
 from diptych.report.text.template import Source
@@ -39,6 +39,8 @@ def render(
         languages: the languages that the page can switch to.
     """
     plots = [] if static else document.plots()
+    blocks = [block for section in document.sections for block in section.blocks]
+    pairs = any(block.pairs for block in blocks if isinstance(block, Gallery))
     given = {
         "document": document,
         "language": language,
@@ -56,6 +58,7 @@ def render(
         "figures_json": _json({plot.name: _figure(plot) for plot in plots}),
         "plotly": Markup(_own("assets", PLOTLY) if plots else ""),
         "js": Markup(_own("templates", "report.js")),
+        "wipe": Markup(_own("templates", "wipe.js") if pairs and not static else ""),
     }
     environment = Environment(
         loader=PackageLoader("diptych.report"),
