@@ -63,9 +63,7 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
 
 
-@pytest.mark.parametrize(
-    "changes", [("model.num_classes=3",), ("model.resamp_with_conv=false",)]
-)
+@pytest.mark.parametrize("changes", [("model.num_classes=3",), ("model.resamp_with_conv=false",)])
 def test_the_graph_is_the_network_that_runs(panel: Panel, changes: tuple[str, ...]) -> None:
     """Every layer with weights, its output's shape, and every edge without an operator between."""
     config = small("model.dropout=0", *changes)

@@ -130,9 +130,7 @@ def training_records(checkpoint: Path, sha256: str) -> tuple[Any, list[dict[str,
     return manifest, found
 
 
-def _page(
-    title: str, rows: Sequence[tuple[str, str]], note: str, commands: Sequence[str]
-) -> str:
+def _page(title: str, rows: Sequence[tuple[str, str]], note: str, commands: Sequence[str]) -> str:
     table = [f"| {key} | {value} |" for key, value in rows]
     lines = [f"# {title}", "", "| | |", "|---|---|", *table, ""]
     lines += [note, ""] if note else []
@@ -175,8 +173,8 @@ def _training(config: Config, manifest: Mapping[str, Any] | None) -> str:
     version = f" {manifest['framework_version']}" if "framework_version" in manifest else ""
     where = f" in {by}{version}" if by else ""
     return (
-        f"{manifest['step']:,} steps of {train.batch_size} images of `{config.data.source}`{where}, "
-        f"learning rate {train.lr:g}, EMA {train.ema_rate:g}, seed {config.seed}"
+        f"{manifest['step']:,} steps of {train.batch_size} images of `{config.data.source}`"
+        f"{where}, learning rate {train.lr:g}, EMA {train.ema_rate:g}, seed {config.seed}"
     )
 
 

@@ -171,8 +171,8 @@ def gradient_histograms(gradients: Mapping[str, np.ndarray[Any, Any]]) -> list[A
 
 
 def graph_def(plan: Plan) -> Any:
-    """The network for TensorBoard's Graphs page: a node per layer (`down.0/block.0/conv1`), with the
-    shapes of its output (the batch is -1) and of its weights."""
+    """The network for TensorBoard's Graphs page: a node per layer (`down.0/block.0/conv1`), with
+    the shapes of its output (the batch is -1) and of its weights."""
     weights: dict[str, list[str]] = {}
     for name, parameter in parameter_table(plan).items():
         layer, _, kind = name.rpartition(".")
