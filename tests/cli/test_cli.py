@@ -36,7 +36,7 @@ BAD = {
     "negative epochs": ([*TRAIN, "--epochs", "-1"], "train.epochs"),
     "steps and epochs": ([*TRAIN, "--steps", "1", "--epochs", "1"], "exclude"),
     "negative seed": ([*TRAIN, "--seed", "-1"], "seed"),
-    "unknown backend": ([*TRAIN, "--backend", "tensorflow"], "jittor, onnx, openvino, torch"),
+    "unknown backend": ([*TRAIN, "--backend", "tensorflow"], "known: jittor, torch"),
     "unknown device": ([*TRAIN, "--device", "tpu"], "device 'tpu'"),
     "unknown source": ([*TRAIN, "--set", "data.source=minst"], "did you mean"),
     "resume and overwrite": ([*TRAIN, "--resume", "--overwrite"], "exclude"),

@@ -91,6 +91,7 @@ trees = st.fixed_dictionaries(
         "train": st.fixed_dictionaries(
             {
                 "batch_size": count,
+                "accumulate": st.just(1),  # more need as many images in a batch
                 "epochs": count,
                 "steps": st.none() | count,
                 "lr": positive,
@@ -160,6 +161,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "diffusion.objective": (["eps", "x0", "v"], ["epsilon", "null", "1"]),
     "diffusion.zero_terminal_snr": (["false"], ["true", "1", "null"]),  # true: see below
     "train.batch_size": (["1", "4096"], ["0", "-1", "64.0", "null"]),
+    "train.accumulate": (["1", "2"], ["0", "-1", "2.0", "null"]),
     "train.epochs": (["1"], ["0", "-1", "2.5"]),
     "train.steps": (["1", "null"], ["0", "-1", "10.0"]),
     "train.lr": (["1e-4", "1", "1e300"], ["0", "-1e-4", ".nan", ".inf", "1e999", "true", "fast"]),

@@ -39,7 +39,7 @@ def refused_text(text: str) -> str:
         ("data.size=14", "did you mean 'image_size'?"),
         ("sed=1", "key 'sed' is not known; did you mean 'seed'?"),
         ("zzz=1", "known: data, diffusion, model, seed, train"),
-        ("train.zzz=1", "known: batch_size, beta1, beta2, checkpoint_every"),
+        ("train.zzz=1", "known: accumulate, batch_size, beta1, beta2"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(change: str, hint: str) -> None:

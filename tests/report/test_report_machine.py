@@ -98,8 +98,9 @@ def test_no_english_is_left_in_the_chinese(tmp_path: Path, monkeypatch: Any) -> 
         assert not [n for n in names if "others" in n]
 
 
-CAUSES = ("data", "checkpoint", "grid", "flush", "histograms", "gc", "compile", "first step",
-          "neighbours", "scheduling", "paused", "steal", "memory", "unexplained")  # fmt: skip
+CAUSES = ("data", "checkpoint", "grid", "flush", "histograms", "validation", "gc", "compile",
+          "first step", "neighbours", "scheduling", "paused", "steal", "memory",
+          "unexplained")  # fmt: skip
 
 
 def test_every_cause_that_is_looked_for_has_a_name() -> None:

@@ -27,10 +27,10 @@ def disturbed(name: str, config: Config, run: Path, faults: dict[int, str], seco
     learner_class: Any = type(backend.learner(*_fresh(config)))
     make, step = Batches.batch, learner_class.step
 
-    def slow_batch(self: Batches, number: int) -> Any:
+    def slow_batch(self: Batches, number: int, *ranks: Any) -> Any:
         if faults.get(number) == "data":
             time.sleep(seconds)
-        return make(self, number)
+        return make(self, number, *ranks)
 
     def slow_step(self: Any, batch: Any, lr: float) -> Any:
         if faults.get(batch.step) == "gc":
