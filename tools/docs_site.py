@@ -124,8 +124,8 @@ def on_files(files: Any, config: Any) -> Any:
         if files.get_file_from_path(place(path)) is not None:
             continue
         _ORIGIN[place(path)] = path
-        what = {"content": path.read_bytes()} if path.suffix in AS_THEY_ARE else {}
-        files.append(File.generated(config, place(path), **(what or {"content": content(path)})))
+        made = path.read_bytes() if path.suffix in AS_THEY_ARE else content(path)
+        files.append(File.generated(config, place(path), content=made))
     return files
 
 

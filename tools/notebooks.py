@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
@@ -29,7 +30,7 @@ def to_notebook(source: str) -> str:
     """The .ipynb of a source, without outputs."""
     made = []
     for number, (kind, text) in enumerate(cells(source)):
-        cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
+        cell: dict[str, Any] = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}}
         if kind == "code":
             cell |= {"execution_count": None, "outputs": []}
         made.append(cell | {"source": text.splitlines(keepends=True)})

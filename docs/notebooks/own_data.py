@@ -20,10 +20,10 @@ STEPS = 200
 
 # %%
 random = np.random.default_rng(0)
-pictures = np.zeros((512, 16, 16, 1), np.uint8)
+pictures = np.zeros((512, 28, 28, 1), np.uint8)
 for picture in pictures:
-    row, column = random.integers(0, 10, 2)
-    picture[row : row + 6, column : column + 6] = random.integers(128, 256)
+    row, column = random.integers(0, 18, 2)
+    picture[row : row + 10, column : column + 10] = random.integers(128, 256)
 data = diptych.Dataset.from_arrays(pictures)
 print(data)
 diptych.grid(pictures[:32])

@@ -17,9 +17,10 @@ from diptych.study.sweep.variants import parse, steps_for
 
 
 def tables(weights_sha256: str, config: Config, sweeps: list[dict[str, Any]]) -> list[Any]:
-    """Tables for these weights: {title, metric, images, rows: [{name, settings, cells}]}.
+    """Tables for these weights: {title, metric, images, earlier, rows: [{name, settings, cells}]}.
 
-    A cell is {steps, calls, mean, low, high}; the ends are None without an interval.
+    `earlier`: cells of multistep solvers are those of `--no-euler-at-final`. A cell is {steps,
+    calls, mean, low, high}; the ends are None without an interval.
     """
     shipped = parse_json((files("diptych.studio") / "quality.json").read_text("utf-8"))
     found = []
@@ -39,7 +40,8 @@ def tables(weights_sha256: str, config: Config, sweeps: list[dict[str, Any]]) ->
                     ],
                 })  # fmt: skip
             found.append({"title": "docs/scores.md", "metric": table["metric"],
-                          "images": shipped["images"], "rows": rows})  # fmt: skip
+                          "images": shipped["images"], "earlier": shipped["earlier"],
+                          "rows": rows})  # fmt: skip
     for sweep in sweeps:
         found += _swept(sweep)
     return found
@@ -64,5 +66,5 @@ def _swept(sweep: dict[str, Any]) -> list[Any]:
                 "low": cell.get(f"{metric}_low"), "high": cell.get(f"{metric}_high"),
             })  # fmt: skip
         found.append({"title": sweep["title"], "metric": metric, "images": None,
-                      "rows": list(rows.values())})  # fmt: skip
+                      "earlier": False, "rows": list(rows.values())})  # fmt: skip
     return found

@@ -162,7 +162,8 @@
       })));
       const head = el("tr", {}, el("th", {}), heads.map((each) => el("th", {}, t("quality_calls", { n: each }))));
       const note = el("p", { className: "soft" }, t(low ? "quality_note" : "quality_high", { metric: table.metric, title: table.title }));
-      const whole = [note, el("div", { className: "scroll", tabIndex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, body)))];
+      const earlier = table.earlier ? el("p", { className: "soft" }, t("quality_earlier")) : null;
+      const whole = [note, earlier, el("div", { className: "scroll", tabIndex: 0 }, el("table", {}, el("thead", {}, head), el("tbody", {}, body)))];
       $("quality").append(el("details", { className: "quality", open: place === 0 }, el("summary", {}, table.metric), whole));
     });
   }

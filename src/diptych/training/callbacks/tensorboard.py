@@ -175,13 +175,13 @@ def graph_def(plan: Plan) -> Any:
     the shapes of its output (the batch is -1) and of its weights."""
     weights: dict[str, list[str]] = {}
     for name, parameter in parameter_table(plan).items():
-        layer, _, kind = name.rpartition(".")
-        shape = "x".join(map(str, parameter.shape))
-        weights.setdefault(layer, []).append(f"{kind} {shape}")
+        owner, _, kind = name.rpartition(".")
+        sizes = "x".join(map(str, parameter.shape))
+        weights.setdefault(owner, []).append(f"{kind} {sizes}")
     nodes = []
     for layer in network_graph(plan):
-        sizes = [TensorShapeProto.Dim(size=size) for size in (-1, *layer.shape)]
-        shape = AttrValue.ListValue(shape=[TensorShapeProto(dim=sizes)])
+        sides = [TensorShapeProto.Dim(size=size) for size in (-1, *layer.shape)]
+        shape = AttrValue.ListValue(shape=[TensorShapeProto(dim=sides)])
         attributes = {"_output_shapes": AttrValue(list=shape)}
         if layer.name in weights:
             attributes["weights"] = AttrValue(s=", ".join(weights[layer.name]).encode())
