@@ -22,7 +22,7 @@ DEMO_FLAGS ?=
 PINNED := pyproject.toml constraints.txt
 IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
-.PHONY: help demo test check format prepare mpi bench clean
+.PHONY: help demo test check docs format prepare mpi bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.mirror
+
+docs: $(VENV)/.installed-docs ## build the documentation's site into site/; a broken link is an error
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
+	@echo "the site: site/index.html"
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
@@ -58,7 +62,7 @@ bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, and
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data
 
 clean: ## remove the environment and the tools' caches
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps make a second run quick; they are renewed when a dependency or a pin changes.
@@ -69,6 +73,10 @@ $(VENV)/.installed-all: $(PINNED) | $(BIN)/python
 $(VENV)/.installed-dev: $(PINNED) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all,dev]'
 	touch $(VENV)/.installed-all $@
+
+$(VENV)/.installed-docs: $(PINNED) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	touch $@
 
 $(BIN)/python:
 	@for python in $(or $(PYTHON),python3.11 python3.12 python3.10 python3); do \

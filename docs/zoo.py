@@ -1,6 +1,7 @@
 """Put a checkpoint's EMA weights into the package's zoo.
 
     python docs/zoo.py RUN NAME            the run's newest checkpoint becomes zoo:NAME
+    python docs/zoo.py --cards             every model's README.md is written anew
 
 The manifest holds what the run's records say, and how the model is best sampled.
 """
@@ -15,7 +16,11 @@ from diptych.config.load import load_config, to_yaml
 from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
+from diptych.runs.cards import NAME as CARD
+from diptych.runs.cards import model_card
 from diptych.training.callbacks.journal import read_rows
+from diptych.weights.convert import PACKAGE_LICENCE
+from diptych.weights.find import find_weights, zoo_names
 
 ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "weights" / "zoo"
 # Steps with noise of their own correct what a short training gets wrong (docs/scores.md).
@@ -23,7 +28,11 @@ SAMPLER = {"solver": "dpmpp-sde", "steps": 15}
 
 
 def main() -> None:
-    """Copy the weights and write the manifest."""
+    """Copy the weights and write the manifest, or write the cards alone."""
+    if sys.argv[1:] == ["--cards"]:
+        for name in zoo_names():
+            write_text(ZOO / name / CARD, card(name))
+        return
     run, name = Path(sys.argv[1]), sys.argv[2]
     newest = checkpoint.latest(run)
     config = load_config(str(run / "config.yaml"))
@@ -48,7 +57,26 @@ def main() -> None:
         }
         write_json(folder / "manifest.json", manifest)
         shutil.rmtree(ZOO / name, ignore_errors=True)  # the version before
+    write_text(ZOO / name / CARD, card(name))
     print(f"zoo:{name}: step {step}, {sum(w.size for w in weights.values()):,} parameters")
+
+
+def card(name: str) -> str:
+    """The README.md of a model of the zoo."""
+    found = find_weights(f"zoo:{name}", None, False)
+    return model_card(
+        found.config,
+        {**found.facts(), "weights_from": f"zoo:{name}"},
+        sum(array.size for array in found.weights.values()),
+        title=f"zoo:{name}",
+        commands=[
+            f"diptych sample zoo:{name} --out images",
+            f"diptych convert zoo:{name} {name}.safetensors",
+        ],
+        manifest=read_json(found.path / "manifest.json"),
+        sampler=found.sampler,
+        licence=PACKAGE_LICENCE,
+    )
 
 
 if __name__ == "__main__":

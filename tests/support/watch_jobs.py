@@ -147,3 +147,32 @@ def events_failing(name: str, config: Config, folder: Path) -> list[dict[str, An
         if _Failing.calls < number:
             return found
     raise AssertionError
+
+
+def computed_layers(name: str, config: Config) -> dict[str, tuple[tuple[int, ...], set[str]]]:
+    """Of each layer with weights in the running network: its output's shape without the batch, and
+    the layers whose outputs it is given as they are."""
+    import numpy as np
+
+    from diptych.align.process.panels import Panel
+    from diptych.network.plan import make_plan
+
+    panel, plan = Panel(name), make_plan(config)
+    network = panel.backend.network(plan, _fresh(config)[1])
+    kept: list[tuple[str, list[Any], Any]] = []  # every value is kept, so that ids stay its own
+    x, t = np.zeros((2, *plan.shape), np.float32), plan.times([5, 6])
+    given = [panel.put(x), panel.put(t)]
+    if plan.num_classes:
+        given += [None, panel.put(np.eye(plan.num_classes + 1, dtype=np.float32)[:2])]
+    with (
+        panel.no_grad(),
+        panel.watch(network, lambda path, args, y: kept.append((path, list(args), y))),
+    ):
+        network(*given)
+    leaves = {path for path, *_ in kept if not any(p.startswith(f"{path}.") for p, *_ in kept)}
+    made = {id(y): path for path, _, y in kept if path in leaves}
+    return {
+        path: (tuple(y.shape[1:]), {made[id(arg)] for arg in args if id(arg) in made})
+        for path, args, y in kept
+        if path in leaves
+    }

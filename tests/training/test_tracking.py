@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 from conftest import Panel
 from diptych.errors import Interrupted, StopTraining, UserError
+from diptych.network.graph import network_graph
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
@@ -27,7 +29,7 @@ from diptych.training.callbacks.tensorboard import (
 )
 from diptych.training.callbacks.usual import Recording
 from panel_jobs import small
-from watch_jobs import events_failing, trained_with_and_without
+from watch_jobs import computed_layers, events_failing, trained_with_and_without
 
 CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
 
@@ -49,8 +51,39 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert [event.step for event in shown.Histograms("gradients/mid")] == [3, 6]
     blueprint = shown.Tensors("blueprint")[0].tensor_proto.string_val[0].decode()
     assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
+    graph: Any = shown.Graph()
+    names = [node.name for node in graph.node]
+    assert len(set(names)) == len(names) and "down.0/block.0/conv1" in names
+    by_name = {node.name: node for node in graph.node}
+    conv = by_name["down.1/block.0/conv1"]
+    assert conv.attr["weights"].s == b"weight 64x32x3x3, bias 64"
+    (shape,) = conv.attr["_output_shapes"].list.shape
+    assert [dim.size for dim in shape.dim] == [-1, 64, 7, 7]
     kinds = [event["kind"] for event in read_events(tmp_path / "on")]
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
+
+
+@pytest.mark.parametrize("changes", [("model.num_classes=3",), ("model.resamp_with_conv=false",)])
+def test_the_graph_is_the_network_that_runs(panel: Panel, changes: tuple[str, ...]) -> None:
+    """Every layer with weights, its output's shape, and every edge without an operator between."""
+    config = small("model.dropout=0", *changes)
+    layers = network_graph(make_plan(config))
+    graph = {layer.name: layer for layer in layers}
+    owners = {name.rpartition(".")[0] for name in parameter_table(make_plan(config))}
+    ran = panel.call(computed_layers, panel.name, config)
+    computed = {name: (shape, inputs & owners) for name, (shape, inputs) in ran.items()
+                if name in owners}  # fmt: skip
+    assert set(computed) == owners
+    for name, (shape, inputs) in computed.items():
+        assert graph[name].shape == shape, name
+        assert inputs <= set(graph[name].inputs), name
+    assert sum(len(inputs) for _, inputs in computed.values()) > 10
+    used = {name for layer in layers for name in layer.inputs}
+    assert [layer.name for layer in layers if layer.name not in used] == ["conv_out"]
+    seen: set[str] = set()
+    for layer in layers:  # in order of computation, so without a circle
+        assert seen >= set(layer.inputs) and layer.name not in seen
+        seen.add(layer.name)
 
 
 def test_a_failing_event_file_ends_the_record_and_not_the_training(
@@ -77,6 +110,8 @@ def test_a_resumed_training_shows_its_steps_and_its_blueprint_once(tmp_path: Pat
     read.Reload()
     assert [event.step for event in read.Scalars("train/loss")] == [1, 2, 3, 4]
     assert [event.step for event in read.Tensors("blueprint")] == [0]
+    graph: GraphDef = read.Graph()
+    assert len(graph.node) == len(network_graph(make_plan(CONFIG)))
 
 
 def test_histograms_hold_every_finite_number() -> None:

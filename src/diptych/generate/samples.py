@@ -8,6 +8,7 @@
     OUT/nearest.png      samples beside their nearest training images; nearest.json has all
     OUT/interpolation.png    the path between noises, one row per arc
     OUT/manifest.json    weights, sampler card, seed, versions, seconds
+    OUT/README.md        the same for people, without times
 
 The manifest is written before the first image and completed after the last, so an interrupted
 folder can be distinguished from a complete one and resumed to the same bytes.
@@ -49,6 +50,7 @@ from diptych.generate.parts import Part, all_done, join, take_records
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.rng import normal_per_image
+from diptych.runs.cards import write_samples_card
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.runs.records import Manifest
@@ -156,6 +158,7 @@ def _fill(
         write_json(out / "manifest.json", manifest)
     seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
+    write_samples_card(out, manifest)
     earlier = read_json(out / "manifest.json")
     theirs = take_records(out)
     seconds, drawn = seconds + theirs[0], drawn + theirs[1]

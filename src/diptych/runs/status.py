@@ -324,7 +324,7 @@ def newest_score(run: Path, beside: Sequence[Path] = ()) -> dict[str, Any] | Non
     weights = {_json(path).get("weights_sha256") for path in run.glob("samples/*/manifest.json")}
     best: tuple[float, Path, dict[str, Any]] | None = None
     for path in (*own, *beside):
-        scores = _scores(path)
+        scores = scores_in(path)
         if not scores:
             continue
         first = scores[0]
@@ -345,7 +345,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _scores(path: Path) -> list[dict[str, Any]]:
+def scores_in(path: Path) -> list[dict[str, Any]]:
     """The scores of a file of `diptych evaluate --out`; none of another file."""
     content = _json(path)
     if "scores" not in content:

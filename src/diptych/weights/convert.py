@@ -3,7 +3,7 @@
     official            a plain state dict, torch.load reads it with weights_only=True
     official-training   [model, optimizer, epoch, step, ema] of a run: the official code resumes it
     jittor              name -> array, jt.load reads it
-    diffusers           a pipeline folder
+    diffusers           a pipeline folder, with a model card
     safetensors         with the config in its header: nothing else is needed to sample from it
     run                 a run folder from an official training list, to resume
     onnx                the network as a graph for other programs, with weights, config and schedule
@@ -32,14 +32,17 @@ from diptych.files import atomic_path, check_folder, check_replaceable, claim_fo
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import NORM_EPS, NORM_GROUPS, make_plan
 from diptych.runs import checkpoint
+from diptych.runs.cards import NAME as CARD
+from diptych.runs.cards import model_card, training_records
 from diptych.training.callbacks.journal import read_rows
-from diptych.weights.find import Source, find_weights
+from diptych.weights.find import Source, find_weights, zoo_folder
 from diptych.weights.formats import graphs, is_diffusers
 from diptych.weights.formats.diffusers_out import network_config, scheduler_config, write_folder
 from diptych.weights.formats.foreign import CONFIG_KEY, EMA_KEY
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.formats.training_list import read_training_list, training_list
 
+PACKAGE_LICENCE = "mit"  # of the zoo's weights
 JITTOR_END = b"HCAJSLHD"
 SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
             ".pth": "official", ".pt": "official", "": "diffusers",
@@ -171,6 +174,29 @@ def _write_diffusers(out: Path, found: Source) -> None:
     with atomic_path(out) as temporary:
         temporary.mkdir()
         write_folder(temporary, found.config, found.weights)
+        (temporary / CARD).write_text(_card(found), "utf-8")
+
+
+def _card(found: Source) -> str:
+    """The README.md of a diffusers folder; only the zoo's licence is known."""
+    facts, size = found.facts(), found.config.data.image_size
+    manifest, scores = training_records(found.path, facts["weights_sha256"])
+    return model_card(
+        found.config,
+        facts,
+        sum(array.size for array in found.weights.values()),
+        title=f"Diffusion model for images of {size}x{size}",
+        commands=[
+            "python -c \"from diffusers import DDIMPipeline; DDIMPipeline.from_pretrained('FOLDER')"
+            "(batch_size=1, num_inference_steps=50).images[0].save('image.png')\"",
+            "diptych sample FOLDER --out images    # in PyTorch or Jittor",
+        ],
+        manifest=manifest,
+        sampler=found.sampler,
+        scores=scores,
+        licence=PACKAGE_LICENCE if found.path.parent == zoo_folder() else None,
+        hub=True,
+    )
 
 
 _WRITERS: dict[str, Callable[[Path, Source], str | None]] = {

@@ -40,8 +40,12 @@ class Source:
 
 def zoo_names() -> list[str]:
     """The names of the trained models in the package."""
-    folder = resources.files("diptych.weights") / "zoo"
-    return sorted(p.name for p in folder.iterdir() if (p / "manifest.json").is_file())
+    return sorted(p.name for p in zoo_folder().iterdir() if (p / "manifest.json").is_file())
+
+
+def zoo_folder() -> Path:
+    """The folder of the trained models in the package."""
+    return Path(str(resources.files("diptych.weights") / "zoo"))
 
 
 def trained_by(source: str | Path) -> str | None:
@@ -129,7 +133,7 @@ def _zoo(source: str) -> Path:
     name = source.removeprefix("zoo:")
     if name not in zoo_names():
         raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")
-    return Path(str(resources.files("diptych.weights") / "zoo" / name))
+    return zoo_folder() / name
 
 
 def _pretrained(name: str, config: Config | None, raw: bool) -> Source:

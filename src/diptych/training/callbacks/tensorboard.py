@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.histogram_pb2 import HistogramProto
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.versions_pb2 import VersionDef
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from diptych.backends.protocol import Batch, Learner
 from diptych.figures.grids import to_picture
 from diptych.files import machine_faults
+from diptych.network.graph import network_graph
 from diptych.network.own import AnyPlan
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan
@@ -46,7 +52,7 @@ class TensorBoard(Callback):
 
     Args:
         run: the run folder.
-        plan: the network's plan, shown once as a table.
+        plan: the network's plan, shown once as a table and as a graph.
         histograms: show the gradients every this many steps; 0: never.
         event: records slow work, as `Callback.event` does.
     """
@@ -74,6 +80,8 @@ class TensorBoard(Callback):
         self._write(Event(step=step + 1, wall_time=time.time(), session_log=start))
         if not step and isinstance(self.plan, Plan):
             self.add(step, [text("blueprint", network_text(self.plan))])
+            graph = graph_def(self.plan).SerializeToString()
+            self._write(Event(wall_time=time.time(), graph_def=graph))
 
     def add(self, step: int, values: list[Any]) -> None:
         """Write summaries for a step."""
@@ -160,6 +168,26 @@ def gradient_histograms(gradients: Mapping[str, np.ndarray[Any, Any]]) -> list[A
         part = ".".join(words[:2]) if words[0] in ("down", "up") else words[0]
         parts.setdefault(part, []).append(values.ravel())
     return [histogram(f"gradients/{part}", np.concatenate(all_)) for part, all_ in parts.items()]
+
+
+def graph_def(plan: Plan) -> Any:
+    """The network for TensorBoard's Graphs page: a node per layer (`down.0/block.0/conv1`), with
+    the shapes of its output (the batch is -1) and of its weights."""
+    weights: dict[str, list[str]] = {}
+    for name, parameter in parameter_table(plan).items():
+        owner, _, kind = name.rpartition(".")
+        sizes = "x".join(map(str, parameter.shape))
+        weights.setdefault(owner, []).append(f"{kind} {sizes}")
+    nodes = []
+    for layer in network_graph(plan):
+        sides = [TensorShapeProto.Dim(size=size) for size in (-1, *layer.shape)]
+        shape = AttrValue.ListValue(shape=[TensorShapeProto(dim=sides)])
+        attributes = {"_output_shapes": AttrValue(list=shape)}
+        if layer.name in weights:
+            attributes["weights"] = AttrValue(s=", ".join(weights[layer.name]).encode())
+        path, *inputs = [re.sub(r"\.(?!\d)", "/", name) for name in (layer.name, *layer.inputs)]
+        nodes.append(NodeDef(name=path, op=layer.kind, input=inputs, attr=attributes))
+    return GraphDef(node=nodes, versions=VersionDef(producer=22))
 
 
 def network_text(plan: Plan) -> str:
