@@ -65,7 +65,7 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
 
 @pytest.mark.parametrize("changes", [("model.num_classes=3",), ("model.resamp_with_conv=false",)])
 def test_the_graph_is_the_network_that_runs(panel: Panel, changes: tuple[str, ...]) -> None:
-    """Every module, with weights or without, its output's shape, and every edge without an operator between."""
+    """Every innermost module, its output's shape, and every edge without an operator between."""
     config = small("model.dropout=0", *changes)
     layers = network_graph(make_plan(config))
     graph = {layer.name: layer for layer in layers}
