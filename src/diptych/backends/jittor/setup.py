@@ -158,11 +158,10 @@ def check() -> None:
 
 def set_environment() -> None:
     """Set the environment variables that Jittor reads, unless the user has set them."""
-    inside_mpi = "OMPI_COMM_WORLD_SIZE" in os.environ
     defaults = {
         "FIX_TORCH_ERROR": "0",  # else Jittor imports torch by itself
         "OMP_WAIT_POLICY": "passive",  # spinning threads slow a busy machine
-        "use_mpi": "1" if inside_mpi else "0",  # under mpirun Jittor fails without it
+        "use_mpi": "0",
         # Jittor's default is the current git branch: each branch would be compiled anew.
         "cache_name": "diptych-" + hashlib.sha256(sys.prefix.encode()).hexdigest()[:8],
         "python_config_path": str(python_config() or ""),
@@ -171,6 +170,8 @@ def set_environment() -> None:
         defaults["nvcc_path"] = cuda.find_toolkit().nvcc
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:  # Jittor fails under mpirun without it; a "0" may come
+        os.environ["use_mpi"] = "1"  # from the process that started mpirun
     # cuDNN would otherwise compute float32 convolutions in TF32, which Jittor cannot switch off.
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
