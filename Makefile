@@ -39,8 +39,9 @@ check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/mypy
 	$(BIN)/python -m tools.mirror
 
+# Not with --quiet: MkDocs counts the warnings that it shows, and --strict fails by their number.
 docs: $(VENV)/.installed-docs ## build the documentation's site into site/; a broken link is an error
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 	@echo "the site: site/index.html"
 
 format: $(VENV)/.installed-dev ## rewrite the sources in the project's format

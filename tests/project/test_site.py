@@ -68,6 +68,14 @@ def test_links_out_of_docs_lead_to_pages_of_the_site() -> None:
     assert checked > 150
 
 
+def test_the_build_counts_warnings() -> None:
+    """With --quiet MkDocs counts none, and a broken link would pass."""
+    (build,) = [
+        line for line in (ROOT / "Makefile").read_text().splitlines() if "mkdocs build" in line
+    ]
+    assert "--strict" in build and "--quiet" not in build and SETTINGS["strict"] is True
+
+
 def test_a_link_to_nowhere_is_left_for_mkdocs_to_refuse() -> None:
     page = docs_site.DOCS / "data.md"
     for link in ("](nowhere.md)", "](https://example.org/x.md)", "](../../outside.md)"):

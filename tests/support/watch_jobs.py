@@ -150,8 +150,8 @@ def events_failing(name: str, config: Config, folder: Path) -> list[dict[str, An
 
 
 def computed_layers(name: str, config: Config) -> dict[str, tuple[tuple[int, ...], set[str]]]:
-    """Of each layer with weights in the running network: its output's shape without the batch, and
-    the layers whose outputs it is given as they are."""
+    """Of each innermost module of the running network: its output's shape without the batch, and
+    the modules whose outputs it is given as they are."""
     import numpy as np
 
     from diptych.align.process.panels import Panel

@@ -109,10 +109,11 @@ class _Graph:
         shape = (stage.out_ch, size, size)
         if self.plan.resamp_with_conv:
             return self._add(f"{stage.resample}.conv", "Conv2D", (x,), shape)
-        return self._add(f"{stage.resample}.pool", "AvgPool", (x,), shape)
+        return self._add(stage.resample, "AvgPool", (x,), shape)
 
     def _upsample(self, stage: Stage, x: str, size: int) -> str:
-        h = self._add(f"{stage.resample}.nearest", "Upsample", (x,), (stage.out_ch, size, size))
-        if self.plan.resamp_with_conv:
-            return self._add(f"{stage.resample}.conv", "Conv2D", (h,))
-        return h
+        shape = (stage.out_ch, size, size)
+        if not self.plan.resamp_with_conv:
+            return self._add(stage.resample, "Upsample", (x,), shape)
+        h = self._add(f"{stage.resample}.nearest", "Upsample", (x,), shape)
+        return self._add(f"{stage.resample}.conv", "Conv2D", (h,))
