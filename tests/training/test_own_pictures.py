@@ -183,11 +183,14 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys, pictures, tmp_pat
         ([pictures, "--data-source", "mnist"], "names pictures already"),
         ([pictures, "--size", 31], "cannot be halved"),
         ([tmp_path, "--size", 32], "holds no pictures"),
-        ([pictures, "--size", 2000], "data.image_size"),
+        ([pictures, "--size", 2000], "use 4 to 1024 pixels"),
+        ([pictures, "--size", 0], "use 4 to 1024 pixels"),
+        (["nowhere", "--size", 32], "nowhere: no such folder or file of pictures"),
         (["folder:/nowhere"], "does not exist"),
     ):
         code, _, err = call(monkeypatch, capsys, "train", *words, "--out", out)
         assert code == 2 and said in err and not out.exists(), (words, err)
+        assert "settings to keep" not in err
 
 
 def test_the_settings_are_said_and_the_users_own_come_last(pictures):

@@ -156,6 +156,7 @@ def train_config(
     Args:
         asked: whether --data-source was given, and --size or --channels.
     """
+    from diptych.config.load import preset_names
     from diptych.training.own_pictures import is_pictures
     from diptych.weights.formats import read_config
 
@@ -171,6 +172,8 @@ def train_config(
             raise UserError(f"--data-source, and {preset} names pictures already; give one of them")
         return _own_pictures(preset, run, changes, begun, data)
     if asked[1]:
+        if preset is not None and preset not in preset_names() and not Path(preset).exists():
+            raise UserError(f"{preset}: no such folder or file of pictures")
         raise UserError(
             "--size and --channels are for own pictures; with a preset or a YAML file use --set "
             "data.image_size=N and --set data.channels=N"

@@ -265,8 +265,10 @@ def _levels(size: int) -> tuple[list[int], int]:
     """Channel multipliers, one a resolution, and the lowest resolution.
 
     Raises:
-        UserError: the side cannot be halved once.
+        UserError: the side is out of range, or cannot be halved once.
     """
+    if not 4 <= size <= 1024:
+        raise UserError(f"--size {size}: use 4 to 1024 pixels, such as 32 or 64")
     if size % 2:
         raise UserError(f"--size {size} cannot be halved; use a multiple of 4, such as 32 or 64")
     lowest, halvings = size, 0
