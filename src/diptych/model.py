@@ -1,4 +1,7 @@
-"""A trained network ready to predict and to sample: `diptych.load` and the `Model` it returns."""
+"""A trained network ready to predict and to sample: `diptych.load` and the `Model` it returns.
+
+Long, because each public method has its whole description here.
+"""
 
 from __future__ import annotations
 
