@@ -136,8 +136,10 @@ def own_gpu(ranks: Ranks) -> None:
     To be called before a framework is loaded; Jittor only uses the first GPU that it sees.
     """
     if not ranks.alone:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        names = visible.split(",") if visible else [str(ranks.local)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible == "":  # the user hides all GPUs
+            return
+        names = [str(ranks.local)] if visible is None else visible.split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = names[ranks.local % len(names)]
 
 

@@ -12,14 +12,13 @@ import pytest
 import editing_jobs
 import panel_jobs
 from conftest import Panel
-from diptych.cli.starts import refuse_unlike
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
 from diptych.generate.interpolation import path, slerp
 from diptych.generate.latents import read_latents, write_latents
-from diptych.generate.starts import between_seeds, parse_level, parse_points
+from diptych.generate.starts import between_seeds, parse_level, parse_points, refuse_unlike
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
 from diptych.sampling.sampler import make_sampler

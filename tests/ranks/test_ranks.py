@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import UserError
-from diptych.ranks import ALONE, Ranks, of_environment
+from diptych.ranks import ALONE, Ranks, of_environment, own_gpu
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}
 MPIRUN = {
@@ -81,3 +82,14 @@ def test_reading_ranks_loads_no_framework():
         "sys.exit(bool({'torch', 'jittor', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"), [(None, "1"), ("", ""), ("4,5", "5"), ("GPU-a", "GPU-a")]
+)
+def test_a_rank_sees_one_gpu_of_those_that_the_user_shows(monkeypatch, visible, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    own_gpu(Ranks(1, 2, 1, "torchrun"))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
+from diptych.files import LOCK
 from studio_jobs import Served, serving, two_runs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -253,7 +254,7 @@ def test_between_two_seeds_and_a_picture_encoded(
         page.set_input_files("#file", bad)
         page.wait_for_selector("#dropped", state="hidden")
         assert window.draw()["state"] == "failed"
-        assert "no picture that can be read" in page.inner_text("#result")
+        assert "is not a JPEG, PNG" in page.inner_text("#result")
 
 
 def base64_of(path: Path) -> str:
@@ -264,7 +265,7 @@ def base64_of(path: Path) -> str:
 
 def test_runs_live_and_beside_each_other(browser: Any, served: Served, folder: Path) -> None:
     for name in ("torch", "jittor"):
-        os.utime(folder / name / "metrics.jsonl")
+        (folder / name / LOCK).touch()
     with Window(browser, served, "runs") as window:
         page = window.page
         page.wait_for_selector("#curve .main-svg .scatterlayer .trace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
 pytest.importorskip("starlette", reason="the extra `studio` is not installed")
 
 from commands import call
-from diptych.files import read_json
+from diptych.errors import UserError
+from diptych.files import LOCK, read_json
 from diptych.studio import quality
 from diptych.studio.folders import Folders
 from diptych.weights.find import find_weights
@@ -107,6 +109,24 @@ def test_a_link_out_of_a_model_is_refused(tmp_path: Path) -> None:
         Folders([tmp_path / "inside"]).model("0/model")
 
 
+def test_a_run_whose_records_lead_out_is_none(tmp_path: Path, folder: Path) -> None:
+    inside = tmp_path / "inside"
+    for name in ("config.yaml", "metrics.jsonl", "environment.json"):
+        run = inside / name.partition(".")[0]
+        run.mkdir(parents=True)
+        for each in ("config.yaml", "metrics.jsonl", "environment.json"):
+            if each == name:
+                (run / each).symlink_to(folder / "torch" / each)
+            else:
+                shutil.copy(folder / "torch" / each, run / each)
+    found = Folders([inside])
+    (left,) = found.runs()  # with an environment that is not read
+    assert left["title"] == "environment" and "not below the studio's folders" in left["error"]
+    for name in ("config", "metrics"):
+        with pytest.raises(UserError, match="no run below"):
+            found.settings([f"0/{name}"])
+
+
 BAD = [
     ({}, "kind: expected one of"),
     ([], "kind: expected one of"),
@@ -155,11 +175,13 @@ def test_with_a_token_nobody_enters_without_it(folder: Path) -> None:
 
 
 def test_runs_are_listed_and_their_curves_grow(served: Served, folder: Path) -> None:
+    (folder / "torch" / LOCK).touch()  # as a training on another machine leaves it while it runs
     things = served.ask("/api/things")[2]
     runs = {run["title"]: run for run in things["runs"]}
     assert sorted(runs) == ["jittor", "torch"]  # and not the one behind the link
     torch = runs["torch"]
     assert (torch["step"], torch["steps"], torch["live"]) == (200, 300, True)
+    assert not runs["jittor"]["live"]
     assert things["reports"] == [{"name": "0/report", "title": "report"}]
     first = served.ask("/api/curve?run=0/torch")[2]
     assert first["steps"][-1] == first["rows"] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from diptych.data.packed.write import prepare
 from diptych.data.survey import survey
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
+from diptych.training.batches import Batches
+from diptych.training.loop import last_step
 from diptych.training.own_pictures import choose, choose_for, given_settings, is_pictures
 
 
@@ -119,7 +122,16 @@ def test_the_number_of_pictures_counts(tmp_path):
     assert some.settings["train.validate_every"] == 1000
     assert many.settings["data.held_out"] == 1000 and "model.dropout" not in many.settings
     assert any("cifar10 in place of small_colour" in note for note in many.notes)
-    assert of(1500, **{"train.epochs": 4}).settings["train.warmup_steps"] == 9
+    for given, steps in (({}, 22), ({"train.batch_size": 8}, 169), ({"data.held_out": 0}, 24)):
+        told = {"train.epochs": 4, **given}
+        settings = of(1500, **told).settings
+        assert settings["train.steps"] is None  # it would overrule the epochs
+        assert settings["train.warmup_steps"] == 4 * steps // 10
+        found = load_config("small_colour", [f"{k}={json.dumps(v)}" for k, v in
+                                             {**settings, **told}.items()])  # fmt: skip
+        batches = Batches(found, make_plan(found), np.zeros((1500, 3, 8, 8), np.uint8))
+        assert last_step(found.train, batches.steps_per_epoch) == 4 * steps
+        assert ("train.validate_every" in settings) == ("data.held_out" not in given)
 
 
 def test_a_size_is_chosen_and_said(pictures, tmp_path):

@@ -26,6 +26,7 @@ from diptych.cli.common import (
     sampler_options,
     say,
     show,
+    split,
     typed,
 )
 from diptych.cli.completion import METRICS, MODELS
@@ -89,7 +90,7 @@ def measure_settings(
 
     protocol_for(check_features(features), protocol)
     return Settings(
-        metrics=tuple(part.strip() for part in metrics.split(",") if part.strip()),
+        metrics=split(metrics),
         features=features,
         protocol=protocol,
         num=num,

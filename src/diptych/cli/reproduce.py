@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show
+from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show, split
 from diptych.cli.completion import PRESETS
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
@@ -94,7 +94,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
         data=_absolute(options["data"]),
         device=options["device"],
         quick=options["quick"],
-        only=tuple(part.strip() for part in (options["only"] or "").split(",") if part.strip()),
+        only=split(options["only"]),
         **sizes,
     )
 

@@ -91,7 +91,7 @@ class Start:
             )
             return noised, self.count
         if self.given["interpolate"] is not None:
-            refuse_unlike(sampler, self.schedule)
+            starts.refuse_unlike(sampler, self.schedule)
             start = self._arcs(sampler, timesteps[0], 8 if between is None else between)
             return start, len(start.x)
         if self.latents is not None:
@@ -134,17 +134,3 @@ def _check_together(given: dict[str, Any], num: int | None) -> None:
         raise UserError("--frames-between is of an interpolation; add --interpolate 3,7")
     if given["interpolate"] is not None and num is not None:
         raise UserError("--num: --frames-between says how many images an interpolation has")
-
-
-def refuse_unlike(sampler: Any, schedule: Any) -> None:
-    """Raise UserError if the images of an interpolation would differ by more than their start.
-
-    They would if each had its own noise or class.
-    """
-    if sampler.card(schedule)["sigma_type"] != "none":
-        raise UserError(
-            f"solver '{sampler.solver}' with eta {sampler.eta:g} adds noise of its own to each "
-            f"image, which breaks the way between them; use a solver without, such as ddim, --eta 0"
-        )
-    if sampler.classes is not None and len(sampler.classes) > 1 and sampler.guidance != 0.0:
-        raise UserError("an interpolation has one class; give it, as in --class 7, or --guidance 0")

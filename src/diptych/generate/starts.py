@@ -18,12 +18,13 @@ import numpy as np
 
 from diptych.data.preprocess import PLAIN, Preprocess
 from diptych.diffusion.process import add_noise
-from diptych.diffusion.schedule import Level
+from diptych.diffusion.schedule import Level, Schedule
 from diptych.errors import UserError
 from diptych.generate.inputs import Inputs
 from diptych.generate.interpolation import path
 from diptych.generate.latents import Latents
 from diptych.rng import Noise, normal_per_image
+from diptych.sampling.sampler import Sampler
 from diptych.types import Float32
 
 
@@ -115,6 +116,20 @@ def between_seeds(
     names = [f"{seed}:{index}" for seed, index in points]
     facts = {"kind": "interpolation", "of": "seed:index", "points": names, "between": between}
     return FromRows(path(np.concatenate(noises), between), facts)
+
+
+def refuse_unlike(sampler: Sampler, schedule: Schedule) -> None:
+    """Raise UserError if the images of an interpolation would differ by more than their start.
+
+    They would if each had its own noise or class.
+    """
+    if sampler.card(schedule)["sigma_type"] != "none":
+        raise UserError(
+            f"solver '{sampler.solver}' with eta {sampler.eta:g} adds noise of its own to each "
+            f"image, which breaks the way between them; use a solver without, such as ddim, --eta 0"
+        )
+    if sampler.classes is not None and len(sampler.classes) > 1 and sampler.guidance != 0.0:
+        raise UserError("an interpolation has one class; give it, as in --class 7, or --guidance 0")
 
 
 def between_latents(latents: Latents, points: Sequence[int], between: int, first: int) -> FromRows:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diptych.errors import UserError
-from diptych.sampling.options import SOLVERS
+from diptych.sampling.options import SOLVERS, SPACINGS
 
 MOST_IMAGES = 64
 MOST_PICTURE = 24_000_000  # characters of base64
@@ -117,6 +117,4 @@ def checked(tree: Any) -> Sample | Between | Encode | Ladder:
 
 def _is_spacing(text: str) -> bool:
     """True for a name or a list: a file's path is not read from the page."""
-    from diptych.sampling.options import SPACINGS
-
     return text in SPACINGS or all(part.strip().isdecimal() for part in text.split(","))

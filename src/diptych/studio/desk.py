@@ -175,10 +175,11 @@ class Desk:
         self._end(job, "stopped" if stopped else "done" if found else "failed")
 
     def _end(self, job: Job, state: str) -> None:
-        job.order, job.state = next(self._orders), state
-        ended = [each for each in self.jobs.values() if each.state in ENDED]
-        for old in ended[:-KEPT]:
-            del self.jobs[old.id]
+        with self._changed:
+            job.order, job.state = next(self._orders), state
+            ended = [each for each in self.jobs.values() if each.state in ENDED]
+            for old in ended[:-KEPT]:
+                del self.jobs[old.id]
 
 
 def pictures_of(job: Job, found: dict[str, Any]) -> dict[str, Any] | None:

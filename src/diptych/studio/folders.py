@@ -20,13 +20,13 @@ from diptych.config.load import flatten, load_config
 from diptych.errors import UserError
 from diptych.files import parse_json, read_bytes, read_json
 from diptych.runs.records import Sweep
+from diptych.runs.status import at_work
 from diptych.weights.find import zoo_names
 from diptych.weights.formats import is_diffusers
 
 DEPTH = 5
 MOST_FOLDERS = 5_000
 FRESH = 2.0  # seconds for which a listing is used again
-LIVE = 30.0  # seconds since the last line of a running training's journal
 MOST_PICTURE = 32 * 2**20  # bytes
 MOST_PAGE = 128 * 2**20
 GRID = re.compile(r"step-\d+\.png")
@@ -132,7 +132,13 @@ class Folders:
                 depth = len(folder.relative_to(root).parts)
                 count += 1
                 folders.sort()
-                if kinds := kinds_of(folder, set(files), set(folders)):
+                inside = {
+                    name
+                    for name in files
+                    if name.endswith(".safetensors")  # told by `model`, when asked for
+                    or self._is_inside(folder / name, root)
+                }
+                if kinds := kinds_of(folder, inside, set(folders)):
                     relative = folder.relative_to(root).as_posix()
                     yield Entry(f"{number}/{relative}".removesuffix("/."), folder, kinds)
                 inner = [name for name in folders if not name.startswith(".")]
@@ -142,6 +148,11 @@ class Folders:
                 if "model_index.json" in files:
                     inner = []  # its parts are no models of their own
                 folders[:] = inner
+
+    @staticmethod
+    def _is_inside(path: Path, root: Path) -> bool:
+        """False for a link that leads out of the root, or nowhere."""
+        return not path.is_symlink() or root in path.resolve().parents
 
     def title(self, name: str) -> str:
         """A name for people: the path below its folder, with the folder's own name if several."""
@@ -168,13 +179,14 @@ class Folders:
         journal = self.path(f"{entry.name}/metrics.jsonl")
         changed = journal.stat().st_mtime
         last = _last_row(journal)
-        facts = entry.path / "environment.json"
+        facts = self.path(f"{entry.name}/environment.json")
         backend = read_json(facts).get("backend") if facts.is_file() else None
-        steps = _steps(entry.path / "config.yaml", (entry.path / "config.yaml").stat().st_mtime_ns)
+        config = self.path(f"{entry.name}/config.yaml")
+        steps = _steps(config, config.stat().st_mtime_ns)
         return {
             "name": entry.name, "title": self.title(entry.name), "backend": backend,
             "step": last.get("step", 0), "loss": _finite(last.get("loss")),
-            "steps": steps, "time": changed, "live": time.time() - changed < LIVE,
+            "steps": steps, "time": changed, "live": at_work(entry.path),
             "grids": [path.name for path in self._grids(entry)],
         }  # fmt: skip
 
@@ -205,7 +217,7 @@ class Folders:
     def settings(self, names: Sequence[str]) -> dict[str, Any]:
         """The settings of runs that differ, {key: [value of each]}, and how many are equal."""
         configs = [
-            flatten(load_config(str(self._entry(name, "run").path / "config.yaml")))
+            flatten(load_config(str(self.path(f"{self._entry(name, 'run').name}/config.yaml"))))
             for name in names
         ]
         keys = sorted({key for config in configs for key in config})

@@ -12,7 +12,6 @@ It ends with its whole process group when its input ends: with the server, howev
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import queue
@@ -34,7 +33,6 @@ KEPT = 2  # models in memory
 SHOWN = 16  # images in a frame of a trajectory
 MOST_FRAMES = 100
 MOST_BYTES = 8_000_000  # of the frames of one kind
-MOST_SIDE = 20_000  # pixels of a picture to encode, each way
 
 
 class Stopped(Exception):
@@ -116,7 +114,7 @@ class Worker:
 
     def between(self, job: dict[str, Any]) -> dict[str, Any]:
         """Images of the noises on the arc between two seeds."""
-        from diptych.generate.starts import between_seeds
+        from diptych.generate.starts import between_seeds, refuse_unlike
 
         model, found = self.model(job["source"])
         implied: dict[str, Any] = {"solver": "ddim"}
@@ -125,14 +123,7 @@ class Worker:
         if found.config.model.num_classes and not job["settings"].get("classes"):
             implied["guidance"] = 0.0  # the images differ by their noise alone
         sampler, said = self._sampler(job, found, implied)
-        card = sampler.card(model.engine.schedule)
-        if card["sigma_type"] != "none":
-            raise UserError(
-                f"solver '{sampler.solver}' adds noise of its own to each image, which breaks the "
-                f"way between them; use one without, such as ddim with eta 0"
-            )
-        if sampler.classes is not None and len(sampler.classes) > 1 and sampler.guidance != 0.0:
-            raise UserError("an interpolation has one class; give it, as in 7, or guidance 0")
+        refuse_unlike(sampler, model.engine.schedule)
         points = [(seed, 0) for seed in job["seeds"]]
         start = between_seeds(points, job["between"], model.engine.shape, sampler.noise)
         images = list(range(len(start.x)))
@@ -188,13 +179,14 @@ class Worker:
 
     def encode(self, job: dict[str, Any]) -> dict[str, Any]:
         """The noise of a picture, and the picture that it gives."""
+        from diptych.data.picture import read_pixels
         from diptych.generate.encode import SPREAD
         from diptych.generate.inputs import fitted_picture
         from diptych.generate.roundtrip import round_trip
         from diptych.sampling.inversion import make_inversion
         from diptych.training.batches import to_uint8
 
-        image = read_picture(base64.b64decode(job["picture"]))
+        image = read_pixels(base64.b64decode(job["picture"]), "the picture")
         model, found = self.model(job["source"])
         engine = model.engine
         pixels = fitted_picture(image, engine.shape, found.config.data.crop, "the picture")[None]
@@ -246,31 +238,6 @@ class Ladder:
             device=job["device"], precision=config.train.precision,
         )  # fmt: skip
         return results.content(climb(request, say))
-
-
-def read_picture(data: bytes) -> Pixels:
-    """A PNG, JPEG, WebP, GIF or BMP as (H, W, 1 or 3) uint8.
-
-    Raises:
-        UserError: not a picture, or too large.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP", "GIF", "BMP"]) as picture:
-            if max(picture.size) > MOST_SIDE:
-                raise UserError(f"the picture is {picture.width}x{picture.height}: too large")
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode in ("1", "L", "I;16", "I"):
-                return np.asarray(upright.convert("L"))[..., None]
-            clear = upright.convert("RGBA")
-            paper = Image.new("RGBA", clear.size, "white")
-            return np.asarray(Image.alpha_composite(paper, clear).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = one_line(str(error))[:120]
-        raise UserError(
-            f"the file is no picture that can be read ({reason}); give a PNG or a JPEG"
-        ) from error
 
 
 def work(worker: Any, jobs: queue.Queue[dict[str, Any]], say: Callable[..., None]) -> None:

@@ -29,20 +29,29 @@ from diptych.types import Float32, Int64, Pixels
 __all__ = ["Batches", "to_float", "to_uint8"]
 
 
-def held_out_rows(config: Config, count: int) -> Int64:
-    """The numbers of the pictures that are not trained on, in a keyed order; empty if there are
-    none. The seed and the number of pictures determine them.
+def held_out_number(asked: float, count: int) -> int:
+    """How many of `count` pictures `data.held_out` means.
 
     Raises:
-        UserError: `data.held_out` is all of them, or a share that comes to none.
+        UserError: all of them, or a share that comes to none.
     """
-    asked = config.data.held_out
     number = round(asked * count) if asked < 1 else int(asked)
     if asked and not 0 < number < count:
         raise UserError(
             f"data.held_out={asked} of {count} pictures holds out {number}; hold out at least one, "
             "and leave at least one to train on"
         )
+    return number
+
+
+def held_out_rows(config: Config, count: int) -> Int64:
+    """The numbers of the pictures that are not trained on, in a keyed order; empty if there are
+    none. The seed and the number of pictures determine them.
+
+    Raises:
+        UserError: as `held_out_number`.
+    """
+    number = held_out_number(config.data.held_out, count)
     return rng.stream(config.seed, "held_out").permutation(count)[:number]
 
 

@@ -183,9 +183,10 @@ def train(
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)
             check_decay(config.train, last)
-            validation = Validation(config, batches)
+            largest = largest_call(config.train, ranks)
+            validation = Validation(config, batches, largest)
             check_batch(
-                plan, largest_call(config.train, ranks), backend.name, backend.device,
+                plan, largest, backend.name, backend.device,
                 backend.free_memory, option="train.batch_size, or raise train.accumulate",
                 training=True,
             )  # fmt: skip

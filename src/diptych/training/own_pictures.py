@@ -21,6 +21,7 @@ from diptych.data.sources.places import look
 from diptych.data.sources.spec import ARRAYS, OWN
 from diptych.data.survey import Survey, survey
 from diptych.errors import UserError
+from diptych.training.batches import held_out_number
 
 SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU
 LOWEST = 8  # pixels of the lowest resolution
@@ -144,23 +145,30 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
         "model.attn_resolutions": [lowest],
         "train.batch_size": min(64, usable),
     }
-    steps = _steps(given, usable, STEPS[preset] if usable >= FEW else STEPS[preset] // 4)
+    held_out = min(MOST_HELD_OUT, usable // 10) if usable >= ENOUGH else 0
+    if isinstance(given.get("data.held_out"), int | float):
+        held_out = held_out_number(given["data.held_out"], usable)
+    elif held_out:
+        settings["data.held_out"] = held_out
+        notes.append(
+            f"{held_out:,} pictures are held out for the validation loss; --set data.held_out=0 "
+            f"trains on all"
+        )
+    else:
+        notes.append(f"{usable} pictures are too few to hold some out for a validation loss")
+    trained = usable - held_out
+    steps = _steps(given, trained, STEPS[preset] if usable >= FEW else STEPS[preset] // 4)
     every = min(steps, max(OFTEN, steps // 20))
-    settings |= {"train.steps": steps, "train.grid_every": every}
+    # Epochs that the user asked for are the run's length, which steps would overrule.
+    by_epochs = "train.epochs" in given and given.get("train.steps") is None
+    settings |= {"train.steps": None if by_epochs else steps, "train.grid_every": every}
+    if held_out:
+        settings["train.validate_every"] = every
     warmup = load_config(preset).train.warmup_steps
     if warmup > steps // 10:
         settings["train.warmup_steps"] = steps // 10
     if usable < MANY:
         settings["model.dropout"] = 0.1
-    if usable >= ENOUGH:
-        held_out = min(MOST_HELD_OUT, usable // 10)
-        settings |= {"data.held_out": held_out, "train.validate_every": every}
-        notes.append(
-            f"{held_out:,} pictures are held out for the validation loss; --set data.held_out=0 "
-            f"--set train.validate_every=0 trains on all"
-        )
-    else:
-        notes.append(f"{usable} pictures are too few to hold some out for a validation loss")
     if usable < FEW:
         notes.append(
             f"warning: {usable} pictures are few; the network may learn to repeat them. Compare "
@@ -185,13 +193,14 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
     return Chosen(preset, settings, tuple(notes))
 
 
-def _steps(given: Mapping[str, Any], images: int, usual: int) -> int:
-    """A run's length: as given in steps or epochs, else the usual one."""
+def _steps(given: Mapping[str, Any], trained: int, usual: int) -> int:
+    """A run's length: as given in steps or epochs of `trained` pictures, else the usual one."""
     steps, epochs = given.get("train.steps"), given.get("train.epochs")
+    batch = given.get("train.batch_size", 64)
     if isinstance(steps, int) and steps > 0:
         return steps
-    if isinstance(epochs, int) and epochs > 0:
-        return epochs * -(-images // min(64, images))
+    if isinstance(epochs, int) and epochs > 0 and isinstance(batch, int) and batch > 0:
+        return epochs * -(-trained // min(batch, trained))
     return usual
 
 

@@ -31,10 +31,11 @@ class Validation:
     Args:
         config: the run's settings.
         batches: of the run; they hold out the pictures.
+        size: pictures in a call of the network, no more than training has in one.
     """
 
-    def __init__(self, config: Config, batches: Batches) -> None:
-        self.config, self.batches = config, batches
+    def __init__(self, config: Config, batches: Batches, size: int) -> None:
+        self.config, self.batches, self.size = config, batches, size
         self.rows = batches.held_out
         if config.train.validate_every and not len(self.rows):
             raise UserError("train.validate_every needs held-out pictures; set data.held_out")
@@ -56,12 +57,12 @@ class Validation:
         Args:
             network: made by `backend.network`, of the weights to judge.
         """
-        size = self.config.train.batch_size
+        count = len(self.rows)
         total = sum(
-            self._sum(backend, network, np.arange(first, min(first + size, len(self.rows))))
-            for first in range(0, len(self.rows), size)
+            self._sum(backend, network, np.arange(first, min(first + self.size, count)))
+            for first in range(0, count, self.size)
         )
-        return total / len(self.rows)
+        return total / count
 
     def _sum(self, backend: Backend, network: Any, places: Int64) -> float:
         """The sum of the losses of the held-out pictures at these places."""
