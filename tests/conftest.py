@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -23,6 +24,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PANELS = ("torch", "jittor")
 REQUIRED = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
+# What CI may lack: whole data sets, parquet by Hugging Face, a CUDA compiler, a browser.
+MAY_LACK = re.compile(r"DIPTYCH_DATA|diptych\[hf\]|nvcc|no browser")
+
+
+def fail_if_skipped(report: Any) -> None:
+    """Where everything is required, a skip for any other reason is a failure."""
+    if REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr)
+        if not MAY_LACK.search(reason):
+            report.outcome, report.longrepr = "failed", f"skipped, but required here: {reason}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    outcome: Any = yield
+    fail_if_skipped(outcome.get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    outcome: Any = yield
+    fail_if_skipped(outcome.get_result())
 
 
 class Panel:

@@ -161,6 +161,18 @@ def test_an_engine_draws_what_the_panel_draws(places, panels, name):
         assert abs(found - wanted).max() < 1e-3 * abs(wanted).max()
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_gives_the_same_bits_again(monkeypatch, name):
+    """Loaded twice and called three times, on two threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    x = np.random.default_rng(0).normal(size=(16, 1, 28, 28)).astype(np.float32)
+    found = []
+    for _ in range(2):
+        model = diptych.load("zoo:mnist-torch", name, deterministic=True)
+        found += [model.predict(x, [500] * 16) for _ in range(3)]
+    assert all(np.array_equal(each, found[0]) for each in found)
+
+
 def test_an_engine_is_recorded(places, tmp_path):
     words = [
         "sample", str(places["onnx"]), "--backend", "openvino", "--num", "2", "--steps", "2",
