@@ -74,6 +74,16 @@ def test_the_result_is_no_worse_than_every_start(whole: Path) -> None:
     assert found["solver"] in ("ipndm", "dpmpp") and found["metric"] == "fid"
 
 
+def test_the_score_is_of_seeds_that_chose_nothing(whole: Path) -> None:
+    found = json.loads(whole.read_text())
+    by_seed: dict[int, list[float]] = {}
+    for name, score in found["scores"].items():
+        by_seed.setdefault(int(name.split()[-1]), []).append(score)
+    assert [len(by_seed[seed]) for seed in (1, 2, 3)] == [3, 3, 3]  # three finalists
+    assert [len(by_seed[seed]) for seed in (4, 5, 6)] == [1, 1, 1]
+    assert found["score"] == pytest.approx(np.mean([by_seed[seed][0] for seed in (4, 5, 6)]))
+
+
 STARTS = [choose_timesteps(name, 4, TABLE)[::-1] for name in search_steps.SPACINGS]
 
 

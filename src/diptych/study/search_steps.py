@@ -9,6 +9,7 @@
                  quarter, an eighth of the way, in lambda = log(alpha / sigma), to its neighbour,
                  and stays there if the score falls
     3. check     the best candidates on fresh seeds; the lowest mean is the result
+    4. score     the result on seeds that chose nothing; their mean and interval are told
 
 Every candidate starts from the same noise, that of the teacher, so that few images tell two
 candidates apart; what that overfits, the fresh seeds show. A trajectory's distance to the teacher's
@@ -267,13 +268,14 @@ def run_search(
             note(f"{line}: left out")
         head = {"schema": 1, "kind": KIND, "complete": False, "request": request}
         judge.save = lambda: write_json(out, {**head, "scores": judge.scores})
-        total = len(found) + search.tries + FINALISTS * CHECKS
+        total = len(found) + search.tries + FINALISTS * CHECKS + CHECKS
         with tqdm(total=total, unit="try", desc="search-steps", disable=not progress) as bar:
             best = _best(judge, found, bar)
         checked = {each: [judge.score(each, search.num, search.seed + 1 + k) for k in range(CHECKS)]
                    for each in best}  # fmt: skip
         solver, spacing = min(checked, key=lambda each: float(np.mean(checked[each])))
-        values = checked[solver, spacing]
+        fresh = search.seed + 1 + CHECKS  # the lowest of several means is too low
+        values = [judge.score((solver, spacing), search.num, fresh + k) for k in range(CHECKS)]
         listed = listed_timesteps(spacing) or []
         sampler = judge.sampler(parse(solver), len(listed), spacing)
         result = {
