@@ -26,6 +26,7 @@ from diptych.runs.records import Scores, number, whole
 
 MOST_BYTES = 32 * 2**20  # of metrics.jsonl at the first reading: its end, some 100,000 steps
 MEAN, SPEED = 100, 200  # rows of the smoothed loss; rows that the speed is taken from
+LOCKS = Path("/proc/locks")  # some sandboxes leave it empty
 QUIET_S, QUIET_ALONE_S = 90.0, 900.0  # with a row of resources each second, and without
 SCORE_BYTES = 2**20
 NEAR = 10  # settings by which a run may differ from a preset and still be called after it
@@ -251,11 +252,11 @@ def at_work(run: Path) -> bool:
 
 def _locked() -> set[tuple[int, int]]:
     """Device and inode of the files that are locked on this machine, as far as Linux shows it."""
+    found: set[tuple[int, int]] = set()
     try:
-        lines = Path("/proc/locks").read_text().splitlines()
+        lines = LOCKS.read_text().splitlines()
     except OSError:
-        return set()
-    found = set()
+        return found
     for line in lines:
         for word in line.split():
             parts = word.split(":")

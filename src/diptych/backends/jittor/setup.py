@@ -93,7 +93,7 @@ def prepare(progress: bool = True, verify: bool = False) -> None:
     """
     check()
     set_environment()
-    if platform.system() == "Linux":
+    if platform.system() == "Linux" and os.environ.get("use_mkl") != "0":
         onednn.place(onednn.folder(home()))
     coldstart.ensure(site(), _command, _count, progress=progress, again=verify)
 

@@ -1,0 +1,71 @@
+"""Calls replayed as CUDA graphs: the host submits a step's hundreds of kernels at once.
+
+A GPU that computes a small network waits for the host, which needs about 5 microseconds for each
+kernel. A graph is captured for each set of shapes, after some calls as usual, and its inputs are
+copied into the places that it reads. The numbers are those of the calls without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+WARM = 3  # calls as usual first: kernels are chosen, and memory is asked for
+
+Inputs = Sequence["torch.Tensor | None"]
+Run = Callable[[Inputs], list[torch.Tensor]]
+
+
+@dataclass
+class _Shape:
+    """The calls of one set of shapes so far, and their graph."""
+
+    calls: int = 0
+    graph: Any = None
+    inputs: Inputs = ()
+    outputs: Sequence[torch.Tensor] = ()
+
+
+class Captured:
+    """`run`, captured. The tensors that a call returns are overwritten by the next call."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.shapes: dict[Any, _Shape] = {}
+        self.pool: Any = None
+
+    def __call__(self, inputs: Inputs) -> list[torch.Tensor]:
+        key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
+        shape = self.shapes.setdefault(key, _Shape())
+        shape.calls += 1
+        if shape.calls <= WARM:
+            return self._aside(inputs)
+        if shape.graph is None:
+            self._capture(shape, inputs)
+        for place, x in zip(shape.inputs, inputs, strict=True):
+            if place is not None and x is not None:
+                place.copy_(x)
+        shape.graph.replay()
+        return list(shape.outputs)
+
+    def _aside(self, inputs: Inputs) -> list[torch.Tensor]:
+        """A call in a stream of its own, as before a capture."""
+        stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            found = self.run(inputs)
+        main.wait_stream(stream)
+        for array in found:
+            array.record_stream(main)
+        return found
+
+    def _capture(self, shape: _Shape, inputs: Inputs) -> None:
+        if self.pool is None:
+            self.pool = torch.cuda.graph_pool_handle()
+        shape.inputs = [None if x is None else x.clone() for x in inputs]
+        shape.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(shape.graph, pool=self.pool):
+            shape.outputs = self.run(shape.inputs)
