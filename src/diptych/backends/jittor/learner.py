@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -92,12 +93,16 @@ class Learner:
     def accumulated(self, batch: Batch) -> tuple[jt.Var, list[jt.Var]]:
         """Loss and gradients of these images, summed over `train.accumulate` micro-batches."""
         first, *others = batch.split(self.train.accumulate)
-        loss = self.loss(first)
-        gradients = self.differentiate(loss)
+        loss, gradients = self.part(first)
         for part in others:
-            more = self.loss(part)
-            *gradients, loss = add_all([*gradients, loss], [*self.differentiate(more), more])
+            more, found = self.part(part)
+            *gradients, loss = add_all([*gradients, loss], [*found, more])
         return loss, gradients
+
+    def part(self, batch: Batch) -> tuple[jt.Var, list[jt.Var]]:
+        """Loss and gradients of one micro-batch."""
+        loss = self.loss(batch)
+        return loss, self.differentiate(loss)
 
     def differentiate(self, loss: jt.Var) -> list[jt.Var]:
         if isinstance(self.plan, OwnPlan):
@@ -130,22 +135,34 @@ class Learner:
 
     def loss(self, batch: Batch) -> jt.Var:
         """The batch's loss as a device scalar with its graph."""
+        return self.loss_of(self.inputs(batch), self.divisor(batch))
+
+    def divisor(self, batch: Batch) -> int:
+        """What the sum over all pixels of the whole batch is divided by."""
+        return batch.count * (batch.x0[0].size if self.train.loss == "mean" else 1)
+
+    def inputs(self, batch: Batch) -> list[Any]:
+        """All that the loss needs, on the device; an own network's draws are keyed here."""
         x0 = put(batch.x0, self.device)
         eps, masks = self.draws(batch, x0)
-        alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
-        classes = None if batch.classes is None else put(batch.classes, self.device)
-        given = put(batch.embedding, self.device), masks, classes
-        if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
+        if isinstance(self.plan, OwnPlan):
             turn = self.ranks.rank + self.ranks.world * batch.micro
             seed_framework(self.seed, batch.step, turn)
+        host = batch.alpha, batch.sigma, batch.embedding, batch.classes, batch.weight
+        given = [None if array is None else put(array, self.device) for array in host]
+        return [x0, eps, *given, *(masks or ())]
+
+    def loss_of(self, given: Sequence[Any], divisor: int) -> jt.Var:
+        """The loss of `inputs`."""
+        x0, eps, alpha, sigma, embedding, classes, weight, *masks = given
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        called = embedding, masks or None, classes
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *called)
         error = wanted - found
         square = error * error
-        if batch.weight is not None:
-            square = put(batch.weight, self.device) * square
-        pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum(3).sum(2).sum() / (batch.count * pixels)
+        if weight is not None:
+            square = weight * square
+        return square.sum(3).sum(2).sum() / divisor
 
     def draws(self, batch: Batch, x0: jt.Var) -> tuple[jt.Var, Sequence[jt.Var] | None]:
         """Noise and dropout masks: the host's, or drawn here by step (`keyed`, `device`)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from diptych.backends.torch.arrays import (
     read_all,
     weights_of,
 )
+from diptych.backends.torch.captured import Captured
 from diptych.backends.torch.collective import all_sum
 from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
@@ -66,6 +68,7 @@ class Learner:
         self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
+        self.captured = self.replays()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}
         self.adam_m = {name: torch.zeros_like(array) for name, array in self.raw.items()}
@@ -91,12 +94,31 @@ class Learner:
     def accumulated(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Loss and gradients of these images, summed over `train.accumulate` micro-batches."""
         first, *others = batch.split(self.train.accumulate)
-        loss = self.loss(first)
-        gradients = self.differentiate(loss)
+        loss, gradients = self.part(first)
         for part in others:
-            more = self.loss(part)
-            *gradients, loss = add_all([*gradients, loss], [*self.differentiate(more), more])
+            more, found = self.part(part)
+            *gradients, loss = add_all([*gradients, loss], [*found, more])
         return loss, gradients
+
+    def part(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and gradients of one micro-batch; on a GPU replayed, see `captured`."""
+        if self.captured is None:
+            loss = self.loss(batch)
+            return loss, self.differentiate(loss)
+        loss, *gradients = self.captured(self.inputs(batch), self.divisor(batch))
+        return loss, gradients
+
+    def replays(self) -> Captured | None:
+        """Calls of `replayed` as CUDA graphs; None on a CPU and for an own network, whose draws and
+        branches are unknown."""
+        if self.device == "cpu" or isinstance(self.plan, OwnPlan):
+            return None
+        return Captured(self.replayed, kept=1 if self.train.accumulate == 1 else None)
+
+    def replayed(self, given: Sequence[Any], divisor: int) -> list[torch.Tensor]:
+        """What is captured: loss and gradients, without a graph of derivatives."""
+        loss = self.loss_of(given, divisor)
+        return [loss.detach(), *self.differentiate(loss)]
 
     def differentiate(self, loss: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(self.plan, OwnPlan):
@@ -129,22 +151,34 @@ class Learner:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """The batch's loss as a device scalar with its graph."""
+        return self.loss_of(self.inputs(batch), self.divisor(batch))
+
+    def divisor(self, batch: Batch) -> int:
+        """What the sum over all pixels of the whole batch is divided by."""
+        return batch.count * (batch.x0[0].size if self.train.loss == "mean" else 1)
+
+    def inputs(self, batch: Batch) -> list[Any]:
+        """All that the loss needs, on the device; an own network's draws are keyed here."""
         x0 = put(batch.x0, self.device)
         eps, masks = self.draws(batch, x0)
-        alpha, sigma = put(batch.alpha, self.device), put(batch.sigma, self.device)
-        classes = None if batch.classes is None else put(batch.classes, self.device)
-        given = put(batch.embedding, self.device), masks, classes
-        if isinstance(self.plan, OwnPlan):  # its own random draws are keyed by the step
+        if isinstance(self.plan, OwnPlan):
             turn = self.ranks.rank + self.ranks.world * batch.micro
             seed_framework(self.seed, batch.step, turn)
+        host = batch.alpha, batch.sigma, batch.embedding, batch.classes, batch.weight
+        given = [None if array is None else put(array, self.device) for array in host]
+        return [x0, eps, *given, *(masks or ())]
+
+    def loss_of(self, given: Sequence[Any], divisor: int) -> torch.Tensor:
+        """The loss of `inputs`."""
+        x0, eps, alpha, sigma, embedding, classes, weight, *masks = given
         wanted = target(self.plan.objective, x0, eps, alpha, sigma)
-        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *given)
+        called = embedding, masks or None, classes
+        found = self.arithmetic.call(self.network, alpha * x0 + sigma * eps, *called)
         error = wanted - found
         square = error * error
-        if batch.weight is not None:
-            square = put(batch.weight, self.device) * square
-        pixels = batch.x0[0].size if self.train.loss == "mean" else 1
-        return square.sum(3).sum(2).sum() / (batch.count * pixels)
+        if weight is not None:
+            square = weight * square
+        return square.sum(3).sum(2).sum() / divisor
 
     def draws(
         self, batch: Batch, x0: torch.Tensor

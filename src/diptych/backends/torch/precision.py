@@ -58,7 +58,8 @@ class Arithmetic:
         tf32 = self.precision == "tf32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
-        torch.backends.cudnn.benchmark = False
+        # cuDNN tries its kernels for new sizes; which one wins can differ from run to run.
+        torch.backends.cudnn.benchmark = self.device != "cpu" and not self.deterministic
         torch.backends.cudnn.deterministic = self.deterministic
         if self.device != "cpu":  # a CPU's operators are deterministic without it
             torch.use_deterministic_algorithms(self.deterministic)

@@ -1,0 +1,93 @@
+"""One piece after the other on a GPU, or in a rehearsal on a CPU.
+
+    python -m benchmarks.gpu --out FOLDER [--budget 400] [--only REGEX] [--cpu] [--list]
+
+Every result is in FOLDER/results.json at once; pieces that are there are skipped, so a run that was
+cut off, or ended by a broken device, goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from benchmarks.gpu import checks, sampling, training
+from benchmarks.gpu.common import Place, Result
+
+PIECES = {**checks.PIECES, **training.PIECES, **sampling.PIECES}
+BROKEN = 3  # exit code: the device is lost to this process
+
+
+def main() -> int:
+    """Run the pieces that fit in the budget; BROKEN if a new process has to go on."""
+    ask = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    ask.add_argument("--out", type=Path, required=True)
+    ask.add_argument("--budget", type=float, default=400, help="seconds since $BENCH_BEGAN")
+    ask.add_argument("--only", default="", help="pieces whose name matches")
+    ask.add_argument("--warm", action="store_true", help="run, but keep nothing: fills caches")
+    ask.add_argument("--cpu", action="store_true", help="a rehearsal, small and on a CPU")
+    ask.add_argument("--list", action="store_true")
+    asked = ask.parse_args()
+    if asked.list:
+        print("\n".join(PIECES))
+        return 0
+    began = float(os.environ.get("BENCH_BEGAN", time.time()))
+    place, path = Place("cpu" if asked.cpu else "cuda"), asked.out / "results.json"
+    asked.out.mkdir(parents=True, exist_ok=True)
+    chosen = {name: piece for name, piece in PIECES.items() if re.search(asked.only, name)}
+    for name, piece in chosen.items():
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        if name in found and not asked.warm:
+            continue
+        if time.time() - began > asked.budget:
+            print(f"no time left before: {name}")
+            return 0
+        if not asked.warm:
+            keep(path, found | {name: {"failed": "ended the process"}})
+        result = run(piece, place)
+        if not asked.warm:
+            keep(path, found | {name: result})
+        print(line(name, result), flush=True)
+        if "CUDA error" in result.get("failed", ""):
+            return BROKEN
+    return 0
+
+
+def run(piece: object, place: Place) -> Result:
+    """The piece's result, or how it failed."""
+    began = time.perf_counter()
+    try:
+        found: Result = piece(place)
+    except Exception as error:
+        found = {"failed": repr(error)[:600], "trace": traceback.format_exc()[-1500:]}
+    return found | {"piece_s": time.perf_counter() - began}
+
+
+def keep(path: Path, found: Result) -> None:
+    """Write the results in one move."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(found, indent=1, default=float))
+    new.replace(path)
+
+
+def line(name: str, result: Result) -> str:
+    """A result in one line."""
+    shown = result.get("failed") or {
+        key: round(value, 5) if isinstance(value, float) else value
+        for key, value in result.items()
+        if key in ("img_per_s", "p50_s", "wall_s", "first_s", "peak_mb", "piece_s")
+        or not isinstance(value, float)
+    }
+    return f"{name:50s} {shown}"[:900]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
