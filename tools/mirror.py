@@ -44,6 +44,7 @@ _KERNELS = "Jittor's operators come from the panel's kernels"
 _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
+_REPLAY = "PyTorch replays a step on a GPU"
 _ENGINE = "PyTorch's process groups, and Jittor's operator for MPI"
 _NORM = "in Jittor a kernel of the panel, which adds in double"
 _OVERFLOW = (
@@ -90,20 +91,25 @@ INTENDED: tuple[Intended, ...] = (
     Intended("collective.py", "gather", f"{_ENGINE}; only Jittor is lazy", (3, 2)),
     Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
     *(Intended("feature_layers.py", name, _OPERATOR) for name in _FEATURE_FUNCTIONS),
-    Intended("layers.py", "imports", _KERNELS, (2, 1)),
+    Intended("layers.py", "imports", _KERNELS, (3, 1)),
     *(Intended("layers.py", f"{name}.forward", _OPERATOR) for name in _LAYERS),
     *(Intended("layers.py", name, _OPERATOR) for name in _FUNCTIONS),
-    Intended("layers.py", "folded", "Jittor upsamples first", (5, 0)),
+    Intended("layers.py", "folded", "Jittor upsamples first", (3, 0)),
+    Intended("layers.py", "_fold", "Jittor upsamples first", (6, 0)),
     Intended("layers.py", "GroupNorm", _OVERFLOW, (1, 0)),
     Intended("layers.py", "unless_overflown", _OVERFLOW, (3, 0)),
-    Intended("learner.py", "Learner.__init__", _GRAPH, (3, 3)),
+    Intended("learner.py", "imports", _REPLAY, (1, 0)),
+    Intended("learner.py", "Learner.__init__", f"{_GRAPH}; {_REPLAY}", (4, 3)),
+    Intended("learner.py", "Learner.part", _REPLAY, (5, 2)),
+    Intended("learner.py", "Learner.replays", _REPLAY, (4, 0)),
+    Intended("learner.py", "Learner.replayed", _REPLAY, (3, 0)),
     Intended("learner.py", "Learner.step", _GRAPH, (1, 1)),
     Intended("precision.py", "imports", "Jittor has one precision", (2, 0)),
     Intended("precision.py", "module", "Jittor has one precision", (1, 0)),
     Intended("precision.py", "Arithmetic.check", "Jittor has one precision"),
     Intended("precision.py", "Arithmetic.has_tf32", "Jittor has one precision", (2, 0)),
     Intended("precision.py", "Arithmetic.has_bf16", "Jittor has one precision", (5, 0)),
-    Intended("precision.py", "Arithmetic.apply", "Jittor has one precision", (8, 0)),
+    Intended("precision.py", "Arithmetic.apply", "Jittor has one precision", (9, 0)),
     Intended("precision.py", "Arithmetic.call", "Jittor has one precision"),
     Intended("precision.py", "choose", "Jittor has one precision", (1, 0)),
     Intended("own.py", "Own.__init__", _DEVICE, (1, 1)),
@@ -123,6 +129,7 @@ INTENDED: tuple[Intended, ...] = (
     Intended("unet.py", "UNet.forward", _OVERFLOW, (1, 1)),
 )
 ONE_SIDED = {
+    "captured.py": "PyTorch replays a step as a CUDA graph; Jittor's kernels are fused, and fewer",
     "block_draws.py": "a Jittor kernel is one C++ body for CPUs and GPUs",
     "triton_draws.py": "a Jittor kernel is one C++ body for CPUs and GPUs",
     "heap.py": "glibc's allocator serves PyTorch; Jittor has its own, which keeps what is freed",

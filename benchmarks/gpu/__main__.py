@@ -1,6 +1,7 @@
 """One piece after the other on a GPU, or in a rehearsal on a CPU.
 
     python -m benchmarks.gpu --out FOLDER [--budget 400] [--only REGEX] [--cpu] [--list]
+    python -m benchmarks.gpu --table benchmarks/results/gpu-h200.json
 
 Every result is in FOLDER/results.json at once; pieces that are there are skipped, so a run that was
 cut off, or ended by a broken device, goes on where it stopped.
@@ -15,6 +16,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.gpu import checks, sampling, training
@@ -29,7 +31,8 @@ def main() -> int:
     ask = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    ask.add_argument("--out", type=Path, required=True)
+    ask.add_argument("--out", type=Path, help="folder of results.json")
+    ask.add_argument("--table", type=Path, help="show the speeds of these results, and end")
     ask.add_argument("--budget", type=float, default=400, help="seconds since $BENCH_BEGAN")
     ask.add_argument("--only", default="", help="pieces whose name matches")
     ask.add_argument("--warm", action="store_true", help="run, but keep nothing: fills caches")
@@ -39,6 +42,11 @@ def main() -> int:
     if asked.list:
         print("\n".join(PIECES))
         return 0
+    if asked.table:
+        print(table(json.loads(asked.table.read_text())["results"]))
+        return 0
+    if asked.out is None:
+        ask.error("--out FOLDER is missing")
     began = float(os.environ.get("BENCH_BEGAN", time.time()))
     place, path = Place("cpu" if asked.cpu else "cuda"), asked.out / "results.json"
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +69,7 @@ def main() -> int:
     return 0
 
 
-def run(piece: object, place: Place) -> Result:
+def run(piece: Callable[[Place], Result], place: Place) -> Result:
     """The piece's result, or how it failed."""
     began = time.perf_counter()
     try:
@@ -76,6 +84,22 @@ def keep(path: Path, found: Result) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps(found, indent=1, default=float))
     new.replace(path)
+
+
+def table(found: Result) -> str:
+    """The pieces that have a speed, as a Markdown table."""
+    rows = [
+        "| piece | images/s | ms (10 to 90 %) | first call, s | memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found.items():
+        if "img_per_s" in each:
+            low, middle, high = (1e3 * each[key] for key in ("p10_s", "p50_s", "p90_s"))
+            rows.append(
+                f"| {name} | {each['img_per_s']:,.0f} | {middle:.1f} ({low:.1f} to {high:.1f}) "
+                f"| {each['first_s']:.0f} | {each.get('peak_mb', 0):,.0f} |"
+            )
+    return "\n".join(rows)
 
 
 def line(name: str, result: Result) -> str:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,11 +39,11 @@ def ceilings(place: Place) -> Result:
         return found
     properties = torch.cuda.get_device_properties(0)
     found |= {"name": properties.name, "multiprocessors": properties.multi_processor_count}
-    a = torch.empty(2**31, dtype=torch.uint8, device=place.device).random_()
+    size = 2**31
+    a = torch.empty(size, dtype=torch.uint8, device=place.device).random_()
     b = torch.empty_like(a)
     copy = timed(place, lambda i: b.copy_(a), reps=10)
-    found["copy_tb_s"] = 2 * a.numel() / copy["p50_s"] / 1e12
-    del a, b
+    found["copy_tb_s"] = 2 * size / copy["p50_s"] / 1e12
     n = 8192
     kinds = (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16))
     for name, kind in kinds:
@@ -98,51 +99,47 @@ def bits(place: Place) -> Result:
 
 def same_training(place: Place) -> Result:
     """The panel here against itself on a CPU: loss, gradients, steps; and from run to run."""
-    steps, small = 10 if place.on_gpu else 3, 16 if place.on_gpu else 4
+    kinds = ("fp32", "tf32", "bf16") if place.on_gpu else ("fp32",)
+    return {precision: compared(place, precision) for precision in kinds}
+
+
+def compared(place: Place, precision: str) -> Result:
+    """`same_training` in one precision; a CPU's is float32."""
+    steps, small = (10, 16) if place.on_gpu else (3, 4)
     changes = ("model.ch=32", f"train.batch_size={small}", "train.noise=keyed")
-    found: Result = {}
-    for precision in ("fp32", "tf32", "bf16") if place.on_gpu else ("fp32",):
-        config, plan, weights = place.network("cifar10", *changes, f"train.precision={precision}")
-        images = place.images(config)[:2048]
-        whole = config.model_copy(
-            update={"train": config.train.model_copy(update={"precision": "fp32"})}
+    config, plan, weights = place.network("cifar10", *changes, f"train.precision={precision}")
+    batches = Batches(config, plan, place.images(config)[:2048])
+
+    def learner(device: str, deterministic: bool = False) -> Any:
+        kind = "fp32" if device == "cpu" else precision
+        backend = backends.load("torch", device, kind, deterministic)
+        return backend.learner(
+            plan, weights, config.train.model_copy(update={"precision": kind}), 0
         )
-        batches = Batches(config, plan, images)
 
-        def curve(
-            device: str, settings: object, deterministic: bool = False, eager: bool = False
-        ) -> tuple[list[float], State]:
-            backend = backends.load("torch", device, settings.precision, deterministic)
-            learner = backend.learner(plan, weights, settings, 0)
-            if eager:
-                learner.captured = None
-            losses = [
-                backend.scalar(learner.step(batches.batch(s), 2e-4)[0]) for s in range(1, steps + 1)
-            ]
-            return losses, learner.state()
+    def curve(device: str, deterministic: bool = False, eager: bool = False) -> Any:
+        trained = learner(device, deterministic)
+        if eager:
+            trained.captured = None
+        found = [trained.step(batches.batch(step), 2e-4)[0] for step in range(1, steps + 1)]
+        return np.array([float(loss) for loss in found]), trained.state()
 
-        host = backends.load("torch", "cpu").learner(plan, weights, whole.train, 0)
-        here = backends.load("torch", place.device, precision)
-        loss, gradients = host.gradients(batches.batch(1))
-        ours = here.learner(plan, weights, config.train, 0).gradients(batches.batch(1))
-        losses, expected = curve("cpu", whole.train)
-        first, state = curve(place.device, config.train)
-        _, again = curve(place.device, config.train)
-        _, fixed = curve(place.device, config.train, True)
-        _, fixed_again = curve(place.device, config.train, True)
-        _, eager = curve(place.device, config.train, True, True)
-        worst = max(gradients, key=lambda name: relative(ours[1][name], gradients[name]))
-        found[precision] = {
-            "loss": abs(ours[0] - loss) / loss,
-            "gradients": relative(flat(ours[1]), flat(gradients)),
-            "worst gradient": [worst, relative(ours[1][worst], gradients[worst])],
-            "losses": float(np.max(np.abs(np.array(first) / np.array(losses) - 1))),
-            "weights": relative(flat(state.raw), flat(expected.raw)),
-            "same bits in two runs": same(state, again),
-            "deterministic: same bits": same(fixed, fixed_again),
-            "replayed: same bits": same(fixed, eager),
-        }
-    return found
+    loss, gradients = learner("cpu").gradients(batches.batch(1))
+    our_loss, ours = learner(place.device).gradients(batches.batch(1))
+    (losses, expected), (found, state) = curve("cpu"), curve(place.device)
+    _, again = curve(place.device)
+    _, fixed = curve(place.device, True)
+    _, fixed_again = curve(place.device, True)
+    _, eager = curve(place.device, True, True)
+    return {
+        "loss": abs(our_loss - loss) / loss,
+        "gradients": relative(flat(ours), flat(gradients)),
+        "losses": float(np.max(np.abs(found / losses - 1))),
+        "weights": relative(flat(state.raw), flat(expected.raw)),
+        "same bits in two runs": same(state, again),
+        "deterministic: same bits": same(fixed, fixed_again),
+        "replayed: same bits": same(fixed, eager),
+    }
 
 
 def same(a: State, b: State) -> bool:

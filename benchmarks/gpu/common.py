@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,7 @@ def timed(
             break
     place.wait()
     wall = (time.perf_counter() - began) / (len(marks) - 1)
-    pairs = zip(marks, marks[1:], strict=False)
-    times = [a.elapsed_time(b) / 1e3 if place.on_gpu else b - a for a, b in pairs]
+    times = [a.elapsed_time(b) / 1e3 if place.on_gpu else b - a for a, b in pairwise(marks)]
     low, middle, high = (float(q) for q in np.quantile(times, [0.1, 0.5, 0.9]))
     return {"p10_s": low, "p50_s": middle, "p90_s": high, "wall_s": wall, "reps": len(times)}
 

@@ -165,3 +165,27 @@ def test_whole_pipelines_are_timed_in_turns(tmp_path: Path) -> None:
     ratio = found["rounds"]["diffusers"][0] / found["rounds"]["diptych"][0]
     assert found["ratio"]["median"] == pytest.approx(ratio)
     assert found["ratio"]["verdict"] == "undecided" and "DDIMPipeline" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_gpu_script_is_in_step_with_the_code(tmp_path: Path) -> None:
+    """A rehearsal on a CPU: checks, a training step, a call; each can fail, and is kept at once."""
+    names = ("bits", "same .*", "train mnist, as it is.*", "train, fp32, captured", "call, fp32")
+    asked = f"^({'|'.join((*names, 'draw ddim.*fp32'))})$"
+    done = run("gpu", "--cpu", "--out", str(tmp_path), "--only", asked)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert len(found) == 7 and not [name for name in found if "failed" in found[name]]
+    training = found["same training"]["fp32"]
+    assert training["weights"] == 0 and training["replayed: same bits"] is True
+    assert [v for k, v in found["bits"].items() if k.startswith(("normals", "mask "))] == [True] * 5
+    assert found["call, fp32"]["img_per_s"] > 0
+    again = run("gpu", "--cpu", "--out", str(tmp_path), "--only", asked)
+    assert again.returncode == 0 and not again.stdout  # all are there
+
+
+def test_the_table_of_the_gpu_in_the_documentation_is_of_the_record() -> None:
+    done = run("gpu", "--table", str(ROOT / "benchmarks" / "results" / "gpu-h200.json"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in (ROOT / "docs" / "gpu.md").read_text()

@@ -114,6 +114,17 @@ def test_a_grid_that_a_kill_has_cost_is_made_at_resume(torch: Panel, run: Path) 
     assert grid.read_bytes() == before
 
 
+def test_a_deterministic_run_is_resumed_as_one(torch: Panel, run: Path) -> None:
+    path = run / "environment.json"
+    found = read_json(path)
+    found["starts"][-1]["deterministic"] = True
+    edit(path, deterministic=True, starts=found["starts"])
+    said = torch.call(resume_jobs.run, "torch", run, LONGER, own=True, resume=True)
+    found = read_json(path)
+    assert found["deterministic"] is True and found["starts"][-1]["deterministic"] is True
+    assert not said
+
+
 def test_another_number_of_threads_is_said_and_recorded(torch: Panel, run: Path) -> None:
     path = run / "environment.json"
     found = read_json(path)

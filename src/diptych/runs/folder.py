@@ -27,7 +27,10 @@ from diptych.runs.records import MANIFEST_LATER
 log = logging.getLogger(__name__)
 
 # What changes a run's rounding where it changes between two starts.
-ROUNDING = ("device", "device_name", "threads", "framework_version", "numpy", "cpu", "world")
+ROUNDING = (
+    "device", "device_name", "deterministic", "threads", "framework_version", "numpy", "cpu",
+    "world",
+)  # fmt: skip
 
 
 def check_resumable(config: Config, run: Path, backend_name: str) -> None:
@@ -59,6 +62,11 @@ def backend_of_run(run: Path, asked: str | None, resume: bool) -> str:
     """The backend that is to train: as asked, else that of the run to resume, else torch."""
     own = _environment(run).get("backend") if resume else None
     return asked or (own if isinstance(own, str) else "torch")
+
+
+def is_deterministic(run: Path, asked: bool, resume: bool) -> bool:
+    """True if asked for, or if the run to resume was started so."""
+    return asked or (resume and _environment(run).get("deterministic") is True)
 
 
 def check_data(

@@ -37,7 +37,13 @@ from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.ranks import Ranks, of_environment
 from diptych.runs import checkpoint
-from diptych.runs.folder import check_data, check_resumable, record_start, warn_of_changes
+from diptych.runs.folder import (
+    check_data,
+    check_resumable,
+    is_deterministic,
+    record_start,
+    warn_of_changes,
+)
 from diptych.sampling.engine import Engine
 from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import make_sampler
@@ -133,7 +139,8 @@ def train(
         run: the run folder.
         backend_name: `torch` or `jittor`.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
-        deterministic: the same bits in every run on the device; see `backends.load`.
+        deterministic: the same bits in every run on the device; see `backends.load`. A run that was
+            started so is resumed so.
         resume: continue the run in the folder; start it if the folder is empty.
         overwrite: replace the folder's contents.
         allow_changed_data: resume although the images differ from those of the earlier steps.
@@ -156,7 +163,7 @@ def train(
     """
     backends.check_panel(backend_name, "training")
     ranks = of_environment()
-    arithmetic = config.train.precision, deterministic
+    arithmetic = config.train.precision, is_deterministic(run, deterministic, resume)
     backend = None
     if not ranks.alone:
         backend = backends.load(backend_name, device, *arithmetic, ranks=ranks)

@@ -53,20 +53,24 @@ class Arithmetic:
         asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(bool(getattr(torch.cpu, name, bool)()) for name in asked)
 
-    def apply(self) -> None:
-        """Make the process's settings those of this arithmetic."""
+    def apply(self, training: bool = False) -> None:
+        """Make the process's settings those of this arithmetic.
+
+        In training cuDNN tries its kernels, 11 to 19 seconds for a large network, and keeps the
+        fastest of each size; which one wins can differ from run to run.
+        """
         tf32 = self.precision == "tf32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
-        # cuDNN tries its kernels for new sizes; which one wins can differ from run to run.
-        torch.backends.cudnn.benchmark = self.device != "cpu" and not self.deterministic
+        tries = training and self.device != "cpu" and not self.deterministic
+        torch.backends.cudnn.benchmark = tries
         torch.backends.cudnn.deterministic = self.deterministic
         if self.device != "cpu":  # a CPU's operators are deterministic without it
             torch.use_deterministic_algorithms(self.deterministic)
 
     def call(self, network: Any, *given: Any) -> torch.Tensor:
         """The network's output in float32."""
-        self.apply()
+        self.apply(training=torch.is_grad_enabled())
         if self.precision != "bf16":
             return network(*given)
         kind = "cpu" if self.device == "cpu" else "cuda"
