@@ -26,15 +26,18 @@ from diptych.files.paths import (
     sha256_of,
 )
 from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_json, read_json
+from diptych.files.rows import Line, Tail, read_lines
 
 __all__ = [
     "INHERITED",
     "LOCK",
+    "Line",
     "Held",
     "MARKS",
     "MOST_BYTES",
     "MOST_LEVELS",
     "MOST_VALUES",
+    "Tail",
     "atomic_path",
     "check_folder",
     "check_free",
@@ -53,6 +56,7 @@ __all__ = [
     "parse_json",
     "read_bytes",
     "read_json",
+    "read_lines",
     "sha256_of",
     "write_json",
     "write_text",

@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
-from diptych.files import parse_json, read_json
+from diptych.files import read_json, read_lines
 from diptych.runs.records import MOST, Environment, number, whole
 from diptych.types import Bool, Float64, Int64
 
@@ -214,24 +214,16 @@ def _environment(path: Path) -> dict[str, Any]:
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """The rows, and True if a torn last line was left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
     rows: list[dict[str, Any]] = []
-    for place, line in enumerate(lines, start=1):
-        try:
-            row = parse_json(line, finite=False)
-        except ValueError as error:  # broken JSON, or bytes that are not UTF-8
-            if place == len(lines):
-                return rows, True
+    for line in read_lines(path):
+        if line.error and line.last:
+            return rows, True
+        if line.error:
             raise UserError(
-                f"{path}: line {place} is not valid JSON; only the last line of a run that was "
-                "killed may be torn: restore the file or train again"
-            ) from error
-        rows.append(_checked(row, f"{path}: line {place}"))
+                f"{path}: line {line.number} is not valid JSON; only the last line of a run that "
+                "was killed may be torn: restore the file or train again"
+            ) from line.error
+        rows.append(_checked(line.value, f"{path}: line {line.number}"))
     return rows, False
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.files import parse_json, read_json
+from diptych.files import Line, Tail, read_json
 from diptych.files.locks import LOCK
 from diptych.runs import checkpoint
 from diptych.runs.reader import starts_of, trained_images
@@ -120,14 +120,13 @@ class Follower:
         if not (run / "config.yaml").is_file():
             what = "has no config.yaml" if run.is_dir() else "there is no such folder"
             raise UserError(f"{run}: is not a run ({what}); give the --out folder of diptych train")
-        self.run, self.most_bytes = run, most_bytes
+        self.run, self.tail = run, Tail(most_bytes)
         self.config = load_config(str(run / "config.yaml"))
         self.preset = nearest_preset(self.config)
         self._forget()
 
     def _forget(self) -> None:
-        self.file: tuple[int, int] | None = None  # device and inode of what was read
-        self.offset, self.unread = 0, 0
+        self.unread = 0
         self.losses: list[float] = []
         self.rows: list[Row] = []
         self.validation: tuple[int, float] | None = None
@@ -180,35 +179,20 @@ class Follower:
 
     def _read_rows(self) -> None:
         path = self.run / "metrics.jsonl"
-        if not path.is_file():
-            return
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if self.file != (found.st_dev, found.st_ino) or found.st_size < self.offset:
-                self._forget()  # a resumed run writes the file anew
-                self.file = (found.st_dev, found.st_ino)
-                self.offset = max(0, found.st_size - self.most_bytes)
-                if self.offset:
-                    file.seek(self.offset)
-                    self.offset += len(file.readline())
-            file.seek(self.offset)
-            whole_lines = file.read().rpartition(b"\n")[0]
-        if not whole_lines:
-            return
-        self.offset += len(whole_lines) + 1  # a torn last line is read when it is whole
-        for line in whole_lines.split(b"\n"):
-            self._take(line)
-        del self.rows[: -SPEED - 1]
+        if path.is_file():
+            for line in self.tail.read(path, self._forget):
+                self._take(line)
+            del self.rows[: -SPEED - 1]
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: Line) -> None:
+        row = line.value
         try:
-            row = parse_json(line, finite=False)
             if whole(row["step"], 1) is None or whole(row["epoch"]) is None:
                 raise ValueError("no step")
             loss = float(row["loss"])
             spent = float(row["data_s"]) + float(row["compute_s"])
         except (ValueError, KeyError, TypeError):
-            self.unread += bool(line.strip())
+            self.unread += not line.blank
             return
         ended, memory = number(row.get("ended")), number(row.get("memory_mb"))
         self.rows.append(Row(row["step"], row["epoch"], loss, ended, spent, memory))

@@ -18,7 +18,7 @@ from typing import Any
 
 from diptych.config.load import flatten, load_config
 from diptych.errors import UserError
-from diptych.files import parse_json, read_bytes, read_json
+from diptych.files import Line, Tail, read_bytes, read_json
 from diptych.runs.records import Sweep
 from diptych.runs.status import at_work
 from diptych.weights.find import zoo_names
@@ -31,6 +31,7 @@ MOST_PICTURE = 32 * 2**20  # bytes
 MOST_PAGE = 128 * 2**20
 GRID = re.compile(r"step-\d+\.png")
 POINTS = 400  # of a loss curve
+LAST_BYTES = 16_384  # of a journal, which hold its last row
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,26 @@ class Entry:
 class Curve:
     """A journal read so far; it goes on where it ended."""
 
-    offset: int = 0
-    inode: int = 0
+    tail: Tail = field(default_factory=Tail)
     steps: list[int] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
     left_out: int = 0  # lines that could not be read
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read_on(self, path: Path) -> None:
+        """Read the new lines of the journal."""
+        for line in self.tail.read(path, self._forget):
+            row = _row(line)
+            if row is None:
+                self.left_out += not line.blank
+                continue
+            self.steps.append(row["step"])
+            self.losses.append(_finite(row.get("loss")))
+
+    def _forget(self) -> None:
+        self.left_out = 0
+        self.steps.clear()
+        self.losses.clear()
 
 
 class Folders:
@@ -231,7 +246,7 @@ class Folders:
         with self._lock:
             curve = self._curves.setdefault(name, Curve())
         with curve.lock:
-            _read_on(curve, self.path(f"{entry.name}/metrics.jsonl"))
+            curve.read_on(self.path(f"{entry.name}/metrics.jsonl"))
             width = max(1, -(-len(curve.steps) // POINTS))
             steps, losses = [], []
             for first in range(0, len(curve.steps), width):
@@ -292,40 +307,10 @@ def _finite(value: Any) -> float | None:
 
 def _last_row(path: Path) -> dict[str, Any]:
     """The last whole row of a journal; {} before the first."""
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 16_384))
-        for text in reversed(file.read().split(b"\n")):
-            row = _row(text)
-            if row is not None:
-                return row
-    return {}
+    rows = [row for row in map(_row, Tail(LAST_BYTES).read(path)) if row is not None]
+    return rows[-1] if rows else {}
 
 
-def _row(text: bytes) -> dict[str, Any] | None:
-    try:
-        row = parse_json(text, finite=False) if text.strip() else None
-    except ValueError:
-        return None
+def _row(line: Line) -> dict[str, Any] | None:
+    row = line.value
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
-
-
-def _read_on(curve: Curve, path: Path) -> None:
-    """Read the new lines of a journal; a shorter or another file is read anew."""
-    with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        if facts.st_size < curve.offset or facts.st_ino != curve.inode:
-            curve.offset, curve.inode, curve.left_out = 0, facts.st_ino, 0
-            curve.steps.clear()
-            curve.losses.clear()
-        file.seek(curve.offset)
-        for text in file:
-            if not text.endswith(b"\n"):
-                break  # being written
-            curve.offset += len(text)
-            row = _row(text)
-            if row is None:
-                curve.left_out += bool(text.strip())
-                continue
-            curve.steps.append(row["step"])
-            curve.losses.append(_finite(row.get("loss")))

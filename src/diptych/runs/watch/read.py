@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import parse_json
+from diptych.files import read_lines
 
 
 def read_resources(run: Path) -> list[dict[str, Any]]:
@@ -30,32 +30,19 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
     A killed process or a full disk leaves a torn line, and the next row may follow on that line.
     """
-    rows = []
-    for line in _lines(path):
-        try:
-            row = parse_json(line, finite=False)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
-def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().rstrip().split(b"\n") if path.is_file() else []
+    return [line.value for line in read_lines(path) if isinstance(line.value, dict)]
 
 
 def _timed(path: Path) -> list[dict[str, Any]]:
-    rows, lines = [], _lines(path)
-    for number, line in enumerate(lines, 1):
+    rows = []
+    for line in read_lines(path):
+        broken = isinstance(line.error, json.JSONDecodeError | UnicodeDecodeError)
         try:
-            row = parse_json(line, finite=False)
-            rows.append({**row, "time": float(row["time"])})
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            broken = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-            torn = broken and line.startswith(b"{")
-            if line.strip() and not torn and number < len(lines):
-                raise UserError(f"{path}, line {number}: not a row of this record") from error
+            rows.append({**line.value, "time": float(line.value["time"])})
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            torn = line.last or (broken and line.text.startswith(b"{"))
+            if not line.blank and not torn:
+                raise UserError(f"{path}, line {line.number}: not a row of this record") from error
     return sorted(rows, key=lambda row: row["time"])
 
 

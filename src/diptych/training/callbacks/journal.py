@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import machine_faults, parse_json, write_text
+from diptych.files import machine_faults, read_lines, write_text
 from diptych.training.callbacks import Callback, Row
 
 
@@ -39,16 +39,14 @@ class Journal(Callback):
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a journal; drop an incomplete last line left by a crash."""
-    if not path.exists():
-        return []
     rows = []
-    lines = path.read_text("utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
+    for line in read_lines(path):
+        row = line.value
         try:
-            if line:
-                row = parse_json(line, finite=False)
+            if not line.blank:
                 rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
         except (KeyError, TypeError, ValueError) as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}: not a row of a journal") from error
+            if line.ended:
+                problem = f"{path}, line {line.number}: not a row of a journal"
+                raise UserError(problem) from line.error or error
     return rows
