@@ -11,7 +11,7 @@ import pytest
 
 from diptych.config.load import DiffusionConfig, load_config
 from diptych.diffusion.objective import min_snr_weights, target
-from diptych.diffusion.process import eps_from_v, eps_from_x0, v_from_x0_eps, x0_from_v
+from diptych.diffusion.process import eps_from_v, eps_from_x0, x0_from_v
 from diptych.diffusion.schedule import CLEAN, SCHEDULES, Level, make_schedule
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
@@ -64,7 +64,7 @@ def test_a_perfect_network_of_any_objective_gives_the_noise(alpha: float, name: 
     }[name]
     np.testing.assert_allclose(read(wanted), eps, atol=1e-9)
     if name == "v":
-        np.testing.assert_allclose(wanted, v_from_x0_eps(x0, eps, level), atol=1e-12)
+        np.testing.assert_allclose(wanted, alpha * eps - level.sigma * x0, atol=1e-12)
         np.testing.assert_allclose(x0_from_v(x, wanted, level), x0, atol=1e-12)
 
 
@@ -250,7 +250,7 @@ def test_a_network_that_predicts_the_image_or_v_takes_the_same_path() -> None:
 def at_mean(x: Any, level: Level) -> Any:
     """E[v | x] for images of N(0.3, S^2)."""
     off = x - level.alpha * 0.3
-    return best_v(off, level) + v_from_x0_eps(0.3, 0.0, level)
+    return best_v(off, level) - level.sigma * 0.3
 
 
 def telling(x: Any, level: Level) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from diptych.config.load import DiffusionConfig
-from diptych.diffusion.process import v_from_x0_eps, x0_from_eps
+from diptych.diffusion.objective import target
+from diptych.diffusion.process import x0_from_eps
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import ALL_SPACINGS
 from diptych.errors import UserError
@@ -178,7 +179,7 @@ def test_a_network_of_another_objective_gives_the_same_images() -> None:
         return x0_from_eps(x, eps(x, level), level)
 
     def v(x: Any, level: Level) -> Any:
-        return v_from_x0_eps(x0(x, level), eps(x, level), level)
+        return target("v", x0(x, level), eps(x, level), level.alpha, level.sigma)
 
     x = np.random.default_rng(0).standard_normal((2, 1, 3, 3))
     levels = [TABLE.level(t) for t in (999, 600, 300, 100)] + [CLEAN]

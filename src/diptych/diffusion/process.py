@@ -2,6 +2,7 @@
 
     x_t = alpha * x0 + sigma * eps
     x0  = (x_t - sigma * eps) / alpha          Ho et al. 2020, arXiv:2006.11239, equations 4 and 15
+    v   = alpha * eps - sigma * x0             Salimans & Ho 2022, arXiv:2202.00512, section 4
 
 All arrays, in and out, are (B, C, H, W). Coefficients are Python floats, so float32 arrays of any
 framework stay float32.
@@ -46,11 +47,6 @@ def eps_from_x0(x_t: A, x0: A, level: Level) -> A:
     if level.sigma == 0.0:
         raise ValueError(f"no noise remains at t={level.t} (sigma is 0)")
     return (1.0 / level.sigma) * x_t + (-level.alpha / level.sigma) * x0
-
-
-def v_from_x0_eps(x0: A, eps: A, level: Level) -> A:
-    """Velocity v = alpha * eps - sigma * x0 (Salimans & Ho 2022, section 4)."""
-    return level.alpha * eps + (-level.sigma) * x0
 
 
 def x0_from_v(x_t: A, v: A, level: Level) -> A:

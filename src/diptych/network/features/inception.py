@@ -24,7 +24,6 @@ from diptych.network.features.conv import Conv, fold, misfit
 from diptych.types import Float32, Weights
 
 SIZE, CHANNELS, DIMS, CLASSES = 299, 3, 2048, 1008
-SPATIAL = 7 * 17 * 17  # sFID's features: the first 7 channels of Mixed_6d.branch1x1
 EPS = 1e-3
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _COUNTER = "num_batches_tracked"
