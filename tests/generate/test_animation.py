@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tracemalloc
@@ -100,10 +99,7 @@ def test_an_ffmpeg_that_fails_is_one_line_and_leaves_no_file(
 def test_an_mp4_without_its_package_is_refused_with_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if "imageio" in name else whole(name)
-    )
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match=r"pip install 'diptych\[video\]'"):
         Movie(formats=("mp4",))
 

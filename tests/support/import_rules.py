@@ -16,7 +16,7 @@ PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
     {"errors", "types"},
-    {"stats", "files", "rng", "ranks"},
+    {"stats", "files", "rng", "ranks", "optional"},
     {"config"},
     {"diffusion", "network", "figures"},
     {"backends", "data"},
@@ -43,7 +43,8 @@ SUBJECTS = {
     f"align.{name}"
     for name in ("faults.panel", "process.panels", "reference.network", "reference.backend")
 }
-MAY_IMPORT_BY_NAME = {"", "backends", "align", "golden"}  # the last two load a user's module
+# `align` and `golden` load a user's module, `optional` a package that may be missing.
+MAY_IMPORT_BY_NAME = {"", "backends", "align", "golden", "optional"}
 LOADER = "backends"
 SEAM = "backends.protocol"  # what a panel may know of the room around it
 

@@ -129,7 +129,7 @@ def test_histograms_hold_every_finite_number() -> None:
 def test_without_mlflow_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is done."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UserError, match="pip install"):
+    with pytest.raises(UserError, match=r"--mlflow: mlflow is not installed; pip install"):
         Recording(mlflow="file:///nowhere").check()
     Recording().check()
 

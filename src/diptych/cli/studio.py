@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import click
 
 from diptych.cli.common import DEVICE, FOLDER
-from diptych.errors import UserError
+from diptych.optional import require
 
 PORT = 8765
 
@@ -39,8 +38,8 @@ def studio(
       diptych studio runs --port 0 --no-open
       diptych studio runs --host 0.0.0.0        others may open it, with the token
     """
-    if missing := [x for x in ("starlette", "uvicorn") if importlib.util.find_spec(x) is None]:
-        raise UserError(f"the studio needs {missing[0]}; pip install 'diptych[studio]'")
+    for package in ("starlette", "uvicorn"):
+        require(package, "studio")
     from diptych.backends import check_device
     from diptych.studio import server
 

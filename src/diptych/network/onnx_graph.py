@@ -26,21 +26,13 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.network.parameters import check_weights, parameter_table
 from diptych.network.plan import Block, Plan
+from diptych.optional import require
 from diptych.types import Array, Float32
 
 OPSET = 17
 IR_VERSION = 8  # of that opset's time: readable by older runtimes too
 BATCH = "batch"
 LARGEST = 2**31 - 2**24  # bytes of weights; protobuf ends at 2**31
-
-
-def onnx_package() -> Any:
-    """The package onnx. Raises UserError if it is not installed."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError(f"onnx is not installed; pip install 'diptych[onnx]' ({error})") from error
-    return onnx
 
 
 def engine_model(plan: Plan, weights: Mapping[str, Float32]) -> Any:
@@ -113,7 +105,7 @@ def _guided(graph: _Graph) -> None:
 
 def initializers(model: Any) -> dict[str, Array]:
     """Copies of the arrays that an onnx.ModelProto holds, by name."""
-    read = onnx_package().numpy_helper.to_array
+    read = require("onnx", "onnx").numpy_helper.to_array
     return {each.name: np.array(read(each)) for each in model.graph.initializer}
 
 
@@ -122,7 +114,7 @@ class _Graph:
 
     def __init__(self, plan: Plan, weights: Mapping[str, Float32]) -> None:
         check_weights(plan, weights, "weights")
-        self.onnx = onnx_package()
+        self.onnx = require("onnx", "onnx")
         size = sum(array.nbytes for array in weights.values())
         if size > LARGEST:
             raise UserError(

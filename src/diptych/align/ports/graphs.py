@@ -16,6 +16,7 @@ import numpy as np
 
 from diptych.align.ports.targets import Target, function_of, load_module
 from diptych.errors import UserError
+from diptych.optional import require
 from diptych.types import Array
 
 Values = list[tuple[str, Array]]
@@ -69,7 +70,7 @@ class OnnxModel:
     movable = False
 
     def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
-        onnx, runtime = _needed("onnx"), _needed("onnxruntime")
+        onnx, runtime = require("onnx", "port"), require("onnxruntime", "port")
         self.proto = onnx.load(target.place)
         graph = self.proto.graph
         self.held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
@@ -127,7 +128,7 @@ class OpenVinoModel:
     movable = False
 
     def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
-        openvino = _needed("openvino")
+        openvino = require("openvino", "port")
         core = openvino.Core()
         model = core.read_model(target.place)
         self.version = openvino.__version__
@@ -182,15 +183,6 @@ class OpenVinoModel:
 
 
 MODELS: dict[str, Any] = {"numpy": NumpyModel, "onnx": OnnxModel, "openvino": OpenVinoModel}
-
-
-def _needed(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{name} is not installed; pip install 'diptych[port]'") from error
 
 
 def layers_of(

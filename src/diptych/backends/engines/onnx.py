@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diptych.backends.engines.backend import EngineBackend, Run, check, no_precision, threads
-from diptych.errors import UserError
+from diptych.optional import require
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Float32
 
@@ -16,12 +16,7 @@ def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
 ) -> EngineBackend:
     """The engine `onnx`. Raises UserError if it is missing, or lacks what is asked for."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            f"onnxruntime is not installed; pip install 'diptych[onnx]' ({error})"
-        ) from error
+    onnxruntime = require("onnxruntime", "onnx")
     check("onnx", device, ranks)
     if precision != "fp32":
         raise no_precision("onnx", precision, "ONNX Runtime computes in float32 on a CPU")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.backends.engines.backend import EngineBackend, Run, check, no_precision, threads
-from diptych.errors import UserError
+from diptych.optional import require
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Float32
 
@@ -22,12 +22,7 @@ def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
 ) -> EngineBackend:
     """The engine `openvino`. Raises UserError if it is missing, or lacks what is asked for."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError(
-            f"openvino is not installed; pip install 'diptych[openvino]' ({error})"
-        ) from error
+    openvino = require("openvino", "openvino")
     check("openvino", device, ranks)
     core = openvino.Core()
     if precision == "tf32":

@@ -17,6 +17,7 @@ import numpy as np
 
 from diptych.data.sources.places import look, read_file
 from diptych.errors import UserError
+from diptych.optional import require
 from diptych.types import Int64
 
 
@@ -68,12 +69,7 @@ def open_huggingface(name: str, split: str) -> Rows:
     Raises:
         UserError: `datasets` is not installed, or cannot read pictures from it.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            f"hf:{name}: needs the package datasets: pip install 'diptych[hf]'"
-        ) from None
+    datasets = require("datasets", "hf", where=f"hf:{name}")
     try:
         table = _load(datasets, Path(name), name, split)
         columns = dict(table.features)

@@ -22,6 +22,7 @@ from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files, find_pictures
 from diptych.data.sources.places import cache_folder, locate
 from diptych.errors import MachineError, UserError
+from diptych.optional import require
 from diptych.types import Int64
 
 LSUN = "lsun_"
@@ -175,12 +176,7 @@ def open_database(path: Path) -> Any:
     Raises:
         UserError: `lmdb` is not installed; not a database, or a truncated one.
     """
-    try:
-        import lmdb
-    except ImportError:
-        raise UserError(
-            f"{path}: reading an LMDB database needs the package lmdb: pip install 'diptych[lmdb]'"
-        ) from None
+    lmdb = require("lmdb", "lmdb", where=str(path))
     real = str(path.resolve())
     try:
         if real in _OPEN:

@@ -9,7 +9,6 @@ than the first is sent repeatedly.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 
 from diptych.errors import MachineError, UserError
 from diptych.files import atomic_path
+from diptych.optional import require
 from diptych.types import Pixels
 
 QUALITY = "18"  # x264's rate factor: 0 is lossless, 23 the default
@@ -32,12 +32,9 @@ def find_ffmpeg() -> str:
     Raises:
         UserError: the optional package is not installed, or has no executable for this machine.
     """
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UserError("an MP4 needs ffmpeg; pip install 'diptych[video]', or use --gif or --webp")
-    from imageio_ffmpeg import get_ffmpeg_exe
-
+    package = require("imageio_ffmpeg", "video", where="an MP4", instead="or use --gif or --webp")
     try:
-        return str(get_ffmpeg_exe())
+        return str(package.get_ffmpeg_exe())
     except RuntimeError as error:
         raise UserError(f"an MP4 needs ffmpeg: {error}; or use --gif or --webp") from error
 

@@ -17,6 +17,7 @@ from typing import Any
 from diptych.config.load import Config, flatten
 from diptych.errors import Interrupted, StopTraining, UserError
 from diptych.files import read_json, write_json
+from diptych.optional import require
 from diptych.training.callbacks import Callback, Row
 
 log = logging.getLogger(__name__)
@@ -117,12 +118,7 @@ class Mlflow(Callback):
 
 def load_mlflow() -> Any:
     """Import `mlflow`. Raises UserError with the install command if it is missing."""
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError as error:
-        raise UserError(
-            "--mlflow: MLflow is not installed; pip install 'diptych[mlflow]', or leave it out"
-        ) from error
+    return require("mlflow", "mlflow", where="--mlflow", instead="or leave it out")
 
 
 def _first_line(error: Exception) -> str:

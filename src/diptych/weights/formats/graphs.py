@@ -26,9 +26,10 @@ import numpy as np
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.files import atomic_path, machine_faults, open_file, parse_json
-from diptych.network.onnx_graph import OPSET, file_model, onnx_package
+from diptych.network.onnx_graph import OPSET, file_model
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
+from diptych.optional import require
 from diptych.runs.checkpoint import weights_sha256
 from diptych.types import Weights
 
@@ -42,17 +43,6 @@ def is_graph(path: Path) -> bool:
     return path.suffix.lower() in (ONNX, OPENVINO)
 
 
-def openvino_package() -> Any:
-    """The package openvino. Raises UserError if it is not installed."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError(
-            f"openvino is not installed; pip install 'diptych[openvino]' ({error})"
-        ) from error
-    return openvino
-
-
 def model_of(config: Config, weights: Weights) -> Any:
     """The graph to be written, as an onnx.ModelProto; inputs: see `network.onnx_graph`."""
     return file_model(make_plan(config), weights, config.diffusion.timesteps)
@@ -62,7 +52,7 @@ def write_onnx(out: Path, config: Config, weights: Weights, said: Mapping[str, s
     """Write one .onnx file; return its form for people. `said`: the metadata but for hashes."""
     model = model_of(config, weights)
     about = {**said, WEIGHTS: weights_sha256(weights), GRAPH: _onnx_hash(model)}
-    onnx_package().helper.set_model_props(model, about)
+    require("onnx", "onnx").helper.set_model_props(model, about)
     with atomic_path(out) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
     return f"onnx, opset {OPSET}"
@@ -73,7 +63,7 @@ def write_openvino(out: Path, config: Config, weights: Weights, said: Mapping[st
 
     The .xml comes last: without it nothing reads the .bin.
     """
-    openvino = openvino_package()
+    openvino = require("openvino", "openvino")
     made = model_of(config, weights)
     model = openvino.Core().read_model(made.SerializeToString())
     own = {each.name for each in (*made.graph.node, *made.graph.initializer, *made.graph.input)}
@@ -132,7 +122,7 @@ Read = tuple[dict[str, str], dict[str, Any], str]
 
 
 def _read_onnx(path: Path) -> Read:
-    onnx = onnx_package()
+    onnx = require("onnx", "onnx")
     with open_file(path, "an ONNX file") as file:
         content = file.read()
     try:
