@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
-    {"errors", "types"},
+    {"errors", "types", "processor"},
     {"stats", "files", "rng", "ranks", "optional"},
     {"config"},
     {"diffusion", "network", "figures"},
@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"", "__main__"},  # the package itself: its public names
 ]
 # Rooms that both backends may use: none deals with a run, a file or a data set.
-SHARED = {"errors", "types", "rng", "ranks", "config", "diffusion", "network"}
+SHARED = {"errors", "types", "processor", "rng", "ranks", "config", "diffusion", "network"}
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}
 # Parts of the Jittor backend that prepare it and load no framework; `doctor` uses them too.
 PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}

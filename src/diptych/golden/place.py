@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-FRAMEWORKS = ("torch", "jittor", "tensorflow", "jax", "mindspore", "paddle", "numpy")
+from diptych.processor import instruction_sets, openmp_threads, processor_name
 
-# What an ARM kernel reports of a processor in place of "model name".
-ARM = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
+FRAMEWORKS = ("torch", "jittor", "tensorflow", "jax", "mindspore", "paddle", "numpy")
 
 # Variables that choose other kernels on the same processor.
 CHOOSING = (
@@ -29,23 +26,10 @@ CHOOSING = (
 
 
 def processor() -> str:
-    """The processor's name and a hash of its instruction sets, as reported by the kernel.
-
-    An ARM kernel gives numbers instead of a name; big and little cores give several.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    facts: dict[str, dict[str, None]] = {}  # of each key, its values in the order of the cores
-    for line in lines:
-        key, _, value = line.partition(":")
-        facts.setdefault(key.strip(), {})[value.strip()] = None
-    sets = " ".join([*facts.get("flags", {}), *facts.get("Features", {})][:1])
-    flags = hashlib.sha256(" ".join(sorted(sets.split())).encode())
-    parts = [f"{key} {' and '.join(facts[key])}" for key in ARM if key in facts]
-    name = next(iter(facts.get("model name", {})), "") or ", ".join(parts)
-    return f"{name or platform.machine()} {flags.hexdigest()[:8]}"
+    """The processor's name, and a hash of its instruction sets if they are known."""
+    known = instruction_sets()
+    hashed = hashlib.sha256(" ".join(known).encode()).hexdigest()[:8]
+    return f"{processor_name()} {hashed}" if known else processor_name()
 
 
 def device_in_use() -> str:
@@ -79,8 +63,7 @@ def threads() -> int:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else os.cpu_count() or 1
+    return openmp_threads()
 
 
 def place(device: str | None = None) -> dict[str, Any]:

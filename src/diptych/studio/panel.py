@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diptych.errors import one_line
+from diptych.processor import share_cores
 from diptych.studio.messages import line
 
 GRACE = 5.0  # seconds from the stop button to the end of a process that does not answer
@@ -75,8 +76,7 @@ class Panel:
                 return
             self.failure, self._loaded, self._messages = "", False, queue.Queue()
             environment = dict(os.environ) | self.environment()
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
-            environment.setdefault("OMP_WAIT_POLICY", "passive")
+            share_cores(environment)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "diptych.studio.worker", self.name, self.device],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,

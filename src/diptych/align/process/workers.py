@@ -20,6 +20,7 @@ from typing import Any
 from diptych.align.process.workbench import Spec
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
+from diptych.processor import share_cores
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -52,8 +53,7 @@ class Subject:
         path = folder / f"{spec.label}.json"
         write_json(path, {"spec": spec.tree(), "jobs": list(jobs)})
         environment = dict(os.environ)
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
-        environment.setdefault("OMP_WAIT_POLICY", "passive")
+        share_cores(environment)
         self.log = folder / f"{spec.label}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -22,6 +22,7 @@ from diptych.network.onnx_graph import engine_model, initializers
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan
+from diptych.processor import asked_threads
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Float32, Weights
 
@@ -141,10 +142,8 @@ class EngineBackend:
 
 def threads() -> int:
     """The threads that an engine gets: OMP_NUM_THREADS, as for the panels, else a core each."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return max(1, min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))))
+    cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+    return asked_threads() or max(1, cores)
 
 
 def check(name: str, device: str, ranks: Ranks) -> None:

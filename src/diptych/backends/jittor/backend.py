@@ -11,6 +11,7 @@ from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
+from diptych.processor import openmp_threads
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 
@@ -146,6 +147,6 @@ class JittorBackend:
             "deterministic": self.deterministic,
             "device_name": "cuda" if self.on_gpu else "cpu",
             "framework_version": jt.__version__,
-            "threads": int(jt.compiler.os.environ.get("OMP_NUM_THREADS", 0)) or psutil.cpu_count(),
+            "threads": openmp_threads(),
             "world": self.ranks.world,
         }

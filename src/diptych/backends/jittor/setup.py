@@ -27,6 +27,7 @@ from typing import Any
 
 from diptych.backends.jittor import coldstart, cuda, onednn, quiet
 from diptych.errors import MachineError, UserError
+from diptych.processor import processor_name
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def compile_key() -> dict[str, str]:
         "prefix": sys.prefix,
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
-        "cpu": cpu_model(),
+        "cpu": processor_name(),
         **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 
@@ -225,16 +226,6 @@ def python_config() -> Path | None:
     folders += [Path(sysconfig.get_config_var("BINDIR") or "/usr/bin"), Path("/usr/bin")]
     candidates = [Path(given)] if given else [folder / name for folder in folders]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def cpu_model() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as lines:
-            return next(
-                line.split(":")[1].strip() for line in lines if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _command(result: Path) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
+from diptych.processor import asked_threads
 
 Status = Literal["ok", "warn", "fail"]
 PIP = f"{sys.executable} -m pip install"
@@ -175,7 +176,7 @@ def threads() -> Check:
     cores = len(os.sched_getaffinity(0))
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     detail = f"{cores} cores usable" + (f", OMP_NUM_THREADS={wanted}" if wanted else "")
-    if wanted.isdigit() and int(wanted) > cores:
+    if (asked_threads() or 0) > cores:
         return Check("threads", "warn", detail, f"export OMP_NUM_THREADS={cores}")
     return Check("threads", "ok", detail)
 
