@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,34 @@ from diptych.errors import UserError
 from diptych.files.reading import parse_json
 
 
-@dataclass(frozen=True)
+@dataclass
 class Line:
-    """One line of a file of rows.
+    """One line of a file of rows, without its line break.
 
     Attributes:
         number: from 1; in a growing file, of the lines read at this time.
-        text: without its line break.
-        value: the JSON value, NaN and infinity allowed; None if there is an error.
-        error: the reason if it is no JSON; a blank line is none.
         last: only blank lines follow; never so in a growing file.
         ended: a line break follows.
+        value: the JSON value, NaN and infinity allowed; None if there is an error.
+        error: the reason if it is no JSON, as a blank line is not.
     """
 
     number: int
     text: bytes
-    value: Any
-    error: ValueError | None
     last: bool = False
     ended: bool = True
+    value: Any = field(default=None, init=False)
+    error: ValueError | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.value = parse_json(self.text, finite=False)
+        except ValueError as error:  # also bytes that are not UTF-8
+            self.error = error
 
     @property
     def blank(self) -> bool:
         return not self.text.strip()
-
-
-def _line(number: int, text: bytes, *, last: bool = False, ended: bool = True) -> Line:
-    try:
-        return Line(number, text, parse_json(text, finite=False), None, last, ended)
-    except ValueError as error:  # also bytes that are not UTF-8
-        return Line(number, text, None, error, last, ended)
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -63,15 +61,11 @@ def read_lines(path: Path) -> Iterator[Line]:
     ended = b"\n" in content[len(whole) :]
     for number, text in enumerate(lines, 1):
         last = number == len(lines)
-        yield _line(number, text, last=last, ended=ended or not last)
+        yield Line(number, text, last, ended or not last)
 
 
 class Tail:
-    """Reads a growing file again and again, each time what is new.
-
-    Args:
-        most_bytes: how much is read of a new file, from its end; None: all of it.
-    """
+    """Reads a growing file again and again: its last `most_bytes` (None: all), then what is new."""
 
     def __init__(self, most_bytes: int | None = None) -> None:
         self.most_bytes = most_bytes
@@ -81,12 +75,8 @@ class Tail:
     def read(self, path: Path, forget: Callable[[], None] = lambda: None) -> Iterator[Line]:
         """The new lines; one without its line break is read when it is whole.
 
-        Args:
-            forget: called first if it is another file or has become shorter (a resumed run writes
-                it anew): what was read before no longer counts.
-
-        Raises:
-            OSError: it cannot be read at this moment.
+        `forget` is called first if it is another file or has become shorter, as a resumed run
+        writes it anew: what was read before no longer counts. Raises OSError.
         """
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -102,4 +92,4 @@ class Tail:
                 if not text.endswith(b"\n"):
                     break
                 self.offset += len(text)
-                yield _line(number, text[:-1])
+                yield Line(number, text[:-1])
