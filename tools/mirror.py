@@ -69,7 +69,10 @@ INTENDED: tuple[Intended, ...] = (
     Intended("draws.py", "normals", _DEVICE, (1, 1)),
     Intended("draws.py", "masks", _DEVICE, (1, 1)),
     Intended(
-        "backend.py", "imports", "PyTorch packs weights; Jittor is prepared, and counts", (2, 3)
+        "backend.py",
+        "imports",
+        "PyTorch packs weights; Jittor is prepared, counts, and does not tell its threads",
+        (2, 4),
     ),
     Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
     Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (11, 6)),
