@@ -68,7 +68,7 @@ clean: ## remove the environment and the tools' caches
 
 # The stamps make a second run quick; they are renewed when a dependency or a pin changes.
 $(VENV)/.installed-all: $(PINNED) | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[all,studio]'
 	touch $@
 
 $(VENV)/.installed-dev: $(PINNED) | $(BIN)/python

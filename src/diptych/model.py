@@ -27,6 +27,7 @@ from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
 from diptych.sampling.found_steps import read_spacing
 from diptych.sampling.inversion import encode, make_inversion
+from diptych.sampling.memory import batch_of
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
@@ -245,7 +246,7 @@ class Model:
         as_float: bool = False,
         *,
         clip: bool | Literal["image"] | None = None,
-        batch: int = 64,
+        batch: int | None = None,
         order: int | None = None,
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
@@ -272,7 +273,7 @@ class Model:
             as_float: return float32 (num, C, H, W) as the solver left them, unclipped.
             clip: clip each predicted image to [-1, 1]; "image", only for `ddim`: also keep the
                 predicted noise, as diffusers does.
-            batch: images computed at once.
+            batch: images computed at once; default: 64 on a CPU, on a GPU as `Model.batch` says.
             order: 2 or 3, for `deis`, `dpmpp` and `unipc`; 2, 3 or 4 for `ipndm`.
             threshold: dynamic thresholding at this quantile, instead of `clip`.
             classes: image i gets `classes[i mod n]`; default: every class in turn.
@@ -290,7 +291,7 @@ class Model:
         Raises:
             UserError: settings out of range, or `x_T` of the wrong shape.
         """
-        if num < 1 or batch < 1 or not 0 <= seed < 2**63:
+        if num < 1 or (batch is not None and batch < 1) or not 0 <= seed < 2**63:
             raise UserError(
                 f"sample: num and batch must be 1 or more, seed 0 .. 2**63 - 1 "
                 f"(given: num {num}, batch {batch}, seed {seed})"
@@ -323,11 +324,19 @@ class Model:
                 callback(k, self.engine.backend.numpy(x))
 
         parts = []
-        for images in batches_of(num, min(batch, num)):
+        at_once = self.batch(sampler.guided) if batch is None else batch
+        for images in batches_of(num, min(at_once, num)):
             given = None if x_T is None else x_T[np.minimum(images, num - 1)]
             parts.append(self.engine.draw(sampler, images, seed, given, observe))
         drawn = np.concatenate(parts)[:num]
         return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
+
+    def batch(self, guided: bool = False) -> int:
+        """Images in a call where no number is asked for: 64 on a CPU, on a GPU as many as a call
+        with 4 GB of activations computes, up to 1,024, half of them with guidance."""
+        backend = self.engine.backend
+        most = batch_of(self.engine.plan, backend.device, backend.free_memory)
+        return max(1, most // 2) if guided and backend.device != "cpu" else most
 
     @PythonTerms()
     def encode(

@@ -225,6 +225,17 @@ def test_a_download_that_cannot_be_stored_names_the_folder(
 # Memory
 
 
+def test_the_number_of_images_at_once_follows_the_plan() -> None:
+    plans = {name: make_plan(load_config(name)) for name in ("mnist", "cifar10", "bedroom")}
+    large = 140 * 10**9
+    chosen = {name: memory.batch_of(p, "cuda", lambda: large) for name, p in plans.items()}
+    assert chosen == {"mnist": 1024, "cifar10": 512, "bedroom": 8}
+    assert {memory.batch_of(plan, "cpu", lambda: large) for plan in plans.values()} == {64}
+    assert memory.batch_of(plans["cifar10"], "cuda", lambda: 10**9) == 64  # half of it
+    assert memory.batch_of(plans["bedroom"], "cuda", lambda: 0) == 1
+    assert memory.batch_of(plans["cifar10"], "cuda", lambda: None) == 512  # not known
+
+
 def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(monkeypatch: Any) -> None:
     plan = make_plan(load_config("mnist"))
     each = memory.activation_bytes(plan)

@@ -60,6 +60,17 @@ def test_an_interrupted_folder_is_resumed_to_the_same_bytes(panel, tmp_path):
     assert len(list(broken.glob("[0-9]*.png"))) == 11
 
 
+def test_a_folder_is_resumed_with_its_own_number_of_images_at_once(panel, tmp_path):
+    asked = {"num": 9, "seed": 3}
+    broken = tmp_path / "broken"
+    job = panel_jobs.draw_to, panel.name, panel_jobs.small(), broken
+    panel.call(*job, fail_at=1, batch=4, **asked)
+    found = panel.call(*job, batch=None, **asked)
+    assert found["complete"] and found["batch"] == 4
+    job = panel_jobs.draw_to, panel.name, panel_jobs.small(), tmp_path / "new"
+    assert panel.call(*job, batch=None, **asked)["batch"] == 64
+
+
 def test_a_folder_holds_what_it_says(panel, tmp_path):
     out = tmp_path / "out"
     manifest = panel.call(

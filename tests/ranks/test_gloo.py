@@ -11,7 +11,19 @@ import pytest
 import panel_jobs
 from diptych.files import read_json
 from diptych.runs import checkpoint
-from rank_jobs import Ended, apart, bits, launch, numbers, settings, under, words
+from rank_jobs import (
+    MORE,
+    Ended,
+    apart,
+    bits,
+    changed,
+    launch,
+    numbers,
+    settings,
+    under,
+    validated,
+    words,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -45,6 +57,18 @@ def test_two_ranks_have_the_numbers_of_one(alone, two):
     assert read_json(run / "environment.json")["world"] == 2
     log = (run / "rank-1.log").read_text()
     assert "rank 1 of 2" in log and "begins after step 0" in log
+
+
+def test_micro_batches_keyed_noise_and_validation_are_those_of_one(panels, pictures, tmp_path):
+    """The last batch has four rows, and a rank's micro-batches one row each."""
+    config = settings(pictures, STEPS, *MORE)
+    panels["torch"].call(panel_jobs.run, "torch", config, tmp_path / "one")
+    ended = launch(2, words(tmp_path / "two", pictures, STEPS, *changed(*MORE)))
+    assert [each.code for each in ended] == [0, 0], ended
+    assert 0 < apart(tmp_path / "two", tmp_path / "one") < RELATIVE
+    losses = validated(tmp_path / "one")
+    assert len(losses) == STEPS / 2
+    assert validated(tmp_path / "two") == pytest.approx(losses, rel=RELATIVE)
 
 
 def test_a_dead_rank_ends_all_and_the_rest_is_that_of_the_undisturbed_run(two, pictures, tmp_path):

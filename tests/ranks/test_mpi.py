@@ -11,7 +11,7 @@ import pytest
 import panel_jobs
 from diptych.files import read_json
 from diptych.runs import checkpoint
-from rank_jobs import apart, bits, mpirun, numbers, settings, words
+from rank_jobs import MORE, apart, bits, changed, mpirun, numbers, settings, validated, words
 
 pytestmark = [pytest.mark.jittor, pytest.mark.slow]
 
@@ -51,6 +51,26 @@ def test_two_ranks_have_the_numbers_of_one(alone, two):
     assert 0 < apart(run, alone) < RELATIVE
     assert read_json(run / "environment.json")["world"] == 2
     assert "begins after step 0" in (run / "rank-1.log").read_text()
+
+
+def test_three_ranks_with_micro_batches_keyed_noise_and_validation(panels, pictures, tmp_path):
+    """A rank of three has one or two rows of five, and of the last batch one or two of four."""
+    config = settings(pictures, STEPS, *MORE)
+    panels["jittor"].call(panel_jobs.run, "jittor", config, tmp_path / "one")
+    command = words(tmp_path / "more", pictures, STEPS, *changed(*MORE), backend="jittor")
+    ended = mpirun(3, command)
+    assert ended.code == 0, ended.err
+    assert 0 < apart(tmp_path / "more", tmp_path / "one") < RELATIVE
+    losses = validated(tmp_path / "one")
+    assert len(losses) == STEPS / 2
+    assert validated(tmp_path / "more") == pytest.approx(losses, rel=RELATIVE)
+
+
+def test_a_mean_of_the_ranks_means_is_found(alone, pictures, tmp_path):
+    run = tmp_path / "run"
+    ended = mpirun(2, words(run, pictures, STEPS, backend="jittor"), "mean_of_means:0:-1")
+    assert ended.code == 0, ended.err
+    assert apart(run, alone) > 1000 * RELATIVE
 
 
 def test_stopped_killed_and_resumed_equals_undisturbed(two, pictures, tmp_path):

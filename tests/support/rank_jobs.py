@@ -37,6 +37,11 @@ SETTINGS = (
     "train.grid_every=0", "data.random_flip=true", "train.warmup_steps=2",
 )  # fmt: skip
 
+# All that a step can have beside them: noise of the device, micro-batches, held-out pictures.
+MORE = (
+    "train.noise=keyed", "train.accumulate=2", "data.held_out=2", "train.validate_every=2",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -49,18 +54,21 @@ class Ended:
 
 def words(run: Path, pictures: Path, steps: int, *more: str, backend: str = "torch") -> list[str]:
     """The words of `diptych` that train the small network on a folder of pictures."""
-    changes = [word for change in SETTINGS for word in ("--set", change)]
     return [
         "train", "tiny", "--out", str(run), "--backend", backend, "--device", "cpu", "--quiet",
-        "--data-source", f"folder:{pictures}", "--steps", str(steps), *changes, *more,
+        "--data-source", f"folder:{pictures}", "--steps", str(steps), *changed(*SETTINGS), *more,
     ]  # fmt: skip
 
 
-def settings(pictures: Path, steps: int) -> Config:
+def changed(*changes: str) -> list[str]:
+    """More words: settings that differ."""
+    return [word for change in changes for word in ("--set", change)]
+
+
+def settings(pictures: Path, steps: int, *changes: str) -> Config:
     """The config of the same training."""
-    return load_config(
-        "tiny", [*SETTINGS, f"data.source=folder:{pictures}", f"train.steps={steps}"]
-    )
+    source = f"data.source=folder:{pictures}"
+    return load_config("tiny", [*SETTINGS, source, f"train.steps={steps}", *changes])
 
 
 def environment() -> dict[str, str]:
@@ -123,6 +131,12 @@ def apart(run: Path, other: Path) -> float:
     a, b = numbers(run), numbers(other)
     least = min(len(a), len(b))
     return float(np.abs(a[:least] / b[:least] - 1).max())
+
+
+def validated(run: Path) -> list[float]:
+    """The validation losses."""
+    rows = read_rows(run / "metrics.jsonl")
+    return [row["validation_loss"] for row in rows if "validation_loss" in row]
 
 
 def bits(run: Path) -> dict[str, str]:

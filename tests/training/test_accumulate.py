@@ -67,12 +67,10 @@ def test_the_memory_of_a_step_is_that_of_a_micro_batch(panels):
     assert four < 0.3 * one
 
 
-@pytest.mark.torch
-def test_resumed_training_has_the_same_bits(panels, tmp_path):
+def test_resumed_training_has_the_same_bits(panel, tmp_path):
     config = jobs.settings("train.accumulate=3", "train.noise=keyed", "train.checkpoint_every=2")
-    call = panels["torch"].call
-    whole = call(jobs.trained, "torch", config, tmp_path / "whole", [5])
-    assert call(jobs.trained, "torch", config, tmp_path / "parts", [3, 5]) == whole
+    whole = panel.call(jobs.trained, panel.name, config, tmp_path / "whole", [5])
+    assert panel.call(jobs.trained, panel.name, config, tmp_path / "parts", [3, 5]) == whole
     assert load_config(str(tmp_path / "parts/config.yaml")).train.accumulate == 3
 
 

@@ -95,12 +95,13 @@ def test_both_panels_agree_and_a_resumed_run_is_exact(both, tmp_path):
         assert ["validation_loss" in row for row in rows] == [False, True, False, True]
         losses.append([row["validation_loss"] for row in rows if "validation_loss" in row])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][0] != losses[0][1]
-    torch = both[0]
     half = panel_jobs.small(*CHANGES, "train.steps=2")
-    torch.call(panel_jobs.run, "torch", half, tmp_path / "half")
-    torch.call(panel_jobs.run, "torch", panel_jobs.small(*CHANGES), tmp_path / "half", resume=True)
-    resumed = read_rows(tmp_path / "half" / "metrics.jsonl")
-    assert [row.get("validation_loss") for row in resumed if "validation_loss" in row] == losses[0]
+    for panel, whole in zip(both, losses, strict=True):
+        run = tmp_path / f"{panel.name}-half"
+        panel.call(panel_jobs.run, panel.name, half, run)
+        panel.call(panel_jobs.run, panel.name, panel_jobs.small(*CHANGES), run, resume=True)
+        rows = read_rows(run / "metrics.jsonl")
+        assert [row["validation_loss"] for row in rows if "validation_loss" in row] == whole
     split = json.loads((tmp_path / "torch" / "environment.json").read_text())["held_out"]
     theirs = json.loads((tmp_path / "jittor" / "environment.json").read_text())["held_out"]
     assert split == theirs and split["images"] == 40 and len(split["indices_sha256"]) == 64

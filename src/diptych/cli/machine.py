@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def demo(out: Path, steps: int | None, device: str, overwrite: bool) -> None:
 
     page = run_demo(out, steps=steps, device=device, overwrite=overwrite)
     click.echo(f"\nThe two panels side by side: {page}")
+    click.echo(f"To draw with them yourself, in a browser: diptych studio {shlex.quote(str(out))}")
 
 
 @click.command(short_help="Check this machine, and say how to fix problems.")

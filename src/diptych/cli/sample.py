@@ -32,13 +32,28 @@ from diptych.errors import UserError
 from diptych.ranks import of_environment
 
 
+class AtOnce(click.ParamType):  # type: ignore[type-arg]
+    """A number, or `auto`, which is None."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        return None if value == "auto" else click.INT.convert(value, param, ctx)
+
+
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
 @click.argument("source", shell_complete=MODELS)
 @OWN_BACKEND
 @sampler_options()
 @click.option("--num", type=int, help="Number of images.  [default: 64; with --latents: all]")
 @SEED
-@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option(
+    "--batch",
+    type=AtOnce(),
+    default="auto",
+    show_default="64 on a CPU; on a GPU by the network",
+    help="Images at once.",
+)
 @click.option("--part", metavar="K/N", help="Draw part K of N, from 0; the last completes OUT.")
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @RAW
@@ -57,7 +72,7 @@ def sample(
     backend: str | None,
     num: int | None,
     seed: int,
-    batch: int,
+    batch: int | None,
     part: str | None,
     out: Path | None,
     raw: bool,

@@ -22,7 +22,8 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,6 +64,7 @@ from diptych.types import Float32, Pixels
 log = logging.getLogger(__name__)
 
 MOST = 10_000_000
+WRITERS = 8  # threads
 
 
 class Start(Protocol):
@@ -77,12 +79,15 @@ class Start(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """A sampling job: everything the images depend on except the weights."""
+    """A sampling job: everything the images depend on except the weights.
+
+    batch: images at once; None: as many as the folder was begun with, else `Model.batch`.
+    """
 
     sampler: Sampler
     num: int
     seed: int = 0
-    batch: int = 64
+    batch: int | None = 64
     movie: Movie | None = None
     strip: Strip | None = None
     start: Start | None = None
@@ -97,7 +102,8 @@ class Request:
         if self.num > MOST:
             raise UserError(f"--num is {self.num}; {MOST:,} images are the most in one folder")
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value is not None and value < least:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be {least} or more")
 
 
@@ -108,6 +114,16 @@ def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return run / "samples" / (name if precision == "fp32" else f"{name}-{precision}")
+
+
+def _settled(model: Model, request: Request, out: Path) -> Request:
+    """The request with a number of images at once."""
+    if request.batch is not None:
+        return request
+    path = out / "manifest.json"
+    begun = read_json(path).get("batch") if path.exists() else None
+    chosen = begun if isinstance(begun, int) and begun > 0 else None
+    return replace(request, batch=chosen or model.batch(request.sampler.guided))
 
 
 def sample_to(
@@ -130,6 +146,7 @@ def sample_to(
     Raises:
         UserError: the folder holds something else, or was started with other settings.
     """
+    request = _settled(model, request, out)
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
     if part is not None:
@@ -219,7 +236,8 @@ def _draw_missing(
     """Draw a part's images that are not there; return the seconds, and the images drawn."""
     drawn = 0
     began = time.perf_counter()
-    batches = list(batches_of(request.num, min(request.batch, request.num)))
+    at_once = request.batch or request.num  # `_settled` has given a number
+    batches = list(batches_of(request.num, min(at_once, request.num)))
     with _bar(model, request, len(batches[part.number :: part.count]), progress) as bar:
         for number, images in enumerate(batches):
             if not part.has(number):
@@ -337,9 +355,9 @@ def _draw_batch(
             bar.update()
 
         drawn = engine.draw(sampler, images, seed, x, observe=step)
-    pixels = engine.pixels(drawn)
-    for row, image in enumerate(wanted):
-        save_png(_path(out, image), pixels[row])
+    pixels = engine.pixels(drawn)[: len(wanted)]
+    with ThreadPoolExecutor(WRITERS) as pool:  # a file waits for the disk more than it computes
+        list(pool.map(save_png, [_path(out, image) for image in wanted], pixels))
 
 
 def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:

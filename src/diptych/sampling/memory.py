@@ -16,6 +16,7 @@ They are not counted, so its message names a batch above which nothing fits, not
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.network.plan import Block, Plan
 
+ON_CPU = 64
+HELD = 4e9  # bytes of a call's activations on a GPU
 _FACTOR = {"jittor": 2.0}  # running out of memory ends the process
 
 
@@ -69,6 +72,20 @@ def available() -> int:
         limit = int((group / "memory.max").read_text())
         found.append(limit - int((group / "memory.current").read_text()))
     return max(0, min(found))
+
+
+def batch_of(plan: AnyPlan, device: str, device_free: Callable[[], int | None]) -> int:
+    """Images in a call where no number is asked for.
+
+    64 on a CPU, which gains nothing from more, and for a user's own network. On a GPU the largest
+    power of two up to 1,024 whose activations take 4 GB, so that the plan alone determines it and
+    with it the rounding; if less than twice that is free, as many fewer as fit.
+    """
+    if device == "cpu" or not isinstance(plan, Plan):
+        return ON_CPU
+    each, free = activation_bytes(plan), device_free()
+    room = HELD if free is None else min(HELD, free // 2)
+    return int(2 ** min(10, max(0, math.floor(math.log2(max(1, room / each))))))
 
 
 def check_batch(

@@ -208,6 +208,11 @@ def train(
         looking = Callbacks([])
         with group.together():
             if ranks.first:
+                if backend.device != "cpu" and config.train.noise == "host":
+                    log.info(
+                        "train.noise=host: the host draws noise and masks, and a GPU waits for it; "
+                        "train.noise=keyed draws on the GPU, the same bits on every device"
+                    )
                 held.enter_context(hold(run))
                 saved = 0 if overwrite else restore(run, plan, config, learner, last)
                 if saved:
