@@ -217,6 +217,18 @@ def test_on_the_command_line(monkeypatch, capsys, places, tmp_path):
     assert code == 0, err
 
 
+def test_a_rank_extracts_its_part(monkeypatch, capsys, places, tmp_path):
+    monkeypatch.setattr(importlib.import_module("diptych.cli.evaluate"), "open_network", open_fake)
+    words = ["stats", places / "a0", "--features", "mnist", "--quiet", "--batch", "7"]
+    launched = {"WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "", "RANK": "1", "LOCAL_RANK": "1"}
+    for key, value in launched.items():
+        monkeypatch.setenv(key, value)
+    code, out, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "ranks")
+    assert code == 0 and "part-1-of-2.safetensors: features of 19 of 40 images" in out, err
+    code, _, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "x", "--part", "0/2")
+    assert code == 2 and "parts already" in err and not (tmp_path / "x").exists()
+
+
 def test_both_panels_score_parts_as_the_whole(panel, places, tmp_path):
     """With the shipped classifier; its own batches are the same in parts."""
     whole, parts = panel.call(

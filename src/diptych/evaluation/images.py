@@ -148,6 +148,7 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
 
 def images_of(data: Dataset, split: str | None) -> Images:
     """A data set's images, as they are after any resizing, under the name of a split."""
+
     def pick(rows: Sequence[int]) -> Iterator[Pixels]:
         return (data.images[row].transpose(1, 2, 0) for row in rows)
 
