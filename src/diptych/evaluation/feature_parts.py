@@ -29,7 +29,7 @@ from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
-from diptych.files import atomic_path, parse_json, sha256_of
+from diptych.files import atomic_path, machine_faults, parse_json, sha256_of
 from diptych.ranks import Part
 from diptych.types import Arrays, Float32, Floating, Int64
 
@@ -181,7 +181,8 @@ def features_path(source: str | Path) -> Path | None:
     path = Path(source).expanduser()
     if look(path) != "folder":
         return None
-    return path if any(NAME.fullmatch(child.name) for child in path.iterdir()) else None
+    with machine_faults(f"reading {path}"):
+        return path if any(NAME.fullmatch(child.name) for child in path.iterdir()) else None
 
 
 def load_features(path: Path) -> FeatureSet:
@@ -255,8 +256,10 @@ def _kind(device: str) -> str:
 
 def _there(out: Path, but: Path | None = None) -> list[tuple[Path, dict[str, Any]]]:
     """The parts in a folder, and their notes; hidden files are those of work in progress."""
+    with machine_faults(f"reading {out}"):
+        files = sorted(out.iterdir()) if look(out) == "folder" else []
     found = []
-    for file in sorted(out.iterdir()) if look(out) == "folder" else ():
+    for file in files:
         if file.name.startswith(".") or file == but:
             continue
         if NAME.fullmatch(file.name) is None:
