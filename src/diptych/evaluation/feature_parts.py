@@ -29,7 +29,7 @@ from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
-from diptych.files import atomic_path, machine_faults, parse_json, sha256_of
+from diptych.files import atomic_path, parse_json, sha256_of
 from diptych.ranks import Part
 from diptych.types import Arrays, Float32, Floating, Int64
 
@@ -181,8 +181,7 @@ def features_path(source: str | Path) -> Path | None:
     path = Path(source).expanduser()
     if look(path) != "folder":
         return None
-    with machine_faults(f"reading {path}"):
-        return path if any(NAME.fullmatch(child.name) for child in path.iterdir()) else None
+    return path if any(NAME.fullmatch(child.name) for child in _entries(path)) else None
 
 
 def load_features(path: Path) -> FeatureSet:
@@ -256,16 +255,21 @@ def _kind(device: str) -> str:
 
 def _there(out: Path, but: Path | None = None) -> list[tuple[Path, dict[str, Any]]]:
     """The parts in a folder, and their notes; hidden files are those of work in progress."""
-    with machine_faults(f"reading {out}"):
-        files = sorted(out.iterdir()) if look(out) == "folder" else []
     found = []
-    for file in files:
+    for file in _entries(out) if look(out) == "folder" else ():
         if file.name.startswith(".") or file == but:
             continue
         if NAME.fullmatch(file.name) is None:
             raise UserError(f"{out}: holds '{file.name}', which is no part of features; move it")
         found.append((file, _note(file)))
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise MachineError(f"{folder}: may not be read ({error.strerror})") from None
 
 
 def _note(file: Path) -> dict[str, Any]:
