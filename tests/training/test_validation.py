@@ -12,6 +12,8 @@ from diptych import rng
 from diptych.config.load import load_config
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
+from diptych.evaluation.images import not_trained_on, trained_on
+from diptych.evaluation.nearest import make_nearest, search
 from diptych.network.plan import make_plan
 from diptych.runs.reader import read_run
 from diptych.training.batches import Batches, to_float
@@ -34,6 +36,24 @@ def test_no_batch_holds_a_held_out_picture() -> None:
     for epoch in range(3):
         assert sorted([*source.order(epoch), *source.held_out]) == list(range(30))
     assert source.batch(6).x0.shape[0] == 3
+
+
+def test_scores_of_memory_are_of_the_pictures_trained_on(tmp_path) -> None:
+    """Held-out pictures are what copies are judged by, and are nobody's nearest training image."""
+    np.savez(tmp_path / "own.npz", images=IMAGES.transpose(0, 2, 3, 1))
+    source = f"data.source=npz:{tmp_path / 'own.npz'}"
+    config = load_config("tiny", [source, "data.held_out=7", "train.batch_size=4"])
+    held_out = Batches(config, make_plan(config), IMAGES, None).held_out
+    seen, fresh = trained_on(config), not_trained_on(config)
+    assert (seen.count, fresh.count) == (23, 7) and seen.identify() != fresh.identify()
+    rows = [image.tobytes() for image in IMAGES.transpose(0, 2, 3, 1)]
+    assert {image.tobytes() for image in fresh.stream()} == {rows[i] for i in held_out}
+    assert {image.tobytes() for image in seen.stream()} == set(rows) - {rows[i] for i in held_out}
+    nearest = search(make_nearest(config, 3), IMAGES[held_out], None)
+    assert not np.isin(nearest.index, held_out).any() and (nearest.distance > 0).all()
+    whole = load_config("tiny", [source])
+    assert trained_on(whole).count == 30 and not_trained_on(whole) is None
+    assert (search(make_nearest(whole, 3), IMAGES, None).distance[:, 0] == 0).all()
 
 
 def test_the_split_is_keyed_by_the_seed() -> None:

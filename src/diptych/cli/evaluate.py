@@ -47,7 +47,9 @@ MEASURE = options(
     click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
     click.option("--train", help="Training images, for memorization.  [default: the run's]"),
     click.option(
-        "--held-out", help="Real images not trained on, for memorization.  [default: test split]"
+        "--held-out",
+        help="Real images not trained on, for memorization.  [default: the run's, else the test "
+        "split]",
     ),
     click.option("--mirrored", is_flag=True, help="The --train images were mirrored in training."),
     click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),

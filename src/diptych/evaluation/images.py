@@ -31,6 +31,7 @@ from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
 from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER
+from diptych.training.batches import held_out_rows
 from diptych.types import Int64, Pixels
 
 WAITING = 4  # batches' worth of images that may wait for others of their size
@@ -146,42 +147,52 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
     return Images(path.name, count, lambda: npz.stream(path), lambda: sha256_of(path))
 
 
-def images_of(data: Dataset, split: str | None) -> Images:
-    """A data set's images, as they are after any resizing, under the name of a split."""
+def images_of(data: Dataset, split: str | None, rows: Int64 | None = None) -> Images:
+    """A data set's images, or some rows of it, as they are after any resizing; `split` is their
+    name beside the data set's."""
+    chosen = range(len(data)) if rows is None else rows
+    sha256 = data.sha256
+    if rows is not None:
+        sha256 = hashlib.sha256(sha256.encode() + rows.astype("<i8").tobytes()).hexdigest()
 
-    def pick(rows: Sequence[int]) -> Iterator[Pixels]:
-        return (data.images[row].transpose(1, 2, 0) for row in rows)
+    def pick(positions: Sequence[int]) -> Iterator[Pixels]:
+        return (data.images[chosen[position]].transpose(1, 2, 0) for position in positions)
 
     return Images(
-        data.name, len(data), lambda: pick(range(len(data))), lambda: data.sha256, split, pick,
+        data.name, len(chosen), lambda: pick(range(len(chosen))), lambda: sha256, split, pick,
         left_out=data.left_out,
     )  # fmt: skip
 
 
 def trained_on(config: Config, data_dir: Path | None = None) -> Images:
-    """The images that a model was trained on, as it saw them apart from mirroring.
+    """The images that a model was trained on, as it saw them apart from mirroring; without those
+    that it held out.
 
     Raises:
         UserError: they are not on this machine, or cannot be used.
     """
     data = load_configured(config.data, data_dir)
-    return images_of(data, data.split)
+    held_out = held_out_rows(config, len(data))
+    if not len(held_out):
+        return images_of(data, data.split)
+    return images_of(data, data.split, np.setdiff1d(np.arange(len(data)), held_out))
 
 
 def not_trained_on(config: Config, data_dir: Path | None = None) -> Images | None:
-    """The test split of the source that a model was trained on; None if none is known.
+    """The pictures that a model held out, else the test split of its source; None if there is none.
 
     Raises:
         UserError: as `trained_on`.
     """
+    if config.data.held_out:
+        data = load_configured(config.data, data_dir)
+        return images_of(data, "held out", np.sort(held_out_rows(config, len(data))))
     test = test_split(parse(config.data.source), config.data.split)
     if test is None:
         return None
+    changes = {"source": test, "split": "test"}
     return trained_on(
-        config.model_copy(
-            update={"data": config.data.model_copy(update={"source": test, "split": "test"})}
-        ),
-        data_dir,
+        config.model_copy(update={"data": config.data.model_copy(update=changes)}), data_dir
     )
 
 

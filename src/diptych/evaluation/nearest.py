@@ -11,7 +11,7 @@ features tolerate shifts, but only know digits and clothes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
 from diptych.figures.sheets import save_sheet
+from diptych.training.batches import held_out_rows
 from diptych.types import Float64, Int64, Pixels
 
 ENTRIES = 2**22  # most entries in a block's table of distances
@@ -32,12 +33,16 @@ Distances = Callable[[Pixels], Float64]
 
 @dataclass(frozen=True)
 class Nearest:
-    """A search: the training images, the number of neighbours, and the distance."""
+    """A search: the training images, the number of neighbours, and the distance.
+
+    held_out: rows of the data that were not trained on, and are no neighbours.
+    """
 
     data: Dataset
     count: int = 5
     by: str = "pixels"
     mirrored: bool = False
+    held_out: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def make_nearest(
             f"there is no classifier of {data.name} at {config.data.image_size}x"
             f"{config.data.image_size}; use --nearest-by pixels"
         )
-    return Nearest(data, count, by, config.data.random_flip)
+    held_out = held_out_rows(config, len(data))
+    return Nearest(data, count, by, config.data.random_flip, held_out)
 
 
 def _features_of(name: str) -> str | None:
@@ -94,6 +100,7 @@ def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
     for first, block in _blocks(nearest, max(256, ENTRIES // len(samples))):
         squared = distances(block)
         numbers = np.arange(first, first + len(block))
+        squared[:, np.isin(numbers, nearest.held_out)] = np.inf
         index = np.concatenate([index, np.broadcast_to(numbers, squared.shape)], axis=1)
         found = np.concatenate([found, squared], axis=1)
         order = np.argsort(found, axis=1, kind="stable")
