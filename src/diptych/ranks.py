@@ -11,6 +11,7 @@ framework; `diptych.backends` connects the processes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -128,6 +129,40 @@ def _number(given: Mapping[str, str], key: str, name: str) -> int:
         raise UserError(
             f"{key}={given[key]!r} is not a whole number; start the command with {name}"
         ) from error
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `number`, from 0, of a job in `count` parts: the batches j with j mod count = number."""
+
+    number: int
+    count: int
+
+    @staticmethod
+    def parse(text: str) -> Part:
+        """The part of `K/N`.
+
+        Raises:
+            UserError: not two whole numbers, or no K from 0 to N - 1.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        if found is None or not int(found[1]) < int(found[2]):
+            raise UserError(
+                f"--part {text}: expected K/N with K from 0 to N - 1, such as 0/4, 1/4, 2/4, 3/4"
+            )
+        return Part(int(found[1]), int(found[2]))
+
+    @staticmethod
+    def of(ranks: Ranks) -> Part | None:
+        """The part of a rank; None for a process that is alone."""
+        return None if ranks.alone else Part(ranks.rank, ranks.world)
+
+    def has(self, batch: int) -> bool:
+        """True if the batch with this 0-based number belongs to this part."""
+        return batch % self.count == self.number
+
+    def __str__(self) -> str:
+        return f"part-{self.number}-of-{self.count}"
 
 
 def own_gpu(ranks: Ranks) -> None:

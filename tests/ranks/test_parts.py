@@ -11,9 +11,8 @@ import pytest
 from diptych.errors import UserError
 from diptych.files import LOCK, hold, read_json
 from diptych.files.locks import hold_part
-from diptych.generate.parts import Part
 from diptych.generate.samples import Request, sample_to
-from diptych.ranks import ALONE, Ranks
+from diptych.ranks import ALONE, Part, Ranks
 from diptych.sampling.sampler import make_sampler
 from numpy_backend import CONFIG, engine
 

@@ -150,3 +150,21 @@ def trained(count):
     data = replace(data, images=data.images[:count], labels=data.labels[:count])
     recipe = replace(training.RECIPES["fashion_mnist"], epochs=1)
     return training.train(data, data, recipe).folded()
+
+
+def scored_in_parts(backend, samples, reference, place, count, batch):
+    """The scores of samples, and those of their features in `count` parts."""
+    from diptych.evaluation.feature_parts import write_part
+    from diptych.evaluation.protocol import NATIVE
+    from diptych.evaluation.run import evaluate
+    from diptych.evaluation.sets import Settings
+    from diptych.ranks import Part
+
+    network, out = extractor(backend, "mnist"), place / "parts"
+    for number in range(count):
+        write_part(
+            str(samples), out, network, NATIVE, Part(number, count), batch=batch, progress=False
+        )
+    settings = Settings(("fid", "kid", "is", "prdc"), "mnist", batch=batch, progress=False)
+    made = [evaluate([each], str(reference), settings, network) for each in (samples, out)]
+    return [{key: each[key] for key in ("scores", "classes")} for each in made]

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from diptych.cli.completion import SOLVERS
 from diptych.errors import UserError, one_line
+from diptych.ranks import Part, Ranks, own_gpu
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
 FOLDER = click.Path(path_type=Path)
@@ -119,6 +120,23 @@ def backend_of(asked: str | None, source: str | Path) -> str:
     from diptych.weights.find import trained_by
 
     return choose(asked, trained_by(source))
+
+
+def part_of(ranks: Ranks, asked: str | None) -> Part | None:
+    """The part of a job that this process does, as `--part` or its launcher says; None: all.
+
+    A launched process sees its own GPU from then on.
+
+    Raises:
+        UserError: both say one, or `asked` is no part.
+    """
+    if asked is not None and not ranks.alone:
+        raise UserError(
+            f"--part {asked}, and {ranks.launcher} started {ranks.world} processes, which are "
+            f"parts already; leave one of them out"
+        )
+    own_gpu(ranks)
+    return Part.parse(asked) if asked is not None else Part.of(ranks)
 
 
 def say(line: str | None) -> None:

@@ -23,6 +23,7 @@ from diptych.cli.common import (
     check_json_file,
     chosen_options,
     options,
+    part_of,
     sampler_options,
     say,
     show,
@@ -170,9 +171,9 @@ def open_network(name: str, backend: str, device: str, weights: Path | None) -> 
 def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     """Score SAMPLES against a reference: distances with their protocol and interval.
 
-    SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, or a run, which is
-    sampled first. Several are independent repeats of one model. For the names of sources, see
-    `diptych data --help`.
+    SAMPLES is a sample folder, a folder of pictures, an .npz, saved statistics, a folder of
+    features (`diptych stats --part`), or a run, which is sampled first. Several are independent
+    repeats of one model. For the names of sources, see `diptych data --help`.
 
     \b
     Examples:
@@ -249,7 +250,12 @@ def refuse_unused(asked: SamplerOptions) -> None:
 
 @click.command(short_help="Keep the statistics of images' features in a file.")
 @click.argument("images")
-@click.option("--out", type=FOLDER, required=True, help="A .npz or .safetensors file.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="A .npz or .safetensors file; with --part, the folder of all parts.",
+)
 @click.option(
     "--features", default="inception", show_default=True, help="inception, mnist, fashion_mnist."
 )
@@ -258,6 +264,9 @@ def refuse_unused(asked: SamplerOptions) -> None:
 @click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
 @click.option("--num", type=int, help="Number of images to take.  [default: all]")
 @click.option("--first", type=int, default=0, show_default=True, help="Begin with this image.")
+@click.option(
+    "--part", metavar="K/N", help="Keep the features of part K of N, from 0, for evaluate."
+)
 @click.option("--add", multiple=True, type=FOLDER, help="Statistics of other shards, to add.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @BACKEND
@@ -270,22 +279,37 @@ def stats(images: str, **options: Any) -> None:
 
     Shards add up exactly: the sums of the parts equal the sums of the whole, bit for bit.
 
+    With --part, N processes write the features themselves to one folder, which `evaluate` takes in
+    place of the images.
+
     \b
     Examples:
       diptych stats mnist:test --features mnist --out mnist.npz
       diptych stats pictures/ --protocol clean-fid --out pictures.safetensors
       diptych stats part2/ --add part1.npz --out whole.npz
+      diptych stats samples/ --part 0/4 --out features
     """
     from diptych.backends import check_panel
+    from diptych.evaluation.feature_parts import part_path, write_part
     from diptych.evaluation.images import open_images
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.shards import write_statistics
     from diptych.evaluation.statistics_file import check_suffix
     from diptych.files import hold_place
+    from diptych.ranks import of_environment
 
     check_panel(options["backend"], "the features of images")
     out = options["out"]
-    check_suffix(out)
+    ranks = of_environment()
+    part = part_of(ranks, options["part"])
+    if part is None:
+        check_suffix(out)
+    else:
+        if options["add"]:
+            raise UserError("--add is for statistics, and --part keeps features; leave one out")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: is a file; --part writes to a folder, which all parts share")
+        out = part_path(out, part)
     with hold_place(out):
         check_json_file(out, options["overwrite"])
         protocol = protocol_for(check_features(options["features"]), options["protocol"])
@@ -293,10 +317,16 @@ def stats(images: str, **options: Any) -> None:
         extractor = open_network(
             options["features"], options["backend"], options["device"], options["weights"]
         )
-        facts = write_statistics(
-            images, out, extractor, protocol, first=options["first"], num=options["num"],
-            add=options["add"], batch=options["batch"], data_dir=options["data"],
-            progress=not options["quiet"],
-        )  # fmt: skip
+        taken = {key: options[key] for key in ("first", "num", "batch")}
+        taken |= {"data_dir": options["data"], "progress": not options["quiet"] and ranks.first}
+        if part is not None:
+            facts = write_part(images, options["out"], extractor, protocol, part, **taken)
+            text = (
+                f"{out}: features of {facts['n']} of {facts['num']} images; "
+                f"{facts['parts_there']} of {part.count} parts are there"
+            )
+            show(facts, options["as_json"], text)
+            return
+        facts = write_statistics(images, out, extractor, protocol, add=options["add"], **taken)
     text = f"{out}: {facts['n']} images, {facts['dims']} dimensions, {facts['sha256'][:12]}"
     show(facts, options["as_json"], text)

@@ -20,6 +20,7 @@ from diptych.cli.common import (
     SEED,
     backend_of,
     chosen_options,
+    part_of,
     sampler_options,
     say,
     show,
@@ -28,7 +29,7 @@ from diptych.cli.completion import MODELS
 from diptych.cli.pictures import PICTURES, chosen_pictures
 from diptych.cli.starts import STARTS, Start
 from diptych.errors import UserError
-from diptych.ranks import of_environment, own_gpu
+from diptych.ranks import of_environment
 
 
 class AtOnce(click.ParamType):  # type: ignore[type-arg]
@@ -107,7 +108,6 @@ def sample(
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
     from diptych.files import check_folder
-    from diptych.generate.parts import Part
     from diptych.generate.samples import Request, default_folder, sample_to
     from diptych.model import load
     from diptych.sampling.sampler import choose_sampler
@@ -115,13 +115,7 @@ def sample(
     from diptych.weights.formats import read_config
 
     ranks = of_environment()
-    if part and not ranks.alone:
-        raise UserError(
-            f"--part {part}, and {ranks.launcher} started {ranks.world} processes, which are parts "
-            f"already; leave one of them out"
-        )
-    own = Part.parse(part) if part else Part.of(ranks)
-    own_gpu(ranks)
+    own = part_of(ranks, part)
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = chosen_options(given)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from diptych.data.notes import note
 from diptych.errors import UserError
-from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.images import Images
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.statistics import Statistics
@@ -108,17 +108,9 @@ def collect(
         for positions, pixels in images.batches(batch, first, num):
             if wanted.pixels:
                 _keep_pixels(found, positions, pixels, images.name)
-            features = protocol.features(extractor, pixels)
-            by_kind = {kind: getattr(features, kind) for kind in KINDS}
-            for kind in wanted.statistics:
-                _add_halves(found, kind, _present(by_kind, kind, extractor), positions)
-            small = num <= 2 * extractor.dims and "pool" in wanted.statistics
-            for kind in dict.fromkeys((*wanted.rows, *(["pool"] if small else []))):
-                rows = by_kind[kind]
-                kept = found.rows.setdefault(kind, np.empty((num, rows.shape[1]), np.float32))
-                kept[positions] = rows
-            if protocol.resize is None:
-                _count_classes(found, by_kind["logits"])
+            include(
+                found, positions, protocol.features(extractor, pixels), wanted, extractor, protocol
+            )
             bar.update(len(positions))
     found.on_white = sum(first <= row < first + num for row in images.on_white)
     if found.on_white:
@@ -127,6 +119,31 @@ def collect(
             f"were put on white"
         )
     return found
+
+
+def include(
+    found: Collected,
+    positions: Int64,
+    features: Features,
+    wanted: Needs,
+    extractor: Extractor,
+    protocol: Protocol,
+) -> None:
+    """Keep what is wanted of the features of the images at these positions.
+
+    Raises:
+        UserError: features that the network does not have, or that are not finite.
+    """
+    by_kind = {kind: getattr(features, kind) for kind in KINDS}
+    for kind in wanted.statistics:
+        _add_halves(found, kind, _present(by_kind, kind, extractor), positions)
+    small = found.num <= 2 * extractor.dims and "pool" in wanted.statistics
+    for kind in dict.fromkeys((*wanted.rows, *(["pool"] if small else []))):
+        rows = by_kind[kind]
+        kept = found.rows.setdefault(kind, np.empty((found.num, rows.shape[1]), np.float32))
+        kept[positions] = rows
+    if protocol.resize is None:
+        _count_classes(found, by_kind["logits"])
 
 
 def _keep_pixels(found: Collected, positions: Int64, pixels: Pixels, name: str) -> None:

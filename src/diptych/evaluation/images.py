@@ -8,7 +8,7 @@ and their positions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from diptych.data.sources.places import look
 from diptych.data.sources.spec import PICTURE, Spec, parse, test_split
 from diptych.errors import UserError
 from diptych.files import read_json, sha256_of
+from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER
 from diptych.training.batches import held_out_rows
 from diptych.types import Int64, Pixels
@@ -46,6 +47,8 @@ class Images:
         stream: yields them in order, each (H, W, C) uint8, C = 1 or 3.
         identify: computes their sha256, which may take a while.
         split: the split of a data set or of a Hugging Face set (hf:); None for other sources.
+        pick: yields the images at these rising positions, and reads no others; None: the stream
+            is quick to pass over.
         manifest: the manifest of a sample folder; empty for other sources.
         left_out: number of files skipped, by reason.
         on_white: the positions of pictures, as far as streamed, that were composited onto white
@@ -57,18 +60,22 @@ class Images:
     stream: Callable[[], Iterator[Pixels]]
     identify: Callable[[], str]
     split: str | None = None
+    pick: Callable[[Sequence[int]], Iterator[Pixels]] | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     on_white: set[int] = field(default_factory=set)
 
     def batches(
-        self, size: int, first: int = 0, num: int | None = None
+        self, size: int, first: int = 0, num: int | None = None, part: Part | None = None
     ) -> Iterator[tuple[Int64, Pixels]]:
         """Batches of (positions from 0, images (B, H, W, C)); B is at most `size`.
+
+        Images of one size have the same batches in parts as together.
 
         Args:
             size: images in a batch.
             first, num: take `num` images from `first` on; all by default.
+            part: of these, take the runs of `size` images that are this part's.
 
         Raises:
             UserError: too few images, or a damaged one.
@@ -77,19 +84,38 @@ class Images:
         if num < 1 or first + num > self.count:
             raise UserError(f"{self.name}: holds {self.count} images, {first + num} were asked for")
         waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
-        for position, image in enumerate(self.stream()):
-            if position < first:
-                continue
-            if position >= first + num:
-                break
+        positions = positions_of(num, size, part)
+        images = self._at([first + position for position in positions])
+        for position, image in zip(positions, images, strict=True):
             group = waiting.setdefault(image.shape, [])
-            group.append((position - first, image))
+            group.append((position, image))
             if len(group) == size:
                 yield _batch(waiting.pop(image.shape))
             elif sum(map(len, waiting.values())) >= WAITING * size:
                 yield _batch(waiting.pop(max(waiting, key=lambda k: len(waiting[k]))))
         for group in waiting.values():
             yield _batch(group)
+
+    def _at(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        """The images at these rising positions."""
+        if self.pick is not None:
+            yield from self.pick(rows)
+            return
+        wanted = iter(rows)
+        row = next(wanted, None)
+        for position, image in enumerate(self.stream() if rows else ()):
+            if position == row:
+                yield image
+                row = next(wanted, None)
+            if row is None:
+                break
+
+
+def positions_of(num: int, size: int, part: Part | None = None) -> list[int]:
+    """The positions of a part among `num` images: its runs of `size`; None: all of them."""
+    if part is None:
+        return list(range(num))
+    return [position for position in range(num) if part.has(position // size)]
 
 
 def _batch(group: list[tuple[int, Pixels]]) -> tuple[Int64, Pixels]:
@@ -128,9 +154,13 @@ def images_of(data: Dataset, split: str | None, rows: Int64 | None = None) -> Im
     sha256 = data.sha256
     if rows is not None:
         sha256 = hashlib.sha256(sha256.encode() + rows.astype("<i8").tobytes()).hexdigest()
+
+    def pick(positions: Sequence[int]) -> Iterator[Pixels]:
+        return (data.images[chosen[position]].transpose(1, 2, 0) for position in positions)
+
     return Images(
-        data.name, len(chosen), lambda: (data.images[row].transpose(1, 2, 0) for row in chosen),
-        lambda: sha256, split, left_out=data.left_out,
+        data.name, len(chosen), lambda: pick(range(len(chosen))), lambda: sha256, split, pick,
+        left_out=data.left_out,
     )  # fmt: skip
 
 
@@ -201,8 +231,8 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
 
     on_white: set[int] = set()
 
-    def rows() -> Iterator[Pixels]:
-        for row in range(count):
+    def pick(rows: Sequence[int]) -> Iterator[Pixels]:
+        for row in rows:
             picture = open_picture(items.read(row), items.title(row), None)
             if picture.info.get(ON_WHITE):
                 on_white.add(row)
@@ -214,4 +244,4 @@ def _pictures(name: str, items: Items, split: str | None) -> Images:
             digest.update(hashlib.sha256(items.read(row)).hexdigest().encode())
         return digest.hexdigest()
 
-    return Images(name, count, rows, identify, split, on_white=on_white)
+    return Images(name, count, lambda: pick(range(count)), identify, split, pick, on_white=on_white)

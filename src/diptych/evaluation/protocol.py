@@ -14,6 +14,7 @@ pixels unchanged but for x / 255: `native`.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,23 @@ def protocol_for(extractor: str, name: str | None) -> Protocol:
     if chosen not in PROTOCOLS:
         raise UserError(f"protocol '{chosen}' is not known{nearest(chosen, list(PROTOCOLS))}")
     return PROTOCOLS[chosen]
+
+
+def check_made_alike(
+    path: Path, stored: dict[str, Any], extractor: Extractor, protocol: Protocol
+) -> None:
+    """Refuse stored statistics or features of another protocol, naming the field.
+
+    Raises:
+        UserError: a field that differs.
+    """
+    now = {"extractor": extractor.name, "extractor_sha256": extractor.sha256, **protocol.facts()}
+    for key, value in now.items():
+        if stored and stored.get(key) != value:
+            raise UserError(
+                f"{path}: was made with {key}={stored.get(key)}, this evaluation has {value}; "
+                f"compute it again (diptych stats) or evaluate with that"
+            )
 
 
 def as_digits(images: Pixels) -> Pixels:

@@ -19,8 +19,9 @@ from diptych.data.notes import note
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.collect import BATCH, Needs, collect
 from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.feature_parts import FeatureSet, features_path, load_features
 from diptych.evaluation.images import Images, open_images
-from diptych.evaluation.protocol import Protocol
+from diptych.evaluation.protocol import Protocol, check_made_alike
 from diptych.evaluation.statistics import Moments, Statistics
 from diptych.evaluation.statistics_file import load, statistics_path
 from diptych.files import atomic_path, sha256_of
@@ -59,7 +60,8 @@ def open_reference(
     cache: Path | None = None,
     data_dir: Path | None = None,
 ) -> Reference:
-    """The reference that `source` names: images (see `open_images`) or a file of statistics.
+    """The reference that `source` names: images (see `open_images`), their features in parts, or a
+    file of statistics.
 
     Args:
         source: a data set's split, a folder, an npz of images, statistics, or images in memory.
@@ -71,6 +73,9 @@ def open_reference(
     path = None if isinstance(source, Images) else statistics_path(source)
     if path is not None:
         return _from_statistics(path, extractor, protocol, wanted)
+    parts = None if isinstance(source, Images) else features_path(source)
+    if parts is not None:
+        return _from_parts(load_features(parts), extractor, protocol, wanted)
     images = source if isinstance(source, Images) else open_images(source, data_dir)
     facts = {
         "reference.name": images.name,
@@ -90,8 +95,23 @@ def open_reference(
         )  # fmt: skip
         rows, on_white = found.rows, found.on_white
         _keep(kept, rows)
-    moments = {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
-    return Reference(facts, moments, rows, images.left_out, on_white)
+    return Reference(facts, _all_moments(rows, protocol, wanted), rows, images.left_out, on_white)
+
+
+def _from_parts(
+    parts: FeatureSet, extractor: Extractor, protocol: Protocol, wanted: Needs
+) -> Reference:
+    kinds = tuple(dict.fromkeys((*wanted.statistics, *wanted.rows)))
+    found = parts.collect(extractor, protocol, Needs((), kinds))
+    moments = _all_moments(found.rows, protocol, wanted)
+    left_out = dict(parts.facts["images.left_out"])
+    return Reference(parts.reference_facts(), moments, found.rows, left_out, found.on_white)
+
+
+def _all_moments(
+    rows: dict[str, Floating], protocol: Protocol, wanted: Needs
+) -> dict[str, Moments]:
+    return {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
 
 
 def _moments(rows: Floating) -> Moments:
@@ -124,23 +144,6 @@ def _from_statistics(
         "reference.sha256": stored.protocol.get("images.sha256") or sha256_of(path),
     }
     return Reference(facts, {"pool": protocol.rounded(stored.moments)}, {})
-
-
-def check_made_alike(
-    path: Path, stored: dict[str, Any], extractor: Extractor, protocol: Protocol
-) -> None:
-    """Refuse statistics of another protocol, naming the field.
-
-    Raises:
-        UserError: a field that differs.
-    """
-    now = {"extractor": extractor.name, "extractor_sha256": extractor.sha256, **protocol.facts()}
-    for key, value in now.items():
-        if stored and stored.get(key) != value:
-            raise UserError(
-                f"{path}: was made with {key}={stored.get(key)}, this evaluation has {value}; "
-                f"compute it again (diptych stats) or evaluate with that"
-            )
 
 
 def _kept(

@@ -21,8 +21,8 @@ from diptych.evaluation.collect import WITHOUT_REFERENCE, Collected, collect, ne
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
 from diptych.evaluation.measure import Context, measure, score_name
-from diptych.evaluation.protocol import protocol_for
-from diptych.evaluation.reference import check_made_alike, open_reference
+from diptych.evaluation.protocol import check_made_alike, protocol_for
+from diptych.evaluation.reference import open_reference
 from diptych.evaluation.score import Score, combine
 from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
 from diptych.evaluation.statistics import Statistics
@@ -43,7 +43,8 @@ def evaluate(
 
     Args:
         sources: independent sample sets of one model (folders, npz files, saved statistics,
-            images in memory), or one source, which `settings.repeats` cuts into sets.
+            features in parts, images in memory), or one source, which `settings.repeats` cuts into
+            sets.
         reference: see `open_reference`; not needed for IS alone.
         settings: metrics and protocol.
         extractor: the feature network.
@@ -82,7 +83,7 @@ def evaluate(
         "scores": [score.to_json() for score in scores],
         "classes": _classes([one.collected for one in per_set]),
         "left_out": {
-            "samples": [one.images.left_out if one.images else {} for one in sets],
+            "samples": [one.left_out for one in sets],
             "reference": real.left_out if real else {},
             **(training.left_out if training else {}),
         },
@@ -106,7 +107,11 @@ def score_set(context: Context, one: SampleSet, index: int, total: int) -> Score
     """All metrics of one sample set."""
     settings = context.settings
     title = "samples" if total == 1 else f"samples {index + 1}/{total}"
-    if one.images is None:
+    features = one.features
+    if features is not None:
+        wanted = needs(context.metrics, samples=True)
+        collected = features.collect(context.extractor, context.protocol, wanted)
+    elif one.images is None:
         collected = _from_stored(context, one)
     else:
         collected = collect(
@@ -116,9 +121,9 @@ def score_set(context: Context, one: SampleSet, index: int, total: int) -> Score
         )  # fmt: skip
     common = _common_protocol(context, one)
     subject = {
-        "samples": None if one.path is None else one.path.resolve().name,
+        "samples": one.name,
         **{key: one.manifest.get(key) for key in ("weights_sha256", "backend", "device", "seed")},
-        "extractor_backend": context.extractor.backend,
+        "extractor_backend": features.facts["backend"] if features else context.extractor.backend,
     }
     found: dict[str, Score] = {}
     for metric in context.metrics:

@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
+from diptych.evaluation.feature_parts import FeatureSet, features_path, load_features
 from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.statistics_file import Stored, load, statistics_path
 from diptych.runs.records import MANIFEST_LATER
@@ -75,7 +76,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class SampleSet:
-    """One set of samples: images from `first` on, or saved statistics."""
+    """One set of samples: images from `first` on, saved statistics, or features in parts."""
 
     images: Images | None
     first: int
@@ -83,6 +84,21 @@ class SampleSet:
     stored: Stored | None = None
     path: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
+    features: FeatureSet | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name of its images' folder or file; None for images in memory."""
+        if self.features is not None:
+            return str(self.features.facts["images.source"])
+        return None if self.path is None else self.path.resolve().name
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Number of files skipped, by reason."""
+        if self.features is not None:
+            return dict(self.features.facts["images.left_out"])
+        return self.images.left_out if self.images else {}
 
 
 def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> list[SampleSet]:
@@ -103,6 +119,10 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
             stored = load(saved)
             made.append(SampleSet(None, 0, stored.moments.n or 0, stored, saved))
             continue
+        parts = None if isinstance(source, Images) else features_path(source)
+        if parts is not None:
+            made.append(_of_parts(parts, settings))
+            continue
         images = source if isinstance(source, Images) else open_images(source, settings.data_dir)
         num = images.count // settings.repeats if settings.num is None else settings.num
         if num < 1 or num * settings.repeats > images.count:
@@ -110,14 +130,27 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
                 f"{path or images.name}: holds {images.count} images, {settings.repeats} x "
                 f"{max(num, 1)} are needed; sample more, or lower --num or --repeats"
             )
-        parts = [SampleSet(images, i * num, num, None, path, images.manifest)
+        made += [SampleSet(images, i * num, num, None, path, images.manifest)
                  for i in range(settings.repeats)]  # fmt: skip
-        made += parts
     sizes = {one.num for one in made}
     if len(sizes) > 1:
         raise UserError(f"the sample sets hold {sorted(sizes)} images; give one --num for all")
     _check_one_model(made)
     return made
+
+
+def _of_parts(path: Path, settings: Settings) -> SampleSet:
+    if settings.repeats > 1 or settings.num is not None:
+        raise UserError(
+            f"{path}: features in parts are not cut; leave out --num and --repeats, or give them "
+            f"to diptych stats as --first and --num"
+        )
+    if "memorization" in settings.metrics:
+        raise UserError(f"{path}: memorization compares pixels, and features have none; give the "
+                        f"images")  # fmt: skip
+    found = load_features(path)
+    manifest = found.facts["images.manifest"]
+    return SampleSet(None, found.first, found.num, path=path, manifest=manifest, features=found)
 
 
 def _check_one_model(sets: Sequence[SampleSet]) -> None:
@@ -134,5 +167,6 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
     draws: list[tuple[Any, Any]] = [(one.path or id(one.images), one.first) for one in sets]
     draws += [(None, one.manifest["seed"]) for one in sets
               if "seed" in one.manifest and one.first == 0]  # fmt: skip
+    draws += [(one.features.facts["images.sha256"], one.first) for one in sets if one.features]
     if len(set(draws)) < len(draws):
         raise UserError("two sample sets are the same draw (same folder or seed); give each once")

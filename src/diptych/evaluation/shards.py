@@ -15,8 +15,7 @@ from diptych.errors import UserError
 from diptych.evaluation.collect import BATCH, Needs, collect
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import open_images
-from diptych.evaluation.protocol import Protocol
-from diptych.evaluation.reference import check_made_alike
+from diptych.evaluation.protocol import Protocol, check_made_alike
 from diptych.evaluation.statistics_file import Stored, load, save
 from diptych.files import sha256_of
 

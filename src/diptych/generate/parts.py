@@ -12,54 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
 from diptych.files import contents, machine_faults, read_json, write_json
-from diptych.ranks import Ranks
+from diptych.ranks import Part
 
 MANIFEST = "manifest.json"
 OTHERS = re.compile(r"\..*\.(lock|tmp)")  # files of parts that begin at the same time
 
 
-@dataclass(frozen=True)
-class Part:
-    """Part `number`, from 0, of `count`."""
-
-    number: int
-    count: int
-
-    @staticmethod
-    def parse(text: str) -> Part:
-        """The part of `K/N`.
-
-        Raises:
-            UserError: not two whole numbers, or no K from 0 to N - 1.
-        """
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-        if found is None or not int(found[1]) < int(found[2]):
-            raise UserError(
-                f"--part {text}: expected K/N with K from 0 to N - 1, such as 0/4, 1/4, 2/4, 3/4"
-            )
-        return Part(int(found[1]), int(found[2]))
-
-    @staticmethod
-    def of(ranks: Ranks) -> Part | None:
-        """The part of a rank; None for a process that is alone."""
-        return None if ranks.alone else Part(ranks.rank, ranks.world)
-
-    def has(self, batch: int) -> bool:
-        """True if this part draws the batch with this 0-based number."""
-        return batch % self.count == self.number
-
-    def __str__(self) -> str:
-        return f"part-{self.number}-of-{self.count}"
-
-    def record(self, out: Path) -> Path:
-        """The file that says that this part is done."""
-        return out / f"{self}.json"
+def record(out: Path, part: Part) -> Path:
+    """The file that says that a part is done."""
+    return out / f"{part}.json"
 
 
 def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
@@ -98,7 +64,7 @@ def _create(file: Path, content: dict[str, Any], part: Part) -> None:
 
 def all_done(out: Path, part: Part) -> bool:
     """True if each of the parts has left its record."""
-    return all(Part(number, part.count).record(out).exists() for number in range(part.count))
+    return all(record(out, Part(number, part.count)).exists() for number in range(part.count))
 
 
 def take_records(out: Path) -> tuple[float, int]:

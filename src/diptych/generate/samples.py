@@ -47,9 +47,10 @@ from diptych.files import (
     read_json,
     write_json,
 )
-from diptych.generate.parts import Part, all_done, join, take_records
+from diptych.generate.parts import all_done, join, record, take_records
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
+from diptych.ranks import Part
 from diptych.rng import normal_per_image
 from diptych.runs.cards import write_samples_card
 from diptych.runs.folder import check_same
@@ -213,9 +214,9 @@ def _part(
             raise UserError(
                 f"{out}: was begun with other pictures; give each part the same options"
             )
-        if not part.record(out).exists():
+        if not record(out, part).exists():
             seconds, images = _draw_missing(model, request, out, part, progress)
-            write_json(part.record(out), {"seconds": seconds, "images": images})
+            write_json(record(out, part), {"seconds": seconds, "images": images})
     while all_done(out, part):
         try:
             with hold(out):
