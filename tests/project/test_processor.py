@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diptych.golden import place
-from diptych.processor import asked_threads, openmp_threads, processor_name, share_cores
+from diptych.machine.processor import asked_threads, openmp_threads, processor_name, share_cores
 
 
 def test_a_processor_always_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 PACKAGE = "diptych"
 # A room may import only rooms of the lines above its own, and itself.
 LAYERS: list[set[str]] = [
-    {"errors", "types", "processor"},
-    {"stats", "files", "rng", "ranks", "optional"},
+    {"errors", "types"},
+    {"stats", "files", "rng", "ranks", "machine"},
     {"config"},
     {"diffusion", "network", "figures"},
     {"backends", "data"},
@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"", "__main__"},  # the package itself: its public names
 ]
 # Rooms that both backends may use: none deals with a run, a file or a data set.
-SHARED = {"errors", "types", "processor", "rng", "ranks", "config", "diffusion", "network"}
+SHARED = {"errors", "types", "machine", "rng", "ranks", "config", "diffusion", "network"}
 PANELS = {"torch": {"torch"}, "jittor": {"jittor", "jittor_utils"}}
 # Parts of the Jittor backend that prepare it and load no framework; `doctor` uses them too.
 PREPARING = {"setup", "cuda", "onednn", "coldstart", "quiet"}
@@ -43,8 +43,8 @@ SUBJECTS = {
     f"align.{name}"
     for name in ("faults.panel", "process.panels", "reference.network", "reference.backend")
 }
-# `align` and `golden` load a user's module, `optional` a package that may be missing.
-MAY_IMPORT_BY_NAME = {"", "backends", "align", "golden", "optional"}
+# `align` and `golden` load a user's module, `machine` a package that may be missing.
+MAY_IMPORT_BY_NAME = {"", "backends", "align", "golden", "machine"}
 LOADER = "backends"
 SEAM = "backends.protocol"  # what a panel may know of the room around it
 

@@ -38,7 +38,12 @@ class AtOnce(click.ParamType):  # type: ignore[type-arg]
     name = "integer|auto"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        return None if value == "auto" else click.INT.convert(value, param, ctx)
+        if value in (None, "auto"):
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"'{value}' is neither a number nor auto", param, ctx)
 
 
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")

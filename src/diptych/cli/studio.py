@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import DEVICE, FOLDER
-from diptych.optional import require
+from diptych.machine.packages import require
 
 PORT = 8765
 

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from diptych.processor import instruction_sets, openmp_threads, processor_name
+from diptych.machine.processor import instruction_sets, openmp_threads, processor_name
 
 FRAMEWORKS = ("torch", "jittor", "tensorflow", "jax", "mindspore", "paddle", "numpy")
 

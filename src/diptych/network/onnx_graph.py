@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.machine.packages import require
 from diptych.network.parameters import check_weights, parameter_table
 from diptych.network.plan import Block, Plan
-from diptych.optional import require
 from diptych.types import Array, Float32
 
 OPSET = 17

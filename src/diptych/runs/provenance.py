@@ -11,7 +11,7 @@ import psutil
 
 from diptych import __version__
 from diptych.backends.protocol import Backend
-from diptych.processor import processor_name
+from diptych.machine.processor import processor_name
 
 
 def environment(backend: Backend) -> dict[str, Any]:

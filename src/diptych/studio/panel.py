@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diptych.errors import one_line
-from diptych.processor import share_cores
+from diptych.machine.processor import share_cores
 from diptych.studio.messages import line
 
 GRACE = 5.0  # seconds from the stop button to the end of a process that does not answer

@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.align.ports.targets import Target, function_of, load_module
 from diptych.errors import UserError
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.types import Array
 
 Values = list[tuple[str, Array]]

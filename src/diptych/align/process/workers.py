@@ -20,7 +20,7 @@ from typing import Any
 from diptych.align.process.workbench import Spec
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json
-from diptych.processor import share_cores
+from diptych.machine.processor import share_cores
 
 Say = Callable[[dict[str, Any]], None]
 

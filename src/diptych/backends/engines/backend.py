@@ -18,11 +18,11 @@ import psutil
 from diptych import rng
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
+from diptych.machine.processor import asked_threads
 from diptych.network.onnx_graph import engine_model, initializers
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan
-from diptych.processor import asked_threads
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Float32, Weights
 

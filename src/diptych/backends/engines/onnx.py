@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diptych.backends.engines.backend import EngineBackend, Run, check, no_precision, threads
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Float32
 

@@ -10,8 +10,8 @@ import psutil
 from diptych.backends.jittor import setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
+from diptych.machine.processor import openmp_threads
 from diptych.network.own import AnyPlan, OwnPlan
-from diptych.processor import openmp_threads
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
 

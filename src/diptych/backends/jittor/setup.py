@@ -27,7 +27,7 @@ from typing import Any
 
 from diptych.backends.jittor import coldstart, cuda, onednn, quiet
 from diptych.errors import MachineError, UserError
-from diptych.processor import processor_name
+from diptych.machine.processor import processor_name
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
-from diptych.processor import asked_threads
+from diptych.machine.processor import asked_threads
 
 Status = Literal["ok", "warn", "fail"]
 PIP = f"{sys.executable} -m pip install"

@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.data.sources.places import look, read_file
 from diptych.errors import UserError
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.types import Int64
 
 

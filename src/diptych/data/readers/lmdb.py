@@ -22,7 +22,7 @@ from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files, find_pictures
 from diptych.data.sources.places import cache_folder, locate
 from diptych.errors import MachineError, UserError
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.types import Int64
 
 LSUN = "lsun_"

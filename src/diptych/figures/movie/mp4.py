@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych.errors import MachineError, UserError
 from diptych.files import atomic_path
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.types import Pixels
 
 QUALITY = "18"  # x264's rate factor: 0 is lossless, 23 the default

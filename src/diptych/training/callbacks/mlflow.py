@@ -17,7 +17,7 @@ from typing import Any
 from diptych.config.load import Config, flatten
 from diptych.errors import Interrupted, StopTraining, UserError
 from diptych.files import read_json, write_json
-from diptych.optional import require
+from diptych.machine.packages import require
 from diptych.training.callbacks import Callback, Row
 
 log = logging.getLogger(__name__)

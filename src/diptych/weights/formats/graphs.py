@@ -26,10 +26,10 @@ import numpy as np
 from diptych.config.load import Config, validate
 from diptych.errors import UserError
 from diptych.files import atomic_path, machine_faults, open_file, parse_json
+from diptych.machine.packages import require
 from diptych.network.onnx_graph import OPSET, file_model
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
-from diptych.optional import require
 from diptych.runs.checkpoint import weights_sha256
 from diptych.types import Weights
 

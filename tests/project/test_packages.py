@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import UserError
-from diptych.optional import require
+from diptych.machine.packages import require
 
 
 def test_what_is_missing_is_told_from_what_is_broken(
