@@ -27,8 +27,8 @@ from benchmarks import contenders
 from benchmarks.job import ENGINES, KNOWN, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych import __version__
-from diptych.backends.jittor.setup import cpu_model
 from diptych.errors import MachineError, UserError
+from diptych.machine.processor import processor_name
 from diptych.types import Float32
 
 
@@ -128,7 +128,7 @@ def _environment(threads: int) -> Iterator[None]:
 def machine() -> dict[str, Any]:
     """Facts on which the numbers depend in addition to the plan."""
     return {
-        "cpu": cpu_model(),
+        "cpu": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(),
         "python": platform.python_version(),
