@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -141,3 +142,45 @@ def test_imports_for_type_checkers_do_not_count(copy: Path) -> None:
         assert faults(copy) == []
     finally:
         path.write_text(whole)
+
+
+def names_in(module: str) -> set[str]:
+    """The names that a module of the package binds anywhere in its text; its files, of a room."""
+    path = HERE.parent / module.replace(".", "/")
+    found = {child.stem for child in path.iterdir()} if path.is_dir() else set()
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name)
+    return found
+
+
+def missing_names(text: str) -> list[str]:
+    """The names that a text imports from the package and that are not there."""
+    imports = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom))
+    return [
+        f"{node.module}.{alias.name}"
+        for node in imports
+        if (node.module or "").partition(".")[0] == PACKAGE and node.module != PACKAGE
+        for alias in node.names
+        if alias.name not in names_in(node.module or "")
+    ]
+
+
+def test_what_benchmarks_and_scripts_import_is_there() -> None:
+    """They are not type-checked, and some run only by hand or on a GPU."""
+    root = Path(__file__).parents[2]
+    files = [
+        path for room in ("benchmarks", "docs", "tools") for path in (root / room).rglob("*.py")
+    ]
+    assert len(files) > 30
+    found = {str(path): missing for path in files if (missing := missing_names(path.read_text()))}
+    assert not found
+    planted = "from diptych.rng import normal, gone\nfrom diptych.nowhere import x"
+    assert missing_names(planted) == ["diptych.rng.gone", "diptych.nowhere.x"]
