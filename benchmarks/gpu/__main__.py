@@ -19,6 +19,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from benchmarks.gpu import checks, sampling, training
 from benchmarks.gpu.common import Place, Result
 
@@ -43,14 +45,24 @@ def main() -> int:
         print("\n".join(PIECES))
         return 0
     if asked.table:
-        print(table(json.loads(asked.table.read_text())["results"]))
+        try:
+            print(table(json.loads(asked.table.read_text())["results"]))
+        except (OSError, ValueError, KeyError) as error:
+            ask.error(f"--table {asked.table}: no record of results ({error})")
         return 0
     if asked.out is None:
         ask.error("--out FOLDER is missing")
+    if not asked.cpu and not torch.cuda.is_available():
+        ask.error("PyTorch finds no CUDA GPU here; --cpu rehearses")
     began = float(os.environ.get("BENCH_BEGAN", time.time()))
+    try:
+        chosen = {name: piece for name, piece in PIECES.items() if re.search(asked.only, name)}
+    except re.error as error:
+        ask.error(f"--only {asked.only}: no regular expression ({error})")
+    if not chosen:
+        ask.error(f"--only {asked.only}: no piece has such a name; --list shows them")
     place, path = Place("cpu" if asked.cpu else "cuda"), asked.out / "results.json"
     asked.out.mkdir(parents=True, exist_ok=True)
-    chosen = {name: piece for name, piece in PIECES.items() if re.search(asked.only, name)}
     for name, piece in chosen.items():
         found = json.loads(path.read_text()) if path.is_file() else {}
         if name in found and not asked.warm:

@@ -185,7 +185,52 @@ def test_the_gpu_script_is_in_step_with_the_code(tmp_path: Path) -> None:
     assert again.returncode == 0 and not again.stdout  # all are there
 
 
-def test_the_table_of_the_gpu_in_the_documentation_is_of_the_record() -> None:
-    done = run("gpu", "--table", str(ROOT / "benchmarks" / "results" / "gpu-h200.json"))
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--table", "none.json"], "none.json: no record"),
+        (["--cpu", "--out", "out", "--only", "["], "no regular expression"),
+        (["--cpu", "--out", "out", "--only", "nothing"], "--list shows them"),
+        (["--cpu"], "--out FOLDER is missing"),
+    ],
+)
+def test_the_gpu_script_refuses_in_one_line(options: list[str], said: str) -> None:
+    done = run("gpu", *options)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+    assert not (ROOT / "out").exists()
+
+
+def test_what_is_said_of_the_gpu_is_of_the_record() -> None:
+    """The table is made of it; figures in sentences are compared with it."""
+    path = ROOT / "benchmarks" / "results" / "gpu-h200.json"
+    done = run("gpu", "--table", str(path))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in (ROOT / "docs" / "gpu.md").read_text()
+    page, record = (ROOT / "docs" / "gpu.md").read_text(), json.loads(path.read_text())
+    assert done.stdout.strip() in page
+
+    def short(value: float) -> str:
+        return f"{value:.1e}".replace("e-0", "e-")
+
+    trained, drawn = (record["results"][f"same {what}"] for what in ("training", "sampling"))
+    jittor, full = record["jittor"]["operators"], trained["fp32"]
+    rows = (
+        f"losses within {short(full['losses'])}, gradients (all together) within "
+        f"{short(full['gradients'])} |",
+        f"losses within {short(trained['tf32']['losses'])}; within "
+        f"{short(trained['bf16']['losses'])} |",
+        f"float32 {short(drawn['fp32']['relative'])}, TF32 {short(drawn['tf32']['relative'])}, "
+        f"bfloat16 {short(drawn['bf16']['relative'])} |",
+        f"within {short(jittor['product'])} and {short(jittor['convolution'])} |",
+    )
+    assert [row for row in rows if row not in page] == []
+    assert record["jittor"]["bits"] is True and full["replayed: same bits"] is True
+    kinds = ("fp32", "tf32", "bf16")
+    assert all(trained[kind]["deterministic: same bits"] is True for kind in kinds)
+    assert [trained[kind]["same bits in two runs"] for kind in kinds] == [False, False, True]
+    steps = {
+        kind: record["results"][f"train, as it is, keyed, {kind}"] for kind in ("bf16", "fp32")
+    }
+    front = (ROOT / "README.md").read_text()
+    for kind, name in (("bf16", "bfloat16"), ("fp32", "float32")):
+        assert f"{1e3 * steps[kind]['p50_s']:.0f} ms in {name}" in front

@@ -1,0 +1,59 @@
+"""Steps of PyTorch's learner through `Captured`, without a GPU: a graph that computes anew."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+import accumulate_jobs as jobs
+from diptych import backends
+from diptych.config.load import Config
+from diptych.network.parameters import initial_weights
+from diptych.network.plan import make_plan
+from diptych.training.batches import Batches
+from diptych.types import Weights
+
+STEPS = 10  # five epochs of two batches, the second of three images
+
+
+def steps(
+    config: Config, captured: bool, kept: int | None = None
+) -> tuple[list[float], Weights, dict[str, int]]:
+    """Losses, read after the last step; the weights; and the calls of each kind.
+
+    kept: outputs that stay, in place of the learner's own number.
+    """
+    from diptych.backends.torch import captured as module
+
+    calls = {"aside": 0, "captured": 0, "replayed": 0}
+
+    class Rehearsed(module.Captured):
+        """Its inputs and outputs stay in place, as a graph's do."""
+
+        def _aside(self, inputs: Any, number: int) -> Any:
+            calls["aside"] += 1
+            return self.run(inputs, number)
+
+        def _capture(self, shape: Any, inputs: Any, number: int) -> None:
+            calls["captured"] += 1
+            shape.inputs = [None if x is None else x.clone() for x in inputs]
+            shape.outputs = [x.detach().clone() for x in self.run(shape.inputs, number)]
+
+            def replay() -> None:
+                calls["replayed"] += 1
+                for place, x in zip(shape.outputs, self.run(shape.inputs, number), strict=True):
+                    place.copy_(x)
+
+            shape.graph = SimpleNamespace(replay=replay)
+
+    plan = make_plan(config)
+    backend = backends.load("torch", "cpu")
+    learner: Any = backend.learner(plan, initial_weights(plan, 0), config.train, 0)
+    if captured:
+        own = 1 if config.train.accumulate == 1 else None
+        learner.captured = Rehearsed(learner.replayed, own if kept is None else kept)
+    batches = Batches(config, plan, jobs.images(), np.arange(11) % 3)
+    losses = [learner.step(batches.batch(step), 1e-3)[0] for step in range(1, STEPS + 1)]
+    return [backend.scalar(loss) for loss in losses], learner.state().raw, calls
