@@ -216,8 +216,9 @@ def layers_of(
     for path in paths:
         if path in found:
             continue
+        # Exporters write `/blocks/0/conv/` or `/blocks.0/conv/`.
         scope = "/" + path.replace(".", "/") + "/"
-        rows = [n for n in names if path in n.split("/") or scope in f"/{n}/"]
+        rows = [n for n in names if path in n.split("/") or scope in f"/{n.replace('.', '/')}/"]
         rows += [n for n in names if _module(n) in modules.get(path, ())]
         rows = [n for n in (*rows, *candidates.get(path, ())) if fits(path, made[n])]
         if rows:
