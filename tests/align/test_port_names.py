@@ -353,3 +353,17 @@ def test_two_exchanged_weights_are_told() -> None:
     q, k = draw.standard_normal((2, 5, 5))
     one = case("Linear", q, q, k, {"q": q, "k": k}, name="layer.q", rung="weights")
     assert hints.hints_for(one) == [{"key": "another_weight", "name": "layer.k"}]
+
+
+def test_a_last_norm_is_not_taken_for_a_feed_forwards() -> None:
+    """`norm` resembles `ffn_norm` more than `ln` by letters; `ln` is a norm by meaning."""
+
+    def side(names: list[str]) -> list[Entry]:
+        return [Entry(f"{n}.weight", (8,), order=i) for i, n in enumerate(names)]
+
+    ours = [f"blocks.{i}.{n}" for i in range(3) for n in ("ln1", "ln2")] + ["norm"]
+    theirs = [f"h.{i}.{n}_norm" for i in range(3) for n in ("attention", "ffn")] + ["ln"]
+    found = match(side(ours), side(theirs), Given())
+    assert found.weights == {
+        f"{a}.weight": f"{b}.weight" for a, b in zip(ours, theirs, strict=True)
+    }

@@ -33,6 +33,7 @@ from diptych.files import read_bytes
 from diptych.types import Array
 
 Rule = str
+Uses = dict[str, set[str]]  # module -> the modules whose input is its output
 RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
 DECLARED: dict[Rule, tuple[Rule, ...]] = {
     "transpose": ("transpose",),
@@ -57,6 +58,14 @@ ALIKE = {
     "moving_variance": "running_var",
     "moving_var": "running_var",
     "embedding": "weight",
+}
+
+
+# Words for the same kind of layer, else `norm` resembles `ffn_norm` more than `ln`.
+LAYERS = {
+    **dict.fromkeys(("ln", "bn", "gn", "layernorm", "batchnorm", "groupnorm", "rmsnorm"), "norm"),
+    **dict.fromkeys(("attn", "att", "attention"), "attention"),
+    **dict.fromkeys(("shortcut", "downsample", "skip"), "shortcut"),
 }
 
 
@@ -178,8 +187,12 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
                 break
     for name, other in _by_value(open_ours, open_theirs):
         pair(name, other, "values")
+    uses = tuple(
+        {e.module: {u.module for u in side if u.after == e.module} for e in side if e.module}
+        for side in (ours, theirs)
+    )
     known = {a.rpartition(".")[0]: b.rpartition(".")[0] for a, b in found.weights.items()}
-    for name, other, how in _by_module(open_ours, open_theirs, wanted, known):
+    for name, other, how in _by_module(open_ours, open_theirs, wanted, known, uses):
         pair(name, other, how)
     for name, other, how in _by_leaf(open_ours, open_theirs, wanted):
         pair(name, other, how)
@@ -222,6 +235,7 @@ def _by_module(
     theirs: Mapping[str, Entry],
     wanted: Mapping[str, tuple[int, ...]],
     known: Mapping[str, str],
+    uses: tuple[Uses, ...],
 ) -> list[tuple[str, str, str]]:
     """Pairs of whole modules: equal roles and shapes, then resemblance and order."""
     groups: dict[Any, tuple[list[list[Entry]], list[list[Entry]]]] = {}
@@ -239,7 +253,7 @@ def _by_module(
     for _ in range(2):
         found = []
         for a, b in both:
-            for i, j in _assigned(a, b, pairs):
+            for i, j in _assigned(a, b, pairs, uses):
                 one, two = a[i][0].module, b[j][0].module
                 pairs[one] = two
                 how = "name and order" if _resembles(one, two) > 0.3 else "order"
@@ -261,7 +275,7 @@ def _by_leaf(
     for a, b in groups.values():
         if a and b:
             # A lone bias is not paired with a lone norm weight because their shapes are equal.
-            pairs = [(a[i][0], b[j][0]) for i, j in _assigned(a, b, {})]
+            pairs = [(a[i][0], b[j][0]) for i, j in _assigned(a, b, {}, ({}, {}))]
             found += [(x.name, y.name, "order and shape") for x, y in pairs if _kin(x, y)]
     return found
 
@@ -272,9 +286,12 @@ def _kin(a: Entry, b: Entry) -> bool:
 
 
 def _assigned(
-    a: list[list[Entry]], b: list[list[Entry]], pairs: Mapping[str, str]
+    a: list[list[Entry]],
+    b: list[list[Entry]],
+    pairs: Mapping[str, str],
+    uses: tuple[Uses, ...],
 ) -> list[tuple[int, int]]:
-    """The cheapest assignment of one group's modules, given pairs of modules before them."""
+    """The cheapest assignment of one group's modules, given pairs of modules around them."""
     order_a, order_b = (_ranks([rows[0].order for rows in side]) for side in (a, b))
     cost = np.zeros((len(a), len(b)))
     for i, x in enumerate(a):
@@ -286,7 +303,12 @@ def _assigned(
             # `gate` has a fault, which a match by order would undo. Numbers are only an order.
             own = _resembles(_own(x[0]), _own(y[0]))
             fed = pairs.get(x[0].after) == y[0].after if x[0].after else False
-            cost[i, j] = 2.0 * apart - alike - 1.5 * own - 1.5 * fed + 0.01 * min(values, 1.0)
+            # Enough to outweigh the order of calls where a port calls two branches the other way
+            # round (4 (n - 1) / n^2 for each of n), less than a layer's own name.
+            behind = uses[1].get(y[0].module, set())
+            used = any(pairs.get(u) in behind for u in uses[0].get(x[0].module, ()))
+            joined = 1.2 * fed + 0.4 * used
+            cost[i, j] = 2.0 * apart - alike - 1.5 * own - joined + 0.01 * min(values, 1.0)
     rows, columns = linear_sum_assignment(cost)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
@@ -301,7 +323,7 @@ def _ranks(orders: Sequence[float]) -> list[int]:
 
 def _words(name: str) -> list[str]:
     parts = re.findall(r"[a-z]+|\d+", name.lower())
-    return [ALIKE.get(part, part) for part in parts]
+    return [ALIKE.get(part, LAYERS.get(part, part)) for part in parts]
 
 
 def _own(entry: Entry) -> str:

@@ -447,9 +447,17 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
     after, before = _between(seen, free, seen.order)
     given = any(bare(n).startswith("into/") for n in seen.port_layers)
     if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
-        return _base(outer.name), "layer", ("", ""), outer
+        return _base(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer
+
+
+def _sound_before(verdict: Verdict, outer: Finding) -> str:
+    """The last layer before a failing value whose own value passes."""
+    names = [f.name for f in verdict.findings if f.name.startswith("free/")]
+    passed = {f.name for f in verdict.findings if not f.failed}
+    before = names[: names.index(outer.name)] if outer.name in names else []
+    return next((_base(n) for n in reversed(before) if n in passed), "")
 
 
 def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
