@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from diptych.align.ports.matching import (
 from diptych.align.ports.passes import fit, given_gradient
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
+from diptych.align.ports.verdict import _given
 from diptych.errors import UserError
 
 
@@ -367,3 +369,14 @@ def test_a_last_norm_is_not_taken_for_a_feed_forwards() -> None:
     assert found.weights == {
         f"{a}.weight": f"{b}.weight" for a, b in zip(ours, theirs, strict=True)
     }
+
+
+def test_code_between_two_layers_is_judged_on_what_the_first_gave() -> None:
+    """A functional GELU by tanh between two linear layers: the activation is told, no digits."""
+    h = np.random.default_rng(5).standard_normal((4, 6))
+    exact, tanh = (hints.ACTIVATIONS[f"GELU ({n})"](h) for n in ("exact", "tanh"))
+    truth = SimpleNamespace(rung=lambda _: Rung({"free/fc1": h}))
+    given = _given(SimpleNamespace(truth=truth), "mlp", "layers", "into/fc2/0", "fc1")
+    assert given is not None
+    one = case("MLP", given, exact, tanh, name="into/fc2/0")
+    assert told(one) == ["activation"]

@@ -401,14 +401,18 @@ def _fault(
         seen.about,
         seen.subject,
         first.text,
-        _given(seen, layer, name, first.name),
+        _given(seen, layer, name, first.name, between[0]),
     )
     facts["hints"] = hints.hints_for(case)
     return facts
 
 
-def _given(seen: Evidence, layer: str, rung: str, tensor: str) -> Array | None:
-    """The first input, in float64, that the failing layer was run on."""
+def _given(seen: Evidence, layer: str, rung: str, tensor: str, after: str) -> Array | None:
+    """The first input, in float64, that the failing layer was run on; for code between two layers,
+    what the one before it gave."""
+    if bare(tensor).startswith("into/"):
+        made = seen.truth.rung("layers").arrays.get(f"free/{after}")
+        return None if made is None else made.astype(np.float64)
     array = seen.truth.rung("layers").arrays.get(f"in/{layer}/0")
     if array is None or array.dtype.kind != "f":
         return None
