@@ -348,6 +348,10 @@ def test_a_scope_with_dots_is_the_layers() -> None:
     paths = ["net.blocks.0.norm", "net.blocks.1.norm"]
     found = layers_of(values, {}, {}, paths, {}, lambda *_: True)
     assert found == {"net.blocks.0.norm": "/net/blocks.0/norm/Add"}
+    # The last value is the graph's output, `y`; its node tells the scope.
+    scopes = {"y": "/net/blocks.0/norm/Shift"}
+    found = layers_of(values, {}, {}, paths, {}, lambda *_: True, scopes)
+    assert found == {"net.blocks.0.norm": "y"}
 
 
 def test_two_exchanged_weights_are_told() -> None:
