@@ -174,7 +174,7 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
     match = seen.subject["match"]
     for name, reason in match["left_reference"].items():
-        if truth.arrays[name].dtype.kind not in "fc":
+        if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
             continue  # numbers of places, such as position_ids: a port may make them in its code
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, f"has no partner: {reason}"))
     entries = {e["name"]: e for e in seen.about["entries"]}
