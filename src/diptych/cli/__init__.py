@@ -107,7 +107,7 @@ GPU_FULL = (
 )
 
 
-RANKED = ("train", "sample", "stats")  # verbs that several processes of a launcher may share
+RANKED = ("train", "sample", "stats", "sweep", "reproduce")  # verbs that several processes of a launcher may share
 
 
 class Verbs(click.Group):
