@@ -157,9 +157,7 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come true")
 
 
-def test_the_stage_of_a_killed_part_is_done_again_when_its_process_has_ended(
-    tmp_path, monkeypatch
-):
+def test_the_stage_of_a_killed_part_is_done_again_when_its_process_has_ended(tmp_path, monkeypatch):
     """The part gets SIGKILL; its stage's process lives on, and keeps the stage locked."""
     monkeypatch.setattr(runner, "command", slow_stage)
     out, log = tmp_path / "study", tmp_path / "log"
@@ -194,8 +192,10 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="holds no study"):
         share(Fake(other), "0/2")
     capsys.readouterr()
-    for words, said in ((["--part", "2/2"], "--part 2/2"),
-                        (["--part", "0/2", "--parallel"], "--parallel is for one process")):
+    for words, said in (
+        (["--part", "2/2"], "--part 2/2"),
+        (["--part", "0/2", "--parallel"], "--parallel is for one process"),
+    ):
         code, text, err = call(monkeypatch, capsys, "reproduce", "mnist", "--out", out, *words)
         assert code == 2 and said in err and text == "" and len(err.strip().splitlines()) == 1
 

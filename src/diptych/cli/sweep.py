@@ -56,9 +56,7 @@ from diptych.ranks import Part, of_environment, unlaunched
     "[default: the one that trained the model; torch]",
 )
 @DEVICE
-@click.option(
-    "--part", metavar="K/N", help="Compute part K of N, from 0; the last completes OUT."
-)
+@click.option("--part", metavar="K/N", help="Compute part K of N, from 0; the last completes OUT.")
 @click.option("--for-both", is_flag=True, hidden=True)  # one panel of a sweep of both
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
