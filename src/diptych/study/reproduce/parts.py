@@ -2,7 +2,7 @@
 
     part K of N (`--part K/N`) begins with the stages j with j mod N = K, then takes any other
 
-A part takes a stage that nobody does and whose needs are done, one at a time. Each stage has a lock,
+A part takes a stage that nobody does and whose needs are done, one at a time. A stage has a lock,
 `stages/.NAME.json.lock`, which the stage's own process keeps too. So a stage that needs others is
 done by whichever part is free when they are done, and the stage of a killed part by any other. A
 part waits while another one does what is missing, and ends when nothing is left to do or to wait
