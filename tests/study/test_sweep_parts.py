@@ -270,7 +270,7 @@ def timeless(out: Path) -> dict[str, Any]:
                 row.pop("seconds", None)
                 row.pop("seconds_per_image", None)
             found[name] = value
-        elif name.endswith((".csv", ".md")):
+        elif name in ("sweep.csv", "sweep.md"):
             split = "," if name.endswith("csv") else "|"
             rows = [line.split(split) for line in data.decode().splitlines()]
             at = next(i for i, cell in enumerate(rows[0]) if "s/image" in cell or "seconds" in cell)

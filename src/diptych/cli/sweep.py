@@ -12,13 +12,17 @@ from diptych.cli.common import (
     DEVICE,
     FOLDER,
     JSON,
+    ON,
     OVERWRITE,
     QUIET,
     RESUME,
     backend_of,
+    check_on,
     chosen_options,
     part_of,
     sampler_options,
+    say,
+    say_again,
     show,
 )
 from diptych.cli.completion import MODELS
@@ -57,6 +61,7 @@ from diptych.ranks import Part, of_environment, unlaunched
 )
 @DEVICE
 @click.option("--part", metavar="K/N", help="Compute part K of N, from 0; the last completes OUT.")
+@ON
 @click.option("--for-both", is_flag=True, hidden=True)  # one panel of a sweep of both
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
@@ -80,6 +85,7 @@ def sweep(source: str, **options: Any) -> None:
       diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10 \\
           --num 1000 --features mnist --reference mnist:test --out solvers
       diptych sweep runs/mnist --num 2000 --metrics none --out times --part 0/4
+      diptych sweep runs/mnist --num 2000 --metrics none --out times --on ray
     """
     from diptych.backends import BACKENDS, ENGINES
     from diptych.files import claim_folder, hold, hold_part
@@ -87,7 +93,8 @@ def sweep(source: str, **options: Any) -> None:
     from diptych.study.sweep import output, parts
 
     ranks = of_environment()
-    part = part_of(ranks, options["part"])
+    part, on = part_of(ranks, options["part"]), options["on"]
+    check_on(on, part)
     options["quiet"] = options["quiet"] or not ranks.first
     request = sweep_request(source, options)
     out, backend = options["out"], backend_of(options["backend"], source)
@@ -100,7 +107,31 @@ def sweep(source: str, **options: Any) -> None:
     if samples_out is None and source.startswith("zoo:"):
         samples_out = out / "samples"
 
+    def on_cluster() -> None:
+        from diptych.machine.cluster import open_cluster
+        from diptych.study.sweep.on_cluster import Network, sweep_on
+
+        def network(name: str) -> Network:
+            return Network(
+                open_network, (options["features"], name, options["device"], options["weights"])
+            )
+
+        planned = sweeps.cells_of(request)
+        for line in planned.left_out:
+            say(f"{line}: left out")
+        if request.scored and backend in ENGINES:
+            say(f"features: computed by the panel of each worker, as {backend} only predicts")
+        with open_cluster(on) as cluster:
+            again = sweep_on(
+                cluster, request, planned, out, backends, options["device"], network,
+                samples_out=samples_out,
+            )  # fmt: skip
+        say_again(again, "cells")
+
     def compute(lock: int) -> None:
+        if on is not None:
+            on_cluster()
+            return
         if backend == "both":
             for panel in BACKENDS:
                 run_in_process_of_its_own(panel, lock, part)
