@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import subprocess
@@ -24,6 +23,7 @@ from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep import output, parts
 from diptych.study.sweep.variants import parse
 from fake_features import Fake
+from sweep_files import content, timeless
 
 MODEL = "zoo:mnist-torch"
 
@@ -71,10 +71,6 @@ def sweep(out: Path, text: str | None = None, request: sweeps.Sweep | None = Non
         output.write_all(sweeps.read_cells(out), out)
         parts.forget_parts(out)
     return True
-
-
-def content(out: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -258,26 +254,6 @@ def test_bad_parts_are_one_line(monkeypatch, capsys, tmp_path, words, said):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = call(monkeypatch, capsys, *base, "--part", "0/2", "--out", "out")
     assert code == 2 and "parts already" in err
-
-
-def timeless(out: Path) -> dict[str, Any]:
-    """All files of a sweep without its times."""
-    found: dict[str, Any] = {}
-    for name, data in content(out).items():
-        if name.endswith(".json"):
-            value = json.loads(data)
-            for row in [value, *value.get("cells", [])]:
-                row.pop("seconds", None)
-                row.pop("seconds_per_image", None)
-            found[name] = value
-        elif name in ("sweep.csv", "sweep.md"):
-            split = "," if name.endswith("csv") else "|"
-            rows = [line.split(split) for line in data.decode().splitlines()]
-            at = next(i for i, cell in enumerate(rows[0]) if "s/image" in cell or "seconds" in cell)
-            found[name] = [row[:at] + row[at + 1 :] for row in rows]
-        else:
-            found[name] = data
-    return found
 
 
 @pytest.mark.torch

@@ -211,8 +211,8 @@ def _say_lost(task: Task, times: int, error: Exception) -> None:
     why = " ".join(str(error).split())[:200]
     if times > RETRIES:
         raise MachineError(
-            f"{task.name}: its worker was lost {times} time{'s' * (times > 1)}: {why}. What is done "
-            f"is kept: go on with --resume"
+            f"{task.name}: its worker was lost {times} time{'s' * (times > 1)}: {why}. What is "
+            f"done is kept: go on with --resume"
         ) from error
     log.warning("%s: its worker was lost; tried again (%d of %d)", task.name, times, RETRIES)
 
