@@ -147,7 +147,12 @@ def sample(
     say(found.note and f"note: {found.note}")
     say(said)
     panel = backend_of(backend, source)
-    how = {"config": settings, "raw": raw, "precision": precision, "deterministic": deterministic}
+    how: dict[str, Any] = {
+        "config": settings,
+        "raw": raw,
+        "precision": precision,
+        "deterministic": deterministic,
+    }
     if on is not None:
         if overwrite:
             raise UserError("--on begins an empty folder or goes on with one; empty --out first")
