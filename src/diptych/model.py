@@ -280,8 +280,8 @@ class Model:
             guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
             euler_at_final: order 1 in the last step between noisy levels, for `deis`, `dpmpp`,
                 `dpmpp-sde` and `unipc`; default: where that step is long.
-            noise: "host" (default): NumPy's normals; "keyed": the device's own, with the same bits
-                on every device and in both frameworks.
+            noise: "keyed" (default): the device draws it, with the same bits on every device and
+                in both frameworks; "host": NumPy's normals.
             callback: called after each step of each batch with the step's number, from 0, and the
                 current images, float32 (B, C, H, W).
 

@@ -217,11 +217,11 @@ def test_transforms_that_exclude_each_other_are_refused() -> None:
 
 def test_keys_that_came_later_leave_the_identity_of_earlier_runs() -> None:
     """What the preset's identity was before there were such keys."""
-    plain = load_config("mnist", ["model.norm_groups=32"])
+    plain = load_config("mnist", ["model.norm_groups=32", "train.noise=host"])
     assert plain.identity() == MNIST_IDENTITY
     for change in ("data.dequantization=uniform", "model.norm_groups=16", "train.lr_decay=linear",
                    "train.ema_warmup=true"):  # fmt: skip
-        changed = load_config("mnist", ["model.norm_groups=32", change])
+        changed = load_config("mnist", ["model.norm_groups=32", "train.noise=host", change])
         assert changed.identity() != MNIST_IDENTITY
 
 

@@ -50,7 +50,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 def resume_samples(out: Path, **changes: Any) -> dict[str, Any]:
-    settings = {"order": 3, "threshold": 0.99, "spacing": "logsnr", **changes}
+    settings = {"order": 3, "threshold": 0.99, "spacing": "logsnr", "noise": "host"} | changes
     request = Request(make_sampler("dpmpp", 4, **settings), 3, 4, 3)
     model = load(ZOO, "torch", device="cpu")
     return sample_to(model, request, out, resume=True, progress=False)
@@ -74,6 +74,7 @@ def test_a_folder_of_samples_is_resumed(torch: Panel, old: Path) -> None:
     [
         ({"order": 2}, "was begun with order=3, not 2"),
         ({"threshold": 0.9}, "was begun with threshold=0.99, not 0.9"),
+        ({"noise": None}, "was begun with noise=host, not keyed"),
         ({"spacing": "uniform"}, r"was begun with timesteps=\[999, 603, 73, 0\], not"),
     ],
 )
@@ -104,16 +105,16 @@ def test_latents_are_resumed_and_read(torch: Panel, old: Path) -> None:
 
 def test_the_sets_of_a_sweep_are_found_again(old: Path) -> None:
     """By their folder's name; no framework is needed."""
-    drawing = Drawing(SamplerOptions(solver="ddim", steps=2, eta=0.5, clip=True))
+    drawing = Drawing(SamplerOptions(solver="ddim", steps=2, eta=0.5, clip=True, noise="host"))
     before = stamps(old / "sets")
     (found,) = draw(ZOO, drawing, 2, 1, "torch", "cpu", folder=old / "sets")
     assert found.is_dir() and stamps(old / "sets") == before
 
 
-def go_on(out: Path, samples_out: Path) -> None:
+def go_on(out: Path, samples_out: Path, noise: str | None = "host") -> None:
     variants = tuple(parse(text) for text in ("ddim:clip", "dpmpp:order=2:spacing=logsnr"))
     settings = Settings(("is",), num=2, progress=False)
-    drawing = Drawing()
+    drawing = Drawing(SamplerOptions(noise=noise))
     sweep = sweeps.Sweep(
         ZOO, (2, 3), (0.0, 0.5), drawing, settings, None, variants, scored=False
     )  # fmt: skip
@@ -130,6 +131,8 @@ def test_the_cells_of_a_sweep_are_read_and_not_computed_again(old: Path) -> None
 
 
 def test_old_cells_of_other_settings_are_refused(old: Path) -> None:
+    with pytest.raises(UserError, match="was computed with noise=host, not keyed"):
+        go_on(old / "sweep", old / "none", None)
     for path in (old / "sweep" / "cells").glob("*.json"):
         cell = json.loads(path.read_text())
         cell["request"]["spacing"] = "quad"

@@ -133,7 +133,7 @@ def test_an_animation_with_other_settings_is_drawn_again(panels, tmp_path):
 
 def test_given_noise_replaces_the_keyed_one(panel):
     config = panel_jobs.small()
-    given = rng.normal_per_image(5, "initial_noise", range(6), (1, 14, 14))
+    given = rng.normal_per_image(5, "initial_noise", range(6), (1, 14, 14), noise="keyed")
     plain = {"solver": "ddim", "steps": 5}
     keyed = panel.call(panel_jobs.draw, panel.name, config, 6, seed=5, as_float=True, **plain)
     ours = panel.call(panel_jobs.draw, panel.name, config, 6, steps=5, x_T=given, as_float=True)

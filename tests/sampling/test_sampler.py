@@ -44,7 +44,7 @@ def test_ddim_and_ddpm_give_the_bits_of_the_first_release(
 ) -> None:
     """The loop as it was before there were other solvers, operation by operation."""
     drawn, _ = engine()
-    sampler = make_sampler(name, 9, eta, clip=clip)
+    sampler = make_sampler(name, 9, eta, clip=clip, noise="host")
     table, shape = drawn.schedule, drawn.shape
     path = [table.level(t) for t in sampler.timesteps(table)] + [CLEAN]
     x = normal_per_image(5, "initial_noise", [0, 1], shape)
@@ -162,7 +162,7 @@ def test_the_predicted_image_belongs_to_the_images_before_the_step(name: str) ->
         sampler, [0], seed=1, observe=lambda k, level, x: images.append(x),
         predicted=lambda k, level, x0: seen.append(x0),
     )  # fmt: skip
-    before = [normal_per_image(1, "initial_noise", [0], drawn.shape), *images[:-1]]
+    before = [normal_per_image(1, "initial_noise", [0], drawn.shape, noise="keyed"), *images[:-1]]
     levels = [drawn.schedule.level(t) for t in sampler.timesteps(drawn.schedule)]
     for x, x0, level in zip(before, seen, levels, strict=True):
         eps = a_network(x, time_embedding([level.t], CONFIG.model.ch))

@@ -39,7 +39,7 @@ ASKED: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "classes": ("1,2", [1, 2], {}),
     "guidance": ("2.5", 2.5, {}),
     "euler_at_final": ("", True, {"solver": "dpmpp", "spacing": "trailing"}),
-    "noise": ("keyed", "keyed", {}),
+    "noise": ("host", "host", {}),
 }
 
 
@@ -132,13 +132,14 @@ def test_a_sweep_is_compared_by_every_setting_that_is_not_swept() -> None:
 @pytest.mark.parametrize(
     "sampler, name",
     [
-        (Sampler(), "ddim-50-uniform-eta0"),
-        (make_sampler(), "dpmpp-sde-15-uniform-eta1"),
+        (Sampler(), "ddim-50-uniform-eta0-keyed"),
+        (make_sampler(), "dpmpp-sde-15-uniform-eta1-keyed"),
         (make_sampler("dpmpp", 4, spacing="logsnr", order=3, threshold=0.99),
-         "dpmpp-order3-4-logsnr-eta0-threshold0.99"),
+         "dpmpp-order3-4-logsnr-eta0-threshold0.99-keyed"),
         (make_sampler("ddim", 10, 0.5, clip=True, classes=[7], guidance=2, num_classes=10),
-         "ddim-10-uniform-eta0.5-clip-class7-w2"),
-        (make_sampler("unipc", 10, num_classes=10), "unipc-order2-10-uniform-eta0-class0to9-w1"),
+         "ddim-10-uniform-eta0.5-clip-class7-w2-keyed"),
+        (make_sampler("unipc", 10, num_classes=10, noise="host"),
+         "unipc-order2-10-uniform-eta0-class0to9-w1"),
     ],
 )  # fmt: skip
 def test_folders_keep_their_names(sampler: Sampler, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from diptych.backends.protocol import Backend
 from diptych.config.load import load_config
 from diptych.diffusion.schedule import make_schedule
 from diptych.network.plan import make_plan
+from diptych.rng import normal_per_image
 from diptych.sampling.engine import Engine
 from diptych.types import Float32
 
@@ -28,6 +30,11 @@ class NumpyBackend:
     def array(self, values: Float32) -> Float32:
         assert values.dtype == np.float32
         return values.copy()
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> Float32:
+        return normal_per_image(seed, purpose, images, shape, step, "keyed")
 
     def numpy(self, values: Float32) -> Float32:
         return values

@@ -54,7 +54,7 @@ class FromImages:
     level: Level
     asked: str
     preprocess: Preprocess = PLAIN
-    noise: Noise = "host"
+    noise: Noise = "keyed"
 
     def rows(self, images: Sequence[int]) -> Float32:
         """Images noised to the level; image i comes from input i modulo the number of inputs."""
@@ -109,7 +109,7 @@ def from_latents(latents: Latents, first: int, num: int | None) -> FromRows:
 
 
 def between_seeds(
-    points: Sequence[tuple[int, int]], between: int, shape: Sequence[int], noise: Noise = "host"
+    points: Sequence[tuple[int, int]], between: int, shape: Sequence[int], noise: Noise = "keyed"
 ) -> FromRows:
     """A path through the noises of (seed, index) points, with `between` noises on each arc."""
     noises = [normal_per_image(s, "initial_noise", [i], shape, noise=noise) for s, i in points]

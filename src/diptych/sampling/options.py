@@ -115,9 +115,10 @@ class SamplerOptions:
     )  # fmt: skip
 
     noise: str | None = _setting(
-        "host or keyed: by NumPy, or the device's own with the same bits everywhere.  "
-        "[default: host]",
-        str, lambda s: "" if s.noise == "host" else f"-{s.noise}",
+        "keyed or host: drawn by the device with the same bits everywhere, or by NumPy.  "
+        "[default: keyed]",
+        str,
+        lambda s: "" if s.noise == "host" else f"-{s.noise}",  # host was the default, once
     )  # fmt: skip
 
     def given(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Sampler:
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
     euler_at_final: bool | None = None  # None: where that step is long
-    noise: Noise = "host"
+    noise: Noise = "keyed"
     level: int | None = None  # visit only timesteps up to this one; -1: none
 
     def timesteps(self, schedule: Schedule) -> list[int]:
@@ -150,7 +150,7 @@ def make_sampler(
         ends_in_noise: the schedule's last level holds nothing of the image.
         euler_at_final: order 1 in the last step between noisy levels, for the solvers that
             extrapolate in log(alpha / sigma); default: where that step is long.
-        noise: "host" (default) or "keyed", see `diptych.rng`.
+        noise: "keyed" (default) or "host", see `diptych.rng`.
 
     Raises:
         UserError: the solver or spacing is unknown, the solver cannot use the spacing or order,
@@ -185,7 +185,7 @@ def make_sampler(
     given = choose_classes(classes, guidance, num_classes)
     if noise not in (None, *NOISES):
         raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
-    drawn: Noise = "keyed" if noise == "keyed" else "host"
+    drawn: Noise = "host" if noise == "host" else "keyed"
     return Sampler(
         solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given,
         euler_at_final, drawn,

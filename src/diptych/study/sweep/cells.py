@@ -11,7 +11,7 @@ Existing cells are not recomputed, so an interrupted sweep can resume. Cells of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from diptych.evaluation.sets import Settings
 from diptych.files import Held, read_json, write_json
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.ranks import Part
+from diptych.runs.records import MANIFEST_LATER
 from diptych.sampling.options import NAMES
+from diptych.sampling.sampler import Sampler
 from diptych.study.sweep.variants import SWEPT, Variant, parse
 from diptych.study.sweep.variants import cells as variant_cells
 
@@ -79,6 +81,7 @@ class Sweep:
             "seed": d.seed,
             "sample_batch": d.batch,
             **{name: getattr(d.options, name) for name in NAMES if name not in SWEPT},
+            "noise": d.options.noise or Sampler.noise,
             "metrics": list(s.metrics) if self.scored else [],
             "features": s.features if self.scored else None,
             "protocol": s.protocol,
@@ -235,7 +238,7 @@ def is_there(path: Path, request: dict[str, Any]) -> bool:
     """True if the cell exists and needs no scores. Raises UserError if its request differs."""
     if not path.is_file():
         return False
-    before = read_json(path).get("request", {})
+    before = _request(read_json(path))
     unscored = before.get("metrics") == [] and request["metrics"] != []
     for key, value in request.items():
         if unscored and key in OF_SCORES:
@@ -246,6 +249,12 @@ def is_there(path: Path, request: dict[str, Any]) -> bool:
                 f"sweep's own settings, choose another --out, or replace it with --overwrite"
             )
     return not unscored
+
+
+def _request(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's request; one that names no noise had the host's."""
+    found = dict(cell.get("request", {}))
+    return found | {"noise": found.get("noise") or MANIFEST_LATER["noise"]}
 
 
 def _cost(folders: Sequence[Path]) -> dict[str, Any]:
@@ -272,9 +281,9 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     if not cells:
         raise UserError(f"{out}: holds no cells; run diptych sweep first")
     cells = [cell for cell in cells if cell["request"]["metrics"]] or cells
-    first = cells[0]["request"]
+    first = _request(cells[0])
     for cell in cells:
-        for key, value in cell["request"].items():
+        for key, value in _request(cell).items():
             if first.get(key) != value:
                 raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
     _check_alike(cells, out)
