@@ -6,7 +6,7 @@
 
 Three walks use the ladder's weights: DDIM with two spacings, and with eta 1. Every solver of the
 command line walks with a small network in each of its orders; some also clipped and with dynamic
-thresholding, and DDIM with eta 0.5, with the host's noise and with keyed noise. A guided walk uses a
+thresholding, and DDIM with eta 0.5, with either noise. A guided walk uses a
 network with classes. Images are encoded as latents too. Error grows along a chain by the solver's
 own law; the floor of a step grows with the change of a chain after one rounding of its start.
 """
