@@ -190,7 +190,7 @@ def test_an_engine_is_recorded(places, tmp_path):
 
 
 def test_what_engines_cannot_do_is_refused_by_name(places, tmp_path):
-    own = OwnPlan(lambda: None, 1, 8, 0, "eps")
+    own = OwnPlan(lambda: None, 1, 8, 8, 0, "eps")
     for name in ENGINES:
         backend = backends.load(name)
         for refused, said in (

@@ -22,7 +22,7 @@ def outputs(ch):
     plan = make_plan(panel_jobs.small(f"model.ch={ch}"))
     weights = initial_weights(plan, 3)
     plain, packed = build(plan, weights, "cpu").eval(), panel.network(plan, weights)
-    x = torch.tensor(np.random.default_rng(0).standard_normal((3, 1, plan.size, plan.size)))
+    x = torch.tensor(np.random.default_rng(0).standard_normal((3, *plan.shape)))
     embedding = torch.from_numpy(time_embedding([500], plan.ch))
     with torch.inference_mode():
         pairs = [(plain(y, embedding), packed(y, embedding)) for y in (x.float(), x.float()[:1])]

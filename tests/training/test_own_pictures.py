@@ -100,7 +100,7 @@ def test_a_preset_for_each_size(tmp_path, size, colour, preset, mult, lowest):
     assert chosen.settings["model.ch_mult"] == mult
     assert chosen.settings["model.attn_resolutions"] == [lowest]
     config = load_config(chosen.preset, chosen.overrides)
-    assert config.data.channels == (3 if colour else 1) and make_plan(config).size == size
+    assert config.data.channels == (3 if colour else 1) and config.data.image_size == size
     words = shlex.split(chosen.line({"seed": 3, "train.lr": 0.5}))
     sets = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
     again = load_config(words[2], [f"data.source={words[4]}", *sets])
@@ -195,8 +195,8 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys, pictures, tmp_pat
         ([pictures, "--data-source", "mnist"], "names pictures already"),
         ([pictures, "--size", 31], "cannot be halved"),
         ([tmp_path, "--size", 32], "holds no pictures"),
-        ([pictures, "--size", 2000], "use 4 to 1024 pixels"),
-        ([pictures, "--size", 0], "use 4 to 1024 pixels"),
+        ([pictures, "--size", 2000], "expected 4 to 1024 pixels"),
+        ([pictures, "--size", 0], "expected 4 to 1024 pixels"),
         (["nowhere", "--size", 32], "nowhere: no such folder or file of pictures"),
         (["folder:/nowhere"], "does not exist"),
     ):

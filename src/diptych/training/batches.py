@@ -150,7 +150,7 @@ class Batches:
             return None
         return tuple(
             rng.keep_mask(
-                self.config.seed, step, k, (size, block.out_ch, block.size, block.size), rate
+                self.config.seed, step, k, (size, *block.shape), rate
             )[rows]
             for k, block in enumerate(self.plan.blocks)
         )

@@ -196,6 +196,6 @@ def network_text(plan: Plan) -> str:
     total = sum(int(np.prod(each.shape)) for each in table.values())
     rows = [f"| `{name}` | {'x'.join(map(str, each.shape))} |" for name, each in table.items()]
     head = (
-        f"{len(table)} weights, {total:,} numbers; images {plan.channels}x{plan.size}x{plan.size}"
+        f"{len(table)} weights, {total:,} numbers; images {'x'.join(map(str, plan.shape))}"
     )
     return "\n".join([head, "", "| weight | shape |", "|---|---|", *rows])
