@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.size import size_of, size_option
 from diptych.errors import UserError
 from diptych.machine.packages import require
 from diptych.network.parameters import check_weights, parameter_table
@@ -273,7 +274,8 @@ class _Graph:
 
     def image(self, shape: tuple[int, int, int]) -> str:
         """Add the shape of a batch of images, each (C, H, W); return its name."""
-        return self.integers("image_" + "_".join(map(str, shape)), [0, *shape])
+        ch, *sides = shape
+        return self.integers(f"image_{ch}_{size_option(size_of(*sides))}", [0, *shape])
 
     def norm(self, name: str, x: str, image: tuple[int, int, int], silu: bool = False) -> str:
         """GroupNorm, then silu if asked; with silu the module's value is that after it."""
