@@ -102,11 +102,13 @@ def test_without_convolutions_between_levels_they_have_no_weights() -> None:
     }
 
 
-def random_config(mults: list[int], blocks: int, attention: list[int], channels: int) -> Config:
-    size = 2 ** len(mults)
+def random_config(
+    mults: list[int], blocks: int, attention: list[int], channels: int, stretch: tuple[int, int]
+) -> Config:
+    size = max(4, 2 ** len(mults))
     return validate(
         {
-            "data": {"image_size": max(4, size), "channels": channels},
+            "data": {"image_size": [size * n for n in stretch], "channels": channels},
             "model": {"ch_mult": mults, "num_res_blocks": blocks, "attn_resolutions": attention},
         },
         "drawn",
@@ -118,12 +120,13 @@ def random_config(mults: list[int], blocks: int, attention: list[int], channels:
     st.integers(1, 3),
     st.lists(st.sampled_from([2, 4, 8, 16, 32])),
     st.integers(1, 4),
+    st.sampled_from([(1, 1), (1, 3), (2, 1)]),
 )
 def test_every_plan_fits_together(
-    mults: list[int], blocks: int, attention: list[int], channels: int
+    mults: list[int], blocks: int, attention: list[int], channels: int, stretch: tuple[int, int]
 ) -> None:
     """Channels and sizes flow from block to block, and every skip is used once."""
-    config = random_config(mults, blocks, attention, channels)
+    config = random_config(mults, blocks, attention, channels, stretch)
     plan = make_plan(config)
     h, size, skips = plan.ch, (plan.height, plan.width), [plan.ch]
     for stage in plan.down:
