@@ -199,7 +199,7 @@ OBLONG = ["data.image_size=8x12", "model.attn_resolutions=[4]"]
 
 def test_height_taken_for_width_is_caught(both_installed, tmp_path):
     """By one operator's case on any config, and by the layers where the images are no squares."""
-    copy, names = faulty(tmp_path, *TURNED), ("upsample, no square/y", "other resampling/output")
+    copy, names = faulty(tmp_path, *TURNED), ("upsample, no square/y", "up.1.upsample")
     changes = [word for change in OBLONG for word in ("--set", change)]
     for rung, name, square in (("operators", names[0], True), ("layers", names[1], False)):
         words = [] if square else changes

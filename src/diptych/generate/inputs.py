@@ -97,9 +97,10 @@ def read_inputs(
             found.append(_known(source, i, planes, shape))
     if fitted:
         colours = "grey" if shape[0] == 1 else "RGB"
+        sides = f"{shape[1]}x{shape[2]}" + (" (height x width)" if shape[1] != shape[2] else "")
         note(
-            f"{fitted} of {len(found)} images made {shape[2]}x{shape[1]}, {colours}, as in this "
-            f"model's training (crop {recipe.crop})"
+            f"{fitted} of {len(found)} images made {sides}, {colours}, as in this model's training "
+            f"(crop {recipe.crop})"
         )
     pixels = np.ascontiguousarray(np.stack(found))
     header = "uint8 " + " ".join(map(str, pixels.shape)) + "\n"
