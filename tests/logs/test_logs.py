@@ -324,6 +324,7 @@ def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
 
     rows = make_rows(30, per_epoch=10)
     rows[4]["loss"] = math.nan
+    rows[9]["validation_loss"] = 0.25
     run = make_run(tmp_path / "run", "torch", rows)
     found = export(run, tmp_path / "out")
     assert found["steps"] == 30 and found["gaps"] == []
@@ -338,6 +339,9 @@ def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
     assert read_log(run).step_s.tolist() == pytest.approx(log.step_s.tolist())
     export(run)
     assert (run / "metrics.csv").read_text() == (tmp_path / "out" / "metrics.csv").read_text()
+    head, *body = (run / "metrics.csv").read_text().splitlines()
+    assert head.endswith(",validation_loss")
+    assert [line.rpartition(",")[2] for line in body] == [""] * 9 + ["0.25"] + [""] * 20
     (tmp_path / "out" / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="does not write"):
         export(run, tmp_path / "out", overwrite=True)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from diptych.golden import place
-from diptych.machine.processor import asked_threads, openmp_threads, processor_name, share_cores
+from diptych.machine.processor import (
+    asked_threads,
+    cores,
+    openmp_threads,
+    processor_name,
+    share_cores,
+)
 
 
 def test_a_processor_always_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,12 +39,21 @@ def test_threads_are_those_asked_for_or_one_a_core(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert asked_threads() == asked
-    assert openmp_threads() == (asked or os.cpu_count())
+    assert openmp_threads() == (asked or len(os.sched_getaffinity(0)))
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6})
+    assert cores() == openmp_threads() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
 
 
 def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, half in ((1, "1"), (5, "2"), (None, "1")):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+    for usable, half in (({0}, "1"), ({0, 1, 4, 5, 6}, "2")):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, usable=usable: usable)
         environment: dict[str, str] = {}
         share_cores(environment)
         assert environment == {"OMP_NUM_THREADS": half, "OMP_WAIT_POLICY": "passive"}

@@ -145,9 +145,10 @@ def recommended(name: str, source: str, seed: int, changes: dict[str, Any]) -> d
     images, shape = range(2), model.engine.shape
     drawn = model.engine.draw(sampler, images, seed)
     noises = [
-        normal_per_image(seed, "solver_noise", images, shape, k) for k in range(sampler.steps)
+        normal_per_image(seed, "solver_noise", images, shape, k, sampler.noise)
+        for k in range(sampler.steps)
     ]
-    first = normal_per_image(seed, "initial_noise", images, shape)
+    first = normal_per_image(seed, "initial_noise", images, shape, noise=sampler.noise)
     pixels = model.engine.pixels(drawn)
     return {"pixels": pixels, "first": first, "noises": noises, "steps": sampler.steps}
 

@@ -22,7 +22,7 @@ from properties import given, settings, st
 
 
 def config_of(*changes: str) -> Config:
-    return load_config("tiny", ["data.image_size=4", *changes])
+    return load_config("tiny", ["data.image_size=4", "train.noise=host", *changes])
 
 
 def numbered(count: int) -> Pixels:
@@ -180,7 +180,7 @@ GOLDEN = {
 
 @pytest.fixture(scope="module")
 def packaged() -> Any:
-    config = load_config("tiny", ["data.random_flip=true", "model.dropout=0.1"])
+    config = load_config("tiny", ["data.random_flip=true", "model.dropout=0.1", "train.noise=host"])
     images = load_dataset("mnist-10k", image_size=14).images
     return Batches(config, make_plan(config), images)
 

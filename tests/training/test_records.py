@@ -40,7 +40,7 @@ class Records:
         self.journal = Journal(run)
         tensorboard = TensorBoard(run, plan, 0, lambda kind, step: nullcontext())
         self.callbacks = Callbacks([self.journal, tensorboard])
-        self.rows = Rows(run, scalar, self.callbacks)
+        self.rows = Rows(run, scalar, self.callbacks, lambda: None)
         self.add, self.flush = self.rows.add, self.rows.flush
         self.callbacks.start(step)
 

@@ -58,6 +58,25 @@ SIZE = _Size()
 Command = Callable[..., Any]
 
 
+class AtOnce(click.ParamType):  # type: ignore[type-arg]
+    """A number, or `auto`, which is None."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
+        if value in (None, "auto"):
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"'{value}' is neither a number nor auto", param, ctx)
+
+
+AT_ONCE: dict[str, Any] = {
+    "type": AtOnce(), "default": "auto", "show_default": "64 on a CPU; on a GPU by the network",
+}  # fmt: skip
+
+
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several click decorators as one; help lists their options in this order."""
 

@@ -10,6 +10,7 @@ import click
 
 from diptych.cli.common import (
     ARITHMETIC,
+    AT_ONCE,
     BACKEND,
     DEVICE,
     FOLDER,
@@ -62,9 +63,7 @@ MEASURED = ("metrics", "features", "protocol", "num", "repeats", "batch", "data"
 # How a run is sampled, in addition to its sampler.
 DRAWING = options(
     SEED,
-    click.option(
-        "--sample-batch", type=int, default=64, show_default=True, help="Images drawn at once."
-    ),
+    click.option("--sample-batch", **AT_ONCE, help="Images drawn at once."),
     RAW,
     click.option(
         "--samples-out", type=FOLDER, help="Folder of a run's samples.  [default: RUN/samples]"

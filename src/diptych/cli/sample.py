@@ -9,6 +9,7 @@ import click
 
 from diptych.cli.common import (
     ARITHMETIC,
+    AT_ONCE,
     DEVICE,
     FOLDER,
     JSON,
@@ -32,20 +33,6 @@ from diptych.errors import UserError
 from diptych.ranks import of_environment
 
 
-class AtOnce(click.ParamType):  # type: ignore[type-arg]
-    """A number, or `auto`, which is None."""
-
-    name = "integer|auto"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | None:
-        if value in (None, "auto"):
-            return None
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"'{value}' is neither a number nor auto", param, ctx)
-
-
 @click.command(short_help="Draw images from a run, a zoo model or a checkpoint.")
 @click.argument("source", shell_complete=MODELS)
 @OWN_BACKEND
@@ -54,9 +41,7 @@ class AtOnce(click.ParamType):  # type: ignore[type-arg]
 @SEED
 @click.option(
     "--batch",
-    type=AtOnce(),
-    default="auto",
-    show_default="64 on a CPU; on a GPU by the network",
+    **AT_ONCE,
     help="Images at once.",
 )
 @click.option("--part", metavar="K/N", help="Draw part K of N, from 0; the last completes OUT.")

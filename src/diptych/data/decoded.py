@@ -10,7 +10,6 @@ decodes and resizes. A data set that is used often is better packed once: `data.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from diptych.data.crops import Recipe
 from diptych.data.picture import decode
 from diptych.errors import UserError
+from diptych.machine.processor import cores
 from diptych.types import Int64, Pixels
 
 CHUNK = 1024  # images per read when all are visited
@@ -182,8 +182,8 @@ def as_bytes(name: str) -> bytes:
 
 
 def default_workers() -> int:
-    """Number of decoding threads: one per processor, at most 8."""
-    return min(8, os.cpu_count() or 1)
+    """Number of decoding threads: one per usable core, at most 8."""
+    return min(8, cores())
 
 
 class Decoded:

@@ -28,7 +28,7 @@ class Drawing:
 
     options: SamplerOptions = field(default_factory=SamplerOptions)
     seed: int = 0
-    batch: int = 64
+    batch: int | None = 64  # images at once; None: `Model.batch`
     raw: bool = False
     precision: str = "fp32"
     deterministic: bool = False

@@ -51,9 +51,16 @@ def asked_threads() -> int | None:
     return int(asked) if asked.isdecimal() and int(asked) > 0 else None
 
 
+def cores() -> int:
+    """The logical cores that this process may use (`taskset` and clusters give fewer than all)."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def openmp_threads() -> int:
-    """The threads of a framework on OpenMP: as many as asked for, else one for each core."""
-    return asked_threads() or os.cpu_count() or 1
+    """The threads of a framework on OpenMP: as many as asked for, else one for each usable core."""
+    return asked_threads() or cores()
 
 
 def share_cores(environment: MutableMapping[str, str]) -> None:
@@ -61,5 +68,5 @@ def share_cores(environment: MutableMapping[str, str]) -> None:
 
     Threads that wait do not spin: that would take the cores from the other process.
     """
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // 2)))
     environment.setdefault("OMP_WAIT_POLICY", "passive")

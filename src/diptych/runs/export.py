@@ -69,10 +69,11 @@ def loss_steps(run: Run) -> str:
 
 def metrics(run: Run) -> str:
     """The text of metrics.csv; an unknown number is an empty cell, a loss that is none is nan."""
-    columns = [getattr(run, name).tolist() for name in COLUMNS]
+    names = [*COLUMNS, *([] if run.validation_loss is None else ["validation_loss"])]
+    columns = [getattr(run, name).tolist() for name in names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(names)
     for cells in zip(*columns, strict=True):
         row = [_number(cell) for cell in cells]
         row[2] = row[2] or "nan"

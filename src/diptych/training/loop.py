@@ -56,6 +56,7 @@ from diptych.training.prefetch import Prefetch
 from diptych.training.rows import Rows
 from diptych.training.signals import Signals
 from diptych.training.validation import Validation
+from diptych.training.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -247,10 +248,11 @@ def train(
             desc=f"{backend.name} {run.name}",
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
-        rows = Rows(run, backend.scalar, looking)
+        writer = Writer()
+        rows = Rows(run, backend.scalar, looking, writer.wait)
         training = Training(
-            config, run, backend, group, plan, batches, validation, learner, looking, rows, bar,
-            last, saved,
+            config, run, backend, group, plan, batches, validation, learner, looking, writer, rows,
+            bar, last, saved,
         )  # fmt: skip
         return training.go()
 
@@ -309,6 +311,7 @@ class Training:
     validation: Validation
     learner: Learner
     callbacks: Callbacks
+    writer: Writer
     rows: Rows
     bar: tqdm[Any]
     last: int
@@ -326,6 +329,7 @@ class Training:
                 lambda step: self.batches.batch(step, ranks), self.saved + 1, self.last + 1
             ) as ahead,
             Signals() as signals,
+            self.writer,
             self.bar,
             self.looking_on(),
         ):
@@ -336,7 +340,7 @@ class Training:
                 step += 1
                 self.step(ahead.get(step), ahead.last_wait)
                 stop = self.asked_to_stop(signals)
-            self.save(step)
+            self.save(step, wait=True)
             if stop > STOP:
                 raise Interrupted(f"stopped at step {step} of {self.last}, saved", stop)
             if not (stop or self._grid_path(step).exists()):
@@ -347,8 +351,9 @@ class Training:
         return Result(self.run, checkpoint.latest(self.run), step, loss)
 
     def asked_to_stop(self, signals: Signals) -> int:
-        """The signal that some rank received, or `STOP` for a callback; 0: go on."""
-        return self.group.most(signals.received or STOP * self.stopping)
+        """The signal that some rank received, or `STOP` for a callback or a checkpoint that could
+        not be written; 0: go on."""
+        return self.group.most(signals.received or STOP * (self.stopping or self.writer.failed))
 
     @contextmanager
     def looking_on(self) -> Iterator[None]:
@@ -412,9 +417,18 @@ class Training:
         except StopTraining:
             self.stopping = True
 
-    def save(self, step: int) -> None:
-        """Save a checkpoint, rows first: it never outruns its journal or holds a diverged run."""
+    def save(self, step: int, wait: bool = False) -> None:
+        """Save a checkpoint, rows first: it never outruns its journal or holds a diverged run.
+
+        Args:
+            wait: until it is written; otherwise a thread writes it while the next steps compute.
+
+        Raises:
+            MachineError, UserError: this checkpoint, or the one before, was not written.
+        """
         self.flush()
+        with self.group.together():
+            self.writer.wait()
         if self.group.of_first(step == self.saved and any(checkpoint.all_checkpoints(self.run))):
             return
         self.check_weights(step)
@@ -423,8 +437,10 @@ class Training:
             facts["network"] = checkpoint.OWN_NETWORK
         with self.group.together():
             if self.group.ranks.first:
-                keep = self.config.train.keep_checkpoints
-                checkpoint.save(self.run, self.learner.state(), facts, keep)
+                keep, state = self.config.train.keep_checkpoints, self.learner.state()
+                self.writer.begin(checkpoint.save, self.run, state, facts, keep)
+                if wait:
+                    self.writer.wait()
         self.saved = step
 
     def check_weights(self, step: int) -> None:

@@ -24,10 +24,17 @@ class Rows:
         run: the run folder; an error names its last good checkpoint.
         scalar: reads a device scalar, and waits for it.
         callbacks: receives the rows.
+        written: waits for a checkpoint that is being written.
     """
 
-    def __init__(self, run: Path, scalar: Callable[[Any], float], callbacks: Callback) -> None:
-        self.run, self.scalar, self.callbacks = run, scalar, callbacks
+    def __init__(
+        self,
+        run: Path,
+        scalar: Callable[[Any], float],
+        callbacks: Callback,
+        written: Callable[[], None],
+    ) -> None:
+        self.run, self.scalar, self.callbacks, self.written = run, scalar, callbacks, written
         self.waiting: list[Row] = []
 
     def add(self, row: Row) -> None:
@@ -53,6 +60,7 @@ class Rows:
         if good:
             self.callbacks.rows(good)
         if bad:
+            self.written()
             kept = checkpoint.all_checkpoints(self.run)
             last = (
                 f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was made yet"

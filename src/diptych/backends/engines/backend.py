@@ -7,7 +7,6 @@ It trains nothing and has no feature networks: both are refused by name.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -18,7 +17,7 @@ import psutil
 from diptych import rng
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.machine.processor import asked_threads
+from diptych.machine.processor import asked_threads, cores
 from diptych.network.onnx_graph import engine_model, initializers
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.network.parameters import parameter_table
@@ -142,8 +141,7 @@ class EngineBackend:
 
 def threads() -> int:
     """The threads that an engine gets: OMP_NUM_THREADS, as for the panels, else a core each."""
-    cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
-    return asked_threads() or max(1, cores)
+    return asked_threads() or min(psutil.cpu_count(logical=False) or 1, cores())
 
 
 def check(name: str, device: str, ranks: Ranks) -> None:

@@ -11,12 +11,12 @@ log.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from diptych.backends.jittor.setup import home_not_kept
+from diptych.machine.processor import cores
 
 
 def import_jittor() -> Any:
@@ -24,8 +24,8 @@ def import_jittor() -> Any:
     import jittor_utils
 
     # Jittor sizes its compiler pool by memory alone: 16 processes on a 2-core machine with 48 GB.
-    memory, cores = jittor_utils.get_total_mem(), len(os.sched_getaffinity(0))
-    jittor_utils.get_total_mem = lambda: min(memory, cores * 3 * 2**30)
+    memory = jittor_utils.get_total_mem()
+    jittor_utils.get_total_mem = lambda: min(memory, cores() * 3 * 2**30)
     import jittor
 
     return jittor, jittor_utils

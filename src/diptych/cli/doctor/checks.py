@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
-from diptych.machine.processor import asked_threads
+from diptych.machine.processor import asked_threads, cores
 
 Status = Literal["ok", "warn", "fail"]
 PIP = f"{sys.executable} -m pip install"
@@ -173,11 +173,11 @@ def memory() -> Check:
 
 def threads() -> Check:
     """Processor cores; a warning if more threads than cores are requested."""
-    cores = len(os.sched_getaffinity(0))
+    usable = cores()
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    detail = f"{cores} cores usable" + (f", OMP_NUM_THREADS={wanted}" if wanted else "")
-    if (asked_threads() or 0) > cores:
-        return Check("threads", "warn", detail, f"export OMP_NUM_THREADS={cores}")
+    detail = f"{usable} cores usable" + (f", OMP_NUM_THREADS={wanted}" if wanted else "")
+    if (asked_threads() or 0) > usable:
+        return Check("threads", "warn", detail, f"export OMP_NUM_THREADS={usable}")
     return Check("threads", "ok", detail)
 
 
