@@ -58,5 +58,8 @@ def test_a_run_on_wide_pictures_from_start_to_report(panel, tmp_path):
     assert width / height == pytest.approx(12 / 8, rel=0.1)  # 8 by 8 images, and gaps
     images = sorted((tmp_path / "drawn").glob("0*.png"))
     assert [shape_of(path) for path in images] == [(12, 8)] * 3
+    for name, count in (("between", 10), ("begun", 2), ("encoded", 2)):
+        images = sorted((tmp_path / name).glob("0*.png"))
+        assert [shape_of(path) for path in images] == [(12, 8)] * count, name
     assert "3x8x12" in (tmp_path / "drawn" / "README.md").read_text()
     assert "8 x 12 x 3" in (tmp_path / "report" / "index.html").read_text()

@@ -75,7 +75,7 @@ def test_shrink_keeps_height_and_width_apart():
     assert np.array_equal(shrink(images, (4, 6)), np.floor(blocks.mean((3, 5)) + 0.5))
     assert shrink(images, (8, 12)) is images
     for size in ((6, 4), (4, 12), (8, 6), 4, (16, 24)):  # turned, stretched, cut, enlarged
-        with pytest.raises(UserError, match="from 8x12 images .* expected one of 2x3, 4x6, 8x12"):
+        with pytest.raises(UserError, match=r"from 8x12 images .* expected one of 2x3, 4x6, 8x12"):
             shrink(images, size)
 
 

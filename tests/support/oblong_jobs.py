@@ -42,32 +42,29 @@ def numbers(name: str, config: Config) -> tuple[Any, float, dict[str, Any]]:
     return backend.numpy(predicted), loss, gradients
 
 
-def by_command(*words: object) -> str:
-    """What a command of `diptych` says on stdout; it must succeed."""
-    done = CliRunner().invoke(cli, [str(word) for word in words])
-    if done.exception is not None:
-        raise done.exception
-    return done.output
+SETTINGS = [
+    "model.ch=8", "model.norm_groups=4", "model.ch_mult=[1, 2]", "model.attn_resolutions=[4]",
+    "train.batch_size=4", "train.grid_every=2", "train.checkpoint_every=2", "train.lr_decay=none",
+    "train.lr_final=0.0",
+]  # fmt: skip
 
 
-def lived(name: str, pictures: Path, folder: Path) -> dict[str, str]:
+def lived(name: str, pictures: Path, folder: Path) -> None:
     """A run on own pictures from its start to a report, each verb by the command line."""
-    run, some, quick = folder / "run", ["--backend", name, "--device", "cpu"], "--quiet"
-    changes = ["model.ch=8", "model.norm_groups=4", "model.ch_mult=[1, 2]", "train.grid_every=2",
-               "model.attn_resolutions=[4]", "train.checkpoint_every=2", "train.batch_size=4", "train.lr_decay=none",
-               "train.lr_final=0.0"]  # fmt: skip
-    asked = [word for change in changes for word in ("--set", change)]
-    new = by_command("train", pictures, "--size", "8x12", "--steps", 2, *asked, *some, quick,
-                     "--no-resources", "--out", run)  # fmt: skip
-    more = by_command("train", "--out", run, "--resume", "--steps", 4, quick, "--device", "cpu")
-    drawn = by_command("sample", run, "--num", 3, "--steps", 3, "--gif", "--frames", 3, "--strip",
-                       "--nearest", "--neighbours", 1, "--out", folder / "drawn", *some, quick)  # fmt: skip
-    encoded = by_command("encode", pictures, "--model", run, "--num", 2, "--steps", 3, quick,
-                         "--out", folder / "encoded", *some)  # fmt: skip
-    between = by_command("sample", run, "--interpolate", "1,2", "--frames-between", 2, *some,
-                         "--steps", 3, quick, "--out", folder / "between")  # fmt: skip
-    begun = by_command("sample", run, "--from", pictures, "--num", 2, "--steps", 4, *some, quick,
-                       "--out", folder / "begun")  # fmt: skip
-    page = by_command("report", run, "--out", folder / "report")
-    return {"new": new, "more": more, "drawn": drawn, "encoded": encoded, "between": between,
-            "begun": begun, "page": page}  # fmt: skip
+    run, pieces = folder / "run", [word for each in SETTINGS for word in ("--set", each)]
+    some = ["--backend", name, "--device", "cpu", "--quiet"]
+    new = ["--size", "8x12", "--steps", 2, *pieces, "--no-resources"]
+    shown = ["--gif", "--frames", 3, "--strip", "--nearest", "--neighbours", 1]
+    for words in (
+        ["train", pictures, *new, *some, "--out", run],
+        ["train", "--resume", "--steps", 4, *some, "--out", run],
+        ["sample", run, "--num", 3, "--steps", 3, *shown, *some, "--out", folder / "drawn"],
+        ["sample", run, "--interpolate", "1,2", "--steps", 3, *some, "--out", folder / "between"],
+        ["sample", run, "--from", pictures, "--num", 2, *some, "--out", folder / "begun"],
+        ["encode", pictures, "--model", run, "--num", 2, "--steps", 3, *some,
+         "--out", folder / "encoded"],
+        ["report", run, "--out", folder / "report"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(cli, [str(word) for word in words])
+        if done.exception is not None:
+            raise done.exception

@@ -184,7 +184,7 @@ def test_arrays_keep_their_shape(tmp_path):
         given(found, {"data.channels": 1})
     np.save(tmp_path / "b.npy", np.zeros((9, 96, 144), np.uint8))
     wide = choose(survey(str(tmp_path / "b.npy")), {})
-    assert wide.settings["data.image_size"] == (48, 72)  # halved, and the shorter side is 64 or less
+    assert wide.settings["data.image_size"] == (48, 72)  # halved: the shorter side is at most 64
     assert any("size 48x72, as the images are 96x144" in note for note in wide.notes)
     images = load_configured(load_config("tiny", [f"data.source=folder:{put(tmp_path / 'p', 3)}",
                                                   "data.channels=3"]).data)  # fmt: skip

@@ -230,22 +230,23 @@ def _size(found: Survey, given: Any, notes: list[str]) -> Size:
     Images stored as arrays are only shrunk, so they keep their shape.
     """
     middle = int(found.sides[len(found.sides) // 2])
+    asked: Size | None = None
     if given is not None:
         try:
-            given = checked_size(given)
+            asked = checked_size(given)
         except ValueError as error:
             raise UserError(f"--size {given}: {error}") from None
     if found.shape is not None:
-        if given is None:
-            given = _shrunk(found)
+        if asked is None:
+            asked = _shrunk(found)
             shape = "x".join(map(str, found.shape[1:]))
             notes.append(
-                f"size {size_option(given)}, as the images are {shape}; --size chooses one"
+                f"size {size_option(asked)}, as the images are {shape}; --size chooses one"
             )
-        return given
+        return asked
     size: Size
-    if given is not None:
-        size = given
+    if asked is not None:
+        size = asked
     elif int(found.sides[0]) == middle and middle % 4 == 0 and SIDES[-1] <= middle <= SIDES[0]:
         size = middle  # all at least as large: none is enlarged
         notes.append(f"size {size}, the pictures' shorter side; --size chooses another")
