@@ -134,28 +134,7 @@ def test_yaml_gives_back_the_whole_config(tree: dict[str, Any]) -> None:
 RANGES: dict[str, tuple[list[str], list[str]]] = {
     "data.source": (["mnist", "''"], ["3", "null", "[a]", "true"]),
     "data.split": (["train", "test"], ["valid", "Train", "null", "0"]),
-    "data.image_size": (
-        ["4", "1024", "[4, 1024]"],
-        [
-            "2",
-            "1026",
-            "0",
-            "-14",
-            "14.0",
-            "'14'",
-            "null",
-            "true",
-            "2x64",
-            "64x1026",
-            "14x",
-            "[14]",
-            "[4, 8, 4]",
-            "[14, 28.0]",
-            "[[14], 14]",
-            "[true, true]",
-            "{14: 28}",
-        ],
-    ),
+    "data.image_size": (["4", "1024"], ["2", "1026", "0", "-14", "14.0", "'14'", "null", "true"]),
     "data.channels": (["1", "4"], ["0", "5", "-1", "1.0"]),
     "data.random_flip": (["true", "false"], ["1", "0", "null", "'true'"]),
     "data.skip_bad": (["true", "false"], ["1", "0", "null", "'true'"]),
@@ -296,6 +275,8 @@ def test_a_size_that_is_no_square_has_one_form() -> None:
     assert flatten(oblong)["data.image_size"] == [8, 12]
     turned = load_config("tiny", ["data.image_size=12x8"])
     assert len({plain.identity(), oblong.identity(), turned.identity()}) == 3
+    for wrong in ("2x64", "64x1026", "14x", "[14]", "[4, 8, 4]", "[14, 28.0]", "[true, true]"):
+        assert "expected 4 to 1024 pixels, or HEIGHTxWIDTH" in refused(f"data.image_size={wrong}")
     said = refused("data.image_size=8x12", "model.ch_mult=[1, 1, 1, 1]")
     assert "the width 12 cannot be halved 3 times" in said and "multiple of 8" in said
     assert "the height 12" in refused("data.image_size=12x8", "model.ch_mult=[1, 1, 1, 1]")
