@@ -7,6 +7,7 @@ a time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from diptych.align.reference.network import UNet, round_products
 from diptych.backends.protocol import Batch, State
 from diptych.config.load import TrainConfig
 from diptych.network.plan import Plan
+from diptych.rng import normal_per_image
 from diptych.types import Array, Arrays, Weights
 
 
@@ -37,6 +39,11 @@ class ReferenceBackend:
 
     def array(self, values: Array) -> torch.Tensor:
         return double(values)
+
+    def keyed_noise(
+        self, seed: int, purpose: str, images: Sequence[int], shape: Sequence[int], step: int = 0
+    ) -> torch.Tensor:
+        return double(normal_per_image(seed, purpose, images, shape, step, "keyed"))
 
     def numpy(self, values: torch.Tensor) -> Array:
         return np.array(values.detach().numpy(), order="C")
