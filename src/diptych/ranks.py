@@ -165,6 +165,12 @@ class Part:
         return f"part-{self.number}-of-{self.count}"
 
 
+def unlaunched() -> dict[str, str]:
+    """This process's environment without its launcher: for a child that works on its own."""
+    ours = {name for names in LAUNCHERS.values() for name in names} | {"SLURM_STEP_NUM_TASKS"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
 def own_gpu(ranks: Ranks) -> None:
     """Let this process see one GPU of those that it may use, by its number on the machine.
 

@@ -331,6 +331,7 @@ def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
         "reason": f"{runtime[:-1] or 'onnx'} computes forward only",
     } in sound.content["notes"]
     assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "layer1.bn2")
+    assert wrong.fault["where"] == "value" and "or what leads to it" in wrong.conclusion
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:

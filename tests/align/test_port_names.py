@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from diptych.align.ladder.judge import Finding
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import hints
 from diptych.align.ports.floors import widened
+from diptych.align.ports.graphs import layers_of
 from diptych.align.ports.matching import (
     Entry,
     Given,
@@ -25,6 +27,7 @@ from diptych.align.ports.matching import (
 from diptych.align.ports.passes import fit, given_gradient
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
+from diptych.align.ports.verdict import _given
 from diptych.errors import UserError
 
 
@@ -308,3 +311,76 @@ def test_a_step_is_known_to_one_rounding_of_its_weight() -> None:
     found = [Finding("step 1/w", "port", "max", 6e-4, 1e-6, 1.6e-5)]
     (wide,) = widened("update", found, truth, {"w": np.ones(3)}, {})
     assert wide.floor == pytest.approx(5.96e-4) and not wide.failed
+
+
+def test_a_shortcut_called_before_its_block_keeps_its_partner() -> None:
+    """Five norms of one shape; the port calls the shortcut first and names nothing alike."""
+
+    def block(names: list[str], feeds: dict[str, str], start: int) -> list[Entry]:
+        shapes = {"conv1": (8, 4, 3, 3), "conv2": (8, 8, 3, 3), "short": (8, 4, 1, 1)}
+        found = []
+        for i, name in enumerate(names):
+            shape = next((s for n, s in shapes.items() if name == n), (8,))
+            after = feeds.get(name, "")
+            found.append(Entry(f"{name}.weight", shape, order=start + i, after=after))
+        return found
+
+    feeds = {"bn1": "conv1", "bn2": "conv2", "short_bn": "short"}
+    ours = block(["conv1", "bn1", "conv2", "bn2", "short", "short_bn"], feeds, 0)
+    partner = dict(
+        zip(("conv1", "bn1", "conv2", "bn2", "short", "short_bn"), "qrstuv", strict=True)
+    )
+    theirs = [
+        Entry(f"{partner[n]}.weight", e.shape, order=i, after=partner.get(e.after, ""))
+        for i, n in enumerate(("short", "short_bn", "conv1", "bn1", "conv2", "bn2"))
+        for e in ours
+        if e.module == n
+    ]
+    found = match(ours, theirs, Given())
+    assert found.weights == {f"{a}.weight": f"{b}.weight" for a, b in partner.items()}
+
+
+def test_a_scope_with_dots_is_the_layers() -> None:
+    """PyTorch writes `/down_blocks.0/norm/Add` for the module `down_blocks.0.norm`."""
+    values = [
+        (n, np.zeros((2, 4))) for n in ("/net/blocks.0/norm/Mul", "/net/blocks.0/norm/Add", "y")
+    ]
+    paths = ["net.blocks.0.norm", "net.blocks.1.norm"]
+    found = layers_of(values, {}, {}, paths, {}, lambda *_: True)
+    assert found == {"net.blocks.0.norm": "/net/blocks.0/norm/Add"}
+    # The last value is the graph's output, `y`; its node tells the scope.
+    scopes = {"y": "/net/blocks.0/norm/Shift"}
+    found = layers_of(values, {}, {}, paths, {}, lambda *_: True, scopes)
+    assert found == {"net.blocks.0.norm": "y"}
+
+
+def test_two_exchanged_weights_are_told() -> None:
+    draw = np.random.default_rng(4)
+    q, k = draw.standard_normal((2, 5, 5))
+    one = case("Linear", q, q, k, {"q": q, "k": k}, name="layer.q", rung="weights")
+    assert hints.hints_for(one) == [{"key": "another_weight", "name": "layer.k"}]
+
+
+def test_a_last_norm_is_not_taken_for_a_feed_forwards() -> None:
+    """`norm` resembles `ffn_norm` more than `ln` by letters; `ln` is a norm by meaning."""
+
+    def side(names: list[str]) -> list[Entry]:
+        return [Entry(f"{n}.weight", (8,), order=i) for i, n in enumerate(names)]
+
+    ours = [f"blocks.{i}.{n}" for i in range(3) for n in ("ln1", "ln2")] + ["norm"]
+    theirs = [f"h.{i}.{n}_norm" for i in range(3) for n in ("attention", "ffn")] + ["ln"]
+    found = match(side(ours), side(theirs), Given())
+    assert found.weights == {
+        f"{a}.weight": f"{b}.weight" for a, b in zip(ours, theirs, strict=True)
+    }
+
+
+def test_code_between_two_layers_is_judged_on_what_the_first_gave() -> None:
+    """A functional GELU by tanh between two linear layers: the activation is told, no digits."""
+    h = np.random.default_rng(5).standard_normal((4, 6))
+    exact, tanh = (hints.ACTIVATIONS[f"GELU ({n})"](h) for n in ("exact", "tanh"))
+    truth = SimpleNamespace(rung=lambda _: Rung({"free/fc1": h}))
+    given = _given(SimpleNamespace(truth=truth), "mlp", "layers", "into/fc2/0", "fc1")
+    assert given is not None
+    one = case("MLP", given, exact, tanh, name="into/fc2/0")
+    assert told(one) == ["activation"]

@@ -188,6 +188,37 @@ def test_bad_logs_get_one_line(tmp_path: Path, text: str, expected: str) -> None
     assert expected in str(refused.value) and "x.csv" in str(refused.value)
 
 
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08\x00", b"PK\x03\x04\x14\x00", b"\xfd7zXZ\x00"])
+def test_a_packed_log_is_refused_by_name(tmp_path: Path, magic: bytes) -> None:
+    path = tmp_path / "log.txt.gz"
+    path.write_bytes(magic + bytes(range(200)))
+    with pytest.raises(UserError, match=r"log\.txt\.gz: is compressed; unpack it first"):
+        read_log(path, {})
+
+
+# text, steps, losses: counters without a name, and losses that are none of the training
+PLACES: list[tuple[str, list[int], list[float]]] = [
+    ("[0/400] loss: 0.5\n[10/400] loss: 0.4\n", [0, 10], [0.5, 0.4]),
+    ("(3/9) loss=0.5\n(4/9) loss=0.4\n", [3, 4], [0.5, 0.4]),
+    ("INFO - [Epoch 0][98/100] lr: 1e-4 loss: 0.5\nINFO - [Epoch 0][99/100] lr: 1e-4 loss: 0.4\n",
+     [98, 99], [0.5, 0.4]),
+    ("step: 5 [1/2] loss: 0.5\nstep: 6 [2/2] loss: 0.4\n", [5, 6], [0.5, 0.4]),
+    ("step 0: train loss 4.2, val loss 4.3\niter 0: loss 4.1, time 9ms\n"
+     "iter 10: loss 3.9, time 9ms\niter 20: loss 3.7, time 9ms\n"
+     "step 20: train loss 3.6, val loss 3.8\n",
+     [0, 10, 20], [4.1, 3.9, 3.7]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "steps", "losses"), PLACES, ids=[c[0][:16] for c in PLACES])
+def test_bracketed_counters_and_validation_losses(
+    tmp_path: Path, text: str, steps: list[int], losses: list[float]
+) -> None:
+    """`[12/400]` is a step, and `val loss 4.3` is no training loss."""
+    log = _log(tmp_path, text)
+    assert log.step.tolist() == steps and log.loss.tolist() == losses
+
+
 # text, steps, losses, facts
 COMMAS: list[tuple[str, list[int], list[float], dict[str, Any]]] = [
     ("Step 1,000, loss: 1,999.00\nStep 2,000/10,000, loss: 0.5\n", [1000, 2000], [1999, 0.5],

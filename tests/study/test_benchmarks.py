@@ -234,3 +234,61 @@ def test_what_is_said_of_the_gpu_is_of_the_record() -> None:
     front = (ROOT / "README.md").read_text()
     for kind, name in (("bf16", "bfloat16"), ("fp32", "float32")):
         assert f"{1e3 * steps[kind]['p50_s']:.0f} ms in {name}" in front
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_two_ranks_train_what_one_does_and_send_the_bytes_of_the_formula(benchmarks: Any) -> None:
+    """Real processes at the smallest size: equal losses, every part timed, the ring's bytes."""
+    from benchmarks import growth, growth_model
+
+    asked = {"task": "training", "size": "tiny", "preset": "tiny", "changes": [], "images": 9,
+             "noise": "host", "batch": 4, "steps": 2, "warmup": 1}  # fmt: skip
+    [one], two = growth.ranks(1, 1, asked), growth.ranks(2, 1, asked)
+    assert two[0]["losses"] == two[1]["losses"] and one["parameters"] == 701_345
+    assert 0 < growth.apart(two[0]["losses"], one["losses"]) < 2e-6
+    assert two[0]["parts"]["sums"] > 0 and two[0]["parts"]["gradients"] > 0
+    assert one["parts"]["sums"] == one["parts"]["waiting"] == 0
+    assert sum(two[0]["parts"].values()) < 2 * two[0]["seconds"]
+    sizes = {"task": "wire", "elements": [1, 200_000], "reps": 4}
+    small, large = growth.ranks(2, 1, sizes)[0]["sizes"]
+    # The interface counts headers too, and whatever else uses it in these milliseconds.
+    assert large["bytes"] == pytest.approx(2 * growth_model.ring_bytes(2, 200_000), rel=0.1)
+    assert small["bytes"] < 20_000
+
+
+def test_the_model_of_growth_on_paper(benchmarks: Any) -> None:
+    """Its limits are known: one rank sends nothing, many send twice the weights; more is slower."""
+    from benchmarks import growth_model as paper
+
+    assert paper.ring_bytes(1, 10) == 0 and paper.ring_bytes(2, 10) == 40
+    assert paper.ring_bytes(10**6, 10) == pytest.approx(80, rel=1e-5)
+    assert paper.ring_seconds(4, 1000, 1e6, 0.5) == pytest.approx(3 + 6e-3)
+    rows = paper.model({"a": 0.1}, 1e-4)
+    assert [row["gpus"] for row in rows] == [8, 512, 64]
+    assert rows[0]["efficiency"]["a"] > rows[1]["efficiency"]["a"]
+    assert all(row["efficiency"]["a"] < row["sums_alone"]["a"] < 1 for row in rows)
+
+    def times(world: int) -> dict[str, Any]:
+        sizes = [
+            {
+                "elements": n,
+                "seconds": paper.ring_seconds(world, n, 1e9, 1e-4),
+                "bytes": world * paper.ring_bytes(world, n),
+            }
+            for n in (1, 10**5, 10**6)
+        ]
+        return {"sizes": sizes}
+
+    found = paper.checked({"2": times(2), "4": times(4)})
+    assert [row["fitted"] for row in found] == [True, False, True, False, False, False]
+    for row in found:  # a machine that obeys the formula is predicted
+        assert row["bytes"] == row["formula"]
+        assert row["predicted"] == pytest.approx(row["seconds"], rel=0.01)
+
+
+def test_the_page_holds_the_tables_of_the_record(benchmarks: Any) -> None:
+    from benchmarks import growth
+
+    page = growth.PAGE.read_text("utf-8")
+    assert growth.BEGIN + growth.block(growth.record()) + growth.END in page

@@ -107,7 +107,8 @@ GPU_FULL = (
 )
 
 
-RANKED = ("train", "sample", "stats")  # verbs that several processes of a launcher may share
+# Verbs that the processes of a launcher may share.
+RANKED = ("train", "sample", "stats", "sweep", "reproduce")
 
 
 class Verbs(click.Group):

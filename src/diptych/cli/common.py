@@ -55,6 +55,11 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 
 SIZE = _Size()
+ON = click.option(
+    "--on", metavar="ray[:ADDRESS]", help="Share the work by Ray: on this machine, or a cluster."
+)
+
+
 Command = Callable[..., Any]
 
 
@@ -169,6 +174,22 @@ def part_of(ranks: Ranks, asked: str | None) -> Part | None:
         )
     own_gpu(ranks)
     return Part.parse(asked) if asked is not None else Part.of(ranks)
+
+
+def check_on(on: str | None, part: Part | None) -> None:
+    """Refuse `--on` in one of several parts, or with a value that is no address (UserError)."""
+    from diptych.machine.cluster import address_of
+
+    if on is not None:
+        address_of(on)
+        if part is not None:
+            raise UserError(f"--on {on} shares the work itself; leave --part and launchers out")
+
+
+def say_again(times: int, what: str) -> None:
+    """Say on stderr how often a part of the work was tried again after a lost worker."""
+    if times:
+        say(f"{what} tried again after a lost worker: {times}")
 
 
 def say(line: str | None) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, fail, show, split
+from diptych.cli.common import DEVICE, FOLDER, JSON, fail, part_of, show, split
 from diptych.cli.completion import PRESETS
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
+from diptych.ranks import of_environment
 
 
 @click.command(short_help="Run a whole study and write its report.")
@@ -34,6 +35,7 @@ from diptych.errors import UserError
 @click.option("--only", help="Only these stages: train, samples, compare, difference, scores, "
               "sweep, batches, profile, align.")  # fmt: skip
 @click.option("--parallel", is_flag=True, help="Train both panels at the same time.")
+@click.option("--part", metavar="K/N", help="Share the study with the other parts of N.")
 @click.option("--quick", is_flag=True, help="Everything in a few minutes, at tiny size.")
 @DEVICE
 @JSON
@@ -42,21 +44,33 @@ def reproduce(preset: str, **options: Any) -> None:
 
     Finished stages are not repeated: the same command resumes an interrupted study.
 
+    With --part, N processes share it: each takes one stage after another that is ready and that
+    nobody does, and the last writes the report. So do the processes that torchrun, mpirun or srun
+    start. Stages side by side on one machine slow each other's times.
+
     \b
     Examples:
       diptych reproduce mnist
       diptych reproduce mnist --quick --out quick
       diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
+      diptych reproduce mnist --out study --part 0/2
     """
     from diptych.errors import Interrupted
     from diptych.study.reproduce import reproduce as run
+    from diptych.study.reproduce.parts import reproduce_part
 
+    part = part_of(of_environment(), options["part"])
+    if part is not None and options["parallel"]:
+        raise UserError("--parallel is for one process, and parts train side by side: leave it out")
     request = study_request(preset, options)
     check_samplers(request)
     out = options["out"] or Path("studies") / preset
     try:
-        study = run(request, out.resolve(), parallel=options["parallel"])
+        if part is None:
+            study = run(request, out.resolve(), parallel=options["parallel"])
+        else:
+            study = reproduce_part(request, out.resolve(), part)
     except Interrupted as stop:
         fail(str(stop), stop.exit_code)
     lines = [
@@ -65,6 +79,8 @@ def reproduce(preset: str, **options: Any) -> None:
         for stage in study["stages"]
     ]
     page = out / "report" / "index.html"
+    if part is not None and any(stage["state"] == "waiting" for stage in study["stages"]):
+        lines.append("\nother parts are at work on what is waiting")
     lines.append(f"\nstudy: {out}" + (f", report: {page}" if page.is_file() else ""))
     show(study, options["as_json"], "\n".join(lines))
 

@@ -13,6 +13,7 @@ from diptych.cli.common import (
     DEVICE,
     FOLDER,
     JSON,
+    ON,
     OVERWRITE,
     OWN_BACKEND,
     QUIET,
@@ -20,10 +21,12 @@ from diptych.cli.common import (
     RESUME,
     SEED,
     backend_of,
+    check_on,
     chosen_options,
     part_of,
     sampler_options,
     say,
+    say_again,
     show,
 )
 from diptych.cli.completion import MODELS
@@ -45,6 +48,7 @@ from diptych.ranks import of_environment
     help="Images at once.",
 )
 @click.option("--part", metavar="K/N", help="Draw part K of N, from 0; the last completes OUT.")
+@ON
 @click.option("--out", type=FOLDER, help="The folder.  [default: below the run]")
 @RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
@@ -64,6 +68,7 @@ def sample(
     seed: int,
     batch: int | None,
     part: str | None,
+    on: str | None,
     out: Path | None,
     raw: bool,
     config: str | None,
@@ -94,6 +99,7 @@ def sample(
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
       diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
       diptych sample zoo:mnist-torch --num 50000 --out many --part 0/4
+      diptych sample zoo:mnist-torch --num 50000 --out many --on ray
       torchrun --nproc-per-node 4 -m -- diptych sample zoo:mnist-torch --num 50000 --out many
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
@@ -106,6 +112,7 @@ def sample(
 
     ranks = of_environment()
     own = part_of(ranks, part)
+    check_on(on, own)
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = chosen_options(given)
@@ -124,14 +131,27 @@ def sample(
     check_folder(out, resume=resume or joins, overwrite=overwrite)
     say(found.note and f"note: {found.note}")
     say(said)
-    model = load(
-        source, backend_of(backend, source), config=settings, device=device, raw=raw,
-        precision=precision, deterministic=deterministic,
-    )  # fmt: skip
-    manifest = sample_to(
-        model, request, out, resume=resume, overwrite=overwrite, npz=npz,
-        progress=not quiet and ranks.first, part=own,
-    )  # fmt: skip
+    panel = backend_of(backend, source)
+    how: dict[str, Any] = {
+        "config": settings,
+        "raw": raw,
+        "precision": precision,
+        "deterministic": deterministic,
+    }
+    if on is not None:
+        if overwrite:
+            raise UserError("--on begins an empty folder or goes on with one; empty --out first")
+        manifest, again = sampled_on(
+            on, source, panel, device, how, request, out, resume=resume, npz=npz,
+            progress=not quiet,
+        )  # fmt: skip
+        say_again(again, "parts")
+    else:
+        model = load(source, panel, device=device, **how)
+        manifest = sample_to(
+            model, request, out, resume=resume, overwrite=overwrite, npz=npz,
+            progress=not quiet and ranks.first, part=own,
+        )  # fmt: skip
     if not manifest["complete"]:
         said = f"part {own.number} of {own.count} is done, others are not: {out}" if own else ""
         show({"out": str(out), **manifest}, as_json, said)
@@ -141,6 +161,25 @@ def sample(
         f"{manifest['seconds_per_image']:.3f} s an image"
     )
     show({"out": str(out), **manifest}, as_json, text)
+
+
+def sampled_on(
+    on: str,
+    source: str,
+    panel: str,
+    device: str,
+    how: dict[str, Any],
+    request: Any,
+    out: Path,
+    **options: bool,
+) -> tuple[dict[str, Any], int]:
+    """Draw on a cluster; the manifest, and how often a part was tried again."""
+    from diptych.generate.on_cluster import Weights, sample_on
+    from diptych.machine.cluster import open_cluster
+
+    with open_cluster(on) as cluster:
+        weights = Weights(source, tuple(how.items()))
+        return sample_on(cluster, weights, panel, request, out, device, **options)
 
 
 def _twice(sampler: Any) -> str:

@@ -12,12 +12,17 @@ from diptych.cli.common import (
     DEVICE,
     FOLDER,
     JSON,
+    ON,
     OVERWRITE,
     QUIET,
     RESUME,
     backend_of,
+    check_on,
     chosen_options,
+    part_of,
     sampler_options,
+    say,
+    say_again,
     show,
 )
 from diptych.cli.completion import MODELS
@@ -30,6 +35,7 @@ from diptych.cli.evaluate import (
     open_network,
 )
 from diptych.errors import MachineError, UserError
+from diptych.ranks import Part, of_environment, unlaunched
 
 
 @click.command(short_help="Time and score solvers, steps and eta.")
@@ -54,6 +60,9 @@ from diptych.errors import MachineError, UserError
     "[default: the one that trained the model; torch]",
 )
 @DEVICE
+@click.option("--part", metavar="K/N", help="Compute part K of N, from 0; the last completes OUT.")
+@ON
+@click.option("--for-both", is_flag=True, hidden=True)  # one panel of a sweep of both
 @click.option("--out", type=FOLDER, required=True, help="The output folder.")
 @RESUME
 @OVERWRITE
@@ -66,41 +75,96 @@ def sweep(source: str, **options: Any) -> None:
     the missing ones. --metrics none only measures seconds per image; scores can be added later in
     the same folder.
 
+    With --part, N processes compute the cells j with j mod N = K of each backend. So do the
+    processes that torchrun, mpirun or srun start.
+
     \b
     Examples:
       diptych sweep runs/mnist --num 2000 --features mnist --reference mnist:test --out sweep
       diptych sweep zoo:mnist-torch --steps 10,50 --eta 0,0.5,1 --num 1000 --backend both --out s
       diptych sweep runs/mnist --solver ddim --solver dpmpp:order=3:spacing=logsnr --calls 8,10 \\
           --num 1000 --features mnist --reference mnist:test --out solvers
+      diptych sweep runs/mnist --num 2000 --metrics none --out times --part 0/4
+      diptych sweep runs/mnist --num 2000 --metrics none --out times --on ray
     """
     from diptych.backends import BACKENDS, ENGINES
-    from diptych.files import claim_folder, hold
+    from diptych.files import claim_folder, hold, hold_part
     from diptych.study.sweep import cells as sweeps
-    from diptych.study.sweep import output
+    from diptych.study.sweep import output, parts
 
+    ranks = of_environment()
+    part, on = part_of(ranks, options["part"]), options["on"]
+    check_on(on, part)
+    options["quiet"] = options["quiet"] or not ranks.first
     request = sweep_request(source, options)
     out, backend = options["out"], backend_of(options["backend"], source)
     if backend not in (*BACKENDS, *ENGINES, "both"):
         raise UserError(
             f"backend '{backend}' is not known; use {', '.join((*BACKENDS, *ENGINES))} or both"
         )
-    with hold(out) as lock:
-        claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
+    backends = BACKENDS if backend == "both" else (backend,)
+    samples_out = options["samples_out"]
+    if samples_out is None and source.startswith("zoo:"):
+        samples_out = out / "samples"
+
+    def on_cluster() -> None:
+        from diptych.machine.cluster import open_cluster
+        from diptych.study.sweep.on_cluster import Network, sweep_on
+
+        def network(name: str) -> Network:
+            return Network(
+                open_network, (options["features"], name, options["device"], options["weights"])
+            )
+
+        planned = sweeps.cells_of(request)
+        for line in planned.left_out:
+            say(f"{line}: left out")
+        if request.scored and backend in ENGINES:
+            say(f"features: computed by the panel of each worker, as {backend} only predicts")
+        with open_cluster(on) as cluster:
+            again = sweep_on(
+                cluster, request, planned, out, backends, options["device"], network,
+                samples_out=samples_out,
+            )  # fmt: skip
+        say_again(again, "cells")
+
+    def compute(lock: int) -> None:
+        if on is not None:
+            on_cluster()
+            return
         if backend == "both":
             for panel in BACKENDS:
-                run_in_process_of_its_own(panel, lock)
-        else:
-            samples_out = options["samples_out"]
-            if samples_out is None and source.startswith("zoo:"):
-                samples_out = out / "samples"
-            sweeps.run_panel(
-                request, out, backend, options["device"],
-                lambda: open_network(options["features"], backend, options["device"],
-                                     options["weights"]),
-                samples_out=samples_out, note=lambda text: click.echo(text, err=True),
-            )  # fmt: skip
+                run_in_process_of_its_own(panel, lock, part)
+            return
+        sweeps.run_panel(
+            request, out, backend, options["device"],
+            lambda: open_network(options["features"], backend, options["device"],
+                                 options["weights"]),
+            part=part, samples_out=samples_out, note=lambda text: click.echo(text, err=True),
+        )  # fmt: skip
+
+    if options["for_both"]:  # the process that started this one holds the folder, and goes on
+        with hold(out) if part is None else hold_part(out, str(part)) as lock:
+            compute(lock)
+        return
+    if part is None:
+        with hold(out) as lock:
+            claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
+            parts.check_begun(request, out, backends)
+            compute(lock)
+            cells = sweeps.read_cells(out)
+            content = output.write_all(cells, out)
+            parts.forget_parts(out)
+    else:
+        if options["overwrite"]:
+            raise UserError("--overwrite would delete the other parts' cells; empty --out first")
+        planned = sweeps.cells_of(request)
+        if not parts.sweep_part(planned, out, backends, part, compute, resume=options["resume"]):
+            said = f"part {part.number} of {part.count} is done, others are not: {out}"
+            show({"out": str(out), "complete": False}, options["as_json"], said)
+            return
         cells = sweeps.read_cells(out)
-        content = output.write_all(cells, out)
+        content = output.content_of(cells)
     text = f"{output.render(cells)}\n\ntables and figures: {out}"
     show(content, options["as_json"], text)
 
@@ -153,18 +217,21 @@ def numbers(name: str, text: str, whole: bool) -> list[float]:
         raise UserError(f"--{name} {text}: give {kind} with commas, as in 10,20") from error
 
 
-def run_in_process_of_its_own(panel: str, lock: int) -> None:
+def run_in_process_of_its_own(panel: str, lock: int, part: Part | None = None) -> None:
     """Run this same command for one backend: PyTorch and Jittor cannot share a process.
 
     Args:
         panel: torch or jittor.
-        lock: the folder's lock, which the child process inherits.
+        lock: the folder's lock, or the part's, which the child process inherits.
+        part: the part of the cells to be computed; None: all.
     """
     from diptych.files import inherited
 
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--json", "--resume")]
-    command = [sys.executable, "-m", "diptych", *words, "--backend", panel, "--resume"]
-    code = subprocess.run(command, stdout=subprocess.DEVNULL, **inherited(lock)).returncode
+    own = [] if part is None else ["--part", f"{part.number}/{part.count}"]
+    command = [sys.executable, "-m", "diptych", *words, "--backend", panel, *own, "--for-both"]
+    how = inherited(lock, unlaunched())
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, **how).returncode
     if code in (2, 130):
         sys.exit(code)  # the child has reported the error
     if code:

@@ -14,7 +14,7 @@ from diptych.files.locks import LOCK, _is_held, hold, hold_place
 from diptych.files.paths import machine_faults
 
 # Files that mark a folder as Diptych's own; --overwrite only replaces such folders.
-MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json",
+MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json", "parts.json",
          "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,10 @@ def hold(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def hold_part(path: Path, part: str) -> Iterator[None]:
+def hold_part(path: Path, part: str) -> Iterator[int]:
     """Keep other processes from the same part of the work in a folder, and from the whole of it.
+
+    Gives the lock, in which a child process takes part by `inherited`.
 
     Args:
         path: the folder; it is created if it is missing.
@@ -66,26 +68,26 @@ def hold_part(path: Path, part: str) -> Iterator[None]:
     Raises:
         Held: another process does this part, or holds the folder.
     """
-    with _lock(path / f".{part}{LOCK}", path):
+    with _lock(path / f".{part}{LOCK}", path) as number:
         if _is_held(path / LOCK):
             raise Held(
                 f"{path}: another process is at work in it; wait until it ends, or choose another "
                 f"folder"
             )
-        yield
+        yield number
 
 
 @contextlib.contextmanager
-def hold_place(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a file or folder that is replaced whole.
+def hold_place(path: Path) -> Iterator[int]:
+    """Keep other processes from writing a file or folder that is replaced whole. Gives the lock.
 
     Raises:
         Held: another process writes it, or is at work inside.
     """
     if _is_held(path / LOCK):
         raise Held(f"{path}: another process is at work in it; wait until it ends")
-    with _lock(path.with_name(f".{path.name}{LOCK}"), path):
-        yield
+    with _lock(path.with_name(f".{path.name}{LOCK}"), path) as number:
+        yield number
 
 
 @contextlib.contextmanager
@@ -140,9 +142,14 @@ def _take(number: int, file: Path, where: Path) -> None:
         os.pwrite(number, said.encode(errors="backslashreplace"), 0)
 
 
-def inherited(lock: int) -> dict[str, Any]:
-    """Arguments of `subprocess.run` for a child that works in the folder that `lock` holds."""
-    return {"pass_fds": [lock], "env": {**os.environ, INHERITED: str(lock)}}
+def inherited(lock: int, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Arguments of `subprocess.run` for a child that works in the folder that `lock` holds.
+
+    Args:
+        environment: the child's; None: that of this process.
+    """
+    variables = os.environ if environment is None else environment
+    return {"pass_fds": [lock], "env": {**variables, INHERITED: str(lock)}}
 
 
 def _ours(number: int) -> bool:

@@ -41,7 +41,7 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
             raise UserError(
                 f"{out}: the folder is not empty ('{there[0]}'); choose another --out, or empty it"
             )
-        _create(file, {**manifest, "parts": part.count}, part)
+        create(file, {**manifest, "parts": part.count}, part)
     begun = read_json(file)
     count = begun.get("parts", 1)
     if not begun.get("complete") and count != part.count:
@@ -51,7 +51,7 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
         )
 
 
-def _create(file: Path, content: dict[str, Any], part: Part) -> None:
+def create(file: Path, content: dict[str, Any], part: Part) -> None:
     """Write a file, whole, unless another part has just written it."""
     mine = file.with_name(f".{file.name}.{part}.{os.getpid()}.tmp")
     write_json(mine, content)

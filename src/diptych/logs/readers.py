@@ -23,6 +23,7 @@ COMMA = re.compile(r"^\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*$")  # 0,5 as Germa
 # Files that mark a folder of Diptych itself.
 OURS = ("config.yaml", "study.json", "environment.json", "metrics.jsonl")
 INSIDE = ("trainer_state.json", "wandb-history.jsonl", "metrics.jsonl")
+PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")
 
 
 def read_table(path: Path) -> Table:
@@ -38,6 +39,8 @@ def read_table(path: Path) -> Table:
     content = read_bytes(path, EXPECTED, MOST_BYTES)
     if not content.strip():
         raise UserError(f"{path}: is empty; expected {EXPECTED}")
+    if content.startswith(PACKED):
+        raise UserError(f"{path}: is compressed; unpack it first (gunzip, xz -d, unzip)")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16", errors="replace")
     else:

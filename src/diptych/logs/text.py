@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from diptych.logs.columns import MB, megabytes_of, seconds_of
+from diptych.logs.columns import MB, NAMES, megabytes_of, plain, seconds_of
 from diptych.logs.table import TOTAL, Row, Table, parse_number
 
 # No part of a pattern can be read in two ways, and names are bounded: time is linear in the line.
@@ -40,6 +40,8 @@ STAMP = re.compile(
     r"|\b\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?\b"
 )
 PROGRESS = re.compile(r"(?<![\d,.])(\d+)/(\d+)\s*\[")  # tqdm's rates are smoothed: no times
+# `[12/400] loss: 0.3` counts without a name.
+COUNTED_OF = re.compile(r"[\[(]\s*(\d+)\s*/\s*(\d+)\s*[\])]")
 # "第 1 轮" puts the number inside its name.
 CHINESE = re.compile(rf"第\s*({THOUSANDS}|\d+)\s*(轮|步|个?epoch|次迭代)", re.IGNORECASE)
 
@@ -123,12 +125,19 @@ def row_of(line: str, table: Table) -> Row:
             continue
         # A name that only touches its number is one only for counters: `Epoch 3`, `loss 0.5`.
         if not found["link"]:
-            name = name.split(" ")[-1] if name.lower() not in COUNTED else name
+            words = name.split(" ")
+            kept = name.lower() in COUNTED or (len(words) > 1 and words[-1].lower() == "loss")
+            # `val loss 0.5` is no `loss`.
+            name = " ".join(words[-2:]) if kept else words[-1]
         if unit in MB and "mem" not in name.lower():
             name = f"{name} memory"
         row.setdefault(name, number * scale_of(unit, name))
         if found["total"]:
             row.setdefault(f"{name}{TOTAL}", float(found["total"].replace(",", "")))
+    if row and not any(plain(name) in NAMES["step"] for name in row):
+        places = COUNTED_OF.findall(PAIR.sub(" ; ", line))
+        if len(places) == 1:
+            row |= {"step": float(places[0][0]), f"step{TOTAL}": float(places[0][1])}
     unnamed = bool(row) and table.unclear == unclear
     if unnamed and not any("loss" in name.lower() or "损失" in name for name in row):
         rest = ALONE.findall(PAIR.sub(" ; ", line))

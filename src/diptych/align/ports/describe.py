@@ -37,6 +37,7 @@ def entries(
     parameters: Sequence[str],
     aliases: Mapping[str, list[str]],
     orders: Mapping[str, int],
+    feeds: Mapping[str, str] | None = None,
 ) -> list[Entry]:
     """Describe arrays for the match."""
     found = []
@@ -56,6 +57,7 @@ def entries(
                 name in parameters,
                 order,
                 list(aliases.get(name, [])),
+                (feeds or {}).get(module, ""),
             )
         )
     return found

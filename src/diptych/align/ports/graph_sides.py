@@ -189,6 +189,7 @@ def graph_subject(
         [p for p in calls if "#" not in p],
         given.layers,
         fits,
+        model.scopes() if hasattr(model, "scopes") else {},
     )
     graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
     return {

@@ -109,6 +109,10 @@ class OnnxModel:
         values = [(o, np.asarray(found[o])) for n in self.nodes for o in n.output if o in found]
         return [np.asarray(found[n]) for n in self.first], values
 
+    def scopes(self) -> dict[str, str]:
+        """Value -> the name of the node behind it."""
+        return {o: node.name for node in self.nodes for o in node.output}
+
     def layer_weights(self) -> dict[str, list[str]]:
         """Value -> the weights that the node behind it reads (through reshapes of weights)."""
         alias: dict[str, str] = {n: n for n in self.held}
@@ -192,13 +196,16 @@ def layers_of(
     paths: list[str],
     given: Mapping[str, str],
     fits: Callable[[str, Array], bool],
+    scopes: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Reference's path -> value of a graph.
 
     By the given map, by an equal name, by the scope in a name (`/block/conv/Conv`), and by the
     weights that a node reads; the last such value (the one with the bias) is the layer's output.
+    `scopes` are the names of the nodes, for a graph's output bears a name of its own.
     """
     names = [n for n, _ in values]
+    within = {n: (scopes or {}).get(n) or n for n in names}
     place = {n: i for i, n in enumerate(names)}
     made = dict(values)
     found = {p: v for p, v in given.items() if v in made}
@@ -216,8 +223,11 @@ def layers_of(
     for path in paths:
         if path in found:
             continue
+        # Exporters write `/blocks/0/conv/` or `/blocks.0/conv/`.
         scope = "/" + path.replace(".", "/") + "/"
-        rows = [n for n in names if path in n.split("/") or scope in f"/{n}/"]
+        rows = [
+            n for n in names if path in n.split("/") or scope in f"/{within[n].replace('.', '/')}/"
+        ]
         rows += [n for n in names if _module(n) in modules.get(path, ())]
         rows = [n for n in (*rows, *candidates.get(path, ())) if fits(path, made[n])]
         if rows:

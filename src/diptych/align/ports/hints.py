@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import erf
 
 from diptych.align.ladder.trace import Rung
+from diptych.align.ports import optimizers
 from diptych.types import Array
 
 EXPLAINED = 0.01  # of the error that may be left
@@ -107,7 +108,7 @@ def hints_for(case: Case) -> list[Hint]:
             _scale,
             _order,
         ),
-        "update": (_adam, _scale),
+        "update": (_rule, _adam, _scale),
         "lockstep": (),
     }.get(case.rung, ())
     for test in tests:
@@ -124,6 +125,7 @@ def hints_for(case: Case) -> list[Hint]:
             _digits,
             _axis,
             _buffer,
+            _rule,
         ):
             break
     return found[:3] or [{"key": "settings", **d} for d in _settings(case)][:3]
@@ -154,8 +156,13 @@ def _of_text(case: Case) -> Iterator[Hint]:
 
 
 def _weight(case: Case, y: Array, z: Array) -> Iterator[Hint]:
+    """The weight turned, or another weight of the reference in its place."""
     if y.ndim == 2 and y.shape[0] == y.shape[1] and np.array_equal(z, y.T):
         yield {"key": "transposed"}
+    for name, other in case.weights.items():
+        if name != case.tensor and other.shape == z.shape and np.array_equal(z, other):
+            yield {"key": "another_weight", "name": name}
+            return
 
 
 def _rounded(values: Array, bits: int) -> Array:
@@ -442,6 +449,23 @@ def _gradient(case: Case, y: Array, z: Array) -> Iterator[Hint]:
         yield {"key": "no_gradient"}
     else:
         yield from _scale(case, y, z)
+
+
+def _rule(case: Case, y: Array, z: Array) -> Iterator[Hint]:
+    """The reference's optimizer with one usual mistake."""
+    from diptych.align.ports.passes import given_gradient
+
+    name = case.tensor.partition("/")[2]
+    rule = optimizers.rule_of(case.about.get("optimizer") or {})
+    if rule is None or name not in case.weights:
+        return
+    shape = case.weights[name].shape
+    rows = [
+        np.concatenate([side.arrays[f"step {t}/{name}"].ravel() for t in (1, 2)])
+        for side in (case.truth, case.port)
+    ]
+    given = [given_gradient(name, shape, t) for t in (1, 2)]
+    yield from optimizers.mistakes(rule, case.weights[name], given, rows[0], rows[1])
 
 
 def _adam(case: Case, y: Array, z: Array) -> Iterator[Hint]:

@@ -381,6 +381,17 @@ class Network:
         own = self.own("optimizer")
         return None if own is None else own(self.module)
 
+    def optimizer_about(self) -> dict[str, Any]:
+        """Kind and plain settings of the user's PyTorch optimizer; empty if there is none."""
+        if self.framework.is_jittor:
+            return {}
+        made = self.optimizer()
+        groups = getattr(made, "param_groups", [])
+        if len(groups) != 1:  # groups of several settings: no one rule
+            return {}
+        kept = {k: v for k, v in groups[0].items() if isinstance(v, bool | int | float | tuple)}
+        return {"kind": type(made).__name__, "settings": kept}
+
     def step(self, optimizer: Any, loss: Any, names: Sequence[str], rate: float) -> None:
         """One step of the optimizer; without one, of plain gradient descent."""
         if optimizer is None:

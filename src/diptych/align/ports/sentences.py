@@ -37,6 +37,10 @@ def place(fault: Mapping[str, Any]) -> Text:
         return phrase(f"port.whole_{where}")
     if where == "behind":
         return words("port.behind", after=after, before=before or "-")
+    if where == "value":
+        shown = f"'{name}' ({fault['kind']})" if fault.get("kind") else f"'{name}'"
+        key = "port.value_after" if after else "port.value"
+        return words(key, name=shown, after=after)
     if where == "between" and name:
         if before:
             return words("port.own_code", name=name, after=after or "-", before=before)

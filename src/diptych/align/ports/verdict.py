@@ -174,6 +174,8 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
     match = seen.subject["match"]
     for name, reason in match["left_reference"].items():
+        if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
+            continue  # numbers of places, such as position_ids: a port may make them in its code
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, f"has no partner: {reason}"))
     entries = {e["name"]: e for e in seen.about["entries"]}
     ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
@@ -401,14 +403,18 @@ def _fault(
         seen.about,
         seen.subject,
         first.text,
-        _given(seen, layer, name, first.name),
+        _given(seen, layer, name, first.name, between[0]),
     )
     facts["hints"] = hints.hints_for(case)
     return facts
 
 
-def _given(seen: Evidence, layer: str, rung: str, tensor: str) -> Array | None:
-    """The first input, in float64, that the failing layer was run on."""
+def _given(seen: Evidence, layer: str, rung: str, tensor: str, after: str) -> Array | None:
+    """The first input, in float64, that the failing layer was run on; for code between two layers,
+    what the one before it gave."""
+    if bare(tensor).startswith("into/"):
+        made = seen.truth.rung("layers").arrays.get(f"free/{after}")
+        return None if made is None else made.astype(np.float64)
     array = seen.truth.rung("layers").arrays.get(f"in/{layer}/0")
     if array is None or array.dtype.kind != "f":
         return None
@@ -447,9 +453,17 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
     after, before = _between(seen, free, seen.order)
     given = any(bare(n).startswith("into/") for n in seen.port_layers)
     if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
-        return _base(outer.name), "layer", ("", ""), outer
+        return _base(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer
+
+
+def _sound_before(verdict: Verdict, outer: Finding) -> str:
+    """The last layer before a failing value whose own value passes."""
+    names = [f.name for f in verdict.findings if f.name.startswith("free/")]
+    passed = {f.name for f in verdict.findings if not f.failed}
+    before = names[: names.index(outer.name)] if outer.name in names else []
+    return next((_base(n) for n in reversed(before) if n in passed), "")
 
 
 def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ job may hold several subjects and seeds; each is built anew.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 import time
@@ -62,18 +63,26 @@ class Side:
         from diptych.align.ports.modules import settings_of, source_line
 
         calls: dict[str, Any] = {}
+        makers: dict[bytes, str] = {}  # of a leaf's output
 
         def seen(call: Any) -> None:
             module = network.modules[call.path.partition("#")[0]]
+            leaf = not any(
+                m is not module for m in network.modules.values() if m in children(module)
+            )
+            before = next((makers[b] for b in map(bits, call.taken) if b in makers), "")
+            if leaf:
+                makers.update(
+                    (bits(m), call.path.partition("#")[0]) for m in call.made if m.size > 1
+                )
             calls[call.path] = {
                 "kind": type(module).__name__,
                 "order": call.order,
                 "shapes": [list(m.shape) for m in call.made],
                 "settings": settings_of(module),
                 "source": source_line(module),
-                "leaf": not any(
-                    m is not module for m in network.modules.values() if m in children(module)
-                ),
+                "leaf": leaf,
+                "after": before,
             }
 
         network.train(False)
@@ -93,6 +102,16 @@ def children(module: Any) -> list[Any]:
     found = list(held.values() if isinstance(held, dict) else [])
     found += list(layers.values()) if isinstance(layers, dict) else []
     return [m for m in found if m is not None]
+
+
+def bits(array: Array) -> bytes:
+    """A digest of an array's values, whatever its shape."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+
+
+def feeds_of(calls: Mapping[str, Any]) -> dict[str, str]:
+    """The module whose output is each module's input, where there is one."""
+    return {path: each["after"] for path, each in calls.items() if "#" not in path}
 
 
 def orders_of(calls: Mapping[str, Any]) -> dict[str, int]:
@@ -151,7 +170,10 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     )
     tied = network.aliases
     own = {name: network.own(name) is not None for name in ("optimizer", "loss")}
-    rows = [dataclasses.asdict(e) for e in entries(weights, parameters, tied, orders_of(calls))]
+    rows = [
+        dataclasses.asdict(e)
+        for e in entries(weights, parameters, tied, orders_of(calls), feeds_of(calls))
+    ]
     names = Names()
     rungs = [r for r in ALL if r in job["rungs"] and r != "resume"]
     wide = folder / "reference-float64"
@@ -174,6 +196,7 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
         "inputs": list(inputs),
         "tied": tied,
         "own": own,
+        "optimizer": network.optimizer_about(),
         "dropouts": network.dropouts,
         "stopped": network.stopped,
         "truth": truth,
@@ -296,7 +319,13 @@ def one_subject(
         stopped = network.stopped
         own = side.describe(network, inputs)
         parameters = network.parameters()
-        rows = entries(network.weights(), parameters, network.aliases, orders_of(own["calls"]))
+        rows = entries(
+            network.weights(),
+            parameters,
+            network.aliases,
+            orders_of(own["calls"]),
+            feeds_of(own["calls"]),
+        )
         found = match(ours, rows, given)
         theirs = [layer(path, c) for path, c in own["calls"].items() if "#" not in path]
         paths = match_layers(found.weights, layers, theirs, given.layers)

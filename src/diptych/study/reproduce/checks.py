@@ -13,6 +13,7 @@ from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
+from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
 from diptych.runs.reader import trained_images
 from diptych.study.reproduce.request import Request
@@ -45,7 +46,7 @@ def check(request: Request, out: Path) -> None:
                     f"{out}: holds a study with {key}={before.get(key)}, not {now[key]}; go on "
                     f"with its own settings, or choose another --out"
                 )
-    elif out.is_dir() and contents(out):
+    elif out.is_dir() and any(not OTHERS.fullmatch(path.name) for path in contents(out)):
         raise UserError(f"{out}: is not empty, and holds no study; choose another --out")
     for name, folder in request.use:
         _check_linked(request, name, Path(folder))

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from diptych.errors import STAGE
+from diptych.ranks import unlaunched
 
 GRACE = 60.0
 POLL = 0.05
@@ -33,8 +34,14 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
+def processes(
+    commands: list[list[str]], folder: Path, locks: Sequence[int] = ()
+) -> list[tuple[int, float]]:
     """Run commands side by side in `folder`; return the exit code and seconds of each.
+
+    Args:
+        locks: open lock files, which the commands keep locked until they end, even if this process
+            is killed before.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, once the commands have saved and ended; `Stopped` for other
@@ -44,7 +51,7 @@ def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]
     with _signals(begun):
         try:
             for words in commands:
-                begun.append(_begin(words, folder))
+                begun.append(_begin(words, folder, locks))
             return _wait(begun)
         except BaseException:  # if one cannot start, the others end too
             for process in begun:
@@ -55,10 +62,10 @@ def processes(commands: list[list[str]], folder: Path) -> list[tuple[int, float]
             raise
 
 
-def _begin(words: list[str], folder: Path) -> Process:
+def _begin(words: list[str], folder: Path, locks: Sequence[int]) -> Process:
     return subprocess.Popen(
         words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        start_new_session=True, env={**os.environ, STAGE: "1"},
+        start_new_session=True, env={**unlaunched(), STAGE: "1"}, pass_fds=locks,
     )  # fmt: skip
 
 

@@ -49,15 +49,20 @@ def reproduce(
         MachineError: a stage failed; all stages that do not need it have run.
         Interrupted: Ctrl-C or SIGTERM, after the current stage has saved its work.
     """
-    run = run or processes
+    every = checked_stages(request, out)
+    with hold(out):
+        return _go(request, out, every, parallel, run or processes)
+
+
+def checked_stages(request: Request, out: Path) -> list[Stage]:
+    """All stages of a study that may begin or go on in `out`; see `reproduce` for the errors."""
     check(request, out)
     if request.data:
         os.environ[ENVIRONMENT] = request.data  # for all stages, even those without --data
     every = stages(request)
     _check_needs(request, out, every)
     say_lengths(linked(request))
-    with hold(out):
-        return _go(request, out, every, parallel, run)
+    return every
 
 
 def _go(
@@ -67,14 +72,24 @@ def _go(
     listed = [stage for stage in every if request.wants(stage.name)]
     failed: list[str] = []
     for group in _groups(listed, parallel):
-        _write(request, out, every)
+        write_study(request, out, every)
         missing = [stage for stage in group if not done(out, stage)]
         for stage in (s for s in missing if s.skip):
             keep(out, stage, "skipped", 0.0, {})
-        ready = [s for s in missing if not s.skip and not _waits_for(out, every, s)]
+        ready = [s for s in missing if not s.skip and not waits_for(out, every, s)]
         if ready:
-            failed += _run_group(ready, out, run)
-    _write(request, out, every)
+            failed += run_group(ready, out, run)
+    return finish(request, out, every, failed)
+
+
+def finish(request: Request, out: Path, every: list[Stage], failed: list[str]) -> dict[str, Any]:
+    """Write study.json and the page, and return the former; the caller holds the folder.
+
+    Raises:
+        MachineError: stages have failed.
+        UserError, MachineError: the page could not be written.
+    """
+    write_study(request, out, every)
     fault = _page(request, out)
     if failed:
         raise MachineError(
@@ -86,7 +101,7 @@ def _go(
     return read_json(out / "study.json")
 
 
-def _waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
+def waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
     """The stages that `stage` needs and that are not done; a linked training counts as done."""
     needed = [each for each in every if each.name in stage.needs]
     return [each.name for each in needed if not each.skip and not done(out, each)]
@@ -95,7 +110,7 @@ def _waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
 def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
     """Refuse an `--only` that leaves out stages whose output is needed and missing."""
     for stage in (each for each in every if request.wants(each.name) and not each.skip):
-        lacks = [name for name in _waits_for(out, every, stage) if not request.wants(name)]
+        lacks = [name for name in waits_for(out, every, stage) if not request.wants(name)]
         if lacks:
             raise UserError(
                 f"--only: {stage.name} needs {lacks[0]}, which is not done; "
@@ -140,7 +155,7 @@ def _groups(listed: Sequence[Stage], parallel: bool) -> Iterator[list[Stage]]:
         yield waiting
 
 
-def _run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
+def run_group(group: list[Stage], out: Path, run: Run) -> list[str]:
     """Run stages side by side; return the names of the failed ones."""
     names = ", ".join(stage.name for stage in group)
     log.info("\n== %s", names)
@@ -185,7 +200,7 @@ def command(stage: Stage, anew: bool = False) -> list[str]:
     return [sys.executable, "-m", stage.module, *words]
 
 
-def _write(request: Request, out: Path, every: Sequence[Stage]) -> None:
+def write_study(request: Request, out: Path, every: Sequence[Stage]) -> None:
     """Write study.json: the request, the run folders, and the state of every stage.
 
     A stage that was never requested, by this call or an earlier one, is left out.

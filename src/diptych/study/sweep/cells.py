@@ -10,6 +10,7 @@ Existing cells are not recomputed, so an interrupted sweep can resume. Cells of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
-from diptych.files import read_json, write_json
+from diptych.files import Held, read_json, write_json
 from diptych.generate.for_scoring import Drawing, draw
+from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER
 from diptych.sampling.options import NAMES
 from diptych.sampling.sampler import Sampler
@@ -30,6 +32,7 @@ from diptych.study.sweep.variants import SWEPT, Variant, parse
 from diptych.study.sweep.variants import cells as variant_cells
 
 OF_SCORES = ("metrics", "features", "protocol", "reference")
+POLL = 1.0  # seconds
 OpenNetwork = Callable[[], Extractor]
 DrawSets = Callable[..., list[Path]]
 
@@ -94,6 +97,34 @@ def cell_path(out: Path, backend: str, variant: Variant, drawing: Drawing) -> Pa
     return out / "cells" / f"{backend}-{solver}-{asked.steps}{eta}.json"
 
 
+@dataclass(frozen=True)
+class Cells:
+    """All cells of a sweep with one backend, checked before anything is drawn.
+
+    Attributes:
+        request: everything that a cell depends on besides its backend, solver, steps and eta.
+        pairs: each cell's variant and sampling settings, in order.
+        left_out: a line for each cell that a solver cannot have.
+    """
+
+    request: dict[str, Any]
+    pairs: list[tuple[Variant, Drawing]]
+    left_out: list[str]
+
+
+def cells_of(sweep: Sweep) -> Cells:
+    """The cells of a sweep; loads no framework.
+
+    Raises:
+        UserError: weights that cannot be found, or an impossible sampler.
+    """
+    from diptych.weights.find import find_weights
+
+    found = find_weights(sweep.source, None, sweep.drawing.raw)
+    request = sweep.request(found.facts()["weights_sha256"])
+    return Cells(request, *variants_of(sweep, found.config))
+
+
 def run_panel(
     sweep: Sweep,
     out: Path,
@@ -101,6 +132,7 @@ def run_panel(
     device: str,
     open_network: OpenNetwork,
     *,
+    part: Part | None = None,
     samples_out: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
     draw_sets: DrawSets = draw,
@@ -109,37 +141,91 @@ def run_panel(
 
     Args:
         open_network: opens the feature network; only called if a cell to be scored is missing.
+        part: compute only the cells of this part, beside other processes; None: all.
         samples_out: folder of the samples; None: below the run.
         note: called with a line for each cell as it begins, and for what is left out.
 
     Raises:
         UserError: as sampling and evaluation, or cells of another request.
     """
-    from diptych.weights.find import find_weights
-
-    found = find_weights(sweep.source, None, sweep.drawing.raw)
-    request = sweep.request(found.facts()["weights_sha256"])
-    pairs, left_out = variants_of(sweep, found.config)
-    for line in left_out:
+    cells = cells_of(sweep)
+    for line in cells.left_out:
         note(f"{line}: left out")
-    missing = [pair for pair in pairs if not _there(cell_path(out, backend, *pair), request)]
+    own = [pair for j, pair in enumerate(cells.pairs) if part is None or part.has(j)]
+    missing = [pair for pair in own if not is_there(cell_path(out, backend, *pair), cells.request)]
     extractor = open_network() if missing and sweep.scored else None
-    for i, (variant, drawing) in enumerate(missing):
-        asked = drawing.options
-        eta = "" if asked.eta is None else f", eta {asked.eta:g}"
-        where = f"cell {i + 1} of {len(missing)}"
-        note(f"{backend}, {variant.name}, {asked.steps} steps{eta}: {where}")
-        folders = draw_sets(
-            sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
-            device, folder=samples_out, progress=sweep.settings.progress,
+    for i, pair in enumerate(missing):
+        note(f"{cell_name(backend, *pair)}: cell {i + 1} of {len(missing)}")
+        compute_cell(
+            sweep, out, backend, device, pair, cells.request, extractor, samples_out=samples_out,
+            shared=part is not None, note=note, draw_sets=draw_sets,
         )  # fmt: skip
+
+
+def cell_name(backend: str, variant: Variant, drawing: Drawing) -> str:
+    """A cell in words."""
+    asked = drawing.options
+    eta = "" if asked.eta is None else f", eta {asked.eta:g}"
+    return f"{backend}, {variant.name}, {asked.steps} steps{eta}"
+
+
+def compute_cell(
+    sweep: Sweep,
+    out: Path,
+    backend: str,
+    device: str,
+    pair: tuple[Variant, Drawing],
+    request: dict[str, Any],
+    extractor: Extractor | None,
+    *,
+    samples_out: Path | None = None,
+    shared: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+    draw_sets: DrawSets = draw,
+) -> None:
+    """Draw and score one cell, and write its file.
+
+    Args:
+        extractor: the feature network; None: no scores.
+        shared: other processes compute cells of this sweep now. Two cells may need the same
+            images (`dpmpp` and `dpmpp:order=2`); one then waits for the other to draw them.
+    """
+    variant, drawing = pair
+    folders = _drawn(sweep, backend, device, drawing, samples_out, shared, note, draw_sets)
+    result: dict[str, Any] = {"scores": []}
+    if extractor is not None:
         settings = replace(sweep.settings, repeats=1)
-        result: dict[str, Any] = {"scores": []}
-        if extractor is not None:
-            result = evaluate(folders, sweep.reference, settings, extractor)
-        cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
-        cell |= {"steps": asked.steps, "eta": asked.eta}
-        write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
+        result = evaluate(folders, sweep.reference, settings, extractor)
+    cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
+    cell |= {"steps": drawing.options.steps, "eta": drawing.options.eta}
+    write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
+
+
+def _drawn(
+    sweep: Sweep,
+    backend: str,
+    device: str,
+    drawing: Drawing,
+    samples_out: Path | None,
+    shared: bool,
+    note: Callable[[str], None],
+    draw_sets: DrawSets,
+) -> list[Path]:
+    """The sample folders of a cell; `shared` waits while another process draws one of them."""
+    waited = False
+    while True:
+        try:
+            return draw_sets(
+                sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
+                device, folder=samples_out, progress=sweep.settings.progress,
+            )  # fmt: skip
+        except Held as held:
+            if not shared:
+                raise
+            if not waited:
+                note(f"waiting for images that another process draws: {held}")
+            waited = True
+            time.sleep(POLL)
 
 
 def variants_of(sweep: Sweep, config: Config) -> tuple[list[tuple[Variant, Drawing]], list[str]]:
@@ -148,7 +234,7 @@ def variants_of(sweep: Sweep, config: Config) -> tuple[list[tuple[Variant, Drawi
     return variant_cells(sweep.variants, sweep.drawing, steps, sweep.calls, sweep.etas, config)
 
 
-def _there(path: Path, request: dict[str, Any]) -> bool:
+def is_there(path: Path, request: dict[str, Any]) -> bool:
     """True if the cell exists and needs no scores. Raises UserError if its request differs."""
     if not path.is_file():
         return False
@@ -200,7 +286,24 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
         for key, value in _request(cell).items():
             if first.get(key) != value:
                 raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
+    _check_alike(cells, out)
     return sorted(cells, key=_order)
+
+
+def _check_alike(cells: Sequence[dict[str, Any]], out: Path) -> None:
+    """Refuse scores against other images, or by another network: machines may hold other files."""
+    first: dict[tuple[str, str], Any] = {}
+    for cell in cells:
+        for score in cell["scores"]:
+            for key, value in (score.get("protocol") or {}).items():
+                if key.startswith("reference.") or key == "extractor_sha256":
+                    there = first.setdefault((score["metric"], key), value)
+                    if there != value:
+                        raise UserError(
+                            f"{out}: holds cells with {key}={there} and {value}: they were scored "
+                            f"on machines with other data or weights; make these alike, remove the "
+                            f"cells of one kind, and compute them again"
+                        )
 
 
 def _order(cell: dict[str, Any]) -> tuple[int, str, float, int]:

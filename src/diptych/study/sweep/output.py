@@ -26,12 +26,17 @@ def metrics_of(cells: Sequence[Cell]) -> list[str]:
     return [score["metric"] for score in cells[0]["scores"]]
 
 
+def content_of(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The content of sweep.json."""
+    rows = [_row(cell) for cell in cells]
+    return {"schema": 1, "kind": "diptych sweep", "request": cells[0]["request"], "cells": rows}
+
+
 def write_all(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
     """Write the tables and figures; return the content of sweep.json."""
-    rows = [_row(cell) for cell in cells]
-    content = {"schema": 1, "kind": "diptych sweep", "request": cells[0]["request"], "cells": rows}
+    content = content_of(cells)
     write_json(out / "sweep.json", Sweep.checked(content))
-    write_text(out / "sweep.csv", _csv(rows))
+    write_text(out / "sweep.csv", _csv(content["cells"]))
     write_text(out / "sweep.md", markdown(*_table(cells)))
     for metric in metrics_of(cells):
         with atomic_path(out / f"{metric}.png") as temporary:

@@ -4,11 +4,11 @@
     WALK/x 003          the images after each step, from a network on the backend
     pixels/WALK         the last images as pixels
 
-Three walks use the ladder's weights: DDIM with two spacings, and with eta 1 and keyed noise. Every
-solver of the command line walks with a small network in each of its orders; some also clipped and
-with dynamic thresholding, and DDIM with eta 0.5. A guided walk uses a network with classes. Images
-are encoded as latents too. Error grows along a chain by the solver's own law; the floor of a step
-grows with the change of a chain after one rounding of its start.
+Three walks use the ladder's weights: DDIM with two spacings, and with eta 1. Every solver of the
+command line walks with a small network in each of its orders; some also clipped and with dynamic
+thresholding, and DDIM with eta 0.5, with either noise. A guided walk uses a
+network with classes. Images are encoded as latents too. Error grows along a chain by the solver's
+own law; the floor of a step grows with the change of a chain after one rounding of its start.
 """
 
 from __future__ import annotations
@@ -89,19 +89,21 @@ def walks() -> dict[str, dict[str, Any]]:
             found[f"{name}, clipped"] = {"solver": name, "clip": True}
             found[f"{name}, threshold"] = {"solver": name, "threshold": 0.9}
     found["ddim, image clipped"] = {"solver": "ddim", "clip": "image"}
-    return found | {"ddim, eta 0.5": {"solver": "ddim", "eta": 0.5}}
+    some = {"solver": "ddim", "eta": 0.5}
+    return found | {"ddim, eta 0.5": some, "ddim, eta 0.5, keyed": some | {"noise": "keyed"}}
 
 
 def chosen(
     desk: Desk, tables: schedule.Schedule, asked: dict[str, dict[str, Any]], steps: int
 ) -> dict[str, sampler.Sampler]:
-    """Samplers by name; one that this schedule refuses is recorded with the reason."""
+    """Samplers by name, with the host's noise unless keyed is asked for; one that this schedule
+    refuses is recorded with the reason."""
     found = {}
     for name, options in asked.items():
         try:
             each = sampler.make_sampler(
                 steps=steps, timesteps=tables.timesteps, num_classes=desk.plan.num_classes,
-                ends_in_noise=bool(tables.alpha[-1] == 0), **options,
+                ends_in_noise=bool(tables.alpha[-1] == 0), **{"noise": "host", **options},
             )  # fmt: skip
             each.check(tables)
             each.levels(tables)
@@ -184,13 +186,14 @@ def guided(desk: Desk) -> None:
 
 
 def by_number(desk: Desk) -> None:
-    """Add images sampled by their numbers, with a network that predicts no noise."""
+    """Add images sampled by their numbers, of either noise, with a network that predicts none."""
     changes: dict[str, Any] = {"diffusion__objective": "eps", "train__weighting": "none"}
     settings = desk.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
     plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
-    each = sampler.make_sampler("ddim", min(FEW, tables.timesteps), 1.0, timesteps=tables.timesteps)
-    engine = Engine(desk.panel.backend, nothing, plan, tables)
-    desk.add("by number", engine.draw(each, INDICES, desk.config.seed))
+    steps, engine = min(FEW, tables.timesteps), Engine(desk.panel.backend, nothing, plan, tables)
+    for noise, name in (("host", "by number"), ("keyed", "by number, keyed")):
+        each = sampler.make_sampler("ddim", steps, 1.0, timesteps=tables.timesteps, noise=noise)
+        desk.add(name, engine.draw(each, INDICES, desk.config.seed))
 
 
 def nothing(x: Any, *_: Any) -> Any:
