@@ -226,6 +226,6 @@ def test_a_part_whose_stage_failed_says_so_while_others_are_at_work(tmp_path):
     fake = Fake(tmp_path / "study", fail="train-torch-seed0")
     with (
         hold_part(tmp_path / "study", "part-1-of-2"),
-        pytest.raises(MachineError, match="failed: train-torch-seed0.*Other parts are at work"),
+        pytest.raises(MachineError, match=r"failed: train-torch-seed0.*Other parts are at work"),
     ):
         share(fake, "0/2")
