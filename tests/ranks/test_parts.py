@@ -1,18 +1,24 @@
-"""Parts of a sampling job give the folder of one process, whoever draws them and whenever."""
+"""Parts of a job give the folder of one process, whoever computes them and whenever."""
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diptych.errors import UserError
 from diptych.files import LOCK, hold, read_json
 from diptych.files.locks import hold_part
+from diptych.generate.encode import encode_to
+from diptych.generate.inputs import Inputs
+from diptych.generate.roundtrip import Request as Encoding
 from diptych.generate.samples import Request, sample_to
 from diptych.ranks import ALONE, Part, Ranks
+from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from numpy_backend import CONFIG, engine
 
@@ -122,6 +128,62 @@ def test_what_does_not_fit_is_refused(whole, tmp_path):
     (tmp_path / "other" / "somebody's").touch()
     with pytest.raises(UserError, match="not empty"):
         draw(tmp_path / "other", "0/2")
+
+
+def encode(out: Path, part: str | None = None, images: int = 7, **how: bool) -> bool:
+    """Encode a part, or all; True if the folder is complete after it."""
+    pixels = np.random.RandomState(3).randint(0, 256, (images, 1, 14, 14), dtype=np.uint8)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    request = Encoding(Inputs(pixels, "seven images", digest), make_inversion(2), batch=2)
+    own = Part.parse(part) if part else None
+    found = encode_to(Toy(), request, out, part=own, progress=False, **how)  # type: ignore[arg-type]
+    return bool(found["complete"])
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("encoded") / "out"
+    assert encode(out)
+    return out
+
+
+@pytest.mark.parametrize("order", [["0/3", "1/3", "2/3"], ["2/3", "0/3", "2/3", "1/3"]])
+def test_parts_encode_the_folder_of_one_process(encoded, tmp_path, order):
+    done = [encode(tmp_path, part) for part in order]
+    assert done == [False] * (len(order) - 1) + [True]
+    assert pictures(tmp_path) == pictures(encoded)
+    assert (tmp_path / "latents.safetensors").is_file() and not (tmp_path / "parts").exists()
+    errors = [read_json(out / "manifest.json")["mse"] for out in (tmp_path, encoded)]
+    assert errors[0] == errors[1]
+    assert encode(tmp_path, "1/3") and pictures(tmp_path) == pictures(encoded)
+
+
+def test_an_encoding_in_parts_is_finished_or_refused(encoded, tmp_path):
+    """One process finishes what is begun; other parts, images and --overwrite are refused."""
+    assert not encode(tmp_path, "1/2")
+    for part, images, words in (("0/3", 7, "begun in 2 parts, not 3"), ("0/2", 8, "images_sha256")):
+        with pytest.raises(UserError, match=words):
+            encode(tmp_path, part, images)
+    with pytest.raises(UserError, match="overwrite"):
+        encode(tmp_path, "0/2", overwrite=True)
+    with hold_part(tmp_path, "part-0-of-2"), pytest.raises(UserError, match="at work"):
+        encode(tmp_path, "0/2")
+    (tmp_path / "parts" / ".00000.npz.4194304.tmp").touch()  # of a killed part
+    assert encode(tmp_path, resume=True)
+    assert pictures(tmp_path) == pictures(encoded)
+
+
+def test_parts_that_encode_at_once_complete_the_folder_once(encoded, tmp_path):
+    started = multiprocessing.get_context("fork")
+    for attempt in range(4):
+        out = tmp_path / str(attempt)
+        work = [started.Process(target=encode, args=(out, f"{k}/4")) for k in range(4)]
+        for process in work:
+            process.start()
+        for process in work:
+            process.join(60)
+        assert [process.exitcode for process in work] == [0] * 4
+        assert pictures(out) == pictures(encoded)
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "0/0", "1/2/3", ""])

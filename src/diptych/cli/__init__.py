@@ -108,7 +108,7 @@ GPU_FULL = (
 
 
 # Verbs that the processes of a launcher may share.
-RANKED = ("train", "sample", "stats", "sweep", "reproduce")
+RANKED = ("train", "sample", "encode", "stats", "sweep", "reproduce")
 
 
 class Verbs(click.Group):

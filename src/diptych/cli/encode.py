@@ -17,11 +17,13 @@ from diptych.cli.common import (
     RAW,
     RESUME,
     backend_of,
+    part_of,
     sampler_options,
     show,
 )
 from diptych.cli.completion import MODELS
 from diptych.errors import UserError
+from diptych.ranks import of_environment
 from diptych.sampling.options import INVERTED
 
 
@@ -42,6 +44,7 @@ from diptych.sampling.options import INVERTED
 @click.option("--curve", help="Also measure the error at these steps, such as 10,20,50,100.")
 @click.option("--num", type=int, help="Number of images, from the first.  [default: all]")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option("--part", metavar="K/N", help="Encode part K of N, from 0; the last completes OUT.")
 @click.option("--out", type=FOLDER, required=True, help="The folder.")
 @click.option(
     "--format", "form", default="safetensors", show_default=True, help="safetensors or npz."
@@ -62,10 +65,14 @@ def encode(
     IMAGES are pictures, a folder of them, an .npz, or a data set such as mnist:test. `diptych
     sample --latents OUT` decodes the latents, unchanged or interpolated.
 
+    With --part, N processes share the work, as do those of torchrun, mpirun or srun; the last one
+    measures the curve.
+
     \b
     Examples:
       diptych encode mnist:test --num 10 --model zoo:mnist-torch --steps 100 --out codes
       diptych encode mnist:test --num 64 --model zoo:mnist-torch --curve 10,20,50,100 --out codes
+      diptych encode mnist:test --model zoo:mnist-torch --out codes --part 0/4
       diptych encode photo.png other.png --model runs/mine --refine 3 --out codes
       diptych sample zoo:mnist-torch --latents codes --out decoded
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
@@ -99,15 +106,22 @@ def encode(
     inputs = read_inputs(
         images, plan.shape, given["num"], data_dir=given["data"], crop=found.config.data.crop
     )
+    ranks = of_environment()
+    part = part_of(ranks, given["part"])
     request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]
-    check_folder(out, resume=resume, overwrite=overwrite)  # before the framework's slow start
+    joins = part is not None and (out / "manifest.json").exists()
+    check_folder(out, resume=resume or joins, overwrite=overwrite)  # before the slow start
     backend = backend_of(backend, model)
     loaded = load(model, backend, config=settings, device=given["device"], raw=given["raw"])
-    progress = not given["quiet"]
     manifest = encode_to(
-        loaded, request, out, resume=resume, overwrite=overwrite, progress=progress
-    )
+        loaded, request, out, resume=resume, overwrite=overwrite,
+        progress=not given["quiet"] and ranks.first, part=part,
+    )  # fmt: skip
+    if not manifest["complete"]:
+        said = f"part {part.number} of {part.count} is done, others are not: {out}" if part else ""
+        show({"out": str(out), **manifest}, given["as_json"], said)
+        return
     show({"out": str(out), **manifest}, given["as_json"], _text(manifest, out))
 
 

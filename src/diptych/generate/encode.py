@@ -7,13 +7,15 @@
     OUT/curve.json, .csv, .png  the mean error against the number of steps, if requested
     OUT/manifest.json           everything the latents depend on, and the mean error
 
-Batches are kept in OUT/parts until the end, so that an interrupted run can resume. A finished
-folder is not recomputed; a curve can still be added to it.
+Batches are kept in OUT/parts until the end, so that an interrupted run can resume, and that several
+processes can share the work; see `diptych.generate.parts`. A finished folder is not recomputed; a
+curve can still be added to it.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,24 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import flatten
+from diptych.errors import UserError
 from diptych.figures.grids import save_png
 from diptych.figures.sheets import save_sheet
-from diptych.files import atomic_path, claim_folder, hold, write_json, write_text
+from diptych.files import (
+    atomic_path,
+    claim_folder,
+    hold,
+    hold_part,
+    read_json,
+    write_json,
+    write_text,
+)
 from diptych.generate.latents import write_latents
+from diptych.generate.parts import complete_together, join, record, take_records
 from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
+from diptych.ranks import Part
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
 from diptych.training.batches import to_uint8
@@ -55,13 +68,22 @@ def encode_to(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    part: Part | None = None,
 ) -> dict[str, Any]:
     """Encode the images of `request` into `out`; return the manifest.
+
+    Args:
+        part: encode only this part, together with other processes; the manifest is `complete` if
+            this process was the last, and completed the folder.
 
     Raises:
         UserError: the folder holds something else, or was started with other settings.
     """
     manifest = _begin(model, request)
+    if part is not None:
+        if overwrite:
+            raise UserError("--overwrite would delete the other parts' latents; empty --out first")
+        return _part(model, request, out, manifest, part, resume, progress)
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
         claim_folder(out, resume=resume, overwrite=overwrite)
@@ -81,13 +103,47 @@ def _fill(
         manifest = before
     else:
         write_json(out / "manifest.json", manifest)
-        manifest |= _summary(_encode_all(model, request, out, progress))
+        paths = _encode_missing(model, request, out, Part(0, 1), progress)
+        manifest |= _summary(_write(model, request, out, paths))
     if request.curve:
         manifest["curve"] = measure(model, request, out, progress)
     manifest["complete"] = True
     write_json(out / "manifest.json", manifest)
+    take_records(out)
     shutil.rmtree(out / "parts", ignore_errors=True)
     return manifest
+
+
+def _part(
+    model: Model,
+    request: Request,
+    out: Path,
+    manifest: dict[str, Any],
+    part: Part,
+    resume: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Encode one part; complete the folder if all parts are done. Returns the manifest."""
+    with hold_part(out, str(part)):
+        join(out, manifest, part, resume)
+        begun = check_same(out, manifest, IDENTITY)
+        if begun.get("complete"):
+            return begun
+        if not record(out, part).exists():
+            began = time.perf_counter()
+            _encode_missing(model, request, out, part, progress)
+            images = sum(len(rows) for rows in request.batches[part.number :: part.count])
+            facts = {"seconds": time.perf_counter() - began, "images": images}
+            write_json(record(out, part), facts)
+
+    def complete() -> dict[str, Any]:
+        before = check_same(out, manifest, IDENTITY)
+        if before.get("complete"):
+            return before
+        claim_folder(out, resume=True)
+        return _fill(model, request, out, manifest, before, progress=False)
+
+    return complete_together(out, part, complete) or read_json(out / "manifest.json")
 
 
 def _begin(model: Model, request: Request) -> dict[str, Any]:
@@ -114,19 +170,23 @@ def _summary(error: Float64) -> dict[str, Any]:
     return {"mse": mean, "mse_worst": float(error.max()), "psnr_db": psnr}
 
 
-def _encode_all(model: Model, request: Request, out: Path, progress: bool) -> Float64:
-    """Encode every batch not yet in OUT/parts; return the errors of all images."""
+def _encode_missing(
+    model: Model, request: Request, out: Path, part: Part, progress: bool
+) -> list[Path]:
+    """Encode the part's batches that are not yet in OUT/parts; return the files of all batches."""
     paths = [out / "parts" / f"{k:05d}.npz" for k in range(len(request.batches))]
-    with steps_shown(model, [request.inversion], len(paths), progress) as count:
-        for rows, path in zip(request.batches, paths, strict=True):
-            if not path.exists():
+    own = len(paths[part.number :: part.count])
+    with steps_shown(model, [request.inversion], own, progress) as count:
+        for number, (rows, path) in enumerate(zip(request.batches, paths, strict=True)):
+            if part.has(number) and not path.exists():
                 trip = round_trip(model, request.inversion, request.inputs.pixels[rows], count)
                 with atomic_path(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, latents=trip.latents, back=trip.back)
-    return _write(model, request, out, paths)
+    return paths
 
 
 def _write(model: Model, request: Request, out: Path, parts: Sequence[Path]) -> Float64:
+    """Write all files of the folder but the manifest; return the errors of all images."""
     pixels = request.inputs.pixels
     found = []
     for path in parts:

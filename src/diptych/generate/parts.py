@@ -1,10 +1,10 @@
-"""Parts of a sampling job, for processes that share an output folder and nothing else.
+"""Parts of a sampling or encoding job, for processes that share an output folder and nothing else.
 
-    part K of N (`--part K/N`) draws the whole batches j with j mod N = K
+    part K of N (`--part K/N`) computes the whole batches j with j mod N = K
 
-An image depends on the batch size only, not on who draws its batch, so the parts together are the
-folder of one process. Each part has a lock of its own and leaves a record, `part-K-of-N.json`; the
-process that finds all records completes the folder and removes them.
+An image depends on the batch size only, not on who computes its batch, so the parts together are
+the folder of one process. Each part has a lock of its own and leaves a record, `part-K-of-N.json`;
+the process that finds all records completes the folder and removes them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import contents, machine_faults, read_json, write_json
+from diptych.files import Held, contents, hold, machine_faults, read_json, write_json
 from diptych.ranks import Part
 
 MANIFEST = "manifest.json"
@@ -67,8 +69,21 @@ def all_done(out: Path, part: Part) -> bool:
     return all(record(out, Part(number, part.count)).exists() for number in range(part.count))
 
 
+def complete_together(
+    out: Path, part: Part, complete: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Call `complete`, with the folder held, if all parts are done; returns its result, or None."""
+    while all_done(out, part):
+        try:
+            with hold(out):
+                return complete()
+        except Held:  # another part completes it, or is about to look whether all are done
+            time.sleep(0.2)
+    return None
+
+
 def take_records(out: Path) -> tuple[float, int]:
-    """Remove the records of all parts; return their seconds, and the images drawn in them."""
+    """Remove the records of all parts; return their seconds, and the images computed in them."""
     seconds, images = 0.0, 0
     for path in sorted(out.glob("part-*-of-*.json")):
         record = read_json(path)

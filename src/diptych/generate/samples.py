@@ -39,7 +39,6 @@ from diptych.figures.grids import grid, read_png, save_png
 from diptych.figures.movie import FORMATS, Movie, Strip
 from diptych.figures.sheets import save_arcs
 from diptych.files import (
-    Held,
     atomic_path,
     claim_folder,
     hold,
@@ -47,7 +46,7 @@ from diptych.files import (
     read_json,
     write_json,
 )
-from diptych.generate.parts import all_done, join, record, take_records
+from diptych.generate.parts import complete_together, join, record, take_records
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.ranks import Part
@@ -217,17 +216,15 @@ def _part(
         if not record(out, part).exists():
             seconds, images = _draw_missing(model, request, out, part, progress)
             write_json(record(out, part), {"seconds": seconds, "images": images})
-    while all_done(out, part):
-        try:
-            with hold(out):
-                before = check_same(out, manifest, IDENTITY)
-                if before.get("complete"):
-                    return before
-                claim_folder(out, resume=True)
-                return _fill(model, request, out, manifest, before, npz=npz, progress=False)
-        except Held:  # another part completes it, or is about to look whether all are done
-            time.sleep(0.2)
-    return read_json(out / "manifest.json")
+
+    def complete() -> dict[str, Any]:
+        before = check_same(out, manifest, IDENTITY)
+        if before.get("complete"):
+            return before
+        claim_folder(out, resume=True)
+        return _fill(model, request, out, manifest, before, npz=npz, progress=False)
+
+    return complete_together(out, part, complete) or read_json(out / "manifest.json")
 
 
 def _draw_missing(
