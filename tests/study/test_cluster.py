@@ -238,6 +238,19 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path, verb, words, said)
     assert len(err.strip().splitlines()) == 1
 
 
+def test_the_token_is_found_where_ray_looks_for_it(monkeypatch, tmp_path):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not clusters._has_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    assert clusters._has_token()
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
+    assert clusters._has_token()
+
+
 def test_a_missing_ray_is_said_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'diptych\[ray\]'"), open_cluster("ray"):

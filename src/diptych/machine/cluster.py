@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -178,7 +179,9 @@ def open_cluster(on: str) -> Iterator[Cluster]:
         UserError: `on` is no address, Ray is not installed, or no cluster answers there.
     """
     address = address_of(on)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported, as is the next
+    if address != "local" and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it a running cluster refuses us
     ray = require("ray", "ray", where=f"--on {on}")
     how: dict[str, Any] = {}
     if address == "local":
@@ -191,13 +194,21 @@ def open_cluster(on: str) -> Iterator[Cluster]:
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **how)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            hint = "; all machines need the same ~/.ray/auth_token" if address != "local" else ""
             raise UserError(
-                f"--on {on}: Ray does not start or answer ({' '.join(str(error).split())[:300]})"
+                f"--on {on}: Ray does not start or answer "
+                f"({' '.join(str(error).split())[:300]}){hint}"
             ) from error
         try:
             yield Cluster(ray)
         finally:
             ray.shutdown()
+
+
+def _has_token() -> bool:
+    """True if this machine has the token of Ray's clusters, where Ray looks for it."""
+    named = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    return any(name in os.environ for name in named) or (Path.home() / ".ray/auth_token").is_file()
 
 
 def _losses(ray: Any) -> tuple[type[Exception], ...]:
