@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -332,6 +333,53 @@ def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
     } in sound.content["notes"]
     assert wrong.fault and (wrong.fault["rung"], wrong.fault["layer"]) == ("layers", "layer1.bn2")
     assert wrong.fault["where"] == "value" and "or what leads to it" in wrong.conclusion
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+
+FRAMEWORK = "numpy"
+INPUTS = {"x": {"shape": [2]}}
+
+
+def build():
+    Path(__file__).with_name(f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are looked up in /proc")
+def test_the_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Even if that one is killed, and can end nobody."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    slow = str(tmp_path / "slow.py")
+    code = f"from diptych.align import port; port({slow!r}, {slow!r})"
+    caller = subprocess.Popen([sys.executable, "-c", code])
+    workers: list[int] = []
+    try:
+        end = time.monotonic() + 300
+        while not list(tmp_path.glob("*.pid")):
+            assert caller.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text()
+        workers = [int(n) for n in children.split()]
+        assert len(workers) == 2 and any(tmp_path.joinpath(f"{n}.pid").exists() for n in workers)
+    finally:
+        caller.kill()
+        caller.wait()
+    end = time.monotonic() + 20
+    while any(running(n) for n in workers):
+        assert time.monotonic() < end, workers
+        time.sleep(0.05)
+
+
+def running(process: int) -> bool:
+    """Whether a process of this machine runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
