@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 import port_cases
 from diptych.align import port
 from diptych.align.ports.prove import PortResult, ports
-from diptych.align.ports.sentences import hint_texts
+from diptych.align.ports.sentences import hint_texts, place
 from diptych.cli import cli
 from diptych.errors import UserError
 
@@ -396,6 +397,19 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     for arguments, named, says in cases:
         with pytest.raises(UserError, match=says):
             port(*arguments, **named)
+
+
+def test_every_place_of_a_fault_is_worded() -> None:
+    """Whatever is known of it: a graph whose first value fails has no layer before."""
+    wheres = ("layer", "between", "behind", "value", "optimizer", "loss", "lockstep", "resume")
+    for where, name, after, before, kind in itertools.product(
+        (*wheres, "raised"), ("", "conv"), ("", "stem"), ("", "norm"), ("", "Conv2d")
+    ):
+        fault = {"layer": name, "where": where, "after": after, "before": before, "kind": kind}
+        said = place(fault)
+        assert said.en and said.zh
+        if where == "value" and name:
+            assert "conv" in said.en and ("stem" in said.en) == bool(after)
 
 
 def test_hints_are_worded_in_both_languages() -> None:
