@@ -272,7 +272,7 @@ def _follow(
                 say(f"training {done} of {len(jobs)}: {what}")
             elif isinstance(said, dict) and {"error", "kind"} <= said.keys():
                 error = said
-    process.wait()
+        process.wait()
     return error
 
 

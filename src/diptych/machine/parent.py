@@ -7,7 +7,9 @@ come when the *thread* that started the worker ends, and exists on Linux only.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import stat
 import threading
 
@@ -25,6 +27,12 @@ def end_with_parent() -> None:
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
+    if hasattr(fcntl, "F_SETSIG"):
+        # Linux tells of the closing by a signal; no thread runs while a framework that compiles
+        # holds Python's lock for minutes.
+        fcntl.fcntl(watched, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(watched, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(watched, fcntl.F_SETFL, fcntl.fcntl(watched, fcntl.F_GETFL) | os.O_ASYNC)
     threading.Thread(target=_watch, args=(watched,), daemon=True).start()
 
 
