@@ -50,7 +50,7 @@ LIMIT = 1800  # seconds of one case
 @click.option("--rounds", type=COUNT, default=6, show_default=True)
 @click.option("--steps", type=COUNT, default=8, show_default=True, help="Training steps a round.")
 @click.option("--batch", type=COUNT, default=64, show_default=True, help="Global batch.")
-@click.option("--noise", default="host", show_default=True, help="train.noise: host or keyed.")
+@click.option("--noise", default="keyed", show_default=True, help="train.noise: host or keyed.")
 @click.option("--batches", type=COUNT, default=8, show_default=True, help="Of images sampled.")
 @click.option("--calls", type=COUNT, default=10, show_default=True, help="Network calls an image.")
 @click.option("--wire", "worlds", default="2,4,8", show_default=True, help="Ranks that sum.")

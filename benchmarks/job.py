@@ -51,8 +51,7 @@ class Job:
 
     def noise(self) -> Float32:
         """The initial noise of every contender's sampling, (batch, C, H, W) float32."""
-        data = self.config.data
-        shape = (self.batch, data.channels, data.image_size, data.image_size)
+        shape = (self.batch, *self.config.data.shape)
         return normal(SEED, "initial_noise", shape)
 
     def question(self) -> tuple[Float32, Int64]:

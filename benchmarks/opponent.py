@@ -68,7 +68,7 @@ def network(config: Config, weights: Weights, device: str) -> UNet2DModel:
     plan = make_plan(config)
     down = [_kind("Down", plan, stage.blocks[0].attention) for stage in plan.down]
     model = UNet2DModel(
-        sample_size=plan.size,
+        sample_size=plan.shape[1:],
         in_channels=plan.channels,
         out_channels=plan.channels,
         block_out_channels=tuple(stage.out_ch for stage in plan.down),

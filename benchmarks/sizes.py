@@ -36,7 +36,7 @@ class Size:
         """The network in one line."""
         data, model = self.config.data, self.config.model
         return (
-            f"{data.image_size}x{data.image_size}x{data.channels}, {model.ch} channels "
+            f"{data.size_text}x{data.channels}, {model.ch} channels "
             f"x {list(model.ch_mult)}, {model.num_res_blocks} block(s) a level, "
             f"attention at {list(model.attn_resolutions)}, dropout {model.dropout:g}"
         )
@@ -78,5 +78,5 @@ def images(config: Config) -> npt.NDArray[np.uint8]:
     data = config.data
     if data.channels == 1:
         return load_dataset("mnist-10k", image_size=data.image_size).images
-    shape = (RANDOM_IMAGES, data.channels, data.image_size, data.image_size)
+    shape = (RANDOM_IMAGES, *data.shape)
     return np.random.Generator(np.random.Philox(key=0)).integers(0, 256, shape, dtype=np.uint8)

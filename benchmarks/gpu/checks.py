@@ -62,7 +62,7 @@ def bits(place: Place) -> Result:
     """Keyed noise and masks drawn on the device against the host's, bit for bit, and their cost."""
     config, plan, _ = place.network()
     found: Result = {"triton": bool(place.on_gpu and block_draws.triton_kernels())}
-    batch, shape = config.train.batch_size, (plan.channels, plan.size, plan.size)
+    batch, shape = config.train.batch_size, plan.shape
     for seed, purpose, rows, b in (
         (0, "training_noise", [1], 0),
         (2**63 - 1, "solver_noise", [12_345, 7], 999),
@@ -74,7 +74,7 @@ def bits(place: Place) -> Result:
     drawn = keyed_masks(plan, 5, 9, batch, 3, place.device) or []
     for layer in (0, len(drawn) - 1):
         block = plan.blocks[layer]
-        whole = (batch + 3, block.out_ch, block.size, block.size)
+        whole = (batch + 3, *block.shape)
         host = rng.keep_mask(5, 9, layer, whole, plan.dropout)[3:]
         found[f"mask {layer}"] = bool(np.array_equal(drawn[layer].cpu().numpy(), host))
     if place.on_gpu:

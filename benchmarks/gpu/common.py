@@ -44,8 +44,7 @@ class Place:
 
     def images(self, config: Config) -> Pixels:
         """Pictures of noise: what a step costs does not depend on them."""
-        data = config.data
-        shape = (4096 if self.on_gpu else 256, data.channels, data.image_size, data.image_size)
+        shape = (4096 if self.on_gpu else 256, *config.data.shape)
         return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def wait(self) -> None:

@@ -66,8 +66,7 @@ def speed(preset: str, *changes: str) -> Callable[[], Any]:
         plan = make_plan(config)
         backend = backends.load("jittor", "cuda")
         learner = backend.learner(plan, initial_weights(plan, 0), config.train, 0)
-        data = config.data
-        shape = (4096, data.channels, data.image_size, data.image_size)
+        shape = (4096, *config.data.shape)
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         batches = Batches(config, plan, pixels)
         ready = [batches.batch(step) for step in range(1, 5)]

@@ -58,7 +58,7 @@ def panel(
             network = network.to(torch.bfloat16)
         network = formed(network, last=last, compiled=compiled)
         count = images(place)
-        x = backend.array(torch.randn((count, plan.channels, plan.size, plan.size)).numpy())
+        x = backend.array(torch.randn((count, *plan.shape)).numpy())
         embedding = backend.array(plan.times([500]))
 
         def call(given: list[torch.Tensor], _: int = 0) -> list[torch.Tensor]:

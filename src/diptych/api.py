@@ -11,6 +11,7 @@ Long, because each public function has its whole description here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from diptych import backends
 from diptych.config.load import Config, load_config, validate
+from diptych.config.size import checked_size, size_of
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
 from diptych.data.sources.named import absolute
@@ -259,11 +261,13 @@ def changed(
         node[last] = list(value) if isinstance(value, tuple) else value
     if dataset is not None:
         _, channels, height, width = dataset.images.shape
-        if height != width:
-            raise UserError(f"data: images are {height}x{width}; they must be square")
-        facts = (ARRAYS, dataset.split, height, channels, None)
+        facts = (ARRAYS, dataset.split, size_of(height, width), channels, None)
         for key, value in zip(OF_DATA, facts, strict=True):
-            if changes.get(f"data.{key}", value) != value:
+            given = changes.get(f"data.{key}", value)
+            if key == "image_size":
+                with contextlib.suppress(ValueError):
+                    given = checked_size(given)
+            if given != value:
                 raise UserError(
                     f"set: data.{key} is {changes[f'data.{key}']}, the images given as data have "
                     f"{value}; leave it out"

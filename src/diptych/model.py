@@ -79,7 +79,7 @@ def load(
 
 def own_plan(make: Callable[[], Any], config: Config) -> OwnPlan:
     """The plan of a user's network for the images and classes of a config."""
-    sizes = config.data.channels, config.data.image_size, config.model.num_classes
+    sizes = *config.data.shape, config.model.num_classes
     return OwnPlan(make, *sizes, config.diffusion.objective)
 
 
@@ -131,7 +131,7 @@ class Model:
                 `num_classes` as module(x, t, classes): x noisy images, float32 (B, C, H, W), clean
                 ones in [-1, 1]; t integers (B,) in 0 .. T - 1; classes integers (B,) in 0 .. K, K
                 for 'no class'. It returns (B, C, H, W), and is set to evaluation mode.
-            shape: (C, H, W) of an image; H and W are equal.
+            shape: (C, H, W) of an image.
             schedule: linear, quad, const, jsd, sigmoid or cosine.
             backend: None: the network's framework.
             objective: the predicted quantity: eps, x0 or v.
@@ -147,15 +147,15 @@ class Model:
             raise UserError(
                 f"Model.of: network: expected a torch.nn.Module or a Jittor Module, not {network!r}"
             )
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise UserError(f"Model.of: shape is {tuple(shape)}, expected (C, H, W) with H = W")
+        if len(shape) != 3:
+            raise UserError(f"Model.of: shape is {tuple(shape)}, expected (C, H, W)")
         names = {cls.__module__.partition(".")[0] for cls in type(network).__mro__}
         framework = next((name for name in backends.BACKENDS if name in names), "torch")
         if backend not in (None, framework):
             raise UserError(f"Model.of: the network is a module of {framework}, not of {backend}")
         config = validate(
             {
-                "data": {"source": "none", "image_size": shape[1], "channels": shape[0]},
+                "data": {"source": "none", "image_size": list(shape[1:]), "channels": shape[0]},
                 "model": {"ch_mult": [1], "num_classes": num_classes},
                 "diffusion": {
                     "schedule": schedule, "beta_start": beta_start, "beta_end": beta_end,

@@ -171,19 +171,44 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("file, right, wrong, rung, name", OWN.values(), ids=OWN.keys())
-def test_a_fault_in_a_copy_of_a_panel_is_named(
-    both_installed, tmp_path, file, right, wrong, rung, name
-):
-    copy = tmp_path / "src" / "diptych"
+def faulty(folder, file, right, wrong):
+    """A copy of the package with one place of a panel changed."""
+    copy = folder / "src" / "diptych"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     text = (copy / "backends" / file).read_text()
     assert text.count(right) == 1
     (copy / "backends" / file).write_text(text.replace(right, wrong))
+    return copy
+
+
+@pytest.mark.parametrize("file, right, wrong, rung, name", OWN.values(), ids=OWN.keys())
+def test_a_fault_in_a_copy_of_a_panel_is_named(
+    both_installed, tmp_path, file, right, wrong, rung, name
+):
+    copy = faulty(tmp_path, file, right, wrong)
     done = align("tiny", "--rungs", "operators,layers,update,metric", "--quiet", package=copy)
     assert done.returncode == 3, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert f"rung '{rung}'" in last and name in last and file.split("/")[0] in last
+
+
+# Upsampling that takes the height for the width: on squares it is right.
+TURNED = "jittor/kernels/pixels.py", "const int64 W = in0_shape3;", "const int64 W = in0_shape2;"
+OBLONG = ["data.image_size=8x12", "model.attn_resolutions=[4]"]
+
+
+def test_height_taken_for_width_is_caught(both_installed, tmp_path):
+    """By one operator's case on any config, and by the layers where the images are no squares."""
+    copy, names = faulty(tmp_path, *TURNED), ("upsample, no square/y", "up.1.upsample")
+    changes = [word for change in OBLONG for word in ("--set", change)]
+    for rung, name, square in (("operators", names[0], True), ("layers", names[1], False)):
+        words = [] if square else changes
+        done = align("tiny", "--rungs", rung, "--quiet", *words, package=copy)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert f"rung '{rung}'" in done.stdout and name in done.stdout.splitlines()[-1]
+    done = align("tiny", "--rungs", "data,layers,loss,gradients", "--json", "--quiet", *changes)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert {rung["verdict"] for rung in json.loads(done.stdout)["rungs"]} == {"pass"}
 
 
 @pytest.mark.parametrize("function, code", [("build", 3), ("build_fixed", 0)])

@@ -99,6 +99,22 @@ def test_a_file_is_read_as_the_weights_that_it_came_from(places, name):
     assert again.read_bytes() == places[name].read_bytes()
 
 
+@pytest.mark.parametrize("size", ["8x12", "12x8"])
+def test_images_that_are_no_squares(panels, tmp_path, size):
+    """Written, read back, and the same function in both engines."""
+    config = jobs.settings(f"data.image_size={size}")
+    jobs.write_model(tmp_path / "m.safetensors", config)
+    x = np.random.default_rng(0).standard_normal((3, *config.data.shape)).astype(np.float32)
+    t, classes = np.array([0, 500, 999]), np.array([2, 0, 1])
+    path = tmp_path / "m.safetensors"
+    wanted = panels["torch"].call(jobs.predicted, path, x, t, classes)
+    for name in ENGINES:
+        out = tmp_path / f"m{SUFFIX[name]}"
+        convert(str(path), out)
+        assert find_weights(str(out)).config == config
+        assert abs(diptych.load(out, name).predict(x, t, classes) - wanted).max() < CLOSE
+
+
 def test_a_changed_graph_is_refused(places, tmp_path):
     import onnx
 
@@ -190,7 +206,7 @@ def test_an_engine_is_recorded(places, tmp_path):
 
 
 def test_what_engines_cannot_do_is_refused_by_name(places, tmp_path):
-    own = OwnPlan(lambda: None, 1, 8, 0, "eps")
+    own = OwnPlan(lambda: None, 1, 8, 8, 0, "eps")
     for name in ENGINES:
         backend = backends.load(name)
         for refused, said in (

@@ -44,6 +44,7 @@ CONVOLUTIONS = {
     "first": ((1, 32, 3), (3, 1, 28, 28)),
     "last": ((32, 1, 3), (3, 32, 28, 28)),
     "strided": ((32, 32, 3, 2, (0, 1)), (3, 32, 14, 14)),
+    "strided, no square": ((32, 32, 3, 2, (0, 1)), (3, 32, 10, 14)),
     "strided, odd size": ((32, 32, 3, 2, (0, 1)), (3, 32, 7, 7)),
     "1x1": ((64, 32, 1, 1, (0, 0)), (19, 64, 7, 7)),
     "1x1, one image": ((64, 32, 1, 1, (0, 0)), (1, 64, 7, 7)),
@@ -104,7 +105,7 @@ def test_linear(panel):
 MASK = (np.arange(3 * 8 * 6 * 4).reshape(3, 8, 6, 4) % 10 > 0).astype(np.uint8)
 FUNCTIONS = {
     "silu": [normal(3, 70) * 30],
-    "attention": [normal(3, 64, 7, 7), normal(3, 64, 7, 7, seed=1), normal(3, 64, 7, 7, seed=2)],
+    "attention": [normal(3, 64, 7, 5), normal(3, 64, 7, 5, seed=1), normal(3, 64, 7, 5, seed=2)],
     "upsample": [normal(3, 8, 7, 5)],
     "avg_pool": [normal(3, 8, 6, 4)],
     "concat": [normal(3, 8, 7, 5), normal(3, 16, 7, 5)],

@@ -8,7 +8,7 @@ import pytest
 import panel_jobs
 
 
-def outputs(ch):
+def outputs(ch, size):
     """The largest difference of the packed network's output, relative; what was replaced."""
     import torch
 
@@ -19,10 +19,10 @@ def outputs(ch):
     from diptych.network.plan import make_plan
 
     panel = backends.load("torch", "cpu")
-    plan = make_plan(panel_jobs.small(f"model.ch={ch}"))
+    plan = make_plan(panel_jobs.small(f"model.ch={ch}", f"data.image_size={size}"))
     weights = initial_weights(plan, 3)
     plain, packed = build(plan, weights, "cpu").eval(), panel.network(plan, weights)
-    x = torch.tensor(np.random.default_rng(0).standard_normal((3, 1, plan.size, plan.size)))
+    x = torch.tensor(np.random.default_rng(0).standard_normal((3, *plan.shape)))
     embedding = torch.from_numpy(time_embedding([500], plan.ch))
     with torch.inference_mode():
         pairs = [(plain(y, embedding), packed(y, embedding)) for y in (x.float(), x.float()[:1])]
@@ -31,8 +31,12 @@ def outputs(ch):
     return apart, kinds
 
 
-@pytest.mark.parametrize("ch, kinds", [(32, {"_Doubling"}), (128, {"_Doubling", "_Packed"})])
-def test_packed_weights_give_the_same_numbers(panels, ch, kinds):
-    apart, replaced = panels["torch"].call(outputs, ch)
+@pytest.mark.parametrize(
+    "ch, size, kinds",
+    [(32, 14, {"_Doubling"}), (128, 14, {"_Doubling", "_Packed"}),
+     (128, "14x6", {"_Doubling", "_Packed"})],
+)  # fmt: skip
+def test_packed_weights_give_the_same_numbers(panels, ch, size, kinds):
+    apart, replaced = panels["torch"].call(outputs, ch, size)
     assert replaced == kinds
     assert apart == 0 if ch == 32 else 0 < apart < 1e-5

@@ -54,7 +54,8 @@ trees = st.fixed_dictionaries(
             {
                 "source": st.text(st.characters(codec="utf-8"), max_size=20),
                 "split": st.sampled_from(["train", "test"]),
-                "image_size": st.integers(1, 8).map(lambda n: n * 128),
+                "image_size": st.integers(1, 8).map(lambda n: n * 128)
+                | st.sampled_from([[128, 256], [1024, 384]]),
                 "channels": st.integers(1, 4),
                 "random_flip": st.booleans(),
                 "skip_bad": st.booleans(),
@@ -259,6 +260,26 @@ def test_a_size_must_halve_once_for_each_level() -> None:
     assert load_config("tiny", ["data.image_size=28", "model.ch_mult=[1, 1, 1]"])
     message = refused("data.image_size=28", "model.ch_mult=[1, 1, 1, 1]")
     assert "28 cannot be halved 3 times" in message and "multiple of 8" in message
+
+
+def test_a_size_that_is_no_square_has_one_form() -> None:
+    plain = load_config("tiny")
+    for text in ("14", "14x14", "[14, 14]"):  # a square stays a number, and its run the same one
+        square = load_config("tiny", [f"data.image_size={text}"])
+        assert square == plain and square.identity() == plain.identity()
+        assert to_yaml(square) == to_yaml(plain)
+    oblong = load_config("tiny", ["data.image_size=8x12"])
+    assert oblong == load_config("tiny", ["data.image_size=[8, 12]"])
+    assert oblong.data.image_size == (8, 12) == oblong.data.sides
+    assert oblong.data.shape == (1, 8, 12)
+    assert flatten(oblong)["data.image_size"] == [8, 12]
+    turned = load_config("tiny", ["data.image_size=12x8"])
+    assert len({plain.identity(), oblong.identity(), turned.identity()}) == 3
+    for wrong in ("2x64", "64x1026", "14x", "[14]", "[4, 8, 4]", "[14, 28.0]", "[true, true]"):
+        assert "expected 4 to 1024 pixels, or HEIGHTxWIDTH" in refused(f"data.image_size={wrong}")
+    said = refused("data.image_size=8x12", "model.ch_mult=[1, 1, 1, 1]")
+    assert "the width 12 cannot be halved 3 times" in said and "multiple of 8" in said
+    assert "the height 12" in refused("data.image_size=12x8", "model.ch_mult=[1, 1, 1, 1]")
 
 
 def test_a_file_may_leave_out_what_has_a_default(tmp_path: Path) -> None:

@@ -25,6 +25,37 @@ def test_every_crop_gives_the_wanted_square(crop: str) -> None:
         assert made.size == (32, 32) and made.mode == "RGB"
 
 
+@pytest.mark.parametrize("crop", ["center", "adm"])
+def test_the_middle_of_a_wanted_shape_has_the_pictures_own_pixels(crop: str) -> None:
+    """Wider pictures lose columns, higher ones rows; nothing is resampled that fits."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
+    for turned in (False, True):
+        given = pixels.transpose(1, 0, 2) if turned else pixels
+        wanted = pixels[:, 15:45].transpose(1, 0, 2) if turned else pixels[:, 15:45]
+        made = apply_crop(Image.fromarray(given), Recipe(wanted.shape[:2], 3, crop), "x")
+        assert np.array_equal(np.asarray(made), wanted)
+        assert Recipe(wanted.shape[:2], 3, crop).sides == wanted.shape[:2]
+
+
+def test_a_wanted_shape_is_covered_and_cut() -> None:
+    """By Pillow's own resize, of pictures that are wider and higher than it."""
+    for width, height, to in ((90, 61, (35, 24)), (61, 90, (32, 47)), (64, 48, (32, 24))):
+        picture = photos.crops(1, width, height)[0]
+        scaled = picture.resize(to, Image.Resampling.BILINEAR)
+        left, top = round((to[0] - 32) / 2), round((to[1] - 24) / 2)
+        expected = np.asarray(scaled)[top : top + 24, left : left + 32]
+        held = photos.encoded(picture, "PNG")
+        assert np.array_equal(decode(held, "x", Recipe((24, 32))), expected.transpose(2, 0, 1))
+        made = decode(held, "x", Recipe((24, 32), 3, "stretch"))
+        assert np.array_equal(made, np.asarray(picture.resize((32, 24), 2)).transpose(2, 0, 1))
+        with pytest.raises(UserError, match=f"is {width}x{height}, expected 32x24"):
+            decode(held, "x", Recipe((24, 32), 3, "none"))
+    for crop in CROPS:
+        if crop.startswith("celeba"):
+            with pytest.raises(UserError, match=f"'{crop}' gives squares, not 24x32"):
+                Recipe((24, 32), 3, crop)
+
+
 def test_crops_differ_and_name_what_they_need() -> None:
     face, other = photos.crops(1, 178, 218)[0], photos.crops(1, 60, 60)[0]
     made = {c: apply_crop(face, Recipe(32, 3, c), "x").tobytes() for c in CROPS if c != "none"}

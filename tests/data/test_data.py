@@ -69,6 +69,16 @@ def test_shrink_is_the_rounded_mean_of_each_block(images, size):
     assert np.array_equal(shrink(images, size), np.floor(blocks.mean((3, 5)) + 0.5))
 
 
+def test_shrink_keeps_height_and_width_apart():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 12), np.uint8)
+    blocks = images.reshape(2, 3, 4, 2, 6, 2).astype(np.float64)
+    assert np.array_equal(shrink(images, (4, 6)), np.floor(blocks.mean((3, 5)) + 0.5))
+    assert shrink(images, (8, 12)) is images
+    for size in ((6, 4), (4, 12), (8, 6), 4, (16, 24)):  # turned, stretched, cut, enlarged
+        with pytest.raises(UserError, match=r"from 8x12 images .* expected one of 2x3, 4x6, 8x12"):
+            shrink(images, size)
+
+
 def test_shrink_rounds_half_up_and_does_not_overflow():
     block = np.array([[0, 0], [1, 1]], np.uint8).reshape(1, 1, 2, 2)
     assert shrink(block, 1).item() == 1
@@ -136,6 +146,8 @@ def test_unknown_names_and_sizes_are_refused(bare):
     for size in (0, -14, 13, 29, 56):
         with pytest.raises(UserError, match=refused(f"image_size {size}", "1, 2, 4, 7, 14, 28")):
             load_dataset("mnist-10k", image_size=size)
+    with pytest.raises(UserError, match="image_size 14x28 cannot be made from 28x28 images"):
+        load_dataset("mnist-10k", image_size=(14, 28))
 
 
 def test_a_config_of_other_channels_is_refused_with_advice_where_it_can_be_changed():

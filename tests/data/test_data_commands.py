@@ -74,10 +74,11 @@ def test_the_commands(root: Path, diptych: Diptych) -> None:
     (base / "c.npy").write_bytes(held)
     broken = diptych("verify", "packed:c.npy")
     assert broken.returncode == 2 and "it was changed or damaged" in broken.stderr
-    shown = diptych("preview", f"folder:{root}", "--size", 16, "--out", "p.png")
-    assert shown.returncode == 0
-    with Image.open(base / "p.png") as grid:
-        assert grid.size == (4 * 18 + 2, 3 * 18 + 2)
+    for size, (height, width) in (("16", (16, 16)), ("16x24", (16, 24))):
+        shown = diptych("preview", f"folder:{root}", "--size", size, "--out", "p.png")
+        assert shown.returncode == 0
+        with Image.open(base / "p.png") as grid:
+            assert grid.size == (4 * (width + 2) + 2, 3 * (height + 2) + 2)
 
 
 def test_bad_input_at_the_command_line(root: Path, diptych: Diptych) -> None:
@@ -87,6 +88,8 @@ def test_bad_input_at_the_command_line(root: Path, diptych: Diptych) -> None:
         (("prepare", f"folder:{root}", "--out", "x.npy"), "--size 64"),
         (("prepare", f"folder:{root}", "--size", 16, "--out", "x.npy"), "bad.jpg: is empty"),
         (("info", f"folder:{root}", "--size", 2), "--size 2: expected 4 to 1024"),
+        (("info", f"folder:{root}", "--size", "24x"), "--size 24x: expected 4 to 1024"),
+        (("info", "mnist-10k", "--size", "14x28"), "14x28 cannot be made from 28x28 images"),
         (("prepar",), "did you mean 'prepare'"),
     ]
     for arguments, fault in cases:

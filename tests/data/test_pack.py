@@ -64,6 +64,19 @@ def test_packed_pixels_are_the_decoded_ones(root: Path) -> None:
     assert half.images.shape == (10, 3, 12, 12) and half.sha256 != packed.sha256
 
 
+def test_pictures_that_are_no_squares_are_packed_alike(root: Path) -> None:
+    out = root.parent / "wide.npy"
+    index = prepare(packing(f"folder:{root}", out, image_size=(16, 24)))
+    live = load_dataset(f"folder:{root}", image_size=(16, 24))
+    packed = load_dataset(f"packed:{out}", image_size=(16, 24))
+    assert index["shape"] == [10, 16, 24, 3] and live.images.shape == (10, 3, 16, 24)
+    assert np.array_equal(packed.images[:], live.images[:])
+    assert live.sha256 != load_dataset(f"folder:{root}", image_size=(24, 16)).sha256
+    with Image.open(out.with_name("wide.npy.png")) as grid:
+        assert grid.size == (4 * 26 + 2, 3 * 18 + 2)
+    assert load_dataset(f"packed:{out}", image_size=(8, 12)).images.shape == (10, 3, 8, 12)
+
+
 def test_the_identity_is_of_the_pixels_however_they_lie(bare: Path) -> None:
     photos.put_cifar10(bare / "d")
     index = prepare(packing("cifar10", bare / "c.npy", data_dir=bare / "d"))

@@ -304,4 +304,4 @@ def test_eta_up_to_the_bound_is_drawn() -> None:
 
 
 def test_the_plan_of_the_small_model_is_what_these_tests_think() -> None:
-    assert make_plan(panel_jobs.small()).size == 14
+    assert make_plan(panel_jobs.small()).shape == (1, 14, 14)

@@ -102,11 +102,13 @@ def test_without_convolutions_between_levels_they_have_no_weights() -> None:
     }
 
 
-def random_config(mults: list[int], blocks: int, attention: list[int], channels: int) -> Config:
-    size = 2 ** len(mults)
+def random_config(
+    mults: list[int], blocks: int, attention: list[int], channels: int, stretch: tuple[int, int]
+) -> Config:
+    size = max(4, 2 ** len(mults))
     return validate(
         {
-            "data": {"image_size": max(4, size), "channels": channels},
+            "data": {"image_size": [size * n for n in stretch], "channels": channels},
             "model": {"ch_mult": mults, "num_res_blocks": blocks, "attn_resolutions": attention},
         },
         "drawn",
@@ -118,30 +120,31 @@ def random_config(mults: list[int], blocks: int, attention: list[int], channels:
     st.integers(1, 3),
     st.lists(st.sampled_from([2, 4, 8, 16, 32])),
     st.integers(1, 4),
+    st.sampled_from([(1, 1), (1, 3), (2, 1)]),
 )
 def test_every_plan_fits_together(
-    mults: list[int], blocks: int, attention: list[int], channels: int
+    mults: list[int], blocks: int, attention: list[int], channels: int, stretch: tuple[int, int]
 ) -> None:
     """Channels and sizes flow from block to block, and every skip is used once."""
-    config = random_config(mults, blocks, attention, channels)
+    config = random_config(mults, blocks, attention, channels, stretch)
     plan = make_plan(config)
-    h, size, skips = plan.ch, plan.size, [plan.ch]
+    h, size, skips = plan.ch, (plan.height, plan.width), [plan.ch]
     for stage in plan.down:
         for block in stage.blocks:
-            assert (block.in_ch, block.size) == (h, size)
-            assert bool(block.attention) == (size in attention)
+            assert (block.in_ch, block.height, block.width) == (h, *size)
+            assert bool(block.attention) == (min(size) in attention)
             h = block.out_ch
             skips.append(h)
         if stage.resample:
-            size //= 2
+            size = size[0] // 2, size[1] // 2
             skips.append(h)
-    assert all((block.in_ch, block.out_ch, block.size) == (h, h, size) for block in plan.mid)
+    assert all((block.in_ch, *block.shape) == (h, h, *size) for block in plan.mid)
     for stage in plan.up:
         for block in stage.blocks:
-            assert (block.in_ch, block.size) == (h + skips.pop(), size)
+            assert (block.in_ch, block.height, block.width) == (h + skips.pop(), *size)
             h = block.out_ch
-        size *= 2 if stage.resample else 1
-    assert skips == [] and size == plan.size and h == plan.out_ch == plan.ch * mults[0]
+        size = (2 * size[0], 2 * size[1]) if stage.resample else size
+    assert skips == [] and size == config.data.sides and h == plan.out_ch == plan.ch * mults[0]
     names = {block.name for block in plan.blocks}
     assert len(plan.blocks) == len(names) == 2 + (2 * blocks + 1) * len(mults)
 

@@ -81,7 +81,8 @@ REFUSED = {
     "diptych.train('tiny', folder / 'a', name, resume=True, overwrite=True)":
         "resume=True and overwrite=True exclude each other",
     "diptych.train('tiny', folder / 'a', name, data=PIXELS / 255)": "expected uint8",
-    "diptych.train('tiny', folder / 'a', name, data=PIXELS[:, :, 1:])": "must be square",
+    "diptych.train('tiny', folder / 'a', name, data=PIXELS[:, :, 1:])":
+        "the width 13 cannot be halved",
     "diptych.train('tiny', folder / 'a', name, data=PIXELS, set={'data.image_size': 28})":
         "data.image_size is 28, the images given as data have 14",
     "diptych.train('tiny', folder / 'a', name, data=PIXELS, set={'model.num_classes': 3})":

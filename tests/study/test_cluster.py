@@ -22,11 +22,14 @@ from diptych.machine import cluster as clusters
 from diptych.machine.cluster import Cluster, Node, Task, address_of, open_cluster, threads_for
 from diptych.model import load
 from diptych.sampling.sampler import make_sampler
+from diptych.study.reproduce import Request as StudyRequest
+from diptych.study.reproduce.on_cluster import reproduce_on
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep import output
 from diptych.study.sweep.on_cluster import Network, sweep_on
 from diptych.study.sweep.variants import parse
 from fake_features import Fake
+from studies import states
 from sweep_files import timeless
 
 MODEL = "zoo:mnist-torch"
@@ -182,6 +185,33 @@ def test_samples_by_workers_are_those_of_one_process(cluster, panels, tmp_path):
     sample_on(cluster, weights, "torch", request, out, "cpu", **how)
     assert (out / "00000.png").stat().st_mtime_ns == stamp
     assert read_json(out / "manifest.json") == manifest
+
+
+def test_a_study_is_shared_and_goes_on_after_a_lost_worker(cluster, tmp_path):
+    """Every stage is done, that of the lost worker again, and the page is written."""
+    out = tmp_path / "study"
+    (tmp_path / "kill").write_text("train-jittor-seed0")
+    stages = cluster_jobs.StudyStages(out)
+    stages.asked = {"preset": "mnist"}
+    study, again = reproduce_on(cluster, StudyRequest("mnist"), out, run=stages)
+    assert again == 1 and set(states(study).values()) == {"done", "skipped"}
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert len(set(ran)) == len(ran) == 15
+    assert not (tmp_path / "kill").exists() and (tmp_path / "pages").is_file()
+    with pytest.raises(MachineError, match=r"failed: train-torch-seed0"):
+        again_failing(cluster, tmp_path)
+
+
+def again_failing(cluster: Cluster, folder: Path) -> None:
+    """A study whose first training fails: the other parts do what does not need it."""
+    out = folder / "other"
+    stages = cluster_jobs.StudyStages(out, fail="train-torch-seed0")
+    stages.asked = {"preset": "mnist"}
+    try:
+        reproduce_on(cluster, StudyRequest("mnist"), out, run=stages)
+    finally:
+        found = states(read_json(out / "study.json"))
+        assert found["train-jittor-seed0"] == "done" and found["train-torch-seed0"] == "failed"
 
 
 @pytest.mark.parametrize("on", ["spark", "ray:", "ray2", ":", ""])

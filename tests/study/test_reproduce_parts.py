@@ -219,3 +219,13 @@ def test_a_part_that_finds_others_at_work_leaves_the_page_to_them(tmp_path, page
     thread.join()
     share(Fake(out), "1/2")
     assert pages.read_text() == "page\n"
+
+
+def test_a_part_whose_stage_failed_says_so_while_others_are_at_work(tmp_path):
+    """Another part holds the folder, and will write the page."""
+    fake = Fake(tmp_path / "study", fail="train-torch-seed0")
+    with (
+        hold_part(tmp_path / "study", "part-1-of-2"),
+        pytest.raises(MachineError, match=r"failed: train-torch-seed0.*Other parts are at work"),
+    ):
+        share(fake, "0/2")

@@ -121,8 +121,8 @@ def wrapped(name: str, objective: str) -> Any:
 
         execute = forward
 
-    model = diptych.Model.of(Same(), shape=(1, 6, 6), objective=objective, device="cpu")
-    x = np.random.default_rng(1).standard_normal((2, 1, 6, 6)).astype(np.float32)
+    model = diptych.Model.of(Same(), shape=(1, 6, 8), objective=objective, device="cpu")
+    x = np.random.default_rng(1).standard_normal((2, 1, 6, 8)).astype(np.float32)
     tables = model.engine.schedule
     return (
         x,

@@ -8,9 +8,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from diptych.errors import UserError
+from diptych.study.reproduce import runner
 from fake_features import Fake
+from studies import Fake as Stages
 
 
 def facts() -> dict[str, object]:
@@ -50,3 +53,28 @@ def open_network(name: str, marks: str = "") -> Fake:
         mark.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
     return Fake(name)
+
+
+def _page(out: Path) -> None:
+    with out.with_name("pages").open("a") as lines:
+        lines.write("page\n")
+
+
+class StudyStages(Stages):
+    """Stages that list themselves in a file; the page is a line in another. A stage named in a file
+    `kill` ends its worker, once."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrived in a worker, which must not write a page of these runs."""
+        self.__dict__.update(state)
+        runner.report_study = _page  # type: ignore[attr-defined]
+
+    def __call__(self, commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
+        mark = self.out.with_name("kill")
+        ended = super().__call__(commands, folder)
+        if mark.is_file() and mark.read_text() == self.ran[-1][0]:
+            mark.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with self.out.with_name("ran").open("a") as lines:
+            lines.write(f"{self.ran[-1][0]}\n")
+        return ended

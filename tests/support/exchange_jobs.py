@@ -48,7 +48,7 @@ def pipeline(name: str, folder: Path, num: int, steps: int) -> tuple[Any, Any, s
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     pipe = getattr(diffusers, name).from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    shape = (num, pipe.unet.config.in_channels, *[pipe.unet.config.sample_size] * 2)
+    shape = (num, pipe.unet.config.in_channels, *np.broadcast_to(pipe.unet.config.sample_size, 2))
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
     options: dict[str, Any] = {"eta": 0.0} if name == "DDIMPipeline" else {}
     images = pipe(

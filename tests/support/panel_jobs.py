@@ -155,8 +155,7 @@ def _live(name: str) -> int:
 
 def noise_images(config: Config, count: int, seed: int = 5) -> Any:
     """Images of pure noise for the config's network."""
-    size = config.data.image_size
-    return rng.normal(seed, "initial_noise", (count, config.data.channels, size, size))
+    return rng.normal(seed, "initial_noise", (count, *config.data.shape))
 
 
 def save_official(config: Config, seed: int, path: Path) -> None:

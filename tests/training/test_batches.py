@@ -110,7 +110,7 @@ def test_each_residual_block_has_its_own_mask() -> None:
     masks = batches(config, 10).batch(2).masks
     assert masks is not None and len(masks) == len(plan.blocks)
     for k, (mask, block) in enumerate(zip(masks, plan.blocks, strict=True)):
-        shape = (3, block.out_ch, block.size, block.size)
+        shape = (3, *block.shape)
         assert np.array_equal(mask, rng.keep_mask(config.seed, 2, k, shape, 0.25))
 
 

@@ -100,7 +100,7 @@ def test_a_preset_for_each_size(tmp_path, size, colour, preset, mult, lowest):
     assert chosen.settings["model.ch_mult"] == mult
     assert chosen.settings["model.attn_resolutions"] == [lowest]
     config = load_config(chosen.preset, chosen.overrides)
-    assert config.data.channels == (3 if colour else 1) and make_plan(config).size == size
+    assert config.data.channels == (3 if colour else 1) and config.data.image_size == size
     words = shlex.split(chosen.line({"seed": 3, "train.lr": 0.5}))
     sets = [words[k + 1] for k, word in enumerate(words) if word == "--set"]
     again = load_config(words[2], [f"data.source={words[4]}", *sets])
@@ -146,15 +146,46 @@ def test_a_size_is_chosen_and_said(pictures, tmp_path):
         choose(survey(str(put(tmp_path / "dots", 2, (5, 5)))), {})
 
 
+@pytest.mark.parametrize(
+    ("size", "asked", "kept"),
+    [((640, 480), {}, "48x64"), ((480, 640), {}, "64x48"), ((150, 100), {}, "64x96"),
+     ((192, 108), {}, "64x112"), ((500, 333), {"data.image_size": 32}, "32x48")],
+)  # fmt: skip
+def test_a_shape_that_most_pictures_share_can_be_kept(tmp_path, size, asked, kept):
+    """A square stays the default; the size that is said trains without cutting."""
+    put(tmp_path, 3, size)
+    put(tmp_path / "others", 2, (90, 90))
+    found = survey(str(tmp_path))
+    chosen = choose(found, asked)
+    assert chosen.settings["data.image_size"] == asked.get("data.image_size", 64)
+    assert any(f"--size {kept} (height x width) keeps" in note for note in chosen.notes)
+    wide = choose(found, {**asked, "data.image_size": kept})
+    assert not any("keeps their shape" in note for note in wide.notes)
+    assert any("until it just covers" in note for note in wide.notes)
+    config = load_config(wide.preset, wide.overrides)
+    assert config.data.size_text == kept
+    shorter = min(config.data.sides)
+    assert config.model.attn_resolutions == (shorter // 2 ** (len(config.model.ch_mult) - 1),)
+    mixed = survey(str(put(tmp_path / "mixed", 3, (90, 90)).parent))
+    assert not any("keeps their shape" in note for note in choose(mixed, asked).notes)
+
+
+def test_what_is_no_size_is_refused_in_one_line(pictures):
+    for wrong in ("48", "48x", [48], [48, 64, 3], True, "48x63", [2, 64]):
+        with pytest.raises(UserError, match="--size"):
+            choose(survey(str(pictures)), {"data.image_size": wrong})
+
+
 def test_arrays_keep_their_shape(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros((9, 3, 32, 32), np.uint8))
     found = survey(f"npz:{tmp_path / 'a.npz'}")
     assert found.shape == (3, 32, 32) and given(found)["data.image_size"] == 32
     with pytest.raises(UserError, match="3 channels, not 1"):
         given(found, {"data.channels": 1})
-    np.save(tmp_path / "b.npy", np.zeros((9, 32, 48), np.uint8))
-    with pytest.raises(UserError, match="takes square ones"):
-        given(survey(str(tmp_path / "b.npy")))
+    np.save(tmp_path / "b.npy", np.zeros((9, 96, 144), np.uint8))
+    wide = choose(survey(str(tmp_path / "b.npy")), {})
+    assert wide.settings["data.image_size"] == (48, 72)  # halved: the shorter side is at most 64
+    assert any("size 48x72, as the images are 96x144" in note for note in wide.notes)
     images = load_configured(load_config("tiny", [f"data.source=folder:{put(tmp_path / 'p', 3)}",
                                                   "data.channels=3"]).data)  # fmt: skip
     prepare(Packing(images, tmp_path / "c.npy", "center", False, 1, False), False)
@@ -194,9 +225,11 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys, pictures, tmp_pat
         (["tiny", "--size", 32], "--size and --channels are for own pictures"),
         ([pictures, "--data-source", "mnist"], "names pictures already"),
         ([pictures, "--size", 31], "cannot be halved"),
+        ([pictures, "--size", "48x63"], "--size 48x63: the width cannot be halved"),
+        ([pictures, "--size", "48x"], "--size 48x: expected 4 to 1024 pixels, or HEIGHTxWIDTH"),
         ([tmp_path, "--size", 32], "holds no pictures"),
-        ([pictures, "--size", 2000], "use 4 to 1024 pixels"),
-        ([pictures, "--size", 0], "use 4 to 1024 pixels"),
+        ([pictures, "--size", 2000], "expected 4 to 1024 pixels"),
+        ([pictures, "--size", 0], "expected 4 to 1024 pixels"),
         (["nowhere", "--size", 32], "nowhere: no such folder or file of pictures"),
         (["folder:/nowhere"], "does not exist"),
     ):

@@ -143,6 +143,34 @@ def test_pipelines_of_diffusers_draw_our_images_from_our_noise(
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("size", ["8x16", "16x8"])
+def test_images_that_are_no_squares_go_to_diffusers_and_back(
+    both: tuple[Panel, Panel], tmp_path: Path, size: str
+) -> None:
+    """Its network gives our output and its pipeline draws our images, in this shape."""
+    data = load_config("tiny", ["data.channels=3", f"data.image_size={size}"]).data
+    model = CONFIG.model.model_copy(update={"attn_resolutions": (4,), "dropout": 0.0})
+    config = CONFIG.model_copy(update={"data": data, "model": model})
+    write_torch(tmp_path / "o.ckpt", dict(WEIGHTS))
+    convert(str(tmp_path / "o.ckpt"), tmp_path / "d", config=config)
+    held = json.loads((tmp_path / "d" / "unet" / "config.json").read_text())
+    assert held["sample_size"] == list(data.sides)
+    assert f"images of {size}" in (tmp_path / "d" / "README.md").read_text()
+    found = find_weights(str(tmp_path / "d"))
+    assert found.config.data.image_size == data.image_size and found.config.model == model
+    equal(found.weights)
+    x = panel_jobs.noise_images(config, 4)
+    theirs = both[0].call(exchange_jobs.in_diffusers, tmp_path / "d", x, T)
+    images, noise, _ = both[0].call(exchange_jobs.pipeline, "DDIMPipeline", tmp_path / "d", 2, 3)
+    assert images.shape[1:3] == data.sides and noise.shape[1:] == data.shape
+    for panel in both:
+        ours = panel.call(exchange_jobs.predicted, panel.name, str(tmp_path / "d"), x, T)
+        assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
+        drawn = panel.call(exchange_jobs.sampled, panel.name, str(tmp_path / "d"), noise, 3)
+        assert np.abs(drawn.astype(int) - images).max() <= 1
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("safe", [False, True])
 def test_the_layout_of_google_ddpm_is_read(

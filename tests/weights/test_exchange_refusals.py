@@ -97,7 +97,7 @@ def folder(path: Path, network: dict[str, Any], noise: dict[str, Any] | None = N
         ("up_block_types", ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D"]),
         ("out_channels", 6),
         ("layers_per_block", "two"),
-        ("sample_size", [16, 32]),
+        ("sample_size", [16, 32, 8]),
         ("encoder_hid_dim", 4),
         ("_class_name", "UNet2DConditionModel"),
     ],

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from diptych.cli.completion import SOLVERS
+from diptych.config.size import EXPECTED, Size, checked_size
 from diptych.errors import UserError, one_line
 from diptych.ranks import Part, Ranks, own_gpu
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
@@ -42,6 +43,18 @@ SEED = click.option(
 RAW = click.option("--raw", is_flag=True, help="Non-EMA weights: as trained, not averaged.")
 
 
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    """The size of an image; see `diptych.config.size`."""
+
+    name = "N|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Size:
+        with contextlib.suppress(ValueError):
+            return checked_size(int(value) if str(value).isdecimal() else value)
+        raise UserError(f"--size {value}: {EXPECTED}")
+
+
+SIZE = _Size()
 ON = click.option(
     "--on", metavar="ray[:ADDRESS]", help="Share the work by Ray: on this machine, or a cluster."
 )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, options, printable, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, SIZE, options, printable, show
 from diptych.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from diptych.config.size import Size
     from diptych.data import Dataset
 
 DATA = click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
@@ -22,7 +23,7 @@ ASKED = options(
         show_default=True,
         help="train, test or train+test, if SOURCE names none.",
     ),
-    click.option("--size", type=int, help="Height and width in pixels."),
+    click.option("--size", type=SIZE, help="In pixels: N of a square, or HEIGHTxWIDTH."),
     click.option(
         "--crop",
         help="none, center, stretch, adm, celeba, celeba-108, -140, -148 or -178; "
@@ -188,15 +189,13 @@ def prepare(
 def _load(
     source: str,
     split: str,
-    size: int | None,
+    size: Size | None,
     crop: str | None,
     channels: int,
     data: Path | None,
 ) -> Dataset:
     from diptych.data import load_dataset
 
-    if size is not None and not 4 <= size <= 1024:
-        raise UserError(f"--size {size}: expected 4 to 1024")
     return load_dataset(source, split, image_size=size, channels=channels, crop=crop, data_dir=data)
 
 

@@ -96,9 +96,8 @@ def encode(
         )
         for steps in [given["steps"], *curve_steps(given["curve"])]
     ]
-    shape = (plan.channels, plan.size, plan.size)
     inputs = read_inputs(
-        images, shape, given["num"], data_dir=given["data"], crop=found.config.data.crop
+        images, plan.shape, given["num"], data_dir=given["data"], crop=found.config.data.crop
     )
     request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]

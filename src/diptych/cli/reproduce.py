@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import DEVICE, FOLDER, JSON, fail, part_of, show, split
+from diptych.cli.common import (
+    DEVICE,
+    FOLDER,
+    JSON,
+    ON,
+    check_on,
+    fail,
+    part_of,
+    say_again,
+    show,
+    split,
+)
 from diptych.cli.completion import PRESETS
 from diptych.cli.sweep import numbers
 from diptych.errors import UserError
@@ -36,6 +47,7 @@ from diptych.ranks import of_environment
               "sweep, batches, profile, align.")  # fmt: skip
 @click.option("--parallel", is_flag=True, help="Train both panels at the same time.")
 @click.option("--part", metavar="K/N", help="Share the study with the other parts of N.")
+@ON
 @click.option("--quick", is_flag=True, help="Everything in a few minutes, at tiny size.")
 @DEVICE
 @JSON
@@ -46,7 +58,7 @@ def reproduce(preset: str, **options: Any) -> None:
 
     With --part, N processes share it: each takes one stage after another that is ready and that
     nobody does, and the last writes the report. So do the processes that torchrun, mpirun or srun
-    start. Stages side by side on one machine slow each other's times.
+    start, and Ray's workers with --on. Stages side by side on one machine slow each other's times.
 
     \b
     Examples:
@@ -55,19 +67,23 @@ def reproduce(preset: str, **options: Any) -> None:
       diptych reproduce fashion_mnist --epochs 3 --seeds 0,1,2 --out study
       diptych reproduce mnist --use torch-seed0=runs/torch --use jittor-seed0=runs/jittor
       diptych reproduce mnist --out study --part 0/2
+      diptych reproduce mnist --out study --on ray:10.0.0.1:6379
     """
     from diptych.errors import Interrupted
     from diptych.study.reproduce import reproduce as run
     from diptych.study.reproduce.parts import reproduce_part
 
-    part = part_of(of_environment(), options["part"])
-    if part is not None and options["parallel"]:
+    part, on = part_of(of_environment(), options["part"]), options["on"]
+    check_on(on, part)
+    if (part is not None or on is not None) and options["parallel"]:
         raise UserError("--parallel is for one process, and parts train side by side: leave it out")
     request = study_request(preset, options)
     check_samplers(request)
     out = options["out"] or Path("studies") / preset
     try:
-        if part is None:
+        if on is not None:
+            study = on_cluster(on, request, out.resolve())
+        elif part is None:
             study = run(request, out.resolve(), parallel=options["parallel"])
         else:
             study = reproduce_part(request, out.resolve(), part)
@@ -83,6 +99,17 @@ def reproduce(preset: str, **options: Any) -> None:
         lines.append("\nother parts are at work on what is waiting")
     lines.append(f"\nstudy: {out}" + (f", report: {page}" if page.is_file() else ""))
     show(study, options["as_json"], "\n".join(lines))
+
+
+def on_cluster(on: str, request: Any, out: Path) -> dict[str, Any]:
+    """Run a study on a cluster; the content of study.json."""
+    from diptych.machine.cluster import open_cluster
+    from diptych.study.reproduce.on_cluster import reproduce_on
+
+    with open_cluster(on) as cluster:
+        study, again = reproduce_on(cluster, request, out)
+    say_again(again, "parts")
+    return study
 
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:

@@ -42,7 +42,7 @@ class Start:
         self.silent = {"guidance": 0.0} if found.config.model.num_classes else {}
         plan = make_plan(found.config)
         self.crop = found.config.data.crop
-        self.shape = (plan.channels, plan.size, plan.size)
+        self.shape = plan.shape
         self.schedule = make_schedule(found.config.diffusion)
         self.preprocess = preprocess_of(found.config.data)
         latents = self.given["latents"]

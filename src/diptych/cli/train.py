@@ -17,11 +17,13 @@ from diptych.cli.common import (
     OVERWRITE,
     QUIET,
     RESUME,
+    SIZE,
     fail,
     say,
     show,
 )
 from diptych.cli.completion import PRESETS
+from diptych.config.size import Size
 from diptych.errors import STAGE, Interrupted, UserError
 from diptych.ranks import of_environment
 
@@ -34,7 +36,7 @@ from diptych.ranks import of_environment
 @click.option("--epochs", type=int, help="Train up to the end of this epoch.")
 @click.option("--seed", type=int, help="Keys weights, order and noise.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--size", type=int, help="Own pictures: height and width.  [default: chosen]")
+@click.option("--size", type=SIZE, help="Own pictures: N, or HEIGHTxWIDTH.  [default: chosen]")
 @click.option("--channels", type=int, help="Own pictures: 3, or 1 for grey.  [default: theirs]")
 @click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
 @click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new location.")
@@ -64,7 +66,7 @@ def train(
     epochs: int | None,
     seed: int | None,
     overrides: tuple[str, ...],
-    size: int | None,
+    size: Size | None,
     channels: int | None,
     data: Path | None,
     data_source: str | None,
@@ -89,6 +91,7 @@ def train(
     Examples:
       diptych train tiny --out runs/tiny
       diptych train photos --size 64 --out runs/photos
+      diptych train photos --size 48x64 --out runs/wide
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
       diptych train --out runs/jittor --resume --epochs 10
@@ -176,7 +179,7 @@ def train_config(
             raise UserError(f"{preset}: no such folder or file of pictures")
         raise UserError(
             "--size and --channels are for own pictures; with a preset or a YAML file use --set "
-            "data.image_size=N and --set data.channels=N"
+            "data.image_size=N (or HEIGHTxWIDTH) and --set data.channels=N"
         )
     if preset is None:
         if not begun:

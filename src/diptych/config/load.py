@@ -41,11 +41,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit(self) -> Config:
         halvings = len(self.model.ch_mult) - 1
-        if self.data.image_size % 2**halvings:
-            raise ValueError(
-                f"image_size {self.data.image_size} cannot be halved {halvings} times "
-                f"(ch_mult has {halvings + 1} levels); use a multiple of {2**halvings}"
-            )
+        for name, side in zip(("height", "width"), self.data.sides, strict=True):
+            if side % 2**halvings:
+                square = side == self.data.image_size
+                named = f"image_size {side}" if square else f"image_size: the {name} {side}"
+                raise ValueError(
+                    f"{named} cannot be halved {halvings} times (ch_mult has {halvings + 1} "
+                    f"levels); use a multiple of {2**halvings}"
+                )
         if self.train.validate_every and not self.data.held_out:
             raise ValueError(
                 "train.validate_every needs pictures that are not trained on; set data.held_out, "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from diptych.config.size import Size, checked_size, sides_of, size_text
 
 # Keys that may change when a run is resumed, and that may differ between two comparable runs:
 # none of them affects the numbers of a step.
@@ -55,7 +57,8 @@ class DataConfig(Section):
 
     source: str = "mnist"
     split: Literal["train", "test"] = "train"
-    image_size: int = Field(28, ge=4, le=1024)  # height and width in pixels
+    # The side of a square, or [height, width], also as 48x64; in pixels.
+    image_size: Annotated[Size, BeforeValidator(checked_size)] = 28
     channels: int = Field(1, ge=1, le=4)
     random_flip: bool = False  # half of the images are mirrored
     crop: str | None = None  # a name in `diptych.data.crops`; null: the source's own
@@ -64,6 +67,21 @@ class DataConfig(Section):
     logit_transform: bool = False
     dequantization: Literal["none", "uniform", "gaussian"] = "none"
     held_out: float = Field(0.0, ge=0.0)  # pictures kept for validation; below 1: a share
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of an image in pixels."""
+        return sides_of(self.image_size)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return (self.channels, *self.sides)
+
+    @property
+    def size_text(self) -> str:
+        """HEIGHTxWIDTH."""
+        return size_text(self.image_size)
 
     @model_validator(mode="after")
     def _transforms(self) -> DataConfig:
@@ -90,7 +108,7 @@ class ModelConfig(Section):
     ch: int = Field(32, ge=8, le=1024, multiple_of=8)  # a multiple of norm_groups
     ch_mult: tuple[int, ...] = Field((1, 2, 2), min_length=1, max_length=8)  # one per resolution
     num_res_blocks: int = Field(1, ge=1, le=8)
-    attn_resolutions: tuple[int, ...] = (7,)  # heights in pixels with attention
+    attn_resolutions: tuple[int, ...] = (7,)  # shorter sides in pixels with attention
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     resamp_with_conv: bool = True
     num_classes: int = Field(0, ge=0, le=10_000)  # 0: not conditioned on a class

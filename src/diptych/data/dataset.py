@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
+from diptych.config.size import Size
 from diptych.data.decoded import CHUNK, Chosen, Decoded, Images
 from diptych.data.notes import note, say_left_out
 from diptych.data.readers.idx import read_idx
@@ -103,7 +104,7 @@ def load_dataset(
     source: str,
     split: str = "train",
     *,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     channels: int | None = None,
     crop: str | None = None,
     data_dir: Path | None = None,
@@ -118,8 +119,8 @@ def load_dataset(
             10,000 test images), "cifar10:train+test", "celeba", "lsun_bedroom", "folder:PATH", a
             path ...
         split: "train", "test" or "train+test", if the source names none.
-        image_size: height and width in pixels; for arrays a divisor of the native size (28 for
-            MNIST); None: native.
+        image_size: in pixels: of a square, or (height, width); for arrays both sides divided by the
+            same number (28 for MNIST); None: native.
         channels: 1 or 3 for pictures that are decoded; arrays keep their own.
         crop: a recipe of `diptych.data.crops` for pictures; None: the source's own.
         data_dir: read from this folder and nowhere else.
@@ -222,7 +223,7 @@ def _from_idx(known: Source, asked: Asked) -> Opened:
     return Opened(images, labels.astype(np.int64), located.origin, sha256)
 
 
-def _finished(found: Opened, name: str, split: str, size: int | None) -> Dataset:
+def _finished(found: Opened, name: str, split: str, size: Size | None) -> Dataset:
     """Turn opened images into a data set: arrays resized and read-only."""
     images = found.images
     if not isinstance(images, Decoded):

@@ -191,7 +191,7 @@ class Decoded:
 
     def __init__(self, items: Items, recipe: Recipe, workers: int | None = None) -> None:
         self.items, self.recipe = items, recipe
-        self.shape = (len(items.names), recipe.channels, recipe.size, recipe.size)
+        self.shape = (len(items.names), recipe.channels, *recipe.sides)
         self.dtype = np.dtype(np.uint8)
         self.workers = workers or default_workers()
         self.advice = ""  # appended to the error of a picture that cannot be used

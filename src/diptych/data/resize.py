@@ -14,39 +14,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.config.size import Size, sides_of, size_of, size_option
 from diptych.errors import UserError
 
 
-def shrink(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Average square images down to size x size.
+def shrink(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Average images down to a size.
 
     Args:
-        images: (N, C, H, H), uint8.
-        size: the new height and width, a divisor of H.
+        images: (N, C, H, W), uint8.
+        size: the new height and width: both sides divided by the same whole number k.
 
     Returns:
-        (N, C, size, size), uint8, read-only; `images` itself if `size` is H.
+        (N, C, H / k, W / k), uint8, read-only; `images` itself if k is 1.
 
     Raises:
-        UserError: `size` is not a divisor of H, or the images are not square.
+        UserError: there is no such k.
     """
     height, width = images.shape[-2:]
-    if height != width:
-        raise UserError(f"images are {height}x{width}; only square images can be resized.")
-    if size < 1 or height % size:
-        sizes = ", ".join(str(n) for n in range(1, height + 1) if height % n == 0)
+    high, wide = sides_of(size)
+    factor = height // high if high > 0 else 0
+    if (factor * high, factor * wide) != (height, width):
+        factors = [k for k in range(height, 0, -1) if height % k == 0 == width % k]
+        sizes = ", ".join(size_option(size_of(height // k, width // k)) for k in factors)
         raise UserError(
-            f"image_size {size} cannot be made from {height}x{height} images by averaging whole "
-            f"blocks; expected one of {sizes}. Set data.image_size to one of these."
+            f"image_size {size_option(size)} cannot be made from {height}x{width} images by "
+            f"averaging whole blocks; expected one of {sizes}. Set data.image_size to one of these."
         )
-    factor = height // size
     if factor == 1:
         return images
     # The dtype must hold twice the largest block sum plus the rounding term: 16-bit sums are twice
     # as fast as 32-bit ones and suffice up to a factor of 11.
     area = factor * factor
     dtype = np.uint16 if (2 * 255 + 1) * area <= 65535 else np.uint32
-    total: NDArray[Any] = np.zeros((*images.shape[:2], size, size), dtype)
+    total: NDArray[Any] = np.zeros((*images.shape[:2], high, wide), dtype)
     for y in range(factor):
         for x in range(factor):
             total += images[..., y::factor, x::factor]

@@ -93,9 +93,9 @@ def _sound(images: Decoded, row: int) -> bool:
         size = open_header(head, "").size
     except (UserError, MachineError):
         return False
-    crop, wanted = images.recipe.crop, images.recipe.size
+    crop, (height, width) = images.recipe.crop, images.recipe.sides
     if crop == "none":
-        return size == (wanted, wanted)
+        return size == (width, height)
     return not crop.startswith("celeba") or size == CELEBA
 
 

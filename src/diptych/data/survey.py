@@ -57,6 +57,15 @@ class Survey:
     classes: int = 0
     shape: tuple[int, int, int] | None = None
 
+    @property
+    def counts(self) -> list[tuple[tuple[int, int], int]]:
+        """(width, height) and number of pictures, as in `sizes`."""
+        found = []
+        for name, count in self.sizes.items():
+            width, _, height = name.partition("x")
+            found.append(((int(width), int(height)), count))
+        return found
+
     def text(self) -> str:
         """One line for people."""
         looked = len(self.sides) + len(self.bad)

@@ -74,8 +74,8 @@ def make_nearest(
     known = _features_of(data.name) is not None and data.images.shape[1:] == (1, 28, 28)
     if by == "features" and not known:
         raise UserError(
-            f"there is no classifier of {data.name} at {config.data.image_size}x"
-            f"{config.data.image_size}; use --nearest-by pixels"
+            f"there is no classifier of {data.name} at {config.data.size_text}; "
+            f"use --nearest-by pixels"
         )
     held_out = held_out_rows(config, len(data))
     return Nearest(data, count, by, config.data.random_flip, held_out)

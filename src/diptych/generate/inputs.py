@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from diptych.config.size import size_of
 from diptych.data import shrink
 from diptych.data.crops import CELEBA, Recipe, apply_crop
 from diptych.data.notes import note
@@ -86,7 +87,7 @@ def read_inputs(
     if count * int(np.prod(shape)) > LIMIT:
         raise UserError(f"{sources[0]}: {count:,} images are too many at once; give --num")
     found: list[Pixels] = []
-    recipe, fitted = Recipe(shape[1], shape[0], crop or "center"), 0
+    recipe, fitted = Recipe(size_of(*shape[1:]), shape[0], crop or "center"), 0
     for source, one in zip(sources, opened, strict=True):
         for i, image in enumerate(islice(one.stream(), count - len(found))):
             planes = image.transpose(2, 0, 1)
@@ -96,9 +97,10 @@ def read_inputs(
             found.append(_known(source, i, planes, shape))
     if fitted:
         colours = "grey" if shape[0] == 1 else "RGB"
+        sides = f"{shape[1]}x{shape[2]}" + (" (height x width)" if shape[1] != shape[2] else "")
         note(
-            f"{fitted} of {len(found)} images made {shape[2]}x{shape[1]}, {colours}, as in this "
-            f"model's training (crop {recipe.crop})"
+            f"{fitted} of {len(found)} images made {sides}, {colours}, as in this model's training "
+            f"(crop {recipe.crop})"
         )
     pixels = np.ascontiguousarray(np.stack(found))
     header = "uint8 " + " ".join(map(str, pixels.shape)) + "\n"
@@ -122,7 +124,7 @@ def fitted_picture(
     """
     planes: Pixels = image.transpose(2, 0, 1)
     if planes.shape != shape:
-        planes, _ = _picture(image, Recipe(shape[1], shape[0], crop or "center"), where)
+        planes, _ = _picture(image, Recipe(size_of(*shape[1:]), shape[0], crop or "center"), where)
     return _known(where, 0, np.ascontiguousarray(planes), shape)
 
 
@@ -143,7 +145,7 @@ def _picture(image: Pixels, recipe: Recipe, where: str) -> tuple[Pixels, Recipe]
 def _known(source: str, i: int, planes: Pixels, shape: tuple[int, int, int]) -> Pixels:
     """One image (C, H, W) of the model's shape, shrunk if needed. Raises UserError if unlike."""
     if planes.shape != shape and planes.shape[0] == shape[0]:
-        planes = shrink(planes[None], shape[1])[0]
+        planes = shrink(planes[None], size_of(*shape[1:]))[0]
     if planes.shape != shape:
         channels, height, width = shape
         raise UserError(

@@ -114,12 +114,14 @@ class Cluster:
         gpu: bool = False,
         progress: bool = True,
         title: str = "tasks",
+        grace: float = 0.0,
         done: Callable[[Task, Any], None] = lambda task, value: None,
     ) -> int:
         """Do all tasks, in any order; return how often a task was tried again.
 
         Args:
             gpu: give each task a GPU, see `uses_gpus`.
+            grace: seconds in which tasks that are cancelled may save their work.
             done: called with each task and its result, in this process.
 
         Raises:
@@ -159,7 +161,9 @@ class Cluster:
                     bar.update()
         finally:
             for reference in waiting:
-                ray.cancel(reference, force=True)
+                ray.cancel(reference, force=not grace)
+            if waiting and grace:
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=grace)
         return sum(lost.values())
 
 

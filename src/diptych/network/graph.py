@@ -37,29 +37,29 @@ class _Graph:
         self.layers: list[Layer] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.temb = self._time()
-        size = plan.size
+        height, width = plan.height, plan.width
         h = self._add("x_t", "Placeholder", (), plan.shape)
-        h = self._add("conv_in", "Conv2D", (h,), (plan.ch, size, size))
+        h = self._add("conv_in", "Conv2D", (h,), (plan.ch, height, width))
         skips = [h]
         for stage in plan.down:
             for block in stage.blocks:
                 h = self._block(block, h)
                 skips.append(h)
             if stage.resample:
-                size //= 2
-                h = self._downsample(stage, h, size)
+                height, width = height // 2, width // 2
+                h = self._downsample(stage, h, (stage.out_ch, height, width))
                 skips.append(h)
         for block in plan.mid:
             h = self._block(block, h)
         for stage in plan.up:
             for block in stage.blocks:
                 joined = (h, skips.pop())
-                shape = (block.in_ch, block.size, block.size)
+                shape = (block.in_ch, block.height, block.width)
                 h = self._block(block, self._add(f"{block.name}.concat", "Concat", joined, shape))
             if stage.resample:
-                size *= 2
-                h = self._upsample(stage, h, size)
-        h = self._add("norm_out", NORM_SWISH, (h,), (plan.out_ch, size, size))
+                height, width = 2 * height, 2 * width
+                h = self._upsample(stage, h, (stage.out_ch, height, width))
+        h = self._add("norm_out", NORM_SWISH, (h,), (plan.out_ch, height, width))
         self._add("conv_out", "Conv2D", (h,), plan.shape)
 
     def _add(
@@ -85,7 +85,7 @@ class _Graph:
         return self._add("temb.swish_out", "Swish", (h,))
 
     def _block(self, block: Block, x: str) -> str:
-        name, shape = block.name, (block.out_ch, block.size, block.size)
+        name, shape = block.name, block.shape
         h = self._add(f"{name}.norm1", NORM_SWISH, (x,))
         h = self._add(f"{name}.conv1", "Conv2D", (h,), shape)
         time = self._add(f"{name}.temb_proj", "Dense", (self.temb,), (block.out_ch,))
@@ -105,14 +105,12 @@ class _Graph:
         h = self._add(f"{name}.proj_out", "Conv2D", (h,))
         return self._add(f"{name}.sum", "Add", (x, h))
 
-    def _downsample(self, stage: Stage, x: str, size: int) -> str:
-        shape = (stage.out_ch, size, size)
+    def _downsample(self, stage: Stage, x: str, shape: tuple[int, ...]) -> str:
         if self.plan.resamp_with_conv:
             return self._add(f"{stage.resample}.conv", "Conv2D", (x,), shape)
         return self._add(stage.resample, "AvgPool", (x,), shape)
 
-    def _upsample(self, stage: Stage, x: str, size: int) -> str:
-        shape = (stage.out_ch, size, size)
+    def _upsample(self, stage: Stage, x: str, shape: tuple[int, ...]) -> str:
         if not self.plan.resamp_with_conv:
             return self._add(stage.resample, "Upsample", (x,), shape)
         h = self._add(f"{stage.resample}.nearest", "Upsample", (x,), shape)

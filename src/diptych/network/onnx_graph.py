@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.size import size_of, size_option
 from diptych.errors import UserError
 from diptych.machine.packages import require
 from diptych.network.parameters import check_weights, parameter_table
@@ -190,7 +191,7 @@ class _Graph:
                 h = self.attention(block, self.block(block, joined, temb))
             if stage.resample:
                 h = self.upsample(stage.resample, h)
-        h = self.norm("norm_out", h, plan.out_ch, plan.size, silu=True)
+        h = self.norm("norm_out", h, (plan.out_ch, plan.height, plan.width), silu=True)
         self.conv("conv_out", h, out=out)
 
     def time_embedding(self, embedding: str, classes: str) -> str:
@@ -205,14 +206,15 @@ class _Graph:
     def block(self, block: Block, x: str, temb: str) -> str:
         """norm, swish, conv, + time, norm, swish, conv, + input."""
         name = block.name
-        h = self.norm(f"{name}.norm1", x, block.in_ch, block.size, silu=True)
+        shape = (block.in_ch, block.height, block.width)
+        h = self.norm(f"{name}.norm1", x, shape, silu=True)
         h = self.conv(f"{name}.conv1", h)
         shift = self.dense(f"{name}.temb_proj", temb)
         shift = self.add(
             "Unsqueeze", [shift, self.integers("pixels", [2, 3])], f"{name}.temb_proj.pixels"
         )
         h = self.add("Add", [h, shift], f"{name}.shifted")
-        h = self.norm(f"{name}.norm2", h, block.out_ch, block.size, silu=True)
+        h = self.norm(f"{name}.norm2", h, block.shape, silu=True)
         h = self.conv(f"{name}.conv2", h)
         if block.in_ch != block.out_ch:
             x = self.conv(f"{name}.nin_shortcut", x, pads=(0, 0, 0, 0))
@@ -222,8 +224,8 @@ class _Graph:
         """Self-attention over all pixels after a block, if the plan has it there."""
         if not block.attention:
             return x
-        name, ch, size = block.attention, block.out_ch, block.size
-        h = self.norm(f"{name}.norm", x, ch, size)
+        name, ch = block.attention, block.out_ch
+        h = self.norm(f"{name}.norm", x, block.shape)
         rows = self.integers(f"rows_{ch}", [0, ch, -1])
         q, k, v = (
             self.add(
@@ -240,8 +242,7 @@ class _Graph:
         weights = self.add("Softmax", [scores], f"{name}.softmax", axis=2)
         weights = self.add("Transpose", [weights], f"{name}.keys", perm=[0, 2, 1])
         h = self.add("MatMul", [v, weights], f"{name}.mixed")
-        shape = self.integers(f"image_{ch}_{size}", [0, ch, size, size])
-        h = self.add("Reshape", [h, shape], f"{name}.image")
+        h = self.add("Reshape", [h, self.image(block.shape)], f"{name}.image")
         h = self.conv(f"{name}.proj_out", h, pads=(0, 0, 0, 0))
         return self.add("Add", [x, h], name)
 
@@ -271,7 +272,12 @@ class _Graph:
         """x w^T + b."""
         return self.add("Gemm", [x, f"{name}.weight", f"{name}.bias"], name, transB=1)
 
-    def norm(self, name: str, x: str, ch: int, size: int, silu: bool = False) -> str:
+    def image(self, shape: tuple[int, int, int]) -> str:
+        """Add the shape of a batch of images, each (C, H, W); return its name."""
+        ch, *sides = shape
+        return self.integers(f"image_{ch}_{size_option(size_of(*sides))}", [0, *shape])
+
+    def norm(self, name: str, x: str, image: tuple[int, int, int], silu: bool = False) -> str:
         """GroupNorm, then silu if asked; with silu the module's value is that after it."""
         groups = self.plan.norm_groups
         shape = self.integers(f"groups_{groups}", [0, groups, -1])
@@ -281,8 +287,7 @@ class _Graph:
         h = self.add(
             "InstanceNormalization", [h, ones, zeros], f"{name}.normed", epsilon=self.plan.norm_eps
         )
-        shape = self.integers(f"image_{ch}_{size}", [0, ch, size, size])
-        h = self.add("Reshape", [h, shape], f"{name}.image")
+        h = self.add("Reshape", [h, self.image(image)], f"{name}.image")
         pixels = self.integers("behind", [1, 2])
         for kind, part in (("Mul", "weight"), ("Add", "bias")):
             values = self.add("Unsqueeze", [f"{name}.{part}", pixels], f"{name}.{part}.pixels")

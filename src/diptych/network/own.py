@@ -28,7 +28,7 @@ class OwnPlan:
 
     Attributes:
         make: makes the module, a `torch.nn.Module` or a Jittor `Module`.
-        channels, size: of the images, which are square.
+        channels, height, width: of the images.
         num_classes: K; 0: the module takes no classes.
         objective: what it predicts: eps, x0 or v.
         seed: keys the framework's generator, of which the module draws its first weights; None:
@@ -37,7 +37,8 @@ class OwnPlan:
 
     make: Callable[[], Any]
     channels: int
-    size: int
+    height: int
+    width: int
     num_classes: int = 0
     objective: str = "eps"
     seed: int | None = None
@@ -48,7 +49,7 @@ class OwnPlan:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return (self.channels, self.size, self.size)
+        return (self.channels, self.height, self.width)
 
     def times(self, t: npt.ArrayLike) -> Int64:
         """What the network is given for timesteps (B,): themselves."""

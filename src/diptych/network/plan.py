@@ -26,13 +26,19 @@ NORM_GROUPS, NORM_EPS = 32, 1e-6  # GroupNorm's in the official network
 
 @dataclass(frozen=True)
 class Block:
-    """One residual block, `in_ch` to `out_ch` at `size` x `size` pixels; attention may follow."""
+    """One residual block, `in_ch` to `out_ch` at a height and width; attention may follow."""
 
     name: str
     in_ch: int
     out_ch: int
-    size: int
+    height: int
+    width: int
     attention: str = ""  # its name; empty: none
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image after the block."""
+        return (self.out_ch, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole U-Net; images are (B, channels, size, size)."""
+    """A whole U-Net; images are (B, channels, height, width)."""
 
     channels: int
-    size: int
+    height: int
+    width: int
     ch: int
     dropout: float
     resamp_with_conv: bool
@@ -76,7 +83,7 @@ class Plan:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        return (self.channels, self.size, self.size)
+        return (self.channels, self.height, self.width)
 
     def times(self, t: npt.ArrayLike) -> Float32:
         """What the network is given for timesteps (B,): their sinusoidal embedding, (B, ch)."""
@@ -84,8 +91,11 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """Make the plan of the official network with the config's sizes."""
-    model, size = config.model, config.data.image_size
+    """Make the plan of the official network with the config's sizes.
+
+    Attention follows the blocks at which the shorter side is one of `attn_resolutions`.
+    """
+    model, (height, width) = config.model, config.data.sides
     skips = [model.ch]
     down: list[Stage] = []
     channels = model.ch
@@ -93,7 +103,7 @@ def make_plan(config: Config) -> Plan:
     for i, mult in enumerate(model.ch_mult):
         blocks = []
         for j in range(model.num_res_blocks):
-            blocks.append(_block(config, f"down.{i}", j, channels, model.ch * mult, size))
+            blocks.append(_block(config, f"down.{i}", j, channels, model.ch * mult, height, width))
             channels = model.ch * mult
             skips.append(channels)
         down.append(
@@ -101,27 +111,31 @@ def make_plan(config: Config) -> Plan:
         )
         if i != last:
             skips.append(channels)
-            size //= 2
+            height, width = height // 2, width // 2
     mid = (
-        Block("mid.block_1", channels, channels, size, "mid.attn_1"),
-        Block("mid.block_2", channels, channels, size),
+        Block("mid.block_1", channels, channels, height, width, "mid.attn_1"),
+        Block("mid.block_2", channels, channels, height, width),
     )
     up: list[Stage] = []
     for i in reversed(range(len(model.ch_mult))):
         blocks = []
         for j in range(model.num_res_blocks + 1):
             out_ch = model.ch * model.ch_mult[i]
-            blocks.append(_block(config, f"up.{i}", j, channels + skips.pop(), out_ch, size))
+            in_ch = channels + skips.pop()
+            blocks.append(_block(config, f"up.{i}", j, in_ch, out_ch, height, width))
             channels = out_ch
         up.append(Stage(f"up.{i}", tuple(blocks), f"up.{i}.upsample" if i else "", channels))
-        size *= 2 if i else 1
+        height, width = (2 * height, 2 * width) if i else (height, width)
     return Plan(
-        config.data.channels, config.data.image_size, model.ch, model.dropout,
+        *config.data.shape, model.ch, model.dropout,
         model.resamp_with_conv, tuple(down), mid, tuple(up), model.num_classes,
         config.diffusion.objective, model.norm_groups, model.norm_eps,
     )  # fmt: skip
 
 
-def _block(config: Config, stage: str, j: int, in_ch: int, out_ch: int, size: int) -> Block:
-    attention = f"{stage}.attn.{j}" if size in config.model.attn_resolutions else ""
-    return Block(f"{stage}.block.{j}", in_ch, out_ch, size, attention)
+def _block(
+    config: Config, stage: str, j: int, in_ch: int, out_ch: int, height: int, width: int
+) -> Block:
+    attends = min(height, width) in config.model.attn_resolutions
+    attention = f"{stage}.attn.{j}" if attends else ""
+    return Block(f"{stage}.block.{j}", in_ch, out_ch, height, width, attention)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config.load import Config
+from diptych.config.size import size_text
 from diptych.files import read_json, write_text
 from diptych.runs.status import scores_in
 
@@ -98,7 +99,7 @@ def model_card(
             f"U-Net of the official DDIM code, {model.ch} channels x {list(model.ch_mult)}, "
             f"{parameters:,} parameters; predicts {noise.objective}",
         ),
-        ("images", f"{config.data.channels}x{config.data.image_size}x{config.data.image_size}"),
+        ("images", f"{config.data.channels}x{config.data.size_text}"),
         ("noise", f"{noise.schedule}, {noise.timesteps} timesteps"),
         ("weights", _weights(facts)),
         ("training", _training(config, manifest)),
@@ -138,8 +139,7 @@ def _page(title: str, rows: Sequence[tuple[str, str]], note: str, commands: Sequ
 
 
 def _size(config: Mapping[str, Any]) -> str:
-    side = config["data.image_size"]
-    return f"{config['data.channels']}x{side}x{side}"
+    return f"{config['data.channels']}x{size_text(config['data.image_size'])}"
 
 
 def _weights(facts: Mapping[str, Any]) -> str:

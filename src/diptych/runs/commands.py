@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from diptych.config.size import size_option
 from diptych.runs.reader import Run
 
 
@@ -12,7 +13,7 @@ def data(run: Run) -> str:
     """`diptych data info` for what a run read; it shows the sha256 that its record has."""
     asked = run.config.data
     found = ["diptych", "data", "info", asked.source, "--split", asked.split]
-    found += ["--size", str(asked.image_size), "--channels", str(asked.channels)]
+    found += ["--size", size_option(asked.image_size), "--channels", str(asked.channels)]
     return shlex.join(found + (["--crop", asked.crop] if asked.crop else []))
 
 

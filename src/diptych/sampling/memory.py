@@ -39,13 +39,13 @@ def activation_bytes(plan: Plan) -> int:
 
 def _held(plan: Plan) -> Iterator[int]:
     """Numbers held while each block is computed."""
-    skips = [plan.ch * plan.size**2]
+    skips = [plan.ch * plan.height * plan.width]
     for stage in plan.down:
         for block in stage.blocks:
             yield sum(skips) + _work(block)
-            skips.append(block.out_ch * block.size**2)
+            skips.append(math.prod(block.shape))
         if stage.resample:
-            skips.append(stage.out_ch * (stage.blocks[0].size // 2) ** 2)
+            skips.append(math.prod(stage.blocks[-1].shape) // 4)
     for block in plan.mid:
         yield sum(skips) + _work(block)
     for stage in plan.up:
@@ -55,7 +55,7 @@ def _held(plan: Plan) -> Iterator[int]:
 
 
 def _work(block: Block) -> int:
-    pixels = block.size**2
+    pixels = block.height * block.width
     residual = 2 * (block.in_ch + block.out_ch) * pixels
     attention = 5 * block.out_ch * pixels + pixels**2 if block.attention else 0
     return max(residual, attention)

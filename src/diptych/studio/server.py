@@ -113,7 +113,7 @@ class Studio:
         return {
             "classes": found.config.model.num_classes,
             "timesteps": found.config.diffusion.timesteps,
-            "shape": [data.channels, data.image_size, data.image_size],
+            "shape": list(data.shape),
             "sampler": found.sampler, "weights_sha256": sha, "from": facts["weights_from"],
             "note": found.note,
             "quality": tables(sha, found.config, self.folders.sweeps(sha)),

@@ -149,8 +149,6 @@ class Batches:
         if not rate:
             return None
         return tuple(
-            rng.keep_mask(
-                self.config.seed, step, k, (size, block.out_ch, block.size, block.size), rate
-            )[rows]
+            rng.keep_mask(self.config.seed, step, k, (size, *block.shape), rate)[rows]
             for k, block in enumerate(self.plan.blocks)
         )

@@ -186,7 +186,7 @@ def train(
             backend = backend or backends.load(backend_name, device, *arithmetic)
             plan: AnyPlan = make_plan(config)
             if network is not None:
-                sizes = config.data.channels, config.data.image_size, config.model.num_classes
+                sizes = *config.data.shape, config.model.num_classes
                 plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)

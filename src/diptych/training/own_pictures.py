@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.config.load import apply_override, is_there, load_config, preset_names
+from diptych.config.size import Size, checked_size, sides_of, size_of, size_option, size_text
 from diptych.data.picture import SUFFIXES
 from diptych.data.sources.places import look
 from diptych.data.sources.spec import ARRAYS, OWN
@@ -25,6 +28,7 @@ from diptych.training.batches import held_out_number
 
 SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU
 LOWEST = 8  # pixels of the lowest resolution
+ALIKE = 0.02  # of an aspect ratio: pictures that differ by less have one shape
 MANY, FEW, ENOUGH = 5_000, 1_000, 200  # pictures: no dropout; memorized at once; some to hold out
 OFTEN = 100  # steps between two grids, at least: each costs many steps
 MOST_HELD_OUT = 1_000  # of at most a tenth
@@ -134,7 +138,8 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
     notes: list[str] = []
     channels = _channels(found, given.get("data.channels"))
     size = _size(found, given.get("data.image_size"), notes)
-    preset = "mnist" if channels == 1 and size <= 32 else "small_colour"
+    longer = max(sides_of(size))
+    preset = "mnist" if channels == 1 and longer <= 32 else "small_colour"
     mult, lowest = _levels(size)
     usable = found.images - len(found.bad) * bool(given.get("data.skip_bad"))
     settings: dict[str, Any] = {
@@ -184,8 +189,8 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
             f"the {found.classes} classes are not used; to draw a class of choice: "
             f"--set model.num_classes={found.classes}"
         )
-    large = next((name for most, name in LARGE if size <= most), None)
-    if usable >= 20_000 and channels == 3 and large is not None:
+    large = next((name for most, name in LARGE if longer <= most), None)
+    if usable >= 20_000 and channels == 3 and large is not None and isinstance(size, int):
         notes.append(
             f"with so many pictures and a large GPU, the published network of {large} is better: "
             f"{large} in place of {preset} in the line of settings, without its model settings"
@@ -219,29 +224,29 @@ def _channels(found: Survey, given: Any) -> int:
     return int(given)  # grey pictures made of colour ones are said by `load_configured`
 
 
-def _size(found: Survey, given: Any, notes: list[str]) -> int:
-    """The side of the square pictures become: as given, else the largest of SIDES that fits."""
+def _size(found: Survey, given: Any, notes: list[str]) -> Size:
+    """The size that pictures become: as given, else a square, the largest of SIDES that fits.
+
+    Images stored as arrays are only shrunk, so they keep their shape.
+    """
     middle = int(found.sides[len(found.sides) // 2])
-    if found.shape is not None:
-        _, height, width = found.shape
-        if height != width:
-            raise UserError(
-                f"{found.source}: the images are {height}x{width}, and the network takes square "
-                f"ones; crop them first"
-            )
-        fits = [n for n in range(4, height + 1) if height % n == 0 and n % 4 == 0]
-        if given is None:
-            fits = [n for n in fits if n <= SIDES[0]]
-            if not fits:
-                raise UserError(
-                    f"{found.source}: no size of at most {SIDES[0]} pixels divides {height} and "
-                    f"can be halved; choose one with --size"
-                )
-            given = fits[-1]
-            notes.append(f"size {given}, as the images are {height}x{height}; --size chooses one")
-        return int(given)
+    asked: Size | None = None
     if given is not None:
-        size = int(given)
+        try:
+            asked = checked_size(given)
+        except ValueError as error:
+            raise UserError(f"--size {given}: {error}") from None
+    if found.shape is not None:
+        if asked is None:
+            asked = _shrunk(found)
+            shape = "x".join(map(str, found.shape[1:]))
+            notes.append(
+                f"size {size_option(asked)}, as the images are {shape}; --size chooses one"
+            )
+        return asked
+    size: Size
+    if asked is not None:
+        size = asked
     elif int(found.sides[0]) == middle and middle % 4 == 0 and SIDES[-1] <= middle <= SIDES[0]:
         size = middle  # all at least as large: none is enlarged
         notes.append(f"size {size}, the pictures' shorter side; --size chooses another")
@@ -256,34 +261,89 @@ def _size(found: Survey, given: Any, notes: list[str]) -> int:
         notes.append(
             f"size {size}: the middle one of the shorter sides is {middle}; --size chooses another"
         )
-    smaller = int((found.sides < size).sum())
+    height, width = sides_of(size)
+    smaller = sum(n for (wide, high), n in found.counts if wide < width or high < height)
     if smaller:
         notes.append(
-            f"warning: {smaller:,} of {len(found.sides):,} pictures are smaller than {size} pixels "
-            f"and are enlarged"
+            f"warning: {smaller:,} of {len(found.sides):,} pictures are smaller than "
+            f"{size_option(size)} pixels and are enlarged"
         )
+    if not isinstance(size, int):
+        if found.counts != [((width, height), len(found.sides))]:
+            notes.append(
+                f"each picture is resized until it just covers {height} rows of {width} pixels, "
+                f"and its middle is used (data.crop center); see it with diptych data preview"
+            )
+        return size
     if int(found.sides[-1]) > size or len(found.sizes) > 1:
         notes.append(
             f"each picture's shorter side becomes {size} pixels and its middle square is used "
             f"(data.crop center); see it with diptych data preview"
         )
+    oblong = _oblong(found, size)
+    if oblong is not None:
+        wider = "wider than high" if oblong[1] > oblong[0] else "higher than wide"
+        notes.append(
+            f"most pictures are {wider} and alike; --size {size_text(oblong)} (height x width) "
+            f"keeps their shape"
+        )
     return size
 
 
-def _levels(size: int) -> tuple[list[int], int]:
-    """Channel multipliers, one a resolution, and the lowest resolution.
+def _shrunk(found: Survey) -> Size:
+    """The largest size to which the stored images can be shrunk and that can be halved twice, with
+    a shorter side of at most SIDES[0]. Raises UserError if there is none."""
+    assert found.shape is not None
+    _, height, width = found.shape
+    for k in range(1, min(height, width) // 4 + 1):
+        if height % (4 * k) == 0 == width % (4 * k) and min(height, width) <= SIDES[0] * k:
+            return size_of(height // k, width // k)
+    sides = f"{height}" if height == width else f"{height} and {width}"
+    raise UserError(
+        f"{found.source}: no size of at most {SIDES[0]} pixels divides {sides} and can be halved; "
+        f"choose one with --size"
+    )
+
+
+def _oblong(found: Survey, side: int) -> tuple[int, int] | None:
+    """Height and width that keep the shape of most pictures, up to ALIKE, where a square has `side`
+    pixels; None: most pictures are square, or they are unlike."""
+    ratios = sorted((wide / high, n) for (wide, high), n in found.counts)
+    total, passed, middle = sum(n for _, n in ratios), 0, 1.0
+    for ratio, n in ratios:
+        if passed < total / 2:
+            middle = ratio
+        passed += n
+    alike = sum(n for ratio, n in ratios if abs(ratio / middle - 1) <= ALIKE)
+    if 2 * alike <= total or abs(middle - 1) <= ALIKE or side < 2 * LOWEST:
+        return None
+    mult, _ = _levels(side)
+    step = 2 ** (len(mult) - 1)
+    stretch = max(middle, 1 / middle)
+    pairs = [(n, step * max(1, round(n * stretch / step))) for n in range(side, side // 2, -step)]
+    error = [abs(longer / shorter / stretch - 1) for shorter, longer in pairs]
+    near = next((i for i, each in enumerate(error) if each <= ALIKE), int(np.argmin(error)))
+    shorter, longer = pairs[near]
+    return (shorter, longer) if middle > 1 else (longer, shorter)
+
+
+def _levels(size: Size) -> tuple[list[int], int]:
+    """Channel multipliers, one a resolution, and the shorter side of the lowest resolution.
 
     Raises:
-        UserError: the side is out of range, or cannot be halved once.
+        UserError: a side cannot be halved once.
     """
-    if not 4 <= size <= 1024:
-        raise UserError(f"--size {size}: use 4 to 1024 pixels, such as 32 or 64")
-    if size % 2:
-        raise UserError(f"--size {size} cannot be halved; use a multiple of 4, such as 32 or 64")
-    lowest, halvings = size, 0
-    while (lowest > LOWEST or not halvings) and lowest % 2 == 0 and halvings < 7:
+    height, width = sides_of(size)
+    if height % 2 or width % 2:
+        side = "" if height == width else f": the {'height' if height % 2 else 'width'}"
+        raise UserError(
+            f"--size {size_option(size)}{side} cannot be halved; use a multiple of 4, such as 32 "
+            f"or 64"
+        )
+    lowest, halvings = min(height, width), 0
+    while (lowest > LOWEST or not halvings) and (height | width) % 2 ** (halvings + 1) == 0:
         lowest, halvings = lowest // 2, halvings + 1
     mult = [1, *[2] * halvings]
-    if size > 64:  # the largest resolutions take most of the time
+    if height * width > 64 * 64:  # the largest resolutions take most of the time
         mult[1] = 1
     return mult, lowest

@@ -179,13 +179,13 @@ def _write_diffusers(out: Path, found: Source) -> None:
 
 def _card(found: Source) -> str:
     """The README.md of a diffusers folder; only the zoo's licence is known."""
-    facts, size = found.facts(), found.config.data.image_size
+    facts = found.facts()
     manifest, scores = training_records(found.path, facts["weights_sha256"])
     return model_card(
         found.config,
         facts,
         sum(array.size for array in found.weights.values()),
-        title=f"Diffusion model for images of {size}x{size}",
+        title=f"Diffusion model for images of {found.config.data.size_text}",
         commands=[
             "python -c \"from diffusers import DDIMPipeline; DDIMPipeline.from_pretrained('FOLDER')"
             "(batch_size=1, num_inference_steps=50).images[0].save('image.png')\"",

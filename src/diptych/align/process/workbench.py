@@ -75,7 +75,7 @@ def find_data(settings: Config) -> tuple[Images, Int64 | None, str]:
     try:
         found = load_configured(data, download=False)
     except UserError:
-        shape = (SYNTHETIC, data.channels, data.image_size, data.image_size)
+        shape = (SYNTHETIC, *data.shape)
         drawn = rng.stream(settings.seed, "initial_noise", 1 << 20).integers(0, 256, shape)
         return drawn.astype(np.uint8), draw_labels(settings, SYNTHETIC), "synthetic"
     return found.images, found.labels, found.name

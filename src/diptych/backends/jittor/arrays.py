@@ -94,6 +94,6 @@ def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[jt.Var] | None:
     """Draw dropout's keep masks on the device, after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None
-    shapes = [(batch, block.out_ch, block.size, block.size) for block in plan.blocks]
+    shapes = [(batch, *block.shape) for block in plan.blocks]
     draws = [jt.rand(shape).stop_grad() for shape in shapes]
     return [(draw >= plan.dropout).uint8() for draw in draws]

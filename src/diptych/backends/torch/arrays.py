@@ -99,6 +99,6 @@ def draw_masks(plan: AnyPlan, batch: int, device: str) -> list[torch.Tensor] | N
     """Draw dropout's keep masks on the device, after `draw_noise`; None at rate 0."""
     if not plan.dropout:
         return None
-    shapes = [(batch, block.out_ch, block.size, block.size) for block in plan.blocks]
+    shapes = [(batch, *block.shape) for block in plan.blocks]
     draws = [torch.rand(shape, device=device) for shape in shapes]
     return [(draw >= plan.dropout).to(torch.uint8) for draw in draws]

@@ -43,13 +43,13 @@ def keyed_masks(
         return None
     found = []
     for layer, block in enumerate(plan.blocks):
-        pixels = block.out_ch * block.size * block.size
+        pixels = math.prod(block.shape)
         start, skipped = divmod(first_row * pixels, BYTES)
         count = -(-(skipped + size * pixels) // BYTES)
         limit = rng.dropped_below(plan.dropout)
         drawn = masks(rng.Blocks(seed, "dropout", layer, start), step, count, limit, device)
         mask = drawn[skipped : skipped + size * pixels]
-        found.append(mask.reshape((size, block.out_ch, block.size, block.size)))
+        found.append(mask.reshape((size, *block.shape)))
     return found
 
 

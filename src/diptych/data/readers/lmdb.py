@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.config.size import Size, size_text
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files, find_pictures
 from diptych.data.sources.places import cache_folder, locate
@@ -113,7 +114,7 @@ def open_lsun(source: str, split: str, data_dir: Path | None = None) -> Records:
     return found
 
 
-def open_ffhq(split: str, size: int | None, data_dir: Path | None = None) -> Items:
+def open_ffhq(split: str, size: Size | None, data_dir: Path | None = None) -> Items:
     """Open FFHQ from the official code's database at the given resolution, or from a folder.
 
     Raises:
@@ -146,7 +147,7 @@ def _ffhq_split(count: int, split: str) -> list[int]:
     return indices[:cut] if split == "train" else indices[cut:]
 
 
-def _ffhq_records(path: Path, split: str, size: int | None, origin: str) -> Records:
+def _ffhq_records(path: Path, split: str, size: Size | None, origin: str) -> Records:
     database = open_database(path)
     length = _read(path, database, lambda t: t.get(b"length"))
     if length is None or not bytes(length).isdigit():
@@ -155,9 +156,8 @@ def _ffhq_records(path: Path, split: str, size: int | None, origin: str) -> Reco
     sizes = sorted({int(key.split(b"-")[0]) for key in keys if key[:1].isdigit() and b"-" in key})
     wanted = size if size is not None else max(sizes, default=0)
     if wanted not in sizes:
-        raise UserError(
-            f"{path}: holds no pictures of {wanted}x{wanted}, but of {sizes}; set data.image_size"
-        )
+        text = size_text(wanted)
+        raise UserError(f"{path}: holds no pictures of {text}, but of {sizes}; set data.image_size")
     named = [f"{wanted}-{index:05d}".encode() for index in range(int(length))]
     missing = [key for key in named if key not in keys]
     if missing:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from diptych.config.size import Size
 from diptych.data.crops import Recipe, check_crop
 from diptych.data.decoded import Decoded, Images, Items, Joined
 from diptych.data.packed.read import read_packed
@@ -44,7 +45,7 @@ class Asked:
     source: str
     spec: Spec
     split: str = "train"
-    image_size: int | None = None
+    image_size: Size | None = None
     channels: int = 3
     crop: str | None = None
     data_dir: Path | None = None
@@ -184,8 +185,8 @@ def decoded(asked: Asked, items: Items) -> Decoded:
     crop = asked.crop or "none"
     if crop != "none" or first.width != first.height:
         raise UserError(
-            f"{title}: is {first.width}x{first.height}; give the size of the square "
-            "that it becomes, for example --size 64"
+            f"{title}: is {first.width}x{first.height}; give the size that it "
+            "becomes, for example --size 64 or --size 48x64"
         )
     return Decoded(items, Recipe(first.width, asked.channels, "none"), asked.workers)
 

@@ -61,8 +61,8 @@ def data(study: Study) -> Iterator[Block]:
     rows: list[GridRow] = [
         (key, [told(run.environment.get(key)) for run in study.runs]) for key in DATA
     ]
-    shapes = [(run.config.data.image_size, run.config.data.channels) for run in study.runs]
-    sizes = [f"{size} x {size} x {channels}" for size, channels in shapes]
+    shapes = [run.config.data.shape for run in study.runs]
+    sizes = [f"{height} x {width} x {channels}" for channels, height, width in shapes]
     rows.append(("image_size", sizes))
     rows += [
         (key, [told(getattr(r.config.data, key)) for r in study.runs]) for key in PREPROCESSING

@@ -113,8 +113,8 @@
     $("classed").hidden = room === "encode" || !model?.classes;
     $("about").replaceChildren();
     if (model) {
-      const [channels, size] = model.shape;
-      $("about").append(...t("about", { size: `${size}x${size}`, channels, classes: model.classes, timesteps: model.timesteps, sha: model.weights_sha256.slice(0, 12) }));
+      const [channels, height, width] = model.shape;
+      $("about").append(...t("about", { size: `${height}x${width}`, channels, classes: model.classes, timesteps: model.timesteps, sha: model.weights_sha256.slice(0, 12) }));
     }
     options();
     quality();

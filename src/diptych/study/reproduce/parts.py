@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.errors import MachineError
 from diptych.files import Held, hold, hold_part, hold_place, read_json
 from diptych.ranks import Part
 from diptych.study.reproduce.notes import done, keep, noted
@@ -60,7 +61,10 @@ def reproduce_part(
             return finish(request, out, every, failed)
     except Held:  # another part is at work, and writes the report when it ends
         if failed:
-            log.warning("failed: %s; see their output above", ", ".join(failed))
+            raise MachineError(
+                f"{out}: failed: {', '.join(failed)}; see their output above. Other parts are at "
+                f"work; afterwards the same command runs the missing stages"
+            ) from None
         return read_json(out / "study.json")
 
 

@@ -195,7 +195,5 @@ def network_text(plan: Plan) -> str:
     table = parameter_table(plan)
     total = sum(int(np.prod(each.shape)) for each in table.values())
     rows = [f"| `{name}` | {'x'.join(map(str, each.shape))} |" for name, each in table.items()]
-    head = (
-        f"{len(table)} weights, {total:,} numbers; images {plan.channels}x{plan.size}x{plan.size}"
-    )
+    head = f"{len(table)} weights, {total:,} numbers; images {'x'.join(map(str, plan.shape))}"
     return "\n".join([head, "", "| weight | shape |", "|---|---|", *rows])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config.load import Config, validate
+from diptych.config.size import checked_size, sides_of
 from diptych.errors import UserError, nearest
 from diptych.files import read_json
 from diptych.weights.formats.schedulers import Found, read_scheduler, refuse_unknown
@@ -170,8 +171,8 @@ def _network(tree: Tree, file: Path) -> Tree:
     try:
         channels = [int(ch) for ch in tree["block_out_channels"]]
         kinds, ups = list(tree["down_block_types"]), list(tree["up_block_types"])
-        sizes = tree["sample_size"]
-        size = int(sizes[0] if isinstance(sizes, list) and len(set(sizes)) == 1 else sizes)
+        size = checked_size(tree["sample_size"])
+        shorter = min(sides_of(size))
         blocks = int(tree.get("layers_per_block", 2))
         colours = {int(tree.get("in_channels", 3)), int(tree.get("out_channels", 3))}
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -189,7 +190,7 @@ def _network(tree: Tree, file: Path) -> Tree:
             "ch": channels[0],
             "ch_mult": [ch // channels[0] for ch in channels],
             "num_res_blocks": blocks,
-            "attn_resolutions": [size // 2**i for i, yes in enumerate(attends) if yes],
+            "attn_resolutions": [shorter // 2**i for i, yes in enumerate(attends) if yes],
             "dropout": tree.get("dropout", 0.0),
             "norm_eps": tree.get("norm_eps", 1e-5),
             "norm_groups": groups,

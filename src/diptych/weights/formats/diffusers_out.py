@@ -63,7 +63,7 @@ def network_config(config: Config) -> dict[str, Any]:
         "AttnDownBlock2D" if stage.blocks[0].attention else "DownBlock2D" for stage in plan.down
     ]
     return {
-        "sample_size": plan.size,
+        "sample_size": config.data.image_size,
         "in_channels": plan.channels,
         "out_channels": plan.channels,
         "block_out_channels": _channels(plan),

@@ -75,7 +75,7 @@ def _keyed_by_rng(
     """The whole batch on the host, cut to its slice."""
     count = batch.count
     eps = rng.keyed_normal(seed, "training_noise", (count, *plan.shape), batch.step)
-    shapes = [(count, block.out_ch, block.size, block.size) for block in plan.blocks]
+    shapes = [(count, *block.shape) for block in plan.blocks]
     masks = [rng.keep_mask(seed, batch.step, k, s, DROPOUT) for k, s in enumerate(shapes)]
     return eps[batch.rows], [mask[batch.rows] for mask in masks]
 

@@ -66,7 +66,7 @@ def trace_data(desk: Desk) -> None:
         data__channels=3, data__random_flip=True, train__batch_size=4,
         model__num_classes=CLASSES, train__label_dropout=0.5, model__dropout=0.25,
     )  # fmt: skip
-    shape = (10, 3, probe.data.image_size, probe.data.image_size)
+    shape = (10, *probe.data.shape)
     drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
     plan, labels = make_plan(probe), np.arange(10)
     pixels = drawn.astype(np.uint8)

@@ -76,7 +76,7 @@ def inputs(desk: Desk) -> tuple[Array, Array]:
     batch = desk.spec.batch
     last = desk.config.diffusion.timesteps - 1
     t = np.linspace(0, last, batch).astype(np.int64)
-    x = desk.normal("layers", (batch, desk.plan.channels, desk.plan.size, desk.plan.size))
+    x = desk.normal("layers", (batch, *desk.plan.shape))
     return x, time_embedding(t, desk.plan.ch)
 
 

@@ -1,8 +1,8 @@
 """The operators one by one: forward, gradient of each input, gradient of each weight.
 
 Inputs are chosen to show what ordinary ones hide: faint values make a norm's eps matter, values
-far from zero lose digits in a norm that computes E[x^2] - E[x]^2, and an odd size shows on which
-side a strided convolution pads.
+far from zero lose digits in a norm that computes E[x^2] - E[x]^2, an odd size shows on which side a
+strided convolution pads, and images that are no squares show height taken for width.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ CASES: dict[str, Case] = {
     "silu": Case("silu", {"x": (8, 128)}, scale=4.0),
     "attention": Case("attention", dict.fromkeys("qkv", PICTURE), scale=1.5),
     "upsample": Case("upsample", {"x": (B, C, 4, 4)}),
+    "upsample, no square": Case("upsample", {"x": (B, C, 4, 6)}),
     "avg_pool": Case("avg_pool", {"x": PICTURE}),
     "concat": Case("concat", {"a": PICTURE, "b": (B, 32, 8, 8)}),
     "add": Case("add", {"a": PICTURE, "b": PICTURE}),
