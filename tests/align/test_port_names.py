@@ -169,6 +169,14 @@ def test_layers_without_weights_are_matched_between_their_neighbours() -> None:
     assert match_layers(pairs, ours, theirs, {}) == {"a": "x", "b": "y", "act": "late"}
 
 
+def test_another_padding_is_the_partner_of_a_padding() -> None:
+    """Else a zero padding for a reflecting one is named as code beside it."""
+    size = ((1, 2, 6, 6),)
+    ours = [Layer("pad", "ReflectionPad2d", size, 0, True), Layer("a", "Conv2d", size, 1, True)]
+    theirs = [Layer("zero", "ZeroPad2d", size, 0, True), Layer("x", "Conv", size, 1, True)]
+    assert match_layers({"a.weight": "x.weight"}, ours, theirs, {})["pad"] == "zero"
+
+
 def test_layouts_are_laid_over_each_other_only_if_they_can() -> None:
     image = np.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
     last = fit(image, (2, 4, 5, 3))
