@@ -76,12 +76,6 @@ class Evidence:
         """The reference's weights."""
         return self.truth.rung("weights").arrays
 
-    @property
-    def port_layers(self) -> list[str]:
-        """Names of what the port's layers gave and were given."""
-        assert self.port is not None
-        return list(self.port.listed["layers"]["order"])
-
     def rungs(self) -> list[str]:
         """The rungs that the subject climbed."""
         return list(self.subject.get("rungs", ()))
@@ -476,8 +470,9 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
         return layer, "between", _between(seen, free, children), fed[layer]
     outer = free[0] if free else next(f for f in verdict.findings if f.failed)
     after, before = _between(seen, free, seen.order)
-    given = any(bare(n).startswith("into/") for n in seen.port_layers)
-    if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
+    given = any(bare(f.name).startswith("into/") for f in free)
+    # Of a graph only values are seen, and a layer may be given another shape: padding of its own.
+    if not given and _base(outer.name) in seen.calls:
         return _base(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer
