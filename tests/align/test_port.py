@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from click.testing import CliRunner
 import port_cases
 from diptych.align import port
 from diptych.align.ports.prove import PortResult, ports
-from diptych.align.ports.sentences import hint_texts
+from diptych.align.ports.sentences import hint_texts, place
 from diptych.cli import cli
 from diptych.errors import UserError
 
@@ -48,7 +51,7 @@ def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PortResult
     folder = tmp_path_factory.mktemp("pair")
     (folder / "ours.py").write_text(OURS)
     (folder / "theirs.py").write_text(THEIRS)
-    names = ("sound", "renamed", "shapes", "raises", "frozen", "dropped", "nan")
+    names = ("sound", "renamed", "shapes", "raises", "frozen", "dropped", "some", "nan")
     found = ports(str(folder / "ours.py"), [f"{folder / 'theirs.py'}:{n}" for n in names])
     return dict(zip(names, found, strict=True))
 
@@ -64,7 +67,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc1, self.norm = nn.Linear(6, 8), nn.LayerNorm(8)
-        self.act, self.drop, self.fc2 = nn.SiLU(), nn.Dropout(0.5), nn.Linear(8, 3)
+        self.act, self.drop, self.fc2 = nn.SiLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 3)
 
     def forward(self, x, y):
         return self.fc2(self.drop(self.act(self.norm(self.fc1(x * y)))))
@@ -133,6 +136,20 @@ def dropped():
 dropped.optimizer = lambda model: torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
 
 
+def some():
+    return Net()
+
+
+def decayed(model):
+    matrices = [w for w in model.parameters() if w.ndim == 2]
+    rest = [w for w in model.parameters() if w.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 0.5}, {"params": rest}]
+    return torch.optim.AdamW(groups, lr=1e-2)
+
+
+some.optimizer = decayed
+
+
 class Nan(Net):
     def forward(self, x, y):
         return super().forward(x, y) * float("nan")
@@ -180,6 +197,8 @@ def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
     decay = torch_pair["dropped"].fault
     assert decay and (decay["rung"], decay["where"]) == ("update", "optimizer")
     assert decay["hints"][0]["key"] == "decay"
+    some = torch_pair["some"].fault  # the weights of two layers, not the first of them
+    assert some and (some["rung"], some["layer"], some["where"]) == ("update", "", "optimizer")
     nan = torch_pair["nan"].fault
     assert nan and nan["layer"] == "" and nan["after"] == "fc2" and nan["error"] is None
     assert [h["key"] for h in nan["hints"]] == ["not_finite"]
@@ -263,14 +282,19 @@ def test_a_port_from_jax_in_numpy(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(TORCH)
     (tmp_path / "jaxlike.py").write_text(JAX)
     (tmp_path / "shifted.py").write_text(JAX.replace("SHIFT = 0", "SHIFT = 1"))
+    leaky = JAX.replace("np.maximum(x, 0)", "np.maximum(x, 0.002 * x)")
+    (tmp_path / "leaky.py").write_text(leaky)
     (tmp_path / "names.yaml").write_text('rules: {"*": jax}\n')
-    subjects = [str(tmp_path / name) for name in ("jaxlike.py", "shifted.py")]
-    sound, shifted = ports(str(tmp_path / "ours.py"), subjects, names=tmp_path / "names.yaml")
+    subjects = [str(tmp_path / name) for name in ("jaxlike.py", "shifted.py", "leaky.py")]
+    found = ports(str(tmp_path / "ours.py"), subjects, names=tmp_path / "names.yaml")
+    sound, shifted, slope = found
     assert sound.passed, sound.conclusion
     layers = {row["layer"]: row for row in sound.content["layers"]}
     assert layers["features"]["port"] == "params/Conv_0" and layers["head"]["verdict"] == "pass"
     assert sound.content["matched"]["by_itself"] == 4
     assert shifted.fault and (shifted.fault["rung"], shifted.fault["layer"]) == ("layers", "head")
+    # A small error may come from the code before the layer: it is no sign of few digits.
+    assert slope.fault and slope.fault["layer"] == "head" and not slope.fault["hints"]
 
 
 def test_the_command_writes_the_page_and_the_names(tmp_path: Path) -> None:
@@ -334,6 +358,115 @@ def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
     assert wrong.fault["where"] == "value" and "or what leads to it" in wrong.conclusion
 
 
+SLOW = """
+import os
+from pathlib import Path
+
+FRAMEWORK = "numpy"
+INPUTS = {"x": {"shape": [2]}}
+
+
+def build():
+    Path(__file__).with_name(f"{os.getpid()}.pid").touch()
+    sum(range(10**11))  # keeps Python's lock, as a framework does that compiles
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are looked up in /proc")
+def test_the_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Even if that one is killed, and can end nobody."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    slow = str(tmp_path / "slow.py")
+    code = f"from diptych.align import port; port({slow!r}, {slow!r})"
+    caller = subprocess.Popen([sys.executable, "-c", code])
+    workers: list[int] = []
+    try:
+        end = time.monotonic() + 300
+        while not list(tmp_path.glob("*.pid")):
+            assert caller.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text()
+        workers = [int(n) for n in children.split()]
+        assert len(workers) == 2 and any(tmp_path.joinpath(f"{n}.pid").exists() for n in workers)
+    finally:
+        caller.kill()
+        caller.wait()
+    end = time.monotonic() + 20
+    while any(running(n) for n in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    left = [n for n in workers if running(n)]
+    for each in left:
+        os.kill(each, signal.SIGKILL)
+    assert not left
+
+
+def running(process: int) -> bool:
+    """Whether a process of this machine runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+LAST = """
+import numpy as np
+import torch
+from torch import nn
+
+INPUTS = {"x": {"shape": [2, 3, 6, 6]}}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.stem(x)))
+
+
+def build():
+    net = Net()
+    held = np.load(__file__.replace("ours.py", "weights.npz"))
+    net.load_state_dict({n: torch.from_numpy(held[n]) for n in held.files})
+    return net
+"""
+
+
+def test_a_last_bias_that_openvino_hides_behind_the_output(tmp_path: Path) -> None:
+    """The convolution's own value is the one before its bias: the output's stands for it."""
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("openvino")
+    draw = np.random.default_rng(0).standard_normal
+    shapes = {"stem.weight": (4, 3, 3, 3), "stem.bias": (4,), "last.weight": (2, 4, 3, 3)}
+    held = {n: draw(s).astype("float32") for n, s in {**shapes, "last.bias": (2,)}.items()}
+    np.savez(tmp_path / "weights.npz", **held)
+    (tmp_path / "ours.py").write_text(LAST)
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        make.make_node("Conv", ["x", "stem.weight", "stem.bias"], ["/stem/out"], "/stem/Conv"),
+        make.make_node("Relu", ["/stem/out"], ["/Relu_out"], "/Relu"),
+        make.make_node("Conv", ["/Relu_out", "last.weight", "last.bias"], ["9"], "/last/Conv"),
+    ]
+    subjects = []
+    for name, moved in (("sound", 0.0), ("wrong", 0.1)):
+        arrays = {n: a + (moved if n == "last.bias" else 0) for n, a in held.items()}
+        graph = make.make_graph(
+            nodes,
+            "net",
+            [make.make_tensor_value_info("x", kind, [2, 3, 6, 6])],
+            [make.make_tensor_value_info("9", kind, [2, 2, 2, 2])],
+            [onnx.numpy_helper.from_array(a.astype("float32"), n) for n, a in arrays.items()],
+        )
+        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        subjects.append(f"openvino:{tmp_path / name}.onnx")
+    sound, wrong = ports(str(tmp_path / "ours.py"), subjects)
+    assert sound.passed, sound.conclusion
+    layers = {row["layer"]: row for row in sound.content["layers"]}
+    assert layers["last"]["verdict"] == "cut elsewhere" and "output" in layers["last"]["reason"]
+    assert wrong.fault and wrong.fault["layer"] == "last"
+
+
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(OURS)
     bad = str(tmp_path / "ours.py")
@@ -348,6 +481,19 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     for arguments, named, says in cases:
         with pytest.raises(UserError, match=says):
             port(*arguments, **named)
+
+
+def test_every_place_of_a_fault_is_worded() -> None:
+    """Whatever is known of it: a graph whose first value fails has no layer before."""
+    wheres = ("layer", "between", "behind", "value", "optimizer", "loss", "lockstep", "resume")
+    for where, name, after, before, kind in itertools.product(
+        (*wheres, "raised"), ("", "conv"), ("", "stem"), ("", "norm"), ("", "Conv2d")
+    ):
+        fault = {"layer": name, "where": where, "after": after, "before": before, "kind": kind}
+        said = place(fault)
+        assert said.en and said.zh
+        if where == "value" and name:
+            assert "conv" in said.en and ("stem" in said.en) == bool(after)
 
 
 def test_hints_are_worded_in_both_languages() -> None:

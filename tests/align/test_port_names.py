@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from diptych.align.ladder.judge import Finding
+from diptych.align.ladder.floors import gate_of
+from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import hints
 from diptych.align.ports.floors import widened
@@ -27,7 +29,7 @@ from diptych.align.ports.matching import (
 from diptych.align.ports.passes import fit, given_gradient
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
-from diptych.align.ports.verdict import _given
+from diptych.align.ports.verdict import _bad_layer, _given
 from diptych.errors import UserError
 
 
@@ -167,6 +169,27 @@ def test_layers_without_weights_are_matched_between_their_neighbours() -> None:
     ]
     pairs = {"a.weight": "x.weight", "b.weight": "y.weight"}
     assert match_layers(pairs, ours, theirs, {}) == {"a": "x", "b": "y", "act": "late"}
+
+
+def test_another_padding_is_the_partner_of_a_padding() -> None:
+    """Else a zero padding for a reflecting one is named as code beside it."""
+    size = ((1, 2, 6, 6),)
+    ours = [Layer("pad", "ReflectionPad2d", size, 0, True), Layer("a", "Conv2d", size, 1, True)]
+    theirs = [Layer("zero", "ZeroPad2d", size, 0, True), Layer("x", "Conv", size, 1, True)]
+    assert match_layers({"a.weight": "x.weight"}, ours, theirs, {})["pad"] == "zero"
+
+
+def test_a_layer_that_cannot_be_fed_is_named_not_what_follows_it() -> None:
+    """A convolution that pads for itself, and a port that pads before: the inputs are unlike."""
+    order = ["norm", "out"]
+    calls = {p: {"order": i, "leaf": True} for i, p in enumerate(order)}
+    seen: Any = SimpleNamespace(order=order, calls=calls)
+    rows = [("free/norm", 0.0), ("free/out", 0.9), ("free/output", 0.9)]
+    found = Verdict("layers", FAIL, gate_of("layers"))
+    found.findings = [Finding(n, "port", "max", error, 1e-7, 1e-6, "") for n, error in rows]
+    assert _bad_layer(seen, found)[:3] == ("out", "value", ("norm", ""))
+    found.findings = found.findings[2:]
+    assert _bad_layer(seen, found)[:3] == ("", "between", ("out", ""))
 
 
 def test_layouts_are_laid_over_each_other_only_if_they_can() -> None:

@@ -239,7 +239,7 @@ def run_jobs(
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "diptych.golden.worker", str(home / "spec.json")],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 env=environment,
             )  # fmt: skip
         try:
@@ -256,10 +256,10 @@ def _follow(
     process: subprocess.Popen[str], jobs: Sequence[dict[str, Any]], say: Say
 ) -> dict[str, str]:
     """Report finished jobs until the process ends; return its error and its kind, or nothing."""
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stdin is not None
     error: dict[str, str] = {}
     done = 0
-    with process.stdout:
+    with process.stdin, process.stdout:  # the worker ends with us
         for line in process.stdout:
             try:
                 said = json.loads(line)
@@ -272,7 +272,7 @@ def _follow(
                 say(f"training {done} of {len(jobs)}: {what}")
             elif isinstance(said, dict) and {"error", "kind"} <= said.keys():
                 error = said
-    process.wait()
+        process.wait()
     return error
 
 

@@ -28,6 +28,7 @@ from diptych.files import machine_faults, read_json, write_text
 from diptych.golden.function import traced
 from diptych.golden.place import place
 from diptych.golden.record import LOSS, Trace, array_facts
+from diptych.machine.parent import end_with_parent
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training.callbacks.usual import Recording
@@ -179,6 +180,7 @@ def moved_weights(loop: Any, nudge: int) -> Iterator[None]:
 
 def main() -> int:
     """Run the process; return its exit code."""
+    end_with_parent()
     show_notices()
     try:
         with machine_faults("the training's files"):

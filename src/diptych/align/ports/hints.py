@@ -42,6 +42,7 @@ class Case:
     subject: Mapping[str, Any]
     text: str = ""
     inputs: Array | None = None
+    alone: bool = True  # False: code that leads to the layer, which is not seen, may be wrong too
 
     def weight(self, name: str) -> Array | None:
         """A weight of the layer in float64."""
@@ -188,7 +189,8 @@ def _digits(case: Case, y: Array, z: Array) -> Iterator[Hint]:
                 yield {"key": "dtype", "dtype": name}
                 return
     if (
-        2.0**-13 < error < 2.0**-6
+        case.alone
+        and 2.0**-13 < error < 2.0**-6
         and np.corrcoef(z.ravel(), y.ravel())[0, 1] > 0.9999
         and z.size > 2
     ):

@@ -378,6 +378,7 @@ class Layer:
 FAMILIES = {
     "act": ("relu", "gelu", "silu", "swish", "sigmoid", "tanh", "softplus", "elu", "mish", "act"),
     "pool": ("pool",),
+    "pad": ("pad",),
     "softmax": ("softmax",),
     "norm": ("norm",),
     "up": ("upsample", "interp"),

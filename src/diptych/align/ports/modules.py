@@ -346,7 +346,9 @@ class Network:
             else self.framework.put(a, self.wide)
             for a in arrays
         ]
-        args, named = refilled(self.framework, call.given, iter(put))
+        # PyTorch lets no leaf be changed in place, as `ReLU(inplace=True)` does.
+        given = [a.clone() for a in put] if leaf and not self.framework.is_jittor else put
+        args, named = refilled(self.framework, call.given, iter(given))
         module = self.modules[call.path.partition("#")[0]]
         return put, list(leaves(self.framework, module(*args, **named)))
 

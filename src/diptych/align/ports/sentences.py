@@ -39,8 +39,9 @@ def place(fault: Mapping[str, Any]) -> Text:
         return words("port.behind", after=after, before=before or "-")
     if where == "value":
         shown = f"'{name}' ({fault['kind']})" if fault.get("kind") else f"'{name}'"
-        key = "port.value_after" if after else "port.value"
-        return words(key, name=shown, after=after)
+        if after:
+            return words("port.value_after", name=shown, after=after)
+        return words("port.value", name=shown)
     if where == "between" and name:
         if before:
             return words("port.own_code", name=name, after=after or "-", before=before)

@@ -14,7 +14,8 @@ Above 400 lines: one verdict, from the rungs to the layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,6 @@ class Evidence:
     def weights(self) -> dict[str, Array]:
         """The reference's weights."""
         return self.truth.rung("weights").arrays
-
-    @property
-    def port_layers(self) -> list[str]:
-        """Names of what the port's layers gave and were given."""
-        assert self.port is not None
-        return list(self.port.listed["layers"]["order"])
 
     def rungs(self) -> list[str]:
         """The rungs that the subject climbed."""
@@ -265,9 +260,20 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
     """Layers that give what the reference has further on: path -> that tensor."""
     found: dict[str, str] = {}
     names = list(truth.arrays)
+    agree = [
+        f.name
+        for f in verdict.findings
+        if not f.failed and f.name.partition("~")[0] == "free/output"
+    ]
     for finding in verdict.findings:
         path = _base(finding.name)
         if not finding.failed or not finding.name.startswith("free/") or "output" in finding.name:
+            continue
+        # The last layer, where a graph hides its last value behind the network's output.
+        b = truth.arrays[finding.name]
+        whole = next((n for n in agree if np.array_equal(b, truth.arrays[n])), None)
+        if whole:
+            found[path] = whole
             continue
         got = port.arrays[finding.name]
         later = names[names.index(finding.name) + 1 :]
@@ -364,9 +370,14 @@ def _fault(
         first = failed[0]
         tensor = first.name.partition("/")[2] if name in ("update", "resume") else first.name
         layer = tensor.rpartition(".")[0]
-        if name in ("update", "resume") and len(failed) > 0.5 * len(verdict.findings):
-            layer, where = ROOT, "optimizer" if name == "update" else name
-        elif name in ("loss", "lockstep"):
+        most = len(failed) > 0.5 * len(verdict.findings)
+        if name == "update":
+            # The smallest module that holds all that fail, or the optimizer: a wrong rule may show
+            # in some weights only, or in the second step.
+            layer, whole = (_shared(f.name for f in each) for each in (failed, verdict.findings))
+            layer = ROOT if most or layer == whole else layer
+            where = "layer" if layer else "optimizer"
+        elif (name == "resume" and most) or name in ("loss", "lockstep"):
             layer, where = ROOT, name
     facts: dict[str, Any] = {
         "rung": name,
@@ -404,6 +415,7 @@ def _fault(
         seen.subject,
         first.text,
         _given(seen, layer, name, first.name, between[0]),
+        where != "value" or _joined(verdict, truth, layer),
     )
     facts["hints"] = hints.hints_for(case)
     return facts
@@ -422,6 +434,13 @@ def _given(seen: Evidence, layer: str, rung: str, tensor: str, after: str) -> Ar
         factor = 0.01 if tensor.startswith("faint/") else 1.0
         return drawn_input(f"{layer}/0", array.shape, factor).astype(np.float64)
     return array.astype(np.float64) * (0.01 if "faint/" in tensor else 1.0)
+
+
+def _joined(verdict: Verdict, truth: Rung, layer: str) -> bool:
+    """Whether a layer's first input is what a layer that agrees gave: no code lies between."""
+    given = truth.arrays.get(f"in/{layer}/0")
+    made = [truth.arrays[f.name] for f in verdict.findings if not f.failed]
+    return given is not None and any(np.array_equal(given, m) for m in made)
 
 
 def _inside(path: str, container: str) -> bool:
@@ -451,8 +470,9 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
         return layer, "between", _between(seen, free, children), fed[layer]
     outer = free[0] if free else next(f for f in verdict.findings if f.failed)
     after, before = _between(seen, free, seen.order)
-    given = any(bare(n).startswith("into/") for n in seen.port_layers)
-    if not given and _base(outer.name) in seen.calls:  # a graph: only values are seen
+    given = any(bare(f.name).startswith("into/") for f in free)
+    # Of a graph only values are seen, and a layer may be given another shape: padding of its own.
+    if not given and _base(outer.name) in seen.calls:
         return _base(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer
@@ -494,6 +514,13 @@ def _common(a: str, b: str) -> str:
             break
         found.append(x)
     return ".".join(found)
+
+
+def _shared(weights: Iterable[str]) -> str:
+    """The innermost module that holds all of `step 1/WEIGHT`...; '' if only the network does."""
+    rows = [w.partition("/")[2].rpartition(".")[0].split(".") for w in weights]
+    same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
+    return ".".join(column[0] for column in same)
 
 
 def _bad_gradient(

@@ -32,6 +32,7 @@ from diptych.align.ports.passes import ALL, FORWARD, Names, Pass, Plan
 from diptych.align.ports.targets import Target
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
+from diptych.machine.parent import end_with_parent
 from diptych.types import Array
 
 MODULES = ("torch", "jittor")
@@ -381,6 +382,7 @@ def layer(path: str, call: Mapping[str, Any]) -> Layer:
 
 def main() -> int:
     """Run the process; return its exit code."""
+    end_with_parent()
     show_notices()
     try:
         job = read_json(Path(sys.argv[1]))["spec"]

@@ -23,6 +23,7 @@ from diptych.align.process.panels import Panel
 from diptych.align.process.workbench import Desk, Spec, spec_from
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json
+from diptych.machine.parent import end_with_parent
 
 
 def say(**facts: Any) -> None:
@@ -87,6 +88,7 @@ def climb(desk: Desk, name: str, fault: str | None) -> None:
 
 def main() -> int:
     """Run the process; return its exit code."""
+    end_with_parent()
     show_notices()
     try:
         run(Path(sys.argv[1]))

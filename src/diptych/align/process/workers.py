@@ -58,7 +58,7 @@ class Subject:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, str(path)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # held open: the worker ends with us
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -71,7 +71,7 @@ class Subject:
         self.reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
+        assert self.process.stdout is not None and self.process.stdin is not None
         for line in self.process.stdout:
             try:
                 said = json.loads(line)
@@ -87,6 +87,7 @@ class Subject:
                 self.say(said)
         self.process.wait()
         self.process.stdout.close()
+        self.process.stdin.close()
         for event in self.done.values():
             event.set()
 
