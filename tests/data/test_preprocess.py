@@ -128,7 +128,8 @@ def test_a_batch_with_noise_is_a_function_of_its_step(kind: str) -> None:
 
 
 def test_noise_changes_neither_flips_nor_anything_else() -> None:
-    plain, noisy = batches(), batches("data.dequantization=uniform")
+    host = "train.noise=host"
+    plain, noisy = batches(host), batches(host, "data.dequantization=uniform")
     for step in range(1, 7):
         a, b = plain.batch(step), noisy.batch(step)
         assert np.array_equal(noisy.preprocess.pixels(b.x0), plain.preprocess.pixels(a.x0))

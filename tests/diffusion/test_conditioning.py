@@ -208,9 +208,9 @@ def test_an_image_depends_on_its_index_and_class_alone(guidance: float) -> None:
 
 def test_the_folder_says_class_and_guidance() -> None:
     sampler = make_sampler(steps=5, classes=[7], guidance=2.0, num_classes=10)
-    assert "-class7-w2-seed0" in default_folder(Path("run"), Request(sampler, 4)).name
+    assert "-class7-w2-keyed-seed0" in default_folder(Path("run"), Request(sampler, 4)).name
     assert default_folder(Path("run"), Request(make_sampler("ddim", steps=5), 4)).name == (
-        "ddim-5-uniform-eta0-seed0"
+        "ddim-5-uniform-eta0-keyed-seed0"
     )
 
 
