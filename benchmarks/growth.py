@@ -82,16 +82,22 @@ def main(
         "schema": 1, "size": preset, "rounds": rounds, "steps": steps, "batch": batch,
         "noise": noise, "batches": batches, "calls": calls, "machine": machine(),
         "training": measured(train, rounds), "sampling": measured(draw, rounds),
+        "load_before": load_before,
     }  # fmt: skip
     parameters = found["training"]["1x1"]["parameters"]
     summed = {"task": "wire", "elements": [1, parameters // 8, parameters], "reps": reps}
     found["wire"] = {w: ranks(int(w), 1, summed)[0] for w in worlds.split(",")}
+    found["load_after"] = os.getloadavg()[0]
+
+    def keep() -> None:
+        if out is not None:
+            write_json(out.with_name(out.name.removesuffix(".json") + ".json"), found)
+
+    keep()  # before the piece that needs most memory
     if many:
         found["many"] = compared(many)
-    found |= {"load_before": load_before, "load_after": os.getloadavg()[0]}
+        keep()
     click.echo(json.dumps(found, indent=2) if as_json else text(found))
-    if out is not None:
-        write_json(out.with_name(out.name.removesuffix(".json") + ".json"), found)
 
 
 def ranks(world: int, threads: int, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,7 +174,7 @@ def apart(losses: list[float], others: list[float]) -> float:
 
 def compared(world: int) -> dict[str, Any]:
     """Losses of many real ranks against those of one: batches of 70 and of 31 rows."""
-    small = ["data.image_size=8", "model.ch=8", "model.norm_groups=4", "model.ch_mult=[1]",
+    small = ["data.image_size=7", "model.ch=8", "model.norm_groups=4", "model.ch_mult=[1]",
              "model.num_res_blocks=1", "model.attn_resolutions=[]", "model.dropout=0.2",
              "data.random_flip=true"]  # fmt: skip
     asked = {"task": "training", "size": "tiny", "preset": "tiny", "changes": small, "images": 101,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.job import SEED
-from benchmarks.sizes import images, size
+from benchmarks.sizes import images
 from diptych import backends
 from diptych.config.load import load_config
 from diptych.network.parameters import initial_weights
@@ -38,13 +38,12 @@ def training(asked: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
 
     from diptych.backends.torch import learner as module
 
-    chosen = size(asked["size"]).config
     changes = [f"train.batch_size={asked['batch']}", f"train.noise={asked['noise']}"]
     config = load_config(asked["preset"], [*asked["changes"], *changes])
     backend: Any = backends.load("torch", "cpu", ranks=ranks)
     group, plan = Group(ranks, backend), make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, SEED), config.train, SEED)
-    batches = Batches(config, plan, images(chosen)[: asked["images"]])
+    batches = Batches(config, plan, images(config)[: asked["images"]])
     spent = dict.fromkeys(PARTS, 0.0)
     all_sum = module.all_sum
 
