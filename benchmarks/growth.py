@@ -236,7 +236,7 @@ def block(found: dict[str, Any] | None) -> str:
         said = (
             f"Measured: {where['cpu']}, {where['cores']} cores, load {found['load_before']:.1f} "
             f"before and {found['load_after']:.1f} after; size {found['size']}, batch "
-            f"{found['batch']}, `train.noise` {found['noise']}; medians of {found['rounds']} rounds "
+            f"{found['batch']}, noise {found['noise']}; medians of {found['rounds']} rounds "
             f"(`python -m benchmarks.growth`). Efficiency against 1 rank of 1 thread = work x "
             f"busy / its busy: `work` is its processor time divided by that of all ranks, `busy` "
             f"the share of the cores' time that is used.\n\n{text(found)}"
