@@ -15,12 +15,13 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diptych.errors import UserError
 from diptych.files import Held, contents, hold, machine_faults, read_json, write_json
 from diptych.ranks import Part
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 OTHERS = re.compile(r"\..*\.(lock|tmp)")  # files of parts that begin at the same time
 
@@ -69,9 +70,7 @@ def all_done(out: Path, part: Part) -> bool:
     return all(record(out, Part(number, part.count)).exists() for number in range(part.count))
 
 
-def complete_together(
-    out: Path, part: Part, complete: Callable[[], dict[str, Any]]
-) -> dict[str, Any] | None:
+def complete_together(out: Path, part: Part, complete: Callable[[], T]) -> T | None:
     """Call `complete`, with the folder held, if all parts are done; returns its result, or None."""
     while all_done(out, part):
         try:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from diptych import __version__
 from diptych.errors import MachineError, UserError
 from diptych.machine.packages import require
+from diptych.machine.processor import cores
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ def open_cluster(on: str) -> Iterator[Cluster]:
     how: dict[str, Any] = {}
     if address == "local":
         how = {
-            "num_cpus": len(os.sched_getaffinity(0)),
+            "num_cpus": cores(),
             "include_dashboard": False,
             "object_store_memory": STORE,
         }

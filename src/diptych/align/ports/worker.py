@@ -7,6 +7,8 @@ job may hold several subjects and seeds; each is built anew.
     FOLDER/seed-S/inputs.safetensors, weights.safetensors, reference.json    what subjects need
     FOLDER/seed-S/reference-{float64,float32,nudge-1,nudge-2}/               traces
     FOLDER/seed-S/subject-K/ trace, subject.json
+
+Above 400 lines: both sides of one job, which share its files.
 """
 
 from __future__ import annotations

@@ -13,14 +13,13 @@ the folder is that of one process.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import Held, contents, hold, hold_part, read_json, write_json
-from diptych.generate.parts import OTHERS, all_done, create, record
+from diptych.files import contents, hold_part, read_json, write_json
+from diptych.generate.parts import OTHERS, complete_together, create, record
 from diptych.ranks import Part
 from diptych.study.sweep.cells import Cells, Sweep, cell_path, cells_of, is_there, read_cells
 from diptych.study.sweep.output import write_all
@@ -60,21 +59,20 @@ def sweep_part(
         compute(lock)
         own = [path.name for path in files if path.is_file()]
         write_json(record(out, part), {"cells": own})
-    while all_done(out, part):
-        try:
-            with hold(out):
-                if not (out / PLAN).exists():
-                    break  # another part has just completed it
-                missing = [path.name for path in files if not is_there(path, cells.request)]
-                if missing:
-                    raise UserError(
-                        f"{out}: all parts were done, but cell {missing[0]} is not there; start "
-                        f"the same parts again, or finish it in one process by --resume"
-                    )
-                write_all(read_cells(out), out)
-                forget_parts(out)
-        except Held:  # another part completes it, or is about to look whether all are done
-            time.sleep(0.2)
+
+    def complete() -> None:
+        if not (out / PLAN).exists():
+            return  # another part has just completed it
+        missing = [path.name for path in files if not is_there(path, cells.request)]
+        if missing:
+            raise UserError(
+                f"{out}: all parts were done, but cell {missing[0]} is not there; start the same "
+                f"parts again, or finish it in one process by --resume"
+            )
+        write_all(read_cells(out), out)
+        forget_parts(out)
+
+    complete_together(out, part, complete)
     return _complete(out, cells, files)
 
 
