@@ -84,12 +84,13 @@ def test_stopped_killed_and_resumed_equals_undisturbed(two, pictures, tmp_path):
 
     killed = mpirun(2, [*command, "--resume"], "killed:6:0")
     assert killed.code == 128 + 9, killed.err
-    assert checkpoint.latest(run).name == "step-00000004"
+    written = {"step-00000003", "step-00000004"}  # a thread may still have been writing step 4
+    assert checkpoint.latest(run).name in written
 
     planted = mpirun(2, [*command, "--resume"], "other_weights:5:1")
     assert planted.code == 2
     assert planted.err.count("rank 1 has other weights after step 6 than rank 0") == 1
-    assert checkpoint.latest(run).name == "step-00000004"
+    assert checkpoint.latest(run).name in written
 
     ended = mpirun(2, [*command, "--resume"])
     assert ended.code == 0, ended.err
