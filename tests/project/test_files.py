@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -12,16 +13,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from diptych.errors import MachineError, UserError
 from diptych.files import (
+    Held,
     atomic_path,
     check_folder,
     claim_folder,
     hold,
+    hold_part,
+    locks,
     machine_faults,
     output_folder,
     read_json,
@@ -30,6 +35,7 @@ from diptych.files import (
     write_text,
 )
 from full_disk import room_for
+from waiting import running, until
 
 
 def names(folder: Path) -> list[str]:
@@ -286,7 +292,7 @@ def run_python(code: str, *arguments: object, **options: Any) -> subprocess.Pope
 
 def test_a_killed_process_blocks_nobody_and_its_half_files_go(tmp_path: Path) -> None:
     code = "with hold(path), atomic_path(path / 'a' / 'x.png') as half:\n"
-    code += " half.write_text('half'); print('there', flush=True); time.sleep(60)"
+    code += " half.write_text('half'); print('there', flush=True); time.sleep(600)"
     other = run_python(code, tmp_path)
     assert other.stdout is not None and other.stdout.readline() == "there\n"
     with pytest.raises(UserError, match=rf"at work in it \(process {other.pid}: "), hold(tmp_path):
@@ -321,7 +327,7 @@ def test_a_temporary_of_a_process_at_work_stays(tmp_path: Path) -> None:
 
 def test_a_child_takes_part_in_the_lock_that_it_was_given(tmp_path: Path) -> None:
     """And keeps others out if its parent is killed."""
-    inner = "with hold(path): print('in', flush=True); time.sleep(60)"
+    inner = "with hold(path): print('in', flush=True); time.sleep(600)"
     code = f"inner = {inner!r}\nwith hold(path) as lock:\n"
     code += " head = 'import sys, time; from pathlib import Path; from diptych.files import *;'\n"
     code += " command = [sys.executable, '-c', head + 'path = Path(sys.argv[1])\\n' + inner]\n"
@@ -335,10 +341,40 @@ def test_a_child_takes_part_in_the_lock_that_it_was_given(tmp_path: Path) -> Non
     parent.wait()
     with pytest.raises(UserError, match="another process is at work"), hold(tmp_path):
         pass
-    os.kill(int(next(word for word in first if word != "in")), signal.SIGKILL)
+    child = int(next(word for word in first if word != "in"))
+    os.kill(child, signal.SIGKILL)
     parent.communicate()
+    until(lambda: not running(child))  # it closes its output before its lock
     with hold(tmp_path):
         pass
+
+
+def test_who_only_looks_at_a_lock_turns_nobody_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking takes the lock for a moment, beside others that look; who wants it waits so long."""
+    (tmp_path / ".lock").touch()
+    looks = [(tmp_path / ".lock").open() for _ in range(2)]
+    for file in looks:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as `hold_part` and `hold_place` do
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        looks.pop().close()
+
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    with hold(tmp_path):
+        assert len(slept) == 2 and looks == []
+        now = itertools.count(step=locks.MOMENT)
+        clock = SimpleNamespace(monotonic=lambda: next(now), sleep=slept.append)
+        monkeypatch.setattr(locks, "time", clock)
+        with pytest.raises(Held), hold(tmp_path):  # held for longer than a moment
+            pass
+        assert len(slept) == 3
+        with pytest.raises(Held), hold_part(tmp_path, "part-0-of-2"):
+            pass
+        assert locks.part_at_work(tmp_path) is None
 
 
 @pytest.mark.parametrize("third", [True, False])

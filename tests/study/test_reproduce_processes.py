@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from diptych.errors import STAGE
 from diptych.study.reproduce.processes import Stopped, processes
+from waiting import PATIENCE, running, until
 
 # Says its process and its child's, takes a moment to save on SIGTERM, and leaves its child behind.
 STAGE_CODE = """
 import os, signal, subprocess, sys, time
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sleep", "600"])
 def save(number, frame):
     time.sleep(0.3)
     open("saved", "w").write(os.environ["DIPTYCH_STAGE"])
@@ -43,20 +46,9 @@ except KeyboardInterrupt as stop:
 """
 
 
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not true() and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert true()
-
-
-def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 def start(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     begun = subprocess.Popen([sys.executable, "-c", RUNNER], cwd=folder, start_new_session=True)
-    until((folder / "began").exists)
+    until((folder / "began").exists)  # its file is renamed to that name once it is whole
     return begun, [int(word) for word in (folder / "began").read_text().split()]
 
 
@@ -65,9 +57,9 @@ def test_a_signal_lets_the_stage_save_and_ends_what_it_leaves(tmp_path: Path, nu
     """To the whole group, as a terminal sends it: the stage itself hears of SIGTERM alone."""
     begun, pids = start(tmp_path)
     os.killpg(begun.pid, number)
-    assert begun.wait(20) == number
+    assert begun.wait(PATIENCE) == number
     assert (tmp_path / "saved").read_text() == "1"
-    until(lambda: all(map(gone, pids)))
+    until(lambda: not any(map(running, pids)), seconds=PATIENCE / 2)  # not by themselves
 
 
 def test_ctrl_z_stops_the_stages_too(tmp_path: Path) -> None:
@@ -84,20 +76,55 @@ def test_ctrl_z_stops_the_stages_too(tmp_path: Path) -> None:
     os.kill(begun.pid, signal.SIGCONT)
     until(are("running"))
     begun.terminate()
-    assert begun.wait(20) == signal.SIGTERM
+    assert begun.wait(PATIENCE) == signal.SIGTERM
 
 
-def test_codes_come_back_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_stage_starts_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It comes between the start of the process and the note that it was started."""
+    begin, started = processes.__globals__["_begin"], list[int]()
+
+    def late(*given: object) -> object:
+        process = begin(*given)
+        started.append(process.pid)
+        signal.raise_signal(number)
+        return process
+
+    monkeypatch.setitem(processes.__globals__, "_begin", late)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            processes([["sleep", "600"], ["sleep", "600"]], tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(started) == 1 and not running(started[0])
+
+
+def test_codes_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the seconds of each: the first ends after the end of the second was seen."""
     assert issubclass(Stopped, KeyboardInterrupt)
-    ended = processes([["sh", "-c", "sleep 1; exit 3"], ["sh", "-c", "exit 0"]], tmp_path)
+    readings = count()
+
+    def monotonic() -> float:
+        now = next(readings)
+        if now == 1:  # 0: they began; 1: the first look at one that has ended
+            (tmp_path / "seen").touch()
+        return float(now)
+
+    clock = SimpleNamespace(sleep=time.sleep, monotonic=monotonic)
+    monkeypatch.setitem(processes.__globals__, "time", clock)
+    waits = "until [ -e seen ]; do sleep 0.02; done; exit 3"
+    ended = processes([["sh", "-c", waits], ["sh", "-c", "exit 0"]], tmp_path)
     assert [code for code, _ in ended] == [3, 0]
-    assert ended[1][1] < ended[0][1]  # of each its own
+    assert ended[1][1] == 1.0 and ended[0][1] > 1.0  # of each its own
 
 
 def test_one_that_cannot_begin_ends_the_others(tmp_path: Path) -> None:
     before = {child.pid for child in psutil.Process().children()}
     with pytest.raises(FileNotFoundError):
-        processes([["sh", "-c", "echo $$ > pid; exec sleep 60"], ["./no-such-thing"]], tmp_path)
+        processes([["sh", "-c", "echo $$ > pid; exec sleep 600"], ["./no-such-thing"]], tmp_path)
     left = [child for child in psutil.Process().children() if child.pid not in before]
     assert not any(child.status() != psutil.STATUS_ZOMBIE for child in left)
 

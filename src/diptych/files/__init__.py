@@ -16,7 +16,16 @@ from diptych.files.folders import (
     new_folder,
     output_folder,
 )
-from diptych.files.locks import INHERITED, LOCK, Held, hold, hold_part, hold_place, inherited
+from diptych.files.locks import (
+    INHERITED,
+    LOCK,
+    Held,
+    hold,
+    hold_part,
+    hold_place,
+    inherited,
+    part_at_work,
+)
 from diptych.files.paths import (
     check_path,
     check_replaceable,
@@ -54,6 +63,7 @@ __all__ = [
     "open_file",
     "output_folder",
     "parse_json",
+    "part_at_work",
     "read_bytes",
     "read_json",
     "read_lines",

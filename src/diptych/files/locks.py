@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from diptych.errors import UserError
 from diptych.files.paths import machine_faults
 
 LOCK = ".lock"
+MOMENT = 0.1  # seconds
 PART_LOCK = re.compile(r"\.(part-\d+-of-\d+)\.lock")  # of a part of the work in a folder
 INHERITED = "DIPTYCH_LOCK"  # the number of an open lock that the process which started us holds
 
@@ -27,12 +29,20 @@ class Held(UserError):
 def _is_held(lock: Path) -> bool:
     try:
         with lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two may look at the same time
     except BlockingIOError:
         return True
     except OSError:
         return False
     return False
+
+
+def part_at_work(path: Path) -> str | None:
+    """A part of the work in a folder that another process does now; None: there is none."""
+    for child in path.iterdir():
+        if (part := PART_LOCK.fullmatch(child.name)) and _is_held(child):
+            return part[1]
+    return None
 
 
 @contextlib.contextmanager
@@ -46,12 +56,11 @@ def hold(path: Path) -> Iterator[int]:
         Held: another process holds it; the message says which.
     """
     with _lock(path / LOCK, path) as number:
-        for child in path.iterdir():
-            if (part := PART_LOCK.fullmatch(child.name)) and _is_held(child):
-                raise Held(
-                    f"{path}: another process is at work in it ({part[1]}); wait until it ends, or "
-                    f"choose another folder"
-                )
+        if (part := part_at_work(path)) is not None:
+            raise Held(
+                f"{path}: another process is at work in it ({part}); wait until it ends, or "
+                f"choose another folder"
+            )
         yield number
 
 
@@ -124,7 +133,7 @@ def _lock(file: Path, where: Path) -> Iterator[int]:
 
 def _take(number: int, file: Path, where: Path) -> None:
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_soon(number)
         if not os.path.samestat(os.fstat(number), file.stat()):
             raise FileNotFoundError  # the previous holder has removed the file that we opened
     except (BlockingIOError, FileNotFoundError) as error:
@@ -140,6 +149,20 @@ def _take(number: int, file: Path, where: Path) -> None:
         os.ftruncate(number, 0)
         said = f"process {os.getpid()}: {_command()}"
         os.pwrite(number, said.encode(errors="backslashreplace"), 0)
+
+
+def _lock_soon(number: int) -> None:
+    """Lock an open file (BlockingIOError). One who only looks whether it is locked holds it too,
+    for a moment."""
+    ends = time.monotonic() + MOMENT
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(MOMENT / 10)
 
 
 def inherited(lock: int, environment: Mapping[str, str] | None = None) -> dict[str, Any]:

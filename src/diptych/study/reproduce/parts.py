@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import MachineError
-from diptych.files import Held, hold, hold_part, hold_place, read_json
+from diptych.files import Held, hold, hold_part, hold_place, part_at_work, read_json
 from diptych.ranks import Part
 from diptych.study.reproduce.notes import done, keep, noted
 from diptych.study.reproduce.processes import processes
@@ -56,16 +57,23 @@ def reproduce_part(
     with hold_part(out, str(part)):
         _save(request, out, every)
         failed = _share(request, out, every, part, run)
-    try:
-        with hold(out):
+    with ExitStack() as held:
+        # Looked at before the folder is held: of two parts that end at the same time, one would
+        # else be turned away by the other, which is turned away by it.
+        alone = part_at_work(out) is None
+        if alone:
+            try:
+                held.enter_context(hold(out))
+            except Held:
+                alone = False
+        if alone:
             return finish(request, out, every, failed)
-    except Held:  # another part is at work, and writes the report when it ends
-        if failed:
-            raise MachineError(
-                f"{out}: failed: {', '.join(failed)}; see their output above. Other parts are at "
-                f"work; afterwards the same command runs the missing stages"
-            ) from None
-        return read_json(out / "study.json")
+    if failed:  # others are at work, or finish; the last of them writes the report
+        raise MachineError(
+            f"{out}: failed: {', '.join(failed)}; see their output above. Other parts are at "
+            f"work; afterwards the same command runs the missing stages"
+        )
+    return read_json(out / "study.json")
 
 
 def _share(

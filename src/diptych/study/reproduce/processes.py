@@ -12,8 +12,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,10 +48,11 @@ def processes(
             signals.
     """
     begun: list[Process] = []
-    with _signals(begun):
+    with _signals(begun) as undisturbed:
         try:
             for words in commands:
-                begun.append(_begin(words, folder, locks))
+                with undisturbed():  # else one that has just started would not be known
+                    begun.append(_begin(words, folder, locks))
             return _wait(begun)
         except BaseException:  # if one cannot start, the others end too
             for process in begun:
@@ -96,13 +97,33 @@ def _send(process: Process, number: int) -> None:
 
 
 @contextmanager
-def _signals(begun: Sequence[Process]) -> Iterator[None]:
-    """Pass signals that only reach us on to the stages."""
+def _signals(begun: Sequence[Process]) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Pass signals that only reach us on to the stages; gives a block in which they wait."""
+    busy, waiting = False, list[int]()
+
+    @contextmanager
+    def undisturbed() -> Iterator[None]:
+        nonlocal busy
+        busy = True
+        try:
+            yield
+        finally:
+            busy = False
+            while waiting:
+                signal.raise_signal(waiting.pop(0))
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        if busy:
+            waiting.append(number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Stopped(number)
 
     def pause(number: int, frame: FrameType | None) -> None:
+        if busy:
+            waiting.append(number)
+            return
         running = [process for process in begun if process.poll() is None]
         for process in running:
             _send(process, signal.SIGSTOP)
@@ -111,7 +132,7 @@ def _signals(begun: Sequence[Process]) -> Iterator[None]:
             _send(process, signal.SIGCONT)
 
     before: dict[int, Any] = {}
-    taken = {signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: pause}
+    taken = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: pause}
     try:
         for number, handler in taken.items():
             if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
@@ -119,7 +140,7 @@ def _signals(begun: Sequence[Process]) -> Iterator[None]:
     except ValueError:
         pass  # not the main thread: the caller handles signals
     try:
-        yield
+        yield undisturbed
     finally:
         for each, earlier in before.items():
             signal.signal(each, earlier)
