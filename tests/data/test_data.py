@@ -255,9 +255,9 @@ def test_the_full_data_are_the_published_ones(source, split, count):
         pytest.skip(str(error))
     if located is None:
         pytest.skip(f"{source} is not on this machine; set DIPTYCH_DATA to run this")
-    began = time.perf_counter()
+    began = time.process_time()
     data = load_dataset(source, split)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert data.images.shape == (count, 1, 28, 28)
     assert data.sha256 == SOURCES[source].identities[split]
     assert np.bincount(data.labels).size == 10

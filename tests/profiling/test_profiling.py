@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +38,7 @@ def test_a_split_step_computes_what_a_whole_one_does(panel: Panel) -> None:
 
 
 def test_a_profile_holds_every_phase(panel: Panel) -> None:
-    """The phases are positive and their sum is the split step's; the average is fused in Jittor."""
+    """The phases are positive, and parts of the split step; the average is fused in Jittor."""
     found = panel.call(profiled, panel.name, CONFIG, 7)
     phases = {phase["name"]: phase for phase in found["phases"]}
     assert list(phases) == [*PHASES, "compile"]
@@ -46,8 +46,9 @@ def test_a_profile_holds_every_phase(panel: Panel) -> None:
     fused = phases["ema"]["median_s"] is None
     assert fused == phases["ema"]["fused"] == (panel.name == "jittor")
     assert not any(phase["fused"] for name, phase in phases.items() if name != "ema")
-    shares = sum(phase["share"] or 0.0 for phase in found["phases"])
-    assert 0.7 < shares < 1.3
+    for name in ("to_device", "forward", "backward", "optimizer"):
+        usual = np.median([row[name] for row in found["timeline"]])
+        assert phases[name]["share"] == pytest.approx(usual / found["split"]["median_s"])
     low, high = found["overhead"]["low"], found["overhead"]["high"]
     assert low <= found["overhead"]["ratio"] <= high
     assert len(found["memory"]) == 8 and all(row["rss_mb"] > 50 for row in found["memory"])
@@ -66,22 +67,42 @@ def test_the_overhead_is_that_of_the_pairs() -> None:
     assert overhead([1.0] * 5, [1.0] * 5)["low"] is None
 
 
-def test_slow_data_are_no_compiling() -> None:
-    """What the warm-up took above a usual step is told of the step alone."""
+def test_the_phases_add_up_and_slow_data_are_no_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of which each call takes its seconds; the first step takes 3 more.
 
-    def slow(step: int) -> Any:
-        time.sleep(0.1)
-        return SimpleNamespace(**dict.fromkeys((*ARRAYS, "masks")))
+    What the warm-up took above a usual step is told of the step alone.
+    """
+    now = 0.0
+    monkeypatch.setitem(profile.__globals__, "time", SimpleNamespace(perf_counter=lambda: now))
 
-    def nothing(*_: Any) -> Any:
-        return None
+    def takes(seconds: float, result: Any = None) -> Any:
+        def call(*_: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return result
 
-    backend = SimpleNamespace(synchronize=nothing, array=nothing, counters=dict)
-    learner = SimpleNamespace(step=nothing, loss=nothing, differentiate=nothing)
-    learner.update = lambda gradients, lr, mark: mark("optimizer")
-    found: Any = profile(backend, learner, SimpleNamespace(batch=slow), 1, 1e-3)  # type: ignore[arg-type]
-    assert found["phases"][-1]["name"] == "compile"
-    assert found["phases"][-1]["median_s"] < found["phases"][0]["median_s"]
+        return call
+
+    def update(gradients: Any, lr: float, mark: Any) -> None:
+        for phase, seconds in (("optimizer", 0.25), ("ema", 0.5)):
+            takes(seconds)()
+            mark(phase)
+
+    steps = chain([takes(7.0)], repeat(takes(4.0)))
+    batch = SimpleNamespace(**dict.fromkeys((*ARRAYS, "masks")) | {"x0": "images"})
+    backend = SimpleNamespace(synchronize=takes(0.0), array=takes(0.25), counters=dict)
+    learner = SimpleNamespace(step=lambda *_: next(steps)(), loss=takes(1.25), update=update,
+                              differentiate=takes(2.0))  # fmt: skip
+    batches: Any = SimpleNamespace(batch=takes(5.0, batch))
+    found: Any = profile(backend, learner, batches, 3, 1e-3)  # type: ignore[arg-type]
+    took = {phase["name"]: phase["median_s"] for phase in found["phases"]}
+    assert took == {
+        "data": 5.0, "to_device": 0.25, "forward": 1.0, "backward": 2.0, "optimizer": 0.25,
+        "ema": 0.5, "compile": 3.0,
+    }  # fmt: skip
+    assert sum(phase["share"] or 0.0 for phase in found["phases"]) == 1.0
+    assert found["split"]["median_s"] == found["unsplit"]["median_s"] == 4.0
+    assert found["overhead"]["ratio"] == 1.0
 
 
 def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from diptych.backends.protocol import Backend
 from diptych.errors import MachineError, UserError
 from diptych.ranks import ALONE, Ranks
 from diptych.training.group import Group
+from waiting import PATIENCE
 
 
 class Meeting:
     """`Backend.gather` for ranks that are threads of this process."""
 
     def __init__(self, world: int) -> None:
-        self.barrier = threading.Barrier(world, timeout=20)
+        self.barrier = threading.Barrier(world, timeout=PATIENCE)
         self.rows: dict[int, Any] = {}
 
     def of(self, rank: int) -> Backend:

@@ -21,6 +21,7 @@ from diptych.ranks import ALONE, Part, Ranks
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from numpy_backend import CONFIG, engine
+from waiting import PATIENCE
 
 REQUEST = Request(make_sampler("ddim", 2), num=7, batch=2)
 
@@ -85,7 +86,7 @@ def test_parts_at_once_complete_the_folder_once(whole, tmp_path):
         for process in work:
             process.start()
         for process in work:
-            process.join(60)
+            process.join(PATIENCE)
         assert [process.exitcode for process in work] == [0] * 4
         assert pictures(out) == pictures(whole)
         assert read_json(out / "manifest.json")["complete"]
@@ -181,7 +182,7 @@ def test_parts_that_encode_at_once_complete_the_folder_once(encoded, tmp_path):
         for process in work:
             process.start()
         for process in work:
-            process.join(60)
+            process.join(PATIENCE)
         assert [process.exitcode for process in work] == [0] * 4
         assert pictures(out) == pictures(encoded)
 

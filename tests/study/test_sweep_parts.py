@@ -24,6 +24,7 @@ from diptych.study.sweep import output, parts
 from diptych.study.sweep.variants import parse
 from fake_features import Fake
 from sweep_files import content, timeless
+from waiting import PATIENCE
 
 MODEL = "zoo:mnist-torch"
 
@@ -115,7 +116,7 @@ def test_parts_at_once_complete_the_folder_once(whole, tmp_path):
         for process in work:
             process.start()
         for process in work:
-            process.join(60)
+            process.join(PATIENCE)
         assert [process.exitcode for process in work] == [0] * 4
         assert content(out) == whole
 
@@ -272,7 +273,7 @@ def test_the_command_in_parts_is_the_command_at_once(tmp_path):
             "--out", str(tmp_path / out), *more,
         ]  # fmt: skip
 
-    whole = subprocess.run(command("whole"), capture_output=True, text=True, timeout=300)
+    whole = subprocess.run(command("whole"), capture_output=True, text=True, timeout=4 * PATIENCE)
     assert whole.returncode == 0, whole.stderr
     launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
     started = [
@@ -282,7 +283,7 @@ def test_the_command_in_parts_is_the_command_at_once(tmp_path):
         )
         for words, environment in (([], launched), (["--part", "1/2"], {}))
     ]  # fmt: skip
-    said = [process.communicate(timeout=300) for process in started]
+    said = [process.communicate(timeout=4 * PATIENCE) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
     assert any("tables and figures" in out for out, _ in said)

@@ -19,6 +19,7 @@ from diptych.network.plan import make_plan
 from diptych.ranks import Ranks
 from diptych.training.batches import Batches
 from rank_jobs import SETTINGS
+from waiting import PATIENCE
 
 IMAGES = 101
 BATCH = 70  # steps of 70 and 31 rows: of 64 ranks, 33 have no row of the second
@@ -34,7 +35,7 @@ class Ring:
 
     def __init__(self, world: int, deaf: int | None) -> None:
         self.world, self.deaf = world, deaf
-        self.barrier = threading.Barrier(world, timeout=120)
+        self.barrier = threading.Barrier(world, timeout=2 * PATIENCE)
         self.here = threading.local()
         self.flats: list[Any] = [None] * world
         self.result: Any = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from diptych.training import prefetch as module
 from diptych.training.prefetch import Prefetch
+from waiting import PATIENCE, until
 
 
 def test_items_come_in_order_and_end_at_stop():
@@ -32,10 +34,8 @@ def test_at_most_depth_items_are_made_ahead(depth):
     with Prefetch(lambda step: made.append(step), start=0, stop=None, depth=depth) as ahead:
         for taken in range(1, 4):
             ahead.get(taken - 1)
-            deadline = time.monotonic() + 5
-            while len(made) < taken + depth and time.monotonic() < deadline:
-                time.sleep(0.001)
-            time.sleep(0.02)
+            until(lambda taken=taken: len(made) >= taken + depth)
+            time.sleep(0.02)  # for one too many, which would be a fault
             assert made == list(range(taken + depth))
 
 
@@ -52,14 +52,14 @@ def test_the_threads_error_reaches_the_caller_after_the_good_items():
                 ahead.get(2)
 
 
-def test_early_close_ends_the_thread():
-    before = threading.active_count()
+def test_early_close_ends_the_thread(monkeypatch):
+    monkeypatch.setattr(module, "_JOIN_SECONDS", PATIENCE)
     for depth in (1, 3):
         for stop in (None, 0, 1, 100):
             ahead = Prefetch(lambda step: bytes(1000), start=0, stop=stop, depth=depth)
             ahead.close()
             ahead.close()
-    assert threading.active_count() == before
+            assert not ahead._thread.is_alive()
     with pytest.raises(RuntimeError, match="closed"):
         Prefetch.get(ahead, 0)
 
@@ -67,7 +67,7 @@ def test_early_close_ends_the_thread():
 def test_close_does_not_wait_for_ever_and_frees_a_waiting_caller(monkeypatch):
     monkeypatch.setattr(module, "_JOIN_SECONDS", 0.05)
     hang = threading.Event()
-    ahead = Prefetch(lambda step: hang.wait(20), start=0, stop=None)
+    ahead = Prefetch(lambda step: hang.wait(2 * PATIENCE), start=0, stop=None)
     said: list[str] = []
 
     def wait() -> None:
@@ -78,21 +78,34 @@ def test_close_does_not_wait_for_ever_and_frees_a_waiting_caller(monkeypatch):
 
     caller = threading.Thread(target=wait)
     caller.start()
-    began = time.monotonic()
     ahead.close()
-    caller.join(5)
-    assert time.monotonic() - began < 2 and said == ["the prefetcher is closed"]
+    caller.join(PATIENCE)
+    assert ahead._thread.is_alive(), "close waited until the item was made"
+    assert said == ["the prefetcher is closed"]
     hang.set()
 
 
-def test_the_wait_is_measured():
-    with Prefetch(lambda step: time.sleep(0.05 if step == 0 else 0), start=0, stop=None) as ahead:
+def test_the_wait_is_measured(monkeypatch):
+    """By a clock that moves while an item is made that the caller waits for."""
+    now, asked = [10.0], threading.Event()
+
+    def clock() -> float:
+        found = now[0]
+        asked.set()
+        return found
+
+    def make(step: int) -> int:
+        if step == 0:
+            assert asked.wait(PATIENCE)  # the caller has read the clock, and waits
+            now[0] += 3.0
+        return step
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=clock))
+    with Prefetch(make, start=0, stop=None) as ahead:
         ahead.get(0)
-        assert 0.03 < ahead.last_wait < 5 and ahead.waited == ahead.last_wait
-        time.sleep(0.1)
+        assert ahead.last_wait == ahead.waited == 3.0
         ahead.get(1)
-        assert ahead.last_wait < 0.03
-        assert ahead.waited > ahead.last_wait
+        assert (ahead.last_wait, ahead.waited) == (0.0, 3.0)
 
 
 @pytest.mark.parametrize("start, stop, depth", [(0, 1, 0), (5, 4, 1)])

@@ -22,6 +22,7 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.training import loop as training
 from diptych.training.callbacks.journal import read_rows
+from waiting import PATIENCE
 
 STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
 
@@ -50,15 +51,15 @@ def test_killed_and_resumed_equals_undisturbed(panel, tmp_path):
     """2N steps, and N steps + kill -9 + resume: equal bit for bit, weights, EMA and moments."""
     config = panel_jobs.small(*STEPS)
     panel.call(panel_jobs.run, panel.name, config, tmp_path / "straight")
-    # Far more steps than will be made, so that the kill meets a run at work.
-    process = subprocess.Popen(
-        command(tmp_path / "broken", panel.name, "--quiet", "--steps", "100000")
-    )
+    # Far more steps than will be made, so that the kill meets a run at work; every checkpoint is
+    # kept, for the run may get far before the kill.
+    endless = ["--steps", "100000", "--set", "train.keep_checkpoints=100000"]
+    process = subprocess.Popen(command(tmp_path / "broken", panel.name, "--quiet", *endless))
     wait_for(tmp_path / "broken" / "checkpoints" / "step-00000008", process)
     process.kill()
     process.wait()
     for late in checkpoint.all_checkpoints(tmp_path / "broken"):
-        if int(late.name.removeprefix("step-")) > 12:  # it may have run ahead: go back
+        if int(late.name.removeprefix("step-")) > 12:  # it has run ahead: go back
             shutil.rmtree(late)
     panel.call(panel_jobs.run, panel.name, config, tmp_path / "broken", resume=True)
     assert state_of(tmp_path / "broken", config) == state_of(tmp_path / "straight", config)
@@ -76,7 +77,7 @@ def test_a_signal_saves_and_says_how_to_go_on(panel, tmp_path, number):
     )
     wait_for(run / "checkpoints" / "step-00000004", process)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert b"--resume" in stderr and b"Traceback" not in stderr
     last = int(checkpoint.latest(run).name.removeprefix("step-"))

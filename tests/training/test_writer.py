@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from diptych.errors import MachineError
 from diptych.runs import checkpoint
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.writer import Writer
+from waiting import until
 
 CONFIG = panel_jobs.small(
     "train.steps=8", "train.checkpoint_every=2", "train.log_every=1", "model.dropout=0.1",
@@ -49,8 +49,7 @@ def test_an_error_is_raised_once_where_the_write_is_waited_for(caplog: Any) -> N
     for ask in (Writer.wait, lambda writer: writer.begin(failing, "second")):
         with Writer() as writer:
             writer.begin(failing, "first")
-            while not writer.failed:
-                time.sleep(0.001)
+            until(lambda writer=writer: writer.failed)
             with pytest.raises(MachineError, match="first"):
                 ask(writer)
             assert not writer.failed
@@ -75,10 +74,7 @@ def slowly_written(name: str, folder: Path, fails: bool) -> list[int]:
         began.append(len(read_rows(run / "metrics.jsonl")))
         if fails:
             raise MachineError(f"writing {run}: no space")
-        end = time.monotonic() + 60
-        while len(began) == 1 and len(read_rows(run / "metrics.jsonl")) < 3:
-            assert time.monotonic() < end, "no step is made while a checkpoint is written"
-            time.sleep(0.01)
+        until(lambda: len(began) > 1 or len(read_rows(run / "metrics.jsonl")) >= 3)
         return save(run, state, *rest)
 
     loop.checkpoint.save = slow  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -81,20 +80,24 @@ def bombs() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb_is_refused_within_little_memory_and_time(tmp_path: Path, name: str) -> None:
-    path, start = tmp_path / "bomb", time.monotonic()
+    """Of processor time and memory of its own."""
+    path = tmp_path / "bomb"
     path.write_bytes(bombs()[name])
     script = (
-        "import resource, sys\nfrom pathlib import Path\nfrom diptych.errors import UserError\n"
+        "import resource, sys, time\nfrom pathlib import Path\n"
+        "from diptych.errors import UserError\n"
         "from diptych.weights.formats import load_weights\n"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "began = time.process_time()\n"
         "try:\n    load_weights(Path(sys.argv[1]))\n"
         "except UserError as error:\n    print(error)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) // 1024)"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) // 1024)\n"
+        "print(time.process_time() - began)"
     )
     done = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True)
-    message, megabytes = done.stdout.decode().splitlines()
+    message, megabytes, seconds = done.stdout.decode().splitlines()
     assert message.startswith(str(path)) and int(megabytes) < 300
-    assert time.monotonic() - start < 60
+    assert float(seconds) < 60
 
 
 def good_files() -> dict[str, bytes]:
