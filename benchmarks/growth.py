@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 from benchmarks import growth_model as paper
 from benchmarks.driver import machine
 from benchmarks.growth_rank import PARTS
+from benchmarks.ports import free_port
 from benchmarks.results import median
 from benchmarks.sizes import _SIZES as SIZES
 from benchmarks.sizes import NAMES
@@ -102,10 +102,7 @@ def main(
 
 def ranks(world: int, threads: int, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the ranks of a case side by side; the answer of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
               "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}  # fmt: skip
     command = [
         sys.executable,

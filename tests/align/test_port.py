@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts, place
 from diptych.cli import cli
 from diptych.errors import UserError
+from waiting import running, until
 
 pytestmark = [pytest.mark.torch]
 
@@ -381,31 +381,23 @@ def test_the_workers_end_with_the_process_that_started_them(tmp_path: Path) -> N
     caller = subprocess.Popen([sys.executable, "-c", code])
     workers: list[int] = []
     try:
-        end = time.monotonic() + 300
-        while not list(tmp_path.glob("*.pid")):
-            assert caller.poll() is None and time.monotonic() < end
-            time.sleep(0.05)
-        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text()
-        workers = [int(n) for n in children.split()]
-        assert len(workers) == 2 and any(tmp_path.joinpath(f"{n}.pid").exists() for n in workers)
+        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
+
+        def at_work() -> bool:
+            """Both workers are there, and one of them builds its model."""
+            assert caller.poll() is None
+            workers[:] = [int(n) for n in children.read_text().split()]
+            return len(workers) == 2 and any((tmp_path / f"{n}.pid").exists() for n in workers)
+
+        until(at_work)
     finally:
         caller.kill()
         caller.wait()
-    end = time.monotonic() + 20
-    while any(running(n) for n in workers) and time.monotonic() < end:
-        time.sleep(0.05)
-    left = [n for n in workers if running(n)]
-    for each in left:
-        os.kill(each, signal.SIGKILL)
-    assert not left
-
-
-def running(process: int) -> bool:
-    """Whether a process of this machine runs; one that ended and waits for its parent does not."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+        until(lambda: not any(running(n) for n in workers))
+    finally:
+        for each in filter(running, workers):
+            os.kill(each, signal.SIGKILL)
 
 
 LAST = """

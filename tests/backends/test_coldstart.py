@@ -9,26 +9,29 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import waiting
 from diptych.backends.jittor import coldstart, quiet, setup
 from diptych.cli.doctor import checks, report
 from diptych.errors import UserError
+from waiting import PATIENCE, running, until, written
 
+# The number is written just after the lock is taken.
+WAITS = re.compile(r"waiting for (process \d+|another process), which compiles Jittor")
 FAKE_COMPILE = """
 import json, pathlib, sys, time
-result, runs, core, seconds = sys.argv[1:]
-with open(runs, "a") as out: out.write("run\\n")
-time.sleep(float(seconds))
-pathlib.Path(core).touch()
-pathlib.Path(result).write_text(json.dumps({"core": core, "cache": ""}))
+result, runs, core, go = map(pathlib.Path, sys.argv[1:])
+with runs.open("a") as out: out.write("run\\n")
+while not go.exists(): time.sleep(0.02)
+core.touch()
+result.write_text(json.dumps({"core": str(core), "cache": ""}))
 """
 
 
@@ -39,7 +42,7 @@ def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -47,14 +50,14 @@ def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 class Fake:
-    """A compile that takes `seconds`, and a count of how often it ran."""
+    """A compile that ends once a file is there, and a count of how often it ran."""
 
-    def __init__(self, folder: Path, seconds: float = 0.0) -> None:
-        self.runs, self.core, self.seconds = folder / "runs", folder / "core.so", seconds
+    def __init__(self, folder: Path, go: Path | None = None) -> None:
+        self.runs, self.core, self.go = folder / "runs", folder / "core.so", go or folder
 
     def command(self, result: Path) -> list[str]:
-        paths = [str(path) for path in (result, self.runs, self.core)]
-        return [sys.executable, "-c", FAKE_COMPILE, *paths, str(self.seconds)]
+        paths = [str(path) for path in (result, self.runs, self.core, self.go)]
+        return [sys.executable, "-c", FAKE_COMPILE, *paths]
 
     def count(self) -> int:
         return len(self.runs.read_text().split()) if self.runs.exists() else 0
@@ -103,27 +106,42 @@ def test_a_compile_that_leaves_without_a_result_is_tried_again(tmp_path: Path) -
 
 
 def test_of_two_processes_one_compiles_and_the_other_waits_and_says_so(tmp_path: Path) -> None:
+    support = Path(waiting.__file__).parent
     program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path[:0] = {[str(Path(__file__).parent), str(support)]!r}
 from pathlib import Path
 from test_coldstart import Fake, coldstart
-fake = Fake(Path({str(tmp_path)!r}), seconds=2)
-coldstart.ensure(coldstart.Site(Path({str(tmp_path / "site")!r}), {{}}), fake.command, fake.count)
+folder = Path({str(tmp_path)!r})
+fake = Fake(folder, go=folder / "go")
+coldstart.ensure(coldstart.Site(folder / "site", {{}}), fake.command, fake.count)
 """
-    both = [
-        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    errors = [tmp_path / "error-0", tmp_path / "error-1"]
+    both = []
+    for path in errors:
+        with path.open("w") as file:
+            both.append(subprocess.Popen([sys.executable, "-c", program], stderr=file))
+
+    def said() -> list[str]:
+        """What a process says that waits; it goes on waiting until the compile is let go."""
+        texts = [path.read_text() for path in errors]
+        assert all(process.poll() is None for process in both), texts
+        return [text for text in texts if WAITS.search(text)]
+
+    try:
+        until(said)
+        (tmp_path / "go").touch()
+        assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
     assert Fake(tmp_path).count() == 1
-    waiting = [text for text in said if "waiting for process" in text]
-    assert len(waiting) == 1 and "compiles Jittor" in waiting[0]
+    assert sum(len(WAITS.findall(path.read_text())) for path in errors) == 1
 
 
 def test_an_interrupted_compile_takes_its_children_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    grandchild = f"echo $$ > {pid}; sleep 60"
+    grandchild = f"echo $$ > {pid}; sleep 600"
     program = f"import subprocess; subprocess.run(['sh', '-c', {grandchild!r}])"
 
     def interrupt() -> None:
@@ -132,8 +150,7 @@ def test_an_interrupted_compile_takes_its_children_with_it(tmp_path: Path) -> No
 
     with pytest.raises(KeyboardInterrupt):
         coldstart.run([sys.executable, "-c", program], tmp_path / "log", tmp_path, interrupt)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    until(lambda: not running(int(pid.read_text())), seconds=PATIENCE / 2)  # not by itself
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -149,25 +166,9 @@ folder = Path({str(tmp_path)!r})
 coldstart.run([sys.executable, "-c", {child!r}], folder / "log", folder, lambda: None)
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
-        wait_until(lambda: pid.exists() and pid.read_text().strip())
+        until(lambda: written(pid))
         parent.send_signal(number)
-    wait_until(lambda: not alive(int(pid.read_text())))
-
-
-def wait_until(done: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not yet collected does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    until(lambda: not running(int(pid.read_text())), seconds=PATIENCE / 2)
 
 
 # Where Jittor lives: a fake home each, for the real one must never be changed

@@ -6,6 +6,7 @@ Damaged images of a folder that is resumed are named and drawn again.
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ import output_jobs
 import panel_jobs
 from commands import shell
 from conftest import Panel
+from waiting import until
 
 pytestmark = pytest.mark.torch
 
@@ -75,19 +77,25 @@ def test_damaged_images_are_named_and_drawn_again(torch: Panel, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_two_commands_in_one_folder_are_one_and_a_refusal(tmp_path: Path) -> None:
-    words = ["sample", "zoo:mnist-torch", "--num", "64", "--steps", "60", "--out", tmp_path / "out"]
+    out = tmp_path / "out"
+    words = ["sample", "zoo:mnist-torch", "--num", "64", "--steps", "500", "--out", out]
     command = [sys.executable, "-m", "diptych", *map(str, words), "--device", "cpu", "--quiet"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def begun() -> bool:
+        assert first.poll() is None, "ended before it began"
+        return (out / "manifest.json").exists()
+
     try:
-        while not (tmp_path / "out" / "manifest.json").exists():
-            assert first.poll() is None, "ended before it began"
+        until(begun)
+        first.send_signal(signal.SIGSTOP)  # it is at work for as long as the second one looks
         second = shell(*words, "--resume", "--device", "cpu")
         assert second.returncode == 2 and f"(process {first.pid}: diptych sample" in second.stderr
         assert "another process is at work in it" in second.stderr.splitlines()[-1]
     finally:
         first.kill()
         first.wait()
-    words[words.index("60")] = "2"
+    words[words.index("500")] = "2"
     refused = shell(*words, "--resume", "--device", "cpu")  # by its settings, and not by a lock
     assert refused.returncode == 2 and "was begun with timesteps" in refused.stderr
     done = shell(*words, "--overwrite", "--device", "cpu", "--quiet")

@@ -250,11 +250,13 @@ def test_two_ranks_train_what_one_does_and_send_the_bytes_of_the_formula(benchma
     assert two[0]["parts"]["sums"] > 0 and two[0]["parts"]["gradients"] > 0
     assert one["parts"]["sums"] == one["parts"]["waiting"] == 0
     assert sum(two[0]["parts"].values()) < 2 * two[0]["seconds"]
-    sizes = {"task": "wire", "elements": [1, 200_000], "reps": 4}
-    small, large = growth.ranks(2, 1, sizes)[0]["sizes"]
-    # The interface counts headers too, and whatever else uses it in these milliseconds.
-    assert large["bytes"] == pytest.approx(2 * growth_model.ring_bytes(2, 200_000), rel=0.1)
-    assert small["bytes"] < 20_000
+    sizes = {"task": "wire", "elements": [1, 200_000] * 8, "reps": 4}
+    counted = [each["bytes"] for each in growth.ranks(2, 1, sizes)[0]["sizes"]]
+    small, large = min(counted[::2]), min(counted[1::2])
+    # The interface counts headers too, and whatever else uses it in these milliseconds: once of
+    # eight times there is little of that.
+    assert large == pytest.approx(2 * growth_model.ring_bytes(2, 200_000), rel=0.1)
+    assert small < 20_000
 
 
 def test_the_model_of_growth_on_paper(benchmarks: Any) -> None:

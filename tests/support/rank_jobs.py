@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from diptych.runs import checkpoint
 from diptych.training.batches import Batches
 from diptych.training.callbacks.journal import read_rows
 from diptych.training.loop import Training
+from waiting import until
 
 # A network as small as they come, with dropout. 11 images in batches of 5 leave a last batch of
 # one, of which a rank of two or three has no row.
@@ -79,10 +79,9 @@ def environment() -> dict[str, str]:
 
 def launch(world: int, command: Sequence[str], *faults: str, seconds: float = 600) -> list[Ended]:
     """Run the ranks of PyTorch directly, without a launcher that would end some for others."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    from benchmarks.ports import free_port
+
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "rank_jobs", *faults, "diptych", *command],
@@ -175,6 +174,16 @@ def killed(step: int) -> None:
 def signalled(step: int) -> None:
     """This rank alone gets SIGTERM."""
     _at(step, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def held(step: int) -> None:
+    """This rank waits at a step until it is told to stop."""
+
+    def wait(_: Training) -> None:
+        noting: Any = signal.getsignal(signal.SIGTERM)
+        until(lambda: noting.__self__.received)
+
+    _at(step, wait)
 
 
 def mean_of_means(_: int) -> None:

@@ -6,8 +6,13 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
+from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +22,10 @@ from diptych.errors import UserError
 from diptych.profiling.outliers import attribute
 from diptych.runs.watch import Watch, clock, cost, read_events, read_resources
 from diptych.runs.watch.probe import Probe, queued
-from diptych.runs.watch.resource_log import ResourceSampler
+from diptych.runs.watch.resource_log import SECONDS, ResourceSampler
+from diptych.training.callbacks.journal import read_rows
 from panel_jobs import small
+from waiting import until
 from watch_jobs import disturbed
 
 CONFIG = small("train.steps=20", "train.log_every=4", "train.checkpoint_every=1000")
@@ -30,6 +37,15 @@ def cause_of(run: Path, step: int) -> str:
     return next((o["cause"] for o in found["outliers"] if o["step"] == step), "usual")
 
 
+def overdue(run: Path, step: int, planted: float) -> bool:
+    """True if the process stood still during a step: no row of resources came in its time."""
+    row = next(row for row in read_rows(run / "metrics.jsonl") if row["step"] == step)
+    began = row["ended"] - row["data_s"] - row["compute_s"]
+    times = [row["time"] for row in read_resources(run)]
+    gaps = [(a, b) for a, b in pairwise(times) if b > began and a < row["ended"]]
+    return any(after - before > SECONDS + planted / 2 for before, after in gaps)
+
+
 FAULTS = {9: ("data", "data"), 13: ("gc", "gc"), 17: ("sleep", "unexplained")}
 
 
@@ -38,10 +54,13 @@ def test_planted_disturbances_get_their_causes(panel: Panel, tmp_path: Path) -> 
     run = tmp_path / "run"
     planted = {step: fault for step, (fault, _) in FAULTS.items()}
     panel.call(disturbed, panel.name, CONFIG, run, planted, 1.5)
-    assert {step: cause_of(run, step) for step in FAULTS} == {
-        step: cause for step, (_, cause) in FAULTS.items()
-    }
+    for step, (_, cause) in FAULTS.items():
+        also = {"paused"} if overdue(run, step, 1.5) else set()  # by somebody else: told rightly
+        assert cause_of(run, step) in {cause} | also, (step, attribute(run, 1.5))
     assert (panel.name == "jittor") == any("counters" in r for r in read_resources(run))
+
+
+BURN = "import time; end = time.time() + 600\nwhile time.time() < end: pass"
 
 
 def burn(seconds: float) -> None:
@@ -53,19 +72,20 @@ def burn(seconds: float) -> None:
 
 def test_neighbours_are_told_from_own_work(tmp_path: Path) -> None:
     """Steps of known work, in the middle of which other processes take every processor."""
-    spawn = multiprocessing.get_context("spawn")
     run = tmp_path / "run"
     run.mkdir()
-    count = 8 * multiprocessing.cpu_count()
     rows: list[dict[str, Any]] = []
     others: list[Any] = []
-    with Watch(run) as watch:
+    with Watch(run) as watch, ExitStack() as stack:
         for step in range(1, 22):
             if step == 14:
-                others = [spawn.Process(target=burn, args=(20.0,)) for _ in range(count)]
+                others = [
+                    subprocess.Popen([sys.executable, "-c", BURN])
+                    for _ in range(4 * multiprocessing.cpu_count())
+                ]
                 for other in others:
-                    other.start()
-                time.sleep(3)
+                    stack.callback(other.kill)
+                time.sleep(3)  # for rows of resources with them
             watch.begin()
             began = time.perf_counter()
             spent = time.thread_time()
@@ -75,19 +95,21 @@ def test_neighbours_are_told_from_own_work(tmp_path: Path) -> None:
             row = {"step": step, "epoch": 0, "loss": 1.0, "data_s": 0.0, "compute_s": seconds}
             rows.append({**row, "synced": True, **watch.end(step, seconds)})
     for other in others:
-        other.kill()
-        other.join()
+        other.wait()
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = attribute(run, 1.5)
-    slow = {o["step"]: o["cause"] for o in found["outliers"] if o["step"] > 14}
-    assert len(slow) >= 4, found
-    assert set(slow.values()) == {"neighbours"}, found
+    slow = [o["cause"] for o in found["outliers"] if o["step"] > 14]
+    assert slow.count("neighbours") >= 4, found
+    # All else that a busy machine can do to a process that computes.
+    assert set(slow) <= {"neighbours", "paused", "steal"}, found
 
 
-def steady(run: Path, count: int) -> None:
-    """Steps of a tenth of a second."""
+def steady(run: Path) -> None:
+    """Steps of a tenth of a second, until there is a file `enough`."""
     with Watch(run) as watch, (run / "metrics.jsonl").open("w") as file:
-        for step in range(1, count + 1):
+        for step in count(1):
+            if (run / "enough").exists():
+                return
             watch.begin()
             began = time.perf_counter()
             time.sleep(0.1)
@@ -98,17 +120,25 @@ def steady(run: Path, count: int) -> None:
 
 
 def test_a_stopped_process_is_told_from_a_slow_one(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=steady, args=(tmp_path, 80))
+    process = multiprocessing.get_context("spawn").Process(target=steady, args=(tmp_path,))
     process.start()
     lines = tmp_path / "metrics.jsonl"
-    while not lines.is_file() or lines.read_text().count("\n") < 30:
-        time.sleep(0.05)
+
+    def rows() -> int:
+        return lines.read_text().count("\n") if lines.is_file() else 0
+
+    until(lambda: rows() >= 30)
     os.kill(process.pid or 0, signal.SIGSTOP)
+    stopped = rows()
     time.sleep(4)
     os.kill(process.pid or 0, signal.SIGCONT)
+    until(lambda: rows() >= stopped + 20)
+    (tmp_path / "enough").touch()
     process.join()
     found = attribute(tmp_path, 10)
-    assert [o["cause"] for o in found["outliers"]] == ["paused"], found
+    causes = {o["step"]: o["cause"] for o in found["outliers"]}
+    assert causes.keys() & {stopped, stopped + 1, stopped + 2}, found
+    assert set(causes.values()) == {"paused"}, found  # once, or also by somebody else
 
 
 def write(run: Path, rows: list[dict[str, Any]], **files: list[dict[str, Any]]) -> Path:
@@ -183,14 +213,17 @@ def test_sampling_states_its_own_cost(tmp_path: Path) -> None:
     """Processor time of thread and probes over the time covered (docs/profiling.md has figures)."""
     run = tmp_path / "run"
     run.mkdir()
+    steps_done = count(1)
     with Watch(run) as watch:
-        ends = time.perf_counter() + 2.3
-        step = 0
-        while time.perf_counter() < ends:
-            step += 1
+
+        def sampled() -> bool:
+            """After one more step: rows that are not far apart are there."""
             watch.begin()
             time.sleep(0.02)
-            watch.end(step, 0.02)
+            watch.end(next(steps_done), 0.02)
+            return (cost(run) or {"seconds": 0.0})["seconds"] > 0
+
+        until(sampled)
     spent = cost(run)
     assert spent is not None and spent["samples"] >= 2
     assert min(spent["own_s"], spent["probe_s"]) > 0
@@ -227,14 +260,24 @@ def test_a_clock_that_is_set_moves_no_record(
     assert row["time"] == later and row["cpu_percent"] < 1 and row["others_percent"] < 10
 
 
-def test_the_last_row_is_no_share_of_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("after", "rows"), [(0.2, 1), (0.3, 2)])
+def test_the_last_row_is_no_share_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, rows: int
+) -> None:
     """Shares of a millisecond are those of clocks that tick every ten."""
-    path = tmp_path / "resources.jsonl"
-    with ResourceSampler(path, interval=0.5):
-        ends = time.monotonic() + 20
-        while not (path.is_file() and path.read_text()) and time.monotonic() < ends:
-            time.sleep(0.005)
-    assert len(path.read_text().splitlines()) == 1
+    path, now = tmp_path / "resources.jsonl", [1000.0]
+    monkeypatch.setattr(clock, "now", lambda: now[0])
+    sampler = ResourceSampler(path, interval=0.5)
+
+    def wait(seconds: float) -> bool:
+        """One row is due; then the end comes, `after` so many seconds."""
+        ended = now[0] > 1000
+        now[0] += after if ended else seconds
+        return ended
+
+    monkeypatch.setattr(sampler, "_stop", SimpleNamespace(wait=wait))
+    sampler._work()
+    assert not sampler.failed and len(path.read_text().splitlines()) == rows
 
 
 def test_a_gpu_that_is_lost_stops_the_record_and_not_the_run(tmp_path: Path, capsys: Any) -> None:
@@ -242,7 +285,7 @@ def test_a_gpu_that_is_lost_stops_the_record_and_not_the_run(tmp_path: Path, cap
         raise RuntimeError("GPU is lost")
 
     with ResourceSampler(tmp_path / "resources.jsonl", lost, interval=0.01) as sampler:
-        time.sleep(0.2)
+        until(lambda: sampler.failed)
     assert sampler.failed == "GPU is lost"
     assert "resources.jsonl: the record ends early (GPU is lost)" in capsys.readouterr().err
 
@@ -250,7 +293,7 @@ def test_a_gpu_that_is_lost_stops_the_record_and_not_the_run(tmp_path: Path, cap
 def test_a_full_disk_stops_the_record_and_not_the_run(tmp_path: Path) -> None:
     """The sampler notes why it ended; nothing is raised."""
     with ResourceSampler(tmp_path / "no" / "such" / "file.jsonl", interval=0.01) as sampler:
-        time.sleep(0.1)
+        until(lambda: sampler.failed)
     assert "No such file" in sampler.failed
     with Watch(tmp_path / "nowhere") as watch:
         watch.note("gc", 0.0, 1.0)

@@ -184,10 +184,11 @@ def sampling(name: str, variant: str, batches: int = 8) -> Row:
     return {"variant": variant, "rows": rows}
 
 
-def shared(name: str, spells: int = 5, batches: int = 4) -> Row:
+def shared(name: str, spells: int | str = 5, batches: int | str = 4) -> Row:
     """Batches of 10 steps on one core, in spells: every second spell beside a busy process.
 
-    The neighbour comes and goes, so other load on the machine affects both kinds of spell.
+    The neighbour comes and goes, so other load on the machine affects both kinds of spell. Each row
+    holds the processor seconds that the neighbour had in its time.
     """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     bench = Bench(name)
@@ -195,14 +196,17 @@ def shared(name: str, spells: int = 5, batches: int = 4) -> Row:
     engine.draw(sampler, range(32), 0)
     rows: list[Row] = []
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    watched = psutil.Process(neighbour.pid)
     try:
-        for spell in range(spells):
+        for spell in range(int(spells)):
             neighbour.send_signal(signal.SIGCONT if spell % 2 else signal.SIGSTOP)
-            for _ in range(batches):
+            for _ in range(int(batches)):
+                before = watched.cpu_times().user
                 images = range(32 * len(rows), 32 * len(rows) + 32)
                 what = "beside" if spell % 2 else "alone"
                 row = bench.timed(what, partial(engine.draw, sampler, images, 0))
-                rows.append({"spell": spell, **row})
+                spent = watched.cpu_times().user - before
+                rows.append({"spell": spell, **row, "neighbour_s": spent})
     finally:
         neighbour.kill()
         neighbour.wait()
