@@ -18,6 +18,7 @@ import pytest
 from diptych.report.build import report_runs
 from report_records import whole_study
 from synthetic_runs import make_rows, make_run
+from waiting import PATIENCE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOUND = os.environ.get("DIPTYCH_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -50,7 +51,7 @@ class Open:
     def __init__(self, browser: Any, file: Path, width: int = 1200, **options: Any) -> None:
         options["viewport"] = {"width": width, "height": 900}
         self.context = browser.new_context(**options)
-        self.context.set_default_timeout(90_000)  # a busy machine draws slowly
+        self.context.set_default_timeout(1000 * PATIENCE)  # a busy machine draws slowly
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.asked: list[str] = []
@@ -61,7 +62,7 @@ class Open:
 
     def drawn(self) -> Open:
         """Wait until every figure is drawn."""
-        self.page.wait_for_function(DRAWN, timeout=90_000)
+        self.page.wait_for_function(DRAWN)
         return self
 
     def __enter__(self) -> Open:

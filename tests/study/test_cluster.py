@@ -41,6 +41,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(Path(__file__).parent), str(Path(cluster_jobs.__file__).parent)]
         patch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # else a full machine loses workers too
         patch.setattr(clusters.os, "sched_getaffinity", lambda _: {0, 1})
         with open_cluster("ray") as found:
             assert sys.stdout is sys.stderr  # the result's place is free of Ray's own words

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import rank_jobs
 from diptych.cli import cli
 from diptych.errors import Interrupted, MachineError, UserError
 from diptych.figures.grids import read_png
@@ -22,6 +22,7 @@ from diptych.files import read_json
 from diptych.study.reproduce import Request, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
 from studies import Fake, states
+from waiting import PATIENCE, until
 
 WRITE_PAGE = runner.report_study
 
@@ -202,7 +203,20 @@ def test_the_difference_is_a_picture_and_its_numbers() -> None:
 
 
 TINY = ["reproduce", "mnist", "--quick", "--backend", "torch", "--only", "train,samples,batches",
-        "--steps", "60", "--set", "train.batch_size=2", "--sample-steps", "2"]  # fmt: skip
+        "--steps", "20", "--set", "train.batch_size=2", "--sample-steps", "2"]  # fmt: skip
+
+
+# The same command, whose training waits at step 11 for a signal.
+HELD = """
+from diptych.cli import main
+from diptych.study.reproduce import runner
+
+command = runner.command
+runner.command = lambda stage, anew=False: (
+    [(words := command(stage, anew))[0], "-m", "rank_jobs", "held:11:0", *words[2:]]
+)
+main()
+"""
 
 
 @pytest.mark.torch
@@ -211,32 +225,38 @@ def test_a_real_study_is_terminated_and_goes_on(tmp_path: Path) -> None:
     """SIGTERM in the middle of the training: it saves, and the same command does the rest once."""
     out = tmp_path / "study"
     command = [sys.executable, "-m", "diptych", *TINY, "--out", str(out)]
-    begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    begun = subprocess.Popen(
+        [sys.executable, "-c", HELD, *command[3:]], env=rank_jobs.environment(),
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
     journal = out / "runs" / "torch-seed0" / "metrics.jsonl"
-    ends = time.monotonic() + 120
-    while not (journal.is_file() and journal.read_text()) and time.monotonic() < ends:
-        time.sleep(0.02)
+
+    def at_work() -> bool:
+        assert begun.poll() is None, begun.communicate()[1]
+        return journal.is_file() and journal.read_text().count("\n") >= 10
+
+    until(at_work)
     begun.send_signal(signal.SIGTERM)
-    said = begun.communicate(timeout=120)[1]
+    said = begun.communicate(timeout=PATIENCE)[1]
     assert begun.returncode == 143
     before = len(journal.read_text().splitlines())
-    assert 5 <= before < 60
+    assert before in (10, 11)
     assert said.count("interrupted") == 1 and "go on with" not in said and "Traceback" not in said
     assert said.endswith("diptych: interrupted in train-torch-seed0; the same command goes on\n")
     (noted,) = (out / "stages").iterdir()
     assert read_json(noted)["state"] == "interrupted"
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert set(states(json.loads(done.stdout)).values()) == {"done"}
     steps = [json.loads(line)["step"] for line in journal.read_text().splitlines()]
-    assert steps == list(range(1, 61))
+    assert steps == list(range(1, 21))
     starts = read_json(journal.parent / "environment.json")["starts"]
     assert [start["step"] for start in starts] == [0, before]
     times = read_json(out / "batches" / "torch.json")
     assert len(times["seconds"]) == 6 and times["kernels"] is None
     assert read_png(out / "samples" / "torch" / "grid.png").any()
     kept = {path.name: os.stat(path).st_mtime_ns for path in (out / "stages").iterdir()}
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert again.returncode == 0 and "==" not in again.stderr
     assert kept == {path.name: os.stat(path).st_mtime_ns for path in (out / "stages").iterdir()}
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from diptych.studio import server
 from synthetic_runs import make_rows, make_run
+from waiting import PATIENCE, until
 
 
 class Served:
@@ -33,7 +34,7 @@ class Served:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.address + path, data, own | named)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 status, got, content = answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             status, got, content = error.code, error.headers, error.read()
@@ -41,15 +42,16 @@ class Served:
             content = json.loads(content)
         return status, got, content
 
-    def finished(self, number: int, patience: float = 120.0) -> dict[str, Any]:
+    def finished(self, number: int) -> dict[str, Any]:
         """A job after its end."""
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            found = self.ask(f"/api/jobs/{number}")[2]
-            if found["state"] in ("done", "failed", "stopped"):
-                return dict(found)
-            time.sleep(0.05)
-        raise AssertionError(f"job {number} has not ended")
+        found: dict[str, Any] = {}
+
+        def ended() -> bool:
+            found.update(self.ask(f"/api/jobs/{number}")[2])
+            return found["state"] in ("done", "failed", "stopped")
+
+        until(ended)
+        return found
 
 
 @contextmanager
