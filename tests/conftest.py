@@ -92,6 +92,13 @@ def panels() -> Iterator[dict[str, Panel]]:
         panel.pool.shutdown()
 
 
+@pytest.fixture(scope="session")
+def both_installed() -> None:
+    """For tests that start both backends themselves."""
+    if not all(map(available, PANELS)):
+        pytest.skip("both panels are needed")
+
+
 @pytest.fixture(params=[pytest.param(n, marks=getattr(pytest.mark, n)) for n in PANELS])
 def panel(request: pytest.FixtureRequest, panels: dict[str, Panel]) -> Panel:
     """One backend after the other."""

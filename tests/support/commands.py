@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import diptych
 from diptych import cli
+
+PACKAGE = Path(diptych.__file__).parent
 
 
 def call(monkeypatch, capsys, *words):
@@ -25,3 +30,12 @@ def shell(*words):
     return subprocess.run(
         [sys.executable, "-m", "diptych", *map(str, words)], capture_output=True, text=True
     )
+
+
+def align(*words, package=PACKAGE, cwd=None):
+    """`diptych align ...` in a process of its own, with a package at any place."""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    return subprocess.run(
+        [sys.executable, "-m", "diptych", "align", *map(str, words)],
+        capture_output=True, text=True, env=environment, cwd=cwd,
+    )  # fmt: skip
