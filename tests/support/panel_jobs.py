@@ -32,6 +32,10 @@ SMALL = [
 ]
 
 
+# A quarter of its width, for tests of files and signals: each training ends with a grid of samples.
+NARROW = ["model.ch=8", "model.norm_groups=4"]
+
+
 def small(*changes: str) -> Config:
     """The `tiny` preset with a small batch and further changes."""
     return load_config("tiny", [*SMALL, *changes])

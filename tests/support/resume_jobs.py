@@ -18,7 +18,7 @@ CHANGES = ("train.steps=8", "train.checkpoint_every=2", "train.log_every=2", "tr
 
 
 def small(*changes: str) -> Config:
-    return panel_jobs.small(*CHANGES, "train.batch_size=4", *changes)
+    return panel_jobs.small(*panel_jobs.NARROW, *CHANGES, "train.batch_size=4", *changes)
 
 
 def pictures(folder: Path, count: int = 5, seed: int = 0) -> Path:

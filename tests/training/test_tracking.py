@@ -28,7 +28,7 @@ from diptych.training.callbacks.tensorboard import (
     text,
 )
 from diptych.training.callbacks.usual import Recording
-from panel_jobs import small
+from panel_jobs import NARROW, small
 from watch_jobs import computed_layers, events_failing, trained_with_and_without
 
 CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
@@ -88,7 +88,7 @@ def test_a_failing_event_file_ends_the_record_and_not_the_training(
     panels: dict[str, Panel], tmp_path: Path
 ) -> None:
     """Every write, flush and close in turn; nothing else is lost, and one line says so."""
-    config = small("train.steps=2", "train.log_every=1", "train.grid_every=0")
+    config = small(*NARROW, "train.steps=2", "train.log_every=1", "train.grid_every=0")
     *failed, whole = panels["torch"].call(events_failing, "torch", config, tmp_path)
     assert len(failed) > 6 and whole["lines"] == [] and len(whole["losses"]) == 2
     for found in failed:

@@ -24,7 +24,10 @@ from diptych.training import loop as training
 from diptych.training.callbacks.journal import read_rows
 from waiting import PATIENCE
 
-STEPS = ["train.steps=16", "train.checkpoint_every=4", "train.log_every=2", "model.dropout=0.1"]
+STEPS = [
+    *panel_jobs.NARROW, "train.steps=16", "train.checkpoint_every=4", "train.log_every=2",
+    "model.dropout=0.1",
+]  # fmt: skip
 
 
 def state_of(run: Path, config: Config) -> dict[str, str]:
@@ -257,7 +260,9 @@ def test_every_preset_trains(panel, tmp_path, preset):
 
 def test_a_full_disk_leaves_the_last_checkpoint(finished, tmp_path):
     """The child may write files of at most 1 MB: its first checkpoint does not fit."""
-    limited = f"ulimit -f 1000; exec {' '.join(command(tmp_path / 'run', 'torch', '--quiet'))}"
+    wide = ["--set", "model.ch=32", "--set", "model.norm_groups=32"]
+    words = command(tmp_path / "run", "torch", "--quiet", *wide)
+    limited = f"ulimit -f 1000; exec {' '.join(words)}"
     script = limited.replace("[", "'[").replace("]", "]'")
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 1, done.stderr

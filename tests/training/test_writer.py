@@ -17,8 +17,8 @@ from diptych.training.writer import Writer
 from waiting import until
 
 CONFIG = panel_jobs.small(
-    "train.steps=8", "train.checkpoint_every=2", "train.log_every=1", "model.dropout=0.1",
-    "train.keep_checkpoints=9",
+    *panel_jobs.NARROW, "train.steps=8", "train.checkpoint_every=2", "train.log_every=1",
+    "model.dropout=0.1", "train.keep_checkpoints=9",
 )  # fmt: skip
 
 
