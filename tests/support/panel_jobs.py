@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
-from diptych.training.loop import train
+from diptych.training.loop import Training, train
 from diptych.weights.find import Source
 
 # A network with every kind of block, small enough to run often.
@@ -103,6 +104,12 @@ def gradients(name: str, config: Config) -> Any:
 def run(name: str, config: Config, folder: Path, resume: bool = False) -> None:
     """`diptych train` without the command line."""
     train(config, folder, name, device="cpu", resume=resume, progress=False)
+
+
+def run_without_grid(name: str, config: Config, folder: Path) -> None:
+    """The same without the grid at the end, which for a wide network takes most of the time."""
+    with mock.patch.object(Training, "draw_grid", lambda self, step: None):
+        run(name, config, folder)
 
 
 def draw(name: str, config: Config, num: int, **options: Any) -> Any:

@@ -31,7 +31,7 @@ from diptych.training.callbacks.usual import Recording
 from panel_jobs import NARROW, small
 from watch_jobs import computed_layers, events_failing, trained_with_and_without
 
-CONFIG = small("train.steps=7", "train.log_every=2", "train.grid_every=6")
+CONFIG = small(*NARROW, "train.steps=7", "train.log_every=2", "train.grid_every=6")
 
 
 def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
@@ -50,15 +50,15 @@ def test_tensorboard_shows_scalars_grids_histograms_and_the_blueprint(
     assert {tag.split("/")[1].partition(".")[0] for tag in tags["histograms"]} == parts
     assert [event.step for event in shown.Histograms("gradients/mid")] == [3, 6]
     blueprint = shown.Tensors("blueprint")[0].tensor_proto.string_val[0].decode()
-    assert "| `conv_in.weight` | 32x1x3x3 |" in blueprint
+    assert "| `conv_in.weight` | 8x1x3x3 |" in blueprint
     graph: Any = shown.Graph()
     names = [node.name for node in graph.node]
     assert len(set(names)) == len(names) and "down.0/block.0/conv1" in names
     by_name = {node.name: node for node in graph.node}
     conv = by_name["down.1/block.0/conv1"]
-    assert conv.attr["weights"].s == b"weight 64x32x3x3, bias 64"
+    assert conv.attr["weights"].s == b"weight 16x8x3x3, bias 16"
     (shape,) = conv.attr["_output_shapes"].list.shape
-    assert [dim.size for dim in shape.dim] == [-1, 64, 7, 7]
+    assert [dim.size for dim in shape.dim] == [-1, 16, 7, 7]
     kinds = [event["kind"] for event in read_events(tmp_path / "on")]
     assert kinds.count("histograms") == 2 and kinds.count("grid") == 1
 

@@ -242,7 +242,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(panel, tmp_path):
 
 def test_device_noise_trains_and_is_recorded(panel, tmp_path):
     """`noise: device` draws by step too: a repeated run is the same run."""
-    config = panel_jobs.small("train.noise=device", "train.steps=6", "model.dropout=0.1")
+    changes = ["train.noise=device", "train.steps=6", "model.dropout=0.1"]
+    config = panel_jobs.small(*panel_jobs.NARROW, *changes)
     for name in ("a", "b"):
         panel.call(panel_jobs.run, panel.name, config, tmp_path / name)
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("a", "b")]
@@ -254,7 +255,7 @@ def test_device_noise_trains_and_is_recorded(panel, tmp_path):
 def test_every_preset_trains(panel, tmp_path, preset):
     # The packaged images stand in for those that cannot travel with the package.
     config = load_config(preset, ["data.source=mnist-10k", "train.steps=2", "train.batch_size=4"])
-    panel.call(panel_jobs.run, panel.name, config, tmp_path / "run")
+    panel.call(panel_jobs.run_without_grid, panel.name, config, tmp_path / "run")
     assert len(read_rows(tmp_path / "run" / "metrics.jsonl")) == 2
 
 
