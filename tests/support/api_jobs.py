@@ -155,7 +155,8 @@ def stopped(name: str, folder: Path, at: int) -> dict[str, Any]:
             raise diptych.StopTraining
 
     given: dict[str, Any] = {"backend": name, "device": "cpu", "progress": False}
-    given |= {"data": PIXELS, "set": SET | {"train.grid_every": 2}}
+    narrow = {"model.ch": 8, "model.norm_groups": 4}
+    given |= {"data": PIXELS, "set": SET | narrow | {"train.grid_every": 2}}
     run = diptych.train("tiny", folder, callbacks=[stop], **given)
     first = run.step, [row["step"] for row in run.rows], list(seen)
     run = diptych.train("tiny", folder, resume=True, **given)
