@@ -50,6 +50,7 @@ _NORM = "in Jittor a kernel of the panel, which adds in double"
 _OVERFLOW = (
     "a norm of squares beyond float32 is NaN: in Jittor by its kernel, in PyTorch at the end"
 )
+_CHECKPOINT = "PyTorch has checkpoints of activations; in Jittor they are a Function of the panel"
 _LAYERS = ("Conv2d", "GroupNorm", "Linear")
 _FEATURE_FUNCTIONS = (
     "place", "place_weight", "resize", "conv_relu", "max_pool", "avg_pool", "join", "pixel_mean",
@@ -127,6 +128,17 @@ INTENDED: tuple[Intended, ...] = (
     Intended("optim.py", "adam_step", "each panel has its own fused update"),
     Intended("optim.py", "module", _NORM, (1, 0)),
     Intended("optim.py", "total_norm", _NORM, (4, 0)),
+    Intended("recompute.py", "imports", _CHECKPOINT, (1, 0)),
+    Intended("recompute.py", "_Again.__init__", _CHECKPOINT, (1, 1)),
+    Intended("recompute.py", "_Again.__call__", _CHECKPOINT, (1, 1)),
+    Intended("recompute.py", "_Block", _CHECKPOINT, (0, 1)),
+    Intended("recompute.py", "_Block.__init__", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Block.forward", _CHECKPOINT, (0, 5)),
+    Intended("recompute.py", "_Block.grad", _CHECKPOINT, (0, 7)),
+    Intended("recompute.py", "_Product", _CHECKPOINT, (0, 1)),
+    Intended("recompute.py", "_Product.__init__", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Product.forward", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Product.grad", _CHECKPOINT, (0, 2)),
     Intended("unet.py", "imports", _OVERFLOW, (1, 1)),
     Intended("unet.py", "UNet.__init__", _OVERFLOW, (1, 0)),
     Intended("unet.py", "UNet.forward", _OVERFLOW, (1, 1)),

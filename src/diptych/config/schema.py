@@ -38,6 +38,7 @@ LATER_KEYS: dict[str, Any] = {
     "train.ema_warmup": False,
     "train.precision": "fp32",
     "train.accumulate": 1,
+    "train.checkpoint_activations": False,
 }
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -158,6 +159,9 @@ class TrainConfig(Section):
     # A step sums the gradients of so many micro-batches: less memory, the same numbers up to the
     # order of summation.
     accumulate: int = Field(1, ge=1)
+    # The backward pass computes the activations of the U-Net's blocks again: less memory, more
+    # time, the same numbers up to rounding.
+    checkpoint_activations: bool = False
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)  # if given, replaces epochs
     lr: float = Field(2e-4, gt=0.0)

@@ -35,6 +35,7 @@ from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
 from diptych.backends.jittor.own import seed as seed_framework
 from diptych.backends.jittor.precision import Arithmetic
+from diptych.backends.jittor.recompute import recompute
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
@@ -67,6 +68,8 @@ class Learner:
         self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
+        if train.checkpoint_activations:
+            recompute(plan, self.network)
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
