@@ -12,10 +12,12 @@ Source: Chen et al. 2016, arXiv:1604.06174.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jittor as jt
 
+from diptych.backends.jittor.kernels.code import Function
 from diptych.backends.jittor.unet import AttnBlock, ResnetBlock
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
@@ -41,36 +43,49 @@ class _Again:
     """A block's call that keeps nothing but its arguments."""
 
     def __init__(self, block: Any) -> None:
-        self.run, self.weights = block.execute, block.parameters()
+        self.run, self.modules = block.execute, block.modules()
 
     def __call__(self, *given: Any) -> jt.Var:
-        found: jt.Var = _Block(self.run, self.weights)(*given, *self.weights)
+        weights = [x for m in self.modules for x in vars(m).values() if isinstance(x, jt.Var)]
+        found: jt.Var = _Block(self, len(given))(*given, *weights)
         return found
 
+    def with_weights(self, given: Sequence[Any], weights: Sequence[jt.Var]) -> jt.Var:
+        """The block's output, with these arrays in place of its own weights."""
+        own = [(m, key, x) for m in self.modules for key, x in vars(m).items() if isinstance(x, jt.Var)]
+        for (module, key, _), weight in zip(own, weights, strict=True):
+            setattr(module, key, weight)
+        try:
+            return self.run(*given)
+        finally:
+            for module, key, weight in own:
+                setattr(module, key, weight)
 
-class _Block(jt.Function):  # type: ignore[misc]
-    """One call of a block: its arguments, then its weights, which are inputs for their gradients."""
 
-    def __init__(self, run: Any, weights: list[jt.Var]) -> None:
-        self.run, self.weights = run, weights
+class _Block(Function):  # type: ignore[misc]
+    """One call of a block. Its inputs are its arguments and its weights: an operator that had the
+    weights from elsewhere would keep its activations as long as they can have gradients."""
+
+    def __init__(self, block: _Again, count: int) -> None:
+        self.block, self.count = block, count
 
     def execute(self, *inputs: Any) -> jt.Var:
-        self.given = inputs[: len(inputs) - len(self.weights)]
+        self.inputs = inputs
         # In `grad`, all arrays are stopped.
-        self.wanted = [isinstance(x, jt.Var) and not x.is_stop_grad() for x in self.given]
+        self.wanted = [isinstance(x, jt.Var) and not x.is_stop_grad() for x in inputs]
         with jt.no_grad():
-            return self.run(*self.given)
+            return self.block.with_weights(inputs[: self.count], inputs[self.count :])
 
     def grad(self, dy: jt.Var) -> list[jt.Var | None]:
-        pairs = list(zip(self.given, self.wanted, strict=True))
-        given = [x.detach() if wanted else x for x, wanted in pairs]
-        inputs = [x for x, wanted in zip(given, self.wanted, strict=True) if wanted]
-        loss = _Product(dy)(self.run(*given))
-        found = iter(jt.grad(loss, [*inputs, *self.weights]))
-        return [*(next(found) if wanted else None for wanted in self.wanted), *found]
+        pairs = zip(self.inputs, self.wanted, strict=True)
+        inputs = [x.detach() if wanted else x for x, wanted in pairs]
+        y = self.block.with_weights(inputs[: self.count], inputs[self.count :])
+        targets = [x for x, wanted in zip(inputs, self.wanted, strict=True) if wanted]
+        found = iter(jt.grad(_Product(dy)(y), targets))
+        return [next(found) if wanted else None for wanted in self.wanted]
 
 
-class _Product(jt.Function):  # type: ignore[misc]
+class _Product(Function):  # type: ignore[misc]
     """A number whose gradient with respect to y is `dy`, to the bit; its value is never used."""
 
     def __init__(self, dy: jt.Var) -> None:
