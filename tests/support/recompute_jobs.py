@@ -77,8 +77,7 @@ def forget_masks(name: str, network: Any) -> None:
 
     for block in network.modules():
         if isinstance(block, unet.ResnetBlock):
-            call = block.forward if name == "torch" else block.execute
-            call.run = forgetful(call.run)
+            block.branch.run = forgetful(block.branch.run)
 
 
 def memory(name: str, configs: list[Config]) -> list[int]:

@@ -10,8 +10,6 @@ import captured_jobs
 import recompute_jobs as jobs
 from diptych.errors import UserError
 
-CLOSE = 1e-5  # of a gradient's norm; a mask that is forgotten is 1e-1
-
 
 def same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
     """Whether all arrays have the same bits."""
@@ -46,6 +44,19 @@ def test_each_rank_has_its_share(panel):
     )
     for (loss, gradients, _), (ours, theirs, _) in zip(plain, found, strict=True):
         assert ours == loss and same(theirs, gradients)
+
+
+def test_a_run_can_go_on_with_it(panel, tmp_path):
+    """For example one that ran out of memory: bits and identity stay."""
+    plain, again = (
+        accumulate_jobs.settings("train.noise=keyed", "train.checkpoint_every=2", *more)
+        for more in ([], [jobs.AGAIN])
+    )
+    trained, call = accumulate_jobs.trained, panel.call
+    whole = call(trained, panel.name, plain, tmp_path / "whole", [4])
+    call(trained, panel.name, plain, tmp_path / "parts", [2])
+    assert call(trained, panel.name, again, tmp_path / "parts", [4], begun=True) == whole
+    assert again.identity() == plain.identity()
 
 
 @pytest.mark.torch

@@ -12,7 +12,7 @@ from diptych.config.size import Size, checked_size, sides_of, size_text
 # Keys that may change when a run is resumed, and that may differ between two comparable runs:
 # none of them affects the numbers of a step.
 _DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every",
-              "validate_every")  # fmt: skip
+              "validate_every", "checkpoint_activations")  # fmt: skip
 DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do if the rate decays
 
@@ -38,7 +38,6 @@ LATER_KEYS: dict[str, Any] = {
     "train.ema_warmup": False,
     "train.precision": "fp32",
     "train.accumulate": 1,
-    "train.checkpoint_activations": False,
 }
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -160,7 +159,7 @@ class TrainConfig(Section):
     # order of summation.
     accumulate: int = Field(1, ge=1)
     # The backward pass computes the activations of the U-Net's blocks again: less memory, more
-    # time, the same numbers up to rounding.
+    # time, the same numbers.
     checkpoint_activations: bool = False
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)  # if given, replaces epochs

@@ -1,11 +1,13 @@
 """Blocks whose activations are computed again in the backward pass. Mirrors `torch/recompute.py`.
 
-Of a residual or attention block only the inputs are kept: the image, the time embedding and the
-dropout mask. The backward pass runs the block once more, from the last block to the first, so the
-activations of one block are in memory at a time. The masks are given, so both runs are the same.
+Of the branch of a residual or attention block only the inputs are kept: the image, the time
+embedding and the dropout mask. The backward pass runs the branch once more, from the last block to
+the first, so the activations of one block are in memory at a time. The masks are given, so both
+runs are the same. The sum with the input keeps nothing and stays outside; this way gradients are
+added in the same order, and on a CPU their bits are those of training without it.
 
-Jittor is lazy, but among the operators that are ready it runs the one made first. The second run
-is made when the gradient of the block's output is, and so it is computed no earlier than that.
+Jittor is lazy, but among the operators that are ready it runs the one that was made first. The
+second run is made together with the branch's gradients, so it is not computed before its turn.
 
 Source: Chen et al. 2016, arXiv:1604.06174.
 """
@@ -36,14 +38,15 @@ def recompute(plan: AnyPlan, network: Any) -> None:
         )
     for block in network.modules():
         if isinstance(block, (ResnetBlock, AttnBlock)):
-            block.execute = _Again(block)
+            block.branch = _Again(block)
 
 
 class _Again:
-    """A block's call that keeps nothing but its arguments."""
+    """A branch's call that keeps nothing but its arguments."""
 
     def __init__(self, block: Any) -> None:
-        self.run, self.modules = block.execute, block.modules()
+        shortcut = getattr(block, "nin_shortcut", None)
+        self.run, self.modules = block.branch, [m for m in block.modules() if m is not shortcut]
 
     def __call__(self, *given: Any) -> jt.Var:
         weights = [x for m in self.modules for x in vars(m).values() if isinstance(x, jt.Var)]
@@ -51,8 +54,10 @@ class _Again:
         return found
 
     def with_weights(self, given: Sequence[Any], weights: Sequence[jt.Var]) -> jt.Var:
-        """The block's output, with these arrays in place of its own weights."""
-        own = [(m, key, x) for m in self.modules for key, x in vars(m).items() if isinstance(x, jt.Var)]
+        """The branch's output, with these arrays in place of its own weights."""
+        own = [
+            (m, key, x) for m in self.modules for key, x in vars(m).items() if isinstance(x, jt.Var)
+        ]
         for (module, key, _), weight in zip(own, weights, strict=True):
             setattr(module, key, weight)
         try:
@@ -63,8 +68,7 @@ class _Again:
 
 
 class _Block(Function):  # type: ignore[misc]
-    """One call of a block. Its inputs are its arguments and its weights: an operator that had the
-    weights from elsewhere would keep its activations as long as they can have gradients."""
+    """One call of a branch. Its inputs are its arguments and its weights, which have gradients."""
 
     def __init__(self, block: _Again, count: int) -> None:
         self.block, self.count = block, count

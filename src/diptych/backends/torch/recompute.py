@@ -1,8 +1,10 @@
 """Blocks whose activations are computed again in the backward pass. Mirrors `jittor/recompute.py`.
 
-Of a residual or attention block only the inputs are kept: the image, the time embedding and the
-dropout mask. The backward pass runs the block once more, from the last block to the first, so the
-activations of one block are in memory at a time. The masks are given, so both runs are the same.
+Of the branch of a residual or attention block only the inputs are kept: the image, the time
+embedding and the dropout mask. The backward pass runs the branch once more, from the last block to
+the first, so the activations of one block are in memory at a time. The masks are given, so both
+runs are the same. The sum with the input keeps nothing and stays outside; this way gradients are
+added in the same order, and on a CPU their bits are those of training without it.
 
 Source: Chen et al. 2016, arXiv:1604.06174.
 """
@@ -32,14 +34,14 @@ def recompute(plan: AnyPlan, network: Any) -> None:
         )
     for block in network.modules():
         if isinstance(block, (ResnetBlock, AttnBlock)):
-            block.forward = _Again(block)  # type: ignore[method-assign]
+            block.branch = _Again(block)  # type: ignore[method-assign]
 
 
 class _Again:
-    """A block's call that keeps nothing but its arguments."""
+    """A branch's call that keeps nothing but its arguments."""
 
     def __init__(self, block: Any) -> None:
-        self.run = block.forward
+        self.run = block.branch
 
     def __call__(self, *given: Any) -> torch.Tensor:
         found: torch.Tensor = checkpoint(
