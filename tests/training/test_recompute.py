@@ -92,6 +92,6 @@ def test_a_step_needs_less_memory(panel):
 
 
 def test_a_network_of_one_s_own_is_refused(panel, tmp_path):
-    with pytest.raises(UserError, match="train.checkpoint_activations: the blocks of a network"):
+    with pytest.raises(UserError, match="the blocks of a network of your own are not known"):
         panel.call(jobs.train_own, panel.name, tmp_path / "run")
     assert not (tmp_path / "run").exists()
