@@ -38,52 +38,56 @@ def recompute(plan: AnyPlan, network: Any) -> None:
         )
     for block in network.modules():
         if isinstance(block, (ResnetBlock, AttnBlock)):
-            block.branch = _Again(block)
+            block.branch = _Again(block)  # type: ignore[method-assign,assignment]
 
 
 class _Again:
     """A branch's call that keeps nothing but its arguments."""
 
     def __init__(self, block: Any) -> None:
-        shortcut = getattr(block, "nin_shortcut", None)
-        self.run, self.modules = block.branch, [m for m in block.modules() if m is not shortcut]
+        shortcut = getattr(block, "nin_shortcut", None)  # no part of the branch
+        modules = [m for m in block.modules() if m is not shortcut]
+        self.run = block.branch
+        self.places = [(m, k) for m in modules for k, x in vars(m).items() if isinstance(x, jt.Var)]
 
     def __call__(self, *given: Any) -> jt.Var:
-        weights = [x for m in self.modules for x in vars(m).values() if isinstance(x, jt.Var)]
-        found: jt.Var = _Block(self, len(given))(*given, *weights)
+        found: jt.Var = _Branch(self, len(given))(*given, *self.weights())
         return found
+
+    def weights(self) -> list[jt.Var]:
+        return [getattr(module, key) for module, key in self.places]
 
     def with_weights(self, given: Sequence[Any], weights: Sequence[jt.Var]) -> jt.Var:
         """The branch's output, with these arrays in place of its own weights."""
-        own = [
-            (m, key, x) for m in self.modules for key, x in vars(m).items() if isinstance(x, jt.Var)
-        ]
-        for (module, key, _), weight in zip(own, weights, strict=True):
-            setattr(module, key, weight)
+        own = self.weights()
         try:
+            self.put(weights)
             return self.run(*given)
         finally:
-            for module, key, weight in own:
-                setattr(module, key, weight)
+            self.put(own)
+
+    def put(self, weights: Sequence[jt.Var]) -> None:
+        for (module, key), weight in zip(self.places, weights, strict=True):
+            setattr(module, key, weight)
 
 
-class _Block(Function):  # type: ignore[misc]
+class _Branch(Function):  # type: ignore[misc]
     """One call of a branch. Its inputs are its arguments and its weights, which have gradients."""
 
-    def __init__(self, block: _Again, count: int) -> None:
-        self.block, self.count = block, count
+    def __init__(self, again: _Again, count: int) -> None:
+        self.again, self.count = again, count
 
     def execute(self, *inputs: Any) -> jt.Var:
         self.inputs = inputs
         # In `grad`, all arrays are stopped.
         self.wanted = [isinstance(x, jt.Var) and not x.is_stop_grad() for x in inputs]
         with jt.no_grad():
-            return self.block.with_weights(inputs[: self.count], inputs[self.count :])
+            return self.again.with_weights(inputs[: self.count], inputs[self.count :])
 
     def grad(self, dy: jt.Var) -> list[jt.Var | None]:
         pairs = zip(self.inputs, self.wanted, strict=True)
         inputs = [x.detach() if wanted else x for x, wanted in pairs]
-        y = self.block.with_weights(inputs[: self.count], inputs[self.count :])
+        y = self.again.with_weights(inputs[: self.count], inputs[self.count :])
         targets = [x for x, wanted in zip(inputs, self.wanted, strict=True) if wanted]
         found = iter(jt.grad(_Product(dy)(y), targets))
         return [next(found) if wanted else None for wanted in self.wanted]

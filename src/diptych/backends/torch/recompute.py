@@ -34,7 +34,7 @@ def recompute(plan: AnyPlan, network: Any) -> None:
         )
     for block in network.modules():
         if isinstance(block, (ResnetBlock, AttnBlock)):
-            block.branch = _Again(block)  # type: ignore[method-assign]
+            block.branch = _Again(block)  # type: ignore[method-assign,assignment]
 
 
 class _Again:

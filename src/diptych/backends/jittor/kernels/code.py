@@ -48,7 +48,7 @@ class Function(jt.Function):  # type: ignore[misc]
 
     def _grad(self, *given: Var | None) -> Any:
         found = super()._grad(*given)
-        vars(self).clear()
+        self.__dict__.clear()
         return found
 
 
