@@ -38,6 +38,7 @@ from diptych.backends.jittor.precision import Arithmetic
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
+from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Weights
@@ -58,6 +59,11 @@ class Learner:
         if train.precision != arithmetic.precision:
             raise ValueError(
                 f"precision is {train.precision}, the backend's {arithmetic.precision}"
+            )
+        if train.compile:
+            raise UserError(
+                "train.compile: is of PyTorch; Jittor compiles all that it computes; set "
+                "train.compile=false, or use --backend torch"
             )
         self.plan = plan
         self.train = train
