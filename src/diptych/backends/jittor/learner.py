@@ -30,6 +30,7 @@ from diptych.backends.jittor.arrays import (
     weights_of,
 )
 from diptych.backends.jittor.collective import all_sum
+from diptych.backends.jittor.compiler import compile_network
 from diptych.backends.jittor.draws import keyed_masks, keyed_noise
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
@@ -38,7 +39,6 @@ from diptych.backends.jittor.precision import Arithmetic
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
-from diptych.errors import UserError
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Weights
@@ -60,11 +60,6 @@ class Learner:
             raise ValueError(
                 f"precision is {train.precision}, the backend's {arithmetic.precision}"
             )
-        if train.compile:
-            raise UserError(
-                "train.compile: is of PyTorch; Jittor compiles all that it computes; set "
-                "train.compile=false, or use --backend torch"
-            )
         self.plan = plan
         self.train = train
         self.seed = seed
@@ -73,6 +68,8 @@ class Learner:
         self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
+        if train.compile:
+            compile_network(self.network, self.device)
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}

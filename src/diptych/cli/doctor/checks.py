@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
-from diptych.machine.processor import asked_threads, cores
+from diptych.machine.processor import asked_threads, cores, has_nvidia_driver
 
 Status = Literal["ok", "warn", "fail"]
 PIP = f"{sys.executable} -m pip install"
@@ -96,7 +96,7 @@ def cuda() -> Check:
     """The NVIDIA driver, and a CUDA toolkit that Jittor can load."""
     from diptych.backends.jittor import cuda
 
-    if not cuda.has_driver():
+    if not has_nvidia_driver():
         return Check("cuda", "ok", "no NVIDIA driver: both backends run on the CPU")
     found = cuda.find_toolkit()
     if found.nvcc:
