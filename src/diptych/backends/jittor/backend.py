@@ -56,7 +56,7 @@ def make(
 
 def no_cuda() -> str:
     """The reason why there is no GPU for this panel."""
-    reason = cuda.find_toolkit().reason
+    reason = cuda.find_toolkit(setup.home()).reason
     return f"Jittor has no CUDA ({reason or 'none that it can load'}); see diptych doctor"
 
 

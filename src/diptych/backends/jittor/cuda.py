@@ -27,11 +27,17 @@ class Toolkit:
     reason: str
 
 
-def find_toolkit(driver: bool | None = None) -> Toolkit:
-    """Find the first toolkit that Jittor can load, or the reason for none; only reads files."""
+def find_toolkit(home: Path, driver: bool | None = None) -> Toolkit:
+    """Find the first toolkit that Jittor can load, or the reason for none; only reads files.
+
+    Args:
+        home: Jittor's home, where `python -m jittor_utils.install_cuda` puts one.
+        driver: whether there is an NVIDIA driver; None: look.
+    """
     if not (has_nvidia_driver() if driver is None else driver):
         return Toolkit("", "no NVIDIA driver")
-    found = [os.environ.get("nvcc_path") or "", shutil.which("nvcc") or "", *_PLACES]
+    own = sorted(map(str, home.glob(".cache/jittor/jtcuda/*/bin/nvcc")), reverse=True)
+    found = [os.environ.get("nvcc_path") or "", *own, shutil.which("nvcc") or "", *_PLACES]
     reasons = []
     for nvcc in dict.fromkeys(path for path in found if path and Path(path).is_file()):
         lack = _lack(Path(os.path.realpath(nvcc)))
