@@ -6,6 +6,7 @@ is d log(seconds) / d log(factor): 1 is proportional, below 1 a fixed part is pa
 part weighs least.
 
 Each panel has a process of its own; one works at a time, and the order is reversed every round.
+Noise and dropout masks of a training batch are timed apart, drawn by the host and by the device.
 Whole commands are started anew, as a user starts them: one image or step is the start-up, and the
 difference to many is what each further one costs.
 """
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks import contenders
+from benchmarks import contenders, sizes
 from benchmarks.driver import Process, environment, machine
 from benchmarks.job import TASKS, Job
 from benchmarks.results import median
@@ -38,7 +39,7 @@ from diptych.evaluation.score_table import markdown
 from diptych.files import write_json, write_text
 from diptych.machine.processor import cores
 
-BATCH, CALLS = 16, 4
+BATCH, CALLS, NOISY = 16, 4, 64
 COUNT = click.IntRange(min=1)
 
 
@@ -98,6 +99,7 @@ def main(
     found: dict[str, Any] = {
         "schema": 1, "machine": machine(), "threads": cores(), "rounds": rounds, "batch": BATCH,
         "load_before": before, "growth": growth(names, points(small), rounds),
+        "noise": noise(names, ("tiny",) if small else ("mnist", "cifar10-size")),
         "whole": whole(names, images, steps),
     }  # fmt: skip
     found["load_after"] = os.getloadavg()[0]
@@ -159,6 +161,24 @@ def slopes(seconds: dict[int, list[float]]) -> dict[str, Any]:
     }
 
 
+def noise(names: Sequence[str], presets: Sequence[str], repeats: int = 20) -> list[dict[str, Any]]:
+    """Seconds of a training batch of 64 with its noise and masks, by the host and by the device."""
+    found = []
+    for preset in presets:
+        config = sizes.size(preset).config
+        for panel in names:
+            row: dict[str, Any] = {"panel": panel, "size": preset, "batch": NOISY}
+            for kind in ("host", "keyed"):
+                train = {"noise": kind, "batch_size": NOISY}
+                train = config.train.model_copy(update=train)
+                job = Job(panel, TASKS[0], config.model_copy(update={"train": train}), 1, "cpu")
+                click.echo(f"noise: {panel}, {preset}, {kind}", err=True)
+                with environment(cores()), closing(Process(job)) as process:
+                    row[kind] = median(np.array(process.call(contenders.noise, job, repeats)))
+            found.append(row)
+    return found
+
+
 def whole(names: Sequence[str], images: int, steps: int) -> list[dict[str, Any]]:
     """Wall seconds of commands of one and of many; `each` is what a further one costs."""
     found = []
@@ -206,6 +226,12 @@ def text(found: dict[str, Any]) -> str:
         ]  # fmt: skip
         head = [task, "factor", "seconds at each value", "slope, all", "slope, last"]
         parts.append(markdown(head, rows))
+    rows = [
+        [f"{row['size']}, {row['panel']}",
+         *(f"{1e3 * row[kind]['median']:.1f}" for kind in ("host", "keyed"))]
+        for row in found["noise"]
+    ]  # fmt: skip
+    parts.append(markdown([f"a batch of {NOISY} with its noise, ms", "host", "keyed"], rows))
     rows = [
         [f"{row['command']}, {row['panel']}", f"{row['one']:.1f}", f"{row['count']:,}",
          f"{row['many']:.1f}", f"{1e3 * row['each']:.1f}"]
