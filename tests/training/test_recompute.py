@@ -91,6 +91,11 @@ def test_a_step_needs_less_memory(panel):
     assert 0 < again < {"torch": 0.35, "jittor": 0.6}[panel.name] * plain
 
 
+def test_compiling_is_refused():
+    with pytest.raises(UserError, match="compile and checkpoint_activations exclude each other"):
+        jobs.settings("train.compile=true", jobs.AGAIN)
+
+
 def test_a_network_of_one_s_own_is_refused(panel, tmp_path):
     with pytest.raises(UserError, match="the blocks of a network of your own are not known"):
         panel.call(jobs.train_own, panel.name, tmp_path / "run")

@@ -38,6 +38,7 @@ LATER_KEYS: dict[str, Any] = {
     "train.ema_warmup": False,
     "train.precision": "fp32",
     "train.accumulate": 1,
+    "train.compile": False,
 }
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -178,6 +179,7 @@ class TrainConfig(Section):
     # device: each framework's own generator.
     noise: Literal["host", "keyed", "device"] = "host"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the network; all else is float32
+    compile: bool = False  # PyTorch alone: the network by torch.compile, whose rounding is its own
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without a class
     weighting: Literal["none", "min-snr"] = "none"  # of the loss, per timestep
     min_snr_gamma: float = Field(5.0, gt=0.0)
@@ -193,6 +195,15 @@ class TrainConfig(Section):
             raise ValueError(
                 f"accumulate is {self.accumulate}, but a batch has {self.batch_size} images; set "
                 f"train.accumulate to {self.batch_size} or less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _recomputed(self) -> TrainConfig:
+        if self.checkpoint_activations and self.compile:
+            raise ValueError(
+                "compile and checkpoint_activations exclude each other, as PyTorch's compiler "
+                "decides by itself what is computed again; set one of them to false"
             )
         return self
 

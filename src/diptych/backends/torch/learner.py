@@ -32,6 +32,7 @@ from diptych.backends.torch.arrays import (
 )
 from diptych.backends.torch.captured import Captured
 from diptych.backends.torch.collective import all_sum
+from diptych.backends.torch.compiler import compile_network
 from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
@@ -71,6 +72,8 @@ class Learner:
         self.network = build(plan, weights, self.device).train()
         if train.checkpoint_activations:
             recompute(plan, self.network)
+        if train.compile:
+            compile_network(self.network, self.device)
         self.captured = self.replays()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}
