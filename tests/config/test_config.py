@@ -94,6 +94,7 @@ trees = st.fixed_dictionaries(
                 "batch_size": count,
                 "accumulate": st.just(1),  # more need as many images in a batch
                 "checkpoint_activations": st.just(False),  # not with every `compile`
+                "compile": st.booleans(),
                 "epochs": count,
                 "steps": st.none() | count,
                 "lr": positive,
@@ -180,6 +181,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.loss": (["sum", "mean"], ["l1", "null"]),
     "train.noise": (["host", "keyed", "device"], ["cpu", "null"]),
     "train.precision": (["fp32", "tf32", "bf16"], ["fp16", "null"]),
+    "train.compile": (["true", "false"], ["1", "null", "'true'"]),
     "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
     "train.weighting": (["none", "min-snr"], ["minsnr", "null"]),
     "train.min_snr_gamma": (["1e-3", "5"], ["0", "-1", ".inf"]),
