@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from benchmarks import driver, results, sizes, table
 from benchmarks.job import CONTENDERS, KNOWN
 from diptych.errors import MachineError, UserError
 from diptych.files import write_json, write_text
+from diptych.machine.processor import cores
 
 COUNT = click.IntRange(min=1)
 
@@ -49,6 +49,14 @@ def command(task: str, text: str) -> click.Command:
         help="Warm-up rounds, which are dropped.",
     )
     @click.option("--threads", type=COUNT, help="OpenMP threads of each contender [all cores].")
+    @click.option(
+        "--heap",
+        type=click.Choice(["own", "kept"]),
+        default="own",
+        show_default=True,
+        help="own: each contender's allocator as it comes, of which the PyTorch panel's keeps "
+        "freed memory; kept: all keep it.",
+    )
     @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:INDEX.")
     @click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of the table.")
     @click.option(
@@ -64,7 +72,7 @@ def command(task: str, text: str) -> click.Command:
 
 def _run(
     task: str, presets: tuple[str, ...], contenders: str, rounds: int | None, steps: int | None,
-    batch: int | None, warmup: int, threads: int | None, device: str, as_json: bool,
+    batch: int | None, warmup: int, threads: int | None, heap: str, device: str, as_json: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
     names = driver.check([name.strip() for name in contenders.split(",")], task)
@@ -74,8 +82,7 @@ def _run(
     found = []
     for size in chosen:
         amount = replace(size.training if task == "training" else size.sampling, **changes)
-        cores = len(os.sched_getaffinity(0))
-        plan = driver.Plan(task, size, amount, warmup, names, device, threads or cores)
+        plan = driver.Plan(task, size, amount, warmup, names, device, threads or cores(), heap)
         found.append(results.digest(driver.run(plan)))
         if not as_json:
             click.echo(table.render(found[-1]) + "\n")

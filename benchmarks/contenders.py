@@ -139,6 +139,20 @@ def turn(k: int) -> Turn:
     return Turn(seconds, cpu_seconds, contender.memory())
 
 
+def noise(job: Job, repeats: int) -> list[float]:
+    """Seconds of making a training batch with its noise and masks on the device, each time anew."""
+    training = PanelTraining(job)
+    found = []
+    for step in range(1, repeats + 3):  # two warm up
+        training.backend.synchronize()
+        began = time.perf_counter()
+        inputs = training.learner.inputs(training.batches.batch(step))
+        training.backend.synchronize()
+        found.append(time.perf_counter() - began)
+        del inputs
+    return found[2:]
+
+
 def finish() -> Float32:
     """The contender's answer, after all its turns."""
     [contender] = _live

@@ -28,7 +28,7 @@ from benchmarks.job import ENGINES, KNOWN, Job, Loaded, Turn
 from benchmarks.sizes import Amount, Size
 from diptych import __version__
 from diptych.errors import MachineError, UserError
-from diptych.machine.processor import processor_name
+from diptych.machine.processor import cores, processor_name
 from diptych.types import Float32
 
 
@@ -43,6 +43,7 @@ class Plan:
     contenders: tuple[str, ...]
     device: str
     threads: int
+    heap: str = "own"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run(plan: Plan) -> Outcome:
     config = plan.size.config
     train = config.train.model_copy(update={"batch_size": plan.amount.batch})
     config = config.model_copy(update={"train": train})
-    with _environment(plan.threads), ExitStack() as stack:
+    with environment(plan.threads, plan.heap), ExitStack() as stack:
         processes = {}
         for name in plan.contenders:
             job = Job(name, plan.task, config, plan.amount.steps, plan.device)
@@ -111,9 +112,16 @@ def order(plan: Plan) -> list[tuple[int, str]]:
 
 
 @contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Set the variables that OpenMP reads on loading; the contenders' processes inherit them."""
+def environment(threads: int, heap: str = "own") -> Iterator[None]:
+    """Set the variables that OpenMP and glibc read on loading; the contenders inherit them.
+
+    Args:
+        heap: "own": each contender's own allocator; "kept": all keep freed memory, as the PyTorch
+            panel does by itself (`diptych.backends.torch.heap`).
+    """
     wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    if heap == "kept":
+        wanted |= {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -129,7 +137,7 @@ def machine() -> dict[str, Any]:
     """Facts on which the numbers depend in addition to the plan."""
     return {
         "cpu": processor_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -69,6 +69,7 @@ def digest(outcome: Outcome) -> dict[str, Any]:
         "rounds": plan.amount.rounds,
         "warmup_rounds": plan.warmup,
         "wait_policy": "passive",
+        "heap": plan.heap,
         "machine": machine(),
         "load_before": outcome.load_before,
         "load_after": outcome.load_after,

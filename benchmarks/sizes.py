@@ -12,6 +12,7 @@ from diptych.data import load_dataset
 from diptych.errors import UserError, nearest
 
 RANDOM_IMAGES = 1024
+DIGITS = (7, 14, 28)  # sides of the packaged digits, and of their averages
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def size(name: str) -> Size:
 
 
 def images(config: Config) -> npt.NDArray[np.uint8]:
-    """Training images, (N, C, H, W) uint8: the packaged digits, or random pixels if in colour."""
+    """Training images, (N, C, H, W) uint8: the packaged digits if they come in that shape, else
+    random pixels."""
     data = config.data
-    if data.channels == 1:
+    if data.channels == 1 and data.image_size in DIGITS:
         return load_dataset("mnist-10k", image_size=data.image_size).images
     shape = (RANDOM_IMAGES, *data.shape)
     return np.random.Generator(np.random.Philox(key=0)).integers(0, 256, shape, dtype=np.uint8)

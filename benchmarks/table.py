@@ -16,6 +16,10 @@ NAMES = {
     "onnx": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
+HEAPS = {
+    "own": "each contender's own; the PyTorch panel's keeps freed memory",
+    "kept": "every contender keeps freed memory",
+}
 COLUMNS = {
     "training": (
         "contender",
@@ -68,6 +72,7 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("device", f"{result['device']}: {_device(result)}"),
         ("versions", _versions(result)),
         ("threads", f"{result['threads']} for every contender, OMP_WAIT_POLICY=passive"),
+        ("heap", HEAPS[result.get("heap", "own")]),
         (
             "load",
             f"{result['load_before']:.2f} before, {result['load_after']:.2f} after (1 minute)",

@@ -1,17 +1,18 @@
 """Regenerate docs/results.md and the README's first screen from a study's records.
 
     python docs/results.py STUDY     the folder that `diptych reproduce mnist --out STUDY` filled
+    python docs/results.py           the README's speeds alone
 
 docs/results.md and docs/results.zh.md are the study's report, its animations with fewer greys
-(noise does not compress, and every renewal stays in the repository). The README has two blocks
-between markers: `picture`, above its commands, and `results`, below them, with the agreement of
-the study's two runs and their scores; the speeds come from benchmarks/results/*.json, where they
-were measured in one run, in turns. No number is typed by hand.
+(noise does not compress, and every renewal stays in the repository). The README has three blocks
+between markers: `picture`, above its commands, and, below them, `results`, with the agreement of
+the study's two runs and their scores, and `speeds`. These come from benchmarks/results/*.json,
+where they were measured in one run, in turns; of the peers the fastest is named. No number is
+typed by hand.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
@@ -25,10 +26,13 @@ from diptych.files import atomic_path, read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+RECORDS = ROOT / "benchmarks" / "results"
 COLOURS = 16  # of an animation
 FIGURES = ("grids.png", "loss.png")
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
-NAMES = {**PANELS, "diffusers": "diffusers"}
+PEERS = {"diffusers": "diffusers", "diffusers-compiled": "diffusers by torch.compile"}
+ENGINES = {"onnx": "`--backend onnx`", "openvino": "`--backend openvino`"}
+SIZES = {"mnist": "MNIST", "cifar10-size": "CIFAR-10 size"}
 PICTURE = (
     "![The same 64 digits, drawn by the PyTorch panel, by the Jittor panel, and their "
     "difference](docs/figures/mnist-grids.png)\n"
@@ -43,12 +47,15 @@ FOOT = (
 
 def main() -> None:
     """Copy the figures, write both pages and rewrite the README's blocks."""
+    readme = ROOT / "README.md"
+    write_text(readme, replaced(readme.read_text("utf-8"), "speeds", speeds()))
+    if not sys.argv[1:]:
+        return
     study = Path(sys.argv[1]).resolve()
     (DOCS / "figures").mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         shutil.copyfile(study / "compare" / name, DOCS / "figures" / f"mnist-{name}")
     pages(study)
-    readme = ROOT / "README.md"
     text = replaced(readme.read_text("utf-8"), "picture", PICTURE)
     write_text(readme, replaced(text, "results", table(study)))
 
@@ -92,7 +99,7 @@ def shrink(path: Path, out: Path) -> None:
 
 def table(study: Path) -> str:
     """The README's table in Markdown, the losses below it, and where the rest is."""
-    found = agreement(read_json(study / "compare" / "compare.json")) + scores(study) + speeds()
+    found = agreement(read_json(study / "compare" / "compare.json")) + scores(study)
     rows = "".join(f"| {name} | {value} |\n" for name, value in found)
     return HEAD + rows + FOOT
 
@@ -138,20 +145,34 @@ def scores(study: Path) -> list[tuple[str, str]]:
     return [(what, "; ".join(ends))]
 
 
-def speeds() -> list[tuple[str, str]]:
-    """Ratios of times from the benchmarks on the same network, with their intervals."""
-    rows = []
+def speeds() -> str:
+    """Ratios of times from the benchmarks, with their intervals, in Markdown."""
+    rows, machines = [], set()
     for task, what in (("training", "a training step"), ("sampling", "a network call")):
-        path = ROOT / "benchmarks" / "results" / f"{task}-mnist.json"
-        if not path.is_file():
-            continue
-        for ratio in json.loads(path.read_text("utf-8"))["results"][0]["ratios"]:
-            words = f"time of {what}: {NAMES[ratio['a']]} / {NAMES[ratio['b']]}"
-            interval = ""
-            if ratio["low"] is not None:
-                interval = f" (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f})"
-            rows.append((words, f"{ratio['median']:.2f}{interval}"))
-    return rows
+        for size, title in SIZES.items():
+            [found] = read_json(RECORDS / f"{task}-{size}.json")["results"]
+            machines.add(f"{found['machine']['cpu']}, {found['threads']} threads")
+            to_torch = {each["a"]: each for each in found["ratios"] if each["b"] == "torch"}
+            peer = min((name for name in PEERS if name in to_torch),
+                       key=lambda name: to_torch[name]["median"])  # fmt: skip
+            cells = [f"{PEERS[peer]}: {ratio(to_torch[peer])}", ratio(to_torch["jittor"])]
+            engines = [f"{words}: {ratio(to_torch[name])}"
+                       for name, words in ENGINES.items() if name in to_torch]  # fmt: skip
+            rows.append([f"{what}, {title}", *cells, "; ".join(engines)])
+    head = ["time against the PyTorch panel's", "strongest peer", "Jittor panel", "engines"]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return (
+        f"Float32 on a CPU ({'; '.join(sorted(machines))}), in turns; above 1 is slower than the "
+        f"PyTorch panel, with the 95 % interval ([records](benchmarks/README.md)):\n\n{table}"
+    )
+
+
+def ratio(found: dict[str, Any]) -> str:
+    """A ratio of times with its interval."""
+    if found["low"] is None:
+        return f"{found['median']:.2f}"
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 if __name__ == "__main__":

@@ -45,11 +45,13 @@ _DEVICE = "Jittor's device is a global flag, not a property of each array"
 _CUDA = "the frameworks ask for CUDA in their own ways"
 _GRAPH = "a Jittor array stays in the graph, and keeps it alive, until it is stopped"
 _REPLAY = "PyTorch replays a step on a GPU"
+_COMPILER = "PyTorch compiles where it is asked to, Jittor always"
 _ENGINE = "PyTorch's process groups, and Jittor's operator for MPI"
 _NORM = "in Jittor a kernel of the panel, which adds in double"
 _OVERFLOW = (
     "a norm of squares beyond float32 is NaN: in Jittor by its kernel, in PyTorch at the end"
 )
+_CHECKPOINT = "PyTorch has checkpoints of activations; in Jittor they are a Function of the panel"
 _LAYERS = ("Conv2d", "GroupNorm", "Linear")
 _FEATURE_FUNCTIONS = (
     "place", "place_weight", "resize", "conv_relu", "max_pool", "avg_pool", "join", "pixel_mean",
@@ -72,10 +74,11 @@ INTENDED: tuple[Intended, ...] = (
         "backend.py",
         "imports",
         "PyTorch packs weights; Jittor is prepared, counts, and does not tell its threads",
-        (2, 4),
+        (3, 4),
     ),
     Intended("backend.py", "module", "Jittor is prepared before it is imported", (0, 1)),
-    Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (11, 6)),
+    Intended("backend.py", "make", f"{_CUDA}; {_DEVICE}", (10, 5)),
+    Intended("backend.py", "no_cuda", _CUDA, (3, 2)),
     Intended("backend.py", "TorchBackend.scalar", "a Jittor scalar is an array of one", (1, 1)),
     Intended(
         "backend.py", "TorchBackend.network", "PyTorch packs; Jittor's eval() ends training", (4, 2)
@@ -94,11 +97,14 @@ INTENDED: tuple[Intended, ...] = (
     Intended("collective.py", "gather", f"{_ENGINE}; only Jittor is lazy", (3, 2)),
     Intended("feature_layers.py", "imports", _KERNELS, (1, 2)),
     *(Intended("feature_layers.py", name, _OPERATOR) for name in _FEATURE_FUNCTIONS),
-    Intended("layers.py", "imports", _KERNELS, (3, 1)),
+    Intended("compiler.py", "imports", _COMPILER, (2, 0)),
+    Intended("compiler.py", "compile_network", _COMPILER, (11, 1)),
+    Intended("layers.py", "imports", _KERNELS, (2, 1)),
+    Intended("layers.py", "module", "Jittor upsamples first", (1, 0)),
     *(Intended("layers.py", f"{name}.forward", _OPERATOR) for name in _LAYERS),
     *(Intended("layers.py", name, _OPERATOR) for name in _FUNCTIONS),
     Intended("layers.py", "folded", "Jittor upsamples first", (3, 0)),
-    Intended("layers.py", "_fold", "Jittor upsamples first", (6, 0)),
+    Intended("layers.py", "fold", "Jittor upsamples first", (7, 0)),
     Intended("layers.py", "GroupNorm", _OVERFLOW, (1, 0)),
     Intended("layers.py", "unless_overflown", _OVERFLOW, (3, 0)),
     Intended("learner.py", "imports", _REPLAY, (1, 0)),
@@ -127,6 +133,20 @@ INTENDED: tuple[Intended, ...] = (
     Intended("optim.py", "adam_step", "each panel has its own fused update"),
     Intended("optim.py", "module", _NORM, (1, 0)),
     Intended("optim.py", "total_norm", _NORM, (4, 0)),
+    Intended("recompute.py", "imports", _CHECKPOINT, (1, 2)),
+    Intended("recompute.py", "_Again.__init__", _CHECKPOINT, (0, 3)),
+    Intended("recompute.py", "_Again.__call__", _CHECKPOINT, (1, 1)),
+    Intended("recompute.py", "_Again.weights", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Again.with_weights", _CHECKPOINT, (0, 7)),
+    Intended("recompute.py", "_Again.put", _CHECKPOINT, (0, 3)),
+    Intended("recompute.py", "_Branch", _CHECKPOINT, (0, 1)),
+    Intended("recompute.py", "_Branch.__init__", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Branch.forward", _CHECKPOINT, (0, 5)),
+    Intended("recompute.py", "_Branch.grad", _CHECKPOINT, (0, 7)),
+    Intended("recompute.py", "_Product", _CHECKPOINT, (0, 1)),
+    Intended("recompute.py", "_Product.__init__", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Product.forward", _CHECKPOINT, (0, 2)),
+    Intended("recompute.py", "_Product.grad", _CHECKPOINT, (0, 2)),
     Intended("unet.py", "imports", _OVERFLOW, (1, 1)),
     Intended("unet.py", "UNet.__init__", _OVERFLOW, (1, 0)),
     Intended("unet.py", "UNet.forward", _OVERFLOW, (1, 1)),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import re
 import sys
 
 import pytest
 
+import device_jobs
 from diptych import backends
 from diptych.runs.folder import backend_of_run
 from diptych.weights.find import trained_by
@@ -62,3 +64,18 @@ def test_a_resumed_run_keeps_its_backend(tmp_path):
     assert backend_of_run(tmp_path, None, True) == "jittor"
     assert backend_of_run(tmp_path, "torch", True) == "torch"
     assert backend_of_run(tmp_path, None, False) == "torch"
+
+
+WHY = {
+    "torch": ("PyTorch here is a build without CUDA|PyTorch finds no GPU", "PyTorch "),
+    "jittor": (r"Jittor has no CUDA \(.*nvcc.*\); see diptych doctor", "no NVIDIA driver"),
+}
+
+
+def test_a_panel_says_why_it_has_no_gpu(panel):
+    """With a driver and no toolkit `auto` falls back and says so; `cuda` is refused alike."""
+    said, refused = panel.call(device_jobs.without_cuda, panel.name)
+    why, inside = WHY[panel.name]
+    assert re.search("^device auto: the CPU, although there is an NVIDIA driver: ", said)
+    assert re.search(why, said)
+    assert refused.startswith("device 'cuda' cannot be used: ") and inside in refused

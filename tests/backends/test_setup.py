@@ -104,18 +104,30 @@ def test_two_environments_have_two_caches(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(names) == 2
 
 
-def test_only_a_complete_cuda_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nvcc, lib = tmp_path / "bin" / "nvcc", tmp_path / "lib64"
-    for path in (nvcc, lib / "libcudart.so", lib / "libcudnn_ops_infer.so"):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
+@pytest.fixture
+def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A complete toolkit, as Jittor's own installer leaves one, and no other on the machine."""
+    place = tmp_path / ".cache" / "jittor" / "jtcuda" / "cuda12.2_cudnn8_linux"
+    for name in ("bin/nvcc", "lib64/libcudart.so", "lib64/libcudnn_ops_infer.so"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).touch()
     monkeypatch.setattr(cuda, "_PLACES", ())
     monkeypatch.setattr(cuda.shutil, "which", lambda _: None)
+    monkeypatch.delenv("nvcc_path", raising=False)
+    return place
+
+
+def test_only_a_complete_cuda_is_offered(
+    toolkit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvcc, nowhere = toolkit / "bin" / "nvcc", tmp_path / "nowhere"
+    assert cuda.find_toolkit(tmp_path, driver=True).nvcc == str(nvcc)
+    assert cuda.find_toolkit(nowhere, driver=True).reason == "no nvcc"
     monkeypatch.setenv("nvcc_path", str(nvcc))
-    assert cuda.find_toolkit(driver=True).nvcc == str(nvcc)
-    assert cuda.find_toolkit(driver=False).nvcc == ""
-    (lib / "libcudart.so").unlink()
-    lacking = cuda.find_toolkit(driver=True)
+    assert cuda.find_toolkit(nowhere, driver=True).nvcc == str(nvcc)
+    assert cuda.find_toolkit(tmp_path, driver=False).nvcc == ""
+    (toolkit / "lib64" / "libcudart.so").unlink()
+    lacking = cuda.find_toolkit(tmp_path, driver=True)
     assert lacking.nvcc == "" and "libcudart.so" in lacking.reason
 
 

@@ -93,6 +93,8 @@ trees = st.fixed_dictionaries(
             {
                 "batch_size": count,
                 "accumulate": st.just(1),  # more need as many images in a batch
+                "checkpoint_activations": st.just(False),  # not with every `compile`
+                "compile": st.booleans(),
                 "epochs": count,
                 "steps": st.none() | count,
                 "lr": positive,
@@ -163,6 +165,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "diffusion.zero_terminal_snr": (["false"], ["true", "1", "null"]),  # true: see below
     "train.batch_size": (["1", "4096"], ["0", "-1", "64.0", "null"]),
     "train.accumulate": (["1", "2"], ["0", "-1", "2.0", "null"]),
+    "train.checkpoint_activations": (["true", "false"], ["1", "null", "'true'"]),
     "train.epochs": (["1"], ["0", "-1", "2.5"]),
     "train.steps": (["1", "null"], ["0", "-1", "10.0"]),
     "train.lr": (["1e-4", "1", "1e300"], ["0", "-1e-4", ".nan", ".inf", "1e999", "true", "fast"]),
@@ -178,6 +181,7 @@ RANGES: dict[str, tuple[list[str], list[str]]] = {
     "train.loss": (["sum", "mean"], ["l1", "null"]),
     "train.noise": (["host", "keyed", "device"], ["cpu", "null"]),
     "train.precision": (["fp32", "tf32", "bf16"], ["fp16", "null"]),
+    "train.compile": (["true", "false"], ["1", "null", "'true'"]),
     "train.label_dropout": (["0", "1", "0.5"], ["-0.1", "1.1", "null", ".nan"]),
     "train.weighting": (["none", "min-snr"], ["minsnr", "null"]),
     "train.min_snr_gamma": (["1e-3", "5"], ["0", "-1", ".inf"]),

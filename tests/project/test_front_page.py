@@ -36,9 +36,22 @@ def test_the_commands_stand_between_picture_and_table(results: Any) -> None:
 
 def test_a_block_is_replaced_and_nothing_else(results: Any) -> None:
     again = results.replaced(README, "results", results.HEAD + "| a | 1 |\n" + results.FOOT)
-    assert "| a | 1 |" in again and "1.24 (95 %" not in again
+    assert "| a | 1 |" in again and "trained side by side" not in again
     between = README.split("<!-- results:begin -->\n")[1].split("<!-- results:end -->")[0]
     assert results.replaced(again, "results", between) == README
+
+
+def test_the_speeds_are_those_of_the_records(results: Any) -> None:
+    """Of the peers the fastest is named, at every size and in both tasks."""
+    block = README.split("<!-- speeds:begin -->\n")[1].split("<!-- speeds:end -->")[0]
+    assert block == results.speeds() and block.count(" size |") == 2
+    for line in block.splitlines()[4:]:
+        what = "sampling" if "network call" in line else "training"
+        size = "cifar10-size" if "CIFAR" in line else "mnist"
+        [found] = read_json(results.RECORDS / f"{what}-{size}.json")["results"]
+        peers = [each["median"] for each in found["ratios"]
+                 if each["b"] == "torch" and each["a"].startswith("diffusers")]  # fmt: skip
+        assert f": {min(peers):.2f}" in line
 
 
 @pytest.mark.parametrize("panel", ["torch", "jittor"])

@@ -52,7 +52,7 @@ def test_every_difference_has_its_reason_and_is_listed_once() -> None:
     [
         (
             "unet.py",
-            "ResnetBlock.forward",
+            "ResnetBlock.branch",
             "self.conv1(self.norm1(x))",
             "self.conv1(x)",
             "conv1(x)",

@@ -66,9 +66,11 @@ def test_durations_and_cadences_may_differ(tmp_path: Path) -> None:
         "checkpoint_every": 7,
         "keep_checkpoints": 9,
         "grid_every": 4,
+        "checkpoint_activations": True,
     }
     result = compare_runs(*pair(tmp_path, train=train), tmp_path / "out")
     assert {d["key"] for d in result["config_differences"]} == {f"train.{key}" for key in train}
+    assert result["work_differences"] == ["train.checkpoint_activations"]  # a step takes longer
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "environment.json", "metrics.jsonl"])

@@ -29,6 +29,7 @@ def run(task: str, *options: str) -> subprocess.CompletedProcess[str]:
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Its modules that load no framework, importable from wherever the tests run."""
     monkeypatch.syspath_prepend(str(ROOT))
+    import benchmarks.cost
     import benchmarks.driver
     import benchmarks.results
     import benchmarks.sizes
@@ -127,6 +128,31 @@ def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
     assert verdict("most", 1.1, found) == "missed"
     assert verdict("least", 1.1, {"median": 1.2, "low": 1.0, "high": 1.3}) == "undecided"
     assert benchmarks.results.median(np.array([1.0, 2.0]))["low"] is None
+
+
+def test_slopes_are_those_of_known_growth(benchmarks: Any) -> None:
+    """Quadratic growth is 2; a fixed part lowers the slope, least where it weighs least."""
+    square = benchmarks.cost.slopes({n: [3.0 * n**2] * 3 for n in (4, 1, 2)})
+    assert square["values"] == [1, 2, 4]
+    assert square["all"] == pytest.approx(2) and square["last"] == pytest.approx(2)
+    fixed = benchmarks.cost.slopes({n: [8.0 + n] for n in (1, 2, 4, 8)})
+    assert 0 < fixed["all"] < fixed["last"] == pytest.approx(np.log2(16 / 12))
+
+
+@pytest.mark.torch
+def test_a_point_is_timed_in_both_tasks(benchmarks: Any) -> None:
+    cost = benchmarks.cost
+    config = benchmarks.sizes.load_config("tiny", ["train.batch_size=2"])
+    asked = [cost.Point("calls, or steps", n, config, calls=n) for n in (2, 3)]
+    rows = cost.growth(["torch"], asked, 2)
+    assert [(row["task"], row["panel"]) for row in rows] == [(t, "torch") for t in cost.TASKS]
+    assert all(each["median"] > 0 for row in rows for each in row["seconds"])
+    where = benchmarks.driver.machine()
+    record = {"machine": where, "threads": 1, "load_before": 0.0, "load_after": 0.0, "batch": 2,
+              "rounds": 2, "growth": rows,
+              "noise": cost.noise(["torch"], ["tiny"], 2), "whole": []}  # fmt: skip
+    text = cost.text(record)
+    assert text.count("| torch | calls, or steps | 2: ") == 2 and "| tiny, torch | " in text
 
 
 @pytest.mark.parametrize("name", ["tiny", "mnist", "cifar10-size"])

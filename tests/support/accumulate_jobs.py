@@ -79,11 +79,22 @@ def peak(config: Config) -> int:
     return most
 
 
-def trained(name: str, config: Config, run: Path, stops: list[int]) -> dict[str, str]:
-    """Train, stopping at these steps and resuming; the hashes of the last state."""
+def trained(
+    name: str, config: Config, run: Path, stops: list[int], begun: bool = False
+) -> dict[str, str]:
+    """Train, or go on with a run that has begun, stopping at these steps and resuming; the hashes
+    of the last state."""
     data = Dataset.from_arrays(images().transpose(0, 2, 3, 1))
     for step in stops:
         now = config.model_copy(update={"train": config.train.model_copy(update={"steps": step})})
-        train(now, run, name, device="cpu", resume=step != stops[0], progress=False, dataset=data)
+        train(
+            now,
+            run,
+            name,
+            device="cpu",
+            resume=begun or step != stops[0],
+            progress=False,
+            dataset=data,
+        )
     state = checkpoint.load_state(checkpoint.latest(run), make_plan(config), now)
     return {g: checkpoint.weights_sha256(getattr(state, g)) for g in checkpoint.GROUPS}

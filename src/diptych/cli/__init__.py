@@ -73,7 +73,8 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         if not out_of_memory(error):
             raise
         where = "the GPU is out of memory" if on_gpu(error) else "out of memory"
-        fail(f"{where}; lower --batch (or --sample-batch, train.batch_size), or free some", 1)
+        way = "lower --batch (or --sample-batch, train.batch_size), or free some"
+        fail(f"{where}; {way}; train also has train.checkpoint_activations=true", 1)
     except OSError as error:  # a system error that no part of ours expected
         try:
             with machine_faults(str(error.filename or "writing the output")):

@@ -12,7 +12,7 @@ from diptych.config.size import Size, checked_size, sides_of, size_text
 # Keys that may change when a run is resumed, and that may differ between two comparable runs:
 # none of them affects the numbers of a step.
 _DURATIONS = ("epochs", "steps", "log_every", "checkpoint_every", "keep_checkpoints", "grid_every",
-              "validate_every")  # fmt: skip
+              "validate_every", "checkpoint_activations")  # fmt: skip
 DURATION_KEYS = frozenset(f"train.{key}" for key in _DURATIONS)
 LENGTH_KEYS = frozenset({"train.epochs", "train.steps"})  # these do if the rate decays
 
@@ -38,6 +38,7 @@ LATER_KEYS: dict[str, Any] = {
     "train.ema_warmup": False,
     "train.precision": "fp32",
     "train.accumulate": 1,
+    "train.compile": False,
 }
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -158,6 +159,9 @@ class TrainConfig(Section):
     # A step sums the gradients of so many micro-batches: less memory, the same numbers up to the
     # order of summation.
     accumulate: int = Field(1, ge=1)
+    # The backward pass computes the activations of the U-Net's blocks again: less memory, more
+    # time, the same numbers.
+    checkpoint_activations: bool = False
     epochs: int = Field(10, ge=1)
     steps: int | None = Field(None, ge=1)  # if given, replaces epochs
     lr: float = Field(2e-4, gt=0.0)
@@ -175,6 +179,7 @@ class TrainConfig(Section):
     # device: each framework's own generator.
     noise: Literal["host", "keyed", "device"] = "host"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # of the network; all else is float32
+    compile: bool = False  # PyTorch alone: the network by torch.compile, whose rounding is its own
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)  # share of images trained without a class
     weighting: Literal["none", "min-snr"] = "none"  # of the loss, per timestep
     min_snr_gamma: float = Field(5.0, gt=0.0)
@@ -190,6 +195,15 @@ class TrainConfig(Section):
             raise ValueError(
                 f"accumulate is {self.accumulate}, but a batch has {self.batch_size} images; set "
                 f"train.accumulate to {self.batch_size} or less"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _recomputed(self) -> TrainConfig:
+        if self.checkpoint_activations and self.compile:
+            raise ValueError(
+                "compile and checkpoint_activations exclude each other, as PyTorch's compiler "
+                "decides by itself what is computed again; set one of them to false"
             )
         return self
 

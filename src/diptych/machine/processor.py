@@ -1,4 +1,4 @@
-"""The processor: its name, its instruction sets, and the threads that were asked for.
+"""The processor: its name, its instruction sets, the threads asked for, and a driver for GPUs.
 
 Every record that names the processor reads it here, and so does everything that starts threads by
 OMP_NUM_THREADS. Importing this module loads no framework.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 # What an ARM kernel reports of a processor in place of "model name".
 ARM = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
+DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 
 def processor_name() -> str:
@@ -43,6 +44,11 @@ def _facts() -> dict[str, dict[str, None]]:
         key, _, value = line.partition(":")
         found.setdefault(key.strip(), {})[value.strip()] = None
     return found
+
+
+def has_nvidia_driver() -> bool:
+    """True if an NVIDIA driver is loaded on this machine."""
+    return any(Path(path).exists() for path in DRIVER)
 
 
 def asked_threads() -> int | None:

@@ -214,6 +214,11 @@ def train(
                         "train.noise=host: the host draws noise and masks, and a GPU waits for it; "
                         "train.noise=keyed draws on the GPU, the same bits on every device"
                     )
+                if config.train.compile:
+                    log.info(
+                        "train.compile: the first step of each batch size waits for PyTorch's "
+                        "compiler, often for minutes"
+                    )
                 held.enter_context(hold(run))
                 saved = 0 if overwrite else restore(run, plan, config, learner, last)
                 if saved:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
-from diptych.backends.jittor import setup
+from diptych.backends.jittor import cuda, setup
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
-from diptych.machine.processor import openmp_threads
+from diptych.machine.processor import has_nvidia_driver, openmp_threads
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
@@ -29,6 +30,8 @@ from diptych.backends.jittor.kernels import clip  # noqa: E402
 from diptych.backends.jittor.learner import Learner  # noqa: E402
 from diptych.backends.jittor.precision import Arithmetic, choose  # noqa: E402
 
+log = logging.getLogger(__name__)
+
 
 def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
@@ -36,9 +39,11 @@ def make(
     """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
+        if device == "cpu" and has_nvidia_driver():
+            log.warning("device auto: the CPU, although there is an NVIDIA driver: %s", no_cuda())
     if device.startswith("cuda"):
         if not jt.has_cuda:
-            raise UserError(f"device '{device}': Jittor finds no CUDA here; use --device cpu")
+            raise UserError(f"device '{device}' cannot be used: {no_cuda()}; use --device cpu")
         if device not in ("cuda", "cuda:0"):
             raise UserError(
                 f"device '{device}': Jittor uses the first visible GPU; "
@@ -47,6 +52,12 @@ def make(
     jt.flags.use_cuda = int(device != "cpu")
     join(ranks, device)
     return JittorBackend(choose(precision, deterministic, device), ranks)
+
+
+def no_cuda() -> str:
+    """The reason why there is no GPU for this panel."""
+    reason = cuda.find_toolkit(setup.home()).reason
+    return f"Jittor has no CUDA ({reason or 'none that it can load'}); see diptych doctor"
 
 
 class JittorBackend:

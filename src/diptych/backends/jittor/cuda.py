@@ -13,7 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+from diptych.machine.processor import has_nvidia_driver
+
 _PLACES = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
 _SYSTEM_LIBS = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib"))
 
@@ -26,16 +27,17 @@ class Toolkit:
     reason: str
 
 
-def has_driver() -> bool:
-    """True if an NVIDIA driver is loaded on this machine."""
-    return any(Path(path).exists() for path in _DRIVER)
+def find_toolkit(home: Path, driver: bool | None = None) -> Toolkit:
+    """Find the first toolkit that Jittor can load, or the reason for none; only reads files.
 
-
-def find_toolkit(driver: bool | None = None) -> Toolkit:
-    """Find the first toolkit that Jittor can load, or the reason for none; only reads files."""
-    if not (has_driver() if driver is None else driver):
+    Args:
+        home: Jittor's home, where `python -m jittor_utils.install_cuda` puts one.
+        driver: whether there is an NVIDIA driver; None: look.
+    """
+    if not (has_nvidia_driver() if driver is None else driver):
         return Toolkit("", "no NVIDIA driver")
-    found = [os.environ.get("nvcc_path") or "", shutil.which("nvcc") or "", *_PLACES]
+    own = sorted(map(str, home.glob(".cache/jittor/jtcuda/*/bin/nvcc")), reverse=True)
+    found = [os.environ.get("nvcc_path") or "", *own, shutil.which("nvcc") or "", *_PLACES]
     reasons = []
     for nvcc in dict.fromkeys(path for path in found if path and Path(path).is_file()):
         lack = _lack(Path(os.path.realpath(nvcc)))

@@ -30,11 +30,13 @@ from diptych.backends.jittor.arrays import (
     weights_of,
 )
 from diptych.backends.jittor.collective import all_sum
+from diptych.backends.jittor.compiler import compile_network
 from diptych.backends.jittor.draws import keyed_masks, keyed_noise
 from diptych.backends.jittor.optim import adam_step
 from diptych.backends.jittor.own import gradients as own_gradients
 from diptych.backends.jittor.own import seed as seed_framework
 from diptych.backends.jittor.precision import Arithmetic
+from diptych.backends.jittor.recompute import recompute
 from diptych.backends.protocol import Batch, State, unmarked
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
@@ -67,6 +69,10 @@ class Learner:
         self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
+        if train.checkpoint_activations:
+            recompute(plan, self.network)
+        if train.compile:
+            compile_network(self.network, self.device)
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}

@@ -168,7 +168,7 @@ def set_environment() -> None:
         "python_config_path": str(python_config() or ""),
     }
     if "nvcc_path" not in os.environ:
-        defaults["nvcc_path"] = cuda.find_toolkit().nvcc
+        defaults["nvcc_path"] = cuda.find_toolkit(home()).nvcc
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "OMPI_COMM_WORLD_SIZE" in os.environ:  # Jittor fails under mpirun without it; a "0" may come

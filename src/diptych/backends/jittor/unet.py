@@ -47,14 +47,18 @@ class ResnetBlock(nn.Module):  # type: ignore[misc]
             self.nin_shortcut = Conv2d(block.in_ch, block.out_ch, 1, pad=(0, 0))
 
     def execute(self, x: jt.Var, temb: jt.Var, mask: jt.Var | None) -> jt.Var:
+        h = self.branch(x, temb, mask)
+        if self.widens:
+            x = self.nin_shortcut(x)
+        return add(x, h)
+
+    def branch(self, x: jt.Var, temb: jt.Var, mask: jt.Var | None) -> jt.Var:
+        """The residual branch, added to the input."""
         h = self.conv1(self.norm1(x))
         h = self.norm2(h, self.temb_proj(temb))
         if mask is not None:
             h = dropout(h, mask, self.rate)
-        h = self.conv2(h)
-        if self.widens:
-            x = self.nin_shortcut(x)
-        return add(x, h)
+        return self.conv2(h)
 
 
 class AttnBlock(nn.Module):  # type: ignore[misc]
@@ -69,8 +73,12 @@ class AttnBlock(nn.Module):  # type: ignore[misc]
         self.proj_out = Conv2d(ch, ch, 1, pad=(0, 0))
 
     def execute(self, x: jt.Var) -> jt.Var:
+        return add(x, self.branch(x))
+
+    def branch(self, x: jt.Var) -> jt.Var:
+        """The residual branch, added to the input."""
         h = self.norm(x)
-        return add(x, self.proj_out(attention(self.q(h), self.k(h), self.v(h))))
+        return self.proj_out(attention(self.q(h), self.k(h), self.v(h)))
 
 
 class Downsample(nn.Module):  # type: ignore[misc]

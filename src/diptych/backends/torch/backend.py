@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ from diptych.backends.torch.packed import pack
 from diptych.backends.torch.precision import Arithmetic, choose
 from diptych.config.load import TrainConfig
 from diptych.errors import UserError
+from diptych.machine.processor import has_nvidia_driver
 from diptych.network.own import AnyPlan, OwnPlan
 from diptych.ranks import ALONE, Ranks
 from diptych.types import Array, Weights
+
+log = logging.getLogger(__name__)
 
 
 def make(
@@ -30,11 +34,13 @@ def make(
     """Make the backend on `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu" and has_nvidia_driver():
+            log.warning("device auto: the CPU, although there is an NVIDIA driver: %s", no_cuda())
     if device == "cuda" and not ranks.alone and torch.cuda.is_available():
         device = f"cuda:{ranks.local % torch.cuda.device_count()}"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise UserError(f"device '{device}': PyTorch finds no CUDA GPU here; use --device cpu")
+            raise UserError(f"device '{device}' cannot be used: {no_cuda()}; use --device cpu")
         index = int(device.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
             raise UserError(
@@ -45,6 +51,13 @@ def make(
         keep_freed_memory()
     join(ranks, device)
     return TorchBackend(choose(precision, deterministic, device), ranks)
+
+
+def no_cuda() -> str:
+    """The reason why there is no GPU for this panel."""
+    if torch.version.cuda is None:
+        return "PyTorch here is a build without CUDA"
+    return "PyTorch finds no GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES"
 
 
 class TorchBackend:

@@ -9,7 +9,6 @@ Images are (B, C, H, W), float32. Weights start at zero because they are always 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import nn
@@ -45,17 +44,21 @@ def folded(weight: torch.Tensor) -> torch.Tensor:
     After upsampling, a 3x3 kernel covers only 2x2 different pixels. A transposed convolution of
     stride 2, whose weights sum those that meet the same pixel, does 4/9 of the work.
     """
-    sums = weight.flatten(2) @ _fold(weight.dtype, weight.device)
+    sums = weight.flatten(2) @ fold(weight.dtype, weight.device)
     return sums.unflatten(2, (4, 4)).transpose(0, 1)
 
 
-@cache
-def _fold(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+_FOLDS: dict[tuple[torch.dtype, torch.device], torch.Tensor] = {}
+
+
+def fold(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(9, 16): made once, as a copy from the host makes it wait for the device."""
-    rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
-    with torch.inference_mode(False):  # it also serves training
-        fold = torch.tensor(rows, dtype=dtype, device=device)
-        return torch.kron(fold, fold).t()
+    if (dtype, device) not in _FOLDS:
+        rows = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
+        with torch.inference_mode(False):  # it also serves training
+            once = torch.tensor(rows, dtype=dtype, device=device)
+            _FOLDS[dtype, device] = torch.kron(once, once).t()
+    return _FOLDS[dtype, device]
 
 
 class GroupNorm(nn.Module):

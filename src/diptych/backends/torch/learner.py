@@ -32,11 +32,13 @@ from diptych.backends.torch.arrays import (
 )
 from diptych.backends.torch.captured import Captured
 from diptych.backends.torch.collective import all_sum
+from diptych.backends.torch.compiler import compile_network
 from diptych.backends.torch.draws import keyed_masks, keyed_noise
 from diptych.backends.torch.optim import adam_step
 from diptych.backends.torch.own import gradients as own_gradients
 from diptych.backends.torch.own import seed as seed_framework
 from diptych.backends.torch.precision import Arithmetic
+from diptych.backends.torch.recompute import recompute
 from diptych.config.load import TrainConfig
 from diptych.diffusion.objective import target
 from diptych.network.own import AnyPlan, OwnPlan
@@ -68,6 +70,10 @@ class Learner:
         self.ranks = ranks
         self.count = 0
         self.network = build(plan, weights, self.device).train()
+        if train.checkpoint_activations:
+            recompute(plan, self.network)
+        if train.compile:
+            compile_network(self.network, self.device)
         self.captured = self.replays()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}

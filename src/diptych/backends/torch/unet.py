@@ -50,14 +50,20 @@ class ResnetBlock(nn.Module):
     def forward(
         self, x: torch.Tensor, temb: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
+        h = self.branch(x, temb, mask)
+        if self.widens:
+            x = self.nin_shortcut(x)
+        return add(x, h)
+
+    def branch(
+        self, x: torch.Tensor, temb: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The residual branch, added to the input."""
         h = self.conv1(self.norm1(x))
         h = self.norm2(h, self.temb_proj(temb))
         if mask is not None:
             h = dropout(h, mask, self.rate)
-        h = self.conv2(h)
-        if self.widens:
-            x = self.nin_shortcut(x)
-        return add(x, h)
+        return self.conv2(h)
 
 
 class AttnBlock(nn.Module):
@@ -72,8 +78,12 @@ class AttnBlock(nn.Module):
         self.proj_out = Conv2d(ch, ch, 1, pad=(0, 0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return add(x, self.branch(x))
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """The residual branch, added to the input."""
         h = self.norm(x)
-        return add(x, self.proj_out(attention(self.q(h), self.k(h), self.v(h))))
+        return self.proj_out(attention(self.q(h), self.k(h), self.v(h)))
 
 
 class Downsample(nn.Module):

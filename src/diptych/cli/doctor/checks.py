@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
-from diptych.machine.processor import asked_threads, cores
+from diptych.machine.processor import asked_threads, cores, has_nvidia_driver
 
 Status = Literal["ok", "warn", "fail"]
 PIP = f"{sys.executable} -m pip install"
@@ -94,11 +94,11 @@ def onednn() -> Check:
 
 def cuda() -> Check:
     """The NVIDIA driver, and a CUDA toolkit that Jittor can load."""
-    from diptych.backends.jittor import cuda
+    from diptych.backends.jittor import cuda, setup
 
-    if not cuda.has_driver():
+    if not has_nvidia_driver():
         return Check("cuda", "ok", "no NVIDIA driver: both backends run on the CPU")
-    found = cuda.find_toolkit()
+    found = cuda.find_toolkit(setup.home())
     if found.nvcc:
         return Check("cuda", "ok", f"driver loaded; Jittor uses {found.nvcc}")
     detail = f"driver loaded, but no toolkit for Jittor ({found.reason}): it runs on the CPU"

@@ -23,7 +23,8 @@ PANELS = {"torch": "PyTorch", "jittor": "Jittor"}
 _TRY_TORCH = """
 import json, torch
 cuda = torch.cuda.is_available()
-device = torch.cuda.get_device_name() if cuda else "no CUDA device"
+none = "no CUDA device" if torch.version.cuda else "a build without CUDA"
+device = torch.cuda.get_device_name() if cuda else none
 assert float((torch.ones(3) * 2).sum()) == 6
 many = torch.distributed if torch.distributed.is_available() else None
 engines = [name for name in ("gloo", "nccl") if many and getattr(many, f"is_{name}_available")()]

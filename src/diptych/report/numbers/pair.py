@@ -33,7 +33,10 @@ KINDS = ("cpu", "cuda")
 INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
 SHOWN_KEYS = 4
 # Settings that change the work of a step, in addition to the network's.
-WORK = ("data.image_size", "data.channels", "train.batch_size", "train.noise")
+WORK = (
+    "data.image_size", "data.channels", "train.batch_size", "train.noise",
+    "train.checkpoint_activations",
+)  # fmt: skip
 SHOWN = ("backend", "device", "framework_version", "python", "numpy", "cpu", "threads")
 
 

@@ -1,7 +1,8 @@
 """TensorBoard: a run's scalars, grids, gradients and network, written without TensorFlow.
 
 Written in the training's own thread, since an event takes microseconds: TensorBoard's own writer
-has a thread, in which a full disk shows as a traceback, or as a wait without end.
+has a thread, in which a full disk shows as a traceback, or as a wait without end. Histograms, which
+take seconds for a large network, are counted in a thread and written with the next rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,8 @@ class TensorBoard(Callback):
     ) -> None:
         self.run, self.plan, self.histograms, self.event_of = run, plan, histograms, event
         self.events: RecordWriter | None = None
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="diptych-histograms")
+        self.counted: tuple[int, Future[list[Any]]] | None = None  # the step, its histograms
 
     def start(self, step: int) -> None:
         folder = self.run / "tensorboard"
@@ -112,13 +116,23 @@ class TensorBoard(Callback):
             if VALIDATION in row:
                 values.append(Summary.Value(tag="validation/loss", simple_value=row[VALIDATION]))
             self.add(row["step"], values)
+        if self.counted is not None and self.counted[1].done():
+            self._add_histograms()
         self._guarded(lambda events: events.flush())
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
-        """If due, write histograms of the batch's gradients, computed after its step."""
+        """If due, compute the batch's gradients after its step; a thread counts them."""
         if self.histograms and batch.step % self.histograms == 0:
             with self.event_of("histograms", batch.step):
-                self.add(batch.step, gradient_histograms(learner.gradients(batch)[1]))
+                self._add_histograms()
+                gradients = learner.gradients(batch)[1]
+                self.counted = batch.step, self.pool.submit(gradient_histograms, gradients)
+
+    def _add_histograms(self) -> None:
+        """Write the histograms that were begun, once they are counted."""
+        if self.counted is not None:
+            (step, counts), self.counted = self.counted, None
+            self.add(step, counts.result())
 
     def image(self, name: str, picture: Pixels, step: int) -> None:
         channels, height, width = picture.shape
@@ -133,6 +147,8 @@ class TensorBoard(Callback):
         self.add(step, [Summary.Value(tag=name, image=image)])
 
     def close(self, error: BaseException | None) -> None:
+        self._add_histograms()
+        self.pool.shutdown()
         self._guarded(lambda events: events.close())
         self.events = None
 

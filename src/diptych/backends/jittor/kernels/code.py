@@ -39,6 +39,19 @@ def native() -> bool:
     return _FLAGS is not None and not jt.flags.use_cuda
 
 
+class Function(jt.Function):  # type: ignore[misc]
+    """An operator with its own gradient, which can be asked for once.
+
+    Then it forgets all that it holds. Jittor drops an operator no earlier than at the end of a
+    run, and a run is a whole step: until then the arrays that it needs would all stay in memory.
+    """
+
+    def _grad(self, *given: Var | None) -> Any:
+        found = super()._grad(*given)
+        self.__dict__.clear()
+        return found
+
+
 def check(fits: bool, message: str) -> None:
     """Raise ValueError unless `fits`; Jittor itself would stop with an empty message."""
     if not fits:

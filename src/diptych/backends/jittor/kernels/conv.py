@@ -9,7 +9,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, native
 
 # Plain arrays as oneDNN memory, and copies in the layout that a primitive prefers. Buffers come
 # from Jittor's caching allocator (oneDNN's own would be mapped and unmapped at every call).
@@ -158,7 +158,7 @@ add_parts(db, out1_p, O);
 """
 
 
-class _Conv(jt.Function):  # type: ignore[misc]
+class _Conv(Function):  # type: ignore[misc]
     def execute(self, x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
         self.saved, self.wanted = (x, w, b), not x.is_stop_grad()  # in `grad`, all Vars are stopped
         self.point = w.shape[2] == 1 and stride == 1 and pad == (0, 0)

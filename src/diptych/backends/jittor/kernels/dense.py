@@ -5,7 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, native
 
 HEADER = "#include <dnnl.h>\n#include <algorithm>\n#include <cmath>\n"
 
@@ -70,7 +70,7 @@ for (int64 b = 0; b < in0_shape0; b++) {
 """
 
 
-class _Linear(jt.Function):  # type: ignore[misc]
+class _Linear(Function):  # type: ignore[misc]
     def execute(self, x: Var, w: Var, b: Var) -> Var:
         self.saved = x, w, b
         shape = [x.shape[0], w.shape[0]]
@@ -91,7 +91,7 @@ def linear(x: Var, w: Var, b: Var) -> Var:
     return _Linear.apply(x, w, b) if native() else jt.nn.matmul_transpose(x, w) + b
 
 
-class _Attention(jt.Function):  # type: ignore[misc]
+class _Attention(Function):  # type: ignore[misc]
     def execute(self, q: Var, k: Var, v: Var) -> Var:
         batch, channels, height, width = q.shape
         shapes = [q.shape, [batch, height * width, height * width]]

@@ -7,7 +7,7 @@ import math
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, native
 
 # y = x * sigmoid(x), and dy/dx, safe under -Ofast. NaN stays NaN: it multiplies.
 SILU_HEADER = """
@@ -146,7 +146,7 @@ def _norm_header(act: bool, shift: str, rows: int) -> str:
     )
 
 
-class _Norm(jt.Function):  # type: ignore[misc]
+class _Norm(Function):  # type: ignore[misc]
     def execute(
         self, x: Var, w: Var, b: Var, shift: Var | None, groups: int, eps: float, act: bool
     ) -> Var:
@@ -192,7 +192,7 @@ def group_norm(
     return h * h.sigmoid() if act else h
 
 
-class _Silu(jt.Function):  # type: ignore[misc]
+class _Silu(Function):  # type: ignore[misc]
     def execute(self, x: Var) -> Var:
         self.x = x
         return code([x.shape], [x], SILU_FORWARD, SILU_HEADER)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, native
 
 # y = a + b.
 ADD = """
@@ -76,7 +76,7 @@ for (int64 i = 0; i < out0->num / W; i++) {
 """
 
 
-class _Add(jt.Function):  # type: ignore[misc]
+class _Add(Function):  # type: ignore[misc]
     def execute(self, a: Var, b: Var) -> Var:
         return code([a.shape], [a, b], ADD)[0]
 
@@ -97,7 +97,7 @@ def clip(x: Var) -> Var:
     return jt.ternary(x == x, x.clamp(-1, 1), x)
 
 
-class _Dropout(jt.Function):  # type: ignore[misc]
+class _Dropout(Function):  # type: ignore[misc]
     def execute(self, x: Var, mask: Var, scale: float) -> Var:
         self.mask, self.scale = mask, scale
         return code([x.shape], [x, mask], DROPOUT, scale=scale)[0]
@@ -114,7 +114,7 @@ def dropout(x: Var, mask: Var, rate: float) -> Var:
     return _Dropout.apply(x, mask, scale) if native() else x * (mask.float32() * scale)
 
 
-class _Concat(jt.Function):  # type: ignore[misc]
+class _Concat(Function):  # type: ignore[misc]
     def execute(self, a: Var, b: Var) -> Var:
         self.shapes = a.shape, b.shape
         shape = [a.shape[0], a.shape[1] + b.shape[1], *a.shape[2:]]
@@ -133,7 +133,7 @@ def concat(a: Var, b: Var) -> Var:
     return _Concat.apply(a, b) if native() else jt.concat([a, b], dim=1)
 
 
-class _Resample(jt.Function):  # type: ignore[misc]
+class _Resample(Function):  # type: ignore[misc]
     def execute(self, x: Var, up: bool) -> Var:
         self.shape, self.up = x.shape, up
         size = [n * 2 if up else n // 2 for n in x.shape[2:]]

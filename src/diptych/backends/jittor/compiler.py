@@ -1,0 +1,15 @@
+"""`train.compile` is of PyTorch: Jittor compiles all that it computes. See `torch/compiler.py`."""
+
+from __future__ import annotations
+
+from diptych.backends.jittor.own import Own
+from diptych.backends.jittor.unet import UNet
+from diptych.errors import UserError
+
+
+def compile_network(network: UNet | Own, device: str) -> None:
+    """Raises UserError: the network is compiled as it is."""
+    raise UserError(
+        "train.compile: is of PyTorch; Jittor compiles all that it computes; set "
+        "train.compile=false, or use --backend torch"
+    )
