@@ -17,7 +17,7 @@ EXAMPLES = PACKAGE.parents[1] / "docs" / "examples"
 # Time added twice is first seen at 64 channels: with one channel in a group a norm undoes a shift.
 OWN = {
     "torch, attention without its residual": (
-        "torch/unet.py", "return add(x, self.proj_out(", "return add(0 * x, self.proj_out(",
+        "torch/unet.py", "return add(x, self.branch(x))", "return add(0 * x, self.branch(x))",
         "layers", "down.1.attn.0",
     ),
     "jittor, time added twice": (
