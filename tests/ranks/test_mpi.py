@@ -87,7 +87,7 @@ def test_stopped_killed_and_resumed_equals_undisturbed(two, pictures, tmp_path):
     written = {"step-00000003", "step-00000004"}  # a thread may still have been writing step 4
     assert checkpoint.latest(run).name in written
 
-    planted = mpirun(2, [*command, "--resume"], "other_weights:5:1")
+    planted = mpirun(2, [*command, "--resume"], "other_weights:5:1", "slow_word:0:0")
     assert planted.code == 2
     assert planted.err.count("rank 1 has other weights after step 6 than rank 0") == 1
     assert checkpoint.latest(run).name in written

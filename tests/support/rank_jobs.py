@@ -11,13 +11,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from diptych import cli
 from diptych.cli import main
 from diptych.config.load import Config, load_config
 from diptych.files import read_json
@@ -184,6 +186,17 @@ def held(step: int) -> None:
         until(lambda: noting.__self__.received)
 
     _at(step, wait)
+
+
+def slow_word(_: int) -> None:
+    """This rank takes its time to say why it fails."""
+    original = cli.fail
+
+    def fail(message: str, code: int) -> NoReturn:
+        time.sleep(3)
+        original(message, code)
+
+    cli.fail = fail
 
 
 def mean_of_means(_: int) -> None:

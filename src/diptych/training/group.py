@@ -38,6 +38,7 @@ class Group:
     def __init__(self, ranks: Ranks, backend: Backend | None) -> None:
         self.ranks, self.backend = ranks, backend
         self.buffer: MemoryHandler | None = None
+        self.alike = False  # an error was raised on all ranks
 
     def most(self, number: int) -> int:
         """The largest of the ranks' numbers."""
@@ -67,6 +68,7 @@ class Group:
                 theirs, ours = (
                     "".join(f"{word:04x}" for word in each[:3]) for each in (row, table[0])
                 )
+                self.alike = True
                 raise UserError(
                     f"rank {rank} has other {what} than rank 0 (sha256 {theirs}..., and "
                     f"{ours}...); {advice}"
@@ -92,6 +94,7 @@ class Group:
         codes = self._gather([error.exit_code if error else 0])[:, 0]
         if not codes.any():
             return
+        self.alike = True
         text = str(error or "").encode(errors="backslashreplace")[:MESSAGE]
         texts = self._gather([*text, *[0] * (MESSAGE - len(text))])
         rank = int(np.flatnonzero(codes)[0])
@@ -111,8 +114,8 @@ class Group:
         if self.ranks.first:
             try:
                 yield
-            except Interrupted:
-                self._leave()
+            except (UserError, MachineError, Interrupted) as error:
+                self._leave(error)
                 raise
             return
         logger = logging.getLogger("diptych")
@@ -124,8 +127,7 @@ class Group:
             yield
         except (UserError, MachineError, Interrupted) as error:
             log.error("%s", error)
-            if isinstance(error, Interrupted):
-                self._leave()
+            self._leave(error)
             raise Followed(f"{self.ranks}: {error}", error.exit_code) from error
         finally:
             target = self.buffer.target
@@ -147,10 +149,10 @@ class Group:
         """Wait until every rank is here."""
         self.most(0)
 
-    def _leave(self) -> None:
-        """Leave the process only when rank 0 does: a launcher ends all ranks as soon as one fails,
-        and rank 0 must first say that it was stopped."""
-        if not self.ranks.alone:
+    def _leave(self, error: Exception) -> None:
+        """After an error of all ranks, leave the process only when rank 0 does: a launcher ends all
+        ranks as soon as one fails, and rank 0 must first say why."""
+        if not self.ranks.alone and (self.alike or isinstance(error, Interrupted)):
             self.wait()
             atexit.register(self.wait)
 
