@@ -90,7 +90,7 @@ def points(small: bool) -> list[Point]:
 def main(
     rounds: int, images: int, steps: int, panels: str, small: bool, as_json: bool, out: Path | None
 ) -> None:
-    """Time every factor in both panels, then whole commands; about 40 minutes on two cores."""
+    """Time every factor in both panels, then whole commands; about an hour on two cores."""
     names = [name.strip() for name in panels.split(",")]
     for name in names:
         if name not in backends.BACKENDS:
