@@ -57,10 +57,16 @@ mpi: $(VENV)/.installed-all prepare ## install OpenMPI on Debian (as root), for 
 	    apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev; }
 	use_mpi=1 $(BIN)/diptych doctor --prepare >/dev/null
 
-bench: $(VENV)/.installed-dev prepare ## time both panels against diffusers, and loading against torch, in turns
-	$(BIN)/python -m benchmarks.training --out benchmarks/results/training-mnist
-	$(BIN)/python -m benchmarks.sampling --out benchmarks/results/sampling-mnist
+PEERS := torch,jittor,diffusers,diffusers-compiled
+bench: $(VENV)/.installed-dev prepare ## time both panels against all peers, and loading against torch, in turns
+	for size in mnist cifar10-size; do \
+	    $(BIN)/python -m benchmarks.training --contenders $(PEERS) --preset $$size \
+	        --out benchmarks/results/training-$$size; \
+	    $(BIN)/python -m benchmarks.sampling --contenders $(PEERS),onnx,openvino --preset $$size \
+	        --out benchmarks/results/sampling-$$size; \
+	done
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data
+	$(BIN)/python docs/results.py
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

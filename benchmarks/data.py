@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from benchmarks import results
 from diptych.config.load import Config, validate
 from diptych.data import Images, load_dataset
 from diptych.files import write_json, write_text
+from diptych.machine.processor import cores
 from diptych.network.plan import make_plan
 from diptych.training.batches import Batches
 from diptych.training.prefetch import Prefetch
@@ -149,7 +149,7 @@ def measure(kind: str, rounds: int, batches: int) -> dict[str, Any]:
     }
     verdict = results.verdict("least", BAR, ratios[fastest]) if kind == "cifar" else None
     return {"pictures": kind, "count": COUNTS[kind], "size": SIZES[kind], "batch": BATCH,
-            "rounds": rounds, "batches": batches, "cores": len(os.sched_getaffinity(0)),
+            "rounds": rounds, "batches": batches, "cores": cores(),
             "seconds": seconds, "ratios": ratios, "fastest_loader": fastest,
             "bar": BAR if kind == "cifar" else None, "verdict": verdict}  # fmt: skip
 

@@ -118,6 +118,20 @@ def test_order_is_reversed_every_round(benchmarks: Any) -> None:
     assert len(order) == 9
 
 
+@pytest.mark.parametrize("heap", ["own", "kept"])
+def test_the_allocator_of_the_contenders_is_that_asked_for(
+    benchmarks: Any, heap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kept` gives every process what the PyTorch panel sets by itself; nothing is left behind."""
+    names = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    with benchmarks.driver.environment(1, heap):
+        inside = [os.environ.get(name) for name in names]
+    assert inside == ([str(2**30), str(2**31 - 1)] if heap == "kept" else [None, None])
+    assert not set(names) & set(os.environ)
+
+
 def test_ratio_is_of_paired_rounds(benchmarks: Any) -> None:
     """A machine that slows down tenfold midway leaves the ratio exact; a tie is no verdict."""
     drift = np.array([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
