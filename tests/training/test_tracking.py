@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from diptych.network.graph import network_graph
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
+from diptych.training.callbacks import tensorboard
 from diptych.training.callbacks.mlflow import MLFLOW_SCALARS, Mlflow
 from diptych.training.callbacks.tensorboard import (
     SCALARS,
@@ -226,3 +228,29 @@ def test_a_store_that_is_lost_ends_no_training(
     assert "from step 3 on (connection refused); the training" in said
     calls = [call[0] for call in tracked.client.calls]
     assert calls.count("log_batch") == 1 and calls.count("set_terminated") == 1
+
+
+def test_a_step_does_not_wait_for_its_histograms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are counted in a thread, and written with later rows, or at the end."""
+    counting = threading.Event()
+
+    def slow(gradients: Any) -> list[Any]:
+        assert counting.wait(300)
+        return gradient_histograms(gradients)
+
+    monkeypatch.setattr(tensorboard, "gradient_histograms", slow)
+    learner: Any = SimpleNamespace(gradients=lambda batch: (0.0, {"mid.w": np.arange(4.0)}))
+    batch: Any = SimpleNamespace(step=1)
+    board = tensorboard.TensorBoard(tmp_path, make_plan(CONFIG), 1, lambda *_: nullcontext())
+    board.start(1)
+    board.stepped(learner, batch)
+    board.rows([])  # not counted yet
+    assert board.counted is not None
+    counting.set()
+    board.close(None)
+    shown = EventAccumulator(str(tmp_path / "tensorboard"), {"histograms": 0})
+    shown.Reload()
+    (event,) = shown.Histograms("gradients/mid")
+    assert event.step == 1 and event.histogram_value.num == 4
