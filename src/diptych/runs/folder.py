@@ -22,7 +22,7 @@ from diptych.data import Dataset
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
 from diptych.runs.provenance import environment
-from diptych.runs.records import MANIFEST_LATER
+from diptych.runs.records import MANIFEST_LATER, Begun
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
     """
     if not (out / "manifest.json").exists():
         return {}
-    before = read_json(out / "manifest.json")
+    before = Begun.content(out / "manifest.json")
     before = {**MANIFEST_LATER, **before}
     was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
     settings = {**LATER_KEYS, **before["config"]} if "config" in before else {}
