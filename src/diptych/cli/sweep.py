@@ -190,7 +190,9 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     )
     if swept["steps"] is not None and options["calls"] is not None:
         raise UserError("--steps and --calls both say how long to sample; give one of them")
-    listed = {"steps": "10,20,50,100", "eta": "0"} | {k: v for k, v in swept.items() if v is not None}
+    listed = {"steps": "10,20,50,100", "eta": "0"} | {
+        k: v for k, v in swept.items() if v is not None
+    }
     steps = tuple(int(n) for n in numbers("steps", listed["steps"], whole=True))
     asked = [] if options["calls"] is None else numbers("calls", options["calls"], whole=True)
     calls = tuple(int(n) for n in asked)
