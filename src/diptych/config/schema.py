@@ -49,8 +49,18 @@ PRECISIONS = ["fp32", "tf32", "bf16"]
 PLACED_SOURCES = ("folder", "npz", "packed", "hf")
 
 
+MOST = 2**53  # a whole number beyond it is no count, and records of it could not be read again
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Section:
+        for key, value in self:
+            if isinstance(value, int) and value > MOST:
+                raise ValueError(f"{key} is {value}; whole numbers are {MOST:,} or less")
+        return self
 
 
 class DataConfig(Section):

@@ -164,15 +164,20 @@ def record_start(
 
 def _environment(run: Path) -> dict[str, Any]:
     path = run / "environment.json"
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    starts = found.get("starts", [])
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise UserError(
+            f"{path}: 'starts' is no list of starts; restore that file, or train into another "
+            f"folder"
+        )
+    return found
 
 
 def _last_start(run: Path) -> dict[str, Any]:
     """What the last start recorded; older runs recorded it for the whole run only."""
     whole = _environment(run)
-    starts = whole.get("starts")
-    last = starts[-1] if isinstance(starts, list) and starts else {}
-    return whole | (last if isinstance(last, dict) else {})
+    return whole | (whole.get("starts") or [{}])[-1]
 
 
 # Settings that reach an image's numbers without being a sampler's or the weights'.
