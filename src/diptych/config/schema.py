@@ -49,7 +49,7 @@ PRECISIONS = ["fp32", "tf32", "bf16"]
 PLACED_SOURCES = ("folder", "npz", "packed", "hf")
 
 
-MOST = 2**53  # a whole number beyond it is no count, and records of it could not be read again
+MOST = 2**63 - 1  # of a whole number: JSON with a larger one would not be read again
 
 
 class Section(BaseModel):
