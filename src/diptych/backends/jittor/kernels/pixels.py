@@ -32,8 +32,8 @@ struct Dropout {
     float *y, scale;
     BOTH void operator()(int64 i) const { y[i] = x[i] * (scale * mask[i]); }
 };
-BOTH float square(const float* x, int64 W, int64 j, float scale) {  // 2x2 pixels, rows of 2 W
-    return scale * ((x[2 * j] + x[2 * j + 1]) + (x[2 * (W + j)] + x[2 * (W + j) + 1]));
+BOTH float square(const float* x, const float* below, int64 j, float scale) {  // 2x2 pixels
+    return scale * ((x[2 * j] + x[2 * j + 1]) + (below[2 * j] + below[2 * j + 1]));
 }
 #ifdef __CUDACC__
 // The place of [a, b][i], of rows of n and of m.
@@ -68,7 +68,8 @@ struct Gather {
     int64 W;
     float scale;
     BOTH void operator()(int64 i) const {
-        y[i] = square(x + i / W * 4 * W, W, i % W, scale);
+        const float* row = x + i / W * 4 * W;
+        y[i] = square(row, row + 2 * W, i % W, scale);
     }
 };
 #endif
@@ -127,9 +128,10 @@ GATHER = """
 const int64 W = out0_shape3;
 const float scale = data["scale"];
 #pragma omp parallel for
-for (int64 i = 0; i < out0->num / W; i++)
-    for (int64 j = 0; j < W; j++)
-        out0_p[i * W + j] = square(in0_p + i * 4 * W, W, j, scale);
+for (int64 i = 0; i < out0->num / W; i++) {
+    const float *x = in0_p + i * 4 * W, *below = x + 2 * W;
+    for (int64 j = 0; j < W; j++) out0_p[i * W + j] = square(x, below, j, scale);
+}
 """
 SPREAD_CUDA = 'each(out0->num, Spread{in0_p, out0_p, in0_shape3, float(data["scale"])});'
 GATHER_CUDA = 'each(out0->num, Gather{in0_p, out0_p, out0_shape3, float(data["scale"])});'

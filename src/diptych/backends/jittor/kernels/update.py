@@ -132,7 +132,7 @@ rates.ema = 1. - data["ema_rate"];
 ADAM = """
 const float clip = clip_of(in0_p[0], data["max_norm"]);
 const auto all = chunks(N, _inputs, 1);
-#pragma omp parallel for
+#pragma omp parallel for firstprivate(rates)
 for (size_t k = 0; k < all.size(); k++) {
     const float* in[5];
     float* __restrict__ out[4];

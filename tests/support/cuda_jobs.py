@@ -1,0 +1,188 @@
+"""The Jittor panel's CUDA bodies without a GPU, in Jittor's process.
+
+Inside `cuda_bodies` the panel's operators take the path that they take on CUDA. Where they call
+`jt.code`, the CUDA body that they hand over is run on a CPU by `cuda_on_host.h`, thread by thread;
+convolutions and products are Jittor's own operators, as on CUDA.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import re
+import subprocess
+import tempfile
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import layer_jobs
+from diptych.types import Array
+
+HERE = Path(__file__).parent
+FLAGS = ("-std=c++14", "-O1", "-U_FORTIFY_SOURCE", "-w", "-fPIC", "-shared")
+GUARD = 64  # elements before and after an output, which must keep their bytes
+Edit = tuple[str, str]  # a text of the bodies, and what to put in its place
+
+
+class Bodies:
+    """The CUDA bodies that were asked for, by number, and what runs them."""
+
+    def __init__(self, edits: Sequence[Edit] = ()) -> None:
+        self.edits, self.used = list(edits), set[str]()
+        self.known: dict[tuple[Any, ...], int] = {}
+        self.library: ctypes.CDLL | None = None
+        self.falling, self.faults, self.written = False, 0, True
+
+    def code(
+        self, shapes: Any, dtypes: Any, inputs: Any, *, cuda_src: str, cuda_header: str,
+        data: dict[str, float] | None = None, **_: Any,
+    ) -> Any:  # fmt: skip
+        """`jt.code` on CUDA: zeros while bodies are collected, their outputs once compiled."""
+        jt = importlib.import_module("jittor")
+        one = isinstance(dtypes, str)
+        shapes, dtypes = ([shapes], [dtypes]) if one else (shapes, dtypes)
+        given = [np.ascontiguousarray(v.numpy()) for v in inputs]
+        padded = [_padded(tuple(s), d) for s, d in zip(shapes, dtypes, strict=True)]
+        made = [_inside(x, tuple(s)) for x, s in zip(padded, shapes, strict=True)]
+        key = (cuda_header, cuda_src, *((str(x.dtype), x.ndim) for x in (*given, *made)), len(given))
+        number = self.known.setdefault(key, len(self.known))
+        if self.library is None:
+            made = [np.zeros_like(x) for x in made]
+        else:
+            self._run(number, given, made, data or {})
+            edges = [x[part] for x in padded for part in (slice(GUARD), slice(-GUARD, None))]
+            self.written &= all((x.view(np.uint8) == 0xFF).all() for x in edges)
+        found = [jt.array(x.copy()) for x in made]
+        return found[0] if one else found
+
+    def _run(
+        self, number: int, given: list[Array], made: list[Array], data: dict[str, float]
+    ) -> None:
+        everything = [*given, *made]
+        memory = (ctypes.c_void_p * len(everything))(*(x.ctypes.data for x in everything))
+        sizes = [n for x in everything for n in (x.ndim, *x.shape)]
+        names = (ctypes.c_char_p * len(data))(*(name.encode() for name in data))
+        self.faults += getattr(self.library, f"body_{number}")(
+            len(given), len(made), memory, (ctypes.c_longlong * len(sizes))(*sizes),
+            len(data), names, (ctypes.c_double * len(data))(*data.values()), int(self.falling),
+        )  # fmt: skip
+
+    def source(self, prelude: str) -> str:
+        """All bodies as one file, each in a namespace of its own."""
+        parts = [prelude, *sorted({
+            line for header, *_ in self.known for line in header.splitlines()
+            if line.startswith("#include")
+        })]  # fmt: skip
+        parts += [_wrapped(number, *key) for key, number in self.known.items()]
+        text = "\n".join(parts)
+        for old, new in self.edits:
+            assert old in text, f"no body has {old!r}"
+            text = text.replace(old, new)
+        return text
+
+    def compile(self) -> None:
+        """Make a library of all bodies known so far, by g++."""
+        text = self.source('#include "cuda_on_host.h"')
+        text = re.sub(r"(\w+)<<<(.*?)>>>\(", r"ON_HOST(\1, \2)(", text)
+        for number in self.known.values():
+            text += f"""extern "C" int body_{number}(
+                int inputs, int outputs, void** memory, const long long* shapes, int numbers,
+                const char** names, const double* values, int falling
+            ) {{ return jittor::call<in_{number}::jittor::Body>(
+                inputs, outputs, memory, shapes, numbers, names, values, falling); }}\n"""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "bodies.cc").write_text(text)
+            command = ["g++", *FLAGS, f"-I{HERE}"]
+            subprocess.run([*command, "-o", "bodies.so", "bodies.cc"], cwd=folder, check=True)
+            self.library = ctypes.CDLL(str(Path(folder) / "bodies.so"))
+
+
+def _padded(shape: tuple[int, ...], dtype: str) -> Array:
+    """An output and its guards, all bytes 255: NaN in any float."""
+    room = int(np.prod(shape)) + 2 * GUARD
+    return np.full(room * np.dtype(dtype).itemsize, 0xFF, np.uint8).view(dtype)
+
+
+def _inside(padded: Array, shape: tuple[int, ...]) -> Array:
+    return padded[GUARD:-GUARD].reshape(shape)
+
+
+def _wrapped(number: int, header: str, body: str, *arrays: Any) -> str:
+    """A body in what Jittor puts around it; see its src/ops/code_op.cc."""
+    header = "\n".join(s for s in header.splitlines() if not s.startswith("#include"))
+    *arrays, inputs = arrays
+    names = [f"in{i}" for i in range(inputs)] + [f"out{i}" for i in range(len(arrays) - inputs)]
+    defines, lines = ["#define out out0"], []
+    for name, (dtype, dims) in zip(names, arrays, strict=True):
+        i, group = int(name.lstrip("inout")), "_inputs" if name[0] == "i" else "_outputs"
+        defines.append(f"#define {name}_type {dtype}")
+        lines.append(f"auto {name} = {group}[{i}];")
+        lines.append(f"auto* __restrict__ {name}_p = {group}[{i}]->ptr<{dtype}>();")
+        lines += [f"int {name}_shape{j} = {group}[{i}]->shape[{j}];" for j in range(dims)]
+    macros = re.findall(r"#define (\w+)", "\n".join([header, *defines]))
+    return "\n".join([
+        f"namespace in_{number} {{ namespace jittor {{ using namespace ::jittor; }}",
+        header, *defines, "namespace jittor { struct Body : CodeOp { void run() {",
+        *lines, body, "} }; } }", *(f"#undef {name}" for name in macros), "",
+    ])  # fmt: skip
+
+
+@contextlib.contextmanager
+def cuda_bodies(bodies: Bodies) -> Iterator[None]:
+    """Let the panel's operators take their CUDA path, with `bodies.code` for `jt.code`."""
+    modules = [
+        importlib.import_module(f"diptych.backends.jittor.kernels.{name}")
+        for name in ("code", "blocks")
+    ]
+    jt = modules[0].jt
+    flags = types.SimpleNamespace(use_cuda=1)
+    given = {"flags": flags, "flag_scope": jt.flag_scope, "array": jt.array, "code": bodies.code}
+    for module in modules:
+        module.jt = types.SimpleNamespace(**given)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.jt = jt
+
+
+def prepared(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> Bodies:
+    """The compiled bodies of the operators that `run` calls."""
+    bodies = Bodies(edits)
+    with cuda_bodies(bodies):
+        run()
+    bodies.compile()
+    return bodies
+
+
+def outcome(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> dict[str, Any]:
+    """What `run` returns on CUDA bodies, by threads from first to last and from last to first.
+
+    Returns:
+        `rising`, `falling`: what `run` returned; `faults`: refused launches and lost barriers;
+        `inside`: True if nothing was written beside an output.
+    """
+    bodies, found = prepared(run, edits), {}
+    with cuda_bodies(bodies):
+        for name in ("rising", "falling"):
+            bodies.falling = name == "falling"
+            found[name] = run()
+    return {**found, "faults": bodies.faults, "inside": bodies.written}
+
+
+def layers(cases: list[tuple[Any, ...]], edits: Sequence[Edit] = ()) -> dict[str, Any]:
+    """`layer_jobs.evaluate` of each (name, init, weights, inputs, g, attributes)."""
+    layer_jobs.framework("jittor")
+
+    def run() -> list[Any]:
+        return [
+            layer_jobs.evaluate("jittor", *case[:5], **(case[5] if len(case) > 5 else {}))
+            for case in cases
+        ]
+
+    return outcome(run, edits)
