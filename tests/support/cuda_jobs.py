@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import re
 import subprocess
+import sysconfig
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import keyed_jobs
 import layer_jobs
 from diptych.types import Array
 
@@ -36,7 +38,7 @@ class Bodies:
         self.edits, self.used = list(edits), set[str]()
         self.known: dict[tuple[Any, ...], int] = {}
         self.library: ctypes.CDLL | None = None
-        self.falling, self.faults, self.written = False, 0, True
+        self.falling, self.faults, self.inside = False, 0, True
 
     def code(
         self, shapes: Any, dtypes: Any, inputs: Any, *, cuda_src: str, cuda_header: str,
@@ -56,7 +58,7 @@ class Bodies:
         else:
             self._run(number, given, made, data or {})
             edges = [x[part] for x in padded for part in (slice(GUARD), slice(-GUARD, None))]
-            self.written &= all((x.view(np.uint8) == 0xFF).all() for x in edges)
+            self.inside &= all((x.view(np.uint8) == 0xFF).all() for x in edges)
         found = [jt.array(x.copy()) for x in made]
         return found[0] if one else found
 
@@ -151,38 +153,68 @@ def cuda_bodies(bodies: Bodies) -> Iterator[None]:
             module.jt = jt
 
 
-def prepared(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> Bodies:
-    """The compiled bodies of the operators that `run` calls."""
-    bodies = Bodies(edits)
-    with cuda_bodies(bodies):
-        run()
-    bodies.compile()
-    return bodies
-
-
-def outcome(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> dict[str, Any]:
+def outcome(
+    run: Callable[[], Any], edits: Sequence[Edit] = ()
+) -> tuple[dict[str, Any], Bodies]:
     """What `run` returns on CUDA bodies, by threads from first to last and from last to first.
 
     Returns:
+        A dictionary, and the bodies:
         `rising`, `falling`: what `run` returned; `faults`: refused launches and lost barriers;
         `inside`: True if nothing was written beside an output.
     """
-    bodies, found = prepared(run, edits), {}
+    bodies, found = Bodies(edits), dict[str, Any]()
     with cuda_bodies(bodies):
+        run()
+        bodies.compile()
         for name in ("rising", "falling"):
             bodies.falling = name == "falling"
             found[name] = run()
-    return {**found, "faults": bodies.faults, "inside": bodies.written}
+    return {**found, "faults": bodies.faults, "inside": bodies.inside}, bodies
 
 
 def layers(cases: list[tuple[Any, ...]], edits: Sequence[Edit] = ()) -> dict[str, Any]:
     """`layer_jobs.evaluate` of each (name, init, weights, inputs, g, attributes)."""
     layer_jobs.framework("jittor")
 
-    def run() -> list[Any]:
-        return [
-            layer_jobs.evaluate("jittor", *case[:5], **(case[5] if len(case) > 5 else {}))
-            for case in cases
-        ]
+    return outcome(lambda: [_layer(case) for case in cases], edits)[0]
 
-    return outcome(run, edits)
+
+def _layer(case: tuple[Any, ...]) -> Any:
+    return layer_jobs.evaluate("jittor", *case[:5], **(case[5] if len(case) > 5 else {}))
+
+
+def to_clip() -> Array:
+    """Numbers within and beyond [-1, 1], infinities and NaN; not a multiple of a block."""
+    x = np.linspace(-2, 2, 1001, dtype=np.float32)
+    x[[3, 500, 1000]] = np.nan
+    x[[7, 8]] = np.inf, -np.inf
+    return x
+
+
+def everything(layer_cases: list[tuple[Any, ...]], updates: Any) -> dict[str, Any]:
+    """`outcome` of layers, keyed draws, clipping and updates; and all bodies as `source`.
+
+    `source` stands on Jittor's own headers, which are in the folders `includes`.
+    """
+    _, put, _ = layer_jobs.framework("jittor")
+    kernels = importlib.import_module("diptych.backends.jittor.kernels")
+    least = [np.full((40, 30), size, np.float32) for size in (1e-15, 1e-18, 1e-21, 0.0)]
+
+    def run() -> dict[str, Any]:
+        return {
+            "layers": [_layer(case) for case in layer_cases],
+            "clip": np.array(kernels.clip(put(to_clip())).numpy()),
+            "updates": layer_jobs.update("jittor", *updates),
+            "least": [layer_jobs.update("jittor", [[g * 0] * 1] * 4, [[g]])[0] for g in least],
+            "keyed": keyed_jobs.blocks("jittor", "panel"),
+        }
+
+    found, bodies = outcome(run)
+    jt = importlib.import_module("jittor")
+    home = Path(jt.__file__).parent
+    folders = [home / "src", home / "extern", home / "extern" / "cuda" / "inc"]
+    includes = (*map(str, folders), sysconfig.get_paths()["include"])
+    headers = ("var.h", "ops/code_op.h", "misc/cuda_flags.h")
+    prelude = "#define HAS_CUDA\n#define IS_CUDA\n" + "".join(f'#include "{h}"\n' for h in headers)
+    return {**found, "source": bodies.source(prelude), "includes": includes}
