@@ -27,7 +27,7 @@ from diptych.types import Array
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++14", "-O1", "-U_FORTIFY_SOURCE", "-w", "-fPIC", "-shared")
-GUARD = 64  # elements before and after an output, which must keep their bytes
+GUARD = 256  # elements before and after an output, which must keep their bytes
 Edit = tuple[str, str]  # a text of the bodies, and what to put in its place
 
 
