@@ -109,8 +109,9 @@ def warn_of_warmup(settings: TrainConfig, last: int) -> None:
     """Say so if the run ends before its learning rate has risen, and a decay never begins."""
     if settings.lr_decay != "none" and settings.warmup_steps >= last:
         log.warning(
-            "train.warmup_steps=%d, but the run has %d steps: the learning rate only rises, to %.2g "
-            "of %.2g, and train.lr_decay=%s never begins; for a run this short, shorten the warm-up",
+            "train.warmup_steps=%d, but the run has %d steps: the learning rate only rises, to "
+            "%.2g of %.2g, and train.lr_decay=%s never begins; shorten the warm-up for a run this "
+            "short",
             settings.warmup_steps, last, learning_rate(settings, last, last), settings.lr,
             settings.lr_decay,
         )  # fmt: skip
