@@ -47,6 +47,9 @@ def main() -> None:
     run, name = Path(sys.argv[1]), sys.argv[2]
     newest = checkpoint.latest(run)
     config = load_config(str(run / "config.yaml"))
+    kind, colon, place = config.data.source.partition(":")
+    source = kind + colon + Path(place).name * bool(colon)  # not where it lay on one machine
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
     environment = read_json(run / "environment.json")
     step = int(read_json(newest / "manifest.json")["step"])
     losses = [row["loss"] for row in read_rows(run / "metrics.jsonl")[:step][-500:]]
