@@ -25,13 +25,13 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
-from diptych.sampling.found_steps import read_spacing
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.memory import batch_of
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
+from diptych.weights.found_steps import read_spacing
 
 FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
 

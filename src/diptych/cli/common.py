@@ -138,7 +138,7 @@ def chosen_options(given: dict[str, Any]) -> SamplerOptions:
         UserError: a class that is not a number, or a file of timesteps that cannot be used.
     """
     from diptych.diffusion.classes import parse_classes
-    from diptych.sampling.found_steps import judged_with, read_spacing
+    from diptych.weights.found_steps import judged_with, read_spacing
 
     found = {name: given.pop(name) for name in NAMES if name in given}
     if found.get("spacing") is not None:

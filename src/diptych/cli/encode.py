@@ -83,10 +83,10 @@ def encode(
     from diptych.generate.roundtrip import Request
     from diptych.model import load
     from diptych.network.plan import make_plan
-    from diptych.sampling.found_steps import read_spacing
     from diptych.sampling.inversion import make_inversion
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
+    from diptych.weights.found_steps import read_spacing
 
     config = given["config"]
     settings = read_config(config, for_training=False) if config else None

@@ -17,15 +17,18 @@ from typing import Any
 from diptych.errors import UserError
 from diptych.files import read_json
 from diptych.sampling.options import SPACINGS
+from diptych.weights.find import zoo_model
 
 KIND = "steps"
+IN_ZOO = "five-calls.json"  # beside a model's weights
 
 
 def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] | None]:
     """A spacing as the sampler takes it, and what a file's timesteps were judged with.
 
     Args:
-        spacing: a spacing's name, a list of timesteps, or a file of `diptych search-steps`.
+        spacing: a spacing's name, a list of timesteps, a file of `diptych search-steps`, or
+            `zoo:NAME`: the file that lies beside that model of the zoo.
 
     Returns:
         The name or list, and for a file {"solver": ..., "order": ...}, else None.
@@ -34,6 +37,10 @@ def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] |
         UserError: the file is missing, something else, or of a search that has not ended.
     """
     text = os.fspath(spacing)
+    if text.startswith("zoo:"):
+        text = str(zoo_model(text) / IN_ZOO)
+        if not Path(text).is_file():
+            raise UserError(f"{spacing}: no timesteps were searched for this model of the zoo")
     named = text in SPACINGS or not (Path(text).suffix or os.sep in text or Path(text).is_file())
     if named:
         return text, None
