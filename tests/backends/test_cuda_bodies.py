@@ -8,12 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import cuda_jobs
-import keyed_jobs
-import nvcc
-import reference_layers as reference
-from layer_jobs import NUMBERS, rate
 from test_keyed import expected
 from test_layers import (
     FUNCTIONS,
@@ -24,6 +18,13 @@ from test_layers import (
     normal,
     output_shape,
 )
+from test_total_norm import BOUND
+
+import cuda_jobs
+import keyed_jobs
+import nvcc
+import reference_layers as reference
+from layer_jobs import NUMBERS, rate
 
 pytestmark = pytest.mark.jittor
 
@@ -146,6 +147,10 @@ def test_updates_by_the_least_gradients(ran):
     """Squares of 1e-18 are subnormal."""
     for state in ran["rising"]["least"]:
         assert all(np.isfinite(x).all() for x in state)
+
+
+def test_the_total_norm_of_millions_loses_no_digits(ran):
+    assert ran["rising"]["norm"] == pytest.approx(ran["true_norm"], rel=BOUND)
 
 
 def test_noise_and_masks_are_the_host_s(ran):

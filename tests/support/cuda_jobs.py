@@ -51,7 +51,12 @@ class Bodies:
         given = [np.ascontiguousarray(v.numpy()) for v in inputs]
         padded = [_padded(tuple(s), d) for s, d in zip(shapes, dtypes, strict=True)]
         made = [_inside(x, tuple(s)) for x, s in zip(padded, shapes, strict=True)]
-        key = (cuda_header, cuda_src, *((str(x.dtype), x.ndim) for x in (*given, *made)), len(given))
+        key = (
+            cuda_header,
+            cuda_src,
+            *((str(x.dtype), x.ndim) for x in (*given, *made)),
+            len(given),
+        )
         number = self.known.setdefault(key, len(self.known))
         if self.library is None:
             made = [np.zeros_like(x) for x in made]
@@ -75,12 +80,14 @@ class Bodies:
         )  # fmt: skip
 
     def source(self, prelude: str) -> str:
-        """All bodies as one file, each in a namespace of its own."""
+        """All bodies as one file; those below the same header share a namespace."""
         parts = [prelude, *sorted({
             line for header, *_ in self.known for line in header.splitlines()
             if line.startswith("#include")
         })]  # fmt: skip
-        parts += [_wrapped(number, *key) for key, number in self.known.items()]
+        for header in dict.fromkeys(key[0] for key in self.known):
+            bodies = [(n, *key[1:]) for key, n in self.known.items() if key[0] == header]
+            parts.append(_wrapped(header, bodies))
         text = "\n".join(parts)
         for old, new in self.edits:
             assert old in text, f"no body has {old!r}"
@@ -95,7 +102,7 @@ class Bodies:
             text += f"""extern "C" int body_{number}(
                 int inputs, int outputs, void** memory, const long long* shapes, int numbers,
                 const char** names, const double* values, int falling
-            ) {{ return jittor::call<in_{number}::jittor::Body>(
+            ) {{ return jittor::call<in_{number}::jittor::Body{number}>(
                 inputs, outputs, memory, shapes, numbers, names, values, falling); }}\n"""
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "bodies.cc").write_text(text)
@@ -114,24 +121,33 @@ def _inside(padded: Array, shape: tuple[int, ...]) -> Array:
     return padded[GUARD:-GUARD].reshape(shape)
 
 
-def _wrapped(number: int, header: str, body: str, *arrays: Any) -> str:
-    """A body in what Jittor puts around it; see its src/ops/code_op.cc."""
+def _wrapped(header: str, bodies: list[tuple[Any, ...]]) -> str:
+    """A header and its bodies as classes Body0, Body1 ... in namespaces in_0, in_1 ..."""
+    first = bodies[0][0]
     header = "\n".join(s for s in header.splitlines() if not s.startswith("#include"))
+    lines = [f"namespace in_{first} {{ namespace jittor {{ using namespace ::jittor; }}", header]
+    lines += [line for body in bodies for line in _class(*body)]
+    lines += ["}", *(f"#undef {name}" for name in re.findall(r"#define (\w+)", header))]
+    others = [f"namespace in_{n} = in_{first};" for n, *_ in bodies[1:]]
+    return "\n".join([*lines, *others, ""])
+
+
+def _class(number: int, body: str, *arrays: Any) -> list[str]:
+    """A body in what Jittor puts around it; see its src/ops/code_op.cc."""
     *arrays, inputs = arrays
-    names = [f"in{i}" for i in range(inputs)] + [f"out{i}" for i in range(len(arrays) - inputs)]
-    defines, lines = ["#define out out0"], []
-    for name, (dtype, dims) in zip(names, arrays, strict=True):
-        i, group = int(name.lstrip("inout")), "_inputs" if name[0] == "i" else "_outputs"
-        defines.append(f"#define {name}_type {dtype}")
-        lines.append(f"auto {name} = {group}[{i}];")
-        lines.append(f"auto* __restrict__ {name}_p = {group}[{i}]->ptr<{dtype}>();")
-        lines += [f"int {name}_shape{j} = {group}[{i}]->shape[{j}];" for j in range(dims)]
-    macros = re.findall(r"#define (\w+)", "\n".join([header, *defines]))
-    return "\n".join([
-        f"namespace in_{number} {{ namespace jittor {{ using namespace ::jittor; }}",
-        header, *defines, "namespace jittor { struct Body : CodeOp { void run() {",
-        *lines, body, "} }; } }", *(f"#undef {name}" for name in macros), "",
-    ])  # fmt: skip
+    defines, lines = {"out": "out0"}, []
+    for k, (dtype, dims) in enumerate(arrays):
+        name, group = (f"in{k}", "_inputs") if k < inputs else (f"out{k - inputs}", "_outputs")
+        from_group = f"{group}[{k if k < inputs else k - inputs}]"
+        defines[f"{name}_type"] = dtype
+        lines.append(f"auto {name} = {from_group};")
+        lines.append(f"auto* __restrict__ {name}_p = {from_group}->ptr<{dtype}>();")
+        lines += [f"int {name}_shape{j} = {from_group}->shape[{j}];" for j in range(dims)]
+    return [
+        *(f"#define {name} {value}" for name, value in defines.items()),
+        f"namespace jittor {{ struct Body{number} : CodeOp {{ void run() {{",
+        *lines, body, "} }; }", *(f"#undef {name}" for name in defines),
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -153,9 +169,7 @@ def cuda_bodies(bodies: Bodies) -> Iterator[None]:
             module.jt = jt
 
 
-def outcome(
-    run: Callable[[], Any], edits: Sequence[Edit] = ()
-) -> tuple[dict[str, Any], Bodies]:
+def outcome(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> tuple[dict[str, Any], Bodies]:
     """What `run` returns on CUDA bodies, by threads from first to last and from last to first.
 
     Returns:
@@ -199,6 +213,7 @@ def everything(layer_cases: list[tuple[Any, ...]], updates: Any) -> dict[str, An
     """
     _, put, _ = layer_jobs.framework("jittor")
     kernels = importlib.import_module("diptych.backends.jittor.kernels")
+    gradients, true_norm = layer_jobs.drawn([(512, 1024, 3, 3), (512,)])
     least = [np.full((40, 30), size, np.float32) for size in (1e-15, 1e-18, 1e-21, 0.0)]
 
     def run() -> dict[str, Any]:
@@ -207,6 +222,7 @@ def everything(layer_cases: list[tuple[Any, ...]], updates: Any) -> dict[str, An
             "clip": np.array(kernels.clip(put(to_clip())).numpy()),
             "updates": layer_jobs.update("jittor", *updates),
             "least": [layer_jobs.update("jittor", [[g * 0] * 1] * 4, [[g]])[0] for g in least],
+            "norm": float(kernels.gradient_norm([put(g) for g in gradients]).item()),
             "keyed": keyed_jobs.blocks("jittor", "panel"),
         }
 
@@ -217,4 +233,5 @@ def everything(layer_cases: list[tuple[Any, ...]], updates: Any) -> dict[str, An
     includes = (*map(str, folders), sysconfig.get_paths()["include"])
     headers = ("var.h", "ops/code_op.h", "misc/cuda_flags.h")
     prelude = "#define HAS_CUDA\n#define IS_CUDA\n" + "".join(f'#include "{h}"\n' for h in headers)
+    found["true_norm"] = true_norm
     return {**found, "source": bodies.source(prelude), "includes": includes}

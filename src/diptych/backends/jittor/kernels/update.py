@@ -107,12 +107,11 @@ struct Arrays {  // g, p, m, v, e; p, m, v, e
 };
 static __global__ void adam(Arrays all, Rates rates, const float* norm, double max_norm) {
     const int k = blockIdx.y;
-    const float clip = clip_of(norm[0], max_norm);
-    const int64 step = gridDim.x * int64(blockDim.x);
-    int64 i = blockIdx.x * int64(blockDim.x) + threadIdx.x;
-    for (; i < all.size[k]; i += step) {
-        const Weight old{all.from[1][k][i], all.from[2][k][i], all.from[3][k][i], all.from[4][k][i]};
-        const Weight x = updated(rates, clip * all.from[0][k][i], old);
+    const float *g = all.from[0][k], *p = all.from[1][k], *m = all.from[2][k];
+    const float *v = all.from[3][k], *e = all.from[4][k], clip = clip_of(norm[0], max_norm);
+    const int64 size = all.size[k], step = gridDim.x * int64(blockDim.x);
+    for (int64 i = blockIdx.x * int64(blockDim.x) + threadIdx.x; i < size; i += step) {
+        const Weight x = updated(rates, clip * g[i], {p[i], m[i], v[i], e[i]});
         all.to[0][k][i] = x.p;
         all.to[1][k][i] = x.m;
         all.to[2][k][i] = x.v;
