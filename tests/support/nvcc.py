@@ -30,10 +30,11 @@ needs_nvcc = pytest.mark.skipif(find() is None, reason="nvcc is not installed")
 
 
 def compile_for_cards(source: str, folder: Path, includes: tuple[str, ...] = ()) -> str:
-    """Compile a CUDA source; return what the compiler says, "" if all is well."""
+    """Compile a CUDA source; return ptxas's report. Fails with what the compiler says."""
     (folder / "body.cu").write_text(source)
-    command = [find() or "nvcc", *FLAGS, *(f"-I{path}" for path in includes)]
+    command = [find() or "nvcc", *FLAGS, "-Xptxas=-v", *(f"-I{path}" for path in includes)]
     done = subprocess.run(
         [*command, "-o", "body.o", "body.cu"], cwd=folder, capture_output=True, text=True
     )
-    return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
+    assert done.returncode == 0, done.stderr
+    return done.stderr
