@@ -163,6 +163,31 @@ def part_of(ranks: Ranks, asked: str | None) -> Part | None:
     return Part.parse(asked) if asked is not None else Part.of(ranks)
 
 
+def check_parts_folder(out: Path, part: Part | None, *, resume: bool, overwrite: bool) -> None:
+    """`check_folder` for a folder that parts share: a part joins what another one has begun."""
+    from diptych.files import check_folder
+
+    joins = part is not None and (out / "manifest.json").exists()
+    check_folder(out, resume=resume or joins, overwrite=overwrite)
+
+
+def show_parts_folder(
+    manifest: dict[str, Any],
+    out: Path,
+    part: Part | None,
+    as_json: bool,
+    text: Callable[[dict[str, Any]], str],
+) -> None:
+    """Print a folder's manifest, in `text`'s words if all its parts are there."""
+    said = text(manifest) if manifest["complete"] else missing_parts(part, out)
+    show({"out": str(out), **manifest}, as_json, said)
+
+
+def missing_parts(part: Part | None, out: Path) -> str:
+    """The line of a part that is not the last one; "" without a part."""
+    return f"part {part.number} of {part.count} is done, others are not: {out}" if part else ""
+
+
 def check_on(on: str | None, part: Part | None) -> None:
     """Refuse `--on` in one of several parts, or with a value that is no address (UserError)."""
     from diptych.machine.cluster import address_of
