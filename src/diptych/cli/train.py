@@ -94,7 +94,7 @@ def train(
       diptych train photos --size 48x64 --out runs/wide
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
-      diptych train --out runs/jittor --resume --epochs 10
+      diptych train --out runs/tiny --resume --epochs 10
       torchrun --nproc-per-node 2 -m diptych train mnist --out runs/two
       mpirun -np 2 diptych train mnist --backend jittor --out runs/two-jittor
     """
