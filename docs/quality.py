@@ -66,8 +66,9 @@ def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any
 def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> dict[str, Any]:
     """The record of a model's images, drawn with its own sampler by the panel that trained it."""
     card = read_json(zoo_folder() / name / "manifest.json")
-    record, samples = folder / f"{name}-{num}.json", folder / name
-    if record.is_file() and read_json(record)["weights_sha256"] == card["weights_sha256"]:
+    samples = folder / f"{name}-{card['weights_sha256'][:8]}-{num}"
+    record = samples.with_suffix(".json")
+    if record.is_file():
         return read_json(record)
     run("sample", f"zoo:{name}", "--num", str(num), "--resume", "--out", str(samples))
     manifest = read_json(samples / "manifest.json")

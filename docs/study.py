@@ -77,7 +77,7 @@ def stages(folder: Path) -> Iterator[Stage]:
         yield Stage(f"train-{name}", (train,), words[:1])
         yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name),), (run,))
         if name != "emoji":  # whose pictures no classifier of ours knows
-            found = folder / "steps" / f"{name}.json"
+            found = folder / f"steps-{held(name)}" / f"{name}.json"
             search = _diptych("search-steps", f"zoo:{name}", "--calls", CALLS, "--out", found,
                               "--resume")  # fmt: skip
             keep = ("docs/zoo.py", "--steps", str(found), name)
@@ -85,18 +85,24 @@ def stages(folder: Path) -> Iterator[Stage]:
     linked = [word for name, panel in zip(MNIST, PANELS, strict=True)
               for word in ("--use", f"{panel}-seed0={folder / 'runs' / name}")]  # fmt: skip
     seeds = ",".join(map(str, SEEDS))
+    pictures, runs = folder / "picture", [folder / "runs" / name for name in MNIST]
+    drawn = [pictures / panel for panel in PANELS]
+    by_default = [_diptych("sample", run, "--out", out, "--overwrite")
+                  for run, out in zip(runs, drawn, strict=True)]  # fmt: skip
+    compared = _diptych("compare", *runs, "--samples", *drawn, "--out", pictures / "compare",
+                        "--overwrite")  # fmt: skip
     yield Stage("study", (
         _diptych("reproduce", "mnist", "--seeds", seeds, "--sweep-images", 10_000, *linked,
                  "--out", study),
-        ("docs/results.py", str(study)),
+        *by_default, compared, ("docs/results.py", str(study), str(pictures / "compare")),
     ), models(*MNIST))  # fmt: skip
     yield Stage("quality", (("docs/quality.py", str(folder / "images")),), models(*zoo))
-    scores = ("docs/scores.py", "zoo", str(folder / "scores"), "--sampler")
+    records = str(folder / f"scores-{held(*MNIST)}")
+    scores = ("docs/scores.py", "zoo", records, "--sampler")
     yield Stage("scores-ddim", ((*scores, "ddim"),), models(*MNIST))
     yield Stage("scores-ddpm", ((*scores, "ddpm", "--num", "3000"),), models(*MNIST))
     yield Stage("scores-solvers", (
-        ("docs/scores.py", "solvers", str(folder / "scores")),
-        ("docs/scores.py", "write", str(folder / "scores")),
+        ("docs/scores.py", "solvers", records), ("docs/scores.py", "write", records),
     ), models(*MNIST))  # fmt: skip
     yield Stage("editing", (("docs/editing.py",),), models(*MNIST))
     yield Stage("cards", (("docs/zoo.py", "--cards"),), models(*zoo))
@@ -105,6 +111,12 @@ def stages(folder: Path) -> Iterator[Stage]:
 def models(*names: str) -> tuple[Path, ...]:
     """The folders of these models of the zoo."""
     return tuple(zoo_folder() / name for name in names)
+
+
+def held(*names: str) -> str:
+    """A name for folders of what is made of these models' weights, and of no others."""
+    weights = [content(path) for path in models(*names)]
+    return hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:8]
 
 
 def _diptych(*words: object) -> Command:
