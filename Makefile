@@ -6,6 +6,7 @@
 #   WORKERS      processes that share the tests (default: 2, each with one thread)
 #   PYTEST_FLAGS more options for pytest, such as -k resume
 #   DEMO_FLAGS   more options for `diptych demo`
+#   STUDY        folder of `make study` (default: study)
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,7 +23,7 @@ DEMO_FLAGS ?=
 PINNED := pyproject.toml constraints.txt
 IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
-.PHONY: help demo test check docs format prepare mpi bench clean
+.PHONY: help demo test check docs format prepare mpi bench study clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,10 @@ bench: $(VENV)/.installed-dev prepare ## time both panels against all peers, and
 	done
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data
 	$(BIN)/python docs/results.py
+
+STUDY ?= study
+study: $(VENV)/.installed-dev prepare ## train the zoo anew and renew every page made of it; days on two cores, resumes
+	$(BIN)/python docs/study.py $(STUDY)
 
 clean: ## remove the environment and the tools' caches
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

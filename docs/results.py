@@ -1,14 +1,15 @@
 """Regenerate docs/results.md and the README's first screen from a study's records.
 
-    python docs/results.py STUDY     the folder that `diptych reproduce mnist --out STUDY` filled
-    python docs/results.py           the README's speeds alone
+    python docs/results.py STUDY [COMPARED]    what `reproduce mnist` and `compare` wrote
+    python docs/results.py                     the README's speeds alone
 
 docs/results.md and docs/results.zh.md are the study's report, its animations with fewer greys
 (noise does not compress, and every renewal stays in the repository). The README has three blocks
 between markers: `picture`, above its commands, and, below them, `results`, with the agreement of
-the study's two runs and their scores, and `speeds`. These come from benchmarks/results/*.json,
-where they were measured in one run, in turns; of the peers the fastest is named. No number is
-typed by hand.
+the study's two runs and their scores, and `speeds`. The picture is the grids of COMPARED, whose
+images the default sampler drew; if left out, the study's. The speeds come from
+benchmarks/results/*.json, where they were measured in one run, in turns; of the peers the fastest
+is named. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 RECORDS = ROOT / "benchmarks" / "results"
 COLOURS = 16  # of an animation
-FIGURES = ("grids.png", "loss.png")
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 PEERS = {"diffusers": "diffusers", "diffusers-compiled": "diffusers by torch.compile"}
 ENGINES = {"onnx": "`--backend onnx`", "openvino": "`--backend openvino`"}
@@ -52,9 +52,9 @@ def main() -> None:
     if not sys.argv[1:]:
         return
     study = Path(sys.argv[1]).resolve()
-    (DOCS / "figures").mkdir(parents=True, exist_ok=True)
-    for name in FIGURES:
-        shutil.copyfile(study / "compare" / name, DOCS / "figures" / f"mnist-{name}")
+    compared = Path(sys.argv[2]) if sys.argv[2:] else study / "compare"
+    for figure in (compared / "grids.png", study / "compare" / "loss.png"):
+        shutil.copyfile(figure, DOCS / "figures" / f"mnist-{figure.name}")
     pages(study)
     text = replaced(readme.read_text("utf-8"), "picture", PICTURE)
     write_text(readme, replaced(text, "results", table(study)))

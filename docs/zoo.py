@@ -1,6 +1,7 @@
 """Put a checkpoint's EMA weights into the package's zoo.
 
     python docs/zoo.py RUN NAME            the run's newest checkpoint becomes zoo:NAME
+    python docs/zoo.py --steps FILE NAME   a file of search-steps becomes `--spacing zoo:NAME`
     python docs/zoo.py --cards             every model's README.md is written anew
 
 The manifest holds what the run's records say, and how the model is best sampled.
@@ -21,6 +22,7 @@ from diptych.runs.cards import model_card
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.convert import PACKAGE_LICENCE
 from diptych.weights.find import find_weights, zoo_names
+from diptych.weights.found_steps import IN_ZOO, read_spacing
 
 ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "weights" / "zoo"
 # Steps with noise of their own correct what a short training gets wrong (docs/scores.md).
@@ -28,14 +30,26 @@ SAMPLER = {"solver": "dpmpp-sde", "steps": 15}
 
 
 def main() -> None:
-    """Copy the weights and write the manifest, or write the cards alone."""
+    """Copy the weights and write the manifest, or write the cards or the found steps alone."""
     if sys.argv[1:] == ["--cards"]:
         for name in zoo_names():
             write_text(ZOO / name / CARD, card(name))
         return
+    if sys.argv[1:2] == ["--steps"]:
+        found, name = Path(sys.argv[2]), sys.argv[3]
+        read_spacing(found)  # refuses a search that has not ended
+        judged = read_json(found)["request"]["weights_sha256"]
+        held = read_json(ZOO / name / "manifest.json")["weights_sha256"]
+        if judged != held:
+            raise SystemExit(f"{found}: was searched for weights {judged[:12]}, not {held[:12]}")
+        shutil.copyfile(found, ZOO / name / IN_ZOO)
+        return
     run, name = Path(sys.argv[1]), sys.argv[2]
     newest = checkpoint.latest(run)
     config = load_config(str(run / "config.yaml"))
+    kind, colon, place = config.data.source.partition(":")
+    source = kind + colon + Path(place).name * bool(colon)  # not where it lay on one machine
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
     environment = read_json(run / "environment.json")
     step = int(read_json(newest / "manifest.json")["step"])
     losses = [row["loss"] for row in read_rows(run / "metrics.jsonl")[:step][-500:]]

@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from diptych.config.load import Config, load_config, validate
 from diptych.config.size import checked_size, size_of
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
-from diptych.data.sources.named import absolute
 from diptych.errors import PythonTerms, UserError, nearest
 from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
@@ -190,7 +190,11 @@ def train(
     if isinstance(config, str | Path) and is_pictures(str(config)):
         if data is not None:
             raise UserError(f"data: {config} names pictures already; give one of them")
-        config, changes = own_pictures(str(config), Path(run), changes, resume, data_dir, progress)
+        given = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        folder = None if data_dir is None else Path(data_dir)
+        resumed = Path(run) if resume else None
+        chosen = choose_for(str(config), given, folder, said(progress), resumed)
+        config, changes = chosen.preset, {**chosen.settings, **changes}
     settings = changed(config, changes, dataset)
     if network is not None:
         theirs = [key for key in changes if key.startswith("model.") and key != "model.num_classes"]
@@ -210,27 +214,9 @@ def train(
     return Run(run, network)
 
 
-def own_pictures(
-    source: str,
-    run: Path,
-    changes: dict[str, Any],
-    resume: bool,
-    data_dir: Where | None,
-    progress: bool,
-) -> tuple[str, dict[str, Any]]:
-    """A config's name and the changes that suit own pictures; on resume, the run's own config."""
-    if resume and (run / "config.yaml").is_file():
-        return str(run / "config.yaml"), {"data.source": absolute(source), **changes}
-
-    def say(line: str) -> None:
-        if progress:
-            tqdm.write(line, file=sys.stderr)
-        else:
-            log.info("%s", line)
-
-    given = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    chosen = choose_for(source, given, None if data_dir is None else Path(data_dir), say)
-    return chosen.preset, {**chosen.settings, **changes}
+def said(shown: bool) -> Callable[[str], object]:
+    """A function that shows a line above a bar on stderr, or else only logs it."""
+    return partial(tqdm.write, file=sys.stderr) if shown else partial(log.info, "%s")
 
 
 def as_dataset(data: Any) -> Dataset:

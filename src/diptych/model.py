@@ -25,13 +25,13 @@ from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
 from diptych.sampling.denoiser import check_integers
 from diptych.sampling.engine import Engine
-from diptych.sampling.found_steps import read_spacing
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.memory import batch_of
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
+from diptych.weights.found_steps import read_spacing, read_steps
 
 FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
 
@@ -297,12 +297,10 @@ class Model:
                 f"(given: num {num}, batch {batch}, seed {seed})"
             )
         timesteps = self.engine.schedule.timesteps
-        if spacing is not None:
-            spacing, judged = read_spacing(spacing)
-            if judged and solver is None and eta is None and x_T is None:
-                solver, order = judged["solver"], order or judged["order"]
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
+        asked, _ = read_steps({"solver": solver, "order": order, "eta": eta, "spacing": spacing})
+        solver, order, spacing = asked["solver"], asked["order"], asked["spacing"]
         rule = None if solver is None or isinstance(solver, str) else solver
         if rule is not None and (eta is not None or order is not None):
             raise UserError("sample: a solver that is an object has its own eta and order")

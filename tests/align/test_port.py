@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts, place
 from diptych.cli import cli
 from diptych.errors import UserError
+from diptych.files.scratch import scratch
 from waiting import running, until
 
 pytestmark = [pytest.mark.torch]
@@ -373,12 +375,16 @@ def build():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are looked up in /proc")
-def test_the_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    """Even if that one is killed, and can end nobody."""
+def test_the_workers_end_with_the_process_that_started_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if that one is killed, and can end nobody; the next check removes what it left."""
     (tmp_path / "slow.py").write_text(SLOW)
     slow = str(tmp_path / "slow.py")
     code = f"from diptych.align import port; port({slow!r}, {slow!r})"
-    caller = subprocess.Popen([sys.executable, "-c", code])
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    caller = subprocess.Popen([sys.executable, "-c", code], env=environment)
     workers: list[int] = []
     try:
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
@@ -398,6 +404,10 @@ def test_the_workers_end_with_the_process_that_started_them(tmp_path: Path) -> N
     finally:
         for each in filter(running, workers):
             os.kill(each, signal.SIGKILL)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (left,) = (tmp_path / "tmp").iterdir()
+    with scratch("port"):  # as the next check does
+        assert not left.exists()
 
 
 LAST = """

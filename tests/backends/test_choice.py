@@ -12,6 +12,7 @@ import pytest
 
 import device_jobs
 from diptych import backends
+from diptych.errors import UserError
 from diptych.runs.folder import backend_of_run
 from diptych.weights.find import trained_by
 
@@ -79,3 +80,10 @@ def test_a_panel_says_why_it_has_no_gpu(panel):
     assert re.search("^device auto: the CPU, although there is an NVIDIA driver: ", said)
     assert re.search(why, said)
     assert refused.startswith("device 'cuda' cannot be used: ") and inside in refused
+
+
+def test_a_panel_that_is_missing_is_refused_with_its_extra(said, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in backends.BACKENDS:
+        with pytest.raises(UserError, match=rf"'{name}' is not .*pip install 'diptych\[{name}\]'"):
+            backends.load(name)

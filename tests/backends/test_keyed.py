@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -55,18 +53,6 @@ def test_pytorch_s_operators_draw_the_host_s_bits(torch_panel):
 def test_triton_s_kernels_draw_the_host_s_bits(torch_panel):
     """By Triton's interpreter, so without a GPU."""
     check(torch_panel.call(keyed_jobs.blocks, "torch", "triton"))
-
-
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
-@pytest.mark.jittor
-def test_the_jittor_body_compiles_for_cuda(both, tmp_path):
-    source = both[1].call(keyed_jobs.cuda_source)
-    (tmp_path / "body.cu").write_text(source)
-    done = subprocess.run(
-        ["nvcc", "-arch=sm_90", "-c", "-o", "body.o", "body.cu"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
 
 
 def test_training_takes_the_same_noise_and_masks_from_device_and_host(panel):

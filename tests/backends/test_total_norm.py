@@ -11,9 +11,9 @@ import pytest
 from diptych.config.load import load_config
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
-from layer_jobs import clipped, plain_norm
+from layer_jobs import clipped
 
-BOUND = 3e-7  # measured: 1.0e-7 PyTorch, 3.8e-8 Jittor; before, 6.5e-6 and (on CUDA) 1.5e-4
+BOUND = 3e-7  # measured: 1.0e-7 PyTorch, 3.8e-8 Jittor; of sums in float32, up to 1.5e-4
 
 
 def shapes(preset, *changes):
@@ -28,13 +28,6 @@ def test_the_clip_factor_is_that_of_float64(panel):
 @pytest.mark.slow
 def test_the_clip_factor_is_that_of_float64_for_36_million_gradients(panel):
     check(panel, shapes("cifar10"))
-
-
-@pytest.mark.jittor
-def test_jittors_own_operators_lose_no_digits(panels):
-    """As on CUDA, where the panel's kernels do not run."""
-    norm, truth = panels["jittor"].call(plain_norm, [(512, 1024, 3, 3), (512,)])
-    assert norm == pytest.approx(truth, rel=BOUND)
 
 
 def check(panel, sizes):

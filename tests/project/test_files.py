@@ -8,9 +8,11 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ import pytest
 
 from diptych.errors import MachineError, UserError
 from diptych.files import (
+    LOCK,
     Held,
     atomic_path,
     check_folder,
@@ -34,6 +37,7 @@ from diptych.files import (
     write_json,
     write_text,
 )
+from diptych.files.scratch import scratch
 from full_disk import room_for
 from waiting import running, until
 
@@ -413,3 +417,49 @@ def test_a_held_folder_is_empty_to_its_holder_and_stays_held_when_it_is_replaced
     monkeypatch.setattr("diptych.files.locks.fcntl.flock", without)
     with hold(tmp_path), hold(tmp_path):
         pass
+
+
+def test_temporary_folders_of_killed_processes_are_removed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = """if True:
+        import sys
+        from diptych.files.scratch import scratch
+        with scratch("port") as folder:
+            (folder / "seed-0").mkdir()
+            print(folder, flush=True)
+            sys.stdin.read()
+    """
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        killed, living = (Path(each.stdout.readline().strip()) for each in started if each.stdout)
+        started[0].kill()
+        started[0].wait()
+        others = [tmp_path / f"diptych-port-{name}" for name in ("new", "beginning", "link")]
+        for folder in others[:2]:
+            folder.mkdir()
+        (others[1] / LOCK).touch()  # not yet named
+        others[2].symlink_to(killed)
+        theirs = tmp_path / "somebody's"
+        shutil.copytree(killed, theirs)
+        assert killed.is_dir() and living.is_dir()
+        with scratch("align"):
+            assert killed.is_dir()  # of another kind
+        with scratch("port") as own:
+            assert not killed.exists()
+            with scratch("port"):
+                assert own.is_dir() and living.is_dir()
+        assert not own.exists() and theirs.is_dir() and all(map(os.path.lexists, others))
+        started[1].communicate("")
+        assert not living.exists()
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()

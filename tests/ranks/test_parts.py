@@ -6,10 +6,12 @@ import hashlib
 import multiprocessing
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from commands import call
 from diptych.errors import UserError
 from diptych.files import LOCK, hold, read_json
 from diptych.files.locks import hold_part
@@ -196,3 +198,22 @@ def test_a_part_is_k_of_n(text):
 def test_a_rank_is_a_part():
     assert Part.of(Ranks(1, 3, 1, "torchrun")) == Part(1, 3)
     assert Part.of(ALONE) is None
+
+
+def test_the_commands_join_a_begun_folder_and_say_what_is_missing(tmp_path, monkeypatch, capsys):
+    found = SimpleNamespace(config=CONFIG, sampler=None, note=None)
+    monkeypatch.setattr("diptych.weights.find.find_weights", lambda *_: found)
+    monkeypatch.setattr("diptych.model.load", lambda *_, **__: Toy())
+    images = tmp_path / "images.npz"
+    np.savez(images, images=np.zeros((4, 14, 14, 1), dtype=np.uint8))
+    out, latents = tmp_path / "out", tmp_path / "latents"
+    draws = ["sample", "toy", "--num", 4, "--solver", "ddim", "--out", out]
+    encodes = ["encode", images, "--model", "toy", "--out", latents]
+    for words, place, made in ((draws, out, "4 images"), (encodes, latents, "4 latents")):
+        words += ["--steps", 2, "--batch", 2, "--quiet", "--backend", "torch"]
+        first = call(monkeypatch, capsys, *words, "--part", "0/2")
+        assert first[:2] == (0, f"part 0 of 2 is done, others are not: {place}\n"), first
+        alone = call(monkeypatch, capsys, *words)
+        assert alone[0] == 2 and "--resume" in alone[2], alone
+        code, text, err = call(monkeypatch, capsys, *words, "--part", "1/2")
+        assert code == 0 and text.startswith(f"{made} in {place}, "), err

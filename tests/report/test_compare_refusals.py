@@ -73,6 +73,16 @@ def test_durations_and_cadences_may_differ(tmp_path: Path) -> None:
     assert result["work_differences"] == ["train.checkpoint_activations"]  # a step takes longer
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("key", ["accumulate", "precision", "compile", "noise", "batch_size"])
+def test_what_changes_the_work_of_a_step_is_named_with_its_time(tmp_path: Path, key: str) -> None:
+    other = {"accumulate": 2, "precision": "bf16", "compile": True, "noise": "keyed",
+             "batch_size": 32}  # fmt: skip
+    runs = pair(tmp_path, train={key: other[key]})
+    result = compare_runs(*runs, tmp_path / "out", matched=False)
+    assert result["work_differences"] == [f"train.{key}"]
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "environment.json", "metrics.jsonl"])
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, name: str) -> None:
     a, b = pair(tmp_path)

@@ -38,7 +38,7 @@ def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
         ("torch-seed1", ["seed=0"], "seed=0, this study needs 1"),
         ("torch-seed0", ["seed=1"], "seed=1, this study needs 0"),
         ("torch-seed0", ["data.source=fashion_mnist"], "data.source=fashion_mnist, this study"),
-        ("torch-seed0", ["train.lr=0.5"], "train.lr=0.5, this study needs 0.001"),
+        ("torch-seed0", ["train.lr=0.5"], "train.lr=0.5, this study needs 0.002"),
         ("torch-seed0", ["diffusion.schedule=cosine"], "schedule=cosine"),
     ],
 )

@@ -6,6 +6,7 @@ The network is arithmetic on NumPy arrays, and the features are the images' own 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +21,12 @@ from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import make_schedule
 from diptych.diffusion.timesteps import choose_timesteps, listed_timesteps, listing
 from diptych.errors import UserError
-from diptych.sampling.found_steps import read_spacing
-from diptych.sampling.options import folder_name
+from diptych.sampling.options import SamplerOptions, folder_name
 from diptych.sampling.sampler import make_sampler
 from diptych.study import search_steps
 from diptych.study.search_steps import Search, moves, run_search
+from diptych.weights import find
+from diptych.weights.found_steps import IN_ZOO, judged_with, read_options, read_spacing
 
 TABLE = make_schedule(DiffusionConfig())
 SEARCH = Search(4, ("ipndm", "dpmpp"), num=32, tries=12, batch=16, teacher="ddim", teacher_steps=20,
@@ -138,6 +140,41 @@ def test_the_file_is_a_spacing_known_by_its_content(whole: Path) -> None:
     assert sampler.card(TABLE)["spacing"] == spacing
     other = make_sampler("ddim", spacing="999,500,200,1")
     assert folder_name(sampler) != folder_name(other)
+
+
+def test_a_sampler_s_options_read_the_file_and_take_its_solver(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = json.loads(whole.read_text())
+    spacing, judged = read_spacing(whole)
+    assert judged is not None
+    options, said = read_options({"solver": None, "spacing": whole, "classes": "1,2"})
+    assert options == SamplerOptions(**judged, spacing=spacing, classes=[1, 2])
+    assert said is not None and said.endswith(f"judged with: {judged_with(judged)}")
+    for given in ({"solver": "ddim"}, {"solver": None, "eta": 0.5}, {}):
+        options, said = read_options({**given, "spacing": str(whole)})
+        assert options == SamplerOptions(**given, spacing=spacing) and said is None
+    assert read_options({"solver": None, "order": 2, "spacing": whole})[0].order == 2
+    assert read_options({"solver": None}) == (SamplerOptions(), None)
+
+    listed = ",".join(map(str, found["timesteps"]))
+    shutil.copyfile(whole, tmp_path / listed)
+    monkeypatch.chdir(tmp_path)  # a list is no path, though such a file is there
+    assert read_spacing(listed) == (listed, None) and read_spacing(f"./{listed}")[1] == judged
+
+
+def test_a_file_beside_a_model_of_the_zoo_goes_by_the_models_name(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "zoo_folder", lambda: tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="zoo:mine: no timesteps were searched"):
+        read_spacing("zoo:mine")
+    shutil.copyfile(whole, tmp_path / "mine" / IN_ZOO)
+    assert read_spacing("zoo:mine") == read_spacing(whole)
+    with pytest.raises(UserError, match="'mane' is not known; did you mean 'mine'"):
+        read_spacing("zoo:mane")
 
 
 @pytest.mark.parametrize(

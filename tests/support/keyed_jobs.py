@@ -64,19 +64,6 @@ def _draw(name: str, way: str, begin: Blocks, rows: list[int], count: int) -> tu
     ]
 
 
-def cuda_source() -> str:
-    """The Jittor panel's CUDA bodies as one source file that nvcc compiles without Jittor."""
-    backends.load("jittor", "cpu")
-    code = importlib.import_module("diptych.backends.jittor.kernels.blocks")
-    text = [code.HEADER, "using namespace jittor;"]
-    for kind, size in (("float", 8), ("unsigned char", 16)):
-        text.append(
-            f"void draw(const int* in0_p, const int* in1_p, {kind}* out0_p, long long out0_shape0, "
-            f"long long out0_shape1) {{ {code.CUDA.replace('PER_BLOCK', str(size))} }}"
-        )
-    return "\n".join(text)
-
-
 def losses(name: str, config: Config) -> list[float]:
     """Of two steps: the loss with the backend's own draws, with the host's equal ones, and the
     sum of the batch's two slices."""

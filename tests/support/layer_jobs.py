@@ -113,7 +113,7 @@ def refusal(name, *inputs):
 
 
 def evaluate_plain(*arguments, **attributes):
-    """`evaluate` with Jittor's own operators, which run on CUDA."""
+    """`evaluate` as without oneDNN: by Jittor's own operators where a body needs it."""
     framework("jittor")
     from diptych.backends.jittor.kernels import code
 
@@ -144,16 +144,3 @@ def clipped(backend, shapes):
     largest = int(np.argmax([g.size for g in gradients]))
     taken, g = (x.astype(np.float64).ravel() for x in (m[largest].numpy(), gradients[largest]))
     return float(norm.item()), float((taken * g).sum() / (g * g).sum()), truth
-
-
-def plain_norm(shapes):
-    """The norm by Jittor's own operators, as they run on CUDA, and in float64."""
-    _, put, _ = framework("jittor")
-    from diptych.backends.jittor.kernels import code, gradient_norm
-
-    gradients, truth = drawn(shapes)
-    flags, code._FLAGS = code._FLAGS, None
-    try:
-        return float(gradient_norm([put(g) for g in gradients]).item()), truth
-    finally:
-        code._FLAGS = flags

@@ -290,3 +290,27 @@ def test_a_resumed_run_keeps_its_settings(pictures, tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(first))
     again = train_config(str(pictures), tmp_path, None, None, None, (), True)
     assert again == first
+    said: list[str] = []
+    chosen = choose_for(str(pictures), [], None, said.append, tmp_path)
+    assert chosen.preset == str(tmp_path / "config.yaml") and not said
+    assert list(chosen.settings) == ["data.source"]
+    begins = choose_for(str(pictures), [], None, said.append, tmp_path / "empty")
+    assert begins.settings["data.image_size"] == 36 and said  # nothing there to go on with
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_python_and_the_command_choose_alike(pictures, tmp_path, monkeypatch, begun):
+    from diptych import api
+    from diptych.cli.train import train_config
+    from diptych.config.load import to_yaml
+
+    if begun:
+        first = train_config(str(pictures), tmp_path, None, None, None, ("model.ch=32",), False)
+        (tmp_path / "config.yaml").write_text(to_yaml(first))
+    command = train_config(str(pictures), tmp_path, 7, None, None, ("train.lr=0.5",), begun)
+    trained: list[object] = []
+    monkeypatch.setattr(api, "run_training", lambda config, *_, **__: trained.append(config))
+    monkeypatch.setattr(api, "Run", lambda *_: None)
+    changes = {"train.steps": 7, "train.lr": 0.5}
+    api.train(pictures, tmp_path, set=changes, resume=begun, progress=False)
+    assert trained == [command] and command.model.ch == (32 if begun else 64)

@@ -196,10 +196,12 @@ def test_a_decayed_run_resumes_exactly_and_at_its_own_length_alone(panel, tmp_pa
         panel.call(panel_jobs.run, panel.name, longer, tmp_path / "broken", resume=True)
 
 
-def test_a_warm_up_that_leaves_no_decay_is_refused(panels, tmp_path):
-    config = panel_jobs.small(*STEPS, "train.lr_decay=linear", "train.warmup_steps=16")
-    with pytest.raises(UserError, match=r"warmup_steps=16, but the run has 16 steps"):
-        panels["torch"].call(panel_jobs.run, "torch", config, tmp_path / "run")
+@pytest.mark.parametrize(("warmup", "said"), [(16, True), (40, True), (15, False)])
+def test_a_warm_up_that_leaves_no_decay_is_said(caplog, warmup: int, said: bool) -> None:
+    change = ["train.lr=0.4", "train.lr_decay=linear", f"train.warmup_steps={warmup}"]
+    training.warn_of_warmup(load_config("tiny", change).train, 16)
+    words = [f"train.warmup_steps={warmup}, but the run has 16 steps", f"{0.4 * 16 / warmup:.2g}"]
+    assert [all(word in caplog.text for word in words), bool(caplog.records)] == [said, said]
 
 
 @pytest.mark.parametrize("change", ["train.lr=0.5", "model.dropout=0.3", "seed=9"])

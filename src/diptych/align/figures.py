@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from diptych.align.ladder.judge import Finding, Verdict
+from diptych.backends import TITLES
 from diptych.figures.numbers import significant
 from diptych.report.document import Gallery, Picture, Plot, Trace
 from diptych.report.text.catalogue import same
 
-NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 LEAST = 1e-9  # drawn for an error of zero on a log axis
 MODES = {"free": "Layers, running freely", "fed": "Layers, fed with the reference's inputs"}
 Colours = Mapping[str, str]  # backend -> colour name that the page looks up
@@ -28,7 +28,7 @@ def layer_errors(verdict: Verdict, mode: str, colours: Colours) -> Plot:
     rows = [f for f in verdict.findings if f.name.startswith(f"{mode}/") and not f.text]
     traces = []
     for panel in dict.fromkeys(f.panel for f in rows):
-        own, name = [f for f in rows if f.panel == panel], NAMES.get(panel, panel)
+        own, name = [f for f in rows if f.panel == panel], TITLES.get(panel, panel)
         x = list(range(1, len(own) + 1))
         errors = [max(f.error, LEAST) if np.isfinite(f.error) else 1.0 for f in own]
         layers = [f.name.partition("/")[2] for f in own]
@@ -44,7 +44,7 @@ def losses(curves: Mapping[str, Any], colours: Colours) -> Plot:
     """The backends' losses in lockstep, above the reference's."""
     x = list(range(1, len(curves["truth"]) + 1))
     traces = [_line("float64 reference", "soft", x, curves["truth"], under=True)]
-    traces += [_line(NAMES.get(panel, panel), colours[panel], x, rows[0])
+    traces += [_line(TITLES.get(panel, panel), colours[panel], x, rows[0])
                for panel, rows in curves.items() if panel != "truth"]  # fmt: skip
     note = "wide and pale: the float64 reference"
     return _plot("lockstep", "Loss in lockstep", ("step", "loss"), traces, note)
@@ -64,7 +64,7 @@ def envelope(curves: Mapping[str, Any], colours: Colours) -> Plot:
                     low=[LEAST] * len(x), high=band)]  # fmt: skip
     for panel in panels:
         apart = np.maximum(np.abs(np.array(curves[panel][0]) - truth) / truth, LEAST)
-        traces.append(_line(f"{NAMES.get(panel, panel)} from truth", colours[panel], x, apart))
+        traces.append(_line(f"{TITLES.get(panel, panel)} from truth", colours[panel], x, apart))
     note = "band: a panel's own change after one rounding of its first input"
     title = "Difference of the losses in lockstep"
     return _plot("envelope", title, ("step", "relative difference"), traces, note, log_y=True)

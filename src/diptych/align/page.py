@@ -14,6 +14,7 @@ from diptych import __version__
 from diptych.align import figures
 from diptych.align.ladder.climb import Climb
 from diptych.align.ladder.judge import Verdict
+from diptych.backends import TITLES
 from diptych.figures.charts import DARK, LIGHT
 from diptych.figures.numbers import seconds, significant
 from diptych.files import write_json, write_text
@@ -61,7 +62,7 @@ def document(result: dict[str, Any], climb: Climb | None) -> Document:
         sections.append(Section(rung["rung"], blocks, title))
     lines = [*METHOD, *([SYNTHETIC] if result["data"] == "synthetic" else [])]
     sections.append(Section("method", [_said(line) for line in lines], same("How it is judged")))
-    names = " and ".join(figures.NAMES.get(name, name) for name in result["backends"])
+    names = " and ".join(TITLES.get(name, name) for name in result["backends"])
     title = same(f"{names}: the ladder of checks")
     return Document(title, sections, runs, words("ui.made", version=__version__))
 
@@ -79,7 +80,7 @@ def sentences(rung: dict[str, Any]) -> Iterator[str]:
         yield f"{rung['tensors']} entries are compared bit by bit."
     else:
         apart = ", ".join(
-            f"{figures.NAMES.get(p, p)} {significant(d)}" for p, d in rung["distance"].items()
+            f"{TITLES.get(p, p)} {significant(d)}" for p, d in rung["distance"].items()
         )
         yield (
             f"Largest distance from the float64 truth over {rung['tensors']} tensors: {apart}; "

@@ -19,14 +19,16 @@ import sys
 from diptych.backends.protocol import Backend, Batch, Learner, State
 from diptych.config.schema import PRECISIONS
 from diptych.errors import UserError, nearest
+from diptych.machine.packages import install
 from diptych.ranks import ALONE, Ranks
 
-__all__ = ["BACKENDS", "ENGINES", "Backend", "Batch", "Learner", "State", "check_device",
-           "check_panel", "choose", "installed_panel", "load"]  # fmt: skip
+__all__ = ["BACKENDS", "ENGINES", "Backend", "Batch", "Learner", "State", "TITLES",
+           "check_device", "check_panel", "choose", "installed_panel", "load"]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-BACKENDS = ("torch", "jittor")
+TITLES = {"torch": "PyTorch", "jittor": "Jittor"}
+BACKENDS = tuple(TITLES)
 ENGINES = ("onnx", "openvino")  # only predict
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -114,8 +116,7 @@ def load(
             f"use one process for each, with files between them"
         )
     if importlib.util.find_spec(name) is None:
-        packages = {"torch": "torch", "jittor": "jittor==1.3.11.0 onednn-devel-cpu-gomp==2022.2.1"}
-        raise UserError(f"backend '{name}' is not installed; pip install {packages[name]}")
+        raise UserError(f"backend '{name}' is not installed; {install(name)}")
     # Read once, when the OpenMP run-time loads. Waiting threads that spin make a step ten times
     # slower on a busy machine and not faster on a quiet one (measured: 0.115 s and 1.15 s).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

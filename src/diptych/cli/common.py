@@ -130,25 +130,12 @@ def sampler_options(*names: str, **changes: dict[str, Any]) -> Callable[[Command
 
 
 def chosen_options(given: dict[str, Any]) -> SamplerOptions:
-    """Pop the sampler settings from a command's options; a file's timesteps are read.
+    """Pop the sampler settings from a command's options, as `read_options` reads them."""
+    from diptych.weights.found_steps import read_options
 
-    Without a solver, the one with which the file's timesteps were judged is taken, and said.
-
-    Raises:
-        UserError: a class that is not a number, or a file of timesteps that cannot be used.
-    """
-    from diptych.diffusion.classes import parse_classes
-    from diptych.sampling.found_steps import judged_with, read_spacing
-
-    found = {name: given.pop(name) for name in NAMES if name in given}
-    if found.get("spacing") is not None:
-        found["spacing"], judged = read_spacing(found["spacing"])
-        if judged and found.get("solver", "") is None and found.get("eta") is None:
-            found |= {"solver": judged["solver"], "order": found.get("order") or judged["order"]}
-            say(f"sampling with what these timesteps were judged with: {judged_with(judged)}")
-    if isinstance(found.get("classes"), str):
-        found["classes"] = parse_classes(found["classes"])
-    return SamplerOptions(**found)
+    found, said = read_options({name: given.pop(name) for name in NAMES if name in given})
+    say(said)
+    return found
 
 
 def backend_of(asked: str | None, source: str | Path) -> str:
@@ -174,6 +161,31 @@ def part_of(ranks: Ranks, asked: str | None) -> Part | None:
         )
     own_gpu(ranks)
     return Part.parse(asked) if asked is not None else Part.of(ranks)
+
+
+def check_parts_folder(out: Path, part: Part | None, *, resume: bool, overwrite: bool) -> None:
+    """`check_folder` for a folder that parts share: a part joins what another one has begun."""
+    from diptych.files import check_folder
+
+    joins = part is not None and (out / "manifest.json").exists()
+    check_folder(out, resume=resume or joins, overwrite=overwrite)
+
+
+def show_parts_folder(
+    manifest: dict[str, Any],
+    out: Path,
+    part: Part | None,
+    as_json: bool,
+    text: Callable[[dict[str, Any]], str],
+) -> None:
+    """Print a folder's manifest, in `text`'s words if all its parts are there."""
+    said = text(manifest) if manifest["complete"] else missing_parts(part, out)
+    show({"out": str(out), **manifest}, as_json, said)
+
+
+def missing_parts(part: Part | None, out: Path) -> str:
+    """The line of a part that is not the last one; "" without a part."""
+    return f"part {part.number} of {part.count} is done, others are not: {out}" if part else ""
 
 
 def check_on(on: str | None, part: Part | None) -> None:

@@ -17,9 +17,10 @@ from diptych.cli.common import (
     RAW,
     RESUME,
     backend_of,
+    check_parts_folder,
     part_of,
     sampler_options,
-    show,
+    show_parts_folder,
 )
 from diptych.cli.completion import MODELS
 from diptych.errors import UserError
@@ -77,16 +78,15 @@ def encode(
       diptych sample zoo:mnist-torch --latents codes --out decoded
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
     """
-    from diptych.files import check_folder
     from diptych.generate.encode import encode_to
     from diptych.generate.inputs import read_inputs
     from diptych.generate.roundtrip import Request
     from diptych.model import load
     from diptych.network.plan import make_plan
-    from diptych.sampling.found_steps import read_spacing
     from diptych.sampling.inversion import make_inversion
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
+    from diptych.weights.found_steps import read_spacing
 
     config = given["config"]
     settings = read_config(config, for_training=False) if config else None
@@ -110,19 +110,14 @@ def encode(
     part = part_of(ranks, given["part"])
     request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]
-    joins = part is not None and (out / "manifest.json").exists()
-    check_folder(out, resume=resume or joins, overwrite=overwrite)  # before the slow start
+    check_parts_folder(out, part, resume=resume, overwrite=overwrite)  # before the slow start
     backend = backend_of(backend, model)
     loaded = load(model, backend, config=settings, device=given["device"], raw=given["raw"])
     manifest = encode_to(
         loaded, request, out, resume=resume, overwrite=overwrite,
         progress=not given["quiet"] and ranks.first, part=part,
     )  # fmt: skip
-    if not manifest["complete"]:
-        said = f"part {part.number} of {part.count} is done, others are not: {out}" if part else ""
-        show({"out": str(out), **manifest}, given["as_json"], said)
-        return
-    show({"out": str(out), **manifest}, given["as_json"], _text(manifest, out))
+    show_parts_folder(manifest, out, part, given["as_json"], lambda made: _text(made, out))
 
 
 def curve_steps(text: str | None) -> list[int]:

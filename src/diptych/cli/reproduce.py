@@ -114,7 +114,8 @@ def on_cluster(on: str, request: Any, out: Path) -> dict[str, Any]:
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
     """The `Request` for these options."""
-    from diptych.study.reproduce.request import PANELS, Request
+    from diptych.backends import BACKENDS
+    from diptych.study.reproduce.request import Request
 
     if options["steps"] is not None and options["epochs"] is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")
@@ -127,7 +128,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
     backend = options["backend"]
     return Request(
         preset,
-        backends=PANELS if backend == "both" else (backend,),
+        backends=BACKENDS if backend == "both" else (backend,),
         seeds=_seeds(options["seeds"]),
         steps=options["steps"],
         epochs=options["epochs"],

@@ -22,12 +22,13 @@ from diptych.cli.common import (
     SEED,
     backend_of,
     check_on,
+    check_parts_folder,
     chosen_options,
     part_of,
     sampler_options,
     say,
     say_again,
-    show,
+    show_parts_folder,
 )
 from diptych.cli.completion import MODELS
 from diptych.cli.pictures import PICTURES, chosen_pictures
@@ -103,7 +104,6 @@ def sample(
       torchrun --nproc-per-node 4 -m -- diptych sample zoo:mnist-torch --num 50000 --out many
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
-    from diptych.files import check_folder
     from diptych.generate.samples import Request, default_folder, sample_to
     from diptych.model import load
     from diptych.sampling.sampler import choose_sampler
@@ -126,9 +126,8 @@ def sample(
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
         out = default_folder(Path(source), request, precision)
-    joins = own is not None and (out / "manifest.json").exists()
     # before the framework's slow start
-    check_folder(out, resume=resume or joins, overwrite=overwrite)
+    check_parts_folder(out, own, resume=resume, overwrite=overwrite)
     say(found.note and f"note: {found.note}")
     say(said)
     panel = backend_of(backend, source)
@@ -152,15 +151,14 @@ def sample(
             model, request, out, resume=resume, overwrite=overwrite, npz=npz,
             progress=not quiet and ranks.first, part=own,
         )  # fmt: skip
-    if not manifest["complete"]:
-        said = f"part {own.number} of {own.count} is done, others are not: {out}" if own else ""
-        show({"out": str(out), **manifest}, as_json, said)
-        return
-    text = (
-        f"{num} images in {out}, {manifest['network_calls']} network calls each{_twice(sampler)}, "
-        f"{manifest['seconds_per_image']:.3f} s an image"
-    )
-    show({"out": str(out), **manifest}, as_json, text)
+
+    def text(made: dict[str, Any]) -> str:
+        return (
+            f"{num} images in {out}, {made['network_calls']} network calls each{_twice(sampler)}, "
+            f"{made['seconds_per_image']:.3f} s an image"
+        )
+
+    show_parts_folder(manifest, out, own, as_json, text)
 
 
 def sampled_on(

@@ -19,6 +19,7 @@ from diptych.cli.common import (
     backend_of,
     check_on,
     chosen_options,
+    missing_parts,
     part_of,
     sampler_options,
     say,
@@ -160,8 +161,8 @@ def sweep(source: str, **options: Any) -> None:
             raise UserError("--overwrite would delete the other parts' cells; empty --out first")
         planned = sweeps.cells_of(request)
         if not parts.sweep_part(planned, out, backends, part, compute, resume=options["resume"]):
-            said = f"part {part.number} of {part.count} is done, others are not: {out}"
-            show({"out": str(out), "complete": False}, options["as_json"], said)
+            unfinished = {"out": str(out), "complete": False}
+            show(unfinished, options["as_json"], missing_parts(part, out))
             return
         cells = sweeps.read_cells(out)
         content = output.content_of(cells)

@@ -94,7 +94,7 @@ def train(
       diptych train photos --size 48x64 --out runs/wide
       diptych train mnist --backend jittor --out runs/jittor --epochs 3
       diptych train mnist --out runs/dropout --set model.dropout=0.1 --set train.lr=1e-4
-      diptych train --out runs/jittor --resume --epochs 10
+      diptych train --out runs/tiny --resume --epochs 10
       torchrun --nproc-per-node 2 -m diptych train mnist --out runs/two
       mpirun -np 2 diptych train mnist --backend jittor --out runs/two-jittor
     """
@@ -160,7 +160,7 @@ def train_config(
         asked: whether --data-source was given, and --size or --channels.
     """
     from diptych.config.load import preset_names
-    from diptych.training.own_pictures import is_pictures
+    from diptych.training.own_pictures import choose_for, is_pictures
     from diptych.weights.formats import read_config
 
     if steps is not None and epochs is not None:
@@ -173,7 +173,9 @@ def train_config(
     if preset is not None and is_pictures(preset):
         if asked[0]:
             raise UserError(f"--data-source, and {preset} names pictures already; give one of them")
-        return _own_pictures(preset, run, changes, begun, data)
+        tell = say if of_environment().first else lambda line: None
+        chosen = choose_for(preset, changes, data, tell, run if resume else None)
+        return read_config(chosen.preset, [*chosen.overrides, *changes])
     if asked[1]:
         if preset is not None and preset not in preset_names() and not Path(preset).exists():
             raise UserError(f"{preset}: no such folder or file of pictures")
@@ -186,19 +188,3 @@ def train_config(
             raise UserError("which preset? For example: diptych train tiny --out RUN")
         preset = str(run / "config.yaml")
     return read_config(preset, changes)
-
-
-def _own_pictures(
-    source: str, run: Path, changes: list[str], begun: bool, data: Path | None
-) -> Any:
-    """Settings for own pictures: chosen, or those of the run that is resumed."""
-    from diptych.data.sources.named import absolute
-    from diptych.training.own_pictures import choose_for
-    from diptych.weights.formats import read_config
-
-    if begun:
-        here = f"data.source={json.dumps(absolute(source))}"
-        return read_config(str(run / "config.yaml"), [here, *changes])
-    first = of_environment().first
-    chosen = choose_for(source, changes, data, say if first else lambda line: None)
-    return read_config(chosen.preset, [*chosen.overrides, *changes])

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from diptych.errors import UserError
+
+PIP = f"{sys.executable} -m pip install"  # into the Python that runs, whatever is on the path
+
+
+def install(extra: str) -> str:
+    """The command that installs what an extra of Diptych brings."""
+    return f"pip install 'diptych[{extra}]'"
 
 
 def require(package: str, extra: str, *, where: str = "", instead: str = "") -> Any:
@@ -25,6 +33,6 @@ def require(package: str, extra: str, *, where: str = "", instead: str = "") -> 
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == package
         what = "is not installed" if missing else f"cannot be imported ({error})"
-        parts = (f"{package} {what}; pip install 'diptych[{extra}]'", instead)
+        parts = (f"{package} {what}; {install(extra)}", instead)
         message = ", ".join(part for part in parts if part)
         raise UserError(f"{where}: {message}" if where else message) from error

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.backends import TITLES
 from diptych.config.load import Config
 from diptych.config.size import size_text
 from diptych.files import read_json, write_text
@@ -169,7 +170,7 @@ def _training(config: Config, manifest: Mapping[str, Any] | None) -> str:
     if manifest is None or "step" not in manifest:
         return "not recorded in the weights"
     train = config.train
-    by = {"torch": "PyTorch", "jittor": "Jittor"}.get(manifest.get("backend", ""), "")
+    by = TITLES.get(manifest.get("backend", ""), "")
     version = f" {manifest['framework_version']}" if "framework_version" in manifest else ""
     where = f" in {by}{version}" if by else ""
     return (

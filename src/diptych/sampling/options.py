@@ -85,7 +85,8 @@ class SamplerOptions:
         int, lambda s: f"-{s.steps}", by_timesteps=True, inverts=True,
     )  # fmt: skip
     spacing: str | None = _setting(
-        f"{', '.join(SPACINGS)}, timesteps such as 940,600,250,20, or a file of search-steps.  "
+        f"{', '.join(SPACINGS)}, timesteps such as 940,600,250,20, a file of search-steps, or "
+        "zoo:NAME, the five found for that model.  "
         "[default: uniform; with zero terminal SNR: trailing]",
         str, _spacing, by_timesteps=True, inverts=True,
     )  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from diptych.backends import BACKENDS
+from diptych.diffusion.timesteps import listed_timesteps
 from diptych.errors import UserError
 from diptych.sampling.options import SOLVERS, SPACINGS
 
@@ -14,6 +16,15 @@ MOST_PICTURE = 24_000_000  # characters of base64
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+def _panel(name: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"expected {' or '.join(BACKENDS)}")
+    return name
+
+
+Panel = Annotated[str, AfterValidator(_panel)]
 
 
 class Asked(BaseModel):
@@ -42,9 +53,7 @@ class Job(Asked):
     """What all work with a model has."""
 
     source: Name
-    panels: list[Literal["torch", "jittor"]] = Field(
-        default=["torch", "jittor"], min_length=1, max_length=2
-    )
+    panels: list[Panel] = Field(default=[*BACKENDS], min_length=1, max_length=len(BACKENDS))
     settings: Settings = Settings()
 
 
@@ -117,4 +126,4 @@ def checked(tree: Any) -> Sample | Between | Encode | Ladder:
 
 def _is_spacing(text: str) -> bool:
     """True for a name or a list: a file's path is not read from the page."""
-    return text in SPACINGS or all(part.strip().isdecimal() for part in text.split(","))
+    return text in SPACINGS or listed_timesteps(text) is not None

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from diptych.backends import TITLES
 from diptych.errors import one_line
 from diptych.machine.processor import share_cores
 from diptych.studio.messages import line
 
 GRACE = 5.0  # seconds from the stop button to the end of a process that does not answer
 TRIES = 2  # for a job during which the process ends
-NAMES = {"torch": "PyTorch", "jittor": "Jittor", "ladder": "ladder"}
+NAMES = {**TITLES, "ladder": "ladder"}
 
 
 class Panel:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.align.ladder.rungs import LADDER
+from diptych.backends import BACKENDS
 from diptych.config.load import preset_names
 from diptych.errors import MachineError, UserError, nearest, one_line
 from diptych.files import machine_faults, parse_json
@@ -66,10 +67,10 @@ class Studio:
         self._traces: Path | None = None
         self.panels = {
             name: Panel(name, device, self._environment if name == "ladder" else dict)
-            for name in ("torch", "jittor", "ladder")
+            for name in (*BACKENDS, "ladder")
         }
         self.desk = Desk(self.panels)
-        self.keeper = Keeper(self.desk, ("torch", "jittor"))
+        self.keeper = Keeper(self.desk, BACKENDS)
 
     def _environment(self) -> dict[str, str]:
         """The ladder's traces go below the first folder, until the studio ends."""

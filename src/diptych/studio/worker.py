@@ -130,14 +130,11 @@ class Worker:
         return self._drawn(job, model, found, sampler, said, images, start.x)
 
     def _sampler(self, job: dict[str, Any], found: Any, implied: Any = None) -> Any:
-        from diptych.diffusion.classes import parse_classes
-        from diptych.sampling.options import SamplerOptions
         from diptych.sampling.sampler import choose_sampler
+        from diptych.weights.found_steps import read_options
 
-        settings = dict(job["settings"])
-        if settings.get("classes") is not None:
-            settings["classes"] = parse_classes(settings["classes"])
-        return choose_sampler(SamplerOptions(**settings), found.config, found.sampler, implied)
+        options, _ = read_options(job["settings"])
+        return choose_sampler(options, found.config, found.sampler, implied)
 
     def _drawn(
         self, job: dict[str, Any], model: Any, found: Any, sampler: Any, said: str | None,

@@ -11,12 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diptych.backends import BACKENDS
 from diptych.errors import MachineError, UserError
 from diptych.files import output_folder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
-PANELS = ("torch", "jittor")
 # After such a short training, ancestral sampling with clipping gives cleaner strokes than DDIM.
 SAMPLER = ("--solver", "ddpm", "--steps", "200", "--clip")
 
@@ -41,7 +41,7 @@ def run_demo(
 def _run(out: Path, note: Path, steps: int | None, device: str) -> Path:
     write_json(note, {"complete": False})
     train_options = ["--device", device, *([] if steps is None else ["--steps", str(steps)])]
-    for panel in PANELS:
+    for panel in BACKENDS:
         say(f"training: {panel}")
         run = out / panel
         diptych("train", "tiny", "--backend", panel, "--out", run, "--resume", *train_options)
@@ -49,8 +49,8 @@ def _run(out: Path, note: Path, steps: int | None, device: str) -> Path:
         samples = ["--out", out / f"{panel}-samples", "--resume"]
         diptych("sample", run, "--backend", panel, "--device", device, *SAMPLER, *samples)
     say("comparing")
-    drawn = [out / f"{panel}-samples" for panel in PANELS]
-    runs = [out / panel for panel in PANELS]
+    drawn = [out / f"{panel}-samples" for panel in BACKENDS]
+    runs = [out / panel for panel in BACKENDS]
     diptych("compare", *runs, "--out", out / "report", "--samples", *drawn, "--overwrite")
     write_json(note, {"complete": True})
     return (out / "report" / "index.html").resolve()

@@ -42,12 +42,12 @@ from diptych.evaluation.reference import cache_folder, open_reference
 from diptych.evaluation.statistics import Moments, Statistics
 from diptych.files import check_path, hold_place, read_json, write_json
 from diptych.model import Model, batches_of
-from diptych.sampling.found_steps import KIND
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.stats import mean_interval
 from diptych.study.sweep.variants import Variant, parse, steps_for
 from diptych.types import Floating
+from diptych.weights.found_steps import KIND
 
 SOLVERS = ("ipndm", "ipndm:order=2", "unipc", "unipc:order=3", "dpmpp", "dpmpp:order=3", "deis",
            "dpmpp-sde")  # fmt: skip

@@ -105,14 +105,16 @@ def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
     return settings.last_step(steps_per_epoch)
 
 
-def check_decay(settings: TrainConfig, last: int) -> None:
-    """Raise UserError if the requested decay would never begin."""
+def warn_of_warmup(settings: TrainConfig, last: int) -> None:
+    """Say so if the run ends before its learning rate has risen, and a decay never begins."""
     if settings.lr_decay != "none" and settings.warmup_steps >= last:
-        raise UserError(
-            f"train.lr_decay={settings.lr_decay} begins after train.warmup_steps="
-            f"{settings.warmup_steps}, but the run has {last} steps; shorten the warm-up, or train "
-            "longer"
-        )
+        log.warning(
+            "train.warmup_steps=%d, but the run has %d steps: the learning rate only rises, to "
+            "%.2g of %.2g, and train.lr_decay=%s never begins; shorten the warm-up for a run this "
+            "short",
+            settings.warmup_steps, last, learning_rate(settings, last, last), settings.lr,
+            settings.lr_decay,
+        )  # fmt: skip
 
 
 def train(
@@ -190,7 +192,6 @@ def train(
                 plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
             batches = Batches(config, plan, dataset.images, dataset.labels)
             last = last_step(config.train, batches.steps_per_epoch)
-            check_decay(config.train, last)
             largest = largest_call(config.train, ranks)
             validation = Validation(config, batches, largest)
             check_batch(
@@ -214,6 +215,7 @@ def train(
                         "train.noise=host: the host draws noise and masks, and a GPU waits for it; "
                         "train.noise=keyed draws on the GPU, the same bits on every device"
                     )
+                warn_of_warmup(config.train, last)
                 if config.train.compile:
                     log.info(
                         "train.compile: the first step of each batch size waits for PyTorch's "

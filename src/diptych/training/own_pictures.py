@@ -20,6 +20,7 @@ import numpy as np
 from diptych.config.load import apply_override, is_there, load_config, preset_names
 from diptych.config.size import Size, checked_size, sides_of, size_of, size_option, size_text
 from diptych.data.picture import SUFFIXES
+from diptych.data.sources.named import absolute
 from diptych.data.sources.places import look
 from diptych.data.sources.spec import ARRAYS, OWN
 from diptych.data.survey import Survey, survey
@@ -71,10 +72,10 @@ def given_settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A preset and the settings that differ from it.
+    """A preset, or the config of a run that is resumed, and the settings that differ from it.
 
     Attributes:
-        preset: the preset's name.
+        preset: the preset's name, or the path of the run's config.
         settings: key -> value, the data's source first.
         notes: lines for people: reasons and warnings.
     """
@@ -98,17 +99,25 @@ class Chosen:
 
 
 def choose_for(
-    source: str, changes: Sequence[str], data_dir: Path | None, say: Callable[[str], object]
+    source: str,
+    changes: Sequence[str],
+    data_dir: Path | None,
+    say: Callable[[str], object],
+    resumed: Path | None = None,
 ) -> Chosen:
     """Look at a source of pictures and choose its settings; both are said, line by line.
 
     Args:
         changes: the user's own settings as `section.key=value`.
         data_dir: the folder, if the source is a kind without a path.
+        resumed: a run folder. If a run was begun there, it keeps its settings, and its pictures
+            are at `source` now; nothing is said.
 
     Raises:
         UserError: as `survey` and `choose`, or the source is the folder of a run.
     """
+    if resumed is not None and (resumed / "config.yaml").is_file():
+        return Chosen(str(resumed / "config.yaml"), {"data.source": absolute(source)}, ())
     if (Path(source) / "config.yaml").is_file():
         raise UserError(
             f"{source}: is a run, not a folder of pictures; go on with it by diptych train --out "

@@ -52,7 +52,7 @@ def trained_by(source: str | Path) -> str | None:
     """The backend that trained a run, checkpoint, saved or zoo model; None if no record says."""
     text = str(source)
     try:
-        path = _zoo(text) if text.startswith("zoo:") else Path(text)
+        path = zoo_model(text) if text.startswith("zoo:") else Path(text)
         if not (path / "manifest.json").is_file():
             if not (path / "config.yaml").is_file():
                 return None
@@ -83,7 +83,7 @@ def find_weights(
         raise UserError(f"{source}: no run, checkpoint or saved model of a network of one's own")
     if source.startswith("pretrained:"):
         return _pretrained(source.removeprefix("pretrained:"), config, raw)
-    path = _zoo(source) if source.startswith("zoo:") else Path(source)
+    path = zoo_model(source) if source.startswith("zoo:") else Path(source)
     check_path(path)
     if (path / "config.yaml").is_file() and not (path / "manifest.json").is_file():
         own, folder = path / "config.yaml", checkpoint.latest(path)
@@ -129,7 +129,8 @@ def _inside(path: Path) -> str:
     return f"; give {(indices or files)[0]}, with --config" if files else ""
 
 
-def _zoo(source: str) -> Path:
+def zoo_model(source: str) -> Path:
+    """The folder of a model of the zoo, `zoo:NAME`. Raises UserError if there is no such model."""
     name = source.removeprefix("zoo:")
     if name not in zoo_names():
         raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")

@@ -262,7 +262,7 @@ ROWS = (
     ("clip_after", "update", "the update is clipped, not the gradient", clip_after),
     ("ema_warmup_ignored", "update", "the moving average's rate has no warm-up",
      ema_warmup_ignored),
-    ("ema_rate", "update", "the moving average's rate is 0.999", ema_rate),
+    ("ema_rate", "update", "the moving average's rate is another", ema_rate),
     ("learning_rate", "lockstep", "the learning rate is 5 % too high", learning_rate),
     ("stale_batch", "lockstep", "each step trains on the batch before", stale_batch),
 )  # fmt: skip

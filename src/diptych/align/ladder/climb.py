@@ -14,8 +14,6 @@ survives makes its rung fail.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +33,7 @@ from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends import BACKENDS, ENGINES
 from diptych.config.load import Config
 from diptych.errors import UserError, nearest
+from diptych.files.scratch import scratch
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 
@@ -149,10 +148,8 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         raise UserError(
             f"--rungs leaves out '{missing[0]}', where a planted fault must fail; add it"
         )
-    folder = keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        traces = _trace(request, rungs, chosen, folder.resolve(), say)
+    with scratch("align", keep) as folder:
+        traces = _trace(request, rungs, chosen, folder, say)
         verdicts: list[Verdict] = []
         kept: dict[str, Any] = {}
         for name in rungs:
@@ -162,9 +159,6 @@ def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
         into = request.into or request.judged[-1]
         mutants = [_caught(m, traces, into, rungs) for m in chosen]
         about = {p: traces[p, 0].about for p in (REFERENCE, *request.backends)}
-    finally:
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
     return Climb(request, verdicts, mutants, about, time.perf_counter() - began, kept)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from diptych.align.process.workers import Say, Subject, subjects
 from diptych.backends import BACKENDS
 from diptych.config.load import load_config
 from diptych.errors import UserError, nearest
+from diptych.files.scratch import scratch
 
 RUNGS = ("weights", "layers", "loss", "gradients")
 PORT = "port"
@@ -174,21 +173,20 @@ def _network(
             f"network without them: --set model.num_classes=0"
         )
     find_images(config)
-    folder = (keep or Path(tempfile.mkdtemp(prefix="diptych-align-"))).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
 
     def spec(name: str, port: dict[str, Any], feed: str | None) -> Spec:
         return Spec(name, config.model_dump(mode="json"), RUNGS, 1, batch, "cpu", feed, port)
 
-    def job(out: str, nudge: int = 0) -> dict[str, Any]:
-        return {"out": str(folder / out), "nudge": nudge, "mutation": None, "rungs": list(RUNGS)}
+    def job(out: Path, nudge: int = 0) -> dict[str, Any]:
+        return {"out": str(out), "nudge": nudge, "mutation": None, "rungs": list(RUNGS)}
 
-    try:
+    with scratch("align", keep) as folder:
         with subjects() as running:
-            truth = job(REFERENCE)
+            truth = job(folder / REFERENCE)
             running.append(Subject(spec(REFERENCE, {"role": "ours"}, None), [truth], folder, say))
             running[0].wait()
-            ours, theirs = [job("panel-0"), job("panel-1", 1), job("panel-2", 2)], job(PORT)
+            ours = [job(folder / f"panel-{k}", k) for k in range(3)]
+            theirs = job(folder / PORT)
             port = {"role": PORT, "target": target, "takes": takes, "names": names}
             (folder / "panel").mkdir(exist_ok=True)
             running.append(
@@ -199,9 +197,6 @@ def _network(
                 each.wait()
         rows = [read_trace(Path(j["out"])) for j in (truth, theirs, *ours)]
         return [_judged(name, *rows) for name in RUNGS]
-    finally:
-        if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _judged(name: str, truth: Trace, port: Trace, *ours: Trace) -> Verdict:

@@ -10,8 +10,6 @@ Each side runs in a process of its own; files lie between them. This one loads n
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from diptych.align.ports.targets import GRAPHS, Target, target_of
 from diptych.align.ports.verdict import Compared, compare
 from diptych.align.process.workers import PortJob, Say, Subject, subjects
 from diptych.errors import UserError
+from diptych.files.scratch import scratch
 from diptych.types import Array
 
 RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
@@ -118,20 +117,13 @@ def ports(
     ours, theirs = target_of(reference), [target_of(s) for s in subjects_]
     if len({t.framework for t in theirs}) != 1:
         raise UserError("the subjects of one call must be of one framework")
-    if (
-        theirs[0].framework not in ("torch", "jittor")
-        and len(theirs) > 1
-        and any(t.framework != theirs[0].framework for t in theirs)
-    ):
-        raise UserError("the subjects of one call must be of one kind")
     unknown = [r for r in rungs if r not in RUNGS]
     if unknown:
         raise UserError(f"rung '{unknown[0]}' is not known; a port has {', '.join(RUNGS)}")
     if steps < 4:
         raise UserError("steps must be 4 or more: resuming is judged by the floor of step 4")
     given = read_given(Path(names) if names else None)
-    folder = Path(tempfile.mkdtemp(prefix="diptych-port-"))
-    try:
+    with scratch("port") as folder:
         content = _job(ours, inputs, folder, seeds, steps, rungs)
         content["perturb"] = all(Path(t.place).suffix not in GRAPHS for t in [ours, *theirs])
         outs = [
@@ -157,8 +149,6 @@ def ports(
                 seconds = (time.perf_counter() - began) / len(outs)
                 found.append(_result(seen, ours, target, given, s, steps, seconds))
         return found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _job(

@@ -18,15 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from diptych.backends import BACKENDS
+from diptych.backends import BACKENDS, TITLES
 from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant
 from diptych.files import output_folder, read_json, write_json, write_text
 from diptych.runs.records import FreeTraining
 from diptych.stats import paired_tost
-
-NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 
 
 @dataclass(frozen=True)
@@ -168,5 +166,5 @@ def table(result: dict[str, Any]) -> str:
         span = f"bin {k + 1}/{count}"
         interval = f"{_percent(test['low'])} to {_percent(test['high'])}"
         lines.append(f"{span:>12}  {values}  {_percent(test['ratio'])} ({interval})")
-    sds = ", ".join(f"{NAMES[p]} {sd:.1%}" for p, sd in result["seed_sd"].items())
+    sds = ", ".join(f"{TITLES[p]} {sd:.1%}" for p, sd in result["seed_sd"].items())
     return "\n".join([*lines, f"spread of one panel's losses over seeds: {sds}"])

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError
+from diptych.machine.packages import PIP
 
 WHEEL = "onednn-devel-cpu-gomp==2022.2.1"
 _WHEELS = ("onednn-devel-cpu-gomp", "onednn-cpu-gomp")
@@ -75,7 +76,7 @@ def place(target: Path) -> None:
     if source is None:
         raise UserError(
             f"Jittor needs oneDNN 2.x, and neither {sys.prefix} nor {_DEBIAN[1]} has one. "
-            f"Install it: {sys.executable} -m pip install {WHEEL}"
+            f"Install it: {PIP} {WHEEL}"
         )
     try:
         (target / "lib").mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from typing import Any
 
 from diptych.backends.jittor import coldstart, cuda, onednn, quiet
 from diptych.errors import MachineError, UserError
+from diptych.machine.packages import PIP
 from diptych.machine.processor import processor_name
 
 log = logging.getLogger(__name__)
@@ -130,12 +131,11 @@ def check() -> None:
     Raises:
         UserError: one line with the command that fixes the problem.
     """
-    pip = f"{sys.executable} -m pip install"
     version = numpy_version()
     if int(version.split(".")[0]) >= 2:
         raise UserError(
             f"NumPy {version} is installed, and Jittor computes wrong numbers with NumPy 2 or "
-            f"newer. Install an older one: {pip} 'numpy<2'"
+            f"newer. Install an older one: {PIP} 'numpy<2'"
         )
     if "torch" in sys.modules:
         raise UserError(
@@ -143,7 +143,7 @@ def check() -> None:
             "Run the backends in two processes, and exchange files between them."
         )
     if jittor_version() is None:
-        raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {pip} {PACKAGES}")
+        raise UserError(f"Jittor is not installed in {sys.prefix}. Install it: {PIP} {PACKAGES}")
     if compiler() is None:
         raise UserError(
             f"Jittor needs the C++ compiler {os.environ.get('cc_path') or 'g++'}, which was not "

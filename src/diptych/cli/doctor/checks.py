@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
+from diptych.machine.packages import PIP
 from diptych.machine.processor import asked_threads, cores, has_nvidia_driver
 
 Status = Literal["ok", "warn", "fail"]
-PIP = f"{sys.executable} -m pip install"
 PREPARE = "diptych doctor --prepare"
 
 

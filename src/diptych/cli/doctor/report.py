@@ -15,10 +15,9 @@ import sys
 from dataclasses import asdict
 
 from diptych.cli.doctor import checks as machine
-from diptych.cli.doctor.checks import PIP, PREPARE, Check
+from diptych.cli.doctor.checks import PREPARE, Check
 from diptych.errors import MachineError, UserError
-
-PANELS = {"torch": "PyTorch", "jittor": "Jittor"}
+from diptych.machine.packages import PIP
 
 _TRY_TORCH = """
 import json, torch
@@ -115,10 +114,11 @@ def _jittor() -> Check:
 
 
 def _missing(panel: str) -> Check:
+    from diptych.backends import TITLES
     from diptych.backends.jittor import setup
 
     packages = {"torch": "torch", "jittor": setup.PACKAGES}
-    return Check(panel, "warn", f"{PANELS[panel]} is not installed", f"{PIP} {packages[panel]}")
+    return Check(panel, "warn", f"{TITLES[panel]} is not installed", f"{PIP} {packages[panel]}")
 
 
 def _absent(check: Check) -> bool:

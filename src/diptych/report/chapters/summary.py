@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.backends import TITLES
 from diptych.evaluation.score import better
 from diptych.figures.numbers import seconds, significant
 from diptych.files import sha256_of
@@ -41,7 +42,6 @@ URGENT = (
     "log.unlike", "log.damaged", "log.resumed", "log.gaps", "time.caveat", "weights.",
     "pictures.weights", "study.left",
 )  # fmt: skip
-NAMES = {"torch": "PyTorch", "jittor": "Jittor"}
 SAMPLED = ("solver", "steps", "network_calls", "batch")
 MOST_NAMED = 8
 MOST_HASHED = 50_000_000
@@ -83,7 +83,7 @@ def chapter(study: Study, rows: Sequence[Row], sections: Sequence[Section]) -> I
         titles, body = [*head("what"), same(study.labels[0])], [[row.what, row.a] for row in rows]
         yield Table(phrase("caption.verdict_alone"), titles, body, sources)
     else:
-        a, b = (NAMES.get(each.label, each.label) for each in pair.both)
+        a, b = (TITLES.get(each.label, each.label) for each in pair.both)
         titles = [*head("what"), same(a), same(b), *head("gap", "verdict")]
         body = [[row.what, row.a, row.b, row.gap, row.verdict] for row in rows]
         yield Table(words("caption.verdict", a=a, b=b), titles, body, sources)
@@ -190,7 +190,7 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
 
 def _direction(pair: PairNumbers, key: str) -> Text:
     """One word that describes B relative to A."""
-    run = NAMES.get(pair.b.label, pair.b.label)
+    run = TITLES.get(pair.b.label, pair.b.label)
     return words("verdict.word", run=run, word=phrase(f"verdict.{key}"))
 
 

@@ -34,8 +34,8 @@ INCIDENTAL = ("starts", "command", "dataset_origin", "config_identity")
 SHOWN_KEYS = 4
 # Settings that change the work of a step, in addition to the network's.
 WORK = (
-    "data.image_size", "data.channels", "train.batch_size", "train.noise",
-    "train.checkpoint_activations",
+    "data.image_size", "data.channels", "train.batch_size", "train.accumulate", "train.noise",
+    "train.precision", "train.checkpoint_activations", "train.compile",
 )  # fmt: skip
 SHOWN = ("backend", "device", "framework_version", "python", "numpy", "cpu", "threads")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.backends import check_device
-from diptych.config.load import Config, flatten, load_config
+from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
@@ -75,7 +75,7 @@ def _check_linked(request: Request, name: str, run: Path) -> None:
     asked = flatten(config) | {"seed": int(seed)}
     trained = flatten(load_config(str(run / "config.yaml")))
     for key, value in asked.items():
-        if key not in config.duration_keys and trained[key] != value:
+        if key not in DURATION_KEYS and trained[key] != value:
             raise UserError(
                 f"--use {name}={run}: was trained with {key}={trained[key]}, this study needs "
                 f"{value}; link a training of the study's own settings, or change these by --set"

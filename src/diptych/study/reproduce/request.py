@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diptych.backends import BACKENDS
 from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 
-PANELS = ("torch", "jittor")
 PRESETS = ("mnist", "fashion_mnist", "cifar10")
 CLASSIFIERS = ("mnist", "fashion_mnist")
 # Takes a few minutes on two cores: packaged images, a thin network, a short training.
@@ -35,7 +35,7 @@ class Request:
     """
 
     preset: str
-    backends: tuple[str, ...] = PANELS
+    backends: tuple[str, ...] = BACKENDS
     seeds: tuple[int, ...] = (0,)
     images: int = 10_000
     repeats: int = 3
@@ -59,7 +59,7 @@ class Request:
                 f"no study is called '{self.preset}'{nearest(self.preset, list(PRESETS))}"
             )
         for name in self.backends:
-            if name not in PANELS:
+            if name not in BACKENDS:
                 raise UserError(f"backend '{name}' is not known; use torch, jittor or both")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise UserError("--seeds: give one or more different numbers, as in 0,1,2")

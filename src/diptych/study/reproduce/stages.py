@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diptych.backends import BACKENDS
 from diptych.errors import UserError, nearest
-from diptych.study.reproduce.request import CLASSIFIERS, PANELS, Request
+from diptych.study.reproduce.request import CLASSIFIERS, Request
 
 DRAWN = ("grid.png", "progress.png", "trajectory.gif", "manifest.json")
 QUICK_RUNGS = "config,data,weights,schedule"
@@ -84,9 +85,9 @@ def _pictures(request: Request) -> Iterator[Stage]:
                       out=f"samples/{backend}", again="--resume")  # fmt: skip
         outputs = tuple(f"samples/{backend}/{name}" for name in DRAWN)
         yield Stage(f"samples-{backend}", words, outputs, (f"train-{backend}-seed{seed}",), (run,))
-    both = tuple(f"samples-{backend}" for backend in PANELS)
-    runs = [request.run(backend, seed) for backend in PANELS]
-    drawn = [f"samples/{backend}" for backend in PANELS]
+    both = tuple(f"samples-{backend}" for backend in BACKENDS)
+    runs = [request.run(backend, seed) for backend in BACKENDS]
+    drawn = [f"samples/{backend}" for backend in BACKENDS]
     yield Stage("compare", _line("compare", *runs, "--samples", *drawn, out="compare"),
                 ("compare/compare.json", "compare/index.html"), both,
                 (*runs, *(f"{run}/metrics.jsonl" for run in runs)),
@@ -170,4 +171,4 @@ def _measure(request: Request, features: str, reference: str) -> tuple[str, ...]
 
 
 def _alone(request: Request) -> str:
-    return "" if set(request.backends) == set(PANELS) else "needs both panels"
+    return "" if set(request.backends) == set(BACKENDS) else "needs both panels"

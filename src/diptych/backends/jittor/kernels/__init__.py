@@ -1,13 +1,12 @@
 """Operators of the Jittor backend, forward and backward, on any device.
 
-On a CPU with oneDNN each operator is one or two C++ bodies; elsewhere (CUDA, or no oneDNN) it is a
-few ordinary Jittor operators, correct but not tuned. All take and return float32 arrays, images
-as (B, C, H, W), and raise ValueError if shapes do not fit.
+Each operator is one or two bodies, of C++ on a CPU and of CUDA on a GPU; `code` says which are
+Jittor's own instead. All take and return float32 arrays, images as (B, C, H, W), and raise
+ValueError if shapes do not fit.
 """
 
 from __future__ import annotations
 
-from diptych.backends.jittor.kernels.code import native
 from diptych.backends.jittor.kernels.conv import conv2d
 from diptych.backends.jittor.kernels.dense import attention, linear
 from diptych.backends.jittor.kernels.norm import group_norm, silu
@@ -26,7 +25,6 @@ __all__ = [
     "gradient_norm",
     "group_norm",
     "linear",
-    "native",
     "silu",
     "upsample",
 ]

@@ -12,16 +12,12 @@ import jittor as jt
 import numpy as np
 from jittor import Var
 
+from diptych.backends.jittor.kernels.code import DEVICES
 from diptych.rng import Blocks, normal_table
 
 # A stream's block of four words (Salmon et al. 2011): Philox-4x64-10, and what is made of one.
 HEADER = """
 typedef unsigned long long u64;
-#ifdef __CUDACC__
-#define BOTH __host__ __device__ inline
-#else
-#define BOTH static inline
-#endif
 namespace jittor {
 BOTH u64 upper(u64 x, u64 y) {
 #ifdef __CUDA_ARCH__
@@ -70,24 +66,17 @@ BOTH void one_block(
     for (int j = 0; j < 16; j++)
         out[16 * k + j] = ((word[j / 4] >> (16 * (j % 4))) & 0xffff) >= limit;
 }
-#ifdef __CUDACC__
-template <class T> __global__ void all_blocks(
-    const int* begin, const int* table, T* out, long long rows, long long blocks
-) {
-    const long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (k < rows * blocks) one_block(begin, table, out, k, blocks);
-}
-#endif
+template <class T> struct Draw {
+    const int *begin, *table;
+    T* out;
+    long long blocks;
+    BOTH void operator()(long long k) const { one_block(begin, table, out, k, blocks); }
+};
 }
 """
-CPU = """
+BODY = """
 const long long rows = out0_shape0, blocks = out0_shape1 / PER_BLOCK;
-#pragma omp parallel for
-for (long long k = 0; k < rows * blocks; k++) one_block(in0_p, in1_p, out0_p, k, blocks);
-"""
-CUDA = """
-const long long rows = out0_shape0, blocks = out0_shape1 / PER_BLOCK;
-all_blocks<<<(rows * blocks + 255) / 256, 256>>>(in0_p, in1_p, out0_p, rows, blocks);
+each(rows * blocks, Draw<out0_type>{in0_p, in1_p, out0_p, blocks});
 """
 
 
@@ -106,10 +95,10 @@ def _draw(words: np.ndarray, rows: int, blocks: int, per_block: int, dtype: str)
         [rows, per_block * blocks],
         dtype,
         [jt.array(words.view(np.int32)).stop_grad(), _table()],
-        cpu_src=CPU.replace("PER_BLOCK", str(per_block)),
-        cpu_header=HEADER,
-        cuda_src=CUDA.replace("PER_BLOCK", str(per_block)),
-        cuda_header=HEADER,
+        cpu_src=BODY.replace("PER_BLOCK", str(per_block)),
+        cpu_header=DEVICES + HEADER,
+        cuda_src=BODY.replace("PER_BLOCK", str(per_block)),
+        cuda_header=DEVICES + HEADER,
     )
     return drawn.stop_grad()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import Function, check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, onednn
 
 # Plain arrays as oneDNN memory, and copies in the layout that a primitive prefers. Buffers come
 # from Jittor's caching allocator (oneDNN's own would be mapped and unmapped at every call).
@@ -183,7 +183,7 @@ def conv2d(x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
         x.ndim == 4 and x.shape[1] == w.shape[1],
         f"conv2d: input {tuple(x.shape)} does not fit weight {tuple(w.shape)}",
     )
-    if native():
+    if onednn():
         return _Conv.apply(x, w, b, stride, pad)
     if pad[0] != pad[1]:
         x, pad = jt.nn.pad(x, [*pad, *pad]), (0, 0)

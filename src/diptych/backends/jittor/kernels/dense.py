@@ -5,7 +5,7 @@ from __future__ import annotations
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import Function, check, code, native
+from diptych.backends.jittor.kernels.code import Function, check, code, onednn
 
 HEADER = "#include <dnnl.h>\n#include <algorithm>\n#include <cmath>\n"
 
@@ -88,7 +88,7 @@ def linear(x: Var, w: Var, b: Var) -> Var:
         x.ndim == 2 and x.shape[1] == w.shape[1],
         f"linear: input {tuple(x.shape)} does not fit weight {tuple(w.shape)}",
     )
-    return _Linear.apply(x, w, b) if native() else jt.nn.matmul_transpose(x, w) + b
+    return _Linear.apply(x, w, b) if onednn() else jt.nn.matmul_transpose(x, w) + b
 
 
 class _Attention(Function):  # type: ignore[misc]
@@ -113,7 +113,7 @@ def attention(q: Var, k: Var, v: Var) -> Var:
         q.ndim == 4 and q.shape == k.shape == v.shape,
         f"attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}",
     )
-    if native():
+    if onednn():
         return _Attention.apply(q, k, v)
     flat_q, flat_k, flat_v = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
     scores = jt.bmm(flat_q.transpose(0, 2, 1), flat_k) * q.shape[1] ** -0.5

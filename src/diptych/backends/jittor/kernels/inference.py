@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jittor as jt
 from jittor import Var
 
-from diptych.backends.jittor.kernels.code import check, code, native
+from diptych.backends.jittor.kernels.code import check, code, onednn
 
 HEADER = """
 #include <dnnl.hpp>
@@ -117,7 +117,7 @@ def conv_relu(x: Var, w: Var, b: Var, stride: int, pad: tuple[int, int]) -> Var:
         x.ndim == 4 and x.shape[3] == w.shape[1],
         f"conv_relu: input {tuple(x.shape)} does not fit weight {tuple(w.shape)}",
     )
-    if not native():
+    if not onednn():
         y = jt.nn.conv2d(x.transpose(0, 3, 1, 2), w, b, stride, pad)
         return jt.nn.relu(y).transpose(0, 2, 3, 1)
     size = [(x.shape[1 + i] + 2 * pad[i] - w.shape[2 + i]) // stride + 1 for i in range(2)]
@@ -137,7 +137,7 @@ def avg_pool_inside(x: Var) -> Var:
 
 def _pool(x: Var, stride: int, pad: int, mean: bool) -> Var:
     check(x.ndim == 4 and min(x.shape[1:3]) >= 3, f"pool: input {tuple(x.shape)}")
-    if not native():
+    if not onednn():
         pool = jt.nn.Pool(3, stride, pad, op="mean" if mean else "maximum")
         planes = x.transpose(0, 3, 1, 2)
         # Jittor's mean ignores `count_include_pad` and counts the padding: undone by division.
@@ -154,7 +154,7 @@ def join(parts: Sequence[Var]) -> Var:
         all(p.ndim == 4 and p.shape[:3] == parts[0].shape[:3] for p in parts),
         f"join: {[tuple(p.shape) for p in parts]}",
     )
-    if not native():
+    if not onednn():
         return jt.concat(list(parts), dim=3)
     body = "const int64 P = out0_shape0 * out0_shape1 * out0_shape2, C = out0_shape3;\n"
     body += "#pragma omp parallel for\nfor (int64 p = 0; p < P; p++) {\nfloat* y = out0_p + p * C;"
@@ -167,7 +167,7 @@ def join(parts: Sequence[Var]) -> Var:
 def pixel_mean(x: Var) -> Var:
     """(B, C): the mean over the pixels of x (B, H, W, C)."""
     check(x.ndim == 4, f"pixel_mean: input {tuple(x.shape)}, expected (B, H, W, C)")
-    return code([[x.shape[0], x.shape[3]]], [x], PIXEL_MEAN)[0] if native() else x.mean((1, 2))
+    return code([[x.shape[0], x.shape[3]]], [x], PIXEL_MEAN)[0] if onednn() else x.mean((1, 2))
 
 
 def resize(
@@ -182,7 +182,7 @@ def resize(
         f"resize: {tuple(x.shape)} by {tuple(rows.shape)} and {tuple(columns.shape)}",
     )
     low, high = limits
-    if native():
+    if onednn():
         shape = [x.shape[0], rows.shape[0], columns.shape[0], 3]
         numbers = {"scale": scale, "shift": shift, "low": low, "high": high}
         return code([shape], [x, rows, columns], RESIZE, HEADER, **numbers)[0]

@@ -1,0 +1,162 @@
+"""Set the zoo's images beside real ones, and write docs/zoo.md.
+
+    python docs/quality.py FOLDER [--num 10000] [--data DATA]
+
+Draws every model's images with its own sampler into FOLDER and scores them, and as many real
+images, against the test set; then writes the page from these records. What FOLDER holds of the
+same weights already is not done again. No number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.config.load import load_config
+from diptych.evaluation.features import open_extractor
+from diptych.evaluation.images import open_images
+from diptych.evaluation.score_table import markdown, number
+from diptych.files import atomic_path, read_json, write_json, write_text
+from diptych.types import Pixels
+from diptych.weights.find import zoo_folder, zoo_names
+
+DOCS = Path(__file__).resolve().parent
+SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
+BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
+GRID = 64
+ROWS = ("fid", "is", "precision", "recall")
+
+
+def main() -> None:
+    """Measure what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description="The zoo's images beside real ones.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--num", type=int, default=10_000, help="images of each")
+    parser.add_argument("--data", help="folder of the data sets")
+    asked = parser.parse_args()
+    where = ["--data", asked.data] if asked.data else []
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in zoo_names():
+        source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
+        records = found.setdefault(source, {})
+        if source in SCORED and not records:
+            records["real images"] = real(asked.folder, source, asked.num, where)
+        num = asked.num if source in SCORED else GRID
+        records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
+    write_text(DOCS / "zoo.md", page(found))
+
+
+def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any]:
+    """The record of `num` training images: what a perfect model would score."""
+    record = folder / f"real-{source}-{num}.json"
+    if not record.is_file():
+        measured = scores(folder, f"{source}:train", source, num, "torch", where)
+        data = Path(where[1]) if where else None
+        images = next(open_images(f"{source}:train", data).batches(num, num=num))[1]
+        write_json(record, {"num": num, **measured, **looks(images, source, None)})
+    return read_json(record)
+
+
+def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> dict[str, Any]:
+    """The record of a model's images, drawn with its own sampler by the panel that trained it."""
+    card = read_json(zoo_folder() / name / "manifest.json")
+    samples = folder / f"{name}-{card['weights_sha256'][:8]}-{num}"
+    record = samples.with_suffix(".json")
+    if record.is_file():
+        return read_json(record)
+    run("sample", f"zoo:{name}", "--num", str(num), "--resume", "--out", str(samples))
+    manifest = read_json(samples / "manifest.json")
+    with atomic_path(DOCS / "figures" / f"zoo-{name}.png") as grid:
+        shutil.copyfile(samples / "grid.png", grid)
+    facts = {"weights_sha256": card["weights_sha256"], "seconds": manifest["seconds"],
+             "sampler": f"{manifest['solver']}, {manifest['steps']} steps"}  # fmt: skip
+    if source in SCORED:
+        images = next(open_images(samples).batches(num))[1]
+        facts |= scores(folder, str(samples), source, num, card["backend"], where)
+        facts |= looks(images, source, manifest.get("classes"))
+    write_json(record, {"num": num, **facts})
+    return read_json(record)
+
+
+def scores(
+    folder: Path, images: str, source: str, num: int, backend: str, where: list[str]
+) -> dict[str, Any]:
+    """Scores of images against the test set."""
+    out = folder / "scores.json"
+    run("evaluate", images, "--reference", f"{source}:test", "--features", source, "--num",
+        str(num), "--metrics", "fid,is,prdc", "--backend", backend, "--out", str(out),
+        "--overwrite", *where)  # fmt: skip
+    found = read_json(out)
+    values = {each["metric"].removeprefix(f"{source}-"): each["value"] for each in found["scores"]}
+    values["fid"] = values.pop("frechet")
+    return {"scores": values, "readable": found["classes"]["confident"]}
+
+
+def looks(images: Pixels, source: str, classes: list[int] | None) -> dict[str, Any]:
+    """The share of border pixels that are seen, and of images that are what was asked for."""
+    border = np.ones(images.shape[1:3], bool)
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
+    found: dict[str, Any] = {"border": float((images[:, border] > GREY).mean())}
+    if classes:
+        inputs = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+        likeliest = open_extractor(source, "torch", "cpu")(inputs).logits.argmax(1)
+        asked = np.resize(classes, len(images))
+        found["as_asked"] = float((likeliest == asked).mean())
+    return found
+
+
+def run(*words: str) -> None:
+    """One command of Diptych, its result not shown."""
+    subprocess.run([sys.executable, "-m", "diptych", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def page(found: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The whole page."""
+    lines = [
+        "# The zoo's images beside real ones\n",
+        "For whoever wants to know what the models in the package are worth. Each drew its images "
+        "with the sampler that its manifest names; the real images are of the training set. Digits "
+        "and clothes are scored against the test set, in the features of our classifiers: "
+        "`mnist-frechet` is not FID. `docs/quality.py` writes this page.\n",
+    ]
+    for source, records in found.items():
+        if source not in SCORED:
+            continue
+        num = next(iter(records.values()))["num"]
+        rows = [row(name, record) for name, record in records.items()]
+        head = [f"{source}, {num:,} images", f"{source}-frechet", "IS", "precision", "recall",
+                "probability of a class above 0.9", f"border pixels above {GREY}",
+                "as asked"]  # fmt: skip
+        lines += [markdown(head, rows)]
+    for records in found.values():
+        for name, record in records.items():
+            if "sampler" in record:
+                short = name.removeprefix("zoo:")
+                lines += [
+                    f"## {name}\n",
+                    f"Weights {record['weights_sha256'][:12]}; {record['sampler']}. The first 64 "
+                    f"images:\n",
+                    f"![64 images of {name}](figures/zoo-{short}.png)\n",
+                ]
+    lines.append(
+        f"The border is the {BORDER} outermost pixels of each side. The share of images that are "
+        "as asked is that of the classifier's likeliest class, at guidance 1.\n"
+    )
+    return "\n".join(lines)
+
+
+def row(name: str, record: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    values = [number(record["scores"][key]) for key in ROWS]
+    as_asked = f"{record['as_asked']:.1%}" if "as_asked" in record else ""
+    return [name, *values, f"{record['readable']:.1%}", f"{record['border']:.2%}", as_asked]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Renew all that is shown: train the zoo's models, then every page and picture made of them.
+
+    make study                            in the folder study/, or: make study STUDY=FOLDER
+    python docs/study.py FOLDER --list    the stages, and which are done
+    python docs/study.py FOLDER --only zoo-mnist-torch
+
+A stage is some commands, done in order; study.json in FOLDER holds a hash of what each finished one
+was made of: its commands, the preset, and the weights that it uses. A stage of which these have
+changed since is done again, so what is shown and what the zoo holds are the same weights. Every
+command resumes, so after an interruption the same call goes on. On two cores all of it takes days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from diptych.config.load import load_config, to_yaml
+from diptych.files import hold, read_json, write_json
+from diptych.runs import checkpoint
+from diptych.weights.find import zoo_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = (0, 1, 2)
+PANELS = ("torch", "jittor")
+CALLS = 5
+MNIST = tuple(f"mnist-{panel}" for panel in PANELS)
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Commands (the words after `python`), and the preset, runs and models that they use."""
+
+    name: str
+    commands: tuple[Command, ...]
+    uses: tuple[Path | str, ...] = ()
+
+    def made_of(self) -> str:
+        """A hash of the commands and of what they use."""
+        used = [content(path) for path in self.uses]
+        return hashlib.sha256(json.dumps([self.commands, used]).encode()).hexdigest()
+
+
+def content(used: Path | str) -> str | None:
+    """A preset's settings, or which weights a run or a model of the zoo holds; None: none yet."""
+    if isinstance(used, str):
+        return to_yaml(load_config(used))
+    if (used / "manifest.json").is_file():
+        return str(read_json(used / "manifest.json")["weights_sha256"])
+    if (used / "checkpoints").is_dir():
+        return (checkpoint.latest(used) / "manifest.json").read_text("utf-8")
+    return None
+
+
+def stages(folder: Path) -> Iterator[Stage]:
+    """All stages, in their order."""
+    emoji, study = folder / "emoji32.npz", folder / "mnist"
+    yield Stage("emoji", (("-m", "tools.emoji", "--out", str(emoji)),))
+    zoo = {name: ("mnist", "--backend", panel) for name, panel in zip(MNIST, PANELS, strict=True)}
+    zoo["mnist-conditional"] = ("mnist_conditional",)
+    zoo["fashion-mnist"] = ("fashion_mnist",)
+    zoo["emoji"] = ("small_colour", "--set", f"data.source=npz:{emoji}")
+    for name, words in zoo.items():
+        run = folder / "runs" / name
+        train = _diptych("train", *words, "--out", run, "--resume")
+        yield Stage(f"train-{name}", (train,), words[:1])
+        yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name),), (run,))
+        if name != "emoji":  # whose pictures no classifier of ours knows
+            found = folder / f"steps-{held(name)}" / f"{name}.json"
+            search = _diptych("search-steps", f"zoo:{name}", "--calls", CALLS, "--out", found,
+                              "--resume")  # fmt: skip
+            keep = ("docs/zoo.py", "--steps", str(found), name)
+            yield Stage(f"steps-{name}", (search, keep), models(name))
+    linked = [word for name, panel in zip(MNIST, PANELS, strict=True)
+              for word in ("--use", f"{panel}-seed0={folder / 'runs' / name}")]  # fmt: skip
+    seeds = ",".join(map(str, SEEDS))
+    pictures, runs = folder / "picture", [folder / "runs" / name for name in MNIST]
+    drawn = [pictures / panel for panel in PANELS]
+    by_default = [_diptych("sample", run, "--out", out, "--overwrite")
+                  for run, out in zip(runs, drawn, strict=True)]  # fmt: skip
+    compared = _diptych("compare", *runs, "--samples", *drawn, "--out", pictures / "compare",
+                        "--overwrite")  # fmt: skip
+    yield Stage("study", (
+        _diptych("reproduce", "mnist", "--seeds", seeds, "--sweep-images", 10_000, *linked,
+                 "--out", study),
+        *by_default, compared, ("docs/results.py", str(study), str(pictures / "compare")),
+    ), models(*MNIST))  # fmt: skip
+    yield Stage("quality", (("docs/quality.py", str(folder / "images")),), models(*zoo))
+    records = str(folder / f"scores-{held(*MNIST)}")
+    scores = ("docs/scores.py", "zoo", records, "--sampler")
+    yield Stage("scores-ddim", ((*scores, "ddim"),), models(*MNIST))
+    yield Stage("scores-ddpm", ((*scores, "ddpm", "--num", "3000"),), models(*MNIST))
+    yield Stage("scores-solvers", (
+        ("docs/scores.py", "solvers", records), ("docs/scores.py", "write", records),
+    ), models(*MNIST))  # fmt: skip
+    yield Stage("editing", (("docs/editing.py",),), models(*MNIST))
+    yield Stage("cards", (("docs/zoo.py", "--cards"),), models(*zoo))
+
+
+def models(*names: str) -> tuple[Path, ...]:
+    """The folders of these models of the zoo."""
+    return tuple(zoo_folder() / name for name in names)
+
+
+def held(*names: str) -> str:
+    """A name for folders of what is made of these models' weights, and of no others."""
+    weights = [content(path) for path in models(*names)]
+    return hashlib.sha256(json.dumps(weights).encode()).hexdigest()[:8]
+
+
+def _diptych(*words: object) -> Command:
+    return ("-m", "diptych", *map(str, words))
+
+
+def run_command(words: Command) -> None:
+    """One command, in the repository, with its output shown."""
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+
+
+def go(folder: Path, only: str, run: Callable[[Command], None] = run_command) -> list[str]:
+    """Do the stages that are not done; returns their names.
+
+    Args:
+        folder: holds the runs, images and records.
+        only: a pattern that the whole name of a stage must match.
+        run: does one command, and raises if it fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = []
+    with hold(folder):
+        for stage in stages(folder):
+            kept = state(folder)
+            if not re.fullmatch(only, stage.name) or kept.get(stage.name) == stage.made_of():
+                continue
+            began = time.monotonic()
+            print(f"study: {stage.name}", flush=True)
+            for words in stage.commands:
+                run(words)
+            write_json(folder / "study.json", {**kept, stage.name: stage.made_of()})
+            minutes = (time.monotonic() - began) / 60
+            print(f"study: {stage.name} done in {minutes:.1f} min", flush=True)
+            done.append(stage.name)
+    return done
+
+
+def state(folder: Path) -> dict[str, str]:
+    """What each finished stage was made of."""
+    path = folder / "study.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def main() -> None:
+    """Do or list the stages."""
+    parser = argparse.ArgumentParser(description="Renew the zoo and all that is made of it.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default=".*", help="a pattern of stages' names")
+    parser.add_argument("--list", action="store_true", help="say what is done, and do nothing")
+    asked = parser.parse_args()
+    folder = Path(os.path.abspath(asked.folder))
+    if asked.list:
+        kept = state(folder)
+        for stage in stages(folder):
+            left = "" if kept.get(stage.name) == stage.made_of() else "  to do"
+            print(f"{stage.name}{left}")
+        return
+    go(folder, asked.only)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""`make study`: its stages, what makes one undone, and the figures beside real images."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diptych.cli import cli
+from diptych.files import write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/ or tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{Path(name).name}", ROOT / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+study = script("docs/study")
+
+
+class Commands:
+    """Stands for the commands: notes them, and is interrupted at the `stop`-th."""
+
+    def __init__(self, stop: int = 0) -> None:
+        self.done: list[tuple[str, ...]] = []
+        self.stop = stop
+
+    def __call__(self, words: tuple[str, ...]) -> None:
+        if len(self.done) + 1 == self.stop:
+            raise KeyboardInterrupt
+        self.done.append(words)
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo whose weights can be replaced."""
+    folder = tmp_path / "zoo"
+    monkeypatch.setattr(study, "zoo_folder", lambda: folder)
+    for name in study.MNIST:
+        (folder / name).mkdir(parents=True)
+        write_json(folder / name / "manifest.json", {"weights_sha256": "0" * 64})
+    return folder
+
+
+def test_an_interrupted_renewal_goes_on_and_a_whole_one_does_nothing(tmp_path, zoo):
+    straight = Commands()
+    names = study.go(tmp_path / "a", ".*", straight)
+    assert names == [stage.name for stage in study.stages(tmp_path / "a")] and len(names) > 15
+    first = Commands(stop=4)
+    with pytest.raises(KeyboardInterrupt):
+        study.go(tmp_path / "b", ".*", first)
+    second = Commands()
+    study.go(tmp_path / "b", ".*", second)
+    as_a = [tuple(word.replace(str(tmp_path / "b"), str(tmp_path / "a")) for word in words)
+            for words in first.done + second.done]  # fmt: skip
+    assert sorted(set(as_a)) == sorted(set(straight.done)) and as_a[:3] == straight.done[:3]
+    assert study.go(tmp_path / "b", ".*", Commands(stop=1)) == []
+
+
+def test_what_is_made_of_other_weights_or_settings_is_made_again(tmp_path, zoo, monkeypatch):
+    study.go(tmp_path / "a", ".*", Commands())
+    write_json(zoo / "mnist-jittor" / "manifest.json", {"weights_sha256": "1" * 64})
+    again = study.go(tmp_path / "a", ".*", Commands())
+    assert {"study", "scores-ddim", "quality", "editing", "steps-mnist-jittor"} <= set(again)
+    assert not {"train-mnist-jittor", "steps-mnist-torch", "emoji"} & set(again)
+    real = study.load_config
+    monkeypatch.setattr(study, "load_config", lambda name: real(name, ["train.lr=0.5"]))
+    again = study.go(tmp_path / "a", ".*", Commands())
+    assert "train-mnist-torch" in again and "emoji" not in again
+    assert study.go(tmp_path / "a", "zoo-.*", Commands(stop=1)) == []
+
+
+def test_its_commands_are_commands(tmp_path: Path) -> None:
+    for stage in study.stages(tmp_path):
+        for words in stage.commands:
+            if words[:2] == ("-m", "diptych"):
+                cli.commands[words[2]].make_context(words[2], list(words[3:]))  # type: ignore[attr-defined]
+            else:
+                file = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]
+                assert (ROOT / file).is_file()
+
+
+def test_borders_and_what_was_asked_for() -> None:
+    quality = script("docs/quality")
+    images = np.zeros((4, 28, 28, 1), np.uint8)
+    images[:, 4:24, 4:24] = 255  # not of the border
+    images[0, 0, :, 0] = 9  # 28 of its 28 * 28 - 22 * 22 = 300 pixels, in one of 4 images
+    images[1, 27, :, 0] = 8  # not above 8
+    found = quality.looks(images, "mnist", None)
+    assert found == {"border": pytest.approx(28 / 1200)}
+    likeliest = int(quality.open_extractor("mnist", "torch", "cpu")(
+        (images.transpose(0, 3, 1, 2) / np.float32(255)).astype(np.float32)[3:]
+    ).logits.argmax())  # fmt: skip
+    other = (likeliest + 1) % 10
+    assert quality.looks(images[2:], "mnist", [likeliest, other])["as_asked"] == 0.5
+
+
+def test_the_page_names_models_and_floors() -> None:
+    quality = script("docs/quality")
+    scores = {"fid": 0.0123, "is": 9.5, "precision": 0.9, "recall": 0.8}
+    real: dict[str, Any] = {"num": 10_000, "scores": scores, "readable": 0.97, "border": 0.0058}
+    drawn = real | {"weights_sha256": "a" * 64, "sampler": "ddim, 50 steps", "as_asked": 0.981}
+    other = {"num": 64, "weights_sha256": "b" * 64, "sampler": "ddim, 50 steps"}
+    text = quality.page({"mnist": {"real images": real, "zoo:x": drawn}, "npz:y": {"zoo:y": other}})
+    assert "| zoo:x | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% | 98.1% |" in text
+    assert "| real images | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% |  |" in text
+    assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
+
+
+def test_emoji_on_white_and_one_in_ten_held_out(tmp_path, monkeypatch) -> None:
+    emoji = script("tools/emoji")
+
+    def png(level: int) -> bytes:
+        half = Image.new("RGBA", (8, 4), (0, 0, 0, 0))
+        half.paste((level, 0, 0, 255), (0, 0, 4, 4))
+        written = BytesIO()
+        half.save(written, "PNG")
+        return written.getvalue()
+
+    drawn = emoji.picture(png(200), 4)
+    assert drawn.shape == (4, 4, 3)
+    assert (drawn[0] == 255).all() and (drawn[1:3, 2:] == 255).all()
+    assert (drawn[1:3, :2] == (200, 0, 0)).all()
+    levels = [*range(100, 125), 124]  # the last two are one picture under two names
+    monkeypatch.setattr(emoji, "pngs", lambda font: {str(i): png(v) for i, v in enumerate(levels)})
+    (tmp_path / "font.ttf").write_bytes(b"")
+    words = ["emoji", "--out", str(tmp_path / "e.npz"), "--size", "4"]
+    monkeypatch.setattr("sys.argv", [*words, "--font", str(tmp_path / "font.ttf")])
+    emoji.main()
+    with np.load(tmp_path / "e.npz") as found:
+        assert found["train"].shape == (22, 4, 4, 3) and found["test"].shape == (3, 4, 4, 3)
+        every = np.concatenate([found["train"], found["test"]])
+    assert len(np.unique(every, axis=0)) == 25
+    monkeypatch.setattr("sys.argv", [*words, "--font", str(tmp_path / "none.ttf")])
+    with pytest.raises(SystemExit, match="fonts-noto-color-emoji"):
+        emoji.main()
