@@ -177,7 +177,8 @@ def _environment(run: Path) -> dict[str, Any]:
 def _last_start(run: Path) -> dict[str, Any]:
     """What the last start recorded; older runs recorded it for the whole run only."""
     whole = _environment(run)
-    return whole | (whole.get("starts") or [{}])[-1]
+    last: dict[str, Any] = (whole.get("starts") or [{}])[-1]
+    return whole | last
 
 
 # Settings that reach an image's numbers without being a sampler's or the weights'.
