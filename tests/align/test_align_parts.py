@@ -145,6 +145,8 @@ BAD = {
         ["align", "tiny", "--rungs", "config", "--mutate", "norm_eps"], "leaves out 'operators'",
     ),
     "keep": (["align", "tiny", "--keep-traces"], "--out"),
+    "no rungs": (["align", "tiny", "--rungs", ""], "is empty"),
+    "no faults": (["align", "tiny", "--mutate", ","], "is empty"),
     "half a pair": (["align", "--subject", "a.b:c"], "go together"),
     "preset and subject": (
         ["align", "tiny", "--subject", "a:b", "--reference", "torch:tiny"], "in --reference",

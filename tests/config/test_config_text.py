@@ -57,6 +57,13 @@ def test_a_change_must_be_key_equals_value(change: str) -> None:
     assert "expected section.key=value, for example train.lr=1e-4" in refused(change)
 
 
+@pytest.mark.parametrize("key", ["steps", "epochs", "batch_size", "grid_every", "checkpoint_every"])
+def test_whole_numbers_have_an_end(key: str) -> None:
+    """A record with a larger one could not be read again."""
+    assert load_config("tiny", [f"train.{key}={2**63 - 1}"])
+    assert f"{key} is {2**63}; whole numbers are 9,223," in refused(f"train.{key}={2**63}")
+
+
 def test_changes_that_are_no_values() -> None:
     assert "'[1' is not a YAML value" in refused("model.ch_mult=[1")
     assert "'seed' is not a section" in refused("seed=1", "seed.x=1")

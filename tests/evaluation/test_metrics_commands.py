@@ -137,12 +137,16 @@ BAD = {
     "no such network": (["evaluate", "REAL", "--features", "vgg"], "feature network 'vgg'"),
     "no such protocol": (["evaluate", "REAL", "--protocol", "cleanfid"], "clean-fid"),
     "no such metric": (["evaluate", "REAL", "--metrics", "fid,fud"], "metric 'fud'"),
+    "no metric": (["evaluate", "REAL", "--reference", "REAL", "--metrics", " , "], "is empty"),
+    "repeats without end": (
+        ["evaluate", "REAL", "--reference", "REAL", "--repeats", "1" + 20 * "0"], "10,000 or less",
+    ),
     "stats suffix": (["stats", "REAL", "--out", "a.txt"], ".safetensors"),
     "zoo without a place": (
         ["evaluate", "zoo:x", "--num", "3", "--reference", "REAL"],
         "--samples-out",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -83,6 +83,14 @@ def test_one_huge_row_moves_no_other_row_to_a_coarser_grid():
     assert together == apart and set(together.grids) == {10, 26}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mean, cov", [(1e200, 1.0), (1.5e308, 1.0), (0.0, 1e308)])
+def test_a_distance_beyond_float64_is_refused(mean, cov):
+    side = Moments(10, np.zeros(2), np.eye(2))
+    with pytest.raises(UserError, match="beyond float64"):
+        frechet_distance(side, Moments(10, np.full(2, mean), np.eye(2) * cov))
+
+
 def test_statistics_refuse_what_they_cannot_hold():
     with pytest.raises(UserError, match="not finite"):
         stats(np.full((2, 3), np.nan, np.float32))

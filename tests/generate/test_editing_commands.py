@@ -64,8 +64,12 @@ BAD = {
     "num": ([*ZOO, "--num", "0"], "--num is 0"),
     "num without end": ([*ZOO, "--num", "1" + 30 * "0"], "10,000,000 images are the most"),
     "steps without end": ([*ZOO, "--steps", "1" + 30 * "0"], "steps"),
+    "batch without end": ([*ZOO, "--batch", "1" + 30 * "0"], "10,000,000 images at once"),
+    "encoded at once": (
+        [*ENCODE, "small.png", "--batch", "1" + 30 * "0"], "10,000,000 images at once",
+    ),
     "images without end": ([*ENCODE, "small.png", "--num", "1" + 30 * "0"], "1 images, but --num"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,7 @@ BAD = [
     ({"num": 2, "solver": "ddpm", "eta": 0.5}, "eta 1"),
     ({"num": 2, "x_T": np.zeros((2, 3, 14, 14))}, r"\(2, 3, 14, 14\)"),
     ({"num": 2, "seed": -1}, "seed"),
+    ({"num": 2, "spacing": ""}, "spacing ''"),
 ]
 
 

@@ -218,10 +218,19 @@ def test_a_damaged_manifest_is_named(saved: Path, content: str) -> None:
     assert "manifest.json: not found" in refused(saved)
 
 
-@pytest.mark.parametrize("files", [None, [], "x", {}, {"raw.safetensors": 3}])
-def test_a_manifest_without_hashes_vouches_for_nothing(saved: Path, files: Any) -> None:
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (None, "manifest.json: files: input should be a valid dictionary"),
+        ([], "manifest.json: files: input should be a valid dictionary"),
+        (True, "manifest.json: files: input should be a valid dictionary"),
+        ({}, "raw.safetensors: is damaged"),
+        ({"raw.safetensors": 3}, "manifest.json: files.raw.safetensors: input should be a valid"),
+    ],
+)
+def test_a_manifest_without_hashes_vouches_for_nothing(saved: Path, files: Any, said: str) -> None:
     edit(saved, lambda manifest: manifest.update(files=files))
-    assert "raw.safetensors: is damaged" in refused(saved)
+    assert said in refused(saved)
 
 
 @pytest.mark.parametrize("step", [None, "7", 7.0, [7], True, 12, -5])

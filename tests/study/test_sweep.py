@@ -195,6 +195,11 @@ def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
         (["--backend", "tensorflow"], "use torch, jittor, onnx, openvino or both"),
         (["--metrics", "fud"], "metric 'fud'"),
         (["--num", "0"], "1 or more"),
+        (["--steps", ""], "--steps : give whole numbers"),
+        (["--eta", ""], "--eta : give numbers"),
+        (["--calls", ""], "--calls : give whole numbers"),
+        (["--repeats", "1" + 20 * "0"], "10,000 or less"),
+        (["--batch", "1" + 20 * "0"], "10,000,000 or less"),
         (["--metrics", "none"], "leave --reference out"),
     ],
 )

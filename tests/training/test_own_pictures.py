@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from commands import call
 from diptych.config.load import load_config
@@ -16,6 +17,7 @@ from diptych.data import notes
 from diptych.data.dataset import load_configured
 from diptych.data.packed.job import Packing
 from diptych.data.packed.write import prepare
+from diptych.data.picture import open_header, open_picture, size_of
 from diptych.data.survey import survey
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
@@ -71,6 +73,31 @@ def test_a_camera_held_upright_and_a_damaged_header(tmp_path):
     assert found.sizes == {"40x36": 1, "40x60": 1} and len(found.bad) == 1
     assert "damaged.png" in found.bad[0] and "1 cannot be used" in found.text()
     assert given(found, {"data.skip_bad": True})["train.batch_size"] == 2
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+    'syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+    'tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("noted", ["exif", "xmp"])
+def test_a_header_s_size_is_that_of_the_decoded_picture(kind, noted):
+    """The orientation may be noted in EXIF or in XMP, and turns the picture either way."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    more = {"exif": exif} if noted == "exif" else {"xmp": XMP.encode()}
+    if (kind, noted) == ("PNG", "xmp"):
+        more = {"pnginfo": PngImagePlugin.PngInfo()}
+        more["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP)
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(file, kind, **more)
+    found = size_of(open_header(file.getvalue(), ""))
+    assert found == open_picture(file.getvalue(), "").size
+    turned = kind != "BMP" and (kind, noted) != ("TIFF", "xmp")
+    assert found == ((40, 60) if turned else (60, 40))
 
 
 def test_grey_pictures_are_grey_whatever_their_files_say(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diptych.weights.convert import convert
 from diptych.weights.find import find_weights
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.formats.training_list import training_list
+from diptych.weights.inspect import inspect, render
 from full_disk import failing, room_for
 
 LITTLE = panel_jobs.small("model.ch_mult=[1]", "model.attn_resolutions=[]")
@@ -120,3 +122,19 @@ def test_integers_declared_as_floats_are_refused(tmp_path: Path, source: Path) -
     write_torch(tmp_path / "w.ckpt", relabelled)
     with pytest.raises(UserError, match="integers declared as floats"):
         find_weights(str(tmp_path / "w.ckpt"), LITTLE)
+
+
+def test_weights_that_are_not_finite_are_told_by_inspect(tmp_path: Path) -> None:
+    """NaN is no integer in disguise; the line of a sampler that meets it points to `inspect`."""
+    name = next(iter(WEIGHTS))
+    large = WEIGHTS["conv_in.bias"] * np.float32(1e30)
+    spoilt = {**WEIGHTS, name: np.full_like(WEIGHTS[name], np.nan), "conv_in.bias": large}
+    write_torch(tmp_path / "w.ckpt", spoilt)
+    facts = inspect(str(tmp_path / "w.ckpt"))
+    assert facts["not_finite"] == [name]
+    assert facts["largest"] == np.abs(large).max()
+    assert f"NOT FINITE      {name}: NaN or infinity" in render(facts)
+    write_torch(tmp_path / "fine.ckpt", dict(WEIGHTS))
+    facts = inspect(str(tmp_path / "fine.ckpt"))
+    assert facts["not_finite"] == [] and "NOT FINITE" not in render(facts)
+    json.dumps(facts, allow_nan=False)

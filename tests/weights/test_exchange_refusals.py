@@ -214,6 +214,14 @@ def test_a_scheduler_that_differs_is_honoured(tmp_path: Path) -> None:
     assert found.sampler == {"solver": "ddim", "clip": "image", "spacing": "trailing"}
 
 
+def test_linspace_holds_where_every_step_is_taken_and_is_said(tmp_path: Path) -> None:
+    """With `--steps` alone the timesteps are other ones than diffusers': never in silence."""
+    noise = {"timestep_spacing": "linspace", "_class_name": "DDPMScheduler"}
+    found = find_weights(str(folder(tmp_path, {}, noise)))
+    assert found.sampler is not None and found.sampler["spacing"] == "uniform"
+    assert found.note is not None and "with --steps they are those of spacing uniform" in found.note
+
+
 def test_weights_of_another_size_or_name_are_refused(tmp_path: Path) -> None:
     made = folder(tmp_path, {"block_out_channels": [32, 64, 128]})
     with pytest.raises(UserError, match=r"'down.2.block.0.norm2.weight' is \(64,\)|is \(64"):

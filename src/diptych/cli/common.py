@@ -217,8 +217,15 @@ def check_json_file(out: Path | None, overwrite: bool) -> None:
 
 
 def split(text: str | None) -> tuple[str, ...]:
-    """The names of a list such as `a, b`; none of an option that was not given."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    """The names of a list such as `a, b`; none of an option that was not given.
+
+    Raises:
+        UserError: it was given, and names nothing: what is meant by that would be a guess.
+    """
+    found = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    if text is not None and not found:
+        raise UserError("a list of names is empty; name something, or leave the option out")
+    return found
 
 
 def typed(name: str) -> bool:

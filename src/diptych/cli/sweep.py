@@ -189,11 +189,15 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     drawing = Drawing(
         chosen_options(options), options["seed"], options["sample_batch"], options["raw"]
     )
-    if swept["steps"] and options["calls"]:
+    if swept["steps"] is not None and options["calls"] is not None:
         raise UserError("--steps and --calls both say how long to sample; give one of them")
-    steps = tuple(int(n) for n in numbers("steps", swept["steps"] or "10,20,50,100", whole=True))
-    calls = tuple(int(n) for n in numbers("calls", options["calls"] or "", whole=True))
-    etas = tuple(numbers("eta", swept["eta"] or "0", whole=False))
+    listed = {"steps": "10,20,50,100", "eta": "0"} | {
+        k: v for k, v in swept.items() if v is not None
+    }
+    steps = tuple(int(n) for n in numbers("steps", listed["steps"], whole=True))
+    asked = [] if options["calls"] is None else numbers("calls", options["calls"], whole=True)
+    calls = tuple(int(n) for n in asked)
+    etas = tuple(numbers("eta", listed["eta"], whole=False))
     variants = tuple(parse(text) for text in swept["solver"] or ("ddim",))
     return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls,
                  scored)  # fmt: skip
@@ -209,8 +213,6 @@ def _refuse_scoring(options: dict[str, Any]) -> None:
 
 def numbers(name: str, text: str, whole: bool) -> list[float]:
     """The numbers in a list such as 10,20,50."""
-    if not text:
-        return []
     try:
         return [int(part) if whole else float(part) for part in text.split(",")]
     except ValueError as error:

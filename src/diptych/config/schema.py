@@ -49,8 +49,18 @@ PRECISIONS = ["fp32", "tf32", "bf16"]
 PLACED_SOURCES = ("folder", "npz", "packed", "hf")
 
 
+MOST = 2**63 - 1  # of a whole number: JSON with a larger one would not be read again
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Section:
+        for key, value in self:
+            if isinstance(value, int) and value > MOST:
+                raise ValueError(f"{key} is {value}; whole numbers are {MOST:,} or less")
+        return self
 
 
 class DataConfig(Section):

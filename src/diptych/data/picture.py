@@ -148,12 +148,17 @@ def open_header(data: bytes, where: str) -> ImageFile.ImageFile:
 
 
 def size_of(picture: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened picture as it is shown, of its header alone."""
-    exif = Image.Exif()
-    with contextlib.suppress(*_DAMAGE):
-        exif.load(picture.info.get("exif", b""))
+    """Width and height of an opened picture as it is shown, of its header alone.
+
+    The orientation may be noted in EXIF or in XMP. A PNG's own `getexif` would decode the pixels.
+    """
     width, height = picture.size
-    return (height, width) if exif.get(_ORIENTATION) in _TURNED else (width, height)
+    if picture.format == "TIFF":  # its reader has exchanged them already
+        return width, height
+    turned = False
+    with contextlib.suppress(*_DAMAGE):
+        turned = Image.Image.getexif(picture).get(_ORIENTATION) in _TURNED
+    return (height, width) if turned else (width, height)
 
 
 def _identify(data: bytes) -> ImageFile.ImageFile | None:

@@ -19,6 +19,8 @@ as long, because its threads wait for each other.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.linalg import lapack
 
@@ -43,7 +45,7 @@ def frechet_distance(
             as an exact factor if N < d.
 
     Raises:
-        UserError: different dimensions, or values that are not finite.
+        UserError: different dimensions, or values or a distance that are not finite.
     """
     if a.mean.shape != b.mean.shape:
         raise UserError(
@@ -53,10 +55,14 @@ def frechet_distance(
     for side in (a, b):
         if not (np.isfinite(side.mean).all() and np.isfinite(side.cov).all()):
             raise UserError("the statistics hold values that are not finite; compute them again")
-    gap = a.mean - b.mean
-    f1, f2 = factor(a, features_a), factor(b, features_b)
-    traces = _trace(a, features_a, f1) + _trace(b, features_b, f2)
-    return float(gap @ gap) + traces - 2.0 * trace_of_root(f1, f2)
+    with np.errstate(over="ignore", invalid="ignore"):  # judged by the result
+        gap = a.mean - b.mean
+        f1, f2 = factor(a, features_a), factor(b, features_b)
+        traces = _trace(a, features_a, f1) + _trace(b, features_b, f2)
+        distance = float(gap @ gap) + traces - 2.0 * trace_of_root(f1, f2)
+    if not math.isfinite(distance):
+        raise UserError("the statistics' distance is beyond float64; compute them again")
+    return distance
 
 
 def _trace(side: Moments, features: Floating | None, factor: Float64) -> float:

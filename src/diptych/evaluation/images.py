@@ -28,9 +28,9 @@ from diptych.data.sources.named import open_splits
 from diptych.data.sources.places import look
 from diptych.data.sources.spec import PICTURE, Spec, parse, test_split
 from diptych.errors import UserError
-from diptych.files import read_json, sha256_of
+from diptych.files import sha256_of
 from diptych.ranks import Part
-from diptych.runs.records import MANIFEST_LATER
+from diptych.runs.records import MANIFEST_LATER, Manifest
 from diptych.training.batches import held_out_rows
 from diptych.types import Int64, Pixels
 
@@ -219,7 +219,7 @@ def _files(files: Files) -> Images:
     """Images stored as files; a sample folder comes with its manifest."""
     say_left_out(files.origin, len(files.names), files.left_out)
     root = Path(files.origin)
-    card = read_json(root / "manifest.json") if is_sample_folder(root) else {}
+    card = Manifest.content(root / "manifest.json") if is_sample_folder(root) else {}
     manifest = {**MANIFEST_LATER, **card} if card else {}
     found = _pictures(root.resolve().name, files, None)
     return replace(found, manifest=manifest, left_out=files.left_out)

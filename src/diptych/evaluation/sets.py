@@ -60,10 +60,11 @@ class Settings:
             if metric not in METRICS:
                 known = [m for m in METRICS if m != "sfid" or self.features == "inception"]
                 raise UserError(f"metric '{metric}' is not known{nearest(metric, known)}")
-        for name in ("repeats", "batch", "num"):
+        for name, most in (("repeats", 10_000), ("batch", 10_000_000), ("num", 2**40)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} is {value}; it must be 1 or more")
+            if value is not None and not 1 <= value <= most:
+                bound = "1 or more" if value < 1 else f"{most:,} or less"
+                raise UserError(f"--{name} is {value}; it must be {bound}")
         if "memorization" not in self.metrics:
             for name in ("train", "held_out", "mirrored"):
                 if getattr(self, name) not in (None, False):

@@ -146,19 +146,21 @@ def _moments(path: Path, mean: Any, cov: Any) -> Moments:
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds values that are not finite; compute it again")
     largest = float(np.diagonal(cov).max())
-    gap = float(np.abs(cov - cov.T).max())
+    with np.errstate(over="ignore"):
+        gap, middle = float(np.abs(cov - cov.T).max()), (cov + cov.T) / 2
     if gap > TOLERANCE * float(np.abs(cov).max()):
         raise UserError(
             f"{path}: sigma is not symmetric (two halves differ by {gap:.3g}, the largest variance "
             f"is {largest:.3g}), so it is no covariance; compute it again"
         )
-    cov = (cov + cov.T) / 2
-    if not _positive(cov, largest):
+    if not np.isfinite(middle).all():
+        raise UserError(f"{path}: sigma holds values beyond float64 when added; compute it again")
+    if not _positive(middle, largest):
         raise UserError(
             f"{path}: sigma has negative variances (it is not positive semi-definite), so it is no "
             "covariance; compute it again"
         )
-    return Moments(None, mean, cov)
+    return Moments(None, mean, middle)
 
 
 def _positive(cov: Float64, largest: float) -> bool:

@@ -31,7 +31,6 @@ from diptych.files import (
     claim_folder,
     hold,
     hold_part,
-    read_json,
     write_json,
     write_text,
 )
@@ -43,6 +42,7 @@ from diptych.model import Model
 from diptych.ranks import Part
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
+from diptych.runs.records import Begun
 from diptych.training.batches import to_uint8
 from diptych.types import Float64
 
@@ -143,7 +143,7 @@ def _part(
         claim_folder(out, resume=True)
         return _fill(model, request, out, manifest, before, progress=False)
 
-    return complete_together(out, part, complete) or read_json(out / "manifest.json")
+    return complete_together(out, part, complete) or Begun.content(out / "manifest.json")
 
 
 def _begin(model: Model, request: Request) -> dict[str, Any]:

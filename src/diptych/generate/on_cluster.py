@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import read_json
 from diptych.generate.samples import Request, sample_to
 from diptych.machine.cluster import Cluster, Task
 from diptych.model import Model, load
 from diptych.ranks import Part
+from diptych.runs.records import Begun
 
 MOST = 256  # parts: a lost worker costs at most this share, and each part leaves a record
 
@@ -60,7 +60,7 @@ def sample_on(
             f"{out}: workers have drawn images, and they are not here; give --out a folder that "
             f"all machines of the cluster share"
         )
-    return read_json(file), again
+    return Begun.content(file), again
 
 
 def _parts(out: Path, request: Request, cluster: Cluster, gpu: bool) -> int:
@@ -69,8 +69,8 @@ def _parts(out: Path, request: Request, cluster: Cluster, gpu: bool) -> int:
     The size of a batch that the workers choose is not known here; then four parts a worker.
     """
     file = out / "manifest.json"
-    if file.exists() and not read_json(file).get("complete"):
-        return int(read_json(file).get("parts", 1))
+    if file.exists() and not (begun := Begun.read(file)).complete:
+        return begun.parts or 1
     if request.batch is None:
         workers = sum(node.gpus if gpu else node.cpus for node in cluster.nodes)
         return min(MOST, request.num, 4 * workers)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diptych.errors import UserError
-from diptych.files import Held, contents, hold, machine_faults, read_json, write_json
+from diptych.files import Held, contents, hold, machine_faults, write_json
 from diptych.ranks import Part
+from diptych.runs.records import Begun, Share
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
@@ -45,9 +46,9 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
                 f"{out}: the folder is not empty ('{there[0]}'); choose another --out, or empty it"
             )
         create(file, {**manifest, "parts": part.count}, part)
-    begun = read_json(file)
-    count = begun.get("parts", 1)
-    if not begun.get("complete") and count != part.count:
+    begun = Begun.read(file)
+    count = begun.parts or 1
+    if not begun.complete and count != part.count:
         raise UserError(
             f"{out}: was begun in {count} part{'s' * (count != 1)}, not {part.count}; go on with "
             f"{'--resume alone' if count == 1 else f'--part K/{count}'}, or choose another --out"
@@ -85,7 +86,7 @@ def take_records(out: Path) -> tuple[float, int]:
     """Remove the records of all parts; return their seconds, and the images computed in them."""
     seconds, images = 0.0, 0
     for path in sorted(out.glob("part-*-of-*.json")):
-        record = read_json(path)
-        seconds, images = seconds + record["seconds"], images + record["images"]
+        record = Share.read(path)
+        seconds, images = seconds + record.seconds, images + record.images
         path.unlink()
     return seconds, images

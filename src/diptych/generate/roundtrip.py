@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from diptych.errors import UserError
 from diptych.generate.inputs import Inputs
+from diptych.generate.samples import MOST
 from diptych.model import Model, batches_of
 from diptych.sampling.denoiser import Observer
 from diptych.sampling.inversion import Inversion, encode
@@ -46,6 +47,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise UserError(f"--batch is {self.batch}; it must be 1 or more")
+        if self.batch > MOST:
+            raise UserError(f"--batch is {self.batch}; {MOST:,} images at once are the most")
         if self.form not in FORMATS:
             raise UserError(f"--format is '{self.form}'; latents are {' or '.join(FORMATS)}")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.files import atomic_path, read_json, write_json, write_text
+from diptych.files import atomic_path, write_json, write_text
 from diptych.generate.roundtrip import Request, round_trip, steps_shown
 from diptych.model import Model
+from diptych.runs.records import Curve
 from diptych.sampling.inversion import Inversion
 
 Row = dict[str, Any]
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 def measure(model: Model, request: Request, out: Path, progress: bool) -> list[Row]:
     """Measure the error at each number of steps; results already in curve.json are reused."""
     path = out / "curve.json"
-    done = {row["steps"]: row for row in read_json(path)["curve"]} if path.exists() else {}
+    done = {row["steps"]: row for row in Curve.content(path)["curve"]} if path.exists() else {}
     missing = [one for one in request.curve if one.sampler.steps not in done]
     with steps_shown(model, missing, len(request.batches), progress) as count:
         for one in missing:

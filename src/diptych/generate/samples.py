@@ -43,7 +43,6 @@ from diptych.files import (
     claim_folder,
     hold,
     hold_part,
-    read_json,
     write_json,
 )
 from diptych.generate.parts import complete_together, join, record, take_records
@@ -54,7 +53,7 @@ from diptych.rng import normal_per_image
 from diptych.runs.cards import write_samples_card
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
-from diptych.runs.records import Manifest
+from diptych.runs.records import Begun, Manifest
 from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
@@ -100,6 +99,10 @@ class Request:
     def __post_init__(self) -> None:
         if self.num > MOST:
             raise UserError(f"--num is {self.num}; {MOST:,} images are the most in one folder")
+        if self.batch is not None and self.batch > MOST:
+            raise UserError(f"--batch is {self.batch}; {MOST:,} images at once are the most")
+        if self.seed >= 2**63:
+            raise UserError(f"seed {self.seed} is 2**63 or more; give a smaller --seed")
         for name, least in (("num", 1), ("batch", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -115,13 +118,12 @@ def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path
     return run / "samples" / (name if precision == "fp32" else f"{name}-{precision}")
 
 
-def _settled(model: Model, request: Request, out: Path) -> Request:
-    """The request with a number of images at once."""
+def _settled(model: Model, request: Request, out: Path, resume: bool) -> Request:
+    """The request with a number of images at once: that of a folder that is resumed."""
     if request.batch is not None:
         return request
     path = out / "manifest.json"
-    begun = read_json(path).get("batch") if path.exists() else None
-    chosen = begun if isinstance(begun, int) and begun > 0 else None
+    chosen = Begun.read(path).batch if resume and path.exists() else None
     return replace(request, batch=chosen or model.batch(request.sampler.guided))
 
 
@@ -145,7 +147,7 @@ def sample_to(
     Raises:
         UserError: the folder holds something else, or was started with other settings.
     """
-    request = _settled(model, request, out)
+    request = _settled(model, request, out, resume or part is not None)
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
     if part is not None:
@@ -176,15 +178,15 @@ def _fill(
     seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
     write_samples_card(out, manifest)
-    earlier = read_json(out / "manifest.json")
+    earlier = Begun.read(out / "manifest.json")
     theirs = take_records(out)
     seconds, drawn = seconds + theirs[0], drawn + theirs[1]
     done = {
         **manifest,
         "complete": True,
         "pictures": sorted(p.name for p in out.iterdir() if p.name in PICTURES),
-        "seconds": earlier.get("seconds", 0.0) + seconds,
-        "images_timed": earlier.get("images_timed", 0) + drawn,
+        "seconds": earlier.seconds + seconds,
+        "images_timed": earlier.images_timed + drawn,
     }
     done["seconds_per_image"] = done["seconds"] / max(1, done["images_timed"])
     write_json(out / "manifest.json", Manifest.checked(done))
@@ -224,7 +226,7 @@ def _part(
         claim_folder(out, resume=True)
         return _fill(model, request, out, manifest, before, npz=npz, progress=False)
 
-    return complete_together(out, part, complete) or read_json(out / "manifest.json")
+    return complete_together(out, part, complete) or Begun.content(out / "manifest.json")
 
 
 def _draw_missing(

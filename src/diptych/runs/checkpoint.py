@@ -28,9 +28,10 @@ from safetensors.numpy import save as to_bytes
 from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.files import atomic_path, machine_faults, read_json, sha256_of, write_json
+from diptych.files import atomic_path, machine_faults, sha256_of, write_json
 from diptych.network.parameters import check_weights
 from diptych.network.plan import Plan
+from diptych.runs.records import Saved
 from diptych.types import Float32, Weights
 
 GROUPS = ("raw", "ema", "adam_m", "adam_v")
@@ -108,9 +109,9 @@ def read_manifest(path: Path, config: Config | None = None) -> dict[str, Any]:
     """
     file = path / "manifest.json"
     try:
-        manifest = read_json(file)
+        manifest = Saved.content(file)
     except UserError as error:
-        raise Damaged(str(error)) from error
+        raise Damaged(f"{error}; the checkpoint is not whole: use another one") from error
     if named := _NAME.fullmatch(path.name):
         step = manifest.get("step")
         if type(step) is not int or step != int(named[1]):
@@ -152,8 +153,7 @@ def load_weights(
     if plan is None and manifest.get("network") != OWN_NETWORK:
         raise UserError(f"{path}: holds Diptych's own network; leave network= out")
     file = path / f"{group}.safetensors"
-    files = manifest.get("files")
-    expected = files.get(file.name) if isinstance(files, dict) else None
+    expected = manifest.get("files", {}).get(file.name)
     if not file.is_file():
         raise Damaged(f"{file}: is missing; the checkpoint is not whole")
     if expected != sha256_of(file):

@@ -22,7 +22,7 @@ from diptych.data import Dataset
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
 from diptych.runs.provenance import environment
-from diptych.runs.records import MANIFEST_LATER
+from diptych.runs.records import MANIFEST_LATER, Begun
 
 log = logging.getLogger(__name__)
 
@@ -164,15 +164,20 @@ def record_start(
 
 def _environment(run: Path) -> dict[str, Any]:
     path = run / "environment.json"
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    starts = found.get("starts", [])
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise UserError(
+            f"{path}: 'starts' is no list of starts; restore that file, or train into another "
+            f"folder"
+        )
+    return found
 
 
 def _last_start(run: Path) -> dict[str, Any]:
     """What the last start recorded; older runs recorded it for the whole run only."""
     whole = _environment(run)
-    starts = whole.get("starts")
-    last = starts[-1] if isinstance(starts, list) and starts else {}
-    return whole | (last if isinstance(last, dict) else {})
+    return whole | (whole.get("starts") or [{}])[-1]
 
 
 # Settings that reach an image's numbers without being a sampler's or the weights'.
@@ -190,7 +195,7 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
     """
     if not (out / "manifest.json").exists():
         return {}
-    before = read_json(out / "manifest.json")
+    before = Begun.content(out / "manifest.json")
     before = {**MANIFEST_LATER, **before}
     was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
     settings = {**LATER_KEYS, **before["config"]} if "config" in before else {}

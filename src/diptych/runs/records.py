@@ -24,6 +24,7 @@ from diptych.files import read_json
 MOST = 2**53  # a whole number beyond it is no count, and no float64 either
 Number = Annotated[FiniteFloat, Field(strict=True, ge=-1e300, le=1e300)]
 Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Truth = Annotated[bool, Field(strict=True)]
 
 
@@ -69,6 +70,13 @@ class Part(BaseModel):
         """
         return cls.of(read_json(path), str(path))
 
+    @classmethod
+    def content(cls, path: Path) -> dict[str, Any]:
+        """The JSON of a file as it stands, once it has proved to be this record; as `read`."""
+        content = read_json(path)
+        cls.of(content, str(path))
+        return content
+
 
 def number(value: Any) -> float | None:
     """A finite number of a record as float; None for anything else."""
@@ -104,21 +112,60 @@ class _About(Part):
     command: list[str] | None = None
 
 
-class Manifest(Part):
-    """manifest.json of a sample folder."""
+class Begun(Part):
+    """manifest.json of a folder of samples or latents: what those who go on with it read."""
 
-    solver: str
+    complete: Truth = False
+    parts: Count | None = None
     num: Whole | None = None
     steps: Whole | None = None
-    batch: Whole | None = None
+    batch: Count | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = None
     backend: str | None = None
+    device: str | None = None
     weights_sha256: str | None = None
+    seconds: Number = 0.0
+    images_timed: Whole = 0
     seconds_per_image: Number | None = None
     network_calls: Whole | None = None
     classes: list[Any] | None = None
     noise: str = MANIFEST_LATER["noise"]
     precision: str = MANIFEST_LATER["precision"]
+    trajectory: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     environment: _About | None = None
+
+
+class Manifest(Begun):
+    """manifest.json of a sample folder."""
+
+    solver: str
+
+
+class Share(Part):
+    """part-K-of-N.json: a part of a folder that is done."""
+
+    seconds: Number
+    images: Whole
+
+
+class _CurvePoint(Part):
+    steps: Whole
+    network_calls: Whole
+    mse: Number
+
+
+class Curve(Part):
+    """curve.json of `diptych encode --curve`."""
+
+    curve: list[_CurvePoint]
+
+
+class Saved(Part):
+    """manifest.json of a checkpoint, or of a saved model."""
+
+    files: dict[str, str] = {}
+    sampler: dict[str, Any] | None = None
 
 
 class _Score(Part):
@@ -157,6 +204,32 @@ class _Cell(Part):
                 if extra.get(key) is not None and number(extra[key]) is None:
                     raise ValueError(f"{key} should be a number")
         return self
+
+
+class _CellRequest(Part):
+    metrics: list[str]
+
+
+class _CellScore(Part):
+    metric: str
+    value: Number
+    interval: Annotated[list[Number], Field(min_length=2, max_length=2)] | None
+    split_half: Number | None
+    protocol_id: str
+    protocol: dict[str, Any] | None = None
+
+
+class CellFile(Part):
+    """cells/*.json of a sweep."""
+
+    backend: str
+    solver: str
+    steps: Whole
+    network_calls: Number
+    eta: Number | None
+    seconds_per_image: Number | None
+    request: _CellRequest
+    scores: list[_CellScore]
 
 
 class Sweep(Part):
@@ -235,6 +308,17 @@ class _Stage(Part):
     reason: str | None = None
 
 
+class StageNote(Part):
+    """stages/NAME.json of a study."""
+
+    words: list[str] | None = None
+    state: str | None = None
+    reason: str | None = None
+    seconds: Number | None = None
+    time: Number = 0.0
+    made_of: dict[str, str] | None = None
+
+
 class StudyNotes(Part):
     """study.json."""
 
@@ -242,5 +326,6 @@ class StudyNotes(Part):
     quick: Truth = False
     backends: list[str] = []
     seeds: list[Whole] = []
+    request: dict[str, Any] = {}
     runs: dict[str, str]
     stages: list[_Stage] = []

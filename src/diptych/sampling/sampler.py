@@ -164,7 +164,8 @@ def make_sampler(
     kind = KINDS[solver]
     usual = DEFAULT_STEPS if solver == DEFAULT_SOLVER else OTHER_STEPS
     default = timesteps if kind.all_timesteps else min(timesteps, usual)
-    spacing = spacing or ("trailing" if ends_in_noise else "uniform")
+    if spacing is None:
+        spacing = "trailing" if ends_in_noise else "uniform"
     count = len(listed_timesteps(spacing) or range(default)) if steps is None else steps
     check_spacing(spacing, count, timesteps, kind.usable)
     _check_fit(solver, kind, spacing)

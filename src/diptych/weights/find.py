@@ -107,9 +107,9 @@ def find_weights(
                 f"{path}: no config.yaml beside this checkpoint; give one with --config"
             )
         kept = config = load_config(str(own))
-    manifest = read_json(folder / "manifest.json")
+    manifest = checkpoint.read_manifest(folder, kept)
     group = "raw" if raw else "ema"
-    if list(manifest.get("files") or {}) == ["raw.safetensors"]:
+    if list(manifest.get("files", {})) == ["raw.safetensors"]:
         group = "raw"  # `Model.save` had no EMA weights
     plan = None if own_network else make_plan(config)
     weights = checkpoint.load_weights(folder, group, plan, kept)

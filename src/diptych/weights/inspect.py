@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
 from diptych.files import check_path
@@ -75,7 +77,14 @@ def _kind(ema: bool | None) -> str:
 
 
 def _counted(weights: Weights) -> dict[str, Any]:
+    """Sizes and identity, the arrays with NaN or infinity, and the largest finite magnitude."""
+    finite = {name: array[np.isfinite(array)] for name, array in weights.items()}
+    largest = max(
+        (float(np.abs(found).max()) for found in finite.values() if found.size), default=0
+    )
     return {
+        "not_finite": [name for name, found in finite.items() if found.size < weights[name].size],
+        "largest": largest,
         "arrays": len(weights),
         "parameters": sum(array.size for array in weights.values()),
         "weights_sha256": checkpoint.weights_sha256(weights),
@@ -127,6 +136,10 @@ def render(facts: dict[str, Any]) -> str:
     for key in ("layout", "weights", "parameters", "arrays", "weights_sha256"):
         value = facts[key]
         lines.append(f"  {key:15} {f'{value:,}' if isinstance(value, int) else value}")
+    lines.append(f"  largest         {facts['largest']:.3g}, the largest magnitude of a weight")
+    if names := facts["not_finite"]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"  NOT FINITE      {', '.join(names[:3])}{more}: NaN or infinity")
     for key in ("checkpoints", "sampler", "fits"):
         if facts.get(key):
             value = facts[key]

@@ -16,6 +16,7 @@ from diptych.files import contents, read_json
 from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
 from diptych.runs.reader import trained_images
+from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.request import Request
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def check(request: Request, out: Path) -> None:
         inception_weights(Path(request.inception))  # read whole now: used after the trainings
     path = out / "study.json"
     if path.is_file():
-        before = read_json(path).get("request", {})
+        before = StudyNotes.read(path).request
         now = plain(request)
         if before.get("inception") and not now["inception"]:
             raise UserError(f"{out}: holds a study with --inception {before['inception']}; name "

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from diptych.files import read_json, sha256_of, write_json
+from diptych.files import sha256_of, write_json
 from diptych.runs import checkpoint
+from diptych.runs.records import StageNote
 from diptych.study.reproduce.stages import Stage
 
 UNFINISHED = ("begun", "interrupted", "failed")
@@ -21,7 +22,7 @@ UNFINISHED = ("begun", "interrupted", "failed")
 def noted(out: Path, stage: Stage) -> dict[str, Any]:
     """The note of a stage, done or not; {} if it was started by another command."""
     path = out / "stages" / f"{stage.name}.json"
-    note = read_json(path) if path.is_file() else {}
+    note = StageNote.content(path) if path.is_file() else {}
     return note if note.get("words") == list(stage.words) else {}
 
 

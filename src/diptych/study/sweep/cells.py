@@ -22,10 +22,10 @@ from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
-from diptych.files import Held, read_json, write_json
+from diptych.files import Held, write_json
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.ranks import Part
-from diptych.runs.records import MANIFEST_LATER
+from diptych.runs.records import MANIFEST_LATER, CellFile, Manifest
 from diptych.sampling.options import NAMES
 from diptych.sampling.sampler import Sampler
 from diptych.study.sweep.variants import SWEPT, Variant, parse
@@ -33,6 +33,7 @@ from diptych.study.sweep.variants import cells as variant_cells
 
 OF_SCORES = ("metrics", "features", "protocol", "reference")
 POLL = 1.0  # seconds
+_BACKENDS = [*BACKENDS, *ENGINES]  # in the order of tables
 OpenNetwork = Callable[[], Extractor]
 DrawSets = Callable[..., list[Path]]
 
@@ -238,7 +239,7 @@ def is_there(path: Path, request: dict[str, Any]) -> bool:
     """True if the cell exists and needs no scores. Raises UserError if its request differs."""
     if not path.is_file():
         return False
-    before = _request(read_json(path))
+    before = _request(CellFile.content(path))
     unscored = before.get("metrics") == [] and request["metrics"] != []
     for key, value in request.items():
         if unscored and key in OF_SCORES:
@@ -259,13 +260,13 @@ def _request(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cost(folders: Sequence[Path]) -> dict[str, Any]:
     """Seconds per image over all sets, network calls per image, and device; from the manifests."""
-    cards = [read_json(folder / "manifest.json") for folder in folders]
-    images = sum(card["images_timed"] for card in cards)
-    seconds = sum(card["seconds"] for card in cards)
+    cards = [Manifest.read(folder / "manifest.json") for folder in folders]
+    images = sum(card.images_timed for card in cards)
+    seconds = sum(card.seconds for card in cards)
     return {
         "seconds_per_image": seconds / images if images else None,
-        "network_calls": cards[0]["network_calls"],
-        "device": cards[0]["device"],
+        "network_calls": cards[0].network_calls,
+        "device": cards[0].device,
     }
 
 
@@ -277,12 +278,14 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: no cells, or cells of different requests.
     """
-    cells = [read_json(path) for path in sorted((out / "cells").glob("*.json"))]
+    cells = [CellFile.content(path) for path in sorted((out / "cells").glob("*.json"))]
     if not cells:
         raise UserError(f"{out}: holds no cells; run diptych sweep first")
     cells = [cell for cell in cells if cell["request"]["metrics"]] or cells
     first = _request(cells[0])
     for cell in cells:
+        if cell["backend"] not in _BACKENDS:
+            raise UserError(f"{out}: a cell is of no backend that is known: '{cell['backend']}'")
         for key, value in _request(cell).items():
             if first.get(key) != value:
                 raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
@@ -308,5 +311,4 @@ def _check_alike(cells: Sequence[dict[str, Any]], out: Path) -> None:
 
 def _order(cell: dict[str, Any]) -> tuple[int, str, float, int]:
     eta = cell["eta"]
-    place = [*BACKENDS, *ENGINES].index(cell["backend"])
-    return place, cell["solver"], eta or 0.0, cell["network_calls"]
+    return _BACKENDS.index(cell["backend"]), cell["solver"], eta or 0.0, cell["network_calls"]

@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             if not line.blank:
                 rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if line.ended:
                 problem = f"{path}, line {line.number}: not a row of a journal"
                 raise UserError(problem) from line.error or error

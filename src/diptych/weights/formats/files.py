@@ -205,7 +205,7 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
 def _is_no_float(array: np.ndarray[Any, Any]) -> bool:
     """True if all nonzero numbers are subnormal, like the bits of small integers."""
     sizes = np.abs(array[array != 0])
-    return bool(sizes.size) and not (sizes >= _TINY).any()
+    return bool(sizes.size) and bool((sizes < _TINY).all())  # NaN is neither
 
 
 def is_safetensors(file: IO[bytes], size: int) -> bool:

@@ -191,7 +191,8 @@ def read_scheduler(tree: Tree, file: Path) -> Found:
     if kind.left:
         note = f"the noise is {name}'s; how it samples is not taken over, so choose with --solver"
         return Found(noise, names, None, note)
-    return Found(noise, names, _sampler("DDIM" if kind is _DDIM else "DDPM", given, file), None)
+    linear = LINSPACE if given["timestep_spacing"] == "linspace" else None
+    return Found(noise, names, _sampler("DDIM" if kind is _DDIM else "DDPM", given, file), linear)
 
 
 def _sampler(kind: str, given: Tree, file: Path) -> Tree:
@@ -211,6 +212,10 @@ def _sampler(kind: str, given: Tree, file: Path) -> Tree:
     return sampler
 
 
+LINSPACE = (
+    "timestep_spacing linspace is honoured where every timestep is visited; with --steps they are "
+    "those of spacing uniform, not diffusers'"
+)
 OWN = "Give the network's own folder with --config, and choose a sampler of Diptych"
 
 
