@@ -128,6 +128,7 @@ def code(
     header: str = "",
     cuda: str = "",
     scratch: Sequence[Any] = (),
+    /,
     **data: float,
 ) -> list[Var]:
     """Float32 outputs of the given shapes, computed from the inputs by one body.
