@@ -47,7 +47,7 @@ def drawn(source: str, drawing: Drawing, num: int, repeats: int, backend: str, d
     with hold(out):
         time.sleep(0.01)
         card = {"images_timed": num, "seconds": 1.0, "network_calls": drawing.options.steps}
-        write_json(out / "manifest.json", card | {"device": device})
+        write_json(out / "manifest.json", card | {"device": device, "solver": "ddim"})
     return [out]
 
 
@@ -223,8 +223,12 @@ def test_cells_scored_against_other_data_are_refused(tmp_path, key):
     """As on two machines of which one has another file of the reference, or of the network."""
     request = {"metrics": ["fid"]}
     for steps, value in ((2, "ab"), (3, "ac")):
-        score = {"metric": "mnist-frechet", "protocol": {key: value, "sampler.steps": steps}}
-        cell = {"backend": "torch", "request": request, "scores": [score], "eta": 0.0}
+        protocol = {key: value, "sampler.steps": steps}
+        score = {"metric": "mnist-frechet", "value": 1.0, "interval": None, "split_half": None,
+                 "protocol_id": value, "protocol": protocol}  # fmt: skip
+        cell = {"backend": "torch", "request": request, "scores": [score], "eta": 0.0,
+                "solver": "ddim", "steps": steps, "network_calls": steps,
+                "seconds_per_image": None}  # fmt: skip
         write_json(tmp_path / "cells" / f"torch-ddim-{steps}.json", cell)
     with pytest.raises(UserError, match=f"{key}=ab and ac"):
         sweeps.read_cells(tmp_path)
