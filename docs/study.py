@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diptych.config.load import load_config, to_yaml
+from diptych.errors import UserError
 from diptych.files import hold, read_json, write_json
 from diptych.runs import checkpoint
 from diptych.weights.find import zoo_folder
@@ -168,13 +169,25 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say what is done, and do nothing")
     asked = parser.parse_args()
     folder = Path(os.path.abspath(asked.folder))
+    if folder.exists() and not folder.is_dir():
+        parser.error(f"{folder} is no folder; choose another one")
+    names = [stage.name for stage in stages(folder)]
+    if not any(re.fullmatch(asked.only, name) for name in names):
+        parser.error(f"--only {asked.only}: no stage has such a name; known: {', '.join(names)}")
     if asked.list:
         kept = state(folder)
         for stage in stages(folder):
             left = "" if kept.get(stage.name) == stage.made_of() else "  to do"
             print(f"{stage.name}{left}")
         return
-    go(folder, asked.only)
+    try:
+        go(folder, asked.only)
+    except UserError as error:  # such as another process at work in the folder
+        parser.error(str(error))
+    except subprocess.CalledProcessError as error:  # which has said why
+        sys.exit(f"study: a command failed: {' '.join(map(str, error.cmd[1:]))}")
+    except KeyboardInterrupt:
+        sys.exit("study: interrupted; the same command goes on")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,30 @@ def test_what_is_made_of_other_weights_or_settings_is_made_again(tmp_path, zoo, 
     assert study.go(tmp_path / "a", "zoo-.*", Commands(stop=1)) == []
 
 
+def test_what_cannot_be_done_is_one_line(tmp_path, zoo, monkeypatch, capsys) -> None:
+    def call(*words: str) -> tuple[Any, str]:
+        monkeypatch.setattr("sys.argv", ["study.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            study.main()
+        return ended.value.code, capsys.readouterr().err
+
+    (tmp_path / "file").touch()
+    code, said = call(str(tmp_path / "file"))
+    assert code == 2 and "is no folder" in said
+    code, said = call(str(tmp_path / "a"), "--only", "trian-.*")
+    assert code == 2 and "no stage has such a name" in said and not (tmp_path / "a").exists()
+    with study.hold(tmp_path / "b"):
+        code, said = call(str(tmp_path / "b"))
+    assert code == 2 and "another process" in said
+
+    def fail(words: tuple[str, ...], **_: Any) -> None:
+        raise study.subprocess.CalledProcessError(2, words)
+
+    monkeypatch.setattr(study.subprocess, "run", fail)
+    code, _ = call(str(tmp_path / "c"))
+    assert code == f"study: a command failed: -m tools.emoji --out {tmp_path / 'c/emoji32.npz'}"
+
+
 def test_its_commands_are_commands(tmp_path: Path) -> None:
     for stage in study.stages(tmp_path):
         for words in stage.commands:
