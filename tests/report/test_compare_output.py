@@ -16,10 +16,10 @@ from diptych import stats
 from diptych.errors import MachineError, UserError
 from diptych.figures import charts
 from diptych.figures.numbers import seconds, significant
+from diptych.pages import html as page
+from diptych.pages.catalogue import same
+from diptych.pages.template import fill
 from diptych.report import compare_runs
-from diptych.report.render import html as page
-from diptych.report.text.catalogue import same
-from diptych.report.text.template import fill
 from synthetic_runs import (
     PNG,
     make_rows,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.pages.traces import segments, unmagnified
 from diptych.report.build import report_runs
-from diptych.report.render.traces import segments, unmagnified
 from report_records import (
     WEIGHTS,
     figures,
@@ -77,8 +77,8 @@ def test_only_an_interval_is_spoken_of_and_drawn(tmp_path: Path) -> None:
 
 
 def test_tiny_differences_stay_tiny() -> None:
-    from diptych.report.document import Trace
-    from diptych.report.text.catalogue import same
+    from diptych.pages.catalogue import same
+    from diptych.pages.document import Trace
 
     def of(*values: float) -> tuple[float, float] | None:
         return unmagnified([Trace("points", same(""), "ink", ["a", "b"], values)])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from diptych.pages.catalogue import catalogue
 from diptych.profiling import outliers
 from diptych.report.build import report_runs
-from diptych.report.text.catalogue import catalogue
 from diptych.runs.watch.read import cost
 from report_records import (
     figures,

@@ -15,11 +15,11 @@ from PIL import Image
 
 from diptych.cli.report import report as command
 from diptych.errors import UserError
+from diptych.pages.catalogue import LANGUAGES, catalogue
+from diptych.pages.template import Words
 from diptych.report import build
 from diptych.report.build import report_runs, report_study
 from diptych.report.chapters import pictures
-from diptych.report.text.catalogue import LANGUAGES, catalogue
-from diptych.report.text.template import Words
 from report_records import (
     said,
     undrawn,  # noqa: F401 - a fixture
@@ -67,7 +67,7 @@ def _is_sentence_key(key: str) -> bool:
 
 def test_the_bundle_is_the_published_one() -> None:
     """Unchanged, and the file beside it says which."""
-    folder = Path(build.__file__).parent / "assets"
+    folder = Path(build.__file__).parents[1] / "pages" / "assets"
     sha256 = hashlib.sha256((folder / "plotly-basic.min.js").read_bytes()).hexdigest()
     assert sha256 in (folder / "README.md").read_text()
     assert "MIT" in (folder / "plotly.LICENSE").read_text()

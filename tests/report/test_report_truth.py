@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diptych.files import read_json
+from diptych.pages import markdown
 from diptych.profiling.outliers import attribute
 from diptych.report.build import report_runs
-from diptych.report.render import markdown
 from diptych.report.sources.gather import gather
 from diptych.runs.reader import read_run
 from report_records import (

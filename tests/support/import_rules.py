@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"stats", "files", "rng", "ranks", "machine"},
     {"config"},
     {"diffusion", "network", "figures"},
-    {"backends", "data"},
+    {"backends", "data", "pages"},
     {"runs", "sampling"},
     {"logs", "training"},
     {"weights"},

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from diptych.evaluation.score import Score, combine
-from diptych.report.render import png
+from diptych.pages import png
 from diptych.runs.checkpoint import weights_sha256
 from synthetic_runs import PNG, make_rows, make_run, make_samples
 

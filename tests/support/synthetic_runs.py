@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from diptych.errors import UserError
+from diptych.pages import png
 from diptych.report import compare_runs
-from diptych.report.render import png
 
 PNG = b"\x89PNG"
 Row = dict[str, Any]

@@ -15,8 +15,8 @@ from PIL import Image
 from diptych.align.ladder.judge import Finding, Verdict
 from diptych.backends import TITLES
 from diptych.figures.numbers import significant
-from diptych.report.document import Gallery, Picture, Plot, Trace
-from diptych.report.text.catalogue import same
+from diptych.pages.catalogue import same
+from diptych.pages.document import Gallery, Picture, Plot, Trace
 
 LEAST = 1e-9  # drawn for an error of zero on a log axis
 MODES = {"free": "Layers, running freely", "fed": "Layers, fed with the reference's inputs"}

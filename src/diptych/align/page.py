@@ -18,10 +18,10 @@ from diptych.backends import TITLES
 from diptych.figures.charts import DARK, LIGHT
 from diptych.figures.numbers import seconds, significant
 from diptych.files import write_json, write_text
-from diptych.report.document import Block, Document, Gallery, Plot, Section, Table
-from diptych.report.render import html, png
-from diptych.report.text.catalogue import same
-from diptych.report.text.template import Sentence, words
+from diptych.pages import html, png
+from diptych.pages.catalogue import same
+from diptych.pages.document import Block, Document, Gallery, Plot, Section, Table
+from diptych.pages.template import Sentence, words
 from diptych.runs.records import Ladder
 
 WORST = 12  # tensors in a rung's table

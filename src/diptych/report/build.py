@@ -17,6 +17,11 @@ from typing import Any
 from diptych import __version__
 from diptych.errors import UserError
 from diptych.files import check_free, new_folder, write_json, write_text
+from diptych.pages import html, markdown, png
+from diptych.pages.catalogue import LANGUAGES, Text
+from diptych.pages.document import Block, Document, Gallery, Section, numbered
+from diptych.pages.template import Sentence, words
+from diptych.report import json
 from diptych.report.chapters import (
     agreement,
     losses,
@@ -33,15 +38,11 @@ from diptych.report.chapters import (
     times,
 )
 from diptych.report.chapters import study as of_study
-from diptych.report.document import Block, Document, Gallery, Section, numbered
 from diptych.report.numbers.images import compare_samples
 from diptych.report.numbers.pair import PairNumbers
-from diptych.report.render import html, json, markdown, png
 from diptych.report.sources.collection import Study, open_pair, open_study
 from diptych.report.sources.gather import Gathered, Record
 from diptych.report.sources.study import read_plan
-from diptych.report.text.catalogue import LANGUAGES, Text
-from diptych.report.text.template import Sentence, words
 from diptych.runs.samples import read_samples
 
 # Names of figures and pictures: the chapters' own, and those numbered or named by run.

@@ -9,11 +9,11 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.logs.log import labels, read_log
+from diptych.pages.document import Block, Document
+from diptych.report import json
 from diptych.report.build import assemble, check_output, write_comparison, write_report
 from diptych.report.chapters import logs as chapters
 from diptych.report.chapters import summary
-from diptych.report.document import Block, Document
-from diptych.report.render import json
 from diptych.report.sources.collection import MOST_RUNS, colours_of
 from diptych.report.sources.gather import Gathered
 from diptych.report.sources.logs import LogStudy, numbers_of

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from diptych.align.ladder.rungs import LADDER
 from diptych.config.load import preset_names
 from diptych.figures.charts import DARK, LIGHT
-from diptych.report.render.html import PLOTLY
-from diptych.report.render.png import palette
-from diptych.report.text.catalogue import catalogue
+from diptych.pages.catalogue import catalogue
+from diptych.pages.html import PLOTLY
+from diptych.pages.png import palette
 from diptych.sampling.options import SOLVERS, SPACINGS
 from diptych.studio.asked import MOST_IMAGES
 
@@ -29,7 +29,7 @@ def render(language: str) -> str:
     words = {k.removeprefix("studio."): v for k, v in texts.items() if k.startswith("studio.")}
     ui = {k.removeprefix("ui."): v for k, v in texts.items() if k.startswith("ui.")}
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("diptych.studio"), PackageLoader("diptych.report")]),
+        loader=ChoiceLoader([PackageLoader("diptych.studio"), PackageLoader("diptych.pages")]),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     told = {key: asdict(text) for key, text in words.items()}
@@ -48,5 +48,5 @@ def asset(name: str) -> bytes:
     if name == "studio.js":
         return (files("diptych.studio") / "templates" / name).read_bytes()
     if name == "wipe.js":
-        return (files("diptych.report") / "templates" / name).read_bytes()
-    return (files("diptych.report") / "assets" / PLOTLY).read_bytes()
+        return (files("diptych.pages") / "templates" / name).read_bytes()
+    return (files("diptych.pages") / "assets" / PLOTLY).read_bytes()

@@ -11,10 +11,10 @@ from diptych.align.ports.sentences import conclusion, hint_texts, note_texts
 from diptych.figures.charts import DARK, LIGHT
 from diptych.figures.numbers import significant
 from diptych.files import write_json, write_text
-from diptych.report.document import Block, Document, Plot, Section, Table, Trace
-from diptych.report.render import html, png
-from diptych.report.text.catalogue import Text, known, phrase, same
-from diptych.report.text.template import Sentence, say, words
+from diptych.pages import html, png
+from diptych.pages.catalogue import Text, known, phrase, same
+from diptych.pages.document import Block, Document, Plot, Section, Table, Trace
+from diptych.pages.template import Sentence, say, words
 
 if TYPE_CHECKING:
     from diptych.align.ports.prove import PortResult

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from diptych.report.text.catalogue import Text, phrase
-from diptych.report.text.template import words
+from diptych.pages.catalogue import Text, phrase
+from diptych.pages.template import words
 
 
 def conclusion_of(content: Mapping[str, Any], language: str) -> str:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import significant
+from diptych.pages.catalogue import known, phrase, same
+from diptych.pages.document import EMPTY, NONE, Block, Plot, Table, Trace, cells_of, head, plot
+from diptych.pages.template import Numbers, Sentence, Source, cite, joined, pick, say, words
+from diptych.pages.traces import line, thinned
 from diptych.report.chapters.setup import yes_no
-from diptych.report.document import EMPTY, NONE, Block, Plot, Table, Trace, cells_of, head, plot
 from diptych.report.numbers.losses import ROUNDING, STRIDE, common_steps, relative_difference
 from diptych.report.numbers.pair import PairNumbers
-from diptych.report.render.traces import line, thinned
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import known, phrase, same
-from diptych.report.text.template import Numbers, Sentence, Source, cite, joined, pick, say, words
 from diptych.runs.reader import Run
 
 # First-step losses this close come from the same numbers: a few roundings, or a float32 sum of all

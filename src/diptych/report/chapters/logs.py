@@ -11,15 +11,9 @@ from collections.abc import Iterator
 from diptych.figures.numbers import significant
 from diptych.logs import Log
 from diptych.logs.columns import ROLES
-from diptych.report.chapters import agreement, losses, memory, summary, times
-from diptych.report.chapters.setup import cells, told
-from diptych.report.document import NONE, Block, GridRow, Plot, grid_of, plot
-from diptych.report.numbers.logs import LogPair
-from diptych.report.numbers.pair import PairNumbers
-from diptych.report.render.traces import thinned
-from diptych.report.sources.logs import LogStudy
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import (
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import NONE, Block, GridRow, Plot, grid_of, plot
+from diptych.pages.template import (
     Sentence,
     about,
     cite,
@@ -27,6 +21,12 @@ from diptych.report.text.template import (
     say,
     words,
 )
+from diptych.pages.traces import thinned
+from diptych.report.chapters import agreement, losses, memory, summary, times
+from diptych.report.chapters.setup import cells, told
+from diptych.report.numbers.logs import LogPair
+from diptych.report.numbers.pair import PairNumbers
+from diptych.report.sources.logs import LogStudy
 from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 
 

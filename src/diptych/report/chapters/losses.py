@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import significant
+from diptych.pages.catalogue import phrase, same
+from diptych.pages.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
+from diptych.pages.template import Sentence, about, cite, pick, ratio_sentence, say, words
+from diptych.pages.traces import line, thinned, wide
 from diptych.report.chapters.setup import cells, planned
-from diptych.report.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
 from diptych.report.numbers.losses import STRIDE, Numbers
 from diptych.report.numbers.pair import PairNumbers
-from diptych.report.render.traces import line, thinned, wide
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, about, cite, pick, ratio_sentence, say, words
 from diptych.runs.reader import Run, Series
 from diptych.types import Float64
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
+from diptych.pages.document import Block, GridRow, Looks, Trace, grid_of, plot
+from diptych.pages.template import Source, about, pick, words
+from diptych.pages.traces import line
 from diptych.profiling.resources import column
-from diptych.report.document import Block, GridRow, Looks, Trace, grid_of, plot
-from diptych.report.render.traces import line
 from diptych.report.sources.collection import Study
-from diptych.report.text.template import Source, about, pick, words
 from diptych.runs.watch.read import cost, rows_of
 
 READINGS = 240

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from diptych.figures.numbers import significant
+from diptych.pages.catalogue import phrase
+from diptych.pages.document import Block, grid_of, plot
+from diptych.pages.template import Sentence, about, cite, pick, say
+from diptych.pages.traces import thinned
 from diptych.report.chapters.losses import run_lines
 from diptych.report.chapters.machine import over_minutes, quantiles, watched
 from diptych.report.chapters.setup import cells
-from diptych.report.document import Block, grid_of, plot
 from diptych.report.numbers.costs import LEAST_FOR_SLOPE
 from diptych.report.numbers.losses import Numbers
-from diptych.report.render.traces import thinned
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import phrase
-from diptych.report.text.template import Sentence, about, cite, pick, say
 
 MEMORY = (
     ("first", "first", lambda x: f"{x:,.1f} MB"),

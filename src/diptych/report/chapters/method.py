@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from diptych.pages.document import Block
+from diptych.pages.template import Sentence, say
 from diptych.profiling.outliers import SLOW
-from diptych.report.document import Block
 from diptych.report.sources.collection import Study
-from diptych.report.text.template import Sentence, say
 from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 
 

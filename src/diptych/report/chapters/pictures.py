@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from diptych.errors import UserError
-from diptych.report.document import Block, Gallery, Picture
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import Block, Gallery, Picture
+from diptych.pages.template import Sentence, Source, cite, pick, say, words
 from diptych.report.numbers.images import SIDE, compare_samples, difference_picture, grid
 from diptych.report.numbers.losses import Numbers
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, Source, cite, pick, say, words
 from diptych.runs.checkpoint import weights_of
 from diptych.runs.samples import Samples, open_samples
 from diptych.types import Pixels

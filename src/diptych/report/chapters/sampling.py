@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import seconds, significant
+from diptych.pages.catalogue import phrase, same
+from diptych.pages.document import Block, GridRow, Looks, Plot, Table, Trace, grid_of, plot
+from diptych.pages.template import Sentence, about, cite, words
 from diptych.report.chapters.setup import cells, told
-from diptych.report.document import Block, GridRow, Looks, Plot, Table, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import phrase, same
-from diptych.report.text.template import Sentence, about, cite, words
 
 CARD = ("solver", "steps", "eta", "spacing", "clip", "seed", "num", "batch", "weights",
         "network_calls")  # fmt: skip

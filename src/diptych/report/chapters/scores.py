@@ -15,13 +15,13 @@ from typing import Any
 
 from diptych.evaluation.score import Score, better, difference
 from diptych.evaluation.score_table import interval, number
-from diptych.report.document import EMPTY, Block, Looks, Plot, Table, Trace, cells_of, head, plot
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import EMPTY, Block, Looks, Plot, Table, Trace, cells_of, head, plot
+from diptych.pages.template import Sentence, say, words
+from diptych.pages.traces import unmagnified
 from diptych.report.numbers.pair import PairNumbers
-from diptych.report.render.traces import unmagnified
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record, weights_named
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, say, words
 from diptych.runs.checkpoint import weights_of
 
 MOST_FIGURES = 6

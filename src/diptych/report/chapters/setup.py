@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from diptych.config.load import flatten
-from diptych.report.document import Block, Code, GridRow, Table, grid_of
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import Block, Code, GridRow, Table, grid_of
+from diptych.pages.template import say, words
 from diptych.report.numbers.pair import INCIDENTAL, flat
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record, weights_named
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import say, words
 from diptych.runs import commands
 from diptych.runs.checkpoint import weights_of
 from diptych.runs.reader import Run

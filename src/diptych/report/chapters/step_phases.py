@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import seconds, significant
+from diptych.pages.catalogue import Text, known, phrase, same
+from diptych.pages.document import Block, GridRow, Plot, Trace, grid_of, plot
+from diptych.pages.template import joined, say, words
 from diptych.profiling.split import PHASES
-from diptych.report.document import Block, GridRow, Plot, Trace, grid_of, plot
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import Text, known, phrase, same
-from diptych.report.text.template import joined, say, words
 
 FIELDS = "phases, split, unsplit, overhead, memory"
 EXPLAINED = ("data", "to_device")  # phases measured differently from training

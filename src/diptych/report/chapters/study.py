@@ -8,11 +8,11 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.figures.numbers import seconds
-from diptych.report.document import Block, Gallery, Picture, Table, cells_of, head
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import Block, Gallery, Picture, Table, cells_of, head
+from diptych.pages.template import Sentence, cite, pick, say, words
 from diptych.report.sources.collection import Study
 from diptych.report.sources.study import Plan, Stage
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, cite, pick, say, words
 from diptych.runs.records import Difference
 
 STATES = ("done", "skipped", "failed")

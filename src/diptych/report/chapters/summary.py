@@ -21,16 +21,16 @@ from diptych.backends import TITLES
 from diptych.evaluation.score import better
 from diptych.figures.numbers import seconds, significant
 from diptych.files import sha256_of
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import EMPTY, NONE, Block, Section, Table, cells_of, head
+from diptych.pages.template import Sentence, Source, pick, say, words
 from diptych.report.chapters import scores
 from diptych.report.chapters.agreement import SUMMED_APART, first_gaps, ladder_counts
-from diptych.report.document import EMPTY, NONE, Block, Section, Table, cells_of, head
 from diptych.report.numbers.costs import epoch_ratio
 from diptych.report.numbers.losses import end_ratio
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, Source, pick, say, words
 from diptych.stats import ratio
 from diptych.types import Float64
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from diptych.evaluation.score_table import interval, number
 from diptych.figures.numbers import significant
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.document import EMPTY, NONE, Block, Looks, Plot, Table, Trace, head, plot
+from diptych.pages.png import PARTS
+from diptych.pages.template import Source, say, words
+from diptych.pages.traces import DASHES, MARKERS, unmagnified
 from diptych.report.chapters.scores import ranged
-from diptych.report.document import EMPTY, NONE, Block, Looks, Plot, Table, Trace, head, plot
-from diptych.report.render.png import PARTS
-from diptych.report.render.traces import DASHES, MARKERS, unmagnified
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Source, say, words
 
 MOST_FIGURES = 4
 FIELDS = "cells, request"

@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 
 from diptych.figures.numbers import seconds, significant
-from diptych.report.chapters.setup import cells
-from diptych.report.document import Block, Looks, Plot, Table, Trace, cells_of, grid_of, head, plot
-from diptych.report.numbers.pair import PairNumbers, RunNumbers
-from diptych.report.render.traces import line, listed, thinned
-from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.catalogue import known as named
-from diptych.report.text.template import (
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.catalogue import known as named
+from diptych.pages.document import Block, Looks, Plot, Table, Trace, cells_of, grid_of, head, plot
+from diptych.pages.template import (
     Sentence,
     about,
     cite,
@@ -29,6 +25,10 @@ from diptych.report.text.template import (
     say,
     words,
 )
+from diptych.pages.traces import line, listed, thinned
+from diptych.report.chapters.setup import cells
+from diptych.report.numbers.pair import PairNumbers, RunNumbers
+from diptych.report.sources.collection import Study
 
 TIMED = "step, data_s, compute_s, synced"
 RECORDED = ("resources.jsonl", "events.jsonl")

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import flatten
+from diptych.pages.catalogue import Text
+from diptych.pages.template import joined, words
 from diptych.profiling import clock
 from diptych.profiling.outliers import Slow, slow_steps
 from diptych.report.numbers import costs, losses
 from diptych.report.numbers.losses import common_steps
-from diptych.report.text.catalogue import Text
-from diptych.report.text.template import joined, words
 from diptych.runs.reader import Run
 
 SCHEMA_VERSION = 1

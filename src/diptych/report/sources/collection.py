@@ -16,6 +16,7 @@ from pathlib import Path
 
 from diptych.errors import UserError
 from diptych.figures.charts import DARK, LIGHT
+from diptych.pages.template import Source
 from diptych.report.numbers.pair import (
     PairNumbers,
     RunNumbers,
@@ -25,7 +26,6 @@ from diptych.report.numbers.pair import (
 )
 from diptych.report.sources.gather import Gathered, Record, gather
 from diptych.report.sources.study import Plan, opened
-from diptych.report.text.template import Source
 from diptych.runs.reader import Run, read_run
 
 MOST_RUNS = 12

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diptych.logs import Log
+from diptych.pages.template import Source
 from diptych.report.numbers.logs import LogNumbers, LogPair
 from diptych.report.sources.collection import Study
-from diptych.report.text.template import Source
 
 
 @dataclass(frozen=True)

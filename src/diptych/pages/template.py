@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diptych.figures.numbers import seconds, significant
-from diptych.report.text.catalogue import Text, phrase
+from diptych.pages.catalogue import Text, phrase
 
 Numbers = Mapping[str, Any]
 SHOWN_STEPS = 12

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from diptych.pages.catalogue import Text
+from diptych.pages.document import Document, Plot, Section, Table
+from diptych.pages.template import Sentence, Source
 from diptych.report.chapters.summary import Row
-from diptych.report.document import Document, Plot, Section, Table
 from diptych.report.numbers.pair import PairNumbers, RunNumbers
 from diptych.report.sources.collection import Study
-from diptych.report.text.catalogue import Text
-from diptych.report.text.template import Sentence, Source
 
 SCHEMA_VERSION = 2
 

@@ -1,4 +1,4 @@
-"""Building blocks of a report's sections: sentences, tables, figures, commands, pictures.
+"""Building blocks of a page's sections: sentences, tables, figures, commands, pictures.
 
 Blocks know nothing of HTML, Markdown or drawing: a page, a README and a PNG share the same blocks.
 A figure is a list of traces; a colour is a name ("run0", "ink", "soft"), that the page
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diptych.report.text.catalogue import Text, phrase, same
-from diptych.report.text.template import Sentence, Source
+from diptych.pages.catalogue import Text, phrase, same
+from diptych.pages.template import Sentence, Source
 
 NONE = same("\N{EN DASH}")
 EMPTY = same("")

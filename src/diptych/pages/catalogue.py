@@ -1,4 +1,4 @@
-"""All texts of the reports in both languages: `words/*.yaml`, key -> {en, zh}.
+"""All texts of the pages in both languages: `words/*.yaml`, key -> {en, zh}.
 
 A key is dotted (`time.epoch`); its text is a template that names its numbers in braces. Both
 languages are side by side, so that neither is changed without seeing the other.
@@ -42,7 +42,7 @@ def catalogue() -> dict[str, Text]:
         AssertionError: if a key lacks a language or is in two files.
     """
     found: dict[str, Text] = {}
-    folder = files("diptych.report") / "words"
+    folder = files("diptych.pages") / "words"
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if file.name.endswith(".yaml"):
             for key, text in _texts(yaml.safe_load(file.read_text("utf-8")), ""):

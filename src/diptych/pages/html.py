@@ -19,10 +19,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diptych.figures.charts import DARK, LIGHT
-from diptych.report.document import Document, Gallery, Plot
-from diptych.report.render.png import palette
-from diptych.report.text.catalogue import LANGUAGES, catalogue
-from diptych.report.text.template import Source
+from diptych.pages.catalogue import LANGUAGES, catalogue
+from diptych.pages.document import Document, Gallery, Plot
+from diptych.pages.png import palette
+from diptych.pages.template import Source
 
 PLOTLY = "plotly-basic.min.js"
 FIELDS = ("x", "y", "log_x", "log_y", "from_zero", "stacked", "x_range", "y_range")
@@ -57,18 +57,18 @@ def render(
         "title_json": _json(asdict(document.title)),
         "figures_json": _json({plot.name: _figure(plot) for plot in plots}),
         "plotly": Markup(_own("assets", PLOTLY) if plots else ""),
-        "js": Markup(_own("templates", "report.js")),
+        "js": Markup(_own("templates", "page.js")),
         "wipe": Markup(_own("templates", "wipe.js") if pairs and not static else ""),
     }
     environment = Environment(
-        loader=PackageLoader("diptych.report"),
+        loader=PackageLoader("diptych.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["urlpath"] = quote
-    return environment.get_template("report.html.j2").render(**given)
+    return environment.get_template("page.html.j2").render(**given)
 
 
 def _data_uri(data: bytes, mime: str = "image/png") -> Markup:
@@ -99,4 +99,4 @@ def _json(value: Any) -> Markup:
 
 
 def _own(folder: str, name: str) -> str:
-    return (files("diptych.report") / folder / name).read_text("utf-8")
+    return (files("diptych.pages") / folder / name).read_text("utf-8")

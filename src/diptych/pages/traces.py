@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from diptych.figures.charts import bins
-from diptych.report.document import Trace
-from diptych.report.text.catalogue import Text, phrase
-from diptych.report.text.template import words
+from diptych.pages.catalogue import Text, phrase
+from diptych.pages.document import Trace
+from diptych.pages.template import words
 from diptych.types import Float64, Int64
 
 MOST = 1200

@@ -1,4 +1,4 @@
-"""The figures of a report as PNG, in the style of all other figures, with English labels.
+"""The figures of a page as PNG, in the style of all other figures, with English labels.
 
 They are for Markdown, print and pages without scripts; the page draws the same traces.
 """
@@ -24,8 +24,8 @@ from PIL import Image
 
 from diptych.figures import charts
 from diptych.figures.charts import DARK, LIGHT, Theme
-from diptych.report.document import Block, Gallery, Plot, Trace
-from diptych.report.render.traces import MARKERS
+from diptych.pages.document import Block, Gallery, Plot, Trace
+from diptych.pages.traces import MARKERS
 
 # Colours of the parts of a step, (light, dark); the page uses the same.
 PARTS = (("#7a828c", "#99a2ad"), ("#8445a3", "#c99ae3"), ("#00735a", "#45c19d"),

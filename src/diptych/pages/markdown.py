@@ -1,4 +1,4 @@
-"""A report as Markdown for a README, in both languages, with its pictures as files."""
+"""A document as Markdown for a README, in both languages, with its pictures as files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from diptych.files import write_text
-from diptych.report.document import Block, Code, Document, Gallery, Picture, Plot
-from diptych.report.text.catalogue import phrase
-from diptych.report.text.template import Sentence, Source
+from diptych.pages.catalogue import phrase
+from diptych.pages.document import Block, Code, Document, Gallery, Picture, Plot
+from diptych.pages.template import Sentence, Source
 
 SIGNS = ("\\", "`", "*", "_", "|", "[", "]", "~", "$")  # the backslash must come first
 FILES = {"en": "report.md", "zh": "report.zh.md"}

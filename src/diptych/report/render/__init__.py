@@ -1,1 +1,0 @@
-"""One document as HTML, Markdown, JSON and PNG."""
