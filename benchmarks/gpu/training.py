@@ -20,11 +20,11 @@ from diptych.training.prefetch import Prefetch
 READY = 4  # batches made before the clock runs
 
 
-def as_it_is(preset: str, noise: str, precision: str) -> Callable[[Place], Result]:
+def as_it_is(preset: str, noise: str, precision: str, *more: str) -> Callable[[Place], Result]:
     """`Learner.step` with `Prefetch`, as `diptych train` uses them, host and all."""
 
     def piece(place: Place) -> Result:
-        changes = (f"train.noise={noise}", f"train.precision={precision}")
+        changes = (f"train.noise={noise}", f"train.precision={precision}", *more)
         config, plan, weights = place.network(preset, *changes)
         backend = backends.load("torch", place.device, precision)
         learner = backend.learner(plan, weights, config.train, 0)
@@ -162,6 +162,9 @@ PIECES = {
     "train, as it is, keyed, fp32": as_it_is("cifar10", "keyed", "fp32"),
     "train, as it is, keyed, tf32": as_it_is("cifar10", "keyed", "tf32"),
     "train, as it is, keyed, bf16": as_it_is("cifar10", "keyed", "bf16"),
+    "train, as it is, keyed, bf16, compile": as_it_is(
+        "cifar10", "keyed", "bf16", "train.compile=true"
+    ),
     "train mnist, as it is, keyed, fp32": as_it_is("mnist", "keyed", "fp32"),
     "train mnist, eager, fp32": panel("fp32", "mnist"),
     "train mnist, captured, fp32": panel("fp32", "mnist", captured=True),
