@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Jittor 1.3.11 on CUDA 13 and cuDNN 9, a trial, called by run.sh: its core is compiled, then
-# jittor_trial.py runs. Jittor itself knows CUDA up to 12 and cuDNN 8.
+# jittor_trial.py runs, unless another script (zoo.sh) sources this one for its settings. Jittor
+# itself knows CUDA up to 12 and cuDNN 8.
 set -u
 ROOT=${ROOT:-/tmp/jittor-cuda} PYTHON=${PYTHON:-python3}
 # A toolkit with all parts in one place: nvcc of the machine, libraries and headers of torch's wheels.
@@ -42,5 +43,5 @@ export use_mkl=0 use_cutt=0 use_cutlass=0 use_nccl=0 use_mpi=0 cuda_archs=90
 # type stand in. The same for three of cuFFT's error numbers.
 export cc_flags="-DcomputeMode=integrated -DclockRate=multiProcessorCount -DCUFFT_INCOMPLETE_PARAMETER_LIST=9991 -DCUFFT_PARSE_ERROR=9992 -DCUFFT_LICENSE_ERROR=9993"
 
-time "$PYTHON" -c "from diptych.backends.jittor import setup; setup.prepare()" &&
-    "$PYTHON" -m benchmarks.gpu.jittor_trial "$OUT"
+time "$PYTHON" -c "from diptych.backends.jittor import setup; setup.prepare()" || exit 1
+[ "${BASH_SOURCE[0]}" != "$0" ] || "$PYTHON" -m benchmarks.gpu.jittor_trial "$OUT"
