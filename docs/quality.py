@@ -1,10 +1,10 @@
 """Set the zoo's images beside real ones, and write docs/zoo.md.
 
-    python docs/quality.py FOLDER [--num 10000] [--data DATA]
+    python docs/quality.py FOLDER [--num 10000] [--data DATA] [--model NAME ...]
 
 Draws every model's images with its own sampler into FOLDER and scores them, and as many real
-images, against the test set; then writes the page from these records. What FOLDER holds of the
-same weights already is not done again. No number is typed by hand.
+images, against the test set; then writes the page from these records, and says which models it
+lacks. What FOLDER holds of the same weights already is not done again. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -39,17 +39,30 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--num", type=int, default=10_000, help="images of each")
     parser.add_argument("--data", help="folder of the data sets")
+    parser.add_argument("--model", action="append", help="measure this one only; can be repeated")
     asked = parser.parse_args()
+    if unknown := set(asked.model or ()) - set(zoo_names()):
+        parser.error(f"--model {', '.join(unknown)}: known are {', '.join(zoo_names())}")
     where = ["--data", asked.data] if asked.data else []
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in zoo_names():
-        source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
-        records = found.setdefault(source, {})
-        if source in SCORED and not records:
-            records["real images"] = real(asked.folder, source, asked.num, where)
-        num = asked.num if source in SCORED else GRID
-        records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
-    write_text(DOCS / "zoo.md", page(found))
+    missing = []
+    try:
+        for name in zoo_names():
+            source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
+            num = asked.num if source in SCORED else GRID
+            wanted = not asked.model or name in asked.model
+            if not wanted and not drawn_record(asked.folder, name, num).is_file():
+                missing.append(f"zoo:{name}")
+                continue
+            records = found.setdefault(source, {})
+            if source in SCORED and not records:
+                records["real images"] = real(asked.folder, source, asked.num, where)
+            records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
+    except subprocess.CalledProcessError as error:  # which has said why
+        sys.exit(f"quality: a command failed: {' '.join(map(str, error.cmd[1:]))}")
+    except KeyboardInterrupt:
+        sys.exit("quality: interrupted; the same command goes on")
+    write_text(DOCS / "zoo.md", page(found, missing))
 
 
 def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any]:
@@ -66,8 +79,8 @@ def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any
 def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> dict[str, Any]:
     """The record of a model's images, drawn with its own sampler by the panel that trained it."""
     card = read_json(zoo_folder() / name / "manifest.json")
-    samples = folder / f"{name}-{card['weights_sha256'][:8]}-{num}"
-    record = samples.with_suffix(".json")
+    record = drawn_record(folder, name, num)
+    samples = record.with_suffix("")
     if record.is_file():
         return read_json(record)
     run("sample", f"zoo:{name}", "--num", str(num), "--resume", "--out", str(samples))
@@ -82,6 +95,12 @@ def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> d
         facts |= looks(images, source, manifest.get("classes"))
     write_json(record, {"num": num, **facts})
     return read_json(record)
+
+
+def drawn_record(folder: Path, name: str, num: int) -> Path:
+    """Where the record of a model's images is kept, by its weights."""
+    sha = read_json(zoo_folder() / name / "manifest.json")["weights_sha256"]
+    return folder / f"{name}-{sha[:8]}-{num}.json"
 
 
 def scores(
@@ -116,8 +135,8 @@ def run(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "diptych", *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def page(found: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The whole page."""
+def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str:
+    """The whole page; `missing`: the models that were not measured."""
     lines = [
         "# The zoo's images beside real ones\n",
         "For whoever wants to know what the models in the package are worth. Each drew its images "
@@ -134,6 +153,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]]) -> str:
                 "probability of a class above 0.9", f"border pixels above {GREY}",
                 "as asked"]  # fmt: skip
         lines += [markdown(head, rows)]
+    if missing:
+        lines.append(f"Not measured yet: {', '.join(missing)}.\n")
     for records in found.values():
         for name, record in records.items():
             if "sampler" in record:

@@ -139,7 +139,9 @@ def test_the_page_names_models_and_floors() -> None:
     real: dict[str, Any] = {"num": 10_000, "scores": scores, "readable": 0.97, "border": 0.0058}
     drawn = real | {"weights_sha256": "a" * 64, "sampler": "ddim, 50 steps", "as_asked": 0.981}
     other = {"num": 64, "weights_sha256": "b" * 64, "sampler": "ddim, 50 steps"}
-    text = quality.page({"mnist": {"real images": real, "zoo:x": drawn}, "npz:y": {"zoo:y": other}})
+    found = {"mnist": {"real images": real, "zoo:x": drawn}, "npz:y": {"zoo:y": other}}
+    text = quality.page(found, ["zoo:z"])
+    assert "Not measured yet: zoo:z." in text and "Not measured" not in quality.page(found, [])
     assert "| zoo:x | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% | 98.1% |" in text
     assert "| real images | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% |  |" in text
     assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
