@@ -3,8 +3,9 @@
     python docs/quality.py FOLDER [--num 10000] [--data DATA] [--model NAME ...]
 
 Draws every model's images with its own sampler into FOLDER and scores them, and as many real
-images, against the test set; then writes the page from these records, and says which models it
-lacks. What FOLDER holds of the same weights already is not done again. No number is typed by hand.
+images, against the test set; then writes the page from these records, which says which models it
+lacks, and README's picture. What FOLDER holds of the same weights already is not done again. No
+number is typed by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from diptych.config.load import load_config
 from diptych.evaluation.features import open_extractor
 from diptych.evaluation.images import open_images
 from diptych.evaluation.score_table import markdown, number
+from diptych.figures.charts import DARK, LIGHT
 from diptych.files import atomic_path, read_json, write_json, write_text
+from diptych.pages.catalogue import same
+from diptych.pages.document import EMPTY, Gallery, Picture
+from diptych.pages.png import side_by_side
+from diptych.report.chapters.pictures import png
+from diptych.report.numbers.images import difference_picture, grid
 from diptych.types import Pixels
 from diptych.weights.find import zoo_folder, zoo_names
 
@@ -30,6 +37,7 @@ DOCS = Path(__file__).resolve().parent
 SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
+PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 ROWS = ("fid", "is", "precision", "recall")
 
 
@@ -63,6 +71,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("quality: interrupted; the same command goes on")
     write_text(DOCS / "zoo.md", page(found, missing))
+    with atomic_path(DOCS / "figures" / "mnist-grids.png") as picture:
+        picture.write_bytes(front(asked.folder))
 
 
 def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any]:
@@ -101,6 +111,27 @@ def drawn_record(folder: Path, name: str, num: int) -> Path:
     """Where the record of a model's images is kept, by its weights."""
     sha = read_json(zoo_folder() / name / "manifest.json")["weights_sha256"]
     return folder / f"{name}-{sha[:8]}-{num}.json"
+
+
+def front(folder: Path) -> bytes:
+    """README's picture: the same 64 digits by both panels, and their difference."""
+    both, card = [], {}
+    for panel in PANELS:
+        out = drawn_record(folder, "mnist-torch", GRID).with_suffix("") / panel
+        run("sample", "zoo:mnist-torch", "--backend", panel, "--resume", "--out", str(out))
+        card = read_json(out / "manifest.json")
+        both.append(grid(next(open_images(out).batches(GRID))[1][..., 0]))
+    gap = difference_picture(*both)
+    most = int(gap.max())
+    shown = [
+        Picture(panel, same(PANELS[panel]), EMPTY, png(pixels), f"run{i}")
+        for i, (panel, pixels) in enumerate(zip(PANELS, both, strict=True))
+    ]
+    title = same(f"difference: at most {most} of 255 levels" if most else "no pixel differs")
+    shown.append(Picture("gap", title, EMPTY, png(gap * (255 // max(1, most))), "ink"))
+    caption = f"zoo:mnist-torch, {card['solver']}, {card['steps']} steps"
+    colours = [(LIGHT.torch, DARK.torch), (LIGHT.jittor, DARK.jittor)]
+    return side_by_side(Gallery(same(caption), shown), colours)
 
 
 def scores(

@@ -1,15 +1,13 @@
 """Regenerate docs/results.md and the README's first screen from a study's records.
 
-    python docs/results.py STUDY [COMPARED]    what `reproduce mnist` and `compare` wrote
-    python docs/results.py                     the README's speeds alone
+    python docs/results.py STUDY    what `reproduce mnist` wrote
+    python docs/results.py          the README's speeds alone
 
 docs/results.md and docs/results.zh.md are the study's report, its animations with fewer greys
-(noise does not compress, and every renewal stays in the repository). The README has three blocks
-between markers: `picture`, above its commands, and, below them, `results`, with the agreement of
-the study's two runs and their scores, and `speeds`. The picture is the grids of COMPARED, whose
-images the default sampler drew; if left out, the study's. The speeds come from
-benchmarks/results/*.json, where they were measured in one run, in turns; of the peers the fastest
-is named. No number is typed by hand.
+(noise does not compress, and every renewal stays in the repository). The README has two blocks
+between markers: `results`, with the agreement of the study's two runs and their scores, and
+`speeds`. The speeds come from benchmarks/results/*.json, where they were measured in one run, in
+turns; of the peers the fastest is named. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -33,10 +31,6 @@ PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 PEERS = {"diffusers": "diffusers", "diffusers-compiled": "diffusers by torch.compile"}
 ENGINES = {"onnx": "`--backend onnx`", "openvino": "`--backend openvino`"}
 SIZES = {"mnist": "MNIST", "cifar10-size": "CIFAR-10 size"}
-PICTURE = (
-    "![The same 64 digits, drawn by the PyTorch panel, by the Jittor panel, and their "
-    "difference](docs/figures/mnist-grids.png)\n"
-)
 HEAD = "| MNIST, 28x28, on a CPU | |\n|---|---|\n"
 FOOT = (
     "\n![Loss of every step, both panels](docs/figures/mnist-loss.png)\n\n"
@@ -52,12 +46,9 @@ def main() -> None:
     if not sys.argv[1:]:
         return
     study = Path(sys.argv[1]).resolve()
-    compared = Path(sys.argv[2]) if sys.argv[2:] else study / "compare"
-    for figure in (compared / "grids.png", study / "compare" / "loss.png"):
-        shutil.copyfile(figure, DOCS / "figures" / f"mnist-{figure.name}")
+    shutil.copyfile(study / "compare" / "loss.png", DOCS / "figures" / "mnist-loss.png")
     pages(study)
-    text = replaced(readme.read_text("utf-8"), "picture", PICTURE)
-    write_text(readme, replaced(text, "results", table(study)))
+    write_text(readme, replaced(readme.read_text("utf-8"), "results", table(study)))
 
 
 def replaced(text: str, name: str, block: str) -> str:

@@ -87,16 +87,10 @@ def stages(folder: Path) -> Iterator[Stage]:
     linked = [word for name, panel in zip(MNIST, PANELS, strict=True)
               for word in ("--use", f"{panel}-seed0={folder / 'runs' / name}")]  # fmt: skip
     seeds = ",".join(map(str, SEEDS))
-    pictures, runs = folder / "picture", [folder / "runs" / name for name in MNIST]
-    drawn = [pictures / panel for panel in PANELS]
-    by_default = [_diptych("sample", run, "--out", out, "--overwrite")
-                  for run, out in zip(runs, drawn, strict=True)]  # fmt: skip
-    compared = _diptych("compare", *runs, "--samples", *drawn, "--out", pictures / "compare",
-                        "--overwrite")  # fmt: skip
     yield Stage("study", (
         _diptych("reproduce", "mnist", "--seeds", seeds, "--sweep-images", 10_000, *linked,
                  "--out", study),
-        *by_default, compared, ("docs/results.py", str(study), str(pictures / "compare")),
+        ("docs/results.py", str(study)),
     ), models(*MNIST))  # fmt: skip
     yield Stage("quality", (("docs/quality.py", str(folder / "images")),), models(*zoo))
     records = str(folder / f"scores-{held(*MNIST)}")
