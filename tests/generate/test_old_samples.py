@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from conftest import Panel
+from diptych.config.load import load_config
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.figures.grids import read_png
@@ -24,13 +25,13 @@ from diptych.generate.inputs import read_inputs
 from diptych.generate.latents import read_latents
 from diptych.generate.roundtrip import Request as EncodeRequest
 from diptych.generate.samples import Request, sample_to
-from diptych.model import load
+from diptych.model import Model, load
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import make_sampler
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep.variants import parse
-from diptych.weights.find import find_weights
+from diptych.weights.find import find_weights, zoo_folder
 
 OLD = Path(__file__).parents[1] / "old_records" / "samples"
 ZOO = "zoo:mnist-torch"
@@ -59,11 +60,18 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+def model_of_then() -> Model:
+    """Today's weights in the network of then, whose norms had 32 groups."""
+    config = load_config(
+        str(zoo_folder() / "mnist-torch" / "config.yaml"), ["model.norm_groups=32"]
+    )
+    return load(ZOO, "torch", device="cpu", config=config)
+
+
 def resume_samples(out: Path, resume: bool = True, **changes: Any) -> dict[str, Any]:
     settings = {"order": 3, "threshold": 0.99, "spacing": "logsnr", "noise": "host"} | changes
     request = Request(make_sampler("dpmpp", 4, **settings), 3, 4, 3)
-    model = load(ZOO, "torch", device="cpu")
-    return sample_to(model, request, out, resume=resume, progress=False)
+    return sample_to(model_of_then(), request, out, resume=resume, progress=False)
 
 
 @pytest.mark.torch
@@ -98,7 +106,7 @@ def test_other_settings_are_refused_by_the_old_manifest(
 
 def resume_latents(out: Path) -> dict[str, Any]:
     request = EncodeRequest(read_inputs(["mnist:test"], (1, 28, 28), 2), make_inversion(3))
-    return encode_to(load(ZOO, "torch", device="cpu"), request, out, resume=True, progress=False)
+    return encode_to(model_of_then(), request, out, resume=True, progress=False)
 
 
 @pytest.mark.torch
