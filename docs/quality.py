@@ -37,6 +37,7 @@ DOCS = Path(__file__).resolve().parent
 SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
+FRONT = "mnist-torch"
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 ROWS = ("fid", "is", "precision", "recall")
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--num", type=int, default=10_000, help="images of each")
     parser.add_argument("--data", help="folder of the data sets")
-    parser.add_argument("--model", action="append", help="measure this one only; can be repeated")
+    parser.add_argument("--model", action="append", help="draw this one only; can be repeated")
     asked = parser.parse_args()
     if unknown := set(asked.model or ()) - set(zoo_names()):
         parser.error(f"--model {', '.join(unknown)}: known are {', '.join(zoo_names())}")
@@ -66,13 +67,14 @@ def main() -> None:
             if source in SCORED and not records:
                 records["real images"] = real(asked.folder, source, asked.num, where)
             records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
+        write_text(DOCS / "zoo.md", page(found, missing))
+        if not asked.model or FRONT in asked.model:
+            with atomic_path(DOCS / "figures" / "mnist-grids.png") as picture:
+                picture.write_bytes(front(asked.folder))
     except subprocess.CalledProcessError as error:  # which has said why
         sys.exit(f"quality: a command failed: {' '.join(map(str, error.cmd[1:]))}")
     except KeyboardInterrupt:
         sys.exit("quality: interrupted; the same command goes on")
-    write_text(DOCS / "zoo.md", page(found, missing))
-    with atomic_path(DOCS / "figures" / "mnist-grids.png") as picture:
-        picture.write_bytes(front(asked.folder))
 
 
 def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any]:
@@ -114,11 +116,11 @@ def drawn_record(folder: Path, name: str, num: int) -> Path:
 
 
 def front(folder: Path) -> bytes:
-    """README's picture: the same 64 digits by both panels, and their difference."""
+    """README's picture: the same 64 digits of FRONT by both panels, and their difference."""
     both, card = [], {}
     for panel in PANELS:
-        out = drawn_record(folder, "mnist-torch", GRID).with_suffix("") / panel
-        run("sample", "zoo:mnist-torch", "--backend", panel, "--resume", "--out", str(out))
+        out = drawn_record(folder, FRONT, GRID).with_suffix("") / panel
+        run("sample", f"zoo:{FRONT}", "--backend", panel, "--resume", "--out", str(out))
         card = read_json(out / "manifest.json")
         both.append(grid(next(open_images(out).batches(GRID))[1][..., 0]))
     gap = difference_picture(*both)
@@ -129,7 +131,7 @@ def front(folder: Path) -> bytes:
     ]
     title = same(f"difference: at most {most} of 255 levels" if most else "no pixel differs")
     shown.append(Picture("gap", title, EMPTY, png(gap * (255 // max(1, most))), "ink"))
-    caption = f"zoo:mnist-torch, {card['solver']}, {card['steps']} steps"
+    caption = f"zoo:{FRONT}, {card['solver']}, {card['steps']} steps"
     colours = [(LIGHT.torch, DARK.torch), (LIGHT.jittor, DARK.jittor)]
     return side_by_side(Gallery(same(caption), shown), colours)
 

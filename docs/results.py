@@ -1,4 +1,4 @@
-"""Regenerate docs/results.md and the README's first screen from a study's records.
+"""Regenerate docs/results.md and the README's tables from a study's records.
 
     python docs/results.py STUDY    what `reproduce mnist` wrote
     python docs/results.py          the README's speeds alone

@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# The zoo's models on a machine with one NVIDIA GPU, without internet and for minutes only: every
-# model is trained, drawn and scored by a process of its own, beside a trial of Jittor and the
-# compilers that `benchmarks.gpu` needs. Where hours are at hand, `make study` does it in order.
+# The zoo's models on a machine with one NVIDIA GPU, without internet and for minutes only: each is
+# trained, put into the zoo, drawn and, but for the emoji, scored by a process of its own, beside a
+# trial of Jittor (trained only) and the compilers that `benchmarks.gpu` needs. Where hours are at
+# hand, `make study` does it in order.
 #
 #   bash benchmarks/gpu/wheels.sh --jittor             with internet: .whl; and data into .gpu (below)
 #   bash benchmarks/gpu/zoo.sh begin                   environments and data, then all jobs; returns
-#   bash benchmarks/gpu/zoo.sh fashion                 the job whose data came later
+#   bash benchmarks/gpu/zoo.sh fashion                 begins the job whose data came later
 #   bash benchmarks/gpu/zoo.sh look [SECONDS [WORD]]   how far they are, after SECONDS or a WORD said
 #   bash benchmarks/gpu/zoo.sh bring [FOLDER]          what is worth keeping, as few archives
 #
 # .gpu holds mnist/, perhaps fashion-mnist/ and emoji32.npz (python -m tools.emoji). Jobs run in
 # sessions of their own, in copies below /tmp, so that they outlive the call that began them.
+#
+# At home: zoo.tgz and emoji.tgz into src/diptych/weights; records.tgz holds images/NAME/*.json for
+# the folder of docs/quality.py, scores/ for docs/scores.py write, and five-NAME.json for
+# docs/zoo.py --steps; mnist-jittor.tgz is a run for docs/zoo.py.
 set -u
 PLACE=${PLACE:-/tmp/zoo} O=${O:-${PLACE:-/tmp/zoo}/out} DEVICE=${DEVICE:-cuda} NUM=${NUM:-10000}
 export PYTHONUNBUFFERED=1 DIPTYCH_DATA=$PLACE/data PYTHONPATH=$PLACE/repo/src:$PLACE/repo
@@ -31,9 +36,10 @@ job() { # NAME WORDS ...: in a session of its own
 }
 train() { # NAME PRESET WORDS ...: trained, in the zoo, drawn and scored
     d train "$2" --out "$O/runs/$1" --device "$DEVICE" --backend torch --quiet \
-        ${STEPS:+--steps "$STEPS"} "${@:3}" || exit 1
+        --resume ${STEPS:+--steps "$STEPS"} "${@:3}" || { said "failed: $1"; exit 1; }
     said "trained $1"
-    "$PY" docs/zoo.py "$O/runs/$1" "$1" && said "zoo $1"
+    "$PY" docs/zoo.py "$O/runs/$1" "$1" || exit 1
+    said "zoo $1"
     "$PY" - "$1" "$O/images/$1" "$NUM" <<'P' && said "images $1"
 import sys
 from pathlib import Path
@@ -49,33 +55,34 @@ P
 }
 five() { d search-steps "zoo:$1" --calls 5 --out "$O/five-$1.json" --quiet && said "five $1"; }
 
+[ "${1:-}" = begin ] || cd "$PLACE/repo" || exit 1
 mkdir -p "$O/runs" "$O/images"
-cd "$PLACE/repo" 2> /dev/null || [ "$1" = begin ] || exit 1
 case $1 in
 begin)
-    cd - > /dev/null
+    [ ! -e "$PLACE/began" ] || { echo "$PLACE: was begun; remove it, or give another PLACE"; exit 1; }
     date +%s > "$PLACE/began"
     mkdir -p "$PLACE/data" "$PLACE/repo"
-    cp -r .gpu/. "$PLACE/data/"
-    cp -r src docs benchmarks tools pyproject.toml "$PLACE/repo/"
+    cp -r .gpu/. "$PLACE/data/" || exit 1
+    cp -r src docs benchmarks tools pyproject.toml "$PLACE/repo/" || exit 1
     mkdir -p "$PLACE/repo/src/diptych/weights/zoo"
     environment "$PLACE/env" .whl/*.whl &
-    [ -d .whl/jittor ] && environment "$PLACE/env-jittor" .whl/*.whl .whl/jittor/*.whl
+    jittor=$(ls .whl/jittor/*.whl 2> /dev/null)
+    [ -z "$jittor" ] || environment "$PLACE/env-jittor" .whl/*.whl .whl/jittor/*.whl
     wait
     said environments
     job mnist-torch train-torch
     job mnist-conditional train mnist-conditional mnist_conditional
-    [ -d .gpu/fashion-mnist ] && job fashion-mnist fashion
+    [ -d .gpu/fashion-mnist ] && job fashion-mnist train fashion-mnist fashion_mnist
     [ -f .gpu/emoji32.npz ] && job emoji train emoji small_colour --set model.ch=32 \
         --set "data.source=npz:$PLACE/data/emoji32.npz"
-    [ -d .whl/jittor ] && job jittor jittor
+    [ -z "$jittor" ] || job jittor jittor
     job warm warm
     sleep 10
     tail -n 3 "$O"/job-*.log ;;
-train) train "${@:2}"; case $2 in mnist*) five "$2" ;; esac ;;
+train) train "${@:2}"; case $2 in *mnist*) five "$2" ;; esac ;;
 fashion)
-    [ -d "$PLACE/data/fashion-mnist" ] || cp -r "$OLDPWD/.gpu/fashion-mnist" "$PLACE/data/"
-    train fashion-mnist fashion_mnist && five fashion-mnist ;;
+    cp -r "$OLDPWD/.gpu/fashion-mnist" "$PLACE/data/" || exit 1
+    job fashion-mnist train fashion-mnist fashion_mnist ;;
 train-torch)
     train mnist-torch mnist
     ("$PY" docs/scores.py zoo "$O/scores" --panel torch --sampler ddim && said "ddim, 10,000") &
@@ -94,6 +101,7 @@ warm)
     wait
     said warmed ;;
 jittor) # its core; a step under a debugger, then with one compiler at a time; then the training
+    trap 'said "jittor ended: $?"' EXIT
     export PYTHON=$PLACE/env-jittor/bin/python
     . benchmarks/gpu/jittor.sh
     said "jittor's core"
@@ -103,7 +111,7 @@ jittor) # its core; a step under a debugger, then with one compiler at a time; t
         -ex run -ex bt -ex 'thread apply all bt 25' --args > "$O/jittor-traced.txt" 2>&1
     said "jittor, traced"
     use_parallel_op_compiler=0 step jittor-serial timeout 500 > "$O/jittor-serial.txt" 2>&1 ||
-        { tail -c 2000 "$O/jittor-serial.txt"; said "jittor failed"; exit 1; }
+        { tail -c 2000 "$O/jittor-serial.txt"; exit 1; }
     said "jittor's step"
     use_parallel_op_compiler=0 "$PYTHON" -m diptych train mnist --backend jittor \
         --device "$DEVICE" --out "$O/runs/mnist-jittor" --quiet && said "trained mnist-jittor" ;;
@@ -112,18 +120,19 @@ look)
     while [ "$(date +%s)" -lt "$end" ] && ! grep -qs "${3:-^never$}" "$O/said.txt"; do sleep 1; done
     cat "$O/said.txt"
     for log in "$O"/job-*.log; do echo "== $log"; tail -n 3 "$log" | tail -c 1000; done
-    for run in "$O"/runs/*; do echo "$run: $(wc -l < "$run/metrics.jsonl") steps"; done
+    wc -l "$O"/runs/*/metrics.jsonl
     nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader
     uptime ;;
 bring)
     to=${2:-${OUT:-out}}
+    case $to in /*) ;; *) to=$OLDPWD/$to ;; esac
     mkdir -p "$to"
     tar czf "$to/zoo.tgz" --exclude=emoji -C src/diptych/weights zoo
-    tar czf "$to/emoji.tgz" -C src/diptych/weights/zoo emoji
+    [ -d src/diptych/weights/zoo/emoji ] && tar czf "$to/emoji.tgz" -C src/diptych/weights zoo/emoji
     tar czf "$to/records.tgz" -C "$O" --exclude='*.png' --exclude='*.npz' --exclude=checkpoints \
         --exclude='*.safetensors' .
     tar czf "$to/pictures.tgz" docs/figures
-    for run in "$O"/runs/mnist-jittor; do # the last checkpoint; of PyTorch's the zoo has the EMA
+    for run in "$O"/runs/mnist-jittor; do # with its checkpoints; of PyTorch's the zoo has the EMA
         [ -d "$run" ] && tar czf "$to/$(basename "$run").tgz" -C "$O/runs" \
             --exclude='adam_*' "$(basename "$run")"
     done

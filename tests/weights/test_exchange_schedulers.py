@@ -66,9 +66,9 @@ def folder(path: Path, kind: str, change: dict[str, Any]) -> Path:
 
 
 def damp(path: Path) -> None:
-    """A tenth of the output: asked for images, a network of noise lets roundings grow."""
+    """A third of the output: asked for images, a network of noise lets roundings grow."""
     weights = load_file(path)
-    damped = {k: v * (0.1 if k.startswith("conv_out") else 1) for k, v in weights.items()}
+    damped = {k: v * (0.3 if k.startswith("conv_out") else 1) for k, v in weights.items()}
     save_file(damped, path, {"format": "pt"})
 
 

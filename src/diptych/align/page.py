@@ -1,6 +1,6 @@
 """The align.json and index.html of a climb, with one section and its evidence per rung.
 
-The page is a document of `diptych.report`, in English. Its sentences come from the numbers in
+The page is a document of `diptych.pages`, in English. Its sentences come from the numbers in
 align.json.
 """
 
