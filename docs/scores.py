@@ -28,6 +28,7 @@ from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.study.sweep import output, variants
 from diptych.study.sweep.cells import read_cells
+from diptych.weights.find import zoo_folder
 
 DOCS = Path(__file__).resolve().parent
 QUALITY = DOCS.parent / "src" / "diptych" / "studio" / "quality.json"  # what the studio shows
@@ -95,12 +96,21 @@ def sweep(folder: Path, solvers: Any, calls: str, num: int) -> None:
 
 def page(folder: Path) -> str:
     """The whole page."""
-    parts = ["# Scores of the zoo's models, and of every solver at equal network calls\n", INTRO]
+    parts = []
     for sampler in SAMPLERS:
         parts += zoo_part(folder, sampler)
     if (folder / "solvers" / "cells").is_dir():
         parts += solver_part(folder / "solvers")
-    return "\n".join(parts)
+    head = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
+    return "\n".join(head + unscored("\n".join(parts)) + parts)
+
+
+def unscored(text: str) -> list[str]:
+    """A line on the models whose present weights this text does not name."""
+    cards = {f"zoo:mnist-{panel}": zoo_folder() / f"mnist-{panel}" for panel in PANELS}
+    shas = {name: read_json(at / "manifest.json")["weights_sha256"] for name, at in cards.items()}
+    lacking = [f"{name} (weights {sha[:12]})" for name, sha in shas.items() if sha[:12] not in text]
+    return [f"Not scored yet: {', '.join(lacking)}.\n"] if lacking else []
 
 
 INTRO = """The features behind these scores come from the package's MNIST classifier, so
