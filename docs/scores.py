@@ -187,7 +187,7 @@ def solver_part(folder: Path) -> list[str]:
     request = cells[0]["request"]
     total = request["num"] * request["repeats"]
     lines = [
-        "## Quality against cost: every solver at equal network calls\n",
+        "## Quality against cost: solvers at equal network calls\n",
         f"Each cell is the mean of {request['repeats']} sets of {request['num']:,} images "
         f"({total:,} in all), with its 95 % interval below. Model: zoo:mnist-torch (weights "
         f"{request['weights_sha256'][:12]}), PyTorch panel. The lines below the tables "
