@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from conftest import Panel
-from diptych.config.load import load_config
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.figures.grids import read_png
@@ -25,30 +24,20 @@ from diptych.generate.inputs import read_inputs
 from diptych.generate.latents import read_latents
 from diptych.generate.roundtrip import Request as EncodeRequest
 from diptych.generate.samples import Request, sample_to
-from diptych.model import Model, load
+from diptych.model import load
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import make_sampler
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep.variants import parse
-from diptych.weights.find import find_weights, zoo_folder
 
 OLD = Path(__file__).parents[1] / "old_records" / "samples"
-ZOO = "zoo:mnist-torch"
-WEIGHTS = "4b67942cff51114cdfd3ab97eccdd5c90e4f7b494a0e2f7cadf9f38b636b0aab"
+ZOO = str(OLD.parent / "mnist-torch")  # the zoo's model of then
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """The folders as if today's weights of the zoo had drawn them: those that did are gone."""
-    copied = Path(shutil.copytree(OLD, tmp_path / "old"))
-    today = find_weights(ZOO, None, False).facts()["weights_sha256"]
-    for path in sorted(copied.rglob("*"), reverse=True):  # files before their folder's name
-        if path.is_file():
-            path.write_bytes(path.read_bytes().replace(WEIGHTS.encode(), today.encode()))
-        elif path.name.endswith(WEIGHTS[:8]):
-            path.rename(path.with_name(path.name.replace(WEIGHTS[:8], today[:8])))
-    return copied
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
 
 
 @pytest.fixture
@@ -60,28 +49,22 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def model_of_then() -> Model:
-    """Today's weights in the network of then, whose norms had 32 groups."""
-    config = load_config(
-        str(zoo_folder() / "mnist-torch" / "config.yaml"), ["model.norm_groups=32"]
-    )
-    return load(ZOO, "torch", device="cpu", config=config)
-
-
-def resume_samples(out: Path, resume: bool = True, **changes: Any) -> dict[str, Any]:
+def resume_samples(out: Path, **changes: Any) -> dict[str, Any]:
     settings = {"order": 3, "threshold": 0.99, "spacing": "logsnr", "noise": "host"} | changes
     request = Request(make_sampler("dpmpp", 4, **settings), 3, 4, 3)
-    return sample_to(model_of_then(), request, out, resume=resume, progress=False)
+    model = load(ZOO, "torch", device="cpu")
+    return sample_to(model, request, out, resume=True, progress=False)
 
 
 @pytest.mark.torch
 def test_a_folder_of_samples_is_resumed(torch: Panel, old: Path) -> None:
+    before = read_png(old / "sample" / "00001.png").astype(int)
     kept = stamps(old / "sample")
     (old / "sample" / "00001.png").unlink()
     manifest = torch.call(resume_samples, old / "sample")
     assert manifest["complete"] and manifest["threshold"] == 0.99
-    torch.call(resume_samples, old / "anew", False)
-    assert np.array_equal(*(read_png(old / f / "00001.png") for f in ("sample", "anew")))
+    again = read_png(old / "sample" / "00001.png").astype(int)
+    assert np.abs(again - before).max() <= 2  # other processors round otherwise
     assert set(stamps(old / "sample")) >= set(kept)
 
 
@@ -106,7 +89,7 @@ def test_other_settings_are_refused_by_the_old_manifest(
 
 def resume_latents(out: Path) -> dict[str, Any]:
     request = EncodeRequest(read_inputs(["mnist:test"], (1, 28, 28), 2), make_inversion(3))
-    return encode_to(model_of_then(), request, out, resume=True, progress=False)
+    return encode_to(load(ZOO, "torch", device="cpu"), request, out, resume=True, progress=False)
 
 
 @pytest.mark.torch
