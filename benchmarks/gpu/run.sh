@@ -16,13 +16,7 @@ said() { echo "[$(($(date +%s) - BENCH_BEGAN)) s] $*"; }
 nvidia-smi > "$OUT/machine.txt" 2>&1
 (lscpu | grep 'Model name'; nvcc --version; g++ --version; ldd --version) >> "$OUT/machine.txt" 2>&1
 PYTHON=python3
-environment() { # FOLDER WHEELS ...: over the machine's own packages
-    python3 -m venv --without-pip "$1"
-    python3 -c "import site; print(site.getsitepackages()[0])" \
-        > "$("$1/bin/python" -c "import site; print(site.getsitepackages()[0])")/base.pth"
-    python3 -m pip --python "$1/bin/python" install -q --no-index --no-deps --no-compile "${@:2}" \
-        2>&1 | tail -3
-}
+. "$HERE/environment.sh"
 if ls .whl/*.whl > /dev/null 2>&1; then
     environment "$ENV" .whl/*.whl
     PYTHON=$ENV/bin/python

@@ -23,13 +23,7 @@ export TORCHINDUCTOR_CACHE_DIR=/tmp/inductor TRITON_CACHE_DIR=/tmp/triton
 PY=${PY:-$PLACE/env/bin/python}
 said() { echo "[$(($(date +%s) - $(cat "$PLACE/began"))) s] $*" | tee -a "$O/said.txt"; }
 d() { "$PY" -m diptych "$@"; }
-environment() { # FOLDER WHEELS ...: over the machine's own packages
-    python3 -m venv --without-pip "$1"
-    python3 -c "import site; print(site.getsitepackages()[0])" \
-        > "$("$1/bin/python" -c "import site; print(site.getsitepackages()[0])")/base.pth"
-    python3 -m pip --python "$1/bin/python" install -q --no-index --no-deps --no-compile "${@:2}" \
-        2>&1 | tail -3
-}
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 job() { # NAME WORDS ...: in a session of its own
     setsid nohup bash "$PLACE/repo/benchmarks/gpu/zoo.sh" "${@:2}" \
         > "$O/job-$1.log" 2>&1 < /dev/null &
