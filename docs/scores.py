@@ -96,21 +96,12 @@ def sweep(folder: Path, solvers: Any, calls: str, num: int) -> None:
 
 def page(folder: Path) -> str:
     """The whole page."""
-    parts = []
+    parts = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
     for sampler in SAMPLERS:
         parts += zoo_part(folder, sampler)
     if (folder / "solvers" / "cells").is_dir():
         parts += solver_part(folder / "solvers")
-    head = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
-    return "\n".join(head + unscored("\n".join(parts)) + parts)
-
-
-def unscored(text: str) -> list[str]:
-    """A line on the models whose present weights this text does not name."""
-    cards = {f"zoo:mnist-{panel}": zoo_folder() / f"mnist-{panel}" for panel in PANELS}
-    shas = {name: read_json(at / "manifest.json")["weights_sha256"] for name, at in cards.items()}
-    lacking = [f"{name} (weights {sha[:12]})" for name, sha in shas.items() if sha[:12] not in text]
-    return [f"Not scored yet: {', '.join(lacking)}.\n"] if lacking else []
+    return "\n".join(parts)
 
 
 INTRO = """The features behind these scores come from the package's MNIST classifier, so
@@ -157,12 +148,22 @@ def zoo_part(folder: Path, sampler: str) -> list[str]:
     if len(results) == len(PANELS):
         a, b = (folder / f"{panel}-{sampler}-sets.json" for panel in PANELS)
         found = compare_scores(a, b, (), None)
-        lines += ["Difference of the two models, from the thirds:\n", differences(found)]
+        lines += ["Difference of the two models, from the thirds:\n", differences(found), *unlike()]
     command = " ".join(
         ["diptych sample zoo:mnist-torch", *SAMPLERS[sampler], "--num", str(p["num"])]
     )
     scoring = f"diptych evaluate samples {' '.join(MEASURE)} {METRICS} --repeats {SETS}"
     return [*lines, f"```console\n$ {command} --out samples\n$ {scoring}\n```\n"]
+
+
+def unlike() -> list[str]:
+    """A line on the settings by which the two models were trained differently."""
+    a, b = (load_config(str(zoo_folder() / f"mnist-{p}" / "config.yaml")).model_dump()
+            for p in PANELS)  # fmt: skip
+    keys = [f"{part}.{key}" for part, given in a.items() if isinstance(given, dict)
+            for key in given if given[key] != b[part][key]]  # fmt: skip
+    told = "The two models were trained differently, so this is no difference of the panels: "
+    return [f"{told}{', '.join(keys)} differ.\n"] if keys else []
 
 
 def differences(found: Any) -> str:
