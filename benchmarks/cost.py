@@ -59,7 +59,7 @@ def base(batch: int = BATCH, side: int = 28, channels: int = 32) -> Config:
     return load_config(
         "mnist",
         [f"train.batch_size={batch}", f"data.image_size={side}", f"model.ch={channels}",
-         f"model.attn_resolutions=[{side // 4}]"],
+         "model.ch_mult=[1, 2, 2]", f"model.attn_resolutions=[{side // 4}]"],
     )  # fmt: skip
 
 

@@ -22,11 +22,12 @@ WIDE = [
     "model.dropout=0.1",
 ]
 OFFICIAL = "model.norm_groups=32"
+DIGITS = ["model.ch=32", "model.ch_mult=[1, 2, 2]", OFFICIAL]
 CONFIGS = {
     "tiny": load_config("tiny", [OFFICIAL]),
-    "mnist": load_config("mnist", [OFFICIAL]),
+    "mnist": load_config("mnist", DIGITS),
     "wide": load_config("mnist", [*WIDE, OFFICIAL]),
-    "pooled": load_config("mnist", ["model.resamp_with_conv=false", OFFICIAL]),
+    "pooled": load_config("mnist", ["model.resamp_with_conv=false", *DIGITS]),
 }
 
 

@@ -147,6 +147,37 @@ def test_the_page_names_models_and_floors() -> None:
     assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
 
 
+@pytest.mark.parametrize(
+    ("moved", "said"), [(0, "no pixel differs"), (2, "difference: at most 2 of 255 levels")]
+)
+def test_the_front_picture_says_how_far_the_panels_lie_apart(
+    tmp_path, monkeypatch, moved: int, said: str
+) -> None:
+    quality = script("docs/quality")
+
+    def sample(*words: str) -> None:
+        out, panel = Path(words[-1]), words[words.index("--backend") + 1]
+        out.mkdir(parents=True)
+        for i in range(quality.GRID):
+            pixels = np.full((28, 28), i, np.uint8)
+            pixels[3, 4] += moved * (panel == "jittor" and i == 63)
+            Image.fromarray(pixels).save(out / f"{i:05d}.png")
+        card = {"solver": "ddim", "steps": 50, "num": quality.GRID, "complete": True}
+        write_json(out / "manifest.json", card)
+
+    shown: list[Any] = []
+    monkeypatch.setattr(quality, "run", sample)
+    monkeypatch.setattr(
+        quality, "side_by_side", lambda gallery, colours: shown.append(gallery) or b"png"
+    )
+    assert quality.front(tmp_path) == b"png"
+    [gallery] = shown
+    assert gallery.caption == quality.same(f"zoo:{quality.FRONT}, ddim, 50 steps")
+    assert [each.title for each in gallery.pictures] == [
+        *(quality.same(title) for title in quality.PANELS.values()), quality.same(said)
+    ]  # fmt: skip
+
+
 def test_emoji_on_white_and_one_in_ten_held_out(tmp_path, monkeypatch) -> None:
     emoji = script("tools/emoji")
 

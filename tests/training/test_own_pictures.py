@@ -111,7 +111,8 @@ def given(found, settings=()):
 @pytest.mark.parametrize(
     ("size", "colour", "preset", "mult", "lowest"),
     [
-        (28, False, "mnist", [1, 2, 2], 7),
+        (28, False, "mnist", [1, 3, 6], 7),
+        (16, False, "mnist", [3, 6], 8),
         (32, True, "small_colour", [1, 2, 2], 8),
         (64, True, "small_colour", [1, 2, 2, 2], 8),
         (64, False, "small_colour", [1, 2, 2, 2], 8),

@@ -150,6 +150,8 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
     longer = max(sides_of(size))
     preset = "mnist" if channels == 1 and longer <= 32 else "small_colour"
     mult, lowest = _levels(size)
+    if preset == "mnist":  # whose widths suit their levels; smaller pictures lack the first ones
+        mult = list(load_config(preset).model.ch_mult[-len(mult) :])
     usable = found.images - len(found.bad) * bool(given.get("data.skip_bad"))
     settings: dict[str, Any] = {
         "data.source": found.source,

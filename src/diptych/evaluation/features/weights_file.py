@@ -109,7 +109,7 @@ def published_file() -> Path:
         raise UserError(
             f"the Inception weights are not on this machine and could not be downloaded ({error})."
             f" Put {PUBLISHED.name} (95 MB, from {MIRRORS[0]}) into {folder}, or name the file "
-            "with --weights"
+            "with --weights. The features mnist and fashion_mnist are in the package"
         ) from None
 
 
