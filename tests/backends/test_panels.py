@@ -21,12 +21,12 @@ WIDE = [
     "model.attn_resolutions=[16]",
     "model.dropout=0.1",
 ]
-OFFICIAL = "model.norm_groups=32"
-DIGITS = ["model.ch=32", "model.ch_mult=[1, 2, 2]", OFFICIAL]
+OFFICIAL = ["model.norm_groups=32", "diffusion.objective=eps"]
+DIGITS = ["model.ch=32", "model.ch_mult=[1, 2, 2]", *OFFICIAL]
 CONFIGS = {
-    "tiny": load_config("tiny", [OFFICIAL]),
+    "tiny": load_config("tiny", OFFICIAL),
     "mnist": load_config("mnist", DIGITS),
-    "wide": load_config("mnist", [*WIDE, OFFICIAL]),
+    "wide": load_config("mnist", [*WIDE, *OFFICIAL]),
     "pooled": load_config("mnist", ["model.resamp_with_conv=false", *DIGITS]),
 }
 
