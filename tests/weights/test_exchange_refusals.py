@@ -122,8 +122,10 @@ def test_the_groups_of_diffusers_norms_are_honoured(
     assert find_weights(str(folder(tmp_path, keys))).config.model.norm_groups == groups
 
 
-@pytest.mark.parametrize("change", ["model.norm_groups=8", "model.norm_eps=1e-5"])
-def test_no_official_training_is_written_of_norms_that_it_has_not(
+@pytest.mark.parametrize(
+    "change", ["model.norm_groups=8", "model.norm_eps=1e-5", "diffusion.objective=v"]
+)
+def test_no_official_training_is_written_of_settings_that_it_has_not(
     tmp_path: Path, change: str
 ) -> None:
     config, run = panel_jobs.small(change), tmp_path / "run"

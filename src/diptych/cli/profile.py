@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from diptych.cli.common import (
-    ARITHMETIC,
+    DETERMINISTIC,
     DEVICE,
     FOLDER,
     JSON,
@@ -31,7 +31,8 @@ from diptych.errors import UserError, nearest
 @click.option(
     "--slow", type=float, default=2.0, show_default=True, help="Slow: above this many medians."
 )
-@ARITHMETIC
+@click.option("--precision", help="Of the network: fp32, tf32 or bf16.  [default: the config's]")
+@DETERMINISTIC
 @DEVICE
 @OVERWRITE
 @JSON
@@ -44,7 +45,7 @@ def profile(
     out: Path | None,
     outliers: bool,
     slow: float,
-    precision: str,
+    precision: str | None,
     deterministic: bool,
     device: str,
     overwrite: bool,
@@ -91,7 +92,7 @@ def profile(
     check_json_file(out, overwrite)
     request = Request(
         source, backend, device, steps, overrides, data,
-        precision if typed("precision") else None, deterministic,
+        precision, deterministic,
     )  # fmt: skip
     record = run_profile(request)
     if out is not None:

@@ -35,7 +35,7 @@ class Drawing:
 
 
 def is_model(source: str) -> bool:
-    """True if `source` names weights (a run, a checkpoint, zoo:NAME ...), not images."""
+    """True if `source` is a model (a run, a saved folder, a graph, zoo:NAME ...), not images."""
     from diptych.data.readers.folder import is_sample_folder
     from diptych.weights.formats import is_diffusers
     from diptych.weights.formats.graphs import is_graph

@@ -150,8 +150,6 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
     longer = max(sides_of(size))
     preset = "mnist" if channels == 1 and longer <= 32 else "small_colour"
     mult, lowest = _levels(size)
-    if preset == "mnist":  # whose widths suit their levels; smaller pictures lack the first ones
-        mult = list(load_config(preset).model.ch_mult[-len(mult) :])
     usable = found.images - len(found.bad) * bool(given.get("data.skip_bad"))
     settings: dict[str, Any] = {
         "data.source": found.source,
@@ -159,6 +157,7 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
         "data.channels": channels,
         "model.ch_mult": mult,
         "model.attn_resolutions": [lowest],
+        **(_last_levels(len(mult)) if preset == "mnist" else {}),
         "train.batch_size": min(64, usable),
     }
     held_out = min(MOST_HELD_OUT, usable // 10) if usable >= ENOUGH else 0
@@ -336,6 +335,13 @@ def _oblong(found: Survey, side: int) -> tuple[int, int] | None:
     near = next((i for i, each in enumerate(error) if each <= ALIKE), int(np.argmin(error)))
     shorter, longer = pairs[near]
     return (shorter, longer) if middle > 1 else (longer, shorter)
+
+
+def _last_levels(count: int) -> dict[str, Any]:
+    """The widths of `mnist`'s last levels, which have the resolutions of small pictures."""
+    network = load_config("mnist").model
+    widths = [network.ch * each for each in network.ch_mult[-count:]]
+    return {"model.ch": widths[0], "model.ch_mult": [width // widths[0] for width in widths]}
 
 
 def _levels(size: Size) -> tuple[list[int], int]:

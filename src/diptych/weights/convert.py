@@ -227,12 +227,17 @@ def export_training(run: Path, out: Path) -> int:
 
 
 def _check_official(config: Config, run: Path) -> None:
-    """Refuse settings with which the official code would compute another network."""
-    for key, value in {"norm_groups": NORM_GROUPS, "norm_eps": NORM_EPS}.items():
-        if (given := getattr(config.model, key)) != value:
+    """Refuse settings with which the official code would compute something else."""
+    model = config.model
+    for key, given, value in (
+        ("model.norm_groups", model.norm_groups, NORM_GROUPS),
+        ("model.norm_eps", model.norm_eps, NORM_EPS),
+        ("diffusion.objective", config.diffusion.objective, "eps"),
+    ):
+        if given != value:
             raise UserError(
-                f"{run}: has model.{key}={given}; the official code has {value} and no key for it, "
-                f"so that it would compute another network; use --to safetensors or diffusers"
+                f"{run}: has {key}={given}; the official code has {value} and no key for it, "
+                f"so that it would compute something else; use --to safetensors or diffusers"
             )
 
 

@@ -1,6 +1,6 @@
 """The runs of a report: their labels, the pairs that are compared, and their records.
 
-Runs that share settings, seed, data and host noise match and are compared step by step, each with
+Runs that share settings, seed, data and noise match and are compared step by step, each with
 the first such run of the other backend (else of its own). A run that matches none is set beside the
 first run, and the report says why no more is possible. Runs that have neither data nor network in
 common are refused: their figures do not belong on one page.
