@@ -387,7 +387,7 @@ def search_steps(
     from diptych.evaluation.features import open_extractor
     from diptych.study.search_steps import SOLVERS, Search, default_features, run_search
 
-    features = features or default_features(model.config.data.source)
+    features = features or default_features(model.config.data)
     known = ("num", "tries", "seed", "batch", "teacher", "teacher_steps")
     for name in settings:
         if name not in known:

@@ -57,6 +57,14 @@ def test_other_names_are_matched_by_the_order_of_calls() -> None:
     }
 
 
+def test_two_arrays_of_one_role_in_a_module_keep_apart() -> None:
+    """`w` and `g` are both weights."""
+    ours = [entry("a.w", 4, 4), entry("a.g", 4, 4), entry("a.b", 4)]
+    theirs = [entry("x.bias", 4), entry("x.g", 4, 4), entry("x.w", 4, 4)]
+    found = match(ours, theirs, Given())
+    assert found.weights == {"a.w": "x.w", "a.g": "x.g", "a.b": "x.bias"}
+
+
 def test_a_layers_own_name_outweighs_the_order_of_calls() -> None:
     """Else a port that swaps two layers would be matched so that the fault is undone."""
     ours = [

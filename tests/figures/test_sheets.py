@@ -152,7 +152,7 @@ def dataset(images: Pixels, name: str = "mnist") -> Dataset:
 def test_a_training_image_finds_itself_at_distance_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nearest_module, "ENTRIES", 1)  # blocks of 256
+    monkeypatch.setattr(nearest_module, "ENTRIES", 256 * 108)  # blocks of 256
     images = pixels(700, 3, 6, 6)
     samples = np.stack([images[650], images[3] ^ 1, images[123]])
     wanted = Nearest(dataset(images), 4)
@@ -205,4 +205,8 @@ def test_a_search_that_cannot_be_made_is_refused() -> None:
     ):
         with pytest.raises(UserError, match=message):
             make_nearest(config, **cast(Any, settings))
+    few = panel_jobs.small("data.source=mnist-10k", "data.held_out=9998")
+    with pytest.raises(UserError, match=r"--neighbours is 3, but 2 image\(s\) were trained on"):
+        make_nearest(few, 3)
+    assert make_nearest(few, 2).count == 2
     assert make_nearest(config, 3).data.images.shape == (10000, 1, 14, 14)

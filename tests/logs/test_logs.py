@@ -341,10 +341,15 @@ def test_event_files_whole_resumed_and_damaged(tmp_path: Path) -> None:
     log = read_log(path)
     assert log.torn and log.step[-1] == 39
     broken = bytearray(whole)
-    broken[len(whole) // 2] ^= 0xFF
+    broken[len(whole) // 2] ^= 0xFF  # in a length
     path.write_bytes(bytes(broken))
     log = read_log(tmp_path / "a")
     assert log.step[-1] < 39 and (log.torn or any(key == "damaged" for key, _ in log.facts))
+    broken = bytearray(whole)
+    broken[-5] ^= 0xFF  # in the last record's data, whose checksum follows
+    path.write_bytes(bytes(broken))
+    log = read_log(path)
+    assert log.step[-1] == 39 and "damaged" in dict(log.facts) and not log.torn
     path.write_bytes(b"no events at all" * 3)
     with pytest.raises(UserError, match="no scalar can be read"):
         read_log(path)

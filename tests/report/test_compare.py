@@ -192,7 +192,7 @@ def test_a_leak_shows_and_flat_memory_is_called_flat(tmp_path: Path) -> None:
     assert memory["b"]["slope_per_1000_steps"] == pytest.approx(7000, rel=0.01)
     assert (memory["b"]["peak"], memory["b"]["peak_step"]) == (9000.0, 5)
     assert (memory["b"]["steps"], memory["b"]["slope_steps"]) == (299, 150)
-    assert "rises by 7,000 MB per 1,000 steps" in words(result, "memory.slope.jittor")
+    assert "rises by 7,000 MiB per 1,000 steps" in words(result, "memory.slope.jittor")
     assert "is flat" in words(result, "memory.slope.torch")
 
 

@@ -39,8 +39,8 @@ def test_the_profile_is_told_whole(tmp_path: Path) -> None:
     )
     assert rows["compile, once"] == "24.0 s (37 kernels)"
     assert rows["moving average"] == "inside the optimizer's one pass over the weights"
-    assert rows["memory of the process"] == "500 MB, at the end 512 MB"
-    assert rows["held by the allocator"] == "45 MB, at the end 46 MB"
+    assert rows["memory of the process"] == "500 MiB, at the end 512 MiB"
+    assert rows["held by the allocator"] == "45 MiB, at the end 46 MiB"
     assert "allocated" not in rows  # not recorded
     assert "taken off forward" in said(made, "cost.phase.to_device")[0]["en"]
     assert not said(made, "cost.phase.data")
@@ -52,9 +52,9 @@ def test_memory_of_framework_and_card_is_shown_where_recorded(tmp_path: Path) ->
     watch(run, 90)
     made = report_runs([run], tmp_path / "out")
     rows = {name: cells[0] for name, cells in table(made, "What framework and card").items()}
-    assert rows == {"allocated": "189 MB", "held by the allocator": "256 MB", "live arrays": "730",
-                    "used on the card": "900 MB", "the card's memory": "8,000 MB",
-                    "the card's use, median": "61 %"}  # fmt: skip
+    assert rows == {"allocated": "189 MiB", "held by the allocator": "256 MiB",
+                    "live arrays": "730", "used on the card": "900 MiB",
+                    "the card's memory": "8,000 MiB", "the card's use, median": "61 %"}  # fmt: skip
     drawn = figures(tmp_path / "out" / "index.html")["memory-held"]["traces"]
     assert [t["label"]["en"] for t in drawn] == ["run, held", "run, allocated", "run, card"]
     bare = make_run(tmp_path / "bare", "torch", make_rows(20))

@@ -182,3 +182,14 @@ def predict_file(name: str, path: Path, config: Path, x: Any, t: Any) -> Any:
     import diptych
 
     return diptych.load(path, backend=name, config=config, device="cpu").predict(x, t)
+
+
+def plant_all(name: str) -> list[str]:
+    """Plant every fault of the ladder, one at a time, and take it out again."""
+    from diptych.align.faults.mutations import MUTATIONS, planted
+    from diptych.align.process.panels import Panel
+
+    for fault in MUTATIONS:
+        with planted(fault, Panel(name, "cpu")):
+            pass
+    return list(MUTATIONS)

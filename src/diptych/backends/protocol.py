@@ -200,7 +200,8 @@ class Backend(Protocol):
         rank must call it, and waits for the others."""
 
     def memory_mb(self) -> float:
-        """Memory in MiB: the process's resident set on a CPU, the allocator's peak on a GPU."""
+        """Memory in MiB: the process's resident set on a CPU; on a GPU the allocator's peak
+        (PyTorch), or what it holds now (Jittor)."""
 
     def free_memory(self) -> int | None:
         """Bytes that arrays may still take on a GPU, the allocator's unused ones included; None

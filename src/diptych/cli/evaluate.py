@@ -133,10 +133,10 @@ def of_training(settings: Any, source: str) -> Any:
 def check_features(name: str) -> str:
     """Return the name of a known feature network. Raises UserError otherwise."""
     from diptych.errors import nearest
+    from diptych.evaluation.features.extractor import NAMES
 
-    known = ["inception", "mnist", "fashion_mnist"]
-    if name not in known:
-        raise UserError(f"feature network '{name}' is not known{nearest(name, known)}")
+    if name not in NAMES:
+        raise UserError(f"feature network '{name}' is not known{nearest(name, list(NAMES))}")
     return name
 
 

@@ -75,7 +75,7 @@ def search_steps(source: str, out: Path, **given: Any) -> None:
     names = ("calls", "num", "tries", "seed", "batch", "teacher", "teacher_steps", "reference")
     search = Search(
         **{name: given[name] for name in names}, solvers=given["solver"] or SOLVERS,
-        features=given["features"] or default_features(found.config.data.source),
+        features=given["features"] or default_features(found.config.data),
     )  # fmt: skip
     if out.exists() and not given["overwrite"]:
         scores_of(out, {}, given["resume"])  # before the framework's slow start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -54,7 +55,8 @@ def watch(run: Path, once: bool, every: float, as_json: bool) -> None:
             if as_json:
                 click.echo(json.dumps(status.facts()))
             elif redraw:
-                lines = block(status)
+                width = shutil.get_terminal_size().columns  # a wrapped line would be two rows
+                lines = [text[:width] for text in block(status)]
                 click.echo(f"\x1b[{drawn}F\x1b[J" if drawn else "", nl=False)
                 click.echo("\n".join(lines))
                 drawn = len(lines)

@@ -21,11 +21,12 @@ from diptych.backends.protocol import Backend
 from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.errors import UserError
+from diptych.evaluation.features.extractor import classifier_of, open_extractor
 from diptych.figures.sheets import save_sheet
 from diptych.training.batches import held_out_rows
 from diptych.types import Float64, Int64, Pixels
 
-ENTRIES = 2**22  # most entries in a block's table of distances
+ENTRIES = 2**22  # most numbers of a block of images: its pixels, or its distances
 ROWS = 10
 METRICS = ("pixels", "features")
 Distances = Callable[[Pixels], Float64]
@@ -71,18 +72,18 @@ def make_nearest(
     if not 1 <= count <= 20:
         raise UserError(f"--neighbours is {count}; it must be 1 to 20")
     data = load_configured(config.data, data_dir)
-    known = _features_of(data.name) is not None and data.images.shape[1:] == (1, 28, 28)
-    if by == "features" and not known:
+    if by == "features" and classifier_of(data.name, data.images.shape[1:]) is None:
         raise UserError(
             f"there is no classifier of {data.name} at {config.data.size_text}; "
             f"use --nearest-by pixels"
         )
     held_out = held_out_rows(config, len(data))
+    trained = len(data) - len(held_out)
+    if count > trained:
+        raise UserError(
+            f"--neighbours is {count}, but {trained} image(s) were trained on; give at most that"
+        )
     return Nearest(data, count, by, config.data.random_flip, held_out)
-
-
-def _features_of(name: str) -> str | None:
-    return {"mnist": "mnist", "mnist-10k": "mnist", "fashion_mnist": "fashion_mnist"}.get(name)
 
 
 def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
@@ -97,7 +98,8 @@ def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
         samples, _extractor(nearest, backend))  # fmt: skip
     index = np.zeros((len(samples), 0), np.int64)
     found = np.zeros((len(samples), 0))
-    for first, block in _blocks(nearest, max(256, ENTRIES // len(samples))):
+    widest = max(len(samples), samples[0].size)
+    for first, block in _blocks(nearest, max(1, ENTRIES // widest)):
         squared = distances(block)
         numbers = np.arange(first, first + len(block))
         squared[:, np.isin(numbers, nearest.held_out)] = np.inf
@@ -157,9 +159,8 @@ def _by_features(samples: Pixels, features: Callable[[Pixels], Float64]) -> Dist
 
 
 def _extractor(nearest: Nearest, backend: Backend) -> Callable[[Pixels], Float64]:
-    from diptych.evaluation.features import open_extractor
-
-    network = open_extractor(str(_features_of(nearest.data.name)), backend.name, backend.device)
+    name = classifier_of(nearest.data.name, nearest.data.images.shape[1:])
+    network = open_extractor(str(name), backend.name, backend.device)
 
     def features(images: Pixels) -> Float64:
         prepared = np.ascontiguousarray(images, np.float32) / np.float32(255)

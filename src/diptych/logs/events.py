@@ -58,40 +58,40 @@ def _order(path: Path) -> tuple[int, str]:
 
 def _scalars(path: Path, table: Table) -> Iterator[tuple[int, str, float, float]]:
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    from tensorboard.compat import tf
     from tensorboard.compat.proto.event_pb2 import Event
 
+    read = 0
     try:
         for record in RawEventFileLoader(str(path)).Load():
+            read += 1
             event: Any = Event.FromString(record)
             for value in event.summary.value:
                 number = _number(value)
                 if number is not None:
                     yield int(event.step), str(value.tag), number, float(event.wall_time)
-        table.torn = table.torn or _ends_early(path)
-    except tf.errors.DataLossError as error:
-        table.damaged = f"{path.name}: {error}"
+        # The loader stops without a word at a damaged record, as at one that is still written.
+        whole, cut = _framed(path)
+        if read < whole:
+            table.damaged = f"{path.name}: record {read + 1:,} is damaged"
+        table.torn = table.torn or cut
     except Exception as error:  # a record that is no event
         table.damaged = f"{path.name}: {type(error).__name__}"
 
 
-def _ends_early(path: Path) -> bool:
-    """True if the file's last record is cut off or its checksum is wrong.
-
-    The loader stops there without a word, as it would for a file that is still written.
-    """
+def _framed(path: Path) -> tuple[int, bool]:
+    """The number of whole records by their lengths alone, and True if a cut one follows."""
     import struct
 
     size = path.stat().st_size
-    at = 0
+    at = records = 0
     with path.open("rb") as file:
         while at + 12 <= size:
             file.seek(at)
             (length,) = struct.unpack("<Q", file.read(8))
             if at + 16 + length > size:
-                return True
-            at += 16 + length
-    return at != size
+                return records, True
+            at, records = at + 16 + length, records + 1
+    return records, at != size
 
 
 def _number(value: Any) -> float | None:

@@ -87,7 +87,7 @@ class Words(string.Formatter):
         simple: dict[str, Callable[[Any], str]] = {
             "seconds": seconds,
             "listed": lambda x: steps_listed(x, self.language),
-            "mb": lambda x: f"{x:,.0f} MB",
+            "mb": lambda x: f"{x:,.0f} MiB",
             "count": lambda x: f"{x:,}",
             "steps": lambda x: f"{x:,} 步" if zh else f"{x:,} step" + "s" * (x != 1),
             "plus": lambda x: ("+" if x > 0 else "") + significant(x, 2),

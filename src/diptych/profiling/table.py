@@ -38,10 +38,10 @@ def render(record: dict[str, Any]) -> str:
         interval = f" (95 % interval {over['low']:.3f} to {over['high']:.3f})"
     lines += ["", f"split / whole: {over['ratio']:.3f}{interval}"]
     first, last = record["memory"][0], record["memory"][-1]
-    lines.append(f"resident memory: {first['rss_mb']:.0f} MB, at the end {last['rss_mb']:.0f} MB")
+    lines.append(f"resident memory: {first['rss_mb']:.0f} MiB, at the end {last['rss_mb']:.0f} MiB")
     for key, word in (("allocated_mb", "allocated"), ("reserved_mb", "held by the allocator")):
         if last[key] is not None:
-            lines.append(f"{word}: {first[key]:.0f} MB, at the end {last[key]:.0f} MB")
+            lines.append(f"{word}: {first[key]:.0f} MiB, at the end {last[key]:.0f} MiB")
     if last["live_vars"] is not None:
         lines.append(f"live arrays: {first['live_vars']:.0f}, at the end {last['live_vars']:.0f}")
     return "\n".join(lines)

@@ -43,7 +43,7 @@ class Series:
         loss, lr, grad_norm: float64; NaN if no finite number was recorded.
         data_s, compute_s: seconds, >= 0.
         synced: True if the times of the step count.
-        memory_mb: megabytes as measured; NaN if unknown.
+        memory_mb: MiB as measured; NaN if unknown.
         torn: True if an unfinished last line was left out.
         ended: end of each step in seconds since 1970; NaN if not recorded.
         gaps: (first, last) missing step of each gap; only if read leniently.
@@ -103,8 +103,7 @@ class Run(Series):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        images = trained_images(self.environment)
-        return None if images is None else -(-images // self.config.train.batch_size)
+        return steps_per_epoch(self.config, self.environment)
 
     @property
     def starts(self) -> list[int]:
@@ -138,6 +137,18 @@ def trained_images(environment: dict[str, Any]) -> int | None:
     split = environment.get("held_out")
     held_out = whole(split.get("images")) if isinstance(split, dict) else 0
     return None if images is None or held_out is None else max(1, images - held_out)
+
+
+def steps_per_epoch(config: Config, environment: dict[str, Any]) -> int | None:
+    """Steps of a run's epoch, the last of which may be smaller; None if not recorded."""
+    images = trained_images(environment)
+    return None if images is None else -(-images // config.train.batch_size)
+
+
+def last_step(config: Config, environment: dict[str, Any]) -> int | None:
+    """The steps that a run is to have, by its settings and its data; None if not recorded."""
+    each = steps_per_epoch(config, environment)
+    return config.train.steps if each is None else config.train.last_step(each)
 
 
 def starts_of(environment: dict[str, Any]) -> list[int]:

@@ -21,7 +21,7 @@ from diptych.errors import UserError
 from diptych.files import Line, Tail, read_json
 from diptych.files.locks import LOCK
 from diptych.runs import checkpoint
-from diptych.runs.reader import starts_of, trained_images
+from diptych.runs.reader import last_step, starts_of
 from diptych.runs.records import Scores, number, whole
 
 MOST_BYTES = 32 * 2**20  # of metrics.jsonl at the first reading: its end, some 100,000 steps
@@ -136,11 +136,7 @@ class Follower:
         with contextlib.suppress(OSError):  # a network file system that lost the old version
             self._read_rows()
         environment = self._environment()
-        images = trained_images(environment)
-        train = self.config.train
-        steps = train.steps
-        if steps is None and images is not None:
-            steps = train.last_step(-(-images // train.batch_size))
+        steps = last_step(self.config, environment)
         last = self.rows[-1] if self.rows else None
         saved = [int(p.name.removeprefix("step-")) for p in checkpoint.all_checkpoints(self.run)]
         if at_work(self.run):

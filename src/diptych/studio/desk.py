@@ -159,7 +159,12 @@ class Desk:
                 if name == "ladder":
                     job.said.append(said)
 
-            return self.panels[name].run(message, tell, job.stop)
+            try:
+                return self.panels[name].run(message, tell, job.stop)
+            except (UserError, MachineError) as error:
+                return {"error": str(error)}
+            except Exception as error:  # the other panel goes on
+                return {"error": f"{type(error).__name__}: {error}"[:300]}
 
         answers = dict(zip(job.panels, self._pool.map(one, job.panels), strict=True))
         job.content.pop("picture", None)  # not kept
@@ -248,7 +253,7 @@ class Keeper:
             for name in self.warm:
                 panel = self.desk.panels[name]
                 if open_page and not panel.alive and self._failed[name] < 3:
-                    if panel.failure or (panel.starts and not panel.facts):
+                    if panel.failure or (panel.starts and not panel.loaded):
                         self._failed[name] += 1
                     panel.start()
                 elif not open_page and panel.alive and self.desk.idle:

@@ -16,9 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from diptych.config.load import flatten, load_config
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import UserError
 from diptych.files import Line, Tail, read_bytes, read_json
+from diptych.runs.reader import last_step
 from diptych.runs.records import Sweep
 from diptych.runs.status import at_work
 from diptych.weights.find import zoo_names
@@ -195,11 +196,12 @@ class Folders:
         changed = journal.stat().st_mtime
         last = _last_row(journal)
         facts = self.path(f"{entry.name}/environment.json")
-        backend = read_json(facts).get("backend") if facts.is_file() else None
+        environment = read_json(facts) if facts.is_file() else {}
         config = self.path(f"{entry.name}/config.yaml")
-        steps = _steps(config, config.stat().st_mtime_ns)
+        steps = last_step(_config(config, config.stat().st_mtime_ns), environment)
         return {
-            "name": entry.name, "title": self.title(entry.name), "backend": backend,
+            "name": entry.name, "title": self.title(entry.name),
+            "backend": environment.get("backend"),
             "step": last.get("step", 0), "loss": _finite(last.get("loss")),
             "steps": steps, "time": changed, "live": at_work(entry.path),
             "grids": [path.name for path in self._grids(entry)],
@@ -295,9 +297,9 @@ def kinds_of(folder: Path, files: set[str], folders: set[str]) -> tuple[str, ...
 
 
 @lru_cache(512)
-def _steps(config: Path, changed: int) -> int | None:
-    """The steps that a training is to have; None if its config does not say."""
-    return load_config(str(config)).train.steps
+def _config(path: Path, changed: int) -> Config:
+    """A run's settings, read again once the file has changed."""
+    return load_config(str(path))
 
 
 def _finite(value: Any) -> float | None:

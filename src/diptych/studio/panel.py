@@ -53,6 +53,11 @@ class Panel:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def loaded(self) -> bool:
+        """True if the process that was started last became ready."""
+        return self._loaded
+
+    @property
     def pid(self) -> int | None:
         """Number of the running process."""
         return self._process.pid if self._process is not None and self.alive else None

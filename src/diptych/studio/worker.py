@@ -307,6 +307,9 @@ def main() -> None:
     except (UserError, MachineError) as error:
         say(failed=str(error))
         return
+    except Exception as error:
+        say(failed=f"{type(error).__name__}: {error}"[:300])
+        raise
     worker.stopped.update(stopped)
     work(worker, jobs, say)
 

@@ -29,12 +29,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from diptych.config.schema import DataConfig
 from diptych.diffusion.schedule import Schedule
 from diptych.diffusion.timesteps import BY_LEVEL, choose_timesteps, listed_timesteps, listing
 from diptych.errors import UserError
 from diptych.evaluation.collect import Needs
 from diptych.evaluation.feature_network import Extractor
-from diptych.evaluation.features.extractor import NAMES as FEATURES
+from diptych.evaluation.features.extractor import classifier_of
 from diptych.evaluation.frechet import frechet_distance
 from diptych.evaluation.measure import score_name
 from diptych.evaluation.protocol import protocol_for
@@ -92,9 +93,9 @@ class Search:
             parse(text)
 
 
-def default_features(source: str) -> str:
-    """The features for a data source: its own classifier's, else Inception's."""
-    return source if source in FEATURES else "inception"
+def default_features(data: DataConfig) -> str:
+    """The features for a model's data: those of its own classifier, else Inception's."""
+    return classifier_of(data.source, data.shape) or "inception"
 
 
 class Judge:

@@ -100,11 +100,6 @@ def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
     return settings.lr * (settings.lr_final + (1 - settings.lr_final) * share)
 
 
-def last_step(settings: TrainConfig, steps_per_epoch: int) -> int:
-    """A run's number of steps: `steps`, else that of `epochs`."""
-    return settings.last_step(steps_per_epoch)
-
-
 def warn_of_warmup(settings: TrainConfig, last: int) -> None:
     """Say so if the run ends before its learning rate has risen, and a decay never begins."""
     if settings.lr_decay != "none" and settings.warmup_steps >= last:
@@ -191,7 +186,7 @@ def train(
                 sizes = *config.data.shape, config.model.num_classes
                 plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
             batches = Batches(config, plan, dataset.images, dataset.labels)
-            last = last_step(config.train, batches.steps_per_epoch)
+            last = config.train.last_step(batches.steps_per_epoch)
             largest = largest_call(config.train, ranks)
             validation = Validation(config, batches, largest)
             check_batch(

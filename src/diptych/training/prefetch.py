@@ -31,7 +31,6 @@ class Prefetch(Generic[T]):
         depth: most items that may be finished or in progress before the caller takes one.
 
     Attributes:
-        waited: total seconds that the caller has waited in `get`.
         last_wait: seconds that the latest `get` waited.
 
     Raises:
@@ -43,7 +42,6 @@ class Prefetch(Generic[T]):
     ) -> None:
         if depth < 1 or (stop is not None and stop < start):
             raise ValueError(f"depth {depth} must be positive, stop {stop} not below start {start}")
-        self.waited = 0.0
         self.last_wait = 0.0
         self._make, self._next, self._stop, self._depth = make, start, stop, depth
         self._ready: deque[T] = deque()
@@ -72,7 +70,6 @@ class Prefetch(Generic[T]):
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._error or self._closed.is_set())
             self.last_wait = time.perf_counter() - began
-            self.waited += self.last_wait
             if self._closed.is_set():
                 raise RuntimeError("the prefetcher is closed")
             if not self._ready and self._error is not None:

@@ -50,8 +50,8 @@ def last_batch_dropped(_: Any, patch: Any) -> None:
 def flips_shifted(_: Any, patch: Any) -> None:
     original = data_batches.Batches.batch
 
-    def batch(self: Any, step: int) -> Any:
-        right = original(self, step)
+    def batch(self: Any, step: int, *rest: Any) -> Any:
+        right = original(self, step, *rest)
         if not self.config.data.random_flip:
             return right
         return dataclasses.replace(right, x0=right.x0[..., ::-1].copy())
@@ -112,7 +112,9 @@ def noise_reused(_: Any, patch: Any) -> None:
     patch.set(
         engine,
         "normal_per_image",
-        lambda seed, purpose, images, shape, step=0: original(seed, purpose, images, shape),
+        lambda seed, purpose, images, shape, step=0, *rest: original(
+            seed, purpose, images, shape, 0, *rest
+        ),
     )
 
 
@@ -161,8 +163,8 @@ def masks_repeat(_: Any, patch: Any) -> None:
 def groups_confused(_: Any, patch: Any) -> None:
     original = checkpoint.load_weights
 
-    def load_weights(path: Any, group: str, plan: Any) -> Any:
-        return original(path, "raw" if group == "ema" else group, plan)
+    def load_weights(path: Any, group: str, *rest: Any) -> Any:
+        return original(path, "raw" if group == "ema" else group, *rest)
 
     patch.set(checkpoint, "load_weights", load_weights)
 
@@ -220,7 +222,7 @@ def covariance_by_n(_: Any, patch: Any) -> None:
 
 def score_unsplit(_: Any, patch: Any) -> None:
     original = patch.original(metric, "inception_score")
-    patch.set(metric, "inception_score", lambda logits, splits: original(logits, 1))
+    patch.set(metric, "inception_score", lambda logits, _, *rest: original(logits, 1, *rest))
 
 
 def kernel_of_other_subsets(_: Any, patch: Any) -> None:

@@ -7,6 +7,7 @@ them. `rung` is the one that must fail; no earlier one may.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,15 @@ class Patch:
         self.undo: list[tuple[Any, str, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        """Replace an existing attribute with `value`."""
-        self.undo.append((owner, name, getattr(owner, name)))
+        """Replace an existing attribute with `value`.
+
+        Raises:
+            TypeError: a function that cannot be called as the replaced one: its error at the call
+                would pass for the fault's being caught.
+        """
+        original = getattr(owner, name)
+        _check_call(original, value, f"{getattr(owner, '__name__', owner)}.{name}")
+        self.undo.append((owner, name, original))
         setattr(owner, name, value)
 
     def original(self, owner: Any, name: str) -> Any:
@@ -38,6 +46,20 @@ class Patch:
         """Undo all replacements, the newest first."""
         for owner, name, value in reversed(self.undo):
             setattr(owner, name, value)
+
+
+def _check_call(original: Any, value: Any, name: str) -> None:
+    try:
+        wanted = inspect.signature(original).parameters.values()
+        taken = inspect.signature(value)
+    except (TypeError, ValueError):  # no functions, or of an extension without a signature
+        return
+    in_order = [p for p in wanted if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    by_name = {p.name: p for p in wanted if p.kind == p.KEYWORD_ONLY}
+    try:
+        taken.bind(*in_order, **by_name)
+    except TypeError as error:
+        raise TypeError(f"what is planted for {name} is called otherwise: {error}") from None
 
 
 Plant = Callable[[Any, Patch], None]

@@ -72,8 +72,8 @@ def _bent(name: str) -> Callable[[Any, Any], None]:
 def noise_by_position(_: Any, patch: Any) -> None:
     original = patch.original(engine, "normal_per_image")
 
-    def normal(seed: int, purpose: str, images: Any, shape: Any, step: int = 0) -> Any:
-        return original(seed, purpose, range(len(images)), shape, step)
+    def normal(seed: int, purpose: str, images: Any, *rest: Any) -> Any:
+        return original(seed, purpose, range(len(images)), *rest)
 
     patch.set(engine, "normal_per_image", normal)
 

@@ -84,7 +84,7 @@ def _noise_of_one_image(original: Any, _: Any) -> Any:
     return lambda *given: (lambda eps: eps[:1] + 0.0 * eps)(original(*given))
 
 
-def _dropped_for_kept(original: Any, _: Any) -> Any:
+def _dropped_for_kept(original: Any, _: Any = None) -> Any:
     return lambda *given: (lambda masks: masks and [1 - m for m in masks])(original(*given))
 
 
@@ -96,10 +96,6 @@ def _keyed(module: str, name: str, made: Callable[[Any], Any]) -> Plant:
         patch.set(owner, name, made(patch.original(owner, name)))
 
     return plant
-
-
-def _masks_inverted(original: Any) -> Any:
-    return lambda *given: [1 - mask for mask in original(*given)]
 
 
 def _rounded(original: Any) -> Any:
@@ -234,7 +230,7 @@ ROWS = (
     ("keyed_slice_ignored", "data", "a slice of a batch has the noise of the batch's first rows",
      _keyed("learner", "keyed_noise", _first_0)),
     ("keyed_masks_inverted", "data", "keyed masks drop what they should keep",
-     _keyed("learner", "keyed_masks", _masks_inverted)),
+     _keyed("learner", "keyed_masks", _dropped_for_kept)),
     ("keyed_masks_of_slice", "data", "a slice of a batch has the masks of the batch's first rows",
      _keyed("learner", "keyed_masks", _masks_from_0)),
     ("keyed_by_position", "data", "an image's keyed noise goes by its place in the batch",

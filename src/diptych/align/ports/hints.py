@@ -80,7 +80,7 @@ def hints_for(case: Case) -> list[Hint]:
     if case.text:
         found += _of_text(case)
         return found
-    y, z = (r.arrays.get(_sample(case)) for r in (case.truth, case.port))
+    y, z = (r.arrays.get(case.tensor) for r in (case.truth, case.port))
     if y is None or z is None:
         return found
     from diptych.align.ports.passes import fit
@@ -132,17 +132,13 @@ def hints_for(case: Case) -> list[Hint]:
     return found[:3] or [{"key": "settings", **d} for d in _settings(case)][:3]
 
 
-def _sample(case: Case) -> str:
-    return case.tensor
-
-
 def explains(y: Array, z: Array, guess: Array) -> bool:
     """True if `guess` is what the port gave, where the reference gives `y`."""
     if guess.shape != z.shape or not np.isfinite(guess).all():
         return False
     scale = max(float(np.abs(y).max()), 1e-300)
     error, left = float(np.abs(z - y).max()), float(np.abs(z - guess).max())
-    return left <= max(EXPLAINED * error, 0.0) or (left <= LEAST * scale and left < 0.2 * error)
+    return left <= EXPLAINED * error or (left <= LEAST * scale and left < 0.2 * error)
 
 
 def _of_text(case: Case) -> Iterator[Hint]:
@@ -284,9 +280,9 @@ def _statistics(case: Case, y: Array, z: Array) -> Iterator[Hint]:
 
 def _buffer(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     """Running statistics after a step: their momentum, or the variance over n in place of n - 1."""
-    if "buffer/" not in case.tensor:
+    kind, _, name = case.tensor.rpartition(": ")[2].partition("/")
+    if kind != "buffer":
         return
-    name = case.tensor.partition("buffer/")[2]
     before = case.weights.get(name)
     if before is None:
         return

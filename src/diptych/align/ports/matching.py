@@ -88,10 +88,14 @@ class Entry:
         return self.name.replace("/", ".").rpartition(".")[0]
 
     @property
+    def own(self) -> str:
+        """The array's name within its module, such as `kernel`."""
+        return self.name.replace("/", ".").rpartition(".")[2].lower()
+
+    @property
     def leaf(self) -> str:
         """The array's role: `weight`, `bias`, `running_mean`, `weight_ih_l0` ..."""
-        own = self.name.replace("/", ".").rpartition(".")[2].lower()
-        return ALIKE.get(own, own)
+        return ALIKE.get(self.own, self.own)
 
 
 @dataclass
@@ -257,8 +261,10 @@ def _by_module(
                 one, two = a[i][0].module, b[j][0].module
                 pairs[one] = two
                 how = "name and order" if _resembles(one, two) > 0.3 else "order"
-                other = {e.leaf: e.name for e in b[j]}
-                found += [(e.name, other[e.leaf], how) for e in a[i]]
+                # Several arrays of a module may have one role, such as `w` and `g`.
+                rows = sorted(a[i], key=lambda e: (e.leaf, wanted[e.name], e.own))
+                others = sorted(b[j], key=lambda e: (e.leaf, e.shape, e.own))
+                found += [(x.name, y.name, how) for x, y in zip(rows, others, strict=True)]
     return found
 
 

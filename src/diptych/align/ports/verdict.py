@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.ladder import judge, measures
+from diptych.align.ladder import judge
 from diptych.align.ladder.floors import Passes, gate_of
 from diptych.align.ladder.judge import FAIL, PASS, Finding, Verdict
 from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports import hints
 from diptych.align.ports.floors import widened
-from diptych.align.ports.passes import drawn_input, fit, suffix
+from diptych.align.ports.passes import drawn_input, fit
 from diptych.files import read_json
 from diptych.types import Array
 
@@ -267,7 +267,7 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
     ]
     for finding in verdict.findings:
         path = _base(finding.name)
-        if not finding.failed or not finding.name.startswith("free/") or "output" in finding.name:
+        if not finding.failed or not finding.name.startswith("free/") or path == "output":
             continue
         # The last layer, where a graph hides its last value behind the network's output.
         b = truth.arrays[finding.name]
@@ -317,7 +317,7 @@ def _listed(
     for f in verdict.findings:
         row = rows.get(_base(f.name))
         mode = f.name.rpartition("/" + _base(f.name))[0] or f.name
-        if row is None or "into" in f.name or "buffer" in f.name:
+        if row is None or bare(f.name).startswith(("into/", "buffer/")):
             continue
         kept = row["modes"].get(mode)
         if kept is None or f.ratio > kept["ratio"]:
@@ -453,7 +453,7 @@ def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, s
     for f in verdict.findings:
         if f.failed and bare(f.name).startswith(("fed/", "faint/", "buffer/")):
             path = _base(f.name)
-            path = path.rpartition(".")[0] if "buffer/" in f.name else path
+            path = path.rpartition(".")[0] if bare(f.name).startswith("buffer/") else path
             fed.setdefault(path, f)
     alone = [
         p
@@ -573,11 +573,3 @@ def _notes(seen: Evidence) -> list[dict[str, Any]]:
     if seen.about["own"].get("loss") is False:
         notes.append({"key": "own_loss"})
     return notes
-
-
-def distance(a: Array, b: Array) -> float:
-    """The largest difference over the largest value."""
-    return measures.distances(("max",), a, b)["max"]
-
-
-__all__ = ["Compared", "compare", "distance", "suffix"]

@@ -12,7 +12,7 @@ so that their softmax gives its probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,19 @@ from diptych.network.features import inception as inception_plan
 from diptych.types import Array, Float32, Floating, Pixels
 
 NAMES = ("inception", *classifier_plan.SHIPPED)
+
+
+def classifier_of(source: str, shape: Sequence[int]) -> str | None:
+    """The classifier in the package of a data source (`mnist`, `mnist-10k`, `mnist:train`).
+
+    Args:
+        source: a name in the syntax of data sources.
+        shape: of an image, (C, H, W); the classifiers take (1, 28, 28) alone.
+    """
+    name = source.partition(":")[0].removesuffix("-10k")
+    return name if name in classifier_plan.SHIPPED and tuple(shape) == (1, 28, 28) else None
+
+
 BATCHES = {"inception": 32}  # classifiers: 256
 
 

@@ -17,7 +17,7 @@ from diptych.runs.watch.read import cost, rows_of
 
 READINGS = 240
 PROCESS = (("process", "cpu_percent", 50, " %"), ("process_p95", "cpu_percent", 95, " %"),
-           ("others", "others_percent", 50, " %"), ("rss", "rss_mb", 100, " MB"))  # fmt: skip
+           ("others", "others_percent", 50, " %"), ("rss", "rss_mb", 100, " MiB"))  # fmt: skip
 Rows = Sequence[list[dict[str, Any]]]
 Kinds = Sequence[tuple[str, str, int, str]]
 

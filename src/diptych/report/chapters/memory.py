@@ -23,16 +23,16 @@ from diptych.report.numbers.losses import Numbers
 from diptych.report.sources.collection import Study
 
 MEMORY = (
-    ("first", "first", lambda x: f"{x:,.1f} MB"),
-    ("last", "last", lambda x: f"{x:,.1f} MB"),
-    ("peak", "peak", lambda x: f"{x:,.1f} MB"),
-    ("slope", "slope_per_1000_steps", lambda x: f"{significant(x, 3)} MB"),
+    ("first", "first", lambda x: f"{x:,.1f} MiB"),
+    ("last", "last", lambda x: f"{x:,.1f} MiB"),
+    ("peak", "peak", lambda x: f"{x:,.1f} MiB"),
+    ("slope", "slope_per_1000_steps", lambda x: f"{significant(x, 3)} MiB"),
 )
 # Row, key of resources.jsonl, percentile, unit.
-HELD = (("allocated", "counters.allocated_mb", 100, " MB"),
-        ("reserved", "counters.reserved_mb", 100, " MB"),
-        ("live", "counters.live_vars", 100, ""), ("gpu_memory", "gpu.memory_mb", 100, " MB"),
-        ("gpu_total", "gpu.memory_total_mb", 100, " MB"),
+HELD = (("allocated", "counters.allocated_mb", 100, " MiB"),
+        ("reserved", "counters.reserved_mb", 100, " MiB"),
+        ("live", "counters.live_vars", 100, ""), ("gpu_memory", "gpu.memory_mb", 100, " MiB"),
+        ("gpu_total", "gpu.memory_total_mb", 100, " MiB"),
         ("gpu_use", "gpu.util_percent", 50, " %"), ("gpu_power", "gpu.power_w", 50, " W"),
         ("gpu_heat", "gpu.temperature_c", 100, " °C"))  # fmt: skip
 # A fitted change of less than this share of the peak, over the whole run, is called flat.

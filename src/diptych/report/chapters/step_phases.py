@@ -97,7 +97,7 @@ def _held(content: Content, key: str) -> Text | str | None:
     if not values:
         return None
     show: Callable[[float], str] = (
-        (lambda x: f"{x:,.0f} MB") if key.endswith("_mb") else (lambda x: f"{x:,.0f}")
+        (lambda x: f"{x:,.0f} MiB") if key.endswith("_mb") else (lambda x: f"{x:,.0f}")
     )
     return words("cell.from_to", first=show(values[0]), last=show(values[-1]))
 

@@ -236,7 +236,7 @@ def _per_image(record: Record) -> Float64:
 def memory_row(study: Study, pair: PairNumbers) -> Row | None:
     peaks = [np.array([each.memory["peak"]]) for each in pair.both if each.memory]
     found = ratio(peaks[0], peaks[1], np.max) if len(peaks) == 2 else None
-    values = [same(f"{float(peak[0]):,.0f} MB") for peak in peaks]
+    values = [same(f"{float(peak[0]):,.0f} MiB") for peak in peaks]
     return cost_row(pair, "verdict.memory", values, found, study.metrics("memory_mb", *pair.at))
 
 
@@ -303,7 +303,7 @@ def alone(study: Study) -> Iterator[Row | None]:
     epoch = each.epoch_time["median"]
     fields = "epoch, data_s, compute_s"
     yield row("epoch", seconds(epoch) if epoch else None, *study.metrics(fields, 0))
-    peak = f"{memory['peak']:,.0f} MB" if memory else None
+    peak = f"{memory['peak']:,.0f} MiB" if memory else None
     yield row("memory", peak, *study.metrics("memory_mb", 0))
 
 

@@ -85,7 +85,7 @@ def epoch_ratio(a: Numbers, b: Numbers) -> Numbers | None:
 
 
 def memory(run: Series) -> Numbers | None:
-    """Peak, first and last memory in MB, and the slope in MB per 1,000 steps; None if unknown."""
+    """Peak, first and last memory in MiB, and the slope in MiB per 1,000 steps; None if unknown."""
     known = np.isfinite(run.memory_mb)
     if not known.any():
         return None

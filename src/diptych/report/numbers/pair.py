@@ -1,7 +1,7 @@
 """The numbers of a run, and of two runs side by side: the content of `compare.json`.
 
 Step-by-step differences only mean something if both runs drew the same random numbers: equal
-settings, seed, data, and noise of the same bits. `mismatches` gives the reasons why two runs do not match.
+settings, seed, data and noise. `mismatches` gives the reasons why two runs do not match.
 The same records give the same numbers, which depend on no clock, path or unseeded draw.
 """
 

@@ -45,7 +45,6 @@ class Watch:
         self.counters, self.last = counters, dict[str, float]()
         self.step = 0
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._seen = 0
         self._stack = ExitStack()
         if on:
             self.probe = Probe()

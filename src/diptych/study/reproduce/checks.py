@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from diptych.backends import check_device
-from diptych.config.load import DURATION_KEYS, Config, flatten, load_config
+from diptych.config.load import DURATION_KEYS, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json
 from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
-from diptych.runs.reader import trained_images
+from diptych.runs.reader import last_step
 from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.request import Request
 
@@ -91,21 +90,13 @@ def linked(request: Request) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, folder in request.use:
         run = Path(folder)
-        images = trained_images(read_json(run / "environment.json"))
+        environment = read_json(run / "environment.json")
         found[name] = {
             "run": folder,
             "steps": int(checkpoint.latest(run).name.removeprefix("step-")),
-            "asked_steps": _asked_steps(config, images),
+            "asked_steps": last_step(config, environment),
         }
     return found
-
-
-def _asked_steps(config: Config, images: int | None) -> int | None:
-    if config.train.steps is not None:
-        return config.train.steps
-    if images is None:
-        return None
-    return config.train.epochs * math.ceil(images / config.train.batch_size)
 
 
 def say_lengths(found: dict[str, dict[str, Any]]) -> None:

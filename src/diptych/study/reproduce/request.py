@@ -9,7 +9,6 @@ from diptych.config.load import Config, load_config
 from diptych.errors import UserError, nearest
 
 PRESETS = ("mnist", "fashion_mnist", "cifar10")
-CLASSIFIERS = ("mnist", "fashion_mnist")
 # Takes a few minutes on two cores: packaged images, a thin network, a short training.
 QUICK = (
     "data.source=mnist-10k", "data.image_size=28", "data.channels=1", "data.random_flip=false",

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from diptych.backends import BACKENDS
 from diptych.errors import UserError, nearest
-from diptych.study.reproduce.request import CLASSIFIERS, Request
+from diptych.evaluation.features.extractor import classifier_of
+from diptych.study.reproduce.request import Request
 
 DRAWN = ("grid.png", "progress.png", "trajectory.gif", "manifest.json")
 QUICK_RUNGS = "config,data,weights,schedule"
@@ -104,10 +105,10 @@ def _pictures(request: Request) -> Iterator[Stage]:
 
 
 def _scores(request: Request) -> Iterator[Stage]:
-    source = request.config().data.source
-    packaged = source == "mnist-10k"
-    reference = "mnist-10k:train" if packaged else f"{source}:test"
-    domain = "mnist" if packaged else source if source in CLASSIFIERS else None
+    data = request.config().data
+    packaged = data.source == "mnist-10k"
+    reference = "mnist-10k:train" if packaged else f"{data.source}:test"
+    domain = classifier_of(data.source, data.shape)
     without = "" if request.inception else "no Inception weights given; give them by --inception"
     kinds = ([(domain, "")] if domain else []) + [("inception", without)]
     seed = request.seeds[0]

@@ -163,7 +163,7 @@ def lockstep(desk: Desk, name: str, settings: Config, steps: int) -> None:
     """Train for `steps` with `settings`; every tensor's name begins with `name`."""
     learner, source = desk.learner(settings), desk.batches(settings)
     scalar, t = desk.panel.backend.scalar, settings.train
-    last = training.last_step(t, source.steps_per_epoch)
+    last = t.last_step(source.steps_per_epoch)
     for step in range(1, steps + 1):
         batch = source.batch(step)
         batch = desk.moved_batch(batch) if step == 1 else batch
