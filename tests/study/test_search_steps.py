@@ -83,6 +83,13 @@ def test_the_score_is_of_seeds_that_chose_nothing(whole: Path) -> None:
         by_seed.setdefault(int(name.split()[-1]), []).append(score)
     assert [len(by_seed[seed]) for seed in (1, 2, 3)] == [3, 3, 3]  # three finalists
     assert [len(by_seed[seed]) for seed in (4, 5, 6)] == [1, 1, 1]
+    finalists: dict[tuple[str, str], float] = {}
+    for name, score in found["scores"].items():
+        solver, timesteps = name.split()[:2]
+        if name.split()[-1] in ("1", "2", "3"):
+            finalists[solver, timesteps] = finalists.get((solver, timesteps), 0.0) + score
+    solver, timesteps = min(finalists, key=lambda key: finalists[key])
+    assert listed_timesteps(timesteps) == found["timesteps"]
     assert found["score"] == pytest.approx(np.mean([by_seed[seed][0] for seed in (4, 5, 6)]))
 
 

@@ -146,7 +146,10 @@ def _mann_whitney(a: Float64, b: Float64) -> float:
 
 
 def copies(samples: Distances, held_out: Distances) -> Value:
-    """The estimated share of copies among the samples; see the module."""
+    """The estimated share of copies among the samples; see the module.
+
+    The interval is widened to hold the value, as the value is clipped to [0, 1] by itself.
+    """
     fresh, n, m = np.sort(held_out.ratio), len(held_out.ratio), len(samples.ratio)
     threshold = float(fresh[max(1, round(TAIL * n)) - 1])
     k = int(np.count_nonzero(fresh <= threshold))  # more than TAIL * n if ratios are equal
