@@ -36,6 +36,7 @@ from diptych.types import Float32
 from diptych.weights.find import find_weights, zoo_names
 from numpy_backend import NumpyBackend
 
+OLD = Path(__file__).parents[1] / "old_records" / "mnist-torch"
 PLAIN = load_config("tiny", ["train.batch_size=16"])
 TOLD = load_config("tiny", ["train.batch_size=16", "model.num_classes=10"])
 
@@ -111,11 +112,17 @@ def test_a_network_with_classes_starts_as_the_one_without() -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist-torch", "mnist-jittor"])
-def test_the_identity_of_earlier_runs_is_kept(name: str) -> None:
-    """The zoo's manifests were written before there were classes."""
+def test_the_zoo_s_manifests_name_their_configs(name: str) -> None:
     source = find_weights(f"zoo:{name}")
     recorded = json.loads((source.path / "manifest.json").read_text())["config_identity"]
     assert name in zoo_names() and source.config.identity() == recorded
+
+
+def test_the_identity_of_earlier_runs_is_kept() -> None:
+    """This manifest was written before there were classes."""
+    source = find_weights(str(OLD))
+    recorded = json.loads((source.path / "manifest.json").read_text())["config_identity"]
+    assert source.config.identity() == recorded
     changes = ["model.num_classes=10", "diffusion.objective=v", "train.weighting=min-snr"]
     changed = {load_config(str(source.path / "config.yaml"), [c]).identity() for c in changes}
     assert len(changed | {recorded}) == 4

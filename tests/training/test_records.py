@@ -18,9 +18,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from diptych.errors import MachineError, UserError
 from diptych.runs import checkpoint
-from diptych.training.callbacks import Callbacks
+from diptych.training.callbacks import SCALARS, Callbacks
 from diptych.training.callbacks.journal import Journal, read_rows
-from diptych.training.callbacks.tensorboard import SCALARS, TensorBoard
+from diptych.training.callbacks.tensorboard import TensorBoard
 from diptych.training.rows import Rows
 from full_disk import room_for
 from properties import given, settings, st

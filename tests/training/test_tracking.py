@@ -20,10 +20,9 @@ from diptych.network.graph import network_graph
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
-from diptych.training.callbacks import tensorboard
-from diptych.training.callbacks.mlflow import MLFLOW_SCALARS, Mlflow
+from diptych.training.callbacks import SCALARS, tensorboard
+from diptych.training.callbacks.mlflow import Mlflow
 from diptych.training.callbacks.tensorboard import (
-    SCALARS,
     TensorBoard,
     gradient_histograms,
     histogram,
@@ -221,7 +220,7 @@ def test_a_store_that_is_lost_ends_no_training(
     tracked = Mlflow("sqlite:///x", tmp_path, CONFIG, "torch")
     tracked.client.lost = ("log_batch", "set_terminated")
     for step in (3, 4):
-        tracked.rows([{"step": step, **dict.fromkeys(MLFLOW_SCALARS, 1.0)}])
+        tracked.rows([{"step": step, **dict.fromkeys(SCALARS, 1.0)}])
     tracked.close(None)
     assert len(caplog.records) == 1
     said = caplog.text

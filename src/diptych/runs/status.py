@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,19 +256,26 @@ def nearest_preset(config: Config) -> str | None:
     Durations, the seed and the place of the data do not count; None if more than NEAR differ.
     """
 
-    def told(one: Config) -> dict[str, Any]:
-        skipped = {*_APART, *one.duration_keys, "train.epochs", "train.steps"}
-        return {key: value for key, value in flatten(one).items() if key not in skipped}
-
-    mine = told(config)
-    counts = {}
-    for name in preset_names():
-        theirs = told(load_config(name))
-        counts[name] = sum(mine.get(key) != theirs.get(key) for key in {*mine, *theirs})
+    mine = _told(config)
+    counts = {
+        name: sum(mine.get(key) != theirs.get(key) for key in {*mine, *theirs})
+        for name, theirs in _presets().items()
+    }
     name = min(counts, key=lambda each: counts[each])
     if counts[name] > NEAR:
         return None
     return f"{name}+{counts[name]}" if counts[name] else name
+
+
+def _told(config: Config) -> dict[str, Any]:
+    """The settings that tell presets apart."""
+    skipped = {*_APART, *config.duration_keys, "train.epochs", "train.steps"}
+    return {key: value for key, value in flatten(config).items() if key not in skipped}
+
+
+@cache
+def _presets() -> dict[str, dict[str, Any]]:
+    return {name: _told(load_config(name)) for name in preset_names()}
 
 
 def find_runs(folder: Path) -> tuple[list[Path], dict[str, str]]:

@@ -16,6 +16,9 @@ from diptych.backends.protocol import Batch, Learner
 from diptych.types import Pixels
 
 Row = dict[str, Any]
+# Of a row, as other programs show them; the loss of held-out images is only in some rows.
+SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
+VALIDATION = "validation_loss"
 
 
 class Callback:

@@ -18,11 +18,9 @@ from diptych.config.load import Config, flatten
 from diptych.errors import Interrupted, StopTraining, UserError
 from diptych.files import read_json, write_json
 from diptych.machine.packages import require
-from diptych.training.callbacks import Callback, Row
+from diptych.training.callbacks import SCALARS, VALIDATION, Callback, Row
 
 log = logging.getLogger(__name__)
-
-MLFLOW_SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
 
 
 class Mlflow(Callback):
@@ -90,10 +88,10 @@ class Mlflow(Callback):
         metric = self.entities.Metric
         found = [
             metric(f"train/{key}", float(row[key]), now, row["step"])
-            for row in rows for key in MLFLOW_SCALARS
+            for row in rows for key in SCALARS
         ] + [
-            metric("validation/loss", float(row["validation_loss"]), now, row["step"])
-            for row in rows if "validation_loss" in row
+            metric("validation/loss", float(row[VALIDATION]), now, row["step"])
+            for row in rows if VALIDATION in row
         ]  # fmt: skip
         for first in range(0, len(found), 1000):
             self.client.log_batch(self.run_id, metrics=found[first : first + 1000])

@@ -39,13 +39,11 @@ from diptych.network.graph import network_graph
 from diptych.network.own import AnyPlan
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import Plan
-from diptych.training.callbacks import Callback, Row
+from diptych.training.callbacks import SCALARS, VALIDATION, Callback, Row
 from diptych.types import Pixels
 
 log = logging.getLogger(__name__)
 
-SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
-VALIDATION = "validation_loss"  # only in some rows
 BINS = 30
 
 
