@@ -21,13 +21,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diptych.errors import MachineError, PythonTerms, UserError, one_line
 from diptych.studio.messages import line, packed
 from diptych.types import Pixels
+
+if TYPE_CHECKING:
+    from diptych.model import Model
+    from diptych.weights.find import Source
 
 KEPT = 2  # models in memory
 SHOWN = 16  # images in a frame of a trajectory
@@ -62,7 +66,7 @@ class Worker:
         from diptych import backends
 
         self.panel, self.device, self.say = panel, device, say
-        self.models: dict[str, Any] = {}
+        self.models: dict[str, Model] = {}
         self.stopped: set[int] = set()
         self.backend = backends.load(panel, device)
 
@@ -71,8 +75,8 @@ class Worker:
         about = self.backend.describe()
         return {"device": self.backend.device, "version": about.get("framework_version")}
 
-    def model(self, source: str) -> Any:
-        """The model of a source; a run's newest checkpoint is looked up each time."""
+    def model(self, source: str) -> tuple[Model, Source]:
+        """The model, and the weights found; a run's newest checkpoint is looked up each time."""
         from diptych.model import Model
         from diptych.weights.find import find_weights
 
