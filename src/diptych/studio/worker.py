@@ -122,7 +122,7 @@ class Worker:
 
         model, found = self.model(job["source"])
         implied: dict[str, Any] = {"solver": "ddim"}
-        if (found.sampler or {}).get("solver") == "ddim":
+        if found.sampler and found.sampler.get("solver") == "ddim":
             implied = dict(found.sampler)
         if found.config.model.num_classes and not job["settings"].get("classes"):
             implied["guidance"] = 0.0  # the images differ by their noise alone
