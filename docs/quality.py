@@ -4,8 +4,8 @@
 
 Draws every model's images with its own sampler into FOLDER and scores them, and as many real
 images, against the test set; then writes the page from these records, which says which models it
-lacks, and README's picture. What FOLDER holds of the same weights already is not done again. No
-number is typed by hand.
+lacks, and README's picture. What FOLDER or docs/zoo.json holds of the same weights already is not
+done again. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ DOCS = Path(__file__).resolve().parent
 SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
+KEPT = DOCS / "zoo.json"  # the records that the page shows, by their files' names
 FRONT = "mnist-torch"
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 ROWS = ("fid", "is", "precision", "recall")
@@ -53,6 +54,9 @@ def main() -> None:
     if unknown := set(asked.model or ()) - set(zoo_names()):
         parser.error(f"--model {', '.join(unknown)}: known are {', '.join(zoo_names())}")
     where = ["--data", asked.data] if asked.data else []
+    for name, record in (read_json(KEPT) if KEPT.is_file() else {}).items():
+        if not (kept := asked.folder / f"{name}.json").is_file():
+            write_json(kept, record)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     missing = []
     try:
@@ -68,6 +72,7 @@ def main() -> None:
                 records["real images"] = real(asked.folder, source, asked.num, where)
             records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
         write_text(DOCS / "zoo.md", page(found, missing))
+        write_json(KEPT, shown(asked.folder, asked.num))
         if not asked.model or FRONT in asked.model:
             with atomic_path(DOCS / "figures" / "mnist-grids.png") as picture:
                 picture.write_bytes(front(asked.folder))
@@ -107,6 +112,13 @@ def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> d
         facts |= looks(images, source, manifest.get("classes"))
     write_json(record, {"num": num, **facts})
     return read_json(record)
+
+
+def shown(folder: Path, num: int) -> dict[str, Any]:
+    """The records that the page shows."""
+    paths = [folder / f"real-{source}-{num}.json" for source in SCORED]
+    paths += [drawn_record(folder, name, n) for name in zoo_names() for n in (num, GRID)]
+    return {path.stem: read_json(path) for path in paths if path.is_file()}
 
 
 def drawn_record(folder: Path, name: str, num: int) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from diptych.cli import cli
-from diptych.files import write_json
+from diptych.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,6 +145,26 @@ def test_the_page_names_models_and_floors() -> None:
     assert "| zoo:x | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% | 98.1% |" in text
     assert "| real images | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% |  |" in text
     assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
+
+
+def test_what_was_measured_of_the_same_weights_is_not_measured_again(tmp_path, monkeypatch) -> None:
+    quality = script("docs/quality")
+    scores = {"fid": 0.25, "is": 9.0, "precision": 0.9, "recall": 0.8}
+    record = {"num": 100, "scores": scores, "readable": 0.9, "border": 0.01}
+    records = {"real-mnist-100": record}
+    for name in quality.zoo_names():
+        key = quality.drawn_record(tmp_path, name, 100).stem
+        records[key] = record | {"weights_sha256": "a" * 64, "sampler": "ddim, 50 steps"}
+    write_json(tmp_path / "kept.json", records)
+    monkeypatch.setattr(quality, "KEPT", tmp_path / "kept.json")
+    monkeypatch.setattr(quality, "DOCS", tmp_path)
+    monkeypatch.setattr(quality, "front", lambda folder: b"png")
+    monkeypatch.setattr(quality, "run", lambda *words: pytest.fail(f"measured again: {words}"))
+    monkeypatch.setattr("sys.argv", ["quality.py", str(tmp_path / "work"), "--num", "100"])
+    quality.main()
+    text = (tmp_path / "zoo.md").read_text()
+    assert all(f"| zoo:{name} | 0.25 |" in text for name in quality.zoo_names())
+    assert "Not measured" not in text and read_json(tmp_path / "kept.json") == records
 
 
 @pytest.mark.parametrize(
