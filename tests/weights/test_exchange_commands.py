@@ -30,7 +30,7 @@ def test_a_model_goes_through_every_form_and_stays_itself(
     def run(*arguments: object) -> tuple[int, str, str]:
         return call(monkeypatch, capsys, *arguments)
 
-    source, hashes = "zoo:mnist-torch", set()
+    source, hashes = "zoo:mnist-jittor", set()
     for name, config in (("a.safetensors", []), ("b.ckpt", ["--config", "mnist"]),
                          ("c.pkl", ["--config", "mnist"]), ("d", ["--config", "mnist"]),
                          ("e.safetensors", [])):  # fmt: skip
@@ -40,12 +40,12 @@ def test_a_model_goes_through_every_form_and_stays_itself(
         code, out, err = run("inspect", source, "--json")
         facts = json.loads(out)
         hashes.add(facts["weights_sha256"])
-        assert facts["parameters"] == 1_112_801 and facts["network"]["ch_mult"] == [1, 2, 2]
+        assert facts["parameters"] == 1_474_481 and facts["network"]["ch_mult"] == [1, 3, 6]
         assert (facts["config"] is None) == name.startswith(("b", "c"))
         assert ("mnist" in facts["fits"]) == name.startswith(("b", "c"))
     assert len(hashes) == 1
     code, out, _ = run("inspect", tmp_path / "b.ckpt")
-    assert code == 0 and "1,112,801" in out and "give a --config" in out
+    assert code == 0 and "1,474,481" in out and "give a --config" in out
 
 
 @pytest.mark.parametrize(
