@@ -56,10 +56,10 @@ def test_a_linked_training_of_another_length_is_said(tmp_path: Path, capsys: Any
     run = trained(tmp_path / "run", "train.epochs=3", "train.log_every=7", steps=938)
     use = (("torch-seed0", str(run)),)
     linked = Fake(tmp_path / "a").go(use=use, only=("train",))["linked"]
-    assert linked == {"torch-seed0": {"run": str(run), "steps": 938, "asked_steps": 9380}}
+    assert linked == {"torch-seed0": {"run": str(run), "steps": 938, "asked_steps": 7504}}
     said = capsys.readouterr().err
     assert (
-        "torch-seed0: the linked run was trained for 938 steps, this study asks for 9,380" in said
+        "torch-seed0: the linked run was trained for 938 steps, this study asks for 7,504" in said
     )
     for k, length in enumerate(({"epochs": 1}, {"steps": 938})):
         asked = Fake(tmp_path / f"b{k}").go(use=use, only=("train",), **length)["linked"]
