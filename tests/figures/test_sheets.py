@@ -16,6 +16,7 @@ from diptych.backends.protocol import Backend
 from diptych.data import Dataset, load_dataset
 from diptych.errors import UserError
 from diptych.evaluation import nearest as nearest_module
+from diptych.evaluation.features.extractor import classifier_of
 from diptych.evaluation.nearest import Nearest, make_nearest, save_nearest, search
 from diptych.figures.grids import read_png
 from diptych.figures.movie import Movie, Strip, StripRecorder
@@ -166,6 +167,38 @@ def test_a_training_image_finds_itself_at_distance_0(
     saved = save_nearest(tmp_path, wanted, found, samples)
     assert saved["index"][0][0] == 650 and saved["distances"][0][0] == 0.0
     assert saved["images"] == 700 and (tmp_path / "nearest.png").is_file()
+
+
+def test_a_block_of_large_images_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sample and images of 48 numbers: not all 40 at once."""
+    monkeypatch.setattr(nearest_module, "ENTRIES", 500)
+    seen: list[int] = []
+
+    def measured(samples: Pixels) -> Any:
+        distances = by_pixels(samples)
+        return lambda block: (seen.append(block.size), distances(block))[1]
+
+    by_pixels = nearest_module.by_pixels
+    monkeypatch.setattr(nearest_module, "by_pixels", measured)
+    images = pixels(40, 3, 4, 4)
+    assert search(Nearest(dataset(images), 1), images[7:8], NOBODY).index.tolist() == [[7]]
+    assert max(seen) <= 500 and sum(seen) == images.size
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "name"),
+    [
+        ("mnist", (1, 28, 28), "mnist"),
+        ("mnist-10k", (1, 28, 28), "mnist"),
+        ("mnist:train+test", (1, 28, 28), "mnist"),
+        ("fashion_mnist", (1, 28, 28), "fashion_mnist"),
+        ("mnist-10k", (1, 14, 14), None),
+        ("cifar10", (3, 32, 32), None),
+        ("folder:mnist", (1, 28, 28), None),
+    ],
+)
+def test_the_classifier_of_a_data_source(source: str, shape: Any, name: str | None) -> None:
+    assert classifier_of(source, shape) == name
 
 
 def test_where_training_mirrored_its_images_the_search_does_too() -> None:

@@ -132,6 +132,14 @@ def test_the_command(run, monkeypatch, capsys):
     assert code == 2 and "no such folder" in err
 
 
+def test_a_terminal_cuts_long_lines_while_they_are_redrawn(run, monkeypatch, capsys):
+    """Wrapped ones would be more rows than are gone up again."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    code, out, _ = call(monkeypatch, capsys, "watch", run)
+    assert code == 0 and out.count("\x1b[?7l") == out.count("\x1b[?7h") == 1
+    assert out.rstrip("\n").endswith("\x1b[?7h") and "step        60 of 100" in out
+
+
 def test_a_line_of_bars(monkeypatch):
     assert sparkline([1.0] * 5) == "▁" * 5 and sparkline([]) == ""
     falling = sparkline([2.0**-k for k in range(8)])

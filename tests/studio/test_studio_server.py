@@ -22,6 +22,7 @@ from diptych.studio import quality
 from diptych.studio.folders import Folders
 from diptych.weights.find import find_weights
 from studio_jobs import Served, serving, two_runs
+from synthetic_runs import make_rows, make_run
 
 REPO = Path(__file__).parents[2]
 TOKEN = "a-token-of-this-test"
@@ -203,6 +204,13 @@ def test_runs_are_listed_and_their_curves_grow(served: Served, folder: Path) -> 
     assert served.ask("/api/curve?run=0/torch")[2]["steps"][-1] == 200
     unlike = served.ask("/api/settings?run=0/torch&run=0/jittor")[2]
     assert unlike["unlike"] == {"train.lr": [0.001, 0.002]} and unlike["equal"] > 20
+
+
+def test_a_run_of_epochs_shows_its_last_step(tmp_path: Path) -> None:
+    for name, facts in (("a", {"dataset_images": 130}), ("b", {"dataset_images": None})):
+        make_run(tmp_path / name, "torch", make_rows(3), train={"epochs": 2, "batch_size": 64},
+                 environment=facts)  # fmt: skip
+    assert [run["steps"] for run in Folders([tmp_path]).runs()] == [6, None]
 
 
 def test_the_shipped_scores_are_those_of_the_page() -> None:

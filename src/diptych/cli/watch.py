@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -55,10 +54,10 @@ def watch(run: Path, once: bool, every: float, as_json: bool) -> None:
             if as_json:
                 click.echo(json.dumps(status.facts()))
             elif redraw:
-                width = shutil.get_terminal_size().columns  # a wrapped line would be two rows
-                lines = [text[:width] for text in block(status)]
+                lines = block(status)
                 click.echo(f"\x1b[{drawn}F\x1b[J" if drawn else "", nl=False)
-                click.echo("\n".join(lines))
+                # The terminal cuts long lines meanwhile: a wrapped one would be two rows.
+                click.echo("\x1b[?7l" + "\n".join(lines) + "\x1b[?7h")
                 drawn = len(lines)
             elif once:
                 click.echo("\n".join(block(status)))

@@ -1,0 +1,58 @@
+"""The desk of the studio with stand-ins for its processes: errors of one, and ones that die."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from diptych.errors import UserError
+from diptych.studio.desk import ENDED, Desk, Keeper
+from waiting import until
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(UserError("no such model"), "no such model"), (OSError("no room"), "OSError: no room")],
+)
+def test_an_error_is_said_of_the_panel_that_had_it(error: Exception, said: str) -> None:
+    ended = []
+
+    def sound(job: Any, tell: Any, stop: Any) -> dict[str, Any]:
+        time.sleep(0.3)  # the other one has failed by then
+        ended.append(job["id"])
+        return {"stopped": True}
+
+    def broken(job: Any, tell: Any, stop: Any) -> dict[str, Any]:
+        raise error
+
+    def panel(run: Any) -> Any:
+        return SimpleNamespace(run=run, kill=lambda: None)
+
+    desk = Desk({"torch": panel(sound), "jittor": panel(broken)})
+    try:
+        job = desk.put({"kind": "sample"}, ("torch", "jittor"), "x")
+        until(lambda: job.state in ENDED)
+        assert job.errors == {"jittor": said} and ended == [job.id]
+    finally:
+        desk.close()
+
+
+def test_a_panel_that_was_ready_once_and_then_dies_is_not_started_for_ever() -> None:
+    class Dying:
+        alive, failure, starts, loaded = False, "", 1, True
+
+        def start(self) -> None:
+            self.starts, self.loaded = self.starts + 1, False
+
+    panel = Dying()
+    keeper = Keeper(cast(Any, SimpleNamespace(panels={"torch": panel}, idle=True)), ("torch",))
+    try:
+        keeper.visit()
+        until(lambda: panel.starts == 5)  # once again after it was ready, and three tries
+        time.sleep(1.5)
+        assert panel.starts == 5
+    finally:
+        keeper.close()
