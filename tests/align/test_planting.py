@@ -8,12 +8,20 @@ import pytest
 
 import panel_jobs
 from conftest import Panel
-from diptych.align.faults.mutations import MUTATIONS, Patch
+from diptych.align.faults.mutations import MUTATIONS, OF_ENGINES, Patch
 
 
 def test_every_fault_is_called_as_what_it_replaces(panel: Panel) -> None:
     """Else its TypeError would count as the fault's being caught."""
     assert panel.call(panel_jobs.plant_all, panel.name) == list(MUTATIONS)
+
+
+@pytest.mark.parametrize("name", OF_ENGINES)
+def test_every_fault_of_engines_is_called_as_what_it_replaces(name: str) -> None:
+    patch = Patch()
+    OF_ENGINES[name].plant(None, patch)
+    assert patch.undo
+    patch.restore()
 
 
 def test_a_function_that_is_called_otherwise_is_not_planted() -> None:

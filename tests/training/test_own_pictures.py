@@ -22,7 +22,6 @@ from diptych.data.survey import survey
 from diptych.errors import UserError
 from diptych.network.plan import make_plan
 from diptych.training.batches import Batches
-from diptych.training.loop import last_step
 from diptych.training.own_pictures import choose, choose_for, given_settings, is_pictures
 
 
@@ -158,7 +157,7 @@ def test_the_number_of_pictures_counts(tmp_path):
         found = load_config("small_colour", [f"{k}={json.dumps(v)}" for k, v in
                                              {**settings, **told}.items()])  # fmt: skip
         batches = Batches(found, make_plan(found), np.zeros((1500, 3, 8, 8), np.uint8))
-        assert last_step(found.train, batches.steps_per_epoch) == 4 * steps
+        assert found.train.last_step(batches.steps_per_epoch) == 4 * steps
         assert ("train.validate_every" in settings) == ("data.held_out" not in given)
 
 

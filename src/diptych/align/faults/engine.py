@@ -40,10 +40,11 @@ def eps_fixed(_: Any, patch: Any) -> None:
 def padding_side(_: Any, patch: Any) -> None:
     original = onnx_graph._Graph.conv
 
-    def conv(self: Any, name: str, x: str, **named: Any) -> str:
-        if named.get("pads") == (0, 0, 1, 1):
-            named["pads"] = (1, 1, 0, 0)
-        return original(self, name, x, **named)
+    def conv(
+        self: Any, name: str, x: str, stride: int = 1, pads: Any = (1, 1, 1, 1), out: str = ""
+    ) -> str:
+        pads = (1, 1, 0, 0) if pads == (0, 0, 1, 1) else pads
+        return original(self, name, x, stride, pads, out)
 
     patch.set(onnx_graph._Graph, "conv", conv)
 
