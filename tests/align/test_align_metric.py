@@ -10,7 +10,7 @@ from diptych.align.ladder import measures
 from diptych.align.ladder.floors import gate_of
 from diptych.align.ladder.rungs import metric
 from diptych.align.reference import metric as reference_metric
-from diptych.evaluation.features import Features
+from diptych.evaluation.feature_network import Features
 from diptych.evaluation.features.weights_file import classifier_weights
 
 SEED = 3

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Rows:
-    """See `diptych.evaluation.feature_network.Features`."""
-
-    pool: np.ndarray
-    logits: np.ndarray
-    spatial: np.ndarray | None
+from diptych.evaluation.feature_network import Features
 
 
 class Fake:
@@ -28,7 +19,7 @@ class Fake:
         self.head = self.random.standard_normal((dims, 10)).astype(np.float32)
         self.calls = 0
 
-    def __call__(self, images: np.ndarray) -> Rows:
+    def __call__(self, images: np.ndarray) -> Features:
         size, channels = (299, 3) if self.name == "inception" else (28, 1)
         assert images.dtype == np.float32 and images.shape[1:] == (channels, size, size)
         self.calls += 1
@@ -37,7 +28,7 @@ class Fake:
         # Not a matrix product: its rounding depends on the number of rows.
         pool = np.tanh(np.einsum("nd,dk->nk", seen, self.weights))
         spatial = pool[:, ::2] + 1 if self.name == "inception" else None
-        return Rows(pool, np.einsum("nd,dk->nk", pool, self.head), spatial)
+        return Features(pool, np.einsum("nd,dk->nk", pool, self.head), spatial)
 
 
 def open_fake(name: str = "inception", backend: str = "torch", device: str = "auto", weights=None):

@@ -161,9 +161,9 @@ def other_weights(step: int) -> None:
     """One weight of this rank moves by 1e-6."""
 
     def move(training: Training) -> None:
-        state = training.learner.state()
+        state = training.parts.learner.state()
         state.raw[min(state.raw)].flat[0] += 1e-6
-        training.learner.restore(state)
+        training.parts.learner.restore(state)
 
     _at(step, move)
 

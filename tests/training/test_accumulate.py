@@ -13,7 +13,7 @@ from diptych.errors import UserError
 from diptych.network.plan import make_plan
 from diptych.ranks import ALONE, Ranks
 from diptych.training.batches import Batches
-from diptych.training.loop import largest_call
+from diptych.training.start import largest_call
 
 CLOSE = 2e-6  # relative; one micro-batch left out, or a mean of means, is 1e-1
 

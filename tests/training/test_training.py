@@ -20,7 +20,7 @@ from diptych.errors import UserError
 from diptych.files import hold
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
-from diptych.training import loop as training
+from diptych.training import rate
 from diptych.training.callbacks.journal import read_rows
 from waiting import PATIENCE
 
@@ -161,10 +161,10 @@ def test_the_learning_rate_at_each_step(decay: str) -> None:
     settings = load_config(
         "tiny", ["train.lr=0.8", "train.warmup_steps=2", f"train.lr_decay={decay}", *final]
     ).train
-    rates = [training.learning_rate(settings, 10, step) for step in range(1, 12)]
+    rates = [rate.learning_rate(settings, 10, step) for step in range(1, 12)]
     assert rates == pytest.approx(RATES[decay], abs=1e-7)
     cold = settings.model_copy(update={"warmup_steps": 0})
-    halfway = training.learning_rate(cold, 10, 5)
+    halfway = rate.learning_rate(cold, 10, 5)
     assert halfway == pytest.approx(0.8 if decay == "none" else 0.44, abs=1e-12)
 
 
@@ -199,7 +199,7 @@ def test_a_decayed_run_resumes_exactly_and_at_its_own_length_alone(panel, tmp_pa
 @pytest.mark.parametrize(("warmup", "said"), [(16, True), (40, True), (15, False)])
 def test_a_warm_up_that_leaves_no_decay_is_said(caplog, warmup: int, said: bool) -> None:
     change = ["train.lr=0.4", "train.lr_decay=linear", f"train.warmup_steps={warmup}"]
-    training.warn_of_warmup(load_config("tiny", change).train, 16)
+    rate.warn_of_warmup(load_config("tiny", change).train, 16)
     words = [f"train.warmup_steps={warmup}, but the run has 16 steps", f"{0.4 * 16 / warmup:.2g}"]
     assert [all(word in caplog.text for word in words), bool(caplog.records)] == [said, said]
 

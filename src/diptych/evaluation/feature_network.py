@@ -1,29 +1,26 @@
-"""The protocol of a feature network; `evaluation.features` implements it on either backend."""
+"""What the metrics ask of a feature network; `evaluation.features` has it on either backend."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from diptych.types import Float32
 
 
-class Features(Protocol):
+@dataclass(frozen=True)
+class Features:
     """A network's outputs for N images.
 
     Attributes:
-        pool: (N, dims) float32.
+        pool: the features, (N, dims) float32.
         logits: (N, K) float32, before softmax.
         spatial: (N, 2023) float32, sFID's features; None if the network has none.
     """
 
-    @property
-    def pool(self) -> Float32: ...
-
-    @property
-    def logits(self) -> Float32: ...
-
-    @property
-    def spatial(self) -> Float32 | None: ...
+    pool: Float32
+    logits: Float32
+    spatial: Float32 | None
 
 
 class Extractor(Protocol):

@@ -26,26 +26,17 @@ from diptych.data.notes import note
 from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
-from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
 from diptych.files import atomic_path, parse_json, sha256_of
 from diptych.ranks import Part
-from diptych.types import Arrays, Float32, Floating, Int64
+from diptych.types import Arrays, Floating, Int64
 
 SCHEMA = "diptych-features-1"
 NAME = re.compile(r"part-(\d{1,6})-of-(\d{1,6})\.safetensors")
 POSITIONS = "positions"
 SHOWN = 3  # names of missing parts in a message
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The features of some images, as a network gives them."""
-
-    pool: Float32
-    logits: Float32
-    spatial: Float32 | None
 
 
 @dataclass(frozen=True)
@@ -324,7 +315,7 @@ def _check_positions(file: Path, its: dict[str, Any]) -> None:
         raise UserError(f"{file}: its images are not those of {part}; make it again")
 
 
-def _rows(file: Path, dims: int) -> tuple[Int64, Rows | None]:
+def _rows(file: Path, dims: int) -> tuple[Int64, Features | None]:
     """Positions and features of a part; no features if the part has no images."""
     with _opened(file) as held:
         names = set(held.keys())
@@ -338,7 +329,7 @@ def _rows(file: Path, dims: int) -> tuple[Int64, Rows | None]:
             raise UserError(f"{file}: '{name}' is no array of finite features; make it again")
     if not {"pool", "logits"} <= set(arrays) or arrays["pool"].shape[1] != dims:
         raise UserError(f"{file}: lacks features of {dims} dimensions; make it again")
-    return positions, Rows(arrays["pool"], arrays["logits"], arrays.get("spatial"))
+    return positions, Features(arrays["pool"], arrays["logits"], arrays.get("spatial"))
 
 
 def _opened(file: Path) -> Any:

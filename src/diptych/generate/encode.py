@@ -15,7 +15,6 @@ curve can still be added to it.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,17 @@ from diptych.files import (
     atomic_path,
     claim_folder,
     hold,
-    hold_part,
     write_json,
     write_text,
 )
 from diptych.generate.latents import write_latents
-from diptych.generate.parts import complete_together, join, record, take_records
+from diptych.generate.parts import share, take_records
 from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
 from diptych.ranks import Part
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
-from diptych.runs.records import Begun
 from diptych.training.batches import to_uint8
 from diptych.types import Float64
 
@@ -83,7 +80,11 @@ def encode_to(
     if part is not None:
         if overwrite:
             raise UserError("--overwrite would delete the other parts' latents; empty --out first")
-        return _part(model, request, out, manifest, part, resume, progress)
+        return share(
+            out, manifest, part, resume, IDENTITY,
+            work=lambda: _encode_part(model, request, out, part, progress),
+            fill=lambda begun: _fill(model, request, out, manifest, begun, progress=False),
+        )  # fmt: skip
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
         claim_folder(out, resume=resume, overwrite=overwrite)
@@ -112,38 +113,6 @@ def _fill(
     take_records(out)
     shutil.rmtree(out / "parts", ignore_errors=True)
     return manifest
-
-
-def _part(
-    model: Model,
-    request: Request,
-    out: Path,
-    manifest: dict[str, Any],
-    part: Part,
-    resume: bool,
-    progress: bool,
-) -> dict[str, Any]:
-    """Encode one part; complete the folder if all parts are done. Returns the manifest."""
-    with hold_part(out, str(part)):
-        join(out, manifest, part, resume)
-        begun = check_same(out, manifest, IDENTITY)
-        if begun.get("complete"):
-            return begun
-        if not record(out, part).exists():
-            began = time.perf_counter()
-            _encode_missing(model, request, out, part, progress)
-            images = sum(len(rows) for rows in request.batches[part.number :: part.count])
-            facts = {"seconds": time.perf_counter() - began, "images": images}
-            write_json(record(out, part), facts)
-
-    def complete() -> dict[str, Any]:
-        before = check_same(out, manifest, IDENTITY)
-        if before.get("complete"):
-            return before
-        claim_folder(out, resume=True)
-        return _fill(model, request, out, manifest, before, progress=False)
-
-    return complete_together(out, part, complete) or Begun.content(out / "manifest.json")
 
 
 def _begin(model: Model, request: Request) -> dict[str, Any]:
@@ -183,6 +152,12 @@ def _encode_missing(
                 with atomic_path(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, latents=trip.latents, back=trip.back)
     return paths
+
+
+def _encode_part(model: Model, request: Request, out: Path, part: Part, progress: bool) -> int:
+    """Encode the part's batches; return their number of images."""
+    _encode_missing(model, request, out, part, progress)
+    return sum(len(rows) for rows in request.batches[part.number :: part.count])
 
 
 def _write(model: Model, request: Request, out: Path, parts: Sequence[Path]) -> Float64:

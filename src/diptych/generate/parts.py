@@ -13,18 +13,72 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from diptych.errors import UserError
-from diptych.files import Held, contents, hold, machine_faults, write_json
+from diptych.files import (
+    Held,
+    claim_folder,
+    contents,
+    hold,
+    hold_part,
+    machine_faults,
+    write_json,
+)
 from diptych.ranks import Part
+from diptych.runs.folder import check_same
 from diptych.runs.records import Begun, Share
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
 OTHERS = re.compile(r"\..*\.(lock|tmp)")  # files of parts that begin at the same time
+
+
+def share(
+    out: Path,
+    manifest: dict[str, Any],
+    part: Part,
+    resume: bool,
+    identity: Sequence[str],
+    *,
+    work: Callable[[], int],
+    fill: Callable[[dict[str, Any]], dict[str, Any]],
+    check: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Do one part's work; complete the folder if all parts are done. Returns the manifest.
+
+    Args:
+        manifest: as it is known before the first image.
+        identity: the manifest's keys in which all parts have to agree.
+        work: does the part's work; returns its number of images.
+        fill: completes the folder, given the manifest that it was begun with.
+        check: may refuse to take part in a folder with the manifest that it was begun with.
+
+    Raises:
+        UserError: the folder holds something else, or was begun with other settings.
+    """
+    with hold_part(out, str(part)):
+        join(out, manifest, part, resume)
+        begun = check_same(out, manifest, identity)
+        if begun.get("complete"):
+            return begun
+        check(begun)
+        if not record(out, part).exists():
+            began = time.perf_counter()
+            images = work()
+            facts = {"seconds": time.perf_counter() - began, "images": images}
+            write_json(record(out, part), facts)
+
+    def complete() -> dict[str, Any]:
+        before = check_same(out, manifest, identity)
+        if before.get("complete"):
+            return before
+        claim_folder(out, resume=True)
+        return fill(before)
+
+    return complete_together(out, part, complete) or Begun.content(out / MANIFEST)
 
 
 def record(out: Path, part: Part) -> Path:

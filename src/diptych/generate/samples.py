@@ -42,10 +42,9 @@ from diptych.files import (
     atomic_path,
     claim_folder,
     hold,
-    hold_part,
     write_json,
 )
-from diptych.generate.parts import complete_together, join, record, take_records
+from diptych.generate.parts import share, take_records
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.ranks import Part
@@ -205,28 +204,20 @@ def _part(
     progress: bool,
 ) -> dict[str, Any]:
     """Draw one part; complete the folder if all parts are done. Returns the manifest."""
-    manifest["trajectory"] = request.pictures.card()
-    with hold_part(out, str(part)):
-        join(out, manifest, part, resume)
-        begun = check_same(out, manifest, IDENTITY)
-        if begun.get("complete"):
-            return begun
-        if begun.get("trajectory", {}) != manifest["trajectory"]:
+    pictures = manifest["trajectory"] = request.pictures.card()
+
+    def check(begun: dict[str, Any]) -> None:
+        if begun.get("trajectory", {}) != pictures:
             raise UserError(
                 f"{out}: was begun with other pictures; give each part the same options"
             )
-        if not record(out, part).exists():
-            seconds, images = _draw_missing(model, request, out, part, progress)
-            write_json(record(out, part), {"seconds": seconds, "images": images})
 
-    def complete() -> dict[str, Any]:
-        before = check_same(out, manifest, IDENTITY)
-        if before.get("complete"):
-            return before
-        claim_folder(out, resume=True)
-        return _fill(model, request, out, manifest, before, npz=npz, progress=False)
-
-    return complete_together(out, part, complete) or Begun.content(out / "manifest.json")
+    return share(
+        out, manifest, part, resume, IDENTITY,
+        work=lambda: _draw_missing(model, request, out, part, progress)[1],
+        fill=lambda begun: _fill(model, request, out, manifest, begun, npz=npz, progress=False),
+        check=check,
+    )  # fmt: skip
 
 
 def _draw_missing(

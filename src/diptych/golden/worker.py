@@ -31,6 +31,7 @@ from diptych.golden.record import LOSS, Trace, array_facts
 from diptych.machine.parent import end_with_parent
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
+from diptych.training import loop
 from diptych.training.callbacks.usual import Recording
 
 NORM = "grad_norm"
@@ -106,8 +107,6 @@ def find_function(target: str) -> Callable[[], Any]:
 
 def of_training(subject: dict[str, Any], steps: int, job: dict[str, Any]) -> Trace:
     """The trace of Diptych's own training, resumed once, perhaps with a planted fault."""
-    # By its full name: the package's attribute `train` is the function.
-    loop: Any = importlib.import_module("diptych.training.loop")
     fault, rows = job.get("mutation"), []
 
     def until(last: int) -> Callable[[dict[str, Any]], None]:
@@ -124,7 +123,7 @@ def of_training(subject: dict[str, Any], steps: int, job: dict[str, Any]) -> Tra
         out = Path(folder) / "run"
         try:
             config = load.validate(subject["config"], "the record's config")
-            with moved_weights(loop, job["nudge"]) if job["nudge"] else nullcontext():
+            with moved_weights(job["nudge"]) if job["nudge"] else nullcontext():
                 for end in ends:
                     loop.train(
                         config, out, subject["backend"], device=subject["device"], resume=True,
@@ -158,9 +157,10 @@ def planted(fault: str | None, subject: dict[str, Any]) -> AbstractContextManage
 
 
 @contextmanager
-def moved_weights(loop: Any, nudge: int) -> Iterator[None]:
+def moved_weights(nudge: int) -> Iterator[None]:
     """Trainings inside start from weights that are each moved to a neighbouring float32."""
-    original = loop.initial_weights
+    start: Any = importlib.import_module("diptych.training.start")
+    original = start.initial_weights
 
     def moved(plan: Any, seed: int) -> dict[str, Any]:
         draws = np.random.Generator(np.random.Philox(key=nudge))
@@ -171,11 +171,11 @@ def moved_weights(loop: Any, nudge: int) -> Iterator[None]:
             for name, array in original(plan, seed).items()
         }
 
-    loop.initial_weights = moved
+    start.initial_weights = moved
     try:
         yield
     finally:
-        loop.initial_weights = original
+        start.initial_weights = original
 
 
 def main() -> int:

@@ -2,60 +2,61 @@
 
 A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` continues
 from the last checkpoint. Because a batch is a function of its step, the final weights equal those
-of an uninterrupted run, bit for bit. The file holds a training from its start to its end, alone or
-as one of several ranks; hence its length.
+of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from diptych import backends
-from diptych.backends.protocol import Backend, Batch, Learner
-from diptych.config.load import Config, TrainConfig, flatten, to_yaml
+from diptych.backends.protocol import Batch
+from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.data.sources.named import absolute
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import make_schedule
-from diptych.errors import Interrupted, StopTraining, UserError
+from diptych.errors import Interrupted, StopTraining
 from diptych.figures.grids import grid, save_png
-from diptych.files import check_folder, claim_folder, hold, write_text
-from diptych.network.own import AnyPlan, OwnPlan
-from diptych.network.parameters import initial_weights
-from diptych.network.plan import make_plan
-from diptych.ranks import Ranks, of_environment
+from diptych.files import check_folder, claim_folder, hold
+from diptych.network.own import OwnPlan
+from diptych.ranks import of_environment
 from diptych.runs import checkpoint
 from diptych.runs.folder import (
     check_data,
     check_resumable,
     is_deterministic,
-    record_start,
     warn_of_changes,
 )
 from diptych.sampling.engine import Engine
-from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import make_sampler
-from diptych.training.batches import Batches
-from diptych.training.callbacks import Callback, Callbacks, Function, Row
+from diptych.training.callbacks import Callback, Callbacks, Row
 from diptych.training.callbacks.journal import read_rows
-from diptych.training.callbacks.usual import Recording, usual
+from diptych.training.callbacks.usual import Recording
 from diptych.training.group import STOP, Group
 from diptych.training.prefetch import Prefetch
+from diptych.training.rate import learning_rate, warn_of_warmup
 from diptych.training.rows import Rows
 from diptych.training.signals import Signals
-from diptych.training.validation import Validation
+from diptych.training.start import (
+    Parts,
+    check_alike,
+    follow_run,
+    make_parts,
+    open_run,
+    restore,
+    say_what_slows,
+)
 from diptych.training.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -75,41 +76,6 @@ class Result:
     checkpoint: Path
     step: int
     loss: float
-
-
-def learning_rate(settings: TrainConfig, last: int, step: int) -> float:
-    """The learning rate of a 1-based step: linear warm-up, then decay to lr * lr_final.
-
-        warm-up   lr * min(1, step / warmup_steps)
-        decay     lr * (lr_final + (1 - lr_final) * f(p)),  p = share of the steps after the warm-up
-                  linear f = 1 - p;  cosine f = (1 + cos(pi p)) / 2
-
-    It only depends on the step, so a resumed run has the rates of an uninterrupted one.
-
-    Args:
-        last: the run's last step, where p is 1; unused without decay.
-
-    Source of the cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, no restarts.
-    """
-    warmup = settings.warmup_steps
-    rate = settings.lr * min(1.0, step / warmup) if warmup else settings.lr
-    if settings.lr_decay == "none" or step <= warmup:
-        return rate
-    p = min(1.0, (step - warmup) / max(1, last - warmup))
-    share = 1 - p if settings.lr_decay == "linear" else (1 + math.cos(math.pi * p)) / 2
-    return settings.lr * (settings.lr_final + (1 - settings.lr_final) * share)
-
-
-def warn_of_warmup(settings: TrainConfig, last: int) -> None:
-    """Say so if the run ends before its learning rate has risen, and a decay never begins."""
-    if settings.lr_decay != "none" and settings.warmup_steps >= last:
-        log.warning(
-            "train.warmup_steps=%d, but the run has %d steps: the learning rate only rises, to "
-            "%.2g of %.2g, and train.lr_decay=%s never begins; shorten the warm-up for a run this "
-            "short",
-            settings.warmup_steps, last, learning_rate(settings, last, last), settings.lr,
-            settings.lr_decay,
-        )  # fmt: skip
 
 
 def train(
@@ -162,10 +128,10 @@ def train(
     backends.check_panel(backend_name, "training")
     ranks = of_environment()
     arithmetic = config.train.precision, is_deterministic(run, deterministic, resume)
-    backend = None
+    joined = None
     if not ranks.alone:
-        backend = backends.load(backend_name, device, *arithmetic, ranks=ranks)
-    group = Group(ranks, backend)
+        joined = backends.load(backend_name, device, *arithmetic, ranks=ranks)
+    group = Group(ranks, joined)
     recording = recording or Recording()
     with group.led(), ExitStack() as held:
         with group.together():
@@ -180,118 +146,34 @@ def train(
             if dataset is None:
                 dataset = load_configured(config.data, data_dir, settable=True)
             check_labels(dataset.labels, config.model.num_classes, dataset.name)
-            backend = backend or backends.load(backend_name, device, *arithmetic)
-            plan: AnyPlan = make_plan(config)
-            if network is not None:
-                sizes = *config.data.shape, config.model.num_classes
-                plan = OwnPlan(network, *sizes, config.diffusion.objective, config.seed)
-            batches = Batches(config, plan, dataset.images, dataset.labels)
-            last = config.train.last_step(batches.steps_per_epoch)
-            largest = largest_call(config.train, ranks)
-            validation = Validation(config, batches, largest)
-            check_batch(
-                plan, largest, backend.name, backend.device,
-                backend.free_memory, option="train.batch_size, or raise train.accumulate",
-                training=True,
-            )  # fmt: skip
-            weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
-            learner = backend.learner(plan, weights, config.train, config.seed)
-        if not ranks.alone:
-            same = {k: v for k, v in flatten(config).items() if k != "data.source"}
-            told = hashlib.sha256(repr((backend_name, last, same)).encode()).hexdigest()
-            group.same("settings", told, "give each rank the same command")
-            group.same("images", dataset.sha256, "give each machine the same data")
-        saved = 0
-        looking = Callbacks([])
+            backend = joined or backends.load(backend_name, device, *arithmetic)
+            parts = make_parts(config, backend, dataset, network, ranks)
+        check_alike(parts, group)
+        saved, looking = 0, Callbacks([])
         with group.together():
             if ranks.first:
-                if backend.device != "cpu" and config.train.noise == "host":
-                    log.info(
-                        "train.noise=host: the host draws noise and masks, and a GPU waits for it; "
-                        "train.noise=keyed draws on the GPU, the same bits on every device"
-                    )
-                warn_of_warmup(config.train, last)
-                if config.train.compile:
-                    log.info(
-                        "train.compile: the first step of each batch size waits for PyTorch's "
-                        "compiler, often for minutes"
-                    )
+                say_what_slows(parts)
+                warn_of_warmup(config.train, parts.last)
                 held.enter_context(hold(run))
-                saved = 0 if overwrite else restore(run, plan, config, learner, last)
+                saved = 0 if overwrite else restore(run, parts)
                 if saved:
                     check_data(run, saved, dataset, config, allow_changed_data)
                     warn_of_changes(run, backend)
                 claim_folder(run, resume=resume, overwrite=overwrite)
-                checkpoint.set_aside(run, saved)
-                own = [each if isinstance(each, Callback) else Function(each) for each in callbacks]
-                if not ranks.alone and recording.histograms:
-                    log.info("TensorBoard: no histograms of gradients, as each rank has a part")
-                    recording = replace(recording, histograms=0)
-                facts = network_facts(plan, learner)
-                looking = usual(recording, run, backend, config, plan, own)
-                write_text(run / "config.yaml", to_yaml(config))
-                record_start(run, saved, config, backend, dataset, facts, validation.facts())
+                looking = open_run(run, saved, parts, recording, callbacks, ranks)
         first = group.of_first(saved)
         with group.together():
             if not ranks.first:
-                saved = restore(run, plan, config, learner, last) if first else 0
-                if saved != first or not (run / "config.yaml").is_file():
-                    raise UserError(
-                        f"{run}: rank 0 begins after step {first}, and this rank finds step "
-                        f"{saved} there; use a folder that all machines share"
-                    )
-                group.open_log(run)
-                log.info("%s, process %d: begins after step %d", ranks, os.getpid(), saved)
+                saved = follow_run(run, first, parts, group)
         bar = tqdm(
-            total=last,
+            total=parts.last,
             initial=saved,
             unit="step",
             disable=not (progress and ranks.first),
             desc=f"{backend.name} {run.name}",
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
-        writer = Writer()
-        rows = Rows(run, backend.scalar, looking, writer.wait)
-        training = Training(
-            config, run, backend, group, plan, batches, validation, learner, looking, writer, rows,
-            bar, last, saved,
-        )  # fmt: skip
-        return training.go()
-
-
-def largest_call(settings: TrainConfig, ranks: Ranks) -> int:
-    """Images in the largest call of the network: of a rank, in one micro-batch."""
-    return math.ceil(math.ceil(settings.batch_size / ranks.world) / settings.accumulate)
-
-
-def network_facts(plan: AnyPlan, learner: Learner) -> dict[str, str] | None:
-    """The identity of a user's own network; None for Diptych's, which the config determines."""
-    if not isinstance(plan, OwnPlan):
-        return None
-    raw = learner.state().raw
-    shapes = "".join(f"{name} {raw[name].shape}\n" for name in sorted(raw))
-    digest = hashlib.sha256(shapes.encode()).hexdigest()
-    return {"class": type(learner.network.module).__name__, "shapes_sha256": digest}
-
-
-def restore(run: Path, plan: AnyPlan, config: Config, learner: Learner, last: int) -> int:
-    """Load the newest complete checkpoint, if there is one, and return its step; 0 if none.
-
-    Raises:
-        UserError: it has another config or is beyond the last step, or no checkpoint is complete.
-    """
-    known = None if isinstance(plan, OwnPlan) else plan
-    state, faults = checkpoint.newest_state(run, known, config)
-    if state is None:
-        return 0
-    if state.step > last:
-        raise UserError(
-            f"{run}: is at step {state.step} already; ask for more with --steps or --epochs"
-        )
-    learner.restore(state)
-    for fault in faults:
-        log.warning("%s; going on from step %d", fault, state.step)
-    return state.step
+        return Training(run, parts, group, looking, bar, saved).go()
 
 
 @dataclass
@@ -299,37 +181,31 @@ class Training:
     """One call of `train`: the loop, and the state shared by its steps.
 
     Attributes:
-        last: the last step, 1-based.
         saved: the step of the newest checkpoint; 0: none.
         stopping: a callback asked to stop.
     """
 
-    config: Config
     run: Path
-    backend: Backend
+    parts: Parts
     group: Group
-    plan: AnyPlan
-    batches: Batches
-    validation: Validation
-    learner: Learner
     callbacks: Callbacks
-    writer: Writer
-    rows: Rows
     bar: tqdm[Any]
-    last: int
     saved: int
+    writer: Writer = field(default_factory=Writer, init=False)
+    rows: Rows = field(init=False)
     stopping: bool = field(default=False, init=False)
     validated: str = field(default="", init=False)  # the last validation loss, for the bar
 
+    def __post_init__(self) -> None:
+        self.rows = Rows(self.run, self.parts.backend.scalar, self.callbacks, self.writer.wait)
+
     def go(self) -> Result:
         """Run all remaining steps; save at the end and on interruption."""
-        step = self.saved
-        ranks = self.group.ranks
+        step, last = self.saved, self.parts.last
+        ranks, batches = self.group.ranks, self.parts.batches
         self.check_weights(step)
         with (
-            Prefetch(
-                lambda step: self.batches.batch(step, ranks), self.saved + 1, self.last + 1
-            ) as ahead,
+            Prefetch(lambda step: batches.batch(step, ranks), self.saved + 1, last + 1) as ahead,
             Signals() as signals,
             self.writer,
             self.bar,
@@ -338,13 +214,13 @@ class Training:
             if self.grid_due(step) and not self._grid_path(step).exists():
                 self.draw_grid(step)  # killed between the checkpoint and its grid
             stop = self.asked_to_stop(signals)
-            while step < self.last and not stop:
+            while step < last and not stop:
                 step += 1
                 self.step(ahead.get(step), ahead.last_wait)
                 stop = self.asked_to_stop(signals)
             self.save(step, wait=True)
             if stop > STOP:
-                raise Interrupted(f"stopped at step {step} of {self.last}, saved", stop)
+                raise Interrupted(f"stopped at step {step} of {last}, saved", stop)
             if not (stop or self._grid_path(step).exists()):
                 self.draw_grid(step)
         self.group.wait()
@@ -370,18 +246,18 @@ class Training:
 
     def step(self, batch: Batch, data_s: float) -> None:
         """Do one optimizer step, its row, and any checkpoint or grid due after it."""
-        settings = self.config.train
-        due = batch.step % settings.log_every == 0 or batch.step == self.last
+        settings, backend = self.parts.config.train, self.parts.backend
+        due = batch.step % settings.log_every == 0 or batch.step == self.parts.last
         # A CPU step is timed directly; a GPU step only if both ends wait for the device.
-        synced = due or self.backend.device == "cpu"
+        synced = due or backend.device == "cpu"
         if synced:
-            self.backend.synchronize()
+            backend.synchronize()
         self.callbacks.begin()
         began = time.perf_counter()
-        lr = learning_rate(settings, self.last, batch.step)
-        loss, norm = self.learner.step(batch, lr)
+        lr = learning_rate(settings, self.parts.last, batch.step)
+        loss, norm = self.parts.learner.step(batch, lr)
         if synced:
-            self.backend.synchronize()
+            backend.synchronize()
         compute_s = time.perf_counter() - began
         row = {
             "step": batch.step,
@@ -392,19 +268,19 @@ class Training:
             "data_s": data_s,
             "compute_s": compute_s,
             "synced": synced,
-            "memory_mb": self.backend.memory_mb(),
+            "memory_mb": backend.memory_mb(),
             **self.callbacks.end(batch.step, data_s + compute_s),
         }
         self.rows.add(row)
         self.bar.update()
-        if self.validation.due(batch.step):
+        if self.parts.validation.due(batch.step):
             with self.callbacks.event("validation", batch.step):
                 self.validate(row)
         if due:
             with self.callbacks.event("flush", batch.step):
                 self.flush()
             self.bar.set_postfix_str(f"loss {row['loss']:.4f}{self.validated}")
-        self.callbacks.stepped(self.learner, batch)
+        self.callbacks.stepped(self.parts.learner, batch)
         if batch.step % settings.checkpoint_every == 0:
             with self.callbacks.event("checkpoint", batch.step):
                 self.save(batch.step)
@@ -434,12 +310,13 @@ class Training:
         if self.group.of_first(step == self.saved and any(checkpoint.all_checkpoints(self.run))):
             return
         self.check_weights(step)
-        facts = {"backend": self.backend.name, "config_identity": self.config.identity()}
-        if isinstance(self.plan, OwnPlan):
+        parts = self.parts
+        facts = {"backend": parts.backend.name, "config_identity": parts.config.identity()}
+        if isinstance(parts.plan, OwnPlan):
             facts["network"] = checkpoint.OWN_NETWORK
         with self.group.together():
             if self.group.ranks.first:
-                keep, state = self.config.train.keep_checkpoints, self.learner.state()
+                keep, state = parts.config.train.keep_checkpoints, parts.learner.state()
                 self.writer.begin(checkpoint.save, self.run, state, facts, keep)
                 if wait:
                     self.writer.wait()
@@ -453,7 +330,7 @@ class Training:
         """
         if self.group.ranks.alone:
             return
-        state = self.learner.state()
+        state = self.parts.learner.state()
         hashes = [checkpoint.weights_sha256(getattr(state, group)) for group in checkpoint.GROUPS]
         self.group.same(
             f"weights after step {step}",
@@ -466,13 +343,13 @@ class Training:
         """Add the loss of the held-out pictures, by the EMA weights, to the step's row."""
         if not self.group.ranks.first:
             return
-        network = self.backend.network(self.plan, self.learner.state().ema)
-        row["validation_loss"] = self.validation.loss(self.backend, network)
+        network = self.parts.averaged()
+        row["validation_loss"] = self.parts.validation.loss(self.parts.backend, network)
         self.validated = f", validation {row['validation_loss']:.4f}"
 
     def grid_due(self, step: int) -> bool:
         """True if a grid is due after this step."""
-        every = self.config.train.grid_every
+        every = self.parts.config.train.grid_every
         return bool(step and every and step % every == 0)
 
     def _grid_path(self, step: int) -> Path:
@@ -482,16 +359,18 @@ class Training:
         """Draw 64 images: EMA weights, 20 DDIM steps, always the same noise; a class a column."""
         if not self.group.ranks.first:
             return
-        network = self.backend.network(self.plan, self.learner.state().ema)
-        schedule = make_schedule(self.config.diffusion)
-        engine = Engine(self.backend, network, self.plan, schedule, self.batches.preprocess)
-        if engine.ends_in_noise and self.plan.objective == "eps":
+        parts = self.parts
+        schedule = make_schedule(parts.config.diffusion)
+        engine = Engine(
+            parts.backend, parts.averaged(), parts.plan, schedule, parts.batches.preprocess
+        )
+        if engine.ends_in_noise and parts.plan.objective == "eps":
             return  # an eps network cannot start where nothing of the image is left
         sampler = make_sampler(
             "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
-            num_classes=self.plan.num_classes, ends_in_noise=engine.ends_in_noise,
+            num_classes=parts.plan.num_classes, ends_in_noise=engine.ends_in_noise,
         )  # fmt: skip
-        images = engine.pixels(engine.draw(sampler, range(64), self.config.seed))
+        images = engine.pixels(engine.draw(sampler, range(64), parts.config.seed))
         picture = grid(images, sampler.columns)
         save_png(self._grid_path(step), picture)
         self.callbacks.image("samples", picture, step)

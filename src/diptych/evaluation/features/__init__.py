@@ -7,6 +7,6 @@ No framework is loaded until a network is opened.
 
 from __future__ import annotations
 
-from diptych.evaluation.features.extractor import NAMES, Extractor, Features, open_extractor
+from diptych.evaluation.features.extractor import NAMES, Network, open_extractor
 
-__all__ = ["NAMES", "Extractor", "Features", "open_extractor"]
+__all__ = ["NAMES", "Network", "open_extractor"]

@@ -13,14 +13,14 @@ so that their softmax gives its probabilities.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from diptych import backends
 from diptych.errors import UserError, nearest
+from diptych.evaluation.feature_network import Features
 from diptych.evaluation.features.weights_file import classifier_weights, inception_weights
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
@@ -43,48 +43,8 @@ def classifier_of(source: str, shape: Sequence[int]) -> str | None:
 BATCHES = {"inception": 32}  # classifiers: 256
 
 
-@dataclass(frozen=True)
-class Features:
-    """A network's outputs for N images.
-
-    Attributes:
-        pool: the features, (N, dims) float32.
-        logits: (N, K) float32, before softmax.
-        spatial: (N, 2023) float32, sFID's features; None if the network has none.
-    """
-
-    pool: Float32
-    logits: Float32
-    spatial: Float32 | None
-
-
-class Extractor(Protocol):
-    """A network on one backend, built by `open_extractor`."""
-
-    name: str
-    backend: str
-    device: str
-    dims: int
-    sha256: str
-
-    def __call__(self, images: Float32) -> Features:
-        """The features of preprocessed images, float32 (N, C, H, W)."""
-
-    def resized(
-        self,
-        images: Pixels,
-        matrix_h: Floating,
-        matrix_w: Floating,
-        scale: float,
-        shift: float,
-        *,
-        limits: tuple[float, float] = (-1e9, 1e9),
-    ) -> Features:
-        """The features of uint8 images, resized on the device; see `Network.resized`."""
-
-
 class Network:
-    """An `Extractor`; the `sha256` of its weights file identifies it in protocols."""
+    """An `evaluation.feature_network.Extractor`; its `sha256` is that of the weights file."""
 
     def __init__(
         self, name: str, panel: backends.Backend, network: Any, sha256: str, dims: int
@@ -173,7 +133,7 @@ class Network:
 
 def open_extractor(
     name: str, backend: str = "torch", device: str = "auto", weights: Path | None = None
-) -> Extractor:
+) -> Network:
     """A feature network, ready to run.
 
     Args:

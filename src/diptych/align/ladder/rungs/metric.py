@@ -28,7 +28,7 @@ from diptych.evaluation import (
     neighbours,
     resize,
 )
-from diptych.evaluation.features import Extractor, open_extractor
+from diptych.evaluation.features import Network, open_extractor
 from diptych.evaluation.features.weights_file import classifier_weights
 from diptych.evaluation.protocol import NATIVE
 from diptych.evaluation.statistics import Statistics
@@ -77,7 +77,7 @@ def trace_metric(desk: Desk) -> None:
         desk.add(name, array)
 
 
-def measured(extractor: Extractor, sets: list[Float32]) -> Iterator[tuple[str, Array]]:
+def measured(extractor: Network, sets: list[Float32]) -> Iterator[tuple[str, Array]]:
     """The shipped metrics on a backend's features, under the reference's names."""
     features = [extractor(pixels) for pixels in sets]
     moments = []
