@@ -221,6 +221,12 @@ def test_the_folder_says_class_and_guidance() -> None:
     )
 
 
+def test_samples_of_a_checkpoint_outlive_it() -> None:
+    request = Request(make_sampler("ddim", steps=5), 4)
+    folder = default_folder(Path("run/checkpoints/step-00000469"), request)
+    assert folder == Path("run/samples/ddim-5-uniform-eta0-keyed-seed0-step-00000469")
+
+
 @pytest.mark.parametrize("classes, columns", [(None, 10), ([7], 8), ([1, 2, 3], 3)])
 def test_a_grid_shows_a_class_a_column(classes: Any, columns: int) -> None:
     assert make_sampler(steps=5, classes=classes, num_classes=10).columns == columns

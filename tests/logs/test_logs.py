@@ -381,3 +381,43 @@ def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
     (tmp_path / "out" / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="does not write"):
         export(run, tmp_path / "out", overwrite=True)
+
+
+HELD_OUT = {
+    "tags.txt": "[Train] Epoch: {e}, Loss: {a}\n[Val] Epoch: {e}, Loss: {b}\n",
+    "words.txt": "2026-01-02 10:00:00 INFO Epoch {e}, loss: {a}\n"
+    "2026-01-02 10:00:01 INFO Validation: epoch {e}, loss: {b}\n",
+    "chinese.txt": "训练 epoch: {e}, loss: {a}\n验证 epoch: {e}, loss: {b}\n",
+    "rows.jsonl": '{{"epoch": {e}, "loss": {a}, "split": "train"}}\n'
+    '{{"epoch": {e}, "loss": {b}, "split": "val"}}\n',
+    "nested.jsonl": '{{"epoch": {e}, "loss": {a}, "mode": "train"}}\n'
+    '{{"epoch": {e}, "loss": {b}, "mode": "test_set"}}\n',
+    "phases.csv": "{e},train,{a}\n{e},valid,{b}\n",
+    "both.txt": "Val loss: {b}, Train loss: {a}, epoch: {e}\n",
+    "names.csv": "{e},{a},{b},{b},{b}\n",
+}
+HEADS = {
+    "phases.csv": "epoch,phase,loss\n",
+    "names.csv": "epoch,loss,dev_loss,vali_loss,验证损失\n",
+}
+
+
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_rows_of_validation_are_not_the_training_loss(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    lines = [HELD_OUT[name].format(e=e, a=1 / e, b=9 + e) for e in range(1, 8)]
+    path.write_text(HEADS.get(name, "") + "".join(lines))
+    log = read_log(path)
+    assert log.loss.tolist() == pytest.approx([1 / e for e in range(1, 8)])
+    apart = name not in ("both.txt", "names.csv")
+    assert log.without_loss == (7 if apart else 0)
+
+
+def test_a_chart_of_wandb_whose_run_has_an_equals_sign(tmp_path: Path) -> None:
+    path = tmp_path / "chart.csv"
+    name = "lr=0.1 - train/loss"
+    head = f'"Step","{name}","{name}__MIN","{name}__MAX"\n'
+    path.write_text(head + "".join(f'"{k}","{k / 7}","0","1"\n' for k in range(1, 5)))
+    log = read_log(path)
+    assert log.loss.tolist() == pytest.approx([k / 7 for k in range(1, 5)])
+    assert log.step.tolist() == [1, 2, 3, 4]

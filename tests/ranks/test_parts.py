@@ -15,6 +15,8 @@ from commands import call
 from diptych.errors import UserError
 from diptych.files import LOCK, hold, read_json
 from diptych.files.locks import hold_part
+from diptych.generate import encode as encoding
+from diptych.generate import samples
 from diptych.generate.encode import encode_to
 from diptych.generate.inputs import Inputs
 from diptych.generate.roundtrip import Request as Encoding
@@ -96,7 +98,7 @@ def test_parts_at_once_complete_the_folder_once(whole, tmp_path):
 
 def test_a_killed_part_is_finished_by_the_next(whole, tmp_path):
     """What a killed process leaves: its images, its lock file, a temporary file."""
-    draw(tmp_path, "0/2")
+    draw(tmp_path, "0/2", npz=True)
     shutil.copy(whole / "00002.png", tmp_path)
     (tmp_path / f".part-1-of-2{LOCK}").touch()
     (tmp_path / ".00003.png.4194304.tmp").touch()
@@ -119,6 +121,8 @@ def test_what_does_not_fit_is_refused(whole, tmp_path):
             draw(tmp_path, part, request)
     with pytest.raises(UserError, match="overwrite"):
         draw(tmp_path, "1/2", overwrite=True)
+    with pytest.raises(UserError, match="other pictures"):
+        draw(tmp_path, "1/2", npz=True)
     with hold_part(tmp_path, "part-1-of-2"):
         with pytest.raises(UserError, match="another process is at work"):
             draw(tmp_path, "1/2")
@@ -131,6 +135,43 @@ def test_what_does_not_fit_is_refused(whole, tmp_path):
     (tmp_path / "other" / "somebody's").touch()
     with pytest.raises(UserError, match="not empty"):
         draw(tmp_path / "other", "0/2")
+
+
+def test_parts_add_nothing_to_a_complete_folder_and_say_so(tmp_path):
+    assert draw(tmp_path)
+    with pytest.raises(UserError, match="is complete, without npz; add it with --resume"):
+        draw(tmp_path, "0/2", npz=True)
+    assert draw(tmp_path, resume=True, npz=True)
+    assert draw(tmp_path, "0/2", npz=True)
+
+
+def test_parts_that_choose_different_batches_take_that_of_the_first(whole, tmp_path, monkeypatch):
+    """As two GPUs with unlike free memory do, if both begin before there is a folder."""
+    automatic = Request(REQUEST.sampler, num=7, batch=None)
+    monkeypatch.setattr(Toy, "batch", lambda self, guided: self.chosen, raising=False)
+    monkeypatch.setattr(Toy, "chosen", 2, raising=False)
+    begun = samples.join
+
+    def later(out: Path, *given: object) -> None:
+        monkeypatch.setattr(samples, "join", begun)
+        assert not draw(out, "0/2", automatic)  # the other part, between our choice and our join
+        begun(out, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(samples, "join", later)
+    monkeypatch.setattr(Toy, "batch", lambda self, guided: 3 if samples.join is later else 2)
+    assert draw(tmp_path, "1/2", automatic)
+    assert read_json(tmp_path / "manifest.json")["batch"] == 2
+    assert pictures(tmp_path) == {k: v for k, v in pictures(whole).items() if k != "images.npz"}
+
+
+def test_a_kill_before_the_records_are_removed_counts_no_image_twice(tmp_path, monkeypatch):
+    draw(tmp_path, "0/2")
+    monkeypatch.setattr(samples, "remove_records", lambda out: None)
+    assert draw(tmp_path, "1/2")
+    monkeypatch.undo()
+    assert draw(tmp_path, "1/2") and draw(tmp_path, resume=True)
+    assert read_json(tmp_path / "manifest.json")["images_timed"] == 7
+    assert not list(tmp_path.glob("part-*"))
 
 
 def encode(out: Path, part: str | None = None, images: int = 7, **how: bool) -> bool:
@@ -176,6 +217,18 @@ def test_an_encoding_in_parts_is_finished_or_refused(encoded, tmp_path):
     assert pictures(tmp_path) == pictures(encoded)
 
 
+def test_an_encoding_killed_while_it_is_completed_is_gone_on_with_in_parts(
+    encoded, tmp_path, monkeypatch
+):
+    assert not encode(tmp_path, "0/2")
+    monkeypatch.setattr(encoding, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        encode(tmp_path, "1/2")
+    monkeypatch.undo()
+    assert encode(tmp_path, "1/2")
+    assert pictures(tmp_path) == pictures(encoded)
+
+
 def test_parts_that_encode_at_once_complete_the_folder_once(encoded, tmp_path):
     started = multiprocessing.get_context("fork")
     for attempt in range(4):
@@ -213,6 +266,8 @@ def test_the_commands_join_a_begun_folder_and_say_what_is_missing(tmp_path, monk
         words += ["--steps", 2, "--batch", 2, "--quiet", "--backend", "torch"]
         first = call(monkeypatch, capsys, *words, "--part", "0/2")
         assert first[:2] == (0, f"part 0 of 2 is done, others are not: {place}\n"), first
+        alone = call(monkeypatch, capsys, *words, "--part", "1/2", "--overwrite")
+        assert alone[0] == 2 and "--overwrite would delete the other parts' work" in alone[2], alone
         alone = call(monkeypatch, capsys, *words)
         assert alone[0] == 2 and "--resume" in alone[2], alone
         code, text, err = call(monkeypatch, capsys, *words, "--part", "1/2")

@@ -243,3 +243,18 @@ def test_a_checkpoint_of_another_network(saved: Path) -> None:
     message = refused(saved, OTHER)
     assert "raw.safetensors: weight 'down.0.block.0.conv1.weight' is (32, 32, 3, 3)" in message
     assert "needs (64, 32, 3, 3)" in message
+
+
+def test_a_checkpoint_that_cannot_be_removed_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a network file system where another process reads it."""
+
+    def busy(path: Path) -> None:
+        raise OSError(39, "Directory not empty")
+
+    save(tmp_path, state_of(1), FACTS, keep=1)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", busy)
+    made = save(tmp_path, state_of(2), FACTS, keep=1)
+    assert made.is_dir() and len(checkpoint.all_checkpoints(tmp_path)) == 2
+    assert "step-00000001: cannot be removed (Directory not empty)" in caplog.text

@@ -20,7 +20,7 @@ import panel_jobs
 from conftest import Panel
 from diptych.errors import UserError
 from diptych.evaluation.sets import Settings, sample_sets
-from diptych.generate.parts import join, record, take_records
+from diptych.generate.parts import join, read_records, record
 from diptych.ranks import Part
 from diptych.runs import checkpoint
 from diptych.runs.folder import check_same
@@ -97,7 +97,7 @@ def test_manifests_of_samples(tmp_path: Path) -> None:
 
 def test_shares_of_a_folder_and_curves(tmp_path: Path) -> None:
     share = record(tmp_path, Part(0, 2))
-    refused = read_all(share, {"seconds": 1.5, "images": 3}, lambda: take_records(tmp_path))
+    refused = read_all(share, {"seconds": 1.5, "images": 3}, lambda: read_records(tmp_path))
     assert f"{share}: images: " in refused["images = null"]
     curve = {"curve": [{"steps": 2, "network_calls": 4, "mse": 0.5}]}
     refused = read_all(tmp_path / "c.json", curve, lambda: Curve.content(tmp_path / "c.json"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from diptych.errors import UserError
+from diptych.studio import server
 from diptych.studio.desk import ENDED, Desk, Keeper
-from waiting import until
+from waiting import PATIENCE, until
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,30 @@ def test_a_panel_that_was_ready_once_and_then_dies_is_not_started_for_ever() -> 
         assert panel.starts == 5
     finally:
         keeper.close()
+
+
+def test_a_job_that_is_stopped_while_it_waits_keeps_no_picture() -> None:
+    go = threading.Event()
+
+    def slow(job: Any, tell: Any, stop: Any) -> dict[str, Any]:
+        go.wait(PATIENCE)
+        return {"stopped": True}
+
+    desk = Desk({"torch": cast(Any, SimpleNamespace(run=slow, kill=lambda: None))})
+    try:
+        first, second = (desk.put({"kind": "edit", "picture": "x"}, ("torch",), "x") for _ in "ab")
+        desk.stop(second)
+        go.set()
+        until(lambda: first.state in ENDED)
+        assert second.state == "stopped"
+        assert "picture" not in first.content and "picture" not in second.content
+    finally:
+        desk.close()
+
+
+def test_a_browser_that_comes_before_the_server_is_kept_waiting() -> None:
+    bound = server.bind("127.0.0.1", 0)
+    try:
+        socket.create_connection(bound.getsockname(), timeout=PATIENCE).close()
+    finally:
+        bound.close()

@@ -16,9 +16,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from diptych.errors import MachineError, UserError
+from diptych.errors import MachineError, StopTraining, UserError
 from diptych.runs import checkpoint
-from diptych.training.callbacks import SCALARS, Callbacks
+from diptych.training.callbacks import SCALARS, Callbacks, Function
 from diptych.training.callbacks.journal import Journal, read_rows
 from diptych.training.callbacks.tensorboard import TensorBoard
 from diptych.training.rows import Rows
@@ -240,3 +240,23 @@ def test_pictures_are_events_too(tmp_path: Path, channels: int) -> None:
     with Image.open(io.BytesIO(image.encoded_image_string)) as decoded:
         array = np.asarray(decoded)
     assert np.array_equal(array if channels == 1 else array.transpose(2, 0, 1), picture.squeeze())
+
+
+def test_a_stop_hides_no_diverged_step(tmp_path: Path) -> None:
+    """A callback stops at one row; the loss of a later row of the same flush is not finite."""
+
+    def enough(row: dict[str, Any]) -> None:
+        if row["step"] == 2:
+            raise StopTraining
+
+    for last, wanted in ((math.nan, UserError), (0.5, StopTraining)):
+        run = tmp_path / str(last)
+        run.mkdir()
+        members = Callbacks([Journal(run), Function(enough)])
+        rows = Rows(run, float, members, lambda: None)
+        for step in (1, 2, 3):
+            rows.add(row(step))
+        rows.add(row(4, loss=last))
+        with pytest.raises(wanted):
+            rows.flush()
+        assert steps(run) == [1, 2, 3] + [4] * math.isfinite(last)

@@ -95,14 +95,16 @@ def load(
             there.
 
     Raises:
-        UserError: an unknown name, device or precision, a precision that the panel or the device
-            cannot compute in, a framework that is not installed, a device that is
-            not there, or the other framework already loaded in this process.
+        UserError: an unknown name, device or precision, one GPU for several ranks, a precision that
+            the panel or the device cannot compute in, a framework that is not installed, a device
+            that is not there, or the other framework already loaded in this process.
     """
     known = [*BACKENDS, *ENGINES]
     if name not in known:
         raise UserError(f"backend '{name}' is not known{nearest(name, known)}")
     check_device(device)
+    if ":" in device and not ranks.alone:
+        raise UserError(f"{ranks}: --device {device} would be every rank's; give cuda or auto")
     if precision not in PRECISIONS:
         raise UserError(f"precision '{precision}' is not known{nearest(precision, PRECISIONS)}")
     if name in ENGINES:

@@ -167,6 +167,8 @@ def check_parts_folder(out: Path, part: Part | None, *, resume: bool, overwrite:
     """`check_folder` for a folder that parts share: a part joins what another one has begun."""
     from diptych.files import check_folder
 
+    if part is not None and overwrite:
+        raise UserError("--overwrite would delete the other parts' work; empty --out first")
     joins = part is not None and (out / "manifest.json").exists()
     check_folder(out, resume=resume or joins, overwrite=overwrite)
 

@@ -52,9 +52,11 @@ def studio(
         where = server.address(host, port, token)
         click.echo(f"studio: {where}")
         if not no_open:
+            import threading
             import webbrowser
 
-            webbrowser.open(where)
+            # A browser in the terminal would hold the server up.
+            threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
         server.server_of(shown, token, port).run(sockets=[socket])
     finally:
         shown.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,10 @@ def train(
             recording=Recording(not no_resources, histograms, mlflow),
         )
     except Interrupted as stop:
-        on = f"; go on with: diptych train --out {run} --backend {backend} --resume"
+        again = f"diptych train --out {shlex.quote(str(run))} --backend {backend} --resume"
+        on = f"; go on with: {again}"
+        if not of_environment().alone:
+            on = "; go on with the same command and --resume"
         fail(f"{stop}{'' if os.environ.get(STAGE) else on}", stop.exit_code)
     if not of_environment().first:
         return

@@ -33,7 +33,7 @@ from diptych.files import (
     write_text,
 )
 from diptych.generate.latents import write_latents
-from diptych.generate.parts import share, take_records
+from diptych.generate.parts import remove_records, share
 from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
@@ -84,6 +84,8 @@ def encode_to(
             out, manifest, part, resume, IDENTITY,
             work=lambda: _encode_part(model, request, out, part, progress),
             fill=lambda begun: _fill(model, request, out, manifest, begun, progress=False),
+            asked={"curve": True} if request.curve else {},
+            lacks=lambda done: ["curve"] if request.curve and "curve" not in done else [],
         )  # fmt: skip
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
@@ -103,14 +105,15 @@ def _fill(
     if before.get("complete"):
         manifest = before
     else:
-        write_json(out / "manifest.json", manifest)
+        if not before:  # else it says how many parts share the work
+            write_json(out / "manifest.json", manifest)
         paths = _encode_missing(model, request, out, Part(0, 1), progress)
         manifest |= _summary(_write(model, request, out, paths))
     if request.curve:
         manifest["curve"] = measure(model, request, out, progress)
     manifest["complete"] = True
     write_json(out / "manifest.json", manifest)
-    take_records(out)
+    remove_records(out)
     shutil.rmtree(out / "parts", ignore_errors=True)
     return manifest
 

@@ -45,7 +45,8 @@ def share(
     *,
     work: Callable[[], int],
     fill: Callable[[dict[str, Any]], dict[str, Any]],
-    check: Callable[[dict[str, Any]], None] = lambda _: None,
+    asked: dict[str, Any],
+    lacks: Callable[[dict[str, Any]], list[str]],
 ) -> dict[str, Any]:
     """Do one part's work; complete the folder if all parts are done. Returns the manifest.
 
@@ -54,17 +55,26 @@ def share(
         identity: the manifest's keys in which all parts have to agree.
         work: does the part's work; returns its number of images.
         fill: completes the folder, given the manifest that it was begun with.
-        check: may refuse to take part in a folder with the manifest that it was begun with.
+        asked: what the folder is to hold beside the images; each part has to ask for the same.
+        lacks: what of it a complete folder does not hold, given its manifest.
 
     Raises:
         UserError: the folder holds something else, or was begun with other settings.
     """
     with hold_part(out, str(part)):
-        join(out, manifest, part, resume)
+        join(out, manifest | {"asked": asked}, part, resume)
         begun = check_same(out, manifest, identity)
         if begun.get("complete"):
+            if missing := ", ".join(lacks(begun)):
+                raise UserError(
+                    f"{out}: is complete, without {missing}; add it with --resume, in one process "
+                    f"and without --part"
+                )
             return begun
-        check(begun)
+        if begun.get("asked", asked) != asked:
+            raise UserError(
+                f"{out}: was begun with other pictures; give each part the same options"
+            )
         if not record(out, part).exists():
             began = time.perf_counter()
             images = work()
@@ -136,11 +146,17 @@ def complete_together(out: Path, part: Part, complete: Callable[[], T]) -> T | N
     return None
 
 
-def take_records(out: Path) -> tuple[float, int]:
-    """Remove the records of all parts; return their seconds, and the images computed in them."""
-    seconds, images = 0.0, 0
-    for path in sorted(out.glob("part-*-of-*.json")):
-        record = Share.read(path)
-        seconds, images = seconds + record.seconds, images + record.images
+def read_records(out: Path) -> tuple[float, int]:
+    """The seconds that all parts took, and the images computed in them."""
+    records = [Share.read(path) for path in _records(out)]
+    return sum(each.seconds for each in records), sum(each.images for each in records)
+
+
+def remove_records(out: Path) -> None:
+    """Remove the records of all parts, once the folder's manifest is complete."""
+    for path in _records(out):
         path.unlink()
-    return seconds, images
+
+
+def _records(out: Path) -> list[Path]:
+    return sorted(out.glob("part-*-of-*.json"))

@@ -42,9 +42,10 @@ from diptych.files import (
     atomic_path,
     claim_folder,
     hold,
+    hold_part,
     write_json,
 )
-from diptych.generate.parts import share, take_records
+from diptych.generate.parts import join, read_records, remove_records, share
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.ranks import Part
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 
 MOST = 10_000_000
 WRITERS = 8  # threads
+FILES = {"npz": "images.npz", "nearest": "nearest.json"}
 
 
 class Start(Protocol):
@@ -109,12 +111,15 @@ class Request:
 
 
 def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path:
-    """The default folder of a run's samples."""
+    """The default folder of a run's samples; of a checkpoint's too, as a training removes it."""
     name = f"{folder_name(request.sampler)}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes, so each start has its own folder
         text = json.dumps(request.start.card(), sort_keys=True)
         name += f"-{request.start.card()['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return run / "samples" / (name if precision == "fp32" else f"{name}-{precision}")
+    name = name if precision == "fp32" else f"{name}-{precision}"
+    if run.parent.name == "checkpoints":
+        return run.parent.parent / "samples" / f"{name}-{run.name}"
+    return run / "samples" / name
 
 
 def _settled(model: Model, request: Request, out: Path, resume: bool) -> Request:
@@ -146,13 +151,13 @@ def sample_to(
     Raises:
         UserError: the folder holds something else, or was started with other settings.
     """
-    request = _settled(model, request, out, resume or part is not None)
-    manifest = begin_manifest(model, request)
-    request.pictures.check(model.engine, request.sampler, request.num, out)
     if part is not None:
         if overwrite:
             raise UserError("--overwrite would delete the other parts' images; empty --out first")
-        return _part(model, request, out, manifest, part, resume=resume, npz=npz, progress=progress)
+        return _part(model, request, out, part, resume=resume, npz=npz, progress=progress)
+    request = _settled(model, request, out, resume)
+    manifest = begin_manifest(model, request)
+    request.pictures.check(model.engine, request.sampler, request.num, out)
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
         claim_folder(out, resume=resume, overwrite=overwrite)
@@ -172,13 +177,14 @@ def _fill(
     """Draw the missing images in a prepared folder; return the manifest."""
     _drop_unlike(out, request.pictures, before.get("trajectory", {}))
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
-    if not (out / "manifest.json").exists():
-        write_json(out / "manifest.json", manifest)
+    if before.get("trajectory") != manifest["trajectory"]:
+        begun = manifest | before | {"trajectory": manifest["trajectory"]}
+        write_json(out / "manifest.json", begun)
     seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
     write_samples_card(out, manifest)
     earlier = Begun.read(out / "manifest.json")
-    theirs = take_records(out)
+    theirs = (0.0, 0) if earlier.complete else read_records(out)
     seconds, drawn = seconds + theirs[0], drawn + theirs[1]
     done = {
         **manifest,
@@ -189,6 +195,7 @@ def _fill(
     }
     done["seconds_per_image"] = done["seconds"] / max(1, done["images_timed"])
     write_json(out / "manifest.json", Manifest.checked(done))
+    remove_records(out)
     return done
 
 
@@ -196,7 +203,6 @@ def _part(
     model: Model,
     request: Request,
     out: Path,
-    manifest: dict[str, Any],
     part: Part,
     *,
     resume: bool,
@@ -204,20 +210,37 @@ def _part(
     progress: bool,
 ) -> dict[str, Any]:
     """Draw one part; complete the folder if all parts are done. Returns the manifest."""
-    pictures = manifest["trajectory"] = request.pictures.card()
-
-    def check(begun: dict[str, Any]) -> None:
-        if begun.get("trajectory", {}) != pictures:
-            raise UserError(
-                f"{out}: was begun with other pictures; give each part the same options"
-            )
-
+    request.pictures.check(model.engine, request.sampler, request.num, out)
+    asked = _beside(request, npz)
+    manifest = begin_manifest(model, _settled(model, request, out, resume=True))
+    manifest["trajectory"] = request.pictures.card()
+    with hold_part(out, str(part)):
+        join(out, manifest | {"asked": asked}, part, resume)
+    # Of parts that begin together, one has decided how many images are computed at once.
+    request = _settled(model, request, out, resume=True)
+    manifest["batch"] = request.batch
     return share(
         out, manifest, part, resume, IDENTITY,
         work=lambda: _draw_missing(model, request, out, part, progress)[1],
         fill=lambda begun: _fill(model, request, out, manifest, begun, npz=npz, progress=False),
-        check=check,
+        asked=asked,
+        lacks=lambda done: [k for k, how in asked.items() if not _holds(out, done, k, how)],
     )  # fmt: skip
+
+
+def _beside(request: Request, npz: bool) -> dict[str, Any]:
+    """What a folder is to hold beside its images, with its settings."""
+    found = {**request.pictures.card(), **({"npz": True} if npz else {})}
+    if (near := request.nearest) is not None:
+        found["nearest"] = {"count": near.count, "by": near.by}
+    return found
+
+
+def _holds(out: Path, manifest: dict[str, Any], name: str, how: Any) -> bool:
+    """True if a complete folder holds what `_beside` names."""
+    if name in FILES:
+        return (out / FILES[name]).exists()
+    return bool(manifest.get("trajectory", {}).get(name) == how)
 
 
 def _draw_missing(

@@ -32,7 +32,13 @@ NAMES: dict[str, tuple[str, ...]] = {
 PLAIN_TIMES = ("time", "time_s", "duration", "cost", "took", "seconds", "耗时", "用时", "时间")
 LOSSES = ("loss", "train_loss", "loss_train", "training_loss", "loss_step", "step_loss",
           "train_loss_step", "batch_loss", "train_step_loss", "损失", "训练损失")  # fmt: skip
-OTHERS = ("val", "valid", "validation", "eval", "test", "min", "max", "std", "best", "total_steps")
+# Names of what a network is not trained on, as words of a name, first words of a line, and values
+# of a column that says what a row is of.
+HELD_OUT = ("val", "vali", "valid", "validation", "validate", "validating", "eval", "evaluation",
+            "evaluating", "test", "testing", "dev", "holdout", "heldout", "验证", "验证集", "测试",
+            "测试集")  # fmt: skip
+SPLITS = ("split", "phase", "mode", "stage", "subset", "partition", "阶段")
+OTHERS = (*HELD_OUT, "min", "max", "std", "best", "total_steps")
 MB = {"gb": 1024.0, "gib": 1024.0, "mb": 1.0, "mib": 1.0, "kb": 2.0**-10, "bytes": 2.0**-20,
       "b": 2.0**-20}  # fmt: skip
 AVERAGED = ("avg", "average", "mean", "running", "epoch", "ema", "smooth", "smoothed")
@@ -50,6 +56,21 @@ class Columns:
 def plain(name: str) -> str:
     """A column's name in lower case, with one `_` between its words."""
     return re.sub(r"[^\w]+|_+", "_", name.lower()).strip("_")
+
+
+def of_held_out(row: Row) -> Row:
+    """A row of validation or test under names that no column of a training has."""
+    return {name if "train" in plain(name) else f"val {name}": value for name, value in row.items()}
+
+
+def is_held_out(cells: Mapping[str, object]) -> bool:
+    """True if a cell such as `split` says that its row is of validation or test."""
+    return any(
+        plain(name.rpartition("/")[2]) in SPLITS
+        and isinstance(cell, str)
+        and plain(cell).split("_")[0] in HELD_OUT
+        for name, cell in cells.items()
+    )
 
 
 def seconds_of(name: str) -> float:
@@ -158,7 +179,7 @@ def loss_rank(name: str) -> int | None:
     """How likely a column is the training loss, 0 the likeliest; None if it is none."""
     simple = plain(name)
     words = simple.split("_")
-    if {*words} & {*OTHERS}:
+    if {*words} & {*OTHERS} or "验证" in simple or "测试" in simple:
         return None
     if simple in LOSSES:
         return 0 if simple == "loss" else 1

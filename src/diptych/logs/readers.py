@@ -10,8 +10,9 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.files import parse_json, read_bytes, read_json
+from diptych.logs.columns import is_held_out, of_held_out
 from diptych.logs.events import NAME, is_events, read_events
-from diptych.logs.table import MOST_BYTES, Table, numbers_of, parse_number
+from diptych.logs.table import MOST_BYTES, Row, Table, numbers_of, parse_number
 from diptych.logs.text import BARE, THOUSANDS, read_text, whole
 
 EXPECTED = "a log: CSV, JSON lines, TensorBoard events, trainer_state.json or text"
@@ -167,17 +168,24 @@ def _damaged(path: Path, error: ValueError) -> UserError:
     return UserError(f"{path}: cannot be read as JSON ({error}); restore the file")
 
 
+def _row(item: Any) -> Row:
+    """The numbers of a JSON object, under other names if they are of validation or test."""
+    if not isinstance(item, dict):
+        return {}
+    return of_held_out(numbers_of(item)) if is_held_out(item) else numbers_of(item)
+
+
 def _columns(columns: dict[str, list[Any]], path: Path) -> Table:
     table = Table("JSON")
     for i in range(max(map(len, columns.values()))):
         cells = {name: values[i] for name, values in columns.items() if i < len(values)}
-        table.add(numbers_of(cells), path)
+        table.add(_row(cells), path)
     return table
 
 
 def _objects(items: list[Any], table: Table, path: Path) -> Table:
     for item in items:
-        table.add(numbers_of(item) if isinstance(item, dict) else {}, path)
+        table.add(_row(item), path)
     return table
 
 
@@ -195,7 +203,7 @@ def _json_lines(lines: list[str], path: Path) -> tuple[Table, ValueError | None]
             else:
                 table.skipped += 1
             continue
-        table.add(numbers_of(value) if isinstance(value, dict) else {}, path)
+        table.add(_row(value), path)
     return table, first
 
 
@@ -206,8 +214,12 @@ def _delimiter(lines: list[str]) -> str:
         cells = next(csv.reader(io.StringIO(first), delimiter=delimiter))
         if len(cells) < 2 or not any(_is_name(cell) for cell in cells):
             continue
-        if any(re.search(r"[:=]\s*\S", cell) or parse_number(cell) is not None for cell in cells):
-            continue  # `Epoch: 1, loss: 0.3` is text
+        # `Epoch: 1, loss: 0.3` is text; a chart of wandb has `lr=0.1 - train/loss` above a column.
+        wandb = any(cell.endswith("__MIN") for cell in cells)
+        if not wandb and any(
+            re.search(r"[:=]\s*\S", cell) or parse_number(cell) is not None for cell in cells
+        ):
+            continue
         body = lines[1:6]
         if not body or any(delimiter in line for line in body):
             return delimiter
@@ -264,7 +276,9 @@ def _rows(
         if decimal:
             cells = [COMMA.sub(r"\1.\2", cell) for cell in cells]
         found = {k: _number(c, k, table) for k, c in zip(names, cells, strict=True)}
-        table.add({k: v for k, v in found.items() if v is not None}, path)
+        row = {k: v for k, v in found.items() if v is not None}
+        held_out = is_held_out(dict(zip(names, cells, strict=True)))
+        table.add(of_held_out(row) if held_out else row, path)
     return table
 
 

@@ -13,7 +13,15 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from diptych.logs.columns import MB, NAMES, megabytes_of, plain, seconds_of
+from diptych.logs.columns import (
+    HELD_OUT,
+    MB,
+    NAMES,
+    megabytes_of,
+    of_held_out,
+    plain,
+    seconds_of,
+)
 from diptych.logs.table import TOTAL, Row, Table, parse_number
 
 # No part of a pattern can be read in two ways, and names are bounded: time is linear in the line.
@@ -40,6 +48,12 @@ STAMP = re.compile(
     r"|\b\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?\b"
 )
 PROGRESS = re.compile(r"(?<![\d,.])(\d+)/(\d+)\s*\[")  # tqdm's rates are smoothed: no times
+# `[Val] Epoch: 1, Loss: 0.3`: the first word of a line, behind the time and the level of a logger.
+OF_HELD_OUT = re.compile(
+    r"^(?:[\W\d_]|\b(?:info|debug|warning|root|main|logger)\b)*"
+    rf"(?:{'|'.join(sorted(HELD_OUT, key=len, reverse=True))})(?![\w/.])",
+    re.IGNORECASE,
+)
 # `[12/400] loss: 0.3` counts without a name.
 COUNTED_OF = re.compile(r"[\[(]\s*(\d+)\s*/\s*(\d+)\s*[\])]")
 # "第 1 轮" puts the number inside its name.
@@ -144,7 +158,7 @@ def row_of(line: str, table: Table) -> Row:
         loss = whole(rest[0], table) if len(rest) == 1 else None
         if loss is not None:  # `step 1: 0.5`
             row["loss"] = loss
-    return row
+    return of_held_out(row) if OF_HELD_OUT.match(line) else row
 
 
 def scale_of(unit: str, name: str) -> float:

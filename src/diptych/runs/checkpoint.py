@@ -13,6 +13,7 @@ Reading checks every hash, name and shape; nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from diptych.network.parameters import check_weights
 from diptych.network.plan import Plan
 from diptych.runs.records import Saved
 from diptych.types import Float32, Weights
+
+log = logging.getLogger(__name__)
 
 GROUPS = ("raw", "ema", "adam_m", "adam_v")
 OWN_NETWORK = "own"  # in a manifest: the weights are of a network that the user brought
@@ -73,7 +76,10 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
         manifest = {"schema": 1, "step": state.step, **facts, "files": hashes}
         write_json(folder / "manifest.json", manifest)
     for old in all_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        try:
+            shutil.rmtree(old)
+        except OSError as error:  # a network file system, where another process reads it
+            log.warning("%s: cannot be removed (%s); remove it later", old, error.strerror)
     return path
 
 

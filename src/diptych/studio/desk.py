@@ -167,7 +167,6 @@ class Desk:
                 return {"error": f"{type(error).__name__}: {error}"[:300]}
 
         answers = dict(zip(job.panels, self._pool.map(one, job.panels), strict=True))
-        job.content.pop("picture", None)  # not kept
         for name, answer in answers.items():
             if "error" in answer:
                 job.errors[name] = answer["error"]
@@ -182,6 +181,7 @@ class Desk:
     def _end(self, job: Job, state: str) -> None:
         with self._changed:
             job.order, job.state = next(self._orders), state
+            job.content.pop("picture", None)  # not kept
             ended = [each for each in self.jobs.values() if each.state in ENDED]
             for old in ended[:-KEPT]:
                 del self.jobs[old.id]

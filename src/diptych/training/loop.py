@@ -236,8 +236,8 @@ class Training:
     @contextmanager
     def looking_on(self) -> Iterator[None]:
         """Tell the callbacks of the start and of the end."""
-        self.callbacks.start(self.saved)
         try:
+            self.callbacks.start(self.saved)
             yield
         except BaseException as error:
             self.callbacks.close(error)
@@ -280,7 +280,8 @@ class Training:
             with self.callbacks.event("flush", batch.step):
                 self.flush()
             self.bar.set_postfix_str(f"loss {row['loss']:.4f}{self.validated}")
-        self.callbacks.stepped(self.parts.learner, batch)
+        with self.stoppable():
+            self.callbacks.stepped(self.parts.learner, batch)
         if batch.step % settings.checkpoint_every == 0:
             with self.callbacks.event("checkpoint", batch.step):
                 self.save(batch.step)
@@ -288,12 +289,18 @@ class Training:
             with self.callbacks.event("grid", batch.step):
                 self.draw_grid(batch.step)
 
-    def flush(self) -> None:
-        """Pass the waiting rows to the callbacks, any of which may ask to stop."""
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Calls of the callbacks, any of which may ask to stop."""
         try:
-            self.rows.flush()
+            yield
         except StopTraining:
             self.stopping = True
+
+    def flush(self) -> None:
+        """Pass the waiting rows to the callbacks."""
+        with self.stoppable():
+            self.rows.flush()
 
     def save(self, step: int, wait: bool = False) -> None:
         """Save a checkpoint, rows first: it never outruns its journal or holds a diverged run.
@@ -373,4 +380,5 @@ class Training:
         images = engine.pixels(engine.draw(sampler, range(64), parts.config.seed))
         picture = grid(images, sampler.columns)
         save_png(self._grid_path(step), picture)
-        self.callbacks.image("samples", picture, step)
+        with self.stoppable():
+            self.callbacks.image("samples", picture, step)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import UserError
+from diptych.errors import StopTraining, UserError
 from diptych.runs import checkpoint
 from diptych.training.callbacks import Callback, Row
 
@@ -46,6 +46,7 @@ class Rows:
 
         Raises:
             UserError: a loss or gradient norm is not finite; the rows before it are passed on.
+            StopTraining: a callback asked for it, and all rows are finite.
         """
         rows, self.waiting = self.waiting, []
         good: list[Row] = []
@@ -57,8 +58,12 @@ class Rows:
                 bad = f"step {row['step']}: {faults[0]} is {row[faults[0]]}"
                 break
             good.append(row)
-        if good:
-            self.callbacks.rows(good)
+        stop = None
+        try:
+            if good:
+                self.callbacks.rows(good)
+        except StopTraining as error:
+            stop = error
         if bad:
             self.written()
             kept = checkpoint.all_checkpoints(self.run)
@@ -66,3 +71,5 @@ class Rows:
                 f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was made yet"
             )
             raise UserError(f"{bad}; training stopped, {last}; try a lower train.lr")
+        if stop is not None:
+            raise stop

@@ -50,8 +50,9 @@ def lost(ranks: Ranks) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise MachineError(
-            f"{ranks}: another rank has ended, or cannot be reached; resume with --resume, from "
-            f"the last checkpoint"
+            f"{ranks}: another rank has ended, or cannot be reached "
+            f"({str(error).splitlines()[0][:160]}); the end of its rank-N.log may say why; "
+            f"resume with --resume, from the last checkpoint"
         ) from error
 
 

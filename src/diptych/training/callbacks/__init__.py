@@ -22,7 +22,10 @@ VALIDATION = "validation_loss"
 
 
 class Callback:
-    """An observer of a run. Every method is optional and does nothing by default."""
+    """An observer of a run. Every method is optional and does nothing by default.
+
+    `rows`, `stepped` and `image` may raise `StopTraining`: the run is saved after the step at hand.
+    """
 
     def start(self, step: int) -> None:
         """Called before the first step; the run continues after `step`, or begins if it is 0."""
