@@ -37,16 +37,11 @@ class Records:
 
     def __init__(self, run: Path, step: int, scalar: Callable[[Any], float] = float) -> None:
         plan: Any = "no plan: nothing of it is shown"
-        self.journal = Journal(run)
         tensorboard = TensorBoard(run, plan, 0, lambda kind, step: nullcontext())
-        self.callbacks = Callbacks([self.journal, tensorboard])
+        self.callbacks = Callbacks([Journal(run), tensorboard])
         self.rows = Rows(run, scalar, self.callbacks, lambda: None)
         self.add, self.flush = self.rows.add, self.rows.flush
         self.callbacks.start(step)
-
-    @property
-    def last_loss(self) -> float:
-        return self.journal.last_loss
 
     def __enter__(self) -> Records:
         return self
@@ -100,7 +95,7 @@ def test_device_scalars_are_read_only_when_the_rows_are_written(tmp_path: Path) 
             journal.add(row(step, loss="device loss", grad_norm="device norm"))
         assert read == [] and not (tmp_path / "metrics.jsonl").exists()
         journal.flush()
-        assert read == ["device loss", "device norm"] * 2 and journal.last_loss == 0.5
+        assert read == ["device loss", "device norm"] * 2
         journal.flush()
     assert steps(tmp_path) == [1, 2]
 
@@ -115,7 +110,6 @@ def test_a_value_that_is_not_finite_stops_the_run_and_names_the_step(
             journal.add(row(step, **({key: value} if step == 4 else {})))
         with pytest.raises(UserError, match=f"^step 4: {key} is .*; training stopped, no checkp"):
             journal.flush()
-        assert journal.last_loss == row(3)["loss"]
     assert steps(tmp_path) == [1, 2, 3], "the rows before it are kept, and none after it"
 
 
@@ -140,13 +134,12 @@ def test_a_resumed_run_goes_on_without_gaps_or_repeats(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1, 2]
 
 
-def test_the_last_loss_is_known_after_a_restart(tmp_path: Path) -> None:
+def test_a_restart_drops_the_rows_that_it_repeats(tmp_path: Path) -> None:
     write(tmp_path, 1, 10)
-    with Records(tmp_path, 6) as journal:
-        assert journal.last_loss == row(6)["loss"]
-    with Records(tmp_path, 0) as journal:
-        assert math.isnan(journal.last_loss)
-    assert steps(tmp_path) == []
+    with Records(tmp_path, 6):
+        assert steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+    with Records(tmp_path, 0):
+        assert steps(tmp_path) == []
 
 
 def test_rewriting_keeps_every_digit(tmp_path: Path) -> None:
