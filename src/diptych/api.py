@@ -16,7 +16,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from diptych.config.load import Config, load_config, validate
 from diptych.config.size import checked_size, size_of
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
-from diptych.errors import PythonTerms, UserError, nearest
+from diptych.errors import PythonTerms, UserError, in_python, nearest
 from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
 from diptych.files import read_json
@@ -130,8 +129,15 @@ class Run:
         return f"<Run {str(self.path)!r}: {self.backend}, {at}>"
 
 
-@PythonTerms(out="run", data="data_dir", steps='set={"train.steps": ...}',
-             epochs='set={"train.epochs": ..., "train.steps": None}')  # fmt: skip
+_TERMS = {
+    "out": "run", "data": "data_dir", "steps": 'set={"train.steps": ...}',
+    "epochs": 'set={"train.epochs": ..., "train.steps": None}', "seed": 'set={"seed": ...}',
+    "size": 'set={"data.image_size": ...}', "channels": 'set={"data.channels": ...}',
+    "skip-bad": 'set={"data.skip_bad": True}',
+}  # fmt: skip
+
+
+@PythonTerms(**_TERMS)
 def train(
     config: str | Path | Config,
     run: Where,
@@ -169,7 +175,7 @@ def train(
         resume: resume the run in the folder; start a new one if the folder is empty.
         overwrite: replace the contents of the folder.
         allow_changed_data: resume even if the images have changed.
-        data_dir: folder that is searched first for the data.
+        data_dir: folder that holds the data; no other place is searched.
         progress: show a bar on stderr.
         recording: records in addition to the metrics; None: the defaults.
 
@@ -181,7 +187,7 @@ def train(
         MachineError: a full disk or another machine fault.
         Interrupted: SIGTERM or Ctrl-C, after saving.
     """
-    changes = dict(set or {})
+    changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (set or {}).items()}
     dataset = None
     if isinstance(data, str | Path):
         changes["data.source"] = str(data)
@@ -216,7 +222,15 @@ def train(
 
 def said(shown: bool) -> Callable[[str], object]:
     """A function that shows a line above a bar on stderr, or else only logs it."""
-    return partial(tqdm.write, file=sys.stderr) if shown else partial(log.info, "%s")
+
+    def say(text: str) -> None:
+        text = in_python(text, _TERMS)
+        if shown:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            log.info("%s", text)
+
+    return say
 
 
 def as_dataset(data: Any) -> Dataset:
@@ -244,6 +258,8 @@ def changed(
         node = tree.get(section) if section else tree
         if not isinstance(node, dict):
             raise UserError(f"set: key '{key}' is not known; give section.key, such as train.lr")
+        if isinstance(node.get(last), dict):
+            raise UserError(f"set: '{key}' is a section; set its keys one by one, as {key}.KEY")
         node[last] = list(value) if isinstance(value, tuple) else value
     if dataset is not None:
         _, channels, height, width = dataset.images.shape
@@ -301,7 +317,7 @@ def evaluate(
         backend: None: jittor if this process has loaded it, else torch.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         weights: a file of the feature network's weights.
-        data_dir: folder that is searched first for data sets.
+        data_dir: folder that holds the data sets; no other place is searched.
         batch: images at once.
         cache: keep the features of a named data set for later calls.
         progress: show a bar on stderr.

@@ -97,7 +97,7 @@ def in_python(text: str, names: dict[str, str] | None = None) -> str:
         rest = "" if value is None else f" {value}"
         if name.startswith("no-"):
             return f"{name[3:]}=False{rest}"
-        if name in _FLAGS:
+        if name in _FLAGS and name not in known:
             return f"{name.replace('-', '_')}=True{rest}"
         name_here = known.get(name, name.replace("-", "_"))
         if value is None or name not in _VALUED or value in _NO_VALUE:

@@ -28,6 +28,7 @@ from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.memory import batch_of
 from diptych.sampling.sampler import Sampler, make_sampler
+from diptych.sampling.solvers.ddim import Ddim
 from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
@@ -90,6 +91,7 @@ class Model:
         config: settings of the network and its training.
         weights: name -> array, float32.
         facts: facts about the weights: EMA or raw, sha256, origin.
+        sampler: settings that are recommended with the weights; None: none are.
         engine: draws images with any sampler, batch by batch.
     """
 
@@ -101,6 +103,7 @@ class Model:
         self.config = source.config
         self.weights = source.weights
         self.facts = source.facts()
+        self.sampler = source.sampler
         self.engine = Engine(
             backend,
             backend.network(plan, source.weights),
@@ -195,6 +198,7 @@ class Model:
                 "backend": self.engine.backend.name,
                 "config_identity": self.config.identity(),
                 **self.facts,
+                **({} if self.sampler is None else {"sampler": self.sampler}),
                 "files": {file.name: sha256_of(file)},
             }
             if isinstance(self.engine.plan, OwnPlan):
@@ -299,17 +303,23 @@ class Model:
         timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
-        asked, _ = read_steps({"solver": solver, "order": order, "eta": eta, "spacing": spacing})
-        solver, order, spacing = asked["solver"], asked["order"], asked["spacing"]
+        asked, _ = read_steps({
+            "solver": solver, "order": order, "eta": eta, "spacing": spacing, "clip": clip,
+            "threshold": threshold, "classes": classes, "guidance": guidance,
+            "euler_at_final": euler_at_final, "noise": noise,
+        })  # fmt: skip
+        solver, order, spacing, clip = (asked[k] for k in ("solver", "order", "spacing", "clip"))
         rule = None if solver is None or isinstance(solver, str) else solver
         if rule is not None and (eta is not None or order is not None):
             raise UserError("sample: a solver that is an object has its own eta and order")
+        if rule is not None and clip == "image" and not isinstance(rule, Ddim):
+            raise UserError('sample: clip="image" is for Ddim alone; others take clip=True')
         sampler = make_sampler(
             solver if rule is None else "ddim", steps, eta, spacing, clip, timesteps, order,
-            threshold, classes, guidance,
+            asked["threshold"], asked["classes"], asked["guidance"],
             num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
-            euler_at_final=euler_at_final,
-            noise=noise,
+            euler_at_final=asked["euler_at_final"],
+            noise=asked["noise"],
         )  # fmt: skip
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)

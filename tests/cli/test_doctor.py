@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from diptych.cli.doctor import report
+from diptych.cli.doctor import checks, report
+from diptych.weights.find import zoo_names
 
 
 def test_the_doctors_json_says_what_its_table_says() -> None:
@@ -48,3 +49,8 @@ def test_a_missing_panel_fails_only_where_both_are_required(
         monkeypatch.setenv("DIPTYCH_REQUIRE_PANELS", required)
         found = {check.name: check.status for check in report.diagnose()}
         assert found["torch"] == status
+
+
+def test_the_zoo_is_named() -> None:
+    said = checks.weights().detail
+    assert zoo_names() and all(name in said for name in zoo_names())

@@ -37,6 +37,22 @@ def test_the_middle_of_a_wanted_shape_has_the_pictures_own_pixels(crop: str) -> 
         assert Recipe(wanted.shape[:2], 3, crop).sides == wanted.shape[:2]
 
 
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("sides", [(90, 66), (66, 90), (640, 427), (201, 200), (64, 64), (300, 65)])
+def test_adm_is_the_crop_of_guided_diffusion(sides: tuple[int, int], size: int) -> None:
+    """Dhariwal and Nichol 2021, image_datasets.py: halved by boxes, then the short side to size,
+    both sides rounded, then the middle."""
+    given = made = photos.crops(1, *sides)[0]
+    while min(made.size) >= 2 * size:
+        made = made.resize((made.size[0] // 2, made.size[1] // 2), resample=Image.Resampling.BOX)
+    ratio = size / min(made.size)
+    whole = round(made.size[0] * ratio), round(made.size[1] * ratio)
+    pixels = np.array(made.resize(whole, resample=Image.Resampling.BICUBIC))
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    wanted = pixels[top : top + size, left : left + size]
+    assert np.array_equal(np.asarray(apply_crop(given, Recipe(size, 3, "adm"), "x")), wanted)
+
+
 def test_a_wanted_shape_is_covered_and_cut() -> None:
     """By Pillow's own resize, of pictures that are wider and higher than it."""
     for width, height, to in ((90, 61, (35, 24)), (61, 90, (32, 47)), (64, 48, (32, 24))):

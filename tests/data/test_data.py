@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from data_files import NAMES, bare_machine, idx, put  # noqa: F401  (a fixture)
 from diptych.config.load import DataConfig
-from diptych.data import SOURCES, find, load_configured, load_dataset, read_idx, shrink
+from diptych.data import SOURCES, find, load_configured, load_dataset, read_idx, resize, shrink
 from diptych.errors import MachineError, UserError
 
 
@@ -67,6 +67,13 @@ def test_shrink_is_the_rounded_mean_of_each_block(images, size):
     k = 28 // size
     blocks = images.reshape(*images.shape[:2], size, k, size, k).astype(np.float64)
     assert np.array_equal(shrink(images, size), np.floor(blocks.mean((3, 5)) + 0.5))
+
+
+def test_shrink_holds_few_sums_at_once(monkeypatch):
+    images = np.random.default_rng(1).integers(0, 256, (10, 1, 8, 8), np.uint8)
+    wanted = shrink(images, 4)
+    monkeypatch.setattr(resize, "AT_ONCE", 3)
+    assert np.array_equal(shrink(images, 4), wanted)
 
 
 def test_shrink_keeps_height_and_width_apart():

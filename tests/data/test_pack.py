@@ -229,3 +229,46 @@ def test_damaged_packed_files_are_refused(root: Path) -> None:
     assert f"{held}: not found" in refused()
     out.unlink()
     assert f"{out}: not found; expected a file that diptych data prepare made" in refused()
+
+
+def test_other_labels_are_other_data(bare: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    source, out = bare / "own.npz", bare / "out.npy"
+    np.savez(source, images=pixels, labels=[0, 0, 1, 1, 2, 2])
+    first = packing(f"npz:{source}", out)
+    made = prepare(first)
+    assert prepare(packing(f"npz:{source}", out)) == made
+    old = {key: value for key, value in made.items() if key != "labels_sha256"}
+    pack.index_path(out).write_text(json.dumps(old))  # of an older version
+    assert prepare(packing(f"npz:{source}", out)) == old
+    np.savez(source, images=pixels, labels=[0, 0, 1, 1, 2, 0])
+    for index in (old, made):
+        pack.index_path(out).write_text(json.dumps(index))
+        with pytest.raises(UserError, match="from other data; replace it with --overwrite"):
+            prepare(packing(f"npz:{source}", out))
+    again = prepare(packing(f"npz:{source}", out), overwrite=True)
+    assert again["labels"] == [0, 0, 1, 1, 2, 0]
+
+
+def test_an_old_file_never_stands_beside_a_new_index(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = bare / "own.npz", bare / "out.npy"
+    for value in (1, 2):
+        np.savez(source, images=np.full((6, 8, 8, 3), value, np.uint8))
+        if value == 1:
+            prepare(packing(f"npz:{source}", out))
+
+    replace = os.replace
+
+    def killed(source: Any, target: Any) -> None:
+        if Path(target) == out:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(pack.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(packing(f"npz:{source}", out), overwrite=True)
+    monkeypatch.undo()
+    prepare(packing(f"npz:{source}", out))
+    assert (load_dataset(f"packed:{out}").images == 2).all()

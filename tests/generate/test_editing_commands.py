@@ -150,3 +150,16 @@ def test_images_go_to_latents_and_back_by_the_command_line(tmp_path: Path, folde
     for i, name in enumerate(("00000.png", "00003.png")):
         apart = read_png(way / name).astype(int) - read_png(back / f"{i:05d}.png")
         assert np.abs(apart).max() <= 1  # another batch size: another rounding
+
+
+def test_one_picture_of_another_size_does_not_choose_the_crop_of_the_next(tmp_path: Path) -> None:
+    notes._SAID.clear()
+    rng, paths = np.random.default_rng(0), []
+    for name, (width, height) in (("a", (640, 480)), ("b", (178, 218))):
+        paths.append(str(tmp_path / f"{name}.png"))
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(paths[-1])
+    found = read_inputs(paths, (1, 28, 28), crop="celeba")
+    alone = read_inputs(paths[1:], (1, 28, 28), crop="celeba")
+    assert np.array_equal(found.pixels[1], alone.pixels[0])
+    assert found.facts()["images_crop"] == "celeba or center"

@@ -13,6 +13,7 @@ import pytest
 import api_jobs
 import diptych
 from conftest import Panel
+from diptych import api
 from diptych.errors import in_python
 from diptych.files import read_json
 from diptych.runs.reader import read_run
@@ -78,6 +79,11 @@ REFUSED = {
     "diptych.train('tiny', folder / 'a', name, set={'train.lrr': 1})": "'train.lrr' is not known",
     "diptych.train('tiny', folder / 'a', name, set={'lr.x.y': 1})": "'lr.x.y' is not known",
     "diptych.train('tiny', folder / 'a', name, set={'train.lr': -1})": "train.lr",
+    "diptych.train('tiny', folder / 'a', name, set={'train': {'steps': 5}})":
+        "'train' is a section; set its keys one by one, as train.KEY",
+    "diptych.load('zoo:mnist-torch', name).sample(2, diptych.solvers.Heun(), clip='image')":
+        'clip="image" is for Ddim alone',
+    "diptych.load('zoo:mnist-torch', name, config='cifar10')": "the weights were trained with",
     "diptych.train('tiny', folder / 'a', name, resume=True, overwrite=True)":
         "resume=True and overwrite=True exclude each other",
     "diptych.train('tiny', folder / 'a', name, data=PIXELS / 255)": "expected uint8",
@@ -220,6 +226,16 @@ def test_arrays_that_are_no_images_are_refused(images: Any, labels: Any, said: s
 def test_options_are_said_as_arguments(line: str, here: str) -> None:
     assert in_python(line) == here
     assert in_python(here) == here
+
+
+def test_own_pictures_are_told_of_in_the_terms_of_python(tmp_path: Path, capsys: Any) -> None:
+    """Refusals, and the notes on what is chosen for the user."""
+    api.said(True)("size 48x48 (--size changes it), --channels 3, or --skip-bad")
+    said = capsys.readouterr().err
+    assert said == (
+        'size 48x48 (set={"data.image_size": ...} changes it), set={"data.channels": ...} 3, or '
+        'set={"data.skip_bad": True}\n'
+    )
 
 
 def test_public_functions_say_their_arguments() -> None:

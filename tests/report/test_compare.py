@@ -266,3 +266,17 @@ def test_a_longer_training_does_not_make_a_loss_lower(tmp_path: Path) -> None:
     apart = compare_runs(a, d, tmp_path / "apart", matched=False)
     assert apart["numbers"]["loss"]["end"] is None
     assert not any(s["key"] in ("loss.end", "loss.ratio") for s in apart["sentences"])
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    "train", [{"loss": "sum"}, {"weighting": "min-snr"}, {"min_snr_gamma": 2.0}], ids=str
+)
+def test_losses_that_are_other_quantities_have_no_ratio(
+    tmp_path: Path, train: dict[str, Any]
+) -> None:
+    result = compare_runs(*pair(tmp_path, train=train), tmp_path / "out", matched=False)
+    rows = [row for row in result["verdict"] if row["what"]["en"].startswith("final loss")]
+    assert [row["verdict"]["en"] for row in rows] == ["not comparable"]
+    assert result["numbers"]["loss"]["end"]["ratio"] is None
+    assert not any(s["key"] == "loss.ratio" for s in result["sentences"])

@@ -178,3 +178,13 @@ def test_networks_of_ones_own_are_told_apart(
     found = [text.en for text in mismatches(read_run(a), read_run(b))]
     assert any("other networks" in text for text in found) == apart
     assert len(found) == apart
+
+
+@pytest.mark.parametrize(
+    "card", [{"start": {"kind": "latents"}}, {"level": 400}, {"euler_at_final": True}], ids=str
+)
+def test_samples_with_another_start_are_refused(tmp_path: Path, card: dict[str, Any]) -> None:
+    first = make_samples(tmp_path / "sa", "torch")
+    other = make_samples(tmp_path / "sb", "jittor", card=card)
+    text = refused(tmp_path, *pair(tmp_path), samples=(first, other))
+    assert f"{next(iter(card))} differ" in text

@@ -21,6 +21,7 @@ from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import make_schedule
 from diptych.diffusion.timesteps import choose_timesteps, listed_timesteps, listing
 from diptych.errors import UserError
+from diptych.model import Model
 from diptych.sampling.options import SamplerOptions, folder_name
 from diptych.sampling.sampler import make_sampler
 from diptych.study import search_steps
@@ -40,7 +41,8 @@ class Pixels:
 
     def resized(self, images: Any, *how: Any) -> Any:
         blocks = images.reshape(len(images), 2, 7, 2, 7).mean(axis=(2, 4)) / 255
-        return SimpleNamespace(pool=blocks.reshape(len(images), 4).astype(np.float32))
+        pool = blocks.reshape(len(images), 4).astype(np.float32)
+        return SimpleNamespace(pool=pool, logits=pool, spatial=None)
 
 
 def a_model() -> Any:
@@ -128,6 +130,62 @@ def test_a_record_is_kept_and_another_search_is_refused(whole: Path, tmp_path: P
     with pytest.raises(UserError, match="is no file of diptych search-steps"):
         searched(tmp_path / "other.json", resume=True)
     assert whole.read_bytes() == before
+
+
+def test_a_changed_reference_is_another_search(tmp_path: Path) -> None:
+    """It is known by its content: the path stays the same."""
+    out, real = tmp_path / "four.json", tmp_path / "real.npz"
+    random = np.random.RandomState(0)
+    search = replace(SEARCH, reference=str(real), solvers=("ipndm",), num=16, tries=0)
+    np.savez(real, images=random.randint(0, 256, (20, 14, 14), np.uint8))
+    whole = searched(out, search)
+    assert searched(out, search, resume=True) == whole
+    np.savez(real, images=random.randint(0, 256, (20, 14, 14), np.uint8))
+    with pytest.raises(UserError, match="was searched with reference_sha256="):
+        searched(out, search, resume=True)
+    del whole["request"]["reference_sha256"]  # a record of an earlier version
+    out.write_text(json.dumps(whole))
+    searched(out, search, resume=True)
+
+
+def test_the_judged_sampler_is_used_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "clipped.json"
+    solver = "dpmpp:clip:noise=host"
+    searched(out, replace(SEARCH, solvers=(solver,), num=16, tries=0))
+    spacing, judged = read_spacing(out)
+    assert judged == {"solver": "dpmpp", "order": 2, "clip": True, "noise": "host"}
+    options, said = read_options({"solver": None, "spacing": out})
+    assert options == SamplerOptions(**judged, spacing=spacing)
+    assert said is not None and said.endswith("judged with: dpmpp, order 2, clip, noise host")
+    for given in ({"clip": False}, {"threshold": 0.9}):
+        options, said = read_options({"solver": None, "spacing": out, **given})
+        assert options == SamplerOptions("dpmpp", 2, spacing=spacing, noise="host", **given)
+        assert said is not None and "but for what was asked" in said
+    assert read_options({"solver": "ddim", "spacing": out})[0].clip is None
+    tree = json.loads(out.read_text())
+    del tree["settings"]  # a file of an earlier version
+    out.write_text(json.dumps(tree))
+    assert read_spacing(out)[1] == {"solver": "dpmpp", "order": 2}
+    for damage in ({"clip": "yes"}, {"steps": 3}, ["clip"], {"guidance": True}):
+        out.write_text(json.dumps(tree | {"settings": damage}))
+        with pytest.raises(UserError, match="settings are damaged"):
+            read_spacing(out)
+
+
+def test_python_samples_with_the_judged_sampler(tmp_path: Path) -> None:
+    out, seen = tmp_path / "clipped.json", []
+    searched(out, replace(SEARCH, solvers=("dpmpp:clip:noise=host",), num=16, tries=0))
+    model: Any = Model.__new__(Model)
+    model.engine = SimpleNamespace(
+        schedule=TABLE, plan=SimpleNamespace(num_classes=0, shape=(1, 14, 14)),
+        ends_in_noise=False, backend=SimpleNamespace(device="cpu", free_memory=lambda: None),
+        draw=lambda sampler, *_: seen.append(sampler) or np.zeros((2, 1, 14, 14), np.float32),
+    )  # fmt: skip
+    for given in ({}, {"clip": False}):
+        model.sample(2, spacing=out, as_float=True, **given)
+    assert [(s.solver, s.order, s.clip, s.noise) for s in seen] == [
+        ("dpmpp", 2, True, "host"), ("dpmpp", 2, False, "host"),
+    ]  # fmt: skip
 
 
 def test_a_solver_that_cannot_be_searched_is_named(tmp_path: Path) -> None:

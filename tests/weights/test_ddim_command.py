@@ -126,6 +126,11 @@ def test_the_other_ways_to_sample(panels: Any, tmp_path: Path) -> None:
     assert (here / "E" / "image_samples" / "film" / "trajectory.gif").is_file()
     call(panel, here, *short, "fid", "--fid", "--num", "2")
     fid = pictures(here, "fid")
+    # Neither takes a folder of samples, or deletes what is not its own.
+    assert "holds samples" in call(panel, here, *short, "fid", "--interpolation", code=2)
+    assert len(pictures(here, "fid")) == 2
+    (here / "E" / "image_samples" / "way" / "2024.png").touch()
+    assert "holds '2024.png'" in call(panel, here, *short, "way", "--sequence", code=2)
     # The ends of the interpolation are images 0 and 1; the last prediction is the image itself.
     for k, (name, last) in enumerate((("0.png", "0_2.png"), ("10.png", "1_2.png"))):
         off = np.abs(fid[f"{k:05d}.png"].astype(int) - between[name])
@@ -216,6 +221,21 @@ def test_a_checkpoint_is_chosen_by_ckpt_id_and_without_ema_it_is_raw(
     assert command[1] == "E/logs/d/ckpt_5000.pth" and "--raw" in command
     (logs / "config.yaml").touch()
     assert translate.source(options(), config) == "E/logs/d/checkpoints/step-00005000"
+    Path("best.yml").write_text(text.replace("ckpt_id: 5000", "ckpt_id: best"))
+    with pytest.raises(UserError, match="ckpt_id is 'best'; expected a step"):
+        translate.source(options(), find_config("best.yml"))
+
+
+def test_the_folder_of_data_sets_is_named_only_if_it_holds_the_one_asked_for(
+    monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = find_config("cifar10.yml")
+    (tmp_path / "E" / "datasets" / "celeba").mkdir(parents=True)
+    assert "--data" not in translate.testing(options(test=True), config)
+    (tmp_path / "E" / "datasets" / "cifar-10-batches-py").mkdir()
+    command = translate.testing(options(test=True), config)
+    assert command[command.index("--data") + 1] == "E/datasets"
 
 
 def test_an_official_config_takes_our_overrides() -> None:

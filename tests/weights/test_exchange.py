@@ -127,10 +127,11 @@ def test_diffusers_network_is_the_same_function_in_both_panels(
 def test_pipelines_of_diffusers_draw_our_images_from_our_noise(
     both: tuple[Panel, Panel], tmp_path: Path, objective: str
 ) -> None:
-    config = find_weights("zoo:mnist-torch").config
-    noise_of = config.diffusion.model_copy(update={"objective": objective})
-    config = config.model_copy(update={"diffusion": noise_of})
-    convert("zoo:mnist-torch", tmp_path / "d", config=config)
+    found = find_weights("zoo:mnist-torch")
+    noise_of = found.config.diffusion.model_copy(update={"objective": objective})
+    config = found.config.model_copy(update={"diffusion": noise_of})
+    write_torch(tmp_path / "bare.ckpt", dict(found.weights))
+    convert(str(tmp_path / "bare.ckpt"), tmp_path / "d", config=config)
     assert find_weights(str(tmp_path / "d")).config.diffusion == noise_of
     call = both[0].call
     theirs, noise, kind = call(exchange_jobs.pipeline, "DDIMPipeline", tmp_path / "d", 4, 10)

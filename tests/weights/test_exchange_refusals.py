@@ -123,7 +123,8 @@ def test_the_groups_of_diffusers_norms_are_honoured(
 
 
 @pytest.mark.parametrize(
-    "change", ["model.norm_groups=8", "model.norm_eps=1e-5", "diffusion.objective=v"]
+    "change",
+    ["model.norm_groups=8", "model.norm_eps=1e-5", "diffusion.objective=v", "model.num_classes=3"],
 )
 def test_no_official_training_is_written_of_settings_that_it_has_not(
     tmp_path: Path, change: str

@@ -21,6 +21,7 @@ from diptych.files import read_json
 from diptych.weights.convert import convert
 from diptych.weights.find import find_weights
 from diptych.weights.formats.schedulers import SCHEDULERS, read_scheduler
+from diptych.weights.formats.torch_write import write_torch
 
 OLD = Path(__file__).parents[1] / "old_records" / "mnist-torch"
 DDPM, DDIM = "DDPMScheduler", "DDIMScheduler"
@@ -150,10 +151,11 @@ def test_what_diffusers_writes_for_each_class_is_read(
 def test_a_zero_terminal_snr_goes_out_and_comes_back(
     both: tuple[Panel, Panel], tmp_path: Path
 ) -> None:
-    config = find_weights("zoo:mnist-torch").config
-    noise = config.diffusion.model_copy(update={"objective": "v", "zero_terminal_snr": True})
-    config = config.model_copy(update={"diffusion": noise})
-    convert("zoo:mnist-torch", tmp_path / "d", config=config)
+    zoo = find_weights("zoo:mnist-torch")
+    noise = zoo.config.diffusion.model_copy(update={"objective": "v", "zero_terminal_snr": True})
+    config = zoo.config.model_copy(update={"diffusion": noise})
+    write_torch(tmp_path / "bare.ckpt", dict(zoo.weights))
+    convert(str(tmp_path / "bare.ckpt"), tmp_path / "d", config=config)
     found = find_weights(str(tmp_path / "d"))
     assert found.config.diffusion == noise
     assert found.sampler is not None and found.sampler["spacing"] == "trailing"

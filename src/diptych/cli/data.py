@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diptych.config.size import Size
     from diptych.data import Dataset
 
-DATA = click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+DATA = click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 # How a source is read: the arguments of `_load`, in the order of the help.
 ASKED = options(
     click.option(

@@ -52,7 +52,7 @@ from diptych.sampling.options import INVERTED
 )
 @RAW
 @click.option("--config", help="Preset or YAML (ours or official) for a bare file of weights.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone.")
 @DEVICE
 @RESUME
 @OVERWRITE

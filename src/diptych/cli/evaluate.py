@@ -54,7 +54,7 @@ MEASURE = options(
     ),
     click.option("--mirrored", is_flag=True, help="The --train images were mirrored in training."),
     click.option("--weights", type=FOLDER, help="A file of the feature network's weights."),
-    click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
+    click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone."),
     click.option("--no-cache", is_flag=True, help="Do not keep the reference's features."),
 )  # fmt: skip
 # The options of `measure_settings`.
@@ -216,6 +216,12 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     if not models:
         refuse_unused(asked)
         check_panel(options["backend"], "the features of images")
+        for name in ("raw", "seed", "sample_batch", "samples_out"):
+            if typed(name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} says how a run is sampled, and these are images "
+                    f"already; leave it out, or give a run"
+                )
         for name in ("precision", "deterministic"):
             if typed(name):
                 raise UserError(
@@ -260,7 +266,7 @@ def refuse_unused(asked: SamplerOptions) -> None:
 )
 @click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid.")
 @click.option("--weights", type=FOLDER, help="A file of the feature network's weights.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone.")
 @click.option("--num", type=int, help="Number of images to take.  [default: all]")
 @click.option("--first", type=int, default=0, show_default=True, help="Begin with this image.")
 @click.option(

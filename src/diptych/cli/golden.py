@@ -36,7 +36,7 @@ def golden() -> None:
 @click.option("--steps", type=int, default=20, show_default=True, help="Steps to record.")
 @click.option("--backend", help="torch or jittor.  [default: the run's, else torch]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--device", help="cpu, cuda or cuda:INDEX.  [default: cpu]")
 @click.option(
     "--threads", type=click.IntRange(1), default=2, show_default=True,
@@ -102,7 +102,7 @@ def record(
 @golden.command()
 @click.argument("record", type=FOLDER)
 @click.option("--backend", help="Check this panel instead of the recorded one.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--mutate", help="Also plant these faults (or all), and show that they are caught.")
 @QUIET
 @JSON

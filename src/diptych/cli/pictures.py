@@ -23,7 +23,7 @@ PICTURES = options(
     ),
     click.option("--neighbours", type=int, help="Neighbours per sample.  [default: 5]"),
     click.option("--nearest-by", help="Distance in pixels or features.  [default: pixels]"),
-    click.option("--data", type=FOLDER, help="Folder that is searched first for data sets."),
+    click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone."),
 )
 
 

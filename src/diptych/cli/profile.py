@@ -25,7 +25,7 @@ from diptych.errors import UserError, nearest
 @click.option("--backend", help="torch or jittor.  [default: the run's own; torch]")
 @click.option("--steps", type=int, default=20, show_default=True, help="Steps to profile.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--out", type=FOLDER, help="A JSON file.  [default: RUN/profile.json]")
 @click.option("--outliers", is_flag=True, help="Name the causes of a run's slow steps instead.")
 @click.option(

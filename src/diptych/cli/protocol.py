@@ -29,7 +29,7 @@ from diptych.errors import UserError
 @click.argument("name")
 @click.argument("source", shell_complete=MODELS)
 @click.option("--inception", type=FOLDER, help="A file of the Inception network's weights.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for data sets.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone.")
 @click.option("--num", help="Other numbers of images, as in 5000,10000; a deviation.")
 @click.option("--steps", help="Other numbers of steps, as in 10,20; a deviation.")
 @click.option("--etas", help="Other values of eta, as in 0,1; a deviation.")

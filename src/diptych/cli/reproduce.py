@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from diptych.ranks import of_environment
 @click.option("--use", multiple=True, metavar="NAME=RUN", help="An existing training, "
               "as in torch-seed0=runs/mnist.")  # fmt: skip
 @click.option("--inception", type=FOLDER, help="Inception weights, for FID.")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--only", help="Only these stages: train, samples, compare, difference, scores, "
               "sweep, batches, profile, align.")  # fmt: skip
 @click.option("--parallel", is_flag=True, help="Train both panels at the same time.")
@@ -145,17 +146,20 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
 
 def check_samplers(request: Any) -> None:
     """Refuse impossible steps and etas before the training that precedes their use."""
-    from diptych.sampling.sampler import make_sampler
+    from diptych.diffusion.schedule import make_schedule
+    from diptych.sampling.options import SamplerOptions
+    from diptych.sampling.sampler import choose_sampler
 
     steps = numbers("sweep-steps", request.sweep_steps, whole=True)
     etas = numbers("sweep-etas", request.sweep_etas, whole=False)
     for name, values in (("sweep-steps", steps), ("sweep-etas", etas)):
         if not values or len(set(values)) < len(values):
             raise UserError(f"--{name}: give one or more different values, as in 10,20,50")
-    timesteps = request.config().diffusion.timesteps
-    for count in (request.sample_steps, *steps):
-        for eta in etas:
-            make_sampler("ddim", int(count), eta, timesteps=timesteps)
+    config = request.config()
+    schedule = make_schedule(config.diffusion)
+    for count, eta in [(request.sample_steps, None), *product(steps, etas)]:
+        options = SamplerOptions(solver="ddim", steps=int(count), eta=eta)
+        choose_sampler(options, config)[0].card(schedule)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -173,6 +173,7 @@ def sweep(source: str, **options: Any) -> None:
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` for these options."""
     from diptych.evaluation.collect import WITHOUT_REFERENCE
+    from diptych.evaluation.features.weights_file import file_sha256
     from diptych.generate.for_scoring import Drawing
     from diptych.study.sweep.cells import Sweep
     from diptych.study.sweep.variants import parse
@@ -199,8 +200,9 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     calls = tuple(int(n) for n in asked)
     etas = tuple(numbers("eta", listed["eta"], whole=False))
     variants = tuple(parse(text) for text in swept["solver"] or ("ddim",))
+    network = file_sha256(options["features"], options["weights"]) if scored else None
     return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls,
-                 scored)  # fmt: skip
+                 scored, network)  # fmt: skip
 
 
 def _refuse_scoring(options: dict[str, Any]) -> None:

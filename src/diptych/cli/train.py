@@ -39,7 +39,7 @@ from diptych.ranks import of_environment
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--size", type=SIZE, help="Own pictures: N, or HEIGHTxWIDTH.  [default: chosen]")
 @click.option("--channels", type=int, help="Own pictures: 3, or 1 for grey.  [default: theirs]")
-@click.option("--data", type=FOLDER, help="Folder that is searched first for the data.")
+@click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--data-source", metavar="SOURCE", help="Another data.source, or its new location.")
 @click.option("--allow-changed-data", is_flag=True, help="Resume even if the images have changed.")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be used.")

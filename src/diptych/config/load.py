@@ -176,6 +176,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     except FAULTS as error:
         raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
     node = tree
+    if len(parts) == 1 and isinstance(tree.get(parts[0]), dict):
+        raise UserError(f"--set {override}: '{parts[0]}' is a section; set its keys one by one")
     if len(parts) == 2:
         node = tree.setdefault(parts[0], {})
         if not isinstance(node, dict):

@@ -78,7 +78,9 @@ def apply_crop(picture: Image.Image, recipe: Recipe, where: str) -> Image.Image:
         while picture.width >= 2 * width and picture.height >= 2 * height:
             half = (picture.width // 2, picture.height // 2)
             picture = picture.resize(half, Image.Resampling.BOX)
-        picture = _covering(picture, (width, height), Image.Resampling.BICUBIC)
+        scale = max(width / picture.width, height / picture.height)
+        sides = round(picture.width * scale), round(picture.height * scale)
+        picture = _resized(picture, sides, Image.Resampling.BICUBIC)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         return picture.crop((left, top, left + width, top + height))
     if crop == "none" and picture.size != (width, height):
@@ -88,7 +90,7 @@ def apply_crop(picture: Image.Image, recipe: Recipe, where: str) -> Image.Image:
         )
     if crop == "stretch":
         return _resized(picture, (width, height), Image.Resampling.BILINEAR)
-    picture = _covering(picture, (width, height), Image.Resampling.BILINEAR)
+    picture = _covering(picture, (width, height))
     return _middle(picture, (width, height))
 
 
@@ -101,9 +103,9 @@ def _face(picture: Image.Image, crop: str, where: str) -> Image.Image:
     return picture.crop(_BOX) if crop == "celeba" else _middle(picture, (_MIDDLE[crop],) * 2)
 
 
-def _covering(picture: Image.Image, to: tuple[int, int], how: Image.Resampling) -> Image.Image:
+def _covering(picture: Image.Image, to: tuple[int, int]) -> Image.Image:
     """Resize until width and height just cover `to`; the side that is over is rounded down."""
-    (width, height), (wide, high) = picture.size, to
+    (width, height), (wide, high), how = picture.size, to, Image.Resampling.BILINEAR
     if width * high <= height * wide:
         return _resized(picture, (wide, int(wide * height / width)), how)
     return _resized(picture, (int(high * width / height), high), how)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from diptych.config.size import Size, sides_of, size_of, size_option
 from diptych.errors import UserError
 
+AT_ONCE = 1024  # images
+
 
 def shrink(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Average images down to a size.
@@ -47,10 +49,13 @@ def shrink(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     # as fast as 32-bit ones and suffice up to a factor of 11.
     area = factor * factor
     dtype = np.uint16 if (2 * 255 + 1) * area <= 65535 else np.uint32
-    total: NDArray[Any] = np.zeros((*images.shape[:2], high, wide), dtype)
-    for y in range(factor):
-        for x in range(factor):
-            total += images[..., y::factor, x::factor]
-    small: NDArray[np.uint8] = ((2 * total + dtype(area)) // dtype(2 * area)).astype(np.uint8)
+    small: NDArray[np.uint8] = np.empty((*images.shape[:2], high, wide), np.uint8)
+    for first in range(0, len(images), AT_ONCE):
+        part = images[first : first + AT_ONCE]
+        total: NDArray[Any] = np.zeros((*part.shape[:2], high, wide), dtype)
+        for y in range(factor):
+            for x in range(factor):
+                total += part[..., y::factor, x::factor]
+        small[first : first + AT_ONCE] = (2 * total + dtype(area)) // dtype(2 * area)
     small.flags.writeable = False
     return small

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 
 from diptych.data.crops import CELEBA
 from diptych.data.decoded import Decoded, as_bytes
@@ -50,8 +51,12 @@ def scan(images: Decoded, whole: bool = False) -> dict[int, str]:
 
 
 def _small(images: Decoded) -> bool:
-    sizes = [images.items.size(row) for row in range(len(images))]
-    return any(sizes) and sum(sizes) <= WHOLE
+    total = 0
+    for row in range(len(images)):
+        total += images.items.size(row)
+        if total > WHOLE:
+            return False
+    return total > 0
 
 
 def _look_over(images: Decoded, whole: bool) -> dict[int, str]:
@@ -104,7 +109,8 @@ def _kept(images: Decoded, whole: bool) -> Path:
     import platformdirs
 
     items, recipe = images.items, images.recipe
-    digest = hashlib.sha256(f"scan 1 {LIMIT} {whole} {recipe} {items.origin!r}\n".encode())
+    reader = f"Pillow {PIL.__version__}"  # another version may read other kinds
+    digest = hashlib.sha256(f"scan 2 {reader} {LIMIT} {whole} {recipe} {items.origin!r}\n".encode())
     for row, name in enumerate(items.names):
         digest.update(as_bytes(f"{name}\t{items.stamp(row)}\n"))
     return (

@@ -10,6 +10,7 @@ from diptych.errors import UserError
 from diptych.evaluation.run import KIND
 from diptych.evaluation.score import Score, difference
 from diptych.files import read_json, write_json
+from diptych.runs.records import Scores, number
 
 
 def read_scores(path: Path) -> dict[str, Score]:
@@ -21,10 +22,27 @@ def read_scores(path: Path) -> dict[str, Score]:
     content = read_json(path)
     if content.get("kind") != KIND or not isinstance(content.get("scores"), list):
         raise UserError(f"{path}: holds no scores; expected a file of diptych evaluate --out")
+    Scores.of(content, str(path))
+    for each in content["scores"]:
+        for key in ("std", "split_half"):
+            _check_number(path, f"{each['metric']}: {key}", each.get(key))
+        for key in ("within", "interval"):
+            ends = each.get(key) or (None, None)
+            if not isinstance(ends, list | tuple) or len(ends) != 2:
+                raise UserError(
+                    f"{path}: {each['metric']}: {key} is not two numbers; evaluate again"
+                )
+            for end in ends:
+                _check_number(path, f"{each['metric']}: {key}", end)
     try:
         return {each["metric"]: Score.from_json(each) for each in content["scores"]}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged scores ({error}); evaluate again") from error
+
+
+def _check_number(path: Path, name: str, value: Any) -> None:
+    if value is not None and number(value) is None:
+        raise UserError(f"{path}: {name} is no number; evaluate again")
 
 
 def compare_scores(

@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych.config.load import Config
 from diptych.data.dataset import Dataset, load_configured
-from diptych.data.decoded import Items
+from diptych.data.decoded import Decoded, Items
 from diptych.data.notes import note, say_left_out
 from diptych.data.packed.read import read_index
 from diptych.data.picture import ON_WHITE, as_pixels, open_picture
@@ -51,6 +51,8 @@ class Images:
             is quick to pass over.
         manifest: the manifest of a sample folder; empty for other sources.
         left_out: number of files skipped, by reason.
+        by_pixels: whether `identify` sees every pixel. The identity of a training set of encoded
+            pictures is made from their names and sizes.
         on_white: the positions of pictures, as far as streamed, that were composited onto white
             because some of their pixels are transparent.
     """
@@ -64,6 +66,7 @@ class Images:
     manifest: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     on_white: set[int] = field(default_factory=set)
+    by_pixels: bool = True
 
     def batches(
         self, size: int, first: int = 0, num: int | None = None, part: Part | None = None
@@ -160,7 +163,7 @@ def images_of(data: Dataset, split: str | None, rows: Int64 | None = None) -> Im
 
     return Images(
         data.name, len(chosen), lambda: pick(range(len(chosen))), lambda: sha256, split, pick,
-        left_out=data.left_out,
+        left_out=data.left_out, by_pixels=not isinstance(data.images, Decoded),
     )  # fmt: skip
 
 

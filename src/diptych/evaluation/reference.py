@@ -2,7 +2,8 @@
 
 The features of a data set's split never change for given weights and protocol, and on a CPU they
 take most of an evaluation's time, so they are kept in the user's cache, under a name made from all
-that they depend on. Nothing is kept for folders and files.
+that they depend on. Nothing is kept for folders and files, nor for pictures whose identity does not
+see their pixels.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def open_reference(
         "reference.sha256": images.identify(),
     }
     kinds = tuple(dict.fromkeys((*wanted.statistics, *wanted.rows)))
-    kept = _kept(cache, facts, extractor, protocol) if images.split else None
+    known = images.split is not None and images.by_pixels
+    kept = _kept(cache, facts, extractor, protocol) if known else None
     rows = _read_kept(kept, kinds)
     on_white = 0
     if rows is None:
@@ -96,6 +98,21 @@ def open_reference(
         rows, on_white = found.rows, found.on_white
         _keep(kept, rows)
     return Reference(facts, _all_moments(rows, protocol, wanted), rows, images.left_out, on_white)
+
+
+def reference_sha256(source: str | Path, data_dir: Path | None = None) -> str:
+    """The `reference.sha256` that `open_reference` would find, without the features.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    path = statistics_path(source)
+    if path is not None:
+        return str(load(path).protocol.get("images.sha256") or sha256_of(path))
+    parts = features_path(source)
+    if parts is not None:
+        return str(load_features(parts).reference_facts()["reference.sha256"])
+    return open_images(source, data_dir).identify()
 
 
 def _from_parts(
@@ -111,10 +128,11 @@ def _from_parts(
 def _all_moments(
     rows: dict[str, Floating], protocol: Protocol, wanted: Needs
 ) -> dict[str, Moments]:
-    return {kind: protocol.rounded(_moments(rows[kind])) for kind in wanted.statistics}
+    return {kind: protocol.rounded(moments_of(rows[kind])) for kind in wanted.statistics}
 
 
-def _moments(rows: Floating) -> Moments:
+def moments_of(rows: Floating) -> Moments:
+    """Mean and covariance of features (N, dims)."""
     found = Statistics(rows.shape[1])
     for first in range(0, len(rows), ROWS):
         found.add(rows[first : first + ROWS])

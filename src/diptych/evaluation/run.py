@@ -24,7 +24,14 @@ from diptych.evaluation.measure import Context, measure, score_name
 from diptych.evaluation.protocol import check_made_alike, protocol_for
 from diptych.evaluation.reference import open_reference
 from diptych.evaluation.score import Score, combine
-from diptych.evaluation.sets import SAMPLER, TOLD, SampleSet, Settings, sample_sets
+from diptych.evaluation.sets import (
+    SAMPLER,
+    TOLD,
+    SampleSet,
+    Settings,
+    sample_sets,
+    start_name,
+)
 from diptych.evaluation.statistics import Statistics
 from diptych.evaluation.training_distances import open_training
 from diptych.runs.records import MANIFEST_LATER
@@ -163,6 +170,8 @@ def _common_protocol(context: Context, one: SampleSet) -> dict[str, Any]:
     }
     # Left out if unset, so that scores without classes keep their protocol.
     told = {f"sampler.{key}": manifest[key] for key in TOLD if manifest.get(key) is not None}
+    if "sampler.start" in told:  # latents, images or points, which may be many
+        told["sampler.start"] = start_name(told["sampler.start"])
     # So are host noise and float32, the only ones when the first scores were written.
     later = {key: manifest.get(key, usual) for key, usual in MANIFEST_LATER.items()}
     found |= told | {

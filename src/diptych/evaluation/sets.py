@@ -6,6 +6,8 @@ by name.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
+from diptych.evaluation.extents import Extent, extent, overlap
 from diptych.evaluation.feature_parts import FeatureSet, features_path, load_features
 from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.statistics_file import Stored, load, statistics_path
@@ -22,7 +25,7 @@ SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
     "last_timestep",
 )  # fmt: skip
-TOLD = ("classes", "guidance", "euler_at_final")  # left out of a protocol where unset
+TOLD = ("classes", "guidance", "euler_at_final", "start")  # left out of a protocol where unset
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
     if len(sizes) > 1:
         raise UserError(f"the sample sets hold {sorted(sizes)} images; give one --num for all")
     _check_one_model(made)
+    if len(sources) > 1:  # the sets of one source are disjoint
+        _check_other_draws(made)
     return made
 
 
@@ -155,19 +160,52 @@ def _of_parts(path: Path, settings: Settings) -> SampleSet:
 
 
 def _check_one_model(sets: Sequence[SampleSet]) -> None:
-    """Refuse repeats that differ in model or sampler, or that are the same draw."""
+    """Refuse repeats that differ in model or sampler."""
     first, *others = (one.manifest for one in sets)
     for other in others:
         own = (*MANIFEST_LATER, "timesteps", "weights_sha256", "backend")
         for key in (*SAMPLER, *TOLD, *own):
-            if first.get(key) != other.get(key):
+            one, two = first.get(key), other.get(key)
+            if one != two:
+                told = [start_name(each) if key == "start" else each for each in (one, two)]
                 raise UserError(
-                    f"the sample sets differ in {key} ({first.get(key)} and {other.get(key)}); "
+                    f"the sample sets differ in {key} ({told[0]} and {told[1]}); "
                     f"they are no repeats of each other: evaluate them apart"
                 )
-    draws: list[tuple[Any, Any]] = [(one.path or id(one.images), one.first) for one in sets]
-    draws += [(None, one.manifest["seed"]) for one in sets
-              if "seed" in one.manifest and one.first == 0]  # fmt: skip
-    draws += [(one.features.facts["images.sha256"], one.first) for one in sets if one.features]
-    if len(set(draws)) < len(draws):
-        raise UserError("two sample sets are the same draw (same folder or seed); give each once")
+
+
+def start_name(card: Any) -> str:
+    """The kind of a manifest's `start`, and a hash of all that determines it."""
+    if not isinstance(card, dict):
+        return "noise" if card is None else str(card)
+    text = json.dumps(card, sort_keys=True)
+    return f"{card.get('kind')} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _check_other_draws(sets: Sequence[SampleSet]) -> None:
+    """Refuse sets of several sources that share images: by content, place or seed."""
+    contents: dict[int, str] = {}
+
+    def content(images: Images) -> str:
+        if id(images) not in contents:
+            contents[id(images)] = images.identify()
+        return contents[id(images)]
+
+    held: list[Extent] = []
+    for one in sets:
+        last = one.first + one.num
+        if one.path is not None:
+            held.append(Extent(f"path {one.path.resolve()}", one.first, last))
+        if "seed" in one.manifest:
+            held.append(Extent(f"seed {one.manifest['seed']}", one.first, last))
+        elif one.images is not None:  # a sample folder is known by its seed, and not read here
+            held.append(Extent(content(one.images), one.first, last))
+        if one.features is not None:
+            held.append(Extent(one.features.facts["images.sha256"], one.first, last))
+        if one.stored is not None and "images.sha256" in one.stored.protocol:
+            held.append(extent(str(one.stored.protocol["images.sha256"]), one.num))
+    if overlap(held) is not None:
+        raise UserError(
+            "two sample sets are the same draw or share images (same pictures, folder or seed); "
+            "give each once"
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import UserError
 from diptych.evaluation.collect import BATCH, Needs, collect
+from diptych.evaluation.extents import Extent, extent, overlap
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import open_images
 from diptych.evaluation.protocol import Protocol, check_made_alike
@@ -41,19 +42,31 @@ def write_statistics(
         add: statistics of other shards, added to these.
 
     Raises:
-        UserError: images missing or damaged, or shards of another network or protocol.
+        UserError: images missing or damaged, shards of another network or protocol, or shards that
+            share images.
     """
     images = open_images(source, data_dir)
     if first < 0 or (num is not None and num < 1):
         raise UserError(f"--first {first} and --num {num}: give 0 or more, and 1 or more")
     shards = [_shard(path, extractor, protocol) for path in add]
+    sha256 = images.identify()
+    last = images.count if num is None else first + num
+    leaves = [Extent(sha256, first, last)]
+    for path, shard in zip(add, shards, strict=True):
+        more = _leaves(shard)
+        if overlap([*leaves, *more]) is not None:
+            raise UserError(
+                f"{path}: holds images that {source} or another shard holds too, which would count "
+                f"twice; add each image once"
+            )
+        leaves += more
     found = collect(
         images, extractor, protocol, Needs(("pool",)),
         first=first, num=num, batch=batch, progress=progress, title=images.name,
     )  # fmt: skip
     total = found.statistics("pool")
     whole = found.num == images.count
-    own = images.identify() if whole else f"{images.identify()}[{first}:{first + found.num}]"
+    own = sha256 if whole else str(leaves[0])
     parts = [own]
     for shard in shards:
         assert shard.statistics is not None
@@ -67,6 +80,8 @@ def write_statistics(
         "images.split": images.split if whole and not add else None,
         "images.sha256": own if len(parts) == 1 else _joined(parts),
     }
+    if add:
+        facts["images.parts"] = [str(leaf) for leaf in sorted(leaves)]
     save(out, total, facts)
     return {"out": str(out), "n": total.n, "dims": total.dims, "sha256": sha256_of(out), **facts}
 
@@ -81,6 +96,16 @@ def _shard(path: Path, extractor: Extractor, protocol: Protocol) -> Stored:
             f"{path}: has {stored.statistics.dims} dimensions, the others {extractor.dims}"
         )
     return stored
+
+
+def _leaves(shard: Stored) -> list[Extent]:
+    """The runs of images that a shard is the sum of; a sum of an earlier version is its own."""
+    assert shard.statistics is not None
+    parts = shard.protocol.get("images.parts")
+    if isinstance(parts, list):
+        return [extent(str(part), 0) for part in parts]
+    known = shard.protocol.get("images.sha256")
+    return [] if known is None else [extent(str(known), shard.statistics.n)]
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -119,12 +119,6 @@ def medians(ax: Axes, theme: Theme, x: Float64, y: Float64, colour: str) -> None
     ax.plot(x, y, color=colour, linewidth=1.8, marker="o" if x.size == 1 else "", zorder=5)
 
 
-def dots(count: int) -> dict[str, Any]:
-    """Plot arguments for `count` single steps: the more steps, the smaller and fainter."""
-    size, alpha = float(np.clip(4000 / count, 1.5, 14.0)), float(np.clip(1000 / count, 0.06, 0.35))
-    return {"s": size, "alpha": alpha, "linewidths": 0}
-
-
 def line(theme: Theme, colour: str, under: bool) -> dict[str, Any]:
     """Plot arguments for run A's line (`under`) and for run B's on top of it."""
     if under:

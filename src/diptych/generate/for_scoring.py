@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from diptych.config.load import Config, flatten
+from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
-from diptych.generate.samples import Request, default_folder, sample_to
+from diptych.generate.samples import IDENTITY, Request, default_folder, sample_to
+from diptych.runs.folder import check_same
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import choose_sampler
+from diptych.weights.find import find_weights
 
 _NAMED = ("zoo:", "pretrained:")  # weights outside the user's folders
 
@@ -75,7 +80,6 @@ def draw(
         UserError: as `diptych sample`.
     """
     from diptych.model import load
-    from diptych.weights.find import find_weights
 
     if folder is None and (source.startswith(_NAMED) or Path(source).is_file()):
         raise UserError(f"{source}: where do its samples go? Give a folder with --samples-out")
@@ -91,7 +95,12 @@ def draw(
         out = default_folder(Path(source), request, drawing.precision)
         name = f"{out.name}-n{num}-{found.kind}-{backend}-{sha}"
         outs.append((folder or out.parent) / name)
-    if all(_complete(out) for out in outs):
+    done = [_complete(out) for out in outs]
+    for request, out, there in zip(requests, outs, done, strict=True):
+        if there:
+            facts = {**found.facts(), "backend": backend, "precision": drawing.precision}
+            _check_drawn(out, request, found.config, facts)
+    if all(done):
         return outs  # without the framework's slow start
     model = load(
         source, backend, device=device, raw=drawing.raw, precision=drawing.precision,
@@ -101,6 +110,26 @@ def draw(
         if not _complete(out):
             sample_to(model, request, out, resume=True, progress=progress)
     return outs
+
+
+def _check_drawn(out: Path, request: Request, config: Config, facts: dict[str, Any]) -> None:
+    """Refuse complete samples of another schedule or preprocessing, which the folder's name omits.
+
+    Raises:
+        UserError: the first setting that differs.
+    """
+    now = {
+        **request.sampler.card(make_schedule(config.diffusion)), "start": None, "num": request.num,
+        "seed": request.seed, "batch": request.batch, **facts, "config": flatten(config),
+    }  # fmt: skip
+    keys = [key for key in IDENTITY if key != "batch" or request.batch is not None]
+    try:
+        check_same(out, now, keys)
+    except UserError as error:
+        said = str(error).rpartition("; resume")[0] or error
+        raise UserError(
+            f"{said}; remove that folder to draw its images again, or choose another --samples-out"
+        ) from None
 
 
 def _complete(out: Path) -> bool:

@@ -71,7 +71,7 @@ def read_inputs(
         shape: (C, H, W) of the model's images.
         num: exactly this many, the first ones; None: all.
         most: at most this many; None: `num` decides.
-        data_dir: folder that is searched first for data sets.
+        data_dir: folder that holds the data sets; no other place is searched.
         crop: the model's own crop (`data.crop`); None: center.
 
     Raises:
@@ -88,19 +88,22 @@ def read_inputs(
         raise UserError(f"{sources[0]}: {count:,} images are too many at once; give --num")
     found: list[Pixels] = []
     recipe, fitted = Recipe(size_of(*shape[1:]), shape[0], crop or "center"), 0
+    crops = set[str]()
     for source, one in zip(sources, opened, strict=True):
         for i, image in enumerate(islice(one.stream(), count - len(found))):
             planes = image.transpose(2, 0, 1)
             if planes.shape != shape and one.split is None:
-                planes, recipe = _picture(image, recipe, f"{source}: image {i}")
+                planes, fitting = _picture(image, recipe, f"{source}: image {i}")
+                crops.add(fitting.crop)
                 fitted += 1
             found.append(_known(source, i, planes, shape))
+    used = " or ".join(sorted(crops)) or None
     if fitted:
         colours = "grey" if shape[0] == 1 else "RGB"
         sides = f"{shape[1]}x{shape[2]}" + (" (height x width)" if shape[1] != shape[2] else "")
         note(
             f"{fitted} of {len(found)} images made {sides}, {colours}, as in this model's training "
-            f"(crop {recipe.crop})"
+            f"(crop {used})"
         )
     pixels = np.ascontiguousarray(np.stack(found))
     header = "uint8 " + " ".join(map(str, pixels.shape)) + "\n"
@@ -108,7 +111,6 @@ def read_inputs(
     digest.update(pixels.data)
     name = opened[0].name + (f" and {len(opened) - 1} more" if len(opened) > 1 else "")
     left_out = sum((Counter(one.left_out) for one in opened), Counter[str]())
-    used = recipe.crop if fitted else None
     return Inputs(pixels, name, digest.hexdigest(), dict(left_out), used)
 
 

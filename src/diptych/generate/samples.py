@@ -389,4 +389,8 @@ def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:
 
 
 def _drawn(out: Path, num: int) -> Pixels:
-    return np.stack([read_png(_path(out, i)) for i in range(num)])
+    first = read_png(_path(out, 0))
+    images = np.empty((num, *first.shape), np.uint8)
+    for i in range(num):
+        images[i] = read_png(_path(out, i))
+    return images

@@ -225,7 +225,7 @@ def _table(
 
     timesteps = find_weights(request.source).config.diffusion.timesteps
     drawing = Drawing(seed=request.seed, batch=request.sample_batch)
-    names = []
+    names, extractor = [], open_network()  # first, as finished cells must be of this network
     for spacing, steps in (
         (QUAD, tuple(s for s in chosen.steps if s != timesteps)),
         ("uniform", tuple(s for s in chosen.steps if s == timesteps)),
@@ -234,9 +234,9 @@ def _table(
         if steps:
             sweep = Sweep(
                 request.source, steps, chosen.etas, drawing, settings, chosen.reference,
-                tuple(parse(name) for name in names[-2:]),
+                tuple(parse(name) for name in names[-2:]), features_sha256=extractor.sha256,
             )  # fmt: skip
-            run_panel(sweep, out, backend, device, open_network,
+            run_panel(sweep, out, backend, device, lambda: extractor,
                       samples_out=out / "samples", note=note)  # fmt: skip
     rows = []
     for cell in read_cells(out):

@@ -22,7 +22,7 @@ was; every choice depends on scores alone, so it ends as it would have without t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,13 @@ from diptych.evaluation.features.extractor import classifier_of
 from diptych.evaluation.frechet import frechet_distance
 from diptych.evaluation.measure import score_name
 from diptych.evaluation.protocol import protocol_for
-from diptych.evaluation.reference import cache_folder, open_reference
-from diptych.evaluation.statistics import Moments, Statistics
+from diptych.evaluation.reference import (
+    cache_folder,
+    moments_of,
+    open_reference,
+    reference_sha256,
+)
+from diptych.evaluation.statistics import Moments
 from diptych.files import check_path, hold_place, read_json, write_json
 from diptych.model import Model, batches_of
 from diptych.sampling.options import SamplerOptions
@@ -55,6 +60,7 @@ SOLVERS = ("ipndm", "ipndm:order=2", "unipc", "unipc:order=3", "dpmpp", "dpmpp:o
 SPACINGS = ("uniform", "trailing", "quad", *BY_LEVEL)
 QUARTER, SHARES = 4, (0.5, 0.25, 0.125)
 STARTS, FINALISTS, CHECKS = 3, 3, 3
+REFERENCE = "reference_sha256"
 
 Candidate = tuple[str, str]
 """A variant as in a sweep, such as `dpmpp:order=3`, and a spacing that lists its timesteps."""
@@ -159,25 +165,19 @@ class Judge:
         return self.scores[key]
 
 
-def moments_of(rows: Floating) -> Moments:
-    """Mean and covariance of features (N, dims)."""
-    found = Statistics(rows.shape[1])
-    found.add(rows)
-    return found.moments()
-
-
 def starts(judge: Judge) -> tuple[list[Candidate], list[str]]:
     """Every solver on every spacing, and a line for each solver that is left out."""
     found, left_out = [], []
     for text in judge.search.solvers:
         variant = parse(text)
         options = SamplerOptions(**dict(variant.settings))
-        steps = steps_for(options, judge.search.calls, judge.schedule)
-        if steps is None:
-            left_out.append(f"{text} cannot take exactly {judge.search.calls} network calls")
-            continue
-        own = dict(variant.settings).get("spacing")
-        for spacing in SPACINGS if own is None else (str(own),):
+        lacking = f"{text} cannot take exactly {judge.search.calls} network calls"
+        for spacing in SPACINGS if options.spacing is None else (options.spacing,):
+            asked = replace(options, spacing=spacing)
+            steps = steps_for(asked, judge.search.calls, judge.schedule)
+            if steps is None:
+                left_out.append(lacking)
+                continue
             try:
                 chosen = choose_timesteps(spacing, steps, judge.schedule)[::-1]
                 candidate = text, listing(chosen, judge.schedule)
@@ -189,8 +189,9 @@ def starts(judge: Judge) -> tuple[list[Candidate], list[str]]:
                 continue
             found.append(candidate)
     if not found:
-        raise UserError(f"no solver is left to search with: {'; '.join(left_out)}")
-    return list(dict.fromkeys(found)), left_out
+        said = "; ".join(dict.fromkeys(left_out))
+        raise UserError(f"no solver is left to search with: {said}")
+    return list(dict.fromkeys(found)), list(dict.fromkeys(left_out))
 
 
 def moves(listed: Sequence[int], share: float, schedule: Schedule) -> Iterator[list[int]]:
@@ -260,6 +261,8 @@ def run_search(
         "weights_sha256": model.facts["weights_sha256"], "weights": model.facts["weights"],
         "backend": model.engine.backend.name, "extractor_sha256": extractor.sha256,
     }  # fmt: skip
+    if search.reference is not None:
+        request[REFERENCE] = reference_sha256(search.reference)
     check_path(out)
     with hold_place(out):
         if out.exists() and not overwrite:
@@ -281,12 +284,19 @@ def run_search(
         sampler = judge.sampler(parse(solver), len(listed), spacing)
         result = {
             **head, "complete": True, "spacing": spacing, "solver": sampler.solver,
-            "order": sampler.order, "variant": solver, "timesteps": listed,
+            "order": sampler.order, "variant": solver, "settings": _own_settings(parse(solver)),
+            "timesteps": listed,
             "metric": score_name(extractor.name, "fid"), "score": float(np.mean(values)),
             "interval": list(mean_interval(values)), "left_out": left_out, "scores": judge.scores,
         }  # fmt: skip
         write_json(out, result)
     return result
+
+
+def _own_settings(variant: Variant) -> dict[str, Any]:
+    """What a variant sets beside its solver, order and timesteps."""
+    apart = ("solver", "order", "spacing")
+    return {name: value for name, value in variant.settings if name not in apart}
 
 
 def _best(judge: Judge, found: list[Candidate], bar: Any) -> list[Candidate]:
@@ -323,6 +333,8 @@ def scores_of(out: Path, request: dict[str, Any], resume: bool) -> dict[str, flo
     if before.get("kind") != KIND or not isinstance(before.get("request"), dict):
         raise UserError(f"{out}: is no file of diptych search-steps; choose another --out")
     for key, value in request.items():
+        if key == REFERENCE and key not in before["request"]:
+            continue  # a record of an earlier version
         if before["request"].get(key) != value:
             raise UserError(
                 f"{out}: was searched with {key}={before['request'].get(key)}, not {value}; go on "

@@ -108,7 +108,7 @@ def train(
         resume: continue the run in the folder; start it if the folder is empty.
         overwrite: replace the folder's contents.
         allow_changed_data: resume although the images differ from those of the earlier steps.
-        data_dir: first folder to search for the data.
+        data_dir: the folder that holds the data; no other place is searched.
         progress: show a bar on stderr.
         recording: the records to write in addition to the metrics; None: the default ones.
         callbacks: functions of a row, or callbacks; called after the records are written.
@@ -138,9 +138,10 @@ def train(
             if ranks.first:
                 check_folder(run, resume=resume, overwrite=overwrite)
                 recording.check()
-            source = absolute(config.data.source)
-            data = config.data.model_copy(update={"source": source})
-            config = config.model_copy(update={"data": data})
+            if dataset is None:
+                source = absolute(config.data.source)
+                data = config.data.model_copy(update={"source": source})
+                config = config.model_copy(update={"data": data})
             if ranks.first and resume and (run / "config.yaml").is_file():
                 check_resumable(config, run, backend_name)
             if dataset is None:

@@ -232,6 +232,7 @@ def _check_official(config: Config, run: Path) -> None:
     for key, given, value in (
         ("model.norm_groups", model.norm_groups, NORM_GROUPS),
         ("model.norm_eps", model.norm_eps, NORM_EPS),
+        ("model.num_classes", model.num_classes, 0),
         ("diffusion.objective", config.diffusion.objective, "eps"),
     ):
         if given != value:

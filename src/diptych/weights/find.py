@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from diptych.config.load import Config, load_config
+from diptych.config.load import Config, flatten, load_config
 from diptych.errors import MachineError, UserError, nearest
 from diptych.files import check_path, read_json
 from diptych.network.parameters import check_weights
@@ -16,6 +16,9 @@ from diptych.runs import checkpoint
 from diptych.types import Weights
 from diptych.weights import pretrained
 from diptych.weights.formats import is_diffusers, read_config, read_foreign
+
+# What a network computes depends on these settings of the data.
+PIXELS = ("data.image_size", "data.channels", "data.rescaled", "data.logit_transform")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def find_weights(
                 f"{path}: no config.yaml beside this checkpoint; give one with --config"
             )
         kept = config = load_config(str(own))
+    elif own.is_file() and not own_network:
+        _check_alike(config, own)
     manifest = checkpoint.read_manifest(folder, kept)
     group = "raw" if raw else "ema"
     if list(manifest.get("files", {})) == ["raw.safetensors"]:
@@ -115,6 +120,18 @@ def find_weights(
     weights = checkpoint.load_weights(folder, group, plan, kept)
     kind = "file" if manifest.get("weights") == "file" else group
     return Source(folder, config, weights, kind, manifest.get("sampler"))
+
+
+def _check_alike(config: Config, own: Path) -> None:
+    """Refuse a given config with which these weights compute something else than was trained."""
+    there = flatten(load_config(str(own)))
+    for key, value in flatten(config).items():
+        means = key.startswith(("model.", "diffusion.")) or key in PIXELS
+        if means and key != "model.dropout" and there[key] != value:
+            raise UserError(
+                f"{own}: the weights were trained with {key}={there[key]}, and the given config "
+                f"has {value}; leave it out, as that file is taken then"
+            )
 
 
 def _inside(path: Path) -> str:

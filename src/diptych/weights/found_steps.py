@@ -1,7 +1,10 @@
 """The file of `diptych search-steps`, and its timesteps as a spacing.
 
     {"kind": "steps", "complete": true, "spacing": "940,600,250,20@1f3a77c0",
-     "solver": "ipndm", "order": 3, ...}
+     "solver": "ipndm", "order": 3, "settings": {"clip": true}, ...}
+
+`settings` are the other ones of the sampler that was judged; a file of an earlier version lacks
+them.
 
 The spacing is the timesteps themselves, with a hash of their levels (`diffusion.timesteps`): so
 manifests, scores and folders' names know it by its content, and another schedule or number of steps
@@ -19,10 +22,11 @@ from diptych.diffusion.classes import parse_classes
 from diptych.diffusion.timesteps import listed_timesteps
 from diptych.errors import UserError
 from diptych.files import read_json
-from diptych.sampling.options import SPACINGS, SamplerOptions
+from diptych.sampling.options import FIELDS, SPACINGS, SamplerOptions, option_name
 from diptych.weights.find import zoo_model
 
 KIND = "steps"
+LIMITS = {"clip", "threshold"}
 IN_ZOO = "five-calls.json"  # beside a model's weights
 
 
@@ -44,11 +48,12 @@ def read_options(given: Mapping[str, Any]) -> tuple[SamplerOptions, str | None]:
 def read_steps(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """A sampler's settings with a file's timesteps read.
 
-    Where `solver` is None, and eta is not given, the solver with which the file's timesteps were
-    judged is taken; where `solver` is missing, it is not for the settings to say.
+    Where `solver` is None, and eta is not given, the sampler with which the file's timesteps were
+    judged is taken, but for what else is given; where `solver` is missing, it is not for the
+    settings to say.
 
     Returns:
-        The settings, and a line that tells of that solver, or None.
+        The settings, and a line that tells of that sampler, or None.
 
     Raises:
         UserError: as `read_spacing`.
@@ -59,8 +64,14 @@ def read_steps(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     found["spacing"], judged = read_spacing(found["spacing"])
     if not judged or found.get("solver", "") is not None or found.get("eta") is not None:
         return found, None
-    found |= {"solver": judged["solver"], "order": found.get("order") or judged["order"]}
-    return found, f"sampling with what these timesteps were judged with: {judged_with(judged)}"
+    asked = {name for name, value in found.items() if value is not None}
+    if asked & LIMITS:  # one limit replaces the other
+        asked |= LIMITS
+    own = {name: value for name, value in judged.items() if name not in asked}
+    but = ", but for what was asked" if len(own) < len(judged) else ""
+    return {**found, **own}, (
+        f"sampling with what these timesteps were judged with{but}: {judged_with(own)}"
+    )
 
 
 def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] | None]:
@@ -72,7 +83,8 @@ def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] |
             even if a file is called so.
 
     Returns:
-        The name or list, and for a file {"solver": ..., "order": ...}, else None.
+        The name or list, and for a file {"solver": ..., "order": ...} with the other settings,
+        else None.
 
     Raises:
         UserError: the file is missing, something else, or of a search that has not ended.
@@ -96,10 +108,26 @@ def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] |
     listed, solver, order = (tree.get(key) for key in ("spacing", "solver", "order"))
     if not (isinstance(listed, str) and isinstance(solver, str) and isinstance(order, int | None)):
         raise UserError(f"{text}: spacing, solver or order is damaged; search anew")
-    return listed, {"solver": solver, "order": order}
+    own = tree.get("settings", {})
+    if not (isinstance(own, dict) and all(_fits(name, own[name]) for name in own)):
+        raise UserError(f"{text}: settings are damaged; search anew")
+    return listed, {"solver": solver, "order": order, **own}
 
 
-def judged_with(settings: dict[str, Any]) -> str:
-    """The solver and its order, in words."""
-    order = settings["order"]
-    return str(settings["solver"]) + ("" if order is None else f", order {order}")
+def _fits(name: str, value: Any) -> bool:
+    """True if a setting beside solver, order and timesteps has a value of its type."""
+    if name not in FIELDS or name in ("solver", "order", "steps", "spacing"):
+        return False
+    if name == "classes":
+        numbers = isinstance(value, list) and all(type(each) is int for each in value)
+        return numbers or value == "all"
+    kind = FIELDS[name].metadata["kind"]
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def judged_with(settings: Mapping[str, Any]) -> str:
+    """Settings in words, the solver first."""
+    told = {option_name(name): value for name, value in settings.items() if value is not None}
+    words = [] if "solver" not in told else [str(told.pop("solver"))]
+    words += [name if value is True else f"{name} {value}" for name, value in told.items()]
+    return ", ".join(words)

@@ -110,9 +110,19 @@ def _strip(options: Options, config: Official, overwrite: bool) -> None:
     )  # fmt: skip
     source = translate.source(options, config)
     raw = translate.raw(config) and not options.use_pretrained
+    if (options.images / "manifest.json").is_file():
+        raise UserError(f"{options.images}: holds samples; give another --image_folder")
+    ours = "[0-9].png", "10.png", "[0-7]_[0-9]*.png"
+    there = [path for path in options.images.glob("*") if not path.name.startswith(".")]
+    strange = [path.name for path in there if not any(path.match(mine) for mine in ours)]
+    if overwrite and strange:
+        raise UserError(
+            f"{options.images}: holds '{strange[0]}', which this command does not write, so it is "
+            f"not overwritten; give another --image_folder"
+        )
     model = load(source, options.backend, config=settings, device=options.device, raw=raw)
     options.images.mkdir(parents=True, exist_ok=True)
-    for old in options.images.glob("[0-9]*.png") if overwrite else ():
+    for old in there if overwrite else ():
         old.unlink()
     draw = strips.interpolation if options.interpolation else strips.sequence
     count = draw(model, sampler, options.seed, options.images)

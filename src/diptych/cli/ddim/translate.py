@@ -11,6 +11,7 @@ steps, `--fid` exactly N images.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def training(options: Options, config: Official, overwrite: bool) -> list[list[s
     """Commands that train or resume training, and also write the official checkpoint."""
     logs = str(options.logs)
     train = ["train", str(config.path), "--out", logs, "--seed", str(options.seed)]
-    train += _common(options, options.exp / "datasets")
+    train += _common(options, _data(options, config))
     first: list[list[str]] = []
     if options.resume_training:
         train.append("--resume")
@@ -158,7 +159,9 @@ def source(options: Options, config: Official) -> str:
         return f"pretrained:{name}"
     wanted = config.value("sampling", "ckpt_id")
     if (options.logs / "config.yaml").is_file():
-        step = None if wanted is None else f"checkpoints/step-{int(wanted):08d}"
+        if wanted is not None and not str(wanted).isdigit():
+            raise UserError(f"{config.path}: sampling.ckpt_id is {wanted!r}; expected a step")
+        step = None if wanted is None else f"checkpoints/step-{int(str(wanted)):08d}"
         return str(options.logs if step is None else options.logs / step)
     return str(_official_checkpoint(options.logs, wanted))
 
@@ -203,7 +206,7 @@ def testing(options: Options, config: Official) -> list[str]:
     """The command that scores the images, as the Jittor reproduction's --test does."""
     reference = f"{config.read(training=False).data.source}:train"
     command = ["evaluate", str(options.images), "--reference", reference]
-    command += ["--protocol", "clean-fid", *_common(options, options.exp / "datasets")]
+    command += ["--protocol", "clean-fid", *_common(options, _data(options, config))]
     return command
 
 
@@ -218,8 +221,17 @@ def notes(options: Options, config: Official) -> list[str]:
     return []
 
 
+def _data(options: Options, config: Official) -> Path | None:
+    """EXP/datasets, if it seems to hold the config's data set; None: the usual places."""
+    folder, name = options.exp / "datasets", str(config.value("data", "dataset")).lower()
+    if not folder.is_dir():
+        return None
+    there = (re.sub(r"[^a-z0-9]", "", entry.name.lower()) for entry in folder.iterdir())
+    return folder if any(each.startswith(name) for each in there) else None
+
+
 def _common(options: Options, data: Path | None) -> list[str]:
     found = ["--backend", options.backend]
     found += [] if options.device == "auto" else ["--device", options.device]
-    found += ["--data", str(data)] if data is not None and data.is_dir() else []
+    found += [] if data is None else ["--data", str(data)]
     return found + (["--quiet"] if options.verbose in _QUIET else [])

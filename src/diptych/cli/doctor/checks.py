@@ -137,10 +137,9 @@ def weights() -> Check:
     """The weights in the package, and the download cache."""
     import platformdirs
 
-    from diptych import __file__ as package
+    from diptych.weights.find import zoo_names
 
-    zoo = Path(package).with_name("zoo")
-    names = sorted({path.stem for path in zoo.rglob("*.safetensors")})
+    names = zoo_names()
     cache = platformdirs.user_cache_dir("diptych")
     if not os.access(_existing(Path(cache)), os.W_OK):
         return Check("weights", "warn", f"{cache} cannot be written", f"sudo chown $USER {cache}")

@@ -44,8 +44,12 @@ class Packing:
     def settings(self) -> dict[str, Any]:
         """The settings that must match for a finished file to be kept."""
         data = self.dataset
+        labels = None
+        if data.labels is not None:
+            labels = hashlib.sha256(data.labels.astype("<i8").tobytes()).hexdigest()
         return {"format": FORMAT, "source": data.name, "split": data.split, "crop": self.crop,
-                "input": data.sha256, "input_shape": list(self.shape)}  # fmt: skip
+                "input": data.sha256, "input_shape": list(self.shape),
+                "labels_sha256": labels}  # fmt: skip
 
     def begun(self) -> dict[str, Any]:
         """The settings that must match to resume; without the pictures' lengths, see `sizes`."""

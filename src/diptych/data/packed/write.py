@@ -42,13 +42,25 @@ def prepare(packing: Packing, overwrite: bool = False) -> dict[str, Any]:
     out = packing.out
     if out.is_file() and not overwrite:
         there = read_index(out) if index_path(out).is_file() else {}
-        if {key: there.get(key) for key in packing.settings()} == packing.settings():
+        if _made_of(there, packing):
             return there
         raise UserError(f"{out}: is there already, from other data; replace it with --overwrite")
     with machine_faults(f"packing into {out}"), hold(packing.folder):
         _begin(packing)
         _fill(packing)
         return _finish(packing)
+
+
+def _made_of(there: dict[str, Any], packing: Packing) -> bool:
+    """True if a finished file is what the job would make."""
+    wanted = packing.settings()
+    if there and "labels_sha256" not in there:  # of an older version: its labels are compared
+        del wanted["labels_sha256"]
+        given = packing.dataset.labels
+        labels = None if given is None else given.tolist()
+        if not there.get("skipped") and there.get("labels") != labels:
+            return False
+    return {key: there.get(key) for key in wanted} == wanted
 
 
 def _begin(packing: Packing) -> None:
@@ -158,6 +170,7 @@ def _finish(packing: Packing) -> dict[str, Any]:
     spread = np.linspace(0, len(good) - 1, min(64, len(good))).astype(np.int64)
     shown = np.ascontiguousarray(rows[good[spread]].transpose(0, 3, 1, 2))
     save_png(out.with_name(f"{out.name}.png"), grid(shown))
+    out.unlink(missing_ok=True)  # an old file never stands beside a new index
     write_json(index_path(out), index)
     del rows
     os.replace(final, out)

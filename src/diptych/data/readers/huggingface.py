@@ -9,6 +9,8 @@ stored encoding, and the first column of class labels.
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from diptych.data.sources.places import look, read_file
 from diptych.errors import UserError
 from diptych.machine.packages import require
 from diptych.types import Int64
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,15 @@ class Rows:
         return None
 
 
+def _labels(given: Any, name: str) -> Int64 | None:
+    """Class labels; None if some rows have none, which their library marks by -1."""
+    labels = np.array(given, dtype=np.int64)
+    without = int((labels < 0).sum())
+    if without:
+        log.warning("hf:%s: %d of %d rows have no label; none is used", name, without, len(labels))
+    return None if without else labels
+
+
 def open_huggingface(name: str, split: str) -> Rows:
     """Open the pictures of one split.
 
@@ -77,7 +90,7 @@ def open_huggingface(name: str, split: str) -> Rows:
         if not pictures or not len(table):
             raise ValueError(f"no column of pictures among {', '.join(columns) or 'none'}")
         classes = [key for key, kind in columns.items() if isinstance(kind, datasets.ClassLabel)]
-        labels = np.array(table[classes[0]], dtype=np.int64) if classes else None
+        labels = _labels(table[classes[0]], name) if classes else None
         table = table.cast_column(pictures[0], datasets.Image(decode=False))
     except Exception as error:  # their library raises dozens of its own and others' exceptions
         said = " ".join(str(error).split())[:200]
@@ -85,16 +98,25 @@ def open_huggingface(name: str, split: str) -> Rows:
     return Rows(table, pictures[0], f"hf:{name} ({split})", labels)
 
 
+OTHER_SPLITS = {"test", "validation", "valid", "val", "dev", "eval"}
+
+
+def _words(root: Path, file: str) -> set[str]:
+    """The words of a file's path below the root: `train/0000.parquet`, `test-00-of-01.parquet`."""
+    return set(re.split(r"[^a-z0-9]+", Path(file).relative_to(root).as_posix().lower()))
+
+
 def _load(datasets: Any, path: Path, name: str, split: str) -> Any:
-    """Load a split with their library; a parquet file's name gives its split."""
+    """Load a split with their library; a parquet file's name or folder gives its split."""
     if look(path) != "folder":
         return datasets.load_dataset(name, split=split)
     parquet = sorted(str(file) for file in path.rglob("*.parquet"))
     if not parquet:
         return datasets.load_dataset("imagefolder", data_dir=str(path), split=split)
-    chosen = [file for file in parquet if split in Path(file).name]
+    words = {file: _words(path, file) for file in parquet}
+    chosen = [file for file in parquet if split in words[file]]
     if not chosen and split == "train":
-        chosen = [file for file in parquet if "test" not in Path(file).name]
+        chosen = [file for file in parquet if not words[file] & OTHER_SPLITS]
     if not chosen:
-        raise ValueError(f"no parquet file has '{split}' in its name")
+        raise ValueError(f"no parquet file has '{split}' as a word of its name or of its folder's")
     return datasets.load_dataset("parquet", data_files={split: chosen}, split=split)

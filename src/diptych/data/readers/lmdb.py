@@ -13,6 +13,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,10 @@ class Records:
 
     def stamp(self, index: int) -> str:
         """The database file's length and modification time."""
+        return self._stamp
+
+    @cached_property
+    def _stamp(self) -> str:
         found = (self.path / "data.mdb").stat()
         return f"{found.st_size} {found.st_mtime_ns}"
 

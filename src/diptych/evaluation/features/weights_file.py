@@ -84,6 +84,20 @@ def classifier_weights(name: str, given: Path | None) -> WeightsFile:
     return WeightsFile(arrays, digest)
 
 
+def file_sha256(name: str, given: Path | None) -> str:
+    """The sha256 of a network's weights file; that of the published or shipped one is pinned.
+
+    Raises:
+        UserError: no such file.
+        MachineError: it cannot be read.
+    """
+    if given is None:
+        return PUBLISHED.sha256 if name == "inception" else classifier_plan.SHIPPED[name].sha256
+    path = _existing(given)
+    with machine_faults(f"reading {path}"):
+        return sha256_of(path)
+
+
 def shipped_file(name: str) -> Path:
     """The weights of `mnist` or `fashion_mnist` in the package."""
     return Path(

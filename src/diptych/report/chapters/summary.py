@@ -143,12 +143,9 @@ def _end(study: Study, pair: PairNumbers) -> Row | None:
         return None
     what = words("verdict.end", first=end["first_step"], last=end["last_step"])
     values = [same(significant(end[key]["mean"], 4)) for key in "ab"]
-    keys = [d["key"] for d in pair.config_differences]
-    other = any(key.startswith(("diffusion.", "data.")) for key in keys)
     found = end_ratio(pair.a.run, pair.b.run, paired=pair.matched)
-    alike = pair.dataset_equal is not False and not other
     sources = study.metrics("step, loss", *pair.at)
-    return ratio_row(pair, what, values, found, ("higher", "lower"), sources, alike)
+    return ratio_row(pair, what, values, found, ("higher", "lower"), sources, pair.same_loss)
 
 
 def _free(study: Study) -> Row | None:

@@ -37,6 +37,8 @@ WORK = (
     "data.image_size", "data.channels", "train.batch_size", "train.accumulate", "train.noise",
     "train.precision", "train.checkpoint_activations", "train.compile",
 )  # fmt: skip
+# Settings that change what the loss is.
+LOSS = ("train.loss", "train.weighting", "train.min_snr_gamma")
 SHOWN = ("backend", "device", "framework_version", "python", "numpy", "cpu", "threads")
 
 
@@ -134,8 +136,9 @@ class PairNumbers:
 
     @cached_property
     def loss_end(self) -> Numbers | None:
-        """The final losses, over the same range of steps of both."""
-        return losses.loss_end(self.a.run, self.b.run, with_ratio=not self.matched)
+        """The final losses, over the same range of steps of both; a ratio only of one loss."""
+        with_ratio = not self.matched and self.same_loss
+        return losses.loss_end(self.a.run, self.b.run, with_ratio=with_ratio)
 
     @cached_property
     def step_ratio(self) -> Numbers | None:
@@ -151,6 +154,13 @@ class PairNumbers:
     def config_differences(self) -> list[Numbers]:
         """Settings that differ."""
         return differences(flatten(self.a.run.config), flatten(self.b.run.config))
+
+    @property
+    def same_loss(self) -> bool:
+        """True if both losses are the same quantity, of the same images and process."""
+        keys = [d["key"] for d in self.config_differences]
+        other = any(key in LOSS or key.startswith(("diffusion.", "data.")) for key in keys)
+        return self.dataset_equal is not False and not other
 
     @cached_property
     def environment_differences(self) -> list[Numbers]:

@@ -11,7 +11,7 @@ from diptych.backends import check_device
 from diptych.config.load import DURATION_KEYS, flatten, load_config
 from diptych.errors import UserError
 from diptych.evaluation.features.weights_file import inception_weights
-from diptych.files import contents, read_json
+from diptych.files import contents, read_json, sha256_of
 from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
 from diptych.runs.reader import last_step
@@ -40,6 +40,13 @@ def check(request: Request, out: Path) -> None:
         if before.get("inception") and not now["inception"]:
             raise UserError(f"{out}: holds a study with --inception {before['inception']}; name "
                             f"that file again, or choose another --out")  # fmt: skip
+        was, here = before.get("inception"), now["inception"]
+        moved = was and here and was != here and Path(was).is_file()
+        if moved and sha256_of(Path(str(was))) != sha256_of(Path(str(here))):
+            raise UserError(
+                f"{out}: holds a study with --inception {was}, and {here} holds other weights; "
+                f"name that file again, or choose another --out"
+            )
         for key in SAME:
             if before.get(key) != now[key]:
                 raise UserError(

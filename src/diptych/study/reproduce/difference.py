@@ -17,6 +17,7 @@ import numpy as np
 from diptych.errors import UserError
 from diptych.figures.grids import grid, read_png, save_png
 from diptych.files import write_json
+from diptych.report.numbers.images import difference_picture, pixel_numbers
 from diptych.runs.records import Difference
 from diptych.study.reproduce.alone import in_one_line
 from diptych.types import Pixels
@@ -33,22 +34,11 @@ def difference(a: Pixels, b: Pixels) -> tuple[Pixels, dict[str, Any]]:
     """
     if a.shape != b.shape:
         raise UserError(f"the two sample sets have shapes {a.shape} and {b.shape}; draw them alike")
-    gap = np.abs(a.astype(np.int16) - b.astype(np.int16))
-    inverted = (255 - gap).astype(np.uint8)
+    inverted: Pixels = (255 - difference_picture(a, b)).astype(np.uint8)
     sheets = [grid(images[:SHOWN], columns=8) for images in (a, b, inverted)]
     between = np.full((*sheets[0].shape[:2], GAP), 255, np.uint8)
     picture = np.concatenate([sheets[0], between, sheets[1], between, sheets[2]], axis=2)
-    numbers = {
-        "schema": 1,
-        "kind": "difference",
-        "images": len(a),
-        "images_equal": int(np.count_nonzero(~gap.reshape(len(gap), -1).any(axis=1))),
-        "values": int(gap.size),
-        "values_differing": int(np.count_nonzero(gap)),
-        "mean_levels": float(gap.mean()),
-        "max_levels": int(gap.max()),
-    }
-    return picture, numbers
+    return picture, {"schema": 1, "kind": "difference", **pixel_numbers(a, b)}
 
 
 def read_set(folder: Path) -> Pixels:

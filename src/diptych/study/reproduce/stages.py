@@ -121,7 +121,8 @@ def _scores(request: Request) -> Iterator[Stage]:
                           "--samples-out", f"images/{backend}",
                           *_measure(request, str(features), reference),
                           out=f"scores/{name}.json")  # fmt: skip
-            yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs, (run,), skip)
+            yield Stage(f"scores-{name}", words, (f"scores/{name}.json",), needs,
+                        (run, *_weights(request, words)), skip)  # fmt: skip
         measured = _measure(request, domain or "inception", reference)
         if without and not domain:
             measured = ("--metrics", "none", *_device(request))  # seconds per image need no weights
@@ -130,7 +131,7 @@ def _scores(request: Request) -> Iterator[Stage]:
                       "--num", request.sweep_images, "--samples-out", f"images/{backend}",
                       *measured, out=f"sweep/{backend}", again="--resume")  # fmt: skip
         yield Stage(f"sweep-{backend}", words, (f"sweep/{backend}/sweep.json",), needs,
-                    (run,))  # fmt: skip
+                    (run, *_weights(request, words)))  # fmt: skip
 
 
 def _times(request: Request) -> Iterator[Stage]:
@@ -169,6 +170,11 @@ def _measure(request: Request, features: str, reference: str) -> tuple[str, ...]
     weights = ("--weights", request.inception) if features == "inception" else ()
     words = ("--reference", reference, "--features", features, "--metrics", "fid,kid,is")
     return (*words, *(str(w) for w in weights), *_device(request))
+
+
+def _weights(request: Request, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The file of Inception weights, if the words of a stage name it."""
+    return (request.inception,) if request.inception and "--weights" in words else ()
 
 
 def _alone(request: Request) -> str:

@@ -20,6 +20,7 @@ from diptych.backends import BACKENDS, ENGINES
 from diptych.config.load import Config
 from diptych.errors import UserError
 from diptych.evaluation.feature_network import Extractor
+from diptych.evaluation.images import Images
 from diptych.evaluation.run import evaluate
 from diptych.evaluation.sets import Settings
 from diptych.files import Held, write_json
@@ -31,7 +32,9 @@ from diptych.sampling.sampler import Sampler
 from diptych.study.sweep.variants import SWEPT, Variant, parse
 from diptych.study.sweep.variants import cells as variant_cells
 
-OF_SCORES = ("metrics", "features", "protocol", "reference")
+OF_MEMORISATION = ("train", "held_out", "mirrored")
+LATER = ("features_sha256", *OF_MEMORISATION)  # missing in older records, and then not compared
+OF_SCORES = ("metrics", "features", "protocol", "reference", *LATER)
 POLL = 1.0  # seconds
 _BACKENDS = [*BACKENDS, *ENGINES]  # in the order of tables
 OpenNetwork = Callable[[], Extractor]
@@ -50,6 +53,7 @@ class Sweep:
         variants: the solvers; each with all steps, and with all etas if it takes eta.
         calls: network calls, instead of `steps`.
         scored: True computes metrics; False only measures seconds.
+        features_sha256: that of the feature network's file; None: unknown, so not compared.
     """
 
     source: str
@@ -61,6 +65,7 @@ class Sweep:
     variants: tuple[Variant, ...] = (parse("ddim"),)
     calls: tuple[int, ...] = ()
     scored: bool = True
+    features_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.settings.num is None:
@@ -87,7 +92,26 @@ class Sweep:
             "features": s.features if self.scored else None,
             "protocol": s.protocol,
             "reference": self.reference,
+            **self._later(),
         }
+
+    def _later(self) -> dict[str, Any]:
+        """The entries of LATER, as far as they matter to this sweep."""
+        s = self.settings
+        found: dict[str, Any] = {}
+        if self.scored and self.features_sha256 is not None:
+            found["features_sha256"] = self.features_sha256
+        if self.scored and "memorization" in s.metrics:
+            found |= {"train": _named(s.train), "held_out": _named(s.held_out)}
+            found["mirrored"] = s.mirrored
+        return found
+
+
+def _named(images: str | Path | Images | None) -> str | None:
+    """A set of images in a request: its source, or the hash of images that are open already."""
+    if isinstance(images, Images):
+        return f"{images.name} {images.identify()[:12]}"
+    return None if images is None else str(images)
 
 
 def cell_path(out: Path, backend: str, variant: Variant, drawing: Drawing) -> Path:
@@ -241,15 +265,20 @@ def is_there(path: Path, request: dict[str, Any]) -> bool:
         return False
     before = _request(CellFile.content(path))
     unscored = before.get("metrics") == [] and request["metrics"] != []
-    for key, value in request.items():
-        if unscored and key in OF_SCORES:
-            continue
-        if before.get(key) != value:
+    for key in unlike(before, request):
+        if not (unscored and key in OF_SCORES):
             raise UserError(
-                f"{path}: was computed with {key}={before.get(key)}, not {value}; go on with the "
-                f"sweep's own settings, choose another --out, or replace it with --overwrite"
+                f"{path}: was computed with {key}={before.get(key)}, not {request.get(key)}; go on "
+                f"with the sweep's own settings, choose another --out, or replace it with "
+                f"--overwrite"
             )
     return not unscored
+
+
+def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings in which two requests differ; LATER ones are compared if both have them."""
+    known = {key for key in LATER if key not in before or key not in now}
+    return [key for key in now if key not in known and before.get(key) != now[key]]
 
 
 def _request(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,11 +315,15 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     for cell in cells:
         if cell["backend"] not in _BACKENDS:
             raise UserError(f"{out}: a cell is of no backend that is known: '{cell['backend']}'")
-        for key, value in _request(cell).items():
-            if first.get(key) != value:
-                raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {value}")
+        own = _request(cell)
+        for key in unlike(first, own):
+            raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {own[key]}")
     _check_alike(cells, out)
     return sorted(cells, key=_order)
+
+
+# Entries of protocols that must be those of one source in all cells.
+ONE_SOURCE = ("reference.", "train.", "held_out.", "extractor_sha256")
 
 
 def _check_alike(cells: Sequence[dict[str, Any]], out: Path) -> None:
@@ -299,7 +332,7 @@ def _check_alike(cells: Sequence[dict[str, Any]], out: Path) -> None:
     for cell in cells:
         for score in cell["scores"]:
             for key, value in (score.get("protocol") or {}).items():
-                if key.startswith("reference.") or key == "extractor_sha256":
+                if key.startswith(ONE_SOURCE):
                     there = first.setdefault((score["metric"], key), value)
                     if there != value:
                         raise UserError(

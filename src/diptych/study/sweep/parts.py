@@ -21,7 +21,15 @@ from diptych.errors import UserError
 from diptych.files import contents, hold_part, read_json, write_json
 from diptych.generate.parts import OTHERS, complete_together, create, record
 from diptych.ranks import Part
-from diptych.study.sweep.cells import Cells, Sweep, cell_path, cells_of, is_there, read_cells
+from diptych.study.sweep.cells import (
+    Cells,
+    Sweep,
+    cell_path,
+    cells_of,
+    is_there,
+    read_cells,
+    unlike,
+)
 from diptych.study.sweep.output import write_all
 
 PLAN = "parts.json"
@@ -127,12 +135,11 @@ def _check(out: Path, begun: dict[str, Any], plan: dict[str, Any]) -> None:
             f"another --out"
         )
     before = begun.get("request", {})
-    for key, value in plan["request"].items():
-        if before.get(key) != value:
-            raise UserError(
-                f"{out}: was begun with {key}={before.get(key)}, not {value}; give each part the "
-                f"same settings, or choose another --out"
-            )
+    for key in unlike(before, plan["request"]):
+        raise UserError(
+            f"{out}: was begun with {key}={before.get(key)}, not {plan['request'][key]}; give each "
+            f"part the same settings, or choose another --out"
+        )
     if begun.get("cells") != plan["cells"]:
         new = [name for name in plan["cells"] if name not in begun.get("cells", [])]
         old = [name for name in begun.get("cells", []) if name not in plan["cells"]]

@@ -13,12 +13,14 @@ from typing import Any
 
 from diptych.config.load import Config
 from diptych.diffusion.classes import parse_classes
-from diptych.diffusion.schedule import Schedule, make_schedule
+from diptych.diffusion.schedule import CLEAN, Schedule, make_schedule
+from diptych.diffusion.timesteps import choose_timesteps
 from diptych.errors import UserError, nearest
 from diptych.generate.for_scoring import Drawing
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
-from diptych.sampling.sampler import SOLVERS, choose_sampler
+from diptych.sampling.sampler import SOLVERS, choose_sampler, make_sampler
 from diptych.sampling.solvers.kinds import KINDS
+from diptych.sampling.solvers.solver import calls_of
 
 SWEPT = ("solver", "steps", "eta")
 # Option -> field, for settings that are not swept over.
@@ -88,7 +90,8 @@ def cells(
         solver cannot make (Heun's method only takes odd numbers).
 
     Raises:
-        UserError: an invalid sampler, as in `choose_sampler`.
+        UserError: an invalid sampler, as in `choose_sampler`, or one that cannot take the levels of
+            this model's schedule.
     """
     schedule = make_schedule(config.diffusion)
     found, left_out = [], []
@@ -96,19 +99,43 @@ def cells(
         for eta in etas if variant.takes_eta else (None,):
             for count in steps:
                 found.append((variant, variant.drawing(common, count, eta)))
+            options = variant.drawing(common, None, eta).options
+            ends = config.diffusion.zero_terminal_snr
+            options = replace(options, spacing=options.spacing or default_spacing(ends))
             for count in calls:
-                needed = steps_for(variant.drawing(common, None, eta).options, count, schedule)
+                needed = steps_for(options, count, schedule)
                 if needed is None:
                     left_out.append(f"{variant.name} cannot take exactly {count} network calls")
                 else:
                     found.append((variant, variant.drawing(common, needed, eta)))
     for _, drawing in found:
-        choose_sampler(drawing.options, config)
+        sampler, _ = choose_sampler(drawing.options, config)
+        sampler.card(schedule)
     return found, left_out
 
 
 def steps_for(options: SamplerOptions, calls: int, schedule: Schedule) -> int | None:
-    """The steps at which the solver makes exactly this many network calls, or None."""
+    """The steps at which the solver makes exactly this many network calls, or None.
+
+    A first step from a level without an image (zero terminal SNR) takes one call, whatever the
+    solver; `options.spacing` says if that level is visited (None: uniform).
+    """
     kind = KINDS[str(options.solver)]
     solver = kind.make(0.0, options.order or (kind.orders or (0,))[0], schedule)
-    return next((n for n in range(solver.needs.steps, calls + 1) if solver.calls(n) == calls), None)
+    spacing = options.spacing or default_spacing(False)
+
+    def made(steps: int) -> int | None:
+        if schedule.alpha[-1] > 0:
+            return solver.calls(steps)
+        try:
+            chosen = choose_timesteps(spacing, steps, schedule)[::-1]
+        except UserError:  # not with this many steps
+            return None
+        return calls_of(solver, [*map(schedule.level, chosen), CLEAN])
+
+    return next((n for n in range(solver.needs.steps, calls + 1) if made(n) == calls), None)
+
+
+def default_spacing(ends_in_noise: bool) -> str:
+    """The spacing that `make_sampler` takes if none is asked for."""
+    return make_sampler("ddim", ends_in_noise=ends_in_noise).spacing
