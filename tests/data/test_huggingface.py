@@ -40,6 +40,10 @@ def test_parquet_and_image_folder_give_the_same_pixels(
     for other in (folder, files):
         assert other.labels is not None and other.labels.tolist() == classes[:8]
         assert np.array_equal(packed.images[:], other.images[:])
+    items = packed.images.items
+    assert [items.size(k) for k in range(8)] == [len(each["bytes"]) for each in encoded[:8]]
+    named = folder.images.items  # the table holds paths
+    assert [named.size(k) for k in range(8)] == [len(named.read(k)) for k in range(8)]
     assert len(load_dataset(f"hf:{tmp_path}/pq", "test", image_size=24).images) == 2
     with pytest.raises(UserError, match="cannot be read"):
         load_dataset(f"hf:{tmp_path}/nothing", image_size=24)

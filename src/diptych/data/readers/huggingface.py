@@ -9,9 +9,11 @@ stored encoding, and the first column of class labels.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,22 @@ class Rows:
 
     def size(self, index: int) -> int:
         """Number of encoded bytes: names are only numbers, so lengths distinguish data sets."""
-        return len(self.read(index))
+        return int(self._lengths[index])
+
+    @cached_property
+    def _lengths(self) -> Int64:
+        """The encoded length of each row, by the table's offsets: no picture in it is read."""
+        compute = importlib.import_module("pyarrow.compute")
+        found = np.zeros(len(self.table), np.int64)
+        at = 0
+        for part in self.table.with_format("arrow").iter(10_000):
+            held = compute.struct_field(part[self.column], "bytes")
+            lengths = compute.fill_null(compute.binary_length(held), -1).to_numpy()
+            found[at : at + len(lengths)] = lengths
+            at += len(lengths)
+        for index in np.flatnonzero(found < 0):  # a path in place of the bytes
+            found[index] = len(self.read(int(index)))
+        return found
 
     def stamp(self, index: int) -> str:
         """Their library's fingerprint of the table."""
