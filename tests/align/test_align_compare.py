@@ -136,6 +136,17 @@ def test_distances_are_what_they_say():
     assert pixels["pixels"] == 0.25
 
 
+def test_equal_values_that_are_not_finite_are_no_difference():
+    """-inf of an attention mask is on both sides: the rest is measured; unequal ones fail."""
+    b = np.array([-np.inf, np.nan, 2.0, 4.0])
+    a = np.array([-np.inf, np.nan, 2.0, 4.4], np.float32)
+    assert measures.distances(("max",), a, b)["max"] == pytest.approx(0.1, rel=1e-6)
+    for at, other in ((0, np.inf), (0, 1.0), (1, 1.0), (2, np.nan), (3, np.inf)):
+        wrong = a.copy()
+        wrong[at] = other
+        assert measures.distances(("max", "angle"), wrong, b)["max"] == np.inf
+
+
 def test_every_rung_has_a_gate_with_reason_and_date():
     for name in LADDER:
         gate = tolerances().rungs[name]

@@ -12,8 +12,10 @@ from safetensors.numpy import save_file
 from diptych import cli
 from diptych.align.faults import mutations
 from diptych.align.ladder.rungs import LADDER, choose
-from diptych.align.ladder.trace import Tracer
+from diptych.align.ladder.trace import Rung, Tracer
+from diptych.align.ports.climb import _renamed, framework_of
 from diptych.align.ports.names import matched, module_paths, read_names, translate
+from diptych.align.ports.targets import target_of
 from diptych.align.training import free
 from diptych.cli.align import ladder
 from diptych.config.load import load_config
@@ -61,6 +63,27 @@ def test_a_map_that_is_none_is_refused(tmp_path):
         (tmp_path / "map.yaml").write_text(text)
         with pytest.raises(UserError, match=r"map\.yaml"):
             read_names(tmp_path / "map.yaml")
+
+
+def test_a_map_of_a_trace_may_swap_two_names():
+    """Applied one after another, the second would take the array that the first one wrote."""
+    truth = Rung({"a": np.zeros(1), "b": np.ones(1), "c": np.full(1, 2.0)})
+    got = Rung({"b": np.zeros(1), "a": np.ones(1), "x": np.full(1, 2.0), "c": np.full(1, 3.0)})
+    found = _renamed(got, truth, {"a": "b", "b": "a", "c": "x"}).arrays
+    assert {n: float(a[0]) for n, a in found.items()} == {
+        "a": 0.0, "b": 1.0, "c": 2.0, "c (not mapped)": 3.0,
+    }  # fmt: skip
+
+
+def test_a_port_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    """An installed command has its own folder first on the path, not the working directory."""
+    (tmp_path / "small_port_here.py").write_text("import torch\n")
+    monkeypatch.chdir(tmp_path)
+    kept = [p for p in sys.path if p not in ("", ".", str(tmp_path))]
+    monkeypatch.setattr(sys, "path", kept)
+    assert framework_of("small_port_here:build") == ("torch", "small_port_here:build")
+    assert target_of("small_port_here:build").framework == "torch"
+    assert sys.path == kept
 
 
 def test_equivalence_is_shown_only_where_it_holds():
@@ -158,6 +181,9 @@ BAD = {
     "no such thing": (
         ["align", "--subject", "nothing", "--reference", "torch:tiny"], "not there",
     ),
+    "batch": (["align", "tiny", "--batch", "0"], "--batch 0: must be 1 or more"),
+    "names of panels": (["align", "tiny", "--names", "x"], "--names is for --subject"),
+    "time of panels": (["align", "tiny", "--time", "t"], "--time is for --subject"),
     "few seeds": (
         ["align", "train", "tiny", "--steps", "5", "--seeds", "2", "--out", "OUT"], "3 or",
     ),
@@ -223,7 +249,30 @@ def test_two_checkpoints_are_compared_bit_by_bit(monkeypatch, capsys, tmp_path):
     assert found["less"][0] == 2 and f"'{name}' is missing" in found["less"][2]
 
 
-@pytest.mark.parametrize("option", ["--steps=3", "--device=cuda", "--mutate=all"])
+@pytest.mark.parametrize("option", ["--batch=4", "--time=t", "--set=model.ch=8", "--keep-traces"])
+def test_traces_take_no_option_of_a_network(monkeypatch, capsys, tmp_path, option):
+    words = [*traces(tmp_path, 0.0), option, "--out", tmp_path / "out"]
+    code, out, err = call(monkeypatch, capsys, *words)
+    named = option.partition("=")[0]
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{named} is for a network as --subject" in err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--names=x", "--inputs=x", "--rungs=loss", "--seed=1", "--steps=9", "--out=x", "--json"],
+)
+def test_the_files_to_begin_with_take_no_option_of_a_climb(monkeypatch, capsys, tmp_path, option):
+    words = ["align", "port", "--init", tmp_path / "new", option]
+    code, out, err = call(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{option.partition('=')[0]} is for a climb, not for --init" in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--steps=3", "--device=cuda", "--mutate=all", "--no-deterministic"]
+)
 def test_a_port_is_not_given_what_only_the_panels_take(option):
     words = ["--subject", "torch:tiny", "--reference", "torch:tiny", option]
     with pytest.raises(UserError, match="is for the two panels"):

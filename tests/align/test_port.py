@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 import port_cases
 from diptych.align import port
+from diptych.align.ports.passes import FORWARD
 from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts, place
 from diptych.cli import cli
@@ -27,6 +28,7 @@ from waiting import running, until
 pytestmark = [pytest.mark.torch]
 
 PORTS = port_cases.PORTS
+FORWARD_AND_UPDATE = (*FORWARD, "update")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -195,7 +197,8 @@ def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
     raises = torch_pair["raises"]
     assert not raises.passed and "ValueError: no such thing" in raises.conclusion
     frozen = torch_pair["frozen"].fault
-    assert frozen and frozen["layer"] == "fc1" and frozen["rung"] in ("operators", "gradients")
+    assert frozen and (frozen["layer"], frozen["rung"]) == ("fc1", "weights")
+    assert "is frozen (or a buffer) in the port" in frozen["text"]
     decay = torch_pair["dropped"].fault
     assert decay and (decay["rung"], decay["where"]) == ("update", "optimizer")
     assert decay["hints"][0]["key"] == "decay"
@@ -204,6 +207,285 @@ def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
     nan = torch_pair["nan"].fault
     assert nan and nan["layer"] == "" and nan["after"] == "fc2" and nan["error"] is None
     assert [h["key"] for h in nan["hints"]] == ["not_finite"]
+
+
+SCALED = """
+import torch
+from torch import nn
+
+INPUTS = {"x": {"shape": [4, 6], "low": -20, "high": 20}}  # an eps is small beside them
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.act = nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU()
+        self.scale = nn.Parameter(torch.tensor(2.6))
+        self.register_buffer("table", torch.linspace(-1, 1, 8))
+        self.output = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.output(self.scale * self.act(self.norm(self.fc(x))) + self.table)
+
+
+def build():
+    return Net()
+"""
+UNSCALED = """
+import torch
+from scaled import Net, build
+from torch import nn
+
+same = build
+
+
+def row():
+    net = Net()
+    net.scale = nn.Parameter(torch.tensor([2.6]))
+    return net
+
+
+def trained():
+    net = Net()
+    table = net.table
+    del net.table
+    net.table = nn.Parameter(table)
+    return net
+
+
+class Fused(nn.LayerNorm):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class FusedNet(Net):
+    def __init__(self, eps=1e-6):
+        super().__init__()
+        self.norm = Fused(8, eps=eps)
+        del self.act
+
+    def forward(self, x):
+        return self.output(self.scale * self.norm(self.fc(x)) + self.table)
+
+
+fused = FusedNet
+
+
+def fused_badly():
+    return FusedNet(1e-2)
+"""
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PortResult]:
+    """A number as a weight, a buffer, a layer called `output`, and ports of them."""
+    folder = tmp_path_factory.mktemp("scaled")
+    (folder / "scaled.py").write_text(SCALED)
+    (folder / "unscaled.py").write_text(UNSCALED)
+    names = ("same", "row", "trained", "fused", "fused_badly")
+    subjects = [f"{folder / 'unscaled.py'}:{n}" for n in names]
+    found = ports(str(folder / "scaled.py"), subjects, rungs=["resume"])
+    return dict(zip(names, found, strict=True))
+
+
+def test_a_number_as_a_weight_and_a_layer_called_output(scaled: dict[str, PortResult]) -> None:
+    """Shape () stays (), and matches (1,); the network's own output has a name of its own."""
+    for name in ("same", "row"):
+        assert scaled[name].passed, scaled[name].conclusion
+        assert scaled[name].content["matched"]["of"] == 8
+    rows = {row["layer"]: row["verdict"] for row in scaled["same"].content["layers"]}
+    assert rows["output"] == "pass" and ".output" not in json.dumps(scaled["same"].content)
+
+
+def test_resume_brings_the_rung_whose_floor_it_takes(scaled: dict[str, PortResult]) -> None:
+    rungs = [rung["rung"] for rung in scaled["same"].content["rungs"]]
+    assert rungs == ["weights", "layers", "lockstep", "resume"]
+
+
+def test_a_port_that_trains_a_buffer_is_named(scaled: dict[str, PortResult]) -> None:
+    fault = scaled["trained"].fault
+    assert fault and (fault["rung"], fault["tensor"]) == ("weights", "table")
+    assert "is trained in the port, but frozen (or a buffer) in the reference" in fault["text"]
+
+
+def test_what_a_layer_cut_elsewhere_hides_is_told(scaled: dict[str, PortResult]) -> None:
+    """A norm with its activation passes, but an eps of 1e-6 for 1e-5 shows on faint inputs only."""
+    found = scaled["fused"]
+    assert found.passed, found.conclusion
+    told = [note["reason"] for note in found.content["notes"] if note["key"] == "left_out"]
+    assert len(told) == 1 and "'norm' is cut elsewhere" in told[0] and "faint inputs" in told[0]
+    row = next(row for row in found.content["layers"] if row["layer"] == "norm")
+    assert row["verdict"] == "cut elsewhere" and "not checked: faint inputs" in row["reason"]
+    assert not scaled["fused_badly"].passed
+
+
+IN_JITTOR = """
+import jittor as jt
+from jittor import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.act = nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU()
+        self.scale, self.table = jt.array([1.0]), jt.zeros(8).stop_grad()
+        self.output = nn.Linear(8, 3)
+
+    def execute(self, x):
+        return self.output(self.scale * self.act(self.norm(self.fc(x))) + self.table)
+
+
+def build():
+    return Net()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.jittor
+def test_a_number_as_a_weight_in_jittor(tmp_path: Path) -> None:
+    """Which has no array without axes; and a table that is not stopped would be trained there."""
+    (tmp_path / "scaled.py").write_text(SCALED)
+    (tmp_path / "sound.py").write_text(IN_JITTOR)
+    (tmp_path / "trained.py").write_text(IN_JITTOR.replace(".stop_grad()", ""))
+    subjects = [str(tmp_path / name) for name in ("sound.py", "trained.py")]
+    sound, trained = ports(str(tmp_path / "scaled.py"), subjects)
+    assert sound.passed, sound.conclusion
+    assert trained.fault and (trained.fault["rung"], trained.fault["tensor"]) == (
+        "weights",
+        "table",
+    )
+
+
+BARE = """
+import torch
+from torch import nn
+
+INPUTS = {"x": {"shape": [4, 6]}}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.Softmax(-1)
+
+    def forward(self, x):
+        mask = torch.triu(torch.full((4, 6), float("-inf")), 1)
+        return self.act(x + mask), mask
+
+
+def build():
+    return Net()
+
+
+def optimizer(model):
+    return torch.optim.Adam(model.parameters())
+"""
+
+
+def test_a_reference_without_trained_weights(tmp_path: Path) -> None:
+    """The rungs of training are left out by name; a mask of -inf on both sides is no difference."""
+    (tmp_path / "bare.py").write_text(BARE)
+    found = port(str(tmp_path / "bare.py"), str(tmp_path / "bare.py"), rungs=FORWARD_AND_UPDATE)
+    assert found.passed, found.conclusion
+    assert [rung["rung"] for rung in found.content["rungs"]] == list(FORWARD)
+    reason = "update, for no weight that the reference has is trained"
+    assert {"key": "left_out", "reason": reason} in found.content["notes"]
+
+
+PLAIN = """
+import numpy as np
+
+FRAMEWORK = "numpy"
+INPUTS = {"x": {"shape": [4, 6]}}
+TURNED = False
+
+
+class Net:
+    def __init__(self):
+        self.weights = {"fc.weight": np.ones((5, 6), "float32"), "scale": np.float32(2.6)}
+
+    def __call__(self, x, tap):
+        y = x @ self.weights["fc.weight"].T
+        tap("fc", y)
+        tap("output", y)
+        y = y * self.weights["scale"]
+        return y.T if TURNED else y
+
+
+def build():
+    return Net()
+"""
+OF_PLAIN = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.scale = nn.Linear(6, 5, bias=False), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.fc(x) * self.scale
+
+
+def build():
+    return Net()
+"""
+
+
+def test_a_turned_output_is_a_fault_unless_a_rule_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    (tmp_path / "turned.py").write_text(PLAIN.replace("TURNED = False", "TURNED = True"))
+    both = [str(tmp_path / name) for name in ("plain.py", "turned.py")]
+    found = port(*both)
+    assert found.fault and (found.fault["rung"], found.fault["tensor"]) == ("layers", "free/output")
+    assert "has shape (5, 4), the reference's (4, 5)" in found.fault["text"]
+    (tmp_path / "names.yaml").write_text("rules:\n  output: transpose\n")
+    assert port(*both, names=tmp_path / "names.yaml").passed
+
+
+def test_a_reference_in_numpy_and_a_port_of_modules(tmp_path: Path) -> None:
+    """Only what the reference traced is climbed."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    (tmp_path / "modules.py").write_text(OF_PLAIN)
+    found = port(str(tmp_path / "plain.py"), str(tmp_path / "modules.py"))
+    assert found.passed, found.conclusion
+    assert [rung["rung"] for rung in found.content["rungs"]] == ["weights", "layers"]
+    assert {"key": "left_out", "reason": "numpy computes no gradients here"} in (
+        found.content["notes"]
+    )
+
+
+@pytest.mark.parametrize("runtime", ["", "openvino:"])
+def test_a_number_in_a_graph_is_a_weight(tmp_path: Path, runtime: str) -> None:
+    """It is found by its value among the constants of the graph's code."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("openvino" if runtime else "onnxruntime")
+    (tmp_path / "plain.py").write_text(PLAIN)
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        make.make_node("MatMul", ["x", "w"], ["fc"], "/fc/MatMul"),
+        make.make_node("Add", ["fc", "none"], ["same"], "/Add"),
+        make.make_node("Mul", ["same", "number"], ["y"], "/Mul"),
+    ]
+    subjects = []
+    for name, scale in (("sound", 2.6), ("wrong", 2.7)):
+        arrays = {"w": np.ones((6, 5)), "none": np.array(0.0), "number": np.array(scale)}
+        graph = make.make_graph(
+            nodes,
+            "net",
+            [make.make_tensor_value_info("x", kind, [4, 6])],
+            [make.make_tensor_value_info("y", kind, [4, 5])],
+            [onnx.numpy_helper.from_array(a.astype("float32"), n) for n, a in arrays.items()],
+        )
+        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        subjects.append(f"{runtime}{tmp_path / name}.onnx")
+    sound, wrong = ports(str(tmp_path / "plain.py"), subjects)
+    assert sound.passed, sound.conclusion
+    assert sound.content["matched"]["of"] == 2 and not sound.content["unmatched"]
+    assert wrong.fault and (wrong.fault["rung"], wrong.fault["tensor"]) == ("weights", "scale")
 
 
 def test_numpy_ports_on_both_sides(tmp_path: Path) -> None:

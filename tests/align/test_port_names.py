@@ -13,6 +13,7 @@ from diptych.align.ladder.floors import gate_of
 from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import hints
+from diptych.align.ports.describe import entries
 from diptych.align.ports.floors import widened
 from diptych.align.ports.graphs import layers_of
 from diptych.align.ports.matching import (
@@ -25,8 +26,9 @@ from diptych.align.ports.matching import (
     moved_over,
     names_text,
     read_given,
+    relaid,
 )
-from diptych.align.ports.passes import fit, given_gradient
+from diptych.align.ports.passes import OUTPUT, fit, given_gradient
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
 from diptych.align.ports.verdict import _bad_layer, _given
@@ -42,7 +44,7 @@ def test_equal_names_are_matched_first() -> None:
     theirs = [entry("b.weight", 4, 4), entry("a.weight", 4, 4)]
     found = match(ours, theirs, Given())
     assert found.weights == {"a.weight": "a.weight", "b.weight": "b.weight"}
-    assert set(found.how.values()) == {"name"} and found.share == 1.0
+    assert set(found.how.values()) == {"name"} and not found.left_reference
 
 
 def test_other_names_are_matched_by_the_order_of_calls() -> None:
@@ -96,6 +98,70 @@ def test_equal_values_decide_before_order() -> None:
     assert set(found.how.values()) == {"values"}
 
 
+def test_equal_values_decide_before_equal_names() -> None:
+    """The port counts from 1: what it calls fc1 is the reference's fc0; so too a constant norm."""
+
+    def side(first: int) -> list[Entry]:
+        found = []
+        for i in range(3):
+            block = f"blocks.{i + first}"
+            found += [
+                Entry(f"fc{i + first}.weight", (4, 4), digest=f"w{i}", order=2 * i),
+                Entry(f"fc{i + first}.bias", (4,), order=2 * i),
+                Entry(f"{block}.fc.weight", (4, 4), digest=f"b{i}", order=2 * i + 1),
+                Entry(f"{block}.norm.weight", (4,), order=2 * i + 1),
+            ]
+        return found
+
+    found = match(side(0), side(1), Given())
+    for name, other in found.weights.items():
+        number = next(int(c) for c in name if c.isdigit())
+        assert other == name.replace(str(number), str(number + 1))
+    assert len(found.weights) == 12
+
+
+def test_names_decide_if_the_port_has_all_of_them() -> None:
+    """Two builds of one seed may draw the same numbers for layers in another order."""
+    ours = [Entry("a.weight", (2, 2), digest="one"), Entry("b.weight", (2, 2), digest="two")]
+    theirs = [
+        Entry("b.weight", (2, 2), digest="one"),
+        Entry("a.weight", (2, 2), digest="two"),
+        Entry("mask", (2, 2)),
+    ]
+    found = match(ours, theirs, Given()).weights
+    assert found == {"a.weight": "a.weight", "b.weight": "b.weight"}
+
+
+def test_equal_values_of_another_shape_are_no_pair() -> None:
+    ours = [Entry("conv.weight", (8, 8, 1, 1), digest="one")]
+    found = match(ours, [Entry("fc.weight", (8, 8), digest="one")], Given())
+    assert not found.weights and "shape (8, 8, 1, 1)" in found.left_reference["conv.weight"]
+
+
+def test_a_map_that_matches_nothing_is_refused() -> None:
+    """A misspelt layer or pattern would leave the fault where it was, unsaid."""
+    ours, theirs = [entry("fc.weight", 4, 4)], [entry("fc.weight", 4, 4)]
+    with pytest.raises(UserError, match=r"rule 'fc\.wieght' matches no weight.*'fc\.weight'"):
+        match(ours, theirs, Given(rules={"fc.wieght": "transpose"}))
+    assert match(ours, theirs, Given(rules={"output": "jax"})).weights
+    layers = [Layer("fc", "Linear", ((2, 3),), 1, True)]
+    for given, says in (
+        ({"fcc": "fc"}, "the reference calls no layer 'fcc'; did you mean 'fc'"),
+        ({"fc": "fcc"}, "the port calls no layer 'fcc'; did you mean 'fc'"),
+    ):
+        with pytest.raises(UserError, match=says):
+            match_layers({}, layers, layers, given)
+
+
+def test_an_array_without_axes_matches_one_of_one_value() -> None:
+    """Jittor has no array without axes."""
+    (ours,) = entries({"scale": np.array(2.6, "float32")}, ["scale"], {}, {})
+    (theirs,) = entries({"scale": np.array([2.6], "float32")}, ["scale"], {}, {})
+    assert match([ours], [theirs], Given()).weights == {"scale": "scale"}
+    assert relaid(np.ones(()), (1,)).shape == (1,) and relaid(np.ones(1), ()).shape == ()
+    assert relaid(np.ones((1, 1)), ()).shape == (1, 1)
+
+
 def test_what_is_left_over_has_a_reason() -> None:
     ours = [entry("fc.weight", 4, 8), entry("fc.bias", 4)]
     theirs = [entry("fc.weight", 8, 4), entry("extra.scale", 3)]
@@ -139,7 +205,7 @@ def test_a_port_from_jax_is_matched_by_one_rule() -> None:
         entry("params/Dense_0/bias", 4),
     ]
     found = match(ours, theirs, Given(rules={"*": "jax"}))
-    assert found.share == 1.0 and not found.left_subject
+    assert not found.left_reference and not found.left_subject
     assert found.rules == {"conv.weight": "hwio", "fc.weight": "transpose"}
     assert found.weights["bn.weight"] == "params/Norm_0/scale"
     assert found.weights["bn.running_var"] == "stats/Norm_0/var"
@@ -192,7 +258,7 @@ def test_a_layer_that_cannot_be_fed_is_named_not_what_follows_it() -> None:
     order = ["norm", "out"]
     calls = {p: {"order": i, "leaf": True} for i, p in enumerate(order)}
     seen: Any = SimpleNamespace(order=order, calls=calls)
-    rows = [("free/norm", 0.0), ("free/out", 0.9), ("free/output", 0.9)]
+    rows = [("free/norm", 0.0), ("free/out", 0.9), (f"free/{OUTPUT}", 0.9)]
     found = Verdict("layers", FAIL, gate_of("layers"))
     found.findings = [Finding(n, "port", "max", error, 1e-7, 1e-6, "") for n, error in rows]
     assert _bad_layer(seen, found)[:3] == ("out", "value", ("norm", ""))
@@ -304,6 +370,30 @@ def test_hints_name_the_planted_fault() -> None:
     assert told(case("Linear", x, y, zero, name="layer.weight", rung="gradients")) == [
         "no_gradient"
     ]
+
+
+def test_a_hint_that_cannot_be_tested_hides_no_verdict() -> None:
+    """A transposed convolution, channels last, a stride in words, and whatever else raises."""
+    draw = np.random.default_rng(3)
+    x = draw.standard_normal((2, 3, 5, 5))
+    w, y = draw.standard_normal((3, 4, 3, 3)), draw.standard_normal((2, 4, 7, 7))
+    turned = case("ConvTranspose2d", x, y, y + 1, {"weight": w}, {"stride": [1, 1]})
+    assert told(turned) == []
+    own = draw.standard_normal((4, 3, 3, 3))
+    named = case("Conv2d", x, y[..., :5, :5], y[..., 1:6, 1:6], {"weight": own}, {"stride": "x"})
+    assert told(named) == []
+    last = draw.standard_normal((2, 5, 5, 4))
+    running = {n: np.ones(4) for n in ("running_mean", "running_var", "weight", "bias")}
+    assert told(case("BatchNorm", last, last, last + 0.3, running)) == []
+    odd = case("LayerNorm", last, last, last + 0.3, settings={"eps": "small"})
+    assert told(odd) == []
+
+
+def test_masked_values_are_no_sign_of_a_fault() -> None:
+    y = np.array([1.0, -np.inf, 2.0])
+    assert told(case("Mask", y, y, y)) == []
+    found = hints.hints_for(case("Mask", y, y, np.array([np.nan, -np.inf, 2.0])))
+    assert found == [{"key": "not_finite", "count": 1}]
 
 
 def test_no_hint_is_told_of_mere_noise() -> None:

@@ -251,16 +251,55 @@ def test_a_function_of_ones_own(tmp_path: Path) -> None:
 
 def test_the_fixture(golden: Any, tmp_path: Path) -> None:  # noqa: F811
     """It records on request, says so, compares otherwise, and fails with the first step."""
-    assert golden.name == "test_the_fixture" and golden.folder == Path(__file__).parent / "golden"
+    assert golden.name == "test_golden_losses.test_the_fixture"
+    assert golden.folder == Path(__file__).parent / "golden"
     writing = testing.GoldenLosses(tmp_path / "golden", "mine", True)
-    with pytest.raises(pytest.skip.Exception, match="nothing was compared"):
+    assert writing(training).passed and writing(training, name="second").passed
+    with pytest.raises(UserError, match=r"mine\.json: was recorded a moment ago"):
         writing(training)
+    with pytest.raises(pytest.skip.Exception, match=r"second\.json: nothing was compared"):
+        writing.finish()
     comparing = testing.GoldenLosses(tmp_path / "golden", "mine", False)
     assert comparing(training).passed
     with pytest.raises(pytest.fail.Exception, match=r"FAIL: step 2: loss is"):
         comparing(lambda: training(rate=0.2))
     with pytest.raises(pytest.fail.Exception, match="DIPTYCH_GOLDEN=record"):
         comparing(training, name="none")
+    moved = testing.GoldenLosses(tmp_path / "golden", "test_file.mine", False, "mine")
+    assert moved(training).passed
+    with pytest.raises(pytest.fail.Exception, match=r"none\.json: no record"):
+        moved(training, name="none")
+
+
+OWN = """
+from diptych.testing import golden
+
+
+class TestOne:
+    def test_it(self, golden):
+        golden([1.0, 0.5], steps=2)
+        golden([2.0, 0.5], steps=2, name="two")
+
+
+class TestOther:
+    def test_it(self, golden):
+        golden([3.0, 0.5], steps=2)
+"""
+
+
+def test_tests_of_one_name_keep_records_of_their_own(tmp_path: Path) -> None:
+    """All records of a test are written before it is skipped, at its end."""
+    (tmp_path / "test_own.py").write_text(OWN)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    for given, told in (("record", "2 skipped"), ("", "2 passed")):
+        environment = {**os.environ, "DIPTYCH_GOLDEN": given}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == 0 and told in done.stdout, done.stdout
+    assert {path.name for path in (tmp_path / "golden").iterdir()} == {
+        "test_own.TestOne.test_it.json", "two.json", "test_own.TestOther.test_it.json",
+    }  # fmt: skip
 
 
 def test_the_commands_on_a_function(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -87,6 +87,8 @@ def ladder(preset: str | None, **options: Any) -> None:
       diptych align --subject mypkg.mymodel:build --reference torch:cifar10 --names map.yaml
       diptych align --subject traces/mine --reference traces/theirs
     """
+    if options["batch"] is not None and options["batch"] < 1:
+        raise UserError(f"--batch {options['batch']}: must be 1 or more")
     if options["listing"]:
         click.echo(_listing())
     elif options["subject"] or options["reference"]:
@@ -97,7 +99,26 @@ def ladder(preset: str | None, **options: Any) -> None:
         _ladder(preset, options)
 
 
+# Options whose name is not that of their value.
+SPELLED = {
+    "takes": "--time", "overrides": "--set", "keep_traces": "--keep-traces", "as_json": "--json",
+    "deterministic": "--deterministic/--no-deterministic",
+}  # fmt: skip
+
+
+def _refuse(names: tuple[str, ...], why: str) -> None:
+    """Refuse the first of these options that was given: it would do nothing.
+
+    Raises:
+        UserError: names the option.
+    """
+    for name in names:
+        if typed(name):
+            raise UserError(f"{SPELLED.get(name, f'--{name}')} {why}; leave it out")
+
+
 def _ladder(preset: str, options: dict[str, Any]) -> None:
+    _refuse(("names", "takes"), "is for --subject, not for a preset")
     from diptych.align.faults import mutations
     from diptych.align.ladder import results
     from diptych.align.ladder.climb import Request, climb
@@ -164,9 +185,16 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
         raise UserError("--subject and --reference go together; give both")
     if preset is not None:
         raise UserError(f"'{preset}': name the preset in --reference, such as torch:{preset}")
-    for name in ("mutate", "into", "rungs", "backends", "steps", "device", "precision"):
-        if typed(name):
-            raise UserError(f"--{name} is for the two panels, not for --subject; leave it out")
+    _refuse(
+        ("mutate", "into", "rungs", "backends", "steps", "device", "precision", "deterministic"),
+        "is for the two panels, not for --subject",
+    )
+    kinds = {port.kind_of(options[name]) for name in ("subject", "reference")}
+    if kinds != {"network"}:
+        _refuse(
+            ("overrides", "batch", "takes", "keep_traces"),
+            "is for a network as --subject, not for traces or checkpoints",
+        )
     out, keep = _claim(options)
     result, text = port.compare_port(
         options["subject"], options["reference"], options["names"], options["takes"],
@@ -238,6 +266,10 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
 
         if reference or subject:
             raise UserError("--init takes no REFERENCE; name a model with --model")
+        _refuse(
+            ("names", "inputs", "rungs", "seed", "steps", "out", "overwrite", "as_json"),
+            "is for a climb, not for --init",
+        )
         for path in start(options["start"], options["model"], options["framework"], declared):
             click.echo(path)
         return

@@ -21,7 +21,8 @@ Distances = dict[str, float]
 def distances(kinds: tuple[str, ...], a: Array, b: Array, least: float = 0.0) -> Distances:
     """The distances of `a` from the truth `b` by kind.
 
-    They are infinite if shapes differ; all but `bits` and `pixels` also if `a` is not finite.
+    They are infinite if shapes differ; all but `bits` and `pixels` also if a value is not finite on
+    one side, or not the same on both. Equal ones, such as -inf of a mask, count as no difference.
 
     Args:
         kinds: keys of the table above.
@@ -35,8 +36,11 @@ def distances(kinds: tuple[str, ...], a: Array, b: Array, least: float = 0.0) ->
     if kinds in (("bits",), ("pixels",)):
         return {kinds[0]: float(np.mean(_unequal(a, b)))}
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-    if not np.isfinite(wide_a).all():
-        return {kind: float("inf") for kind in kinds}
+    odd = ~(np.isfinite(wide_a) & np.isfinite(wide_b))
+    if odd.any():
+        if not np.array_equal(wide_a[odd], wide_b[odd], equal_nan=True):
+            return {kind: float("inf") for kind in kinds}
+        wide_a, wide_b = (np.where(odd, 0.0, wide) for wide in (wide_a, wide_b))
     apart = np.abs(wide_a - wide_b)
     scale = max(float(np.abs(wide_b).max()), least, 1e-300)
     found = {"max": lambda: float(apart.max()) / scale, "mean": lambda: float(apart.mean()) / scale,

@@ -7,7 +7,6 @@ trace        a folder that `diptych.align.ladder.trace.Tracer` wrote, against an
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.ports.names import matched, read_names, translate
 from diptych.align.ports.rung import PLAIN
+from diptych.align.ports.targets import found_module
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
@@ -104,11 +104,13 @@ def _traces(subject: str, reference: str, kinds: list[str], names: dict[str, str
 
 
 def _renamed(got: Rung, truth: Rung, names: dict[str, str]) -> Rung:
-    arrays = dict(got.arrays)
-    for name in truth.arrays:
-        theirs = translate(name, names)
-        if theirs != name and theirs in arrays:
-            arrays[name] = arrays.pop(theirs)
+    """The subject's rung under the reference's names, mapped at once: a map may swap two."""
+    pairs = {name: translate(name, names) for name in truth.arrays}
+    arrays = {n: got.arrays[theirs] for n, theirs in pairs.items() if theirs in got.arrays}
+    used = {theirs for theirs in pairs.values() if theirs in got.arrays}
+    for name, array in got.arrays.items():
+        if name not in used:
+            arrays[f"{name} (not mapped)" if name in arrays else name] = array
     return Rung(arrays, got.facts, got.seconds)
 
 
@@ -142,10 +144,7 @@ def framework_of(target: str) -> tuple[str, str]:
     head, _, rest = target.partition(":")
     if head in BACKENDS and ":" in rest:
         return head, rest
-    try:
-        found = importlib.util.find_spec(head)
-    except (ImportError, ValueError):
-        found = None
+    found = found_module(head)
     if found is None or not found.origin:
         raise UserError(
             f"--subject {target}: module '{head}' is not found; run from the folder that holds "

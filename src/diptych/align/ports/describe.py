@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from diptych import rng
 from diptych.align.ports.matching import Entry
@@ -32,6 +33,11 @@ def progress(panel: str, nudge: int = 0) -> Any:
     return told
 
 
+def save_arrays(arrays: Mapping[str, Array], path: Path) -> None:
+    """Write arrays as a safetensors file; np.ascontiguousarray would make (1,) of shape ()."""
+    save_file({name: np.array(array, order="C") for name, array in arrays.items()}, path)
+
+
 def entries(
     weights: Mapping[str, Array],
     parameters: Sequence[str],
@@ -50,7 +56,7 @@ def entries(
         found.append(
             Entry(
                 name,
-                array.shape,
+                array.shape or (1,),  # Jittor has no array without axes
                 float(wide.mean()) if array.size else 0.0,
                 float(wide.std()) if array.size else 0.0,
                 digest,
@@ -69,7 +75,7 @@ def worked(weights: Mapping[str, Array], seed: int) -> dict[str, Array]:
     for i, (name, array) in enumerate(weights.items()):
         if array.dtype.kind == "f" and array.size and (array == array.flat[0]).all():
             draws = rng.stream(seed, "weights", i, 7).uniform(-1.7, 1.7, array.shape)
-            array = (array + SPREAD * draws).astype(np.float32)
+            array = np.asarray(array + SPREAD * draws, dtype=np.float32)
         found[name] = array
     return found
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from diptych import rng
+from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
-from diptych.align.ports.describe import entries, inputs_of, say, worked
+from diptych.align.ports.describe import entries, inputs_of, save_arrays, say, worked
 from diptych.align.ports.matching import (
     RULES,
     Entry,
     Given,
     Match,
     Rule,
+    check_layers,
     match,
     moved_back,
     moved_over,
+    relaid,
 )
-from diptych.align.ports.passes import Plan, fit, narrow, suffix
+from diptych.align.ports.passes import OUTPUT, Plan, fit, narrow, nudge_number, suffix
 from diptych.align.ports.targets import Target
 from diptych.files import write_json
 from diptych.types import Array
+
+TRACED = ("weights", "layers")  # the rungs of a side without modules
 
 
 def graph_reference(side: Any, folder: Path, seed: int) -> None:
@@ -43,12 +45,8 @@ def graph_reference(side: Any, folder: Path, seed: int) -> None:
         weights = worked({n: narrow(a) for n, a in weights.items()}, seed)
         model.load(weights)
     outputs, values = model.run(inputs)
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
-    )
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
-    )
+    save_arrays(weights, folder / "weights.safetensors")
+    save_arrays(inputs, folder / "inputs.safetensors")
     calls = {
         n: {
             "kind": "",
@@ -90,18 +88,9 @@ def graph_reference(side: Any, folder: Path, seed: int) -> None:
         "truth": "float64" if wide else "float32",
         "note": "",
         "order": list(weights),
+        "rungs": list(TRACED),
     }
     write_json(folder / "reference.json", facts)
-
-
-def nudged(values: Array, key: str, nudge: int) -> Array:
-    """Neighbouring float32 values."""
-    if not nudge or values.dtype != np.float32:
-        return values
-    ways = rng.stream(nudge, "initial_noise", (1 << 24) + zlib.crc32(key.encode()))
-    up = ways.random(values.shape) < 0.5
-    way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
-    return np.nextafter(values, way)
 
 
 def graph_trace(
@@ -119,13 +108,8 @@ def graph_trace(
     with Tracer(out, label) as tracer:
         began = time.perf_counter()
         if model.movable:
-            model.load(
-                {
-                    pairs[n]: moved_over(nudged(a, f"w/{n}", nudge), rules.get(n))
-                    for n, a in weights.items()
-                    if n in pairs
-                }
-            )
+            moved = {n: nudged(a, nudge, nudge_number(f"w/{n}")) for n, a in weights.items()}
+            load(model, moved, pairs, rules)
         held = model.weights()
         tracer.begin("weights")
         for name in weights:
@@ -135,13 +119,14 @@ def graph_trace(
                 tracer.add("weights", name, narrow(own))
         say(rung="weights", panel=label, nudge=nudge, mutation=None, seconds=0.0)
         tracer.begin("layers")
-        outputs, values = model.run({n: nudged(a, f"x/{n}", nudge) for n, a in inputs.items()})
+        moved = {n: nudged(a, nudge, nudge_number(f"x/{n}")) for n, a in inputs.items()}
+        outputs, values = model.run(moved)
         found = dict(values)
         for path, theirs in paths.items():
             if theirs in found:
                 tracer.add("layers", f"free/{path}", found[theirs])
         for i, array in enumerate(outputs):
-            tracer.add("layers", f"free/output{suffix(i)}", array)
+            tracer.add("layers", f"free/{OUTPUT}{suffix(i)}", array)
         seconds = time.perf_counter() - began
         tracer.timed(seconds)
         say(rung="layers", panel=label, nudge=nudge, mutation=None, seconds=seconds)
@@ -163,20 +148,14 @@ def graph_subject(
     held = model.weights()
     rows = entries(held, list(held), {}, {})
     found: Match = match(ours, rows, given)
-    if not model.movable:
-        by_turn(found, weights, held)
     if model.movable:
-        model.load(
-            {
-                found.weights[n]: weights[n]
-                if n not in found.rules
-                else np.ascontiguousarray(fit_rule(weights[n], found.rules[n]))
-                for n in weights
-                if n in found.weights
-            }
-        )
+        load(model, weights, found.weights, found.rules)
+    else:
+        unpair_numbers(found, weights, held)
+        by_turn(found, weights, held)
     _, values = model.run(inputs)
     calls = about["calls"]
+    check_layers(given.layers, [p for p in calls if "#" not in p], [n for n, _ in values])
     shapes = {p: tuple(c["shapes"][0]) for p, c in calls.items() if c["shapes"]}
 
     def fits(path: str, array: Array) -> bool:
@@ -193,6 +172,7 @@ def graph_subject(
     )
     graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
     return {
+        "framework": target.framework,
         "match": dataclasses.asdict(found),
         "layers": paths,
         "calls": {
@@ -213,14 +193,39 @@ def graph_subject(
         "parameters": [],
         "version": model.version,
         "own": {},
-        "rungs": ["weights", "layers"],
+        "rungs": list(TRACED),
         "left_out": f"{target.framework} computes forward only",
     }
 
 
-def fit_rule(array: Array, rule: Rule) -> Array:
-    """The array in the port's layout."""
-    return moved_over(array, rule)
+def load(
+    model: Any, weights: Mapping[str, Array], pairs: Mapping[str, str], rules: Mapping[str, Rule]
+) -> None:
+    """Put the reference's weights into a model, in its layout."""
+    held = model.weights()
+    model.load(
+        {
+            pairs[n]: relaid(moved_over(a, rules.get(n)), held[pairs[n]].shape)
+            for n, a in weights.items()
+            if n in pairs
+        }
+    )
+
+
+def unpair_numbers(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]) -> None:
+    """Part single numbers that were paired by their order but differ in value.
+
+    A graph holds constants of its code (an eps, a scale) besides its weights. Those that are left
+    over are not listed: they are no weights.
+    """
+    for name, other in list(found.weights.items()):
+        a, b = weights[name], held[other]
+        if a.size == b.size == 1 and a.item() != b.item() and "order" in found.how[name]:
+            found.left_reference[name] = "the port has no number of this value"
+            del found.weights[name], found.how[name]
+    for other in list(found.left_subject):
+        if held[other].size == 1:
+            del found.left_subject[other]
 
 
 def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]) -> None:

@@ -99,7 +99,7 @@ class OnnxModel:
         )
 
     def weights(self) -> dict[str, Array]:
-        return {n: a for n, a in self.held.items() if a.dtype.kind == "f" and a.ndim}
+        return {n: a for n, a in self.held.items() if a.dtype.kind == "f"}
 
     def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
         names = [i.name for i in self.session.get_inputs()]
@@ -146,7 +146,7 @@ class OpenVinoModel:
             if kind == "Constant":
                 data = np.array(op.data)
                 constants[name] = name
-                if data.dtype.kind == "f" and data.ndim and data.size > 1:
+                if data.dtype.kind == "f":
                     self.held[name] = data
             elif kind not in ("Parameter", "Result"):
                 read = [
@@ -155,7 +155,8 @@ class OpenVinoModel:
                     if i.get_node().get_friendly_name() in constants
                 ]
                 if read and len(read) == len(op.input_values()):
-                    constants[name] = next((r for r in read if r in self.held), read[0])
+                    held = [r for r in read if r in self.held]
+                    constants[name] = max(held, key=lambda r: self.held[r].size, default=read[0])
                     continue
                 self.reads[name] = [r for r in read if r in self.held]
                 if op.get_output_size() == 1:

@@ -1,4 +1,7 @@
-"""Which weight of a port is which of the reference: by name, by order and shape, by values.
+"""Which weight of a port is which of the reference: by values, by name, by order and shape.
+
+Equal values decide first, unless the port has every name of the reference: two builds from one seed
+may draw the same numbers for different layers.
 
 Modules are matched, not single arrays: all modules with the same kinds and shapes of arrays form a
 group, and within a group the best assignment is the one whose names resemble each other most, whose
@@ -19,7 +22,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
+from diptych.align.ports.names import module_paths, read_map, translate
 from diptych.errors import UserError, nearest
-from diptych.files import read_bytes
 from diptych.types import Array
 
 Rule = str
@@ -40,6 +42,7 @@ DECLARED: dict[Rule, tuple[Rule, ...]] = {
     "hwio": ("hwio",),
     "jax": ("transpose", "hwio"),
 }  # what may be declared, as rules by the number of axes
+SHOWN_OUTPUT = "output"  # the network's own outputs, in a rule and on the page
 COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
 # Words for the same array; the first is ours.
 ALIKE = {
@@ -108,12 +111,6 @@ class Match:
     left_reference: dict[str, str] = field(default_factory=dict)
     left_subject: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def share(self) -> float:
-        """The share of the reference's arrays that found a partner."""
-        whole = len(self.weights) + len(self.left_reference)
-        return len(self.weights) / whole if whole else 1.0
-
 
 @dataclass
 class Given:
@@ -122,6 +119,17 @@ class Given:
     weights: dict[str, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
     rules: dict[str, Rule] = field(default_factory=dict)  # patterns of the reference's names
+
+    @property
+    def outputs(self) -> bool:
+        """True if a rule lets the network's own outputs have another layout."""
+        return any(fnmatch.fnmatch(SHOWN_OUTPUT, pattern) for pattern in self.rules)
+
+
+def relaid(array: Array, shape: Sequence[int]) -> Array:
+    """An array of shape () as (1,), and the other way: Jittor has no array without axes."""
+    one = array.shape in ((), (1,)) and tuple(shape) in ((), (1,))
+    return array.reshape(tuple(shape)) if one else array
 
 
 def moved_over(array: Array, rule: Rule | None) -> Array:
@@ -143,7 +151,8 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
     """Match the arrays of a reference and of a port.
 
     Raises:
-        UserError: the given map names an array that is not there, or of another shape.
+        UserError: the given map names an array that is not there, or of another shape, or one of
+            its rules matches nothing.
     """
     found = Match()
     shown = {e.name: e for e in theirs}
@@ -156,6 +165,12 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
             )
         if other not in shown:
             raise UserError(f"names: the port has no weight '{other}'{nearest(other, list(shown))}")
+    for pattern in given.rules:
+        if not fnmatch.filter([*open_ours, SHOWN_OUTPUT], pattern):
+            raise UserError(
+                f"names: the rule '{pattern}' matches no weight of the reference"
+                f"{nearest(pattern, list(open_ours))}"
+            )
     declared = {
         name: rule
         for name, each in open_ours.items()
@@ -183,14 +198,15 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
                 f"names: '{name}' is {wanted[name]}, '{other}' is {shown[other].shape}{hint}"
             )
         pair(name, other, "given")
-    for name in list(open_ours):
-        each = open_ours[name]
-        for other in (name, *each.aliases):
-            if other in open_theirs and open_theirs[other].shape == wanted[name]:
-                pair(name, other, "name")
-                break
-    for name, other in _by_value(open_ours, open_theirs):
-        pair(name, other, "values")
+    named = _by_name(open_ours, open_theirs, wanted)
+    if len(named) < len(open_ours):
+        valued = _by_value(open_ours, open_theirs, declared)
+        shifted = any(name != other and name in open_theirs for name, other in valued)
+        for name, other in valued:
+            pair(name, other, "values")
+        named = _by_name(open_ours, open_theirs, wanted, module_paths(found.weights), shifted)
+    for name, other in named:
+        pair(name, other, "name")
     uses = tuple(
         {e.module: {u.module for u in side if u.after == e.module} for e in side if e.module}
         for side in (ours, theirs)
@@ -219,18 +235,44 @@ def fitting(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     return next((r for r, axes in RULES.items() if len(axes) == len(a) and turned(a, r) == b), "")
 
 
-def _by_value(ours: Mapping[str, Entry], theirs: Mapping[str, Entry]) -> list[tuple[str, str]]:
-    """Pairs of equal bits that no third array has."""
-    rows: dict[str, list[str]] = {}
-    for entry in theirs.values():
-        rows.setdefault(entry.digest, []).append(entry.name)
-    found: dict[str, list[str]] = {}
-    for entry in ours.values():
-        found.setdefault(entry.digest, []).append(entry.name)
+def _by_name(
+    ours: Mapping[str, Entry],
+    theirs: Mapping[str, Entry],
+    wanted: Mapping[str, tuple[int, ...]],
+    paths: Mapping[str, str] | None = None,
+    shifted: bool = False,
+) -> list[tuple[str, str]]:
+    """Pairs of equal names and shapes.
+
+    Args:
+        paths: modules whose partners are known: names within them are moved with them.
+        shifted: equal values told that equal names mislead: only those within `paths` count.
+    """
+    paths, found, taken = paths or {}, [], set()
+    for name, each in ours.items():
+        for own in (name, *each.aliases):
+            known = any(own.startswith(f"{path}.") for path in paths)
+            other = translate(own, paths)
+            if other not in theirs or other in taken or (shifted and not known):
+                continue
+            if theirs[other].shape == wanted[name]:
+                taken.add(other)
+                found.append((name, other))
+                break
+    return found
+
+
+def _by_value(
+    ours: Mapping[str, Entry], theirs: Mapping[str, Entry], declared: Mapping[str, Rule]
+) -> list[tuple[str, str]]:
+    """Pairs of equal bits and shapes that no third array has; none under a declared rule."""
+    rows: dict[tuple[str, tuple[int, ...]], tuple[list[str], list[str]]] = {}
+    for side, entries in enumerate((ours, theirs)):
+        for entry in entries.values():
+            if entry.digest:
+                rows.setdefault((entry.digest, entry.shape), ([], []))[side].append(entry.name)
     return [
-        (names[0], rows[d][0])
-        for d, names in found.items()
-        if d and len(names) == 1 and len(rows.get(d, ())) == 1
+        (a[0], b[0]) for a, b in rows.values() if len(a) == len(b) == 1 and a[0] not in declared
     ]
 
 
@@ -405,12 +447,15 @@ def match_layers(
     theirs: Sequence[Layer],
     given: Mapping[str, str],
 ) -> dict[str, str]:
-    """Reference's path -> port's: by their weights, then containers, then order between them."""
-    from diptych.align.ports.names import module_paths
+    """Reference's path -> port's: by their weights, then containers, then order between them.
 
+    Raises:
+        UserError: the given map names a layer that is not there.
+    """
     mine, other = {each.path for each in ours}, {each.path for each in theirs}
+    check_layers(given, mine, other)
     paths = {a: b for a, b in module_paths(pairs).items() if a in mine and b in other}
-    paths |= {a: b for a, b in given.items() if a in mine and b in other}
+    paths |= given
     for path in sorted(mine & other):  # equal paths without weights of their own
         if path not in paths and path not in paths.values():
             paths[path] = path
@@ -436,6 +481,21 @@ def match_layers(
     return paths
 
 
+def check_layers(given: Mapping[str, str], ours: Iterable[str], theirs: Iterable[str]) -> None:
+    """Refuse a map of layers that names one that neither side calls.
+
+    Raises:
+        UserError: the first such name.
+    """
+    for whose, names, known in (
+        ("reference", given.keys(), sorted(ours)),
+        ("port", given.values(), sorted(theirs)),
+    ):
+        for name in names:
+            if name not in known:
+                raise UserError(f"names: the {whose} calls no layer '{name}'{nearest(name, known)}")
+
+
 # names.yaml
 
 
@@ -447,14 +507,7 @@ def read_given(path: Path | None) -> Given:
     """
     if path is None:
         return Given()
-    try:
-        tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
-    except FAULTS as error:
-        raise UserError(
-            f"{path}: the name map cannot be read ({' '.join(str(error).split())})"
-        ) from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
+    tree = read_map(path)
     if not any(isinstance(v, dict) for v in tree.values()):
         tree = {"weights": tree}
     parts = {}
@@ -490,7 +543,8 @@ def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
     lines += [f"  {quoted(a)}: {quoted(b)}  # by {found.how[a]}" for a, b in found.weights.items()]
     lines.append("layers:" if layers else "layers: {}")
     lines += [f"  {quoted(a)}: {quoted(b)}" for a, b in layers.items()]
-    lines.append("# Layouts are moved only by these: PATTERN: transpose, hwio, or jax (both).")
+    lines.append("# Layouts are moved only by these: PATTERN: transpose, hwio, or jax (both);")
+    lines.append("# that of the network's own outputs by a rule for `output`.")
     lines.append("rules:" if given.rules else "rules: {}")
     lines += [f"  {quoted(a)}: {b}" for a, b in given.rules.items()]
     lines.append("unmatched:")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
 from diptych.errors import UserError, nearest
@@ -16,25 +17,32 @@ from diptych.files import read_bytes
 Shape = tuple[int, ...]
 
 
+def read_map(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML or JSON file, of anything to anything.
+
+    Raises:
+        UserError: if it cannot be read, or is no mapping.
+    """
+    try:
+        tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
+    except FAULTS as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{path}: the name map cannot be read ({line})") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
+    return dict(tree)
+
+
 def read_names(path: Path | None) -> dict[str, str]:
     """Read a name map from a file; empty if `path` is None.
 
     Raises:
         UserError: if it cannot be read, or is not a mapping of names.
     """
-    if path is None:
-        return {}
-    try:
-        tree = read_yaml(read_bytes(path, "a YAML file", MOST_BYTES).decode("utf-8"))
-    except FAULTS as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{path}: the name map cannot be read ({line})") from error
-    good = isinstance(tree, dict) and all(
-        isinstance(k, str) and isinstance(v, str) for k, v in tree.items()
-    )
-    if not good:
+    tree = {} if path is None else read_map(path)
+    if not all(isinstance(each, str) for pair in tree.items() for each in pair):
         raise UserError(f"{path}: expected a mapping of the reference's names to the port's")
-    return dict(tree)
+    return tree
 
 
 def translate(name: str, names: Mapping[str, str]) -> str:

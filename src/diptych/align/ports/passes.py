@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
+from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer, read_trace
-from diptych.align.ports.matching import Rule, moved_back, moved_over
+from diptych.align.ports.matching import Rule, moved_back, moved_over, relaid
 from diptych.align.ports.modules import Call, Network
 from diptych.types import Array
 
@@ -39,6 +40,8 @@ FAINT = np.float32(0.01)
 RATE = 0.01  # of plain gradient descent, where no optimizer is given
 ALL = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
 FORWARD = ("weights", "operators", "layers")
+UNTRAINED = (*FORWARD, "loss")  # rungs that need no trained weight
+OUTPUT = ".output"  # the network's own outputs; no module can have this path
 
 
 @dataclass
@@ -111,12 +114,7 @@ class Pass:
 
     def moved(self, values: Array, key: str) -> Array:
         """The values, each moved to a neighbouring float32 if this pass is nudged."""
-        if not self.nudge or values.dtype != np.float32:
-            return values
-        ways = rng.stream(self.nudge, "initial_noise", (1 << 24) + zlib.crc32(key.encode()))
-        up = ways.random(values.shape) < 0.5
-        way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
-        return np.nextafter(values, way)
+        return nudged(values, self.nudge, nudge_number(key))
 
     def load(self, network: Network | None = None) -> None:
         """Put the reference's weights into the network."""
@@ -125,7 +123,8 @@ class Pass:
         for name, array in self.given.items():
             theirs = name if self.names.own else self.names.weights.get(name)
             if theirs in network.vars:
-                own[theirs] = moved_over(array, self.names.rules.get(name))
+                moved = moved_over(array, self.names.rules.get(name))
+                own[theirs] = relaid(moved, tuple(network.vars[theirs].shape))
         network.load(own)
 
     def theirs(self, name: str) -> str | None:
@@ -149,7 +148,8 @@ class Pass:
             theirs = self.theirs(name)
             if theirs is not None:
                 read = self.framework.read(network.vars[theirs])
-                found[name] = moved_back(read, self.names.rules.get(name))
+                moved = moved_back(read, self.names.rules.get(name))
+                found[name] = relaid(moved, self.given[name].shape)
         return found
 
     # rungs
@@ -296,7 +296,7 @@ class Pass:
             for i, array in enumerate(call.made):
                 self.add(f"{mode}free/{path}{suffix(i)}", array)
         for i, array in enumerate(outputs):
-            self.add(f"{mode}free/output{suffix(i)}", array)
+            self.add(f"{mode}free/{OUTPUT}{suffix(i)}", array)
         if self.truth and not mode:
             for call in found:
                 for i, array in enumerate(call.taken):
@@ -457,6 +457,11 @@ def given_gradient(name: str, shape: tuple[int, ...], step: int) -> Array:
     stream = rng.stream(step, "initial_noise", (1 << 27) + zlib.crc32(name.encode()))
     sign = np.where(stream.random(shape) < 0.5, -1.0, 1.0)
     return np.asarray(sign * 10.0 ** stream.uniform(-5, -1, shape), dtype=np.float32)
+
+
+def nudge_number(key: str) -> int:
+    """The number that keys a nudge of a port's ladder."""
+    return (1 << 24) + zlib.crc32(key.encode())
 
 
 def suffix(i: int) -> str:

@@ -10,6 +10,7 @@ Each side runs in a process of its own; files lie between them. This one loads n
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from diptych.align.ladder import judge, results
+from diptych.align.ports.describe import save_arrays
 from diptych.align.ports.matching import Given, Match, names_text, read_given
 from diptych.align.ports.sentences import conclusion_of
 from diptych.align.ports.targets import GRAPHS, Target, target_of
@@ -30,6 +31,7 @@ from diptych.files.scratch import scratch
 from diptych.types import Array
 
 RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
+log = logging.getLogger(__name__)
 WORKER = "diptych.align.ports.worker"
 KIND = "port"
 Inputs = Mapping[str, Any] | str | Path | None
@@ -145,7 +147,7 @@ def ports(
         found = []
         for s in seeds:
             for k, target in enumerate(theirs):
-                seen = compare(folder / f"seed-{s}", k)
+                seen = compare(folder / f"seed-{s}", k, given.outputs)
                 seconds = (time.perf_counter() - began) / len(outs)
                 found.append(_result(seen, ours, target, given, s, steps, seconds))
         return found
@@ -160,7 +162,11 @@ def _job(
     rungs: Sequence[str],
 ) -> dict[str, Any]:
     """The reference's task."""
-    chosen = [r for r in RUNGS if r in rungs or r in ("weights", "layers")]
+    wanted = {*rungs, "weights", "layers"}
+    if "resume" in wanted and "lockstep" not in wanted:
+        log.warning("rung 'resume' is judged by the floor of 'lockstep', which is climbed too")
+        wanted.add("lockstep")
+    chosen = [r for r in RUNGS if r in wanted]
     job: dict[str, Any] = {
         "role": "reference",
         "targets": [dataclasses.asdict(ours)],
@@ -175,7 +181,7 @@ def _job(
     arrays = _arrays(inputs)
     if arrays is not None:
         path = folder / "given.safetensors"
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, path)
+        save_arrays(arrays, path)
         job |= {"inputs": str(path), "order": list(arrays)}
     elif inputs:
         assert isinstance(inputs, Mapping)

@@ -21,6 +21,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ from diptych.errors import UserError, nearest
 from diptych.types import Array
 
 FRAMEWORKS = ("torch", "jittor", "onnx", "openvino", "numpy")
+MODULES = ("torch", "jittor")  # networks of modules; the others compute forward only
 GRAPHS = {".onnx": "onnx", ".xml": "openvino"}
 KEYS = ("shape", "low", "high", "dtype")
 
@@ -95,10 +97,7 @@ def _source(place: str, text: str) -> str:
     if place.endswith(".py"):
         path = Path(place)
     else:
-        try:
-            found = importlib.util.find_spec(place)
-        except (ImportError, ValueError):
-            found = None
+        found = found_module(place)
         if found is None or not found.origin:
             raise UserError(
                 f"{text}: module '{place}' is not found; give a file, run from the folder that "
@@ -106,6 +105,23 @@ def _source(place: str, text: str) -> str:
             )
         path = Path(found.origin)
     return path.read_text("utf-8", errors="replace")
+
+
+def found_module(name: str) -> ModuleSpec | None:
+    """The place of a module, also in the working directory; None if there is none.
+
+    An installed command has its own folder first on the path, `python -m` the working directory,
+    as the workers have.
+    """
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        importlib.invalidate_caches()
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    finally:
+        sys.path.remove(here)
 
 
 def _framework(source: str) -> str:

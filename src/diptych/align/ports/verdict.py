@@ -7,15 +7,17 @@ container only if none of the layers inside fails, for then its own code is wron
 right when it is fed, what joins them is wrong: the first layer that is *given* something else.
 
 A port may cut its layers elsewhere (a norm with its activation). So a layer that differs is not
-counted if what it gives is found further on in the reference.
+counted if what it gives is found further on in the reference, in the running network and on the
+reference's own inputs. The rest of its checks have no counterpart; they are listed as not checked.
 
 Above 400 lines: one verdict, from the rungs to the layer.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports import hints
 from diptych.align.ports.floors import widened
-from diptych.align.ports.passes import drawn_input, fit
+from diptych.align.ports.matching import SHOWN_OUTPUT
+from diptych.align.ports.passes import OUTPUT, drawn_input, fit
+from diptych.align.ports.targets import GRAPHS, MODULES
 from diptych.files import read_json
 from diptych.types import Array
 
@@ -57,9 +61,14 @@ class Compared:
 
 
 class Evidence:
-    """The traces of one subject and of the reference, read rung by rung."""
+    """The traces of one subject and of the reference, read rung by rung.
 
-    def __init__(self, folder: Path, k: int) -> None:
+    Args:
+        turned: a rule allows another layout of the network's own outputs.
+    """
+
+    def __init__(self, folder: Path, k: int, turned: bool = False) -> None:
+        self.turned = turned
         self.about = read_json(folder / "reference.json")
         self.subject = read_json(folder / f"subject-{k}" / "subject.json")
         self.raised = self.subject.get("raised")
@@ -88,9 +97,9 @@ class Evidence:
         return self.truth.rung(name), self.port.rung(name), [t.rung(name) for t in self.own]
 
 
-def compare(folder: Path, k: int) -> Compared:
-    """Judge one subject."""
-    seen = Evidence(folder, k)
+def compare(folder: Path, k: int, turned: bool = False) -> Compared:
+    """Judge one subject; `turned` as in `Evidence`."""
+    seen = Evidence(folder, k, turned)
     fault: dict[str, Any] | None = None
     if seen.raised:
         fault = {
@@ -114,6 +123,7 @@ def compare(folder: Path, k: int) -> Compared:
     layers: list[dict[str, Any]] = []
     whole, unfit_layers = _floored(seen, "layers", *seen.passes("layers"))
     excused = _excused(whole, *seen.passes("layers"))
+    unchecked: dict[str, list[str]] = {}  # of an excused layer
     for name in seen.rungs():
         truth, port, own = seen.passes(name)
         if name == "weights":
@@ -124,36 +134,59 @@ def compare(folder: Path, k: int) -> Compared:
             verdict = whole if name == "layers" else _floored(seen, name, truth, port, own)[0]
         if name == "layers":
             layers = _listed(seen, verdict, unfit_layers, excused)
-            verdict.findings = [
-                f for f in verdict.findings if not (f.failed and _base(f.name) in excused)
-            ]
-        elif name == "operators":
-            verdict.findings = [
-                f
-                for f in verdict.findings
-                if not (f.failed and f.name.removeprefix("faint/").rpartition("/")[0] in excused)
-            ]
-        elif name == "gradients":
-            verdict.findings = [
-                f
-                for f in verdict.findings
-                if not (f.failed and f.name.startswith("act/") and _base(f.name) in excused)
-            ]
+        kept = []
+        for f in verdict.findings:
+            path, what = _checked(name, f.name, excused)
+            if not f.failed or path not in excused:
+                kept.append(f)
+            elif what and what not in unchecked.setdefault(path, []):
+                unchecked[path].append(what)
+        verdict.findings = kept
         failed = any(f.failed and not bare(f.name).startswith("into/") for f in verdict.findings)
         verdict.verdict = FAIL if failed else PASS
         verdicts.append(verdict)
         if failed and fault is None:
             fault = _fault(seen, verdict, truth, port, own)
         # What a layer was given is evidence for the place of a fault, not a check of its own.
-        verdict.findings = [f for f in verdict.findings if not bare(f.name).startswith("into/")]
+        verdict.findings = [
+            dataclasses.replace(f, name=shown(f.name))
+            for f in verdict.findings
+            if not bare(f.name).startswith("into/")
+        ]
+    for row in layers:
+        if unchecked.get(row["layer"]):
+            row["reason"] += f"; not checked: {', '.join(unchecked[row['layer']])}"
     left = [
         {"side": side, "name": n, "reason": r}
         for side, key in (("reference", "left_reference"), ("port", "left_subject"))
         for n, r in seen.subject["match"][key].items()
     ]
+    notes = _notes(seen, unchecked)
     return Compared(
-        verdicts, layers, fault, seen.subject["match"], _notes(seen), seen.about, seen.subject, left
+        verdicts, layers, fault, seen.subject["match"], notes, seen.about, seen.subject, left
     )
+
+
+def _checked(rung: str, tensor: str, excused: Mapping[str, str]) -> tuple[str, str]:
+    """The layer that a tensor belongs to, and the words for its check if it has no counterpart."""
+    kind = bare(tensor).partition("/")[0]
+    if rung == "layers":
+        if kind == "faint":
+            return _base(tensor), "faint inputs, which alone show a small eps"
+        if tensor.startswith(TRAINING + "fed/"):
+            return _base(tensor), "training mode"
+        behind = excused.get(_base(tensor), "").startswith(f"free/{OUTPUT}")
+        return _base(tensor), "the layer by itself" if kind == "fed" and behind else ""
+    if rung == "operators":
+        return tensor.removeprefix("faint/").rpartition("/")[0], "its operator"
+    if rung == "gradients" and kind == "act":
+        return _base(tensor), "the gradient of its output"
+    return "", ""
+
+
+def shown(tensor: str) -> str:
+    """A tensor's name as it is told: the network's own output is `free/output`."""
+    return tensor.replace(f"/{OUTPUT}", f"/{SHOWN_OUTPUT}")
 
 
 def _base(tensor: str) -> str:
@@ -168,9 +201,12 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     cut = Rung({n: own[0].arrays[n] for n in names})
     verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
     match = seen.subject["match"]
+    graph = seen.about["framework"] in GRAPHS.values()
     for name, reason in match["left_reference"].items():
         if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
             continue  # numbers of places, such as position_ids: a port may make them in its code
+        if graph and name in truth.arrays and truth.arrays[name].size == 1:
+            continue  # a constant of a graph's code, such as an eps
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, f"has no partner: {reason}"))
     entries = {e["name"]: e for e in seen.about["entries"]}
     ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
@@ -188,7 +224,25 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
                 f"is one array with '{tie[0]}', but the port has '{name}' of its own",
             )
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text))
+    if seen.about["framework"] in MODULES and seen.subject["framework"] in MODULES:
+        verdict.findings += _trained(seen)
     return verdict
+
+
+def _trained(seen: Evidence) -> Iterator[Finding]:
+    """Weights that only one side trains; the others are frozen, or buffers."""
+    ours, theirs = set(seen.about["plan"]["parameters"]), set(seen.subject["parameters"])
+    for name, other in seen.subject["match"]["weights"].items():
+        if name not in ours and other in theirs:
+            text = (
+                "is trained in the port, but frozen (or a buffer) in the reference: freeze it "
+                "(register_buffer, requires_grad_(False), or stop_grad() in Jittor)"
+            )
+        elif name in ours and other not in theirs:
+            text = "is frozen (or a buffer) in the port, but trained in the reference: train it"
+        else:
+            continue
+        yield Finding(name, PORT, "", np.inf, 0, 0, text)
 
 
 def _shape_left(seen: Evidence, name: str) -> tuple[int, ...]:
@@ -227,8 +281,14 @@ def _floored(
         if a is None or tensor.startswith("in/"):
             continue
         laid = fit(a, b.shape)
+        output = _base(tensor) == OUTPUT
         if laid is None:
             unfit[tensor] = f"has shape {a.shape}, the reference's {b.shape}"
+        elif output and (a.shape or (1,)) != (b.shape or (1,)) and not seen.turned:
+            unfit[tensor] = (
+                f"has shape {a.shape}, the reference's {b.shape}; "
+                f"if this layout is meant, declare a rule for '{SHOWN_OUTPUT}' in names.yaml"
+            )
         else:
             fitted[tensor] = laid
     arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
@@ -238,11 +298,11 @@ def _floored(
     verdict.findings = widened(name, verdict.findings, truth, seen.weights, seen.about)
     for tensor in truth.arrays:
         # A graph has no training mode.
-        climbed = tensor.startswith("free/") or TRAINING + "free/output" in port.arrays
-        if bare(tensor).startswith("free/output") and climbed and tensor not in port.arrays:
+        climbed = tensor.startswith("free/") or f"{TRAINING}free/{OUTPUT}" in port.arrays
+        if _base(tensor) == OUTPUT and climbed and tensor not in port.arrays:
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
     for tensor, text in unfit.items():
-        if bare(tensor).startswith("free/output"):
+        if _base(tensor) == OUTPUT:
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, text))
     for fact, text in port.facts.items():
         if fact.startswith("raised/"):
@@ -263,11 +323,23 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
     agree = [
         f.name
         for f in verdict.findings
-        if not f.failed and f.name.partition("~")[0] == "free/output"
+        if not f.failed and f.name.partition("~")[0] == f"free/{OUTPUT}"
     ]
+
+    def agrees(got: Array | None, other: str) -> bool:
+        """True if there is nothing to compare, or if it is the reference's tensor."""
+        if got is None or other not in truth.arrays:
+            return True
+        b = truth.arrays[other]
+        laid = fit(got, b.shape)
+        if laid is None:
+            return False
+        panels = {PORT: Passes(Rung({other: laid})), "reference": Passes(own[0], own[1:])}
+        return not judge.judge("layers", Rung({other: b}), panels, only=PORT).first_failure
+
     for finding in verdict.findings:
         path = _base(finding.name)
-        if not finding.failed or not finding.name.startswith("free/") or path == "output":
+        if not finding.failed or not finding.name.startswith("free/") or path == OUTPUT:
             continue
         # The last layer, where a graph hides its last value behind the network's output.
         b = truth.arrays[finding.name]
@@ -287,11 +359,13 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
             if not other.startswith(("free/", "into/")):
                 continue
             b = truth.arrays[other]
-            laid = fit(got, b.shape)
-            if laid is None or any(np.array_equal(b, e) for e in before if e.shape == b.shape):
+            if any(np.array_equal(b, e) for e in before if e.shape == b.shape):
                 continue
-            panels = {PORT: Passes(Rung({other: laid})), "reference": Passes(own[0], own[1:])}
-            if not judge.judge("layers", Rung({other: b}), panels, only=PORT).first_failure:
+            if (
+                agrees(got, other)
+                and agrees(port.arrays.get(f"fed/{finding.name[5:]}"), other)
+                and agrees(port.arrays.get(TRAINING + finding.name), TRAINING + other)
+            ):
                 found[path] = other
                 break
     return found
@@ -302,13 +376,13 @@ def _listed(
 ) -> list[dict[str, Any]]:
     """The layers in the order of calls, each with its worst error over its floor by mode."""
     rows: dict[str, dict[str, Any]] = {}
-    for path in [*seen.order, "output"]:
+    for path in [*seen.order, OUTPUT]:
         call = seen.calls.get(path, {})
         base = path.partition("#")[0]
         rows[path] = {
-            "layer": path,
+            "layer": path if path != OUTPUT else SHOWN_OUTPUT,
             "port": seen.subject["layers"].get(base, ""),
-            "kind": call.get("kind", "output"),
+            "kind": call.get("kind", SHOWN_OUTPUT),
             "modes": {},
             "verdict": "",
             "source": call.get("source", ""),
@@ -332,7 +406,7 @@ def _listed(
     for path, row in rows.items():
         modes = row["modes"]
         if path in excused:
-            row["verdict"], row["reason"] = "cut elsewhere", f"gives '{excused[path]}'"
+            row["verdict"], row["reason"] = "cut elsewhere", f"gives '{shown(excused[path])}'"
         elif any(m["failed"] for m in modes.values()):
             row["verdict"] = FAIL
         elif modes:
@@ -385,7 +459,7 @@ def _fault(
         "where": where,
         "after": between[0],
         "before": between[1],
-        "tensor": first.name,
+        "tensor": shown(first.name),
         "text": first.text,
         **{
             k: v if np.isfinite(v) else None
@@ -548,7 +622,7 @@ def _bad_gradient(
     return first.name.rpartition(".")[0], "layer", ("", ""), first
 
 
-def _notes(seen: Evidence) -> list[dict[str, Any]]:
+def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """Facts to be told, whatever the verdict."""
     notes: list[dict[str, Any]] = []
     if seen.about["truth"] != "float64":
@@ -568,6 +642,10 @@ def _notes(seen: Evidence) -> list[dict[str, Any]]:
         notes.append({"key": "stopped", "names": ", ".join(seen.subject["stopped"][:5])})
     if seen.subject.get("left_out"):
         notes.append({"key": "left_out", "reason": seen.subject["left_out"]})
+    for path, what in unchecked.items():
+        if what:
+            reason = f"'{path}' is cut elsewhere in the port, so not checked: {', '.join(what)}"
+            notes.append({"key": "left_out", "reason": reason})
     if len(seen.rungs()) > 3 and not seen.about["own"].get("optimizer"):
         notes.append({"key": "plain_descent"})
     if seen.about["own"].get("loss") is False:

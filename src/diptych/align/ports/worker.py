@@ -24,20 +24,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graph_sides, graphs
-from diptych.align.ports.describe import entries, inputs_of, progress, say, worked
+from diptych.align.ports.describe import (
+    entries,
+    inputs_of,
+    progress,
+    save_arrays,
+    say,
+    worked,
+)
 from diptych.align.ports.matching import Entry, Given, Layer, match, match_layers
-from diptych.align.ports.passes import ALL, FORWARD, Names, Pass, Plan
-from diptych.align.ports.targets import Target
+from diptych.align.ports.passes import ALL, FORWARD, UNTRAINED, Names, Pass, Plan
+from diptych.align.ports.targets import MODULES, Target
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
 from diptych.machine.parent import end_with_parent
 from diptych.types import Array
-
-MODULES = ("torch", "jittor")
 
 
 class Side:
@@ -165,12 +170,8 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     plan.operators = {path: calls[path]["kind"] for path in kinds.values()}
     plan.training = changes(network, inputs, weights)
     network.load(weights)
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in weights.items()}, folder / "weights.safetensors"
-    )
-    save_file(
-        {n: np.ascontiguousarray(a) for n, a in inputs.items()}, folder / "inputs.safetensors"
-    )
+    save_arrays(weights, folder / "weights.safetensors")
+    save_arrays(inputs, folder / "inputs.safetensors")
     tied = network.aliases
     own = {name: network.own(name) is not None for name in ("optimizer", "loss")}
     rows = [
@@ -178,7 +179,8 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
         for e in entries(weights, parameters, tied, orders_of(calls), feeds_of(calls))
     ]
     names = Names()
-    rungs = [r for r in ALL if r in job["rungs"] and r != "resume"]
+    whole = [r for r in ALL if r in job["rungs"] and (parameters or r in UNTRAINED)]
+    rungs = [r for r in whole if r != "resume"]
     wide = folder / "reference-float64"
     truth = "float64"
     note = ""
@@ -199,12 +201,13 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
         "inputs": list(inputs),
         "tied": tied,
         "own": own,
-        "optimizer": network.optimizer_about(),
+        "optimizer": network.optimizer_about() if parameters else {},
         "dropouts": network.dropouts,
         "stopped": network.stopped,
         "truth": truth,
         "note": note,
         "order": list(weights),
+        "rungs": whole,
     }
     write_json(folder / "reference.json", facts)  # subjects may start now
     for nudge, name in ((0, "float32"), (1, "nudge-1"), (2, "nudge-2")):
@@ -233,7 +236,7 @@ def changes(network: Any, inputs: Mapping[str, Array], weights: Mapping[str, Arr
             outputs = network.output(network.arguments(inputs))
         rows.append([network.framework.read(o) for o in outputs])
     network.train(False)
-    return any(not np.array_equal(a, b) for a, b in zip(*rows, strict=True))
+    return any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(*rows, strict=True))
 
 
 def trace(
@@ -333,6 +336,7 @@ def one_subject(
         theirs = [layer(path, c) for path, c in own["calls"].items() if "#" not in path]
         paths = match_layers(found.weights, layers, theirs, given.layers)
         facts = {
+            "framework": target.framework,
             "match": dataclasses.asdict(found),
             "layers": paths,
             "calls": own["calls"],
@@ -345,10 +349,15 @@ def one_subject(
             "version": side.framework.version,
             "own": {n: network.own(n) is not None for n in ("optimizer", "loss")},
         }
-        rungs = [r for r in ALL if r in side.job["rungs"]]
+        asked, rungs = side.job["rungs"], list(about["rungs"])  # no others were traced
+        trained = [n for n in about["plan"]["parameters"] if found.weights.get(n) in parameters]
         if about["framework"] not in MODULES:
-            rungs = [r for r in rungs if r in FORWARD]
             facts["left_out"] = f"{about['framework']} computes no gradients here"
+        elif not trained and any(r not in UNTRAINED for r in asked):
+            rungs = [r for r in rungs if r in UNTRAINED]
+            whose = "both sides have" if about["plan"]["parameters"] else "the reference has"
+            left = ", ".join(r for r in asked if r not in UNTRAINED)
+            facts["left_out"] = f"{left}, for no weight that {whose} is trained"
         for name in ("optimizer", "loss"):
             if about["own"].get(name, False) != facts["own"][name] and len(rungs) > len(FORWARD):
                 whose = "reference" if about["own"].get(name, False) else "port"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
+from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer, read_trace
 from diptych.align.process.panels import Panel
 from diptych.backends.protocol import Batch
@@ -147,18 +148,12 @@ class Desk:
         In lockstep a lower precision moves them by its own spacing: Adam's first steps go by a
         gradient's sign, which rounding decides where a gradient is nearly zero.
         """
-        if not self.nudge or values.dtype != np.float32:
-            return values
-        ways = rng.stream(self.nudge, "initial_noise", (1 << 21) + _number(key))
-        up = ways.random(values.shape) < 0.5
-        if self.rung == COARSE and self.spec.precision != "fp32":
-            spacing = np.spacing(np.abs(values)) * np.float32(
-                2.0 ** (23 - BITS[self.spec.precision])
-            )
-            moved: Array = values + np.where(up, spacing, -spacing)
+        moved = nudged(values, self.nudge, (1 << 21) + _number(key))
+        if moved is values or self.rung != COARSE or self.spec.precision == "fp32":
             return moved
-        way = np.where(up, np.float32(np.inf), np.float32(-np.inf))
-        return np.nextafter(values, way.astype(np.float32))
+        spacing = np.spacing(np.abs(values)) * np.float32(2.0 ** (23 - BITS[self.spec.precision]))
+        wide: Array = values + np.where(moved > values, spacing, -spacing)
+        return wide
 
     def moved_batch(self, batch: Batch) -> Batch:
         """The batch with its images moved."""

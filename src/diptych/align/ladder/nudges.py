@@ -1,0 +1,20 @@
+"""Nudges: each value moved to a neighbouring float32, to measure what one rounding does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diptych import rng
+from diptych.types import Array
+
+
+def nudged(values: Array, nudge: int, number: int) -> Array:
+    """The values, each moved up or down by one float32, by draws keyed with (nudge, number).
+
+    Left alone if `nudge` is 0, or if they are no float32.
+    """
+    if not nudge or values.dtype != np.float32:
+        return values
+    up = rng.stream(nudge, "initial_noise", number).random(values.shape) < 0.5
+    way = np.where(up, np.float32(np.inf), np.float32(-np.inf)).astype(np.float32)
+    return np.asarray(np.nextafter(values, way))
