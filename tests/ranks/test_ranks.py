@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diptych import backends
 from diptych.errors import UserError
 from diptych.ranks import ALONE, Ranks, of_environment, own_gpu
 
@@ -93,3 +94,9 @@ def test_a_rank_sees_one_gpu_of_those_that_the_user_shows(monkeypatch, visible, 
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     own_gpu(Ranks(1, 2, 1, "torchrun"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+@pytest.mark.parametrize("name", backends.BACKENDS)
+def test_several_ranks_do_not_share_one_gpu(name: str) -> None:
+    with pytest.raises(UserError, match="--device cuda:1 would be every rank's"):
+        backends.load(name, "cuda:1", ranks=Ranks(0, 2, 0, "torchrun"))

@@ -12,6 +12,7 @@ import numpy as np
 from diptych import backends, rng
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
+from diptych.errors import StopTraining
 from diptych.generate.samples import Request, sample_to
 from diptych.model import Model
 from diptych.network.embedding import time_embedding
@@ -19,6 +20,7 @@ from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
+from diptych.training.callbacks import Callback
 from diptych.training.loop import Training, train
 from diptych.weights.find import Source
 
@@ -104,6 +106,18 @@ def gradients(name: str, config: Config) -> Any:
 def run(name: str, config: Config, folder: Path, resume: bool = False) -> None:
     """`diptych train` without the command line."""
     train(config, folder, name, device="cpu", resume=resume, progress=False)
+
+
+def run_stopped(name: str, config: Config, folder: Path, at: int) -> int:
+    """A training that a callback stops in `stepped`; its last step."""
+
+    class Enough(Callback):
+        def stepped(self, learner: Any, batch: Any) -> None:
+            if batch.step == at:
+                raise StopTraining
+
+    found = train(config, folder, name, device="cpu", progress=False, callbacks=[Enough()])
+    return found.step
 
 
 def run_without_grid(name: str, config: Config, folder: Path) -> None:

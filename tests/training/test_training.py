@@ -271,3 +271,11 @@ def test_a_full_disk_leaves_the_last_checkpoint(finished, tmp_path):
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_callback_may_stop_when_a_step_is_done(panel, tmp_path):
+    run = tmp_path / "run"
+    config = panel_jobs.small("train.steps=5", "train.checkpoint_every=5")
+    assert panel.call(panel_jobs.run_stopped, panel.name, config, run, 2) == 2
+    assert checkpoint.latest(run).name == "step-00000002"
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl")] == [1, 2]

@@ -11,6 +11,7 @@ Above 400 lines: one short test a fault.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from scipy.special import erf
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import optimizers
 from diptych.types import Array
+
+log = logging.getLogger(__name__)
 
 EXPLAINED = 0.01  # of the error that may be left
 LEAST = 3e-6  # relative: a few roundings
@@ -118,7 +121,8 @@ def hints_for(case: Case) -> list[Hint]:
     for test in tests:
         try:
             told = list(test(case, y, z))
-        except Exception:  # a layer of another make than the test knows
+        except Exception as error:  # a layer of another make than the test knows
+            log.info("hint %s could not be tested (%r); the verdict stands", test.__name__, error)
             continue
         found += [hint for hint in told if hint not in found]
         if found and test in (
