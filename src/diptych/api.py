@@ -329,8 +329,8 @@ def evaluate(
         UserError: missing, damaged, too few or mismatched inputs.
     """
     from diptych.evaluation.features import open_extractor
+    from diptych.evaluation.features.weights_file import cache_folder
     from diptych.evaluation.images import images_of
-    from diptych.evaluation.reference import cache_folder
     from diptych.evaluation.sets import Settings, sample_sets
 
     def opened(given: Any) -> Any:

@@ -19,6 +19,7 @@ from test_exchange import CONFIG, GOOGLE, GOOGLE_NOISE, WEIGHTS
 import panel_jobs
 from diptych.backends.protocol import State
 from diptych.config.load import to_yaml
+from diptych.data.sources import download
 from diptych.errors import MachineError, UserError
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
@@ -424,6 +425,6 @@ def test_a_download_that_fails_says_where_to_put_the_file(
     def unreachable(*_: Any, **__: Any) -> None:
         raise requests.ConnectionError("no route")
 
-    monkeypatch.setattr(pretrained, "go_on", unreachable)
+    monkeypatch.setattr(download, "go_on", unreachable)
     with pytest.raises((UserError, MachineError), match="Put the file from"):
         pretrained.fetch("ema_lsun_church")

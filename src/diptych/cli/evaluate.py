@@ -86,8 +86,8 @@ def measure_settings(
     mirrored: bool = False,
 ) -> Any:
     """`Settings` from the options of MEASURE, checked before any work."""
+    from diptych.evaluation.features.weights_file import cache_folder
     from diptych.evaluation.protocol import protocol_for
-    from diptych.evaluation.reference import cache_folder
     from diptych.evaluation.sets import Settings
 
     protocol_for(check_features(features), protocol)

@@ -66,7 +66,7 @@ def protocol(name: str, source: str, **options: Any) -> None:
       diptych protocol ddim-table1 zoo:mnist-torch --features mnist --reference mnist:test \\
           --num 200 --steps 5,10 --out rehearsal
     """
-    from diptych.evaluation.reference import cache_folder
+    from diptych.evaluation.features.weights_file import cache_folder
     from diptych.files import claim_folder, hold
     from diptych.study import protocols
 

@@ -25,7 +25,7 @@ from diptych.data.crops import CELEBA
 from diptych.data.decoded import Decoded, as_bytes
 from diptych.data.picture import LIMIT, open_header
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json, write_json
+from diptych.files import read_json, user_cache, write_json
 
 WHOLE = 128 * 2**20
 SPREAD = 1000
@@ -106,16 +106,12 @@ def _sound(images: Decoded, row: int) -> bool:
 
 def _kept(images: Decoded, whole: bool) -> Path:
     """The cache file of the outcome."""
-    import platformdirs
-
     items, recipe = images.items, images.recipe
     reader = f"Pillow {PIL.__version__}"  # another version may read other kinds
     digest = hashlib.sha256(f"scan 2 {reader} {LIMIT} {whole} {recipe} {items.origin!r}\n".encode())
     for row, name in enumerate(items.names):
         digest.update(as_bytes(f"{name}\t{items.stamp(row)}\n"))
-    return (
-        Path(platformdirs.user_cache_dir("diptych")) / "scans" / f"{digest.hexdigest()[:32]}.json"
-    )
+    return user_cache("scans", f"{digest.hexdigest()[:32]}.json")
 
 
 def _remembered(path: Path) -> dict[int, str] | None:

@@ -193,10 +193,3 @@ def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
     except (UserError, MachineError) as error:
         note(f"the reference's features are not kept ({error.__cause__ or error}); set "
              "XDG_CACHE_HOME to a folder that can be written, or give --no-cache")  # fmt: skip
-
-
-def cache_folder() -> Path:
-    """The folder of cached data set features."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("diptych")) / "features"

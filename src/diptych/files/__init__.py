@@ -33,6 +33,7 @@ from diptych.files.paths import (
     open_file,
     read_bytes,
     sha256_of,
+    user_cache,
 )
 from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_json, read_json
 from diptych.files.rows import Line, Tail, read_lines
@@ -68,6 +69,7 @@ __all__ = [
     "read_json",
     "read_lines",
     "sha256_of",
+    "user_cache",
     "write_json",
     "write_text",
 ]

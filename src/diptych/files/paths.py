@@ -14,6 +14,16 @@ from typing import IO
 from diptych.errors import MachineError, UserError
 
 
+def user_cache(*below: str) -> Path:
+    """The folder of what is downloaded or computed once for this user, or one below it.
+
+    It need not exist. XDG_CACHE_HOME moves it.
+    """
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("diptych"), *below)
+
+
 @contextlib.contextmanager
 def machine_faults(what: str) -> Iterator[None]:
     """Turn an OSError raised while doing `what` into one clear line.

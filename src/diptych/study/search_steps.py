@@ -36,15 +36,11 @@ from diptych.errors import UserError
 from diptych.evaluation.collect import Needs
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.features.extractor import classifier_of
+from diptych.evaluation.features.weights_file import cache_folder
 from diptych.evaluation.frechet import frechet_distance
 from diptych.evaluation.measure import score_name
 from diptych.evaluation.protocol import protocol_for
-from diptych.evaluation.reference import (
-    cache_folder,
-    moments_of,
-    open_reference,
-    reference_sha256,
-)
+from diptych.evaluation.reference import moments_of, open_reference, reference_sha256
 from diptych.evaluation.statistics import Moments
 from diptych.files import check_path, hold_place, read_json, write_json
 from diptych.model import Model, batches_of

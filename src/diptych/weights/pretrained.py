@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from diptych.data.sources.download import Unusable, go_on, turn
+from diptych.data.sources.download import Unusable, retrieve, turn
 from diptych.errors import UserError, nearest
-from diptych.files import machine_faults
+from diptych.files import machine_faults, user_cache
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def fetch(name: str, online: bool = True) -> Path:
         MachineError: the cache cannot be written.
     """
     model = known(name)
-    folder = cache_folder()
+    folder = user_cache("pretrained")
     for path in [folder / f"{name}.ckpt", *_official_places(model)]:
         if path.is_file():
             return _checked(path, model)
@@ -105,7 +105,8 @@ def fetch(name: str, online: bool = True) -> Path:
         if not online:
             raise Unusable("downloading is switched off")
         with turn(folder):
-            return _download(model, folder)
+            log.info(LICENCE)
+            return retrieve([model.url], f"{name}.ckpt", f"md5:{model.md5}", folder)
     except Unusable as error:
         raise UserError(
             f"pretrained:{name} is not on this machine and could not be downloaded ({error}). "
@@ -113,38 +114,10 @@ def fetch(name: str, online: bool = True) -> Path:
         ) from None
 
 
-def cache_folder() -> Path:
-    """The folder for downloads."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("diptych")) / "pretrained"
-
-
 def _official_places(model: Pretrained) -> list[Path]:
     """The paths where the official code keeps the same file."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return [Path(root) / "diffusion_models_converted" / model.place]
-
-
-def _download(model: Pretrained, folder: Path) -> Path:
-    import pooch
-    import requests
-
-    part = folder / f"{model.name}.ckpt.part"
-
-    def download(url: str, output: str, _: object) -> None:
-        log.info("downloading %s\n%s", url, LICENCE)
-        go_on(url, part)
-        os.replace(part, output)
-
-    pooch.get_logger().setLevel("WARNING")
-    name, known_hash = f"{model.name}.ckpt", f"md5:{model.md5}"
-    try:
-        return Path(pooch.retrieve(model.url, known_hash, name, folder, downloader=download))
-    except requests.RequestException as error:  # also an OSError
-        raise Unusable(f"no connection, {type(error).__name__}") from None
-    except ValueError:  # pooch raises it for another hash
-        raise Unusable("the md5 of the content is not the published one") from None
 
 
 def _checked(path: Path, model: Pretrained) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from diptych.errors import MachineError, UserError
+from diptych.files import user_cache
 from diptych.machine.packages import PIP
 from diptych.machine.processor import asked_threads, cores, has_nvidia_driver
 
@@ -135,13 +136,11 @@ def data() -> Iterator[Check]:
 
 def weights() -> Check:
     """The weights in the package, and the download cache."""
-    import platformdirs
-
     from diptych.weights.find import zoo_names
 
     names = zoo_names()
-    cache = platformdirs.user_cache_dir("diptych")
-    if not os.access(_existing(Path(cache)), os.W_OK):
+    cache = user_cache()
+    if not os.access(_existing(cache), os.W_OK):
         return Check("weights", "warn", f"{cache} cannot be written", f"sudo chown $USER {cache}")
     return Check("weights", "ok", f"zoo: {', '.join(names) or 'empty'}; cache: {cache}")
 

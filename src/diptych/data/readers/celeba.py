@@ -16,7 +16,8 @@ from pathlib import Path
 
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files
-from diptych.data.sources.places import cache_folder, locate, read_file
+from diptych.data.sources.places import locate, read_file
+from diptych.data.sources.registry import cache_folder
 from diptych.errors import UserError
 from diptych.types import Int64
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.places import cache_folder, locate, read_file
+from diptych.data.sources.places import locate, read_file
+from diptych.data.sources.registry import cache_folder
 from diptych.errors import UserError
 from diptych.types import Int64, Pixels
 

@@ -22,7 +22,8 @@ import numpy as np
 from diptych.config.size import Size, size_text
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files, find_pictures
-from diptych.data.sources.places import cache_folder, locate
+from diptych.data.sources.places import locate
+from diptych.data.sources.registry import cache_folder
 from diptych.errors import MachineError, UserError
 from diptych.machine.packages import require
 from diptych.types import Int64

@@ -12,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import gzip
 import logging
+import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def fetch(known: Source, split: str, online: bool = True, settable: bool = False
             where and, if `settable`, names alternative images.
         MachineError: the cache cannot be written.
     """
-    folder = cache_folder(known)
+    folder = cache_folder(known.name)
     if not online:
         raise UserError(_refusal(known, split, "downloading is switched off", settable))
     try:
@@ -53,30 +54,56 @@ def fetch(known: Source, split: str, online: bool = True, settable: bool = False
 
 
 def _fetch_file(known: Source, file: File, folder: Path) -> Path:
-    """Download one file from the first mirror that serves it complete and correct."""
+    """Download one file, packed by gzip, from the first mirror that serves it."""
+    packed = f"{file.name}.gz"
+    part = folder / f"{packed}.part"
+    urls = [f"{mirror}{packed}" for mirror in known.mirrors]
+    return retrieve(urls, file.name, f"sha256:{file.sha256}", folder, part, _unpack)
+
+
+def retrieve(
+    urls: Iterable[str],
+    name: str,
+    digest: str,
+    folder: Path,
+    part: Path | None = None,
+    unpack: Callable[[Path, Path], object] = os.replace,
+) -> Path:
+    """Download `folder / name` from the first address that serves it complete and correct.
+
+    Args:
+        urls: tried in order.
+        name: the file's name below `folder`.
+        digest: of its content, as `sha256:...` or `md5:...`.
+        part: keeps what has come so far; by default `folder / NAME.part`.
+        unpack: makes the output, its second argument, of the complete part.
+
+    Raises:
+        Unusable: no address serves it; says what each did.
+    """
+    part = part or folder / f"{name}.part"
     refusals = []
-    for mirror in known.mirrors:
-        part = folder / f"{file.name}.gz.part"
+    for url in urls:
         # A part file from an earlier try may belong to another file: then try again from scratch.
         for _ in range(2 if part.exists() else 1):
             try:
-                return retrieve(f"{mirror}{file.name}.gz", file, folder, part, _unpack)
+                return _retrieve(url, name, digest, folder, part, unpack)
             except Unusable as error:
-                refusal = f"{mirror}: {error}"
+                refusal = f"{url}: {error}"
             if part.exists():
                 break
         refusals.append(refusal)
     raise Unusable("; ".join(refusals) or "no mirror is known")
 
 
-def retrieve(
-    url: str, file: File, folder: Path, part: Path, unpack: Callable[[Path, Path], object]
+def _retrieve(
+    url: str,
+    name: str,
+    digest: str,
+    folder: Path,
+    part: Path,
+    unpack: Callable[[Path, Path], object],
 ) -> Path:
-    """Download `url` to `folder / file.name`; `unpack(part, output)` makes it, its hash is checked.
-
-    Raises:
-        Unusable: the mirror does not serve it, or serves something else.
-    """
     import pooch
     import requests
 
@@ -87,7 +114,7 @@ def retrieve(
 
     pooch.get_logger().setLevel("WARNING")
     try:
-        pooch.retrieve(url, f"sha256:{file.sha256}", file.name, folder, downloader=download)
+        pooch.retrieve(url, digest, name, folder, downloader=download)
     except requests.HTTPError as error:
         code = error.response.status_code if error.response is not None else "error"
         raise Unusable(f"HTTP {code}") from None
@@ -97,8 +124,9 @@ def retrieve(
         what = "connection broken" if part.exists() else "no connection"
         raise Unusable(f"{what}, {type(error).__name__}") from None
     except ValueError:  # pooch raises it for another hash
-        raise Unusable("the sha256 of the content is not the published one") from None
-    return folder / file.name
+        kind = digest.partition(":")[0]
+        raise Unusable(f"the {kind} of the content is not the published one") from None
+    return folder / name
 
 
 def go_on(url: str, part: Path) -> None:
@@ -167,7 +195,7 @@ def _refusal(known: Source, split: str, why: str, settable: bool) -> str:
     hints = "".join(f" {hint}." for hint in (known.hint, known.instead if settable else "") if hint)
     return (
         f"{known.name} ({split}) is not on this machine and {why}. Put {names} into "
-        f"{cache_folder(known)}, or into DATA/{known.folders[0]} and pass --data DATA.{hints}"
+        f"{cache_folder(known.name)}, or into DATA/{known.folders[0]} and pass --data DATA.{hints}"
     )
 
 
@@ -184,16 +212,10 @@ def fetch_whole(
     try:
         if online:
             with turn(folder):
-                part = folder / f"{file_name}.part"
-                target = File(file_name, sha256)
-                return retrieve(base + file_name, target, folder, part, _as_it_is)
+                return retrieve([base + file_name], file_name, f"sha256:{sha256}", folder)
     except Unusable as error:
-        why = f"it could not be downloaded ({base}{file_name}: {error})"
+        why = f"it could not be downloaded ({error})"
     raise UserError(
         f"{name} is not on this machine and {why}. Put {file_name} into {folder}, or into "
         f"DATA/{name} and pass --data DATA."
     )
-
-
-def _as_it_is(part: Path, output: Path) -> None:
-    part.replace(output)

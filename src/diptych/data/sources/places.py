@@ -15,17 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from diptych.data.sources.registry import ENVIRONMENT, checked_root, shared_roots
+from diptych.data.sources.registry import ENVIRONMENT, cache_folder, checked_root, shared_roots
 from diptych.errors import MachineError, UserError
 
 T = TypeVar("T")
-
-
-def cache_folder(name: str) -> Path:
-    """The folder for this data set, downloaded or placed by hand."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("diptych")) / "data" / name
 
 
 def locate(

@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError, nearest
+from diptych.files import user_cache
 
 ENVIRONMENT = "DIPTYCH_DATA"
 
@@ -177,7 +178,7 @@ def find(source: str, split: str = "train", data_dir: Path | None = None) -> Loc
         return _in_named(known, split, data_dir, "--data")
     if os.environ.get(ENVIRONMENT):
         return _in_named(known, split, Path(os.environ[ENVIRONMENT]), ENVIRONMENT)
-    places = [cache_folder(known)]
+    places = [cache_folder(known.name)]
     places += [root / folder for root in shared_roots() for folder in known.folders]
     for place in [*places, *known.places]:
         found = _pair(known, split, place)
@@ -186,11 +187,9 @@ def find(source: str, split: str = "train", data_dir: Path | None = None) -> Loc
     return None
 
 
-def cache_folder(known: Source) -> Path:
-    """The folder for downloads of this source."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("diptych")) / "data" / known.name
+def cache_folder(name: str) -> Path:
+    """The folder for this data set, downloaded or placed by hand."""
+    return user_cache("data", name)
 
 
 def shared_roots() -> list[Path]:

@@ -11,7 +11,6 @@ carries, identifies it. No code in a file is executed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from diptych.data.sources.download import Unusable, retrieve, turn
 from diptych.data.sources.registry import File
 from diptych.errors import UserError
-from diptych.files import machine_faults, sha256_of
+from diptych.files import machine_faults, sha256_of, user_cache
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.conv import misfit, shapes
@@ -118,7 +117,7 @@ def published_file() -> Path:
             return _checked(path)
     try:
         with turn(folder):
-            return _download(folder, MIRRORS)
+            return retrieve(MIRRORS, PUBLISHED.name, f"sha256:{PUBLISHED.sha256}", folder)
     except Unusable as error:
         raise UserError(
             f"the Inception weights are not on this machine and could not be downloaded ({error})."
@@ -128,10 +127,8 @@ def published_file() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for the download."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("diptych")) / "features"
+    """The folder of downloaded networks, and of what they computed of data sets."""
+    return user_cache("features")
 
 
 def _other_places() -> list[Path]:
@@ -139,21 +136,6 @@ def _other_places() -> list[Path]:
     home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
     folder = Path(home) / "hub" / "checkpoints"
     return [folder / url.rpartition("/")[2] for url in MIRRORS]
-
-
-def _download(folder: Path, mirrors: Sequence[str]) -> Path:
-    part, refusals = folder / f"{PUBLISHED.name}.part", []
-    for url in mirrors:
-        # An earlier try may have left part of another file: then retry once from the start.
-        for _ in range(2 if part.exists() else 1):
-            try:
-                return retrieve(url, PUBLISHED, folder, part, os.replace)
-            except Unusable as error:
-                refusal = f"{url.split('/')[2]}: {error}"
-            if part.exists():
-                break
-        refusals.append(refusal)
-    raise Unusable("; ".join(refusals))
 
 
 def _checked(path: Path) -> Path:
