@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,28 @@ pytestmark = [pytest.mark.torch]
 
 PORTS = port_cases.PORTS
 FORWARD_AND_UPDATE = (*FORWARD, "update")
+
+
+def save_onnx(
+    path: Path,
+    nodes: list[Any],
+    shape: list[int],
+    output: tuple[str, list[int]],
+    arrays: dict[str, np.ndarray],
+) -> None:
+    """A graph of float32 from the input `x` to one output, with these constants."""
+    import onnx
+
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        nodes,
+        "net",
+        [make.make_tensor_value_info("x", kind, shape)],
+        [make.make_tensor_value_info(output[0], kind, output[1])],
+        [onnx.numpy_helper.from_array(a.astype("float32"), n) for n, a in arrays.items()],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -463,7 +486,7 @@ def test_a_number_in_a_graph_is_a_weight(tmp_path: Path, runtime: str) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("openvino" if runtime else "onnxruntime")
     (tmp_path / "plain.py").write_text(PLAIN)
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    make = onnx.helper
     nodes = [
         make.make_node("MatMul", ["x", "w"], ["fc"], "/fc/MatMul"),
         make.make_node("Add", ["fc", "none"], ["same"], "/Add"),
@@ -472,15 +495,7 @@ def test_a_number_in_a_graph_is_a_weight(tmp_path: Path, runtime: str) -> None:
     subjects = []
     for name, scale in (("sound", 2.6), ("wrong", 2.7)):
         arrays = {"w": np.ones((6, 5)), "none": np.array(0.0), "number": np.array(scale)}
-        graph = make.make_graph(
-            nodes,
-            "net",
-            [make.make_tensor_value_info("x", kind, [4, 6])],
-            [make.make_tensor_value_info("y", kind, [4, 5])],
-            [onnx.numpy_helper.from_array(a.astype("float32"), n) for n, a in arrays.items()],
-        )
-        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
-        onnx.save(model, tmp_path / f"{name}.onnx")
+        save_onnx(tmp_path / f"{name}.onnx", nodes, [4, 6], ("y", [4, 5]), arrays)
         subjects.append(f"{runtime}{tmp_path / name}.onnx")
     sound, wrong = ports(str(tmp_path / "plain.py"), subjects)
     assert sound.passed, sound.conclusion
@@ -725,7 +740,7 @@ def test_a_last_bias_that_openvino_hides_behind_the_output(tmp_path: Path) -> No
     held = {n: draw(s).astype("float32") for n, s in {**shapes, "last.bias": (2,)}.items()}
     np.savez(tmp_path / "weights.npz", **held)
     (tmp_path / "ours.py").write_text(LAST)
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    make = onnx.helper
     nodes = [
         make.make_node("Conv", ["x", "stem.weight", "stem.bias"], ["/stem/out"], "/stem/Conv"),
         make.make_node("Relu", ["/stem/out"], ["/Relu_out"], "/Relu"),
@@ -734,15 +749,7 @@ def test_a_last_bias_that_openvino_hides_behind_the_output(tmp_path: Path) -> No
     subjects = []
     for name, moved in (("sound", 0.0), ("wrong", 0.1)):
         arrays = {n: a + (moved if n == "last.bias" else 0) for n, a in held.items()}
-        graph = make.make_graph(
-            nodes,
-            "net",
-            [make.make_tensor_value_info("x", kind, [2, 3, 6, 6])],
-            [make.make_tensor_value_info("9", kind, [2, 2, 2, 2])],
-            [onnx.numpy_helper.from_array(a.astype("float32"), n) for n, a in arrays.items()],
-        )
-        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
-        onnx.save(model, tmp_path / f"{name}.onnx")
+        save_onnx(tmp_path / f"{name}.onnx", nodes, [2, 3, 6, 6], ("9", [2, 2, 2, 2]), arrays)
         subjects.append(f"openvino:{tmp_path / name}.onnx")
     sound, wrong = ports(str(tmp_path / "ours.py"), subjects)
     assert sound.passed, sound.conclusion
