@@ -211,12 +211,20 @@ def train(
         if not callable(each) and not isinstance(each, Callback):
             raise UserError(f"callbacks: expected functions of a row, not {each!r}")
     run_training(
-        settings, Path(run), backend_of_run(Path(run), backend, resume),
-        device=device, resume=resume, overwrite=overwrite, allow_changed_data=allow_changed_data,
-        progress=progress, recording=recording,
-        data_dir=None if data_dir is None else Path(data_dir), callbacks=callbacks,
-        dataset=dataset, network=network,
-    )  # fmt: skip
+        settings,
+        Path(run),
+        backend_of_run(Path(run), backend, resume),
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        allow_changed_data=allow_changed_data,
+        progress=progress,
+        recording=recording,
+        data_dir=None if data_dir is None else Path(data_dir),
+        callbacks=callbacks,
+        dataset=dataset,
+        network=network,
+    )
     return Run(run, network)
 
 
@@ -341,13 +349,19 @@ def evaluate(
         return images_of(found, split)
 
     settings = Settings(
-        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics), features=features,
-        protocol=protocol, num=num, repeats=repeats, batch=batch, progress=progress,
+        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics),
+        features=features,
+        protocol=protocol,
+        num=num,
+        repeats=repeats,
+        batch=batch,
+        progress=progress,
         cache=cache_folder() if cache else None,
         data_dir=None if data_dir is None else Path(data_dir),
         train=None if train is None else opened(train),
-        held_out=None if held_out is None else opened(held_out), mirrored=mirrored,
-    )  # fmt: skip
+        held_out=None if held_out is None else opened(held_out),
+        mirrored=mirrored,
+    )
 
     several = isinstance(samples, list)
     sources = [opened(each) for each in samples] if several else [opened(samples)]
@@ -409,9 +423,12 @@ def search_steps(
         if name not in known:
             raise UserError(f"search_steps: '{name}' is not known{nearest(name, list(known))}")
     search = Search(
-        calls, SOLVERS if solvers is None else tuple(solvers), features=features,
-        reference=reference, **settings,
-    )  # fmt: skip
+        calls,
+        SOLVERS if solvers is None else tuple(solvers),
+        features=features,
+        reference=reference,
+        **settings,
+    )
     backend = model.engine.backend
     panel = backend.name if backend.name in backends.BACKENDS else backends.installed_panel()
     extractor = open_extractor(
@@ -456,11 +473,17 @@ def compare(
     from diptych.report.dispatch import compare_any
 
     return compare_any(
-        Path(a), Path(b), None if out is None else Path(out),
+        Path(a),
+        Path(b),
+        None if out is None else Path(out),
         samples=None if samples is None else (Path(samples[0]), Path(samples[1])),
-        matched=matched, columns=_columns(columns), labels=labels, language=language,
-        static=static, overwrite=overwrite,
-    )  # fmt: skip
+        matched=matched,
+        columns=_columns(columns),
+        labels=labels,
+        language=language,
+        static=static,
+        overwrite=overwrite,
+    )
 
 
 @PythonTerms(label="labels", logs="logs=True")
@@ -494,10 +517,17 @@ def make_report(
 
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
     return report_any(
-        [Path(each) for each in given], Path(out), search=[Path(each) for each in search],
-        logs=logs, columns=_columns(columns), labels=labels, markdown_too=markdown,
-        language=language, static=static, overwrite=overwrite,
-    )  # fmt: skip
+        [Path(each) for each in given],
+        Path(out),
+        search=[Path(each) for each in search],
+        logs=logs,
+        columns=_columns(columns),
+        labels=labels,
+        markdown_too=markdown,
+        language=language,
+        static=static,
+        overwrite=overwrite,
+    )
 
 
 def _columns(given: Mapping[str, str] | Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

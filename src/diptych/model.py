@@ -161,12 +161,15 @@ class Model:
                 "data": {"source": "none", "image_size": list(shape[1:]), "channels": shape[0]},
                 "model": {"ch_mult": [1], "num_classes": num_classes},
                 "diffusion": {
-                    "schedule": schedule, "beta_start": beta_start, "beta_end": beta_end,
-                    "timesteps": timesteps, "objective": objective,
+                    "schedule": schedule,
+                    "beta_start": beta_start,
+                    "beta_end": beta_end,
+                    "timesteps": timesteps,
+                    "objective": objective,
                 },
             },
             "Model.of",
-        )  # fmt: skip
+        )
         plan = own_plan(lambda: network, config)
         panel = backends.load(framework, device)
         weights = panel.weights(panel.network(plan, None))
@@ -303,11 +306,20 @@ class Model:
         timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
-        asked, _ = read_steps({
-            "solver": solver, "order": order, "eta": eta, "spacing": spacing, "clip": clip,
-            "threshold": threshold, "classes": classes, "guidance": guidance,
-            "euler_at_final": euler_at_final, "noise": noise,
-        })  # fmt: skip
+        asked, _ = read_steps(
+            {
+                "solver": solver,
+                "order": order,
+                "eta": eta,
+                "spacing": spacing,
+                "clip": clip,
+                "threshold": threshold,
+                "classes": classes,
+                "guidance": guidance,
+                "euler_at_final": euler_at_final,
+                "noise": noise,
+            }
+        )
         solver, order, spacing, clip = (asked[k] for k in ("solver", "order", "spacing", "clip"))
         rule = None if solver is None or isinstance(solver, str) else solver
         if rule is not None and (eta is not None or order is not None):
@@ -315,12 +327,21 @@ class Model:
         if rule is not None and clip == "image" and not isinstance(rule, Ddim):
             raise UserError('sample: clip="image" is for Ddim alone; others take clip=True')
         sampler = make_sampler(
-            solver if rule is None else "ddim", steps, eta, spacing, clip, timesteps, order,
-            asked["threshold"], asked["classes"], asked["guidance"],
-            num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
+            solver if rule is None else "ddim",
+            steps,
+            eta,
+            spacing,
+            clip,
+            timesteps,
+            order,
+            asked["threshold"],
+            asked["classes"],
+            asked["guidance"],
+            num_classes=self.engine.plan.num_classes,
+            ends_in_noise=self.engine.ends_in_noise,
             euler_at_final=asked["euler_at_final"],
             noise=asked["noise"],
-        )  # fmt: skip
+        )
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)
         if x_T is not None:

@@ -117,7 +117,7 @@ def test_the_equivalence_test_refuses(a, b, margin):
 
 @pytest.mark.parametrize("factor, passed", [(1.001, True), (1.08, False)])
 def test_the_sentence_of_free_training_follows_from_the_test(factor, passed):
-    request = free.Request("tiny", load_config("tiny"), 3, 100, 0.05, 2)
+    request = free.FreeTrainingRequest("tiny", load_config("tiny"), 3, 100, 0.05, 2)
     torch = [[0.30, 0.10], [0.31, 0.11], [0.29, 0.12]]
     wobble = (1.0, 1.002, 0.999)
     jittor = [[x * factor * w for x in row] for row, w in zip(torch, wobble, strict=True)]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import diptych
 import engine_jobs as jobs
 from diptych import backends
-from diptych.align.ladder.climb import Request
+from diptych.align.ladder.climb import LadderRequest
 from diptych.cli import cli
 from diptych.errors import UserError
 from diptych.network.own import OwnPlan
@@ -249,7 +249,7 @@ def test_a_missing_package_is_named(places, tmp_path, monkeypatch):
 
 def test_the_ladder_judges_an_engine_by_a_panel():
     config = jobs.settings()
-    asked = Request("tiny", config, ("torch", "openvino"))
+    asked = LadderRequest("tiny", config, ("torch", "openvino"))
     assert asked.judged == ("openvino",) and "update" not in asked.climbed
     for names, rungs, said in (
         (("onnx", "openvino"), (), "an engine by a panel"),
@@ -258,4 +258,4 @@ def test_the_ladder_judges_an_engine_by_a_panel():
         (("torch", "onnx"), ("update",), "onnx only predicts; it climbs config"),
     ):
         with pytest.raises(UserError, match=said):
-            Request("tiny", config, names, **({"rungs": rungs} if rungs else {}))
+            LadderRequest("tiny", config, names, **({"rungs": rungs} if rungs else {}))

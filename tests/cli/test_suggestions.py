@@ -8,7 +8,7 @@ import pytest
 
 from diptych.align.faults import mutations
 from diptych.align.ladder import rungs
-from diptych.align.ladder.climb import Request
+from diptych.align.ladder.climb import LadderRequest
 from diptych.align.ports.names import matched
 from diptych.config.load import flatten, load_config, preset_names
 from diptych.config.schema import DiffusionConfig
@@ -35,7 +35,7 @@ def with_key(key):
 
 
 def with_backends(*names):
-    return Request("tiny", TINY, names)
+    return LadderRequest("tiny", TINY, names)
 
 
 PLACES = {

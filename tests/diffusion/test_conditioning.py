@@ -23,7 +23,7 @@ from diptych.diffusion.classes import (
 )
 from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.errors import UserError
-from diptych.generate.samples import Request, default_folder
+from diptych.generate.samples import SampleRequest, default_folder
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -215,14 +215,14 @@ def test_an_image_depends_on_its_index_and_class_alone(guidance: float) -> None:
 
 def test_the_folder_says_class_and_guidance() -> None:
     sampler = make_sampler(steps=5, classes=[7], guidance=2.0, num_classes=10)
-    assert "-class7-w2-keyed-seed0" in default_folder(Path("run"), Request(sampler, 4)).name
-    assert default_folder(Path("run"), Request(make_sampler("ddim", steps=5), 4)).name == (
+    assert "-class7-w2-keyed-seed0" in default_folder(Path("run"), SampleRequest(sampler, 4)).name
+    assert default_folder(Path("run"), SampleRequest(make_sampler("ddim", steps=5), 4)).name == (
         "ddim-5-uniform-eta0-keyed-seed0"
     )
 
 
 def test_samples_of_a_checkpoint_outlive_it() -> None:
-    request = Request(make_sampler("ddim", steps=5), 4)
+    request = SampleRequest(make_sampler("ddim", steps=5), 4)
     folder = default_folder(Path("run/checkpoints/step-00000469"), request)
     assert folder == Path("run/samples/ddim-5-uniform-eta0-keyed-seed0-step-00000469")
 

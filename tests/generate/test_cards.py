@@ -11,7 +11,7 @@ import yaml
 import panel_jobs
 from diptych.backends.protocol import State
 from diptych.files import write_json
-from diptych.generate.samples import Request, begin_manifest, sample_to
+from diptych.generate.samples import SampleRequest, begin_manifest, sample_to
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -22,7 +22,7 @@ from diptych.weights.find import find_weights, zoo_names
 from numpy_backend import CONFIG, engine
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUEST = Request(make_sampler("ddim", 2), num=3, batch=2)
+REQUEST = SampleRequest(make_sampler("ddim", 2), num=3, batch=2)
 
 
 class Toy:

@@ -22,8 +22,8 @@ from diptych.generate.encode import encode_to
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.generate.inputs import read_inputs
 from diptych.generate.latents import read_latents
-from diptych.generate.roundtrip import Request as EncodeRequest
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.roundtrip import EncodeRequest
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.model import load
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.options import SamplerOptions
@@ -51,7 +51,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def resume_samples(out: Path, **changes: Any) -> dict[str, Any]:
     settings = {"order": 3, "threshold": 0.99, "spacing": "logsnr", "noise": "host"} | changes
-    request = Request(make_sampler("dpmpp", 4, **settings), 3, 4, 3)
+    request = SampleRequest(make_sampler("dpmpp", 4, **settings), 3, 4, 3)
     model = load(ZOO, "torch", device="cpu")
     return sample_to(model, request, out, resume=True, progress=False)
 

@@ -18,7 +18,7 @@ from diptych.errors import UserError
 from diptych.figures.grids import save_png
 from diptych.profiling import PHASES, render
 from diptych.profiling.split import ARRAYS, overhead, profile
-from diptych.profiling.subject import Request, run_profile
+from diptych.profiling.subject import ProfileRequest, run_profile
 from diptych.profiling.table import render_outliers
 from panel_jobs import SMALL, small
 from watch_jobs import profiled, split_and_whole
@@ -132,7 +132,9 @@ def test_data_are_read_as_training_reads_them(panel: Panel, tmp_path: Path) -> N
     grey = (f"data.source=folder:{tmp_path / 'grey'}",)
     told = ("data.source=mnist-10k", "model.num_classes=10")
     for changes in (grey, told):
-        asked = Request("tiny", panel.name, "cpu", 1, (*SMALL, *changes, "train.batch_size=4"))
+        asked = ProfileRequest(
+            "tiny", panel.name, "cpu", 1, (*SMALL, *changes, "train.batch_size=4")
+        )
         assert panel.call(run_profile, asked)["phases"]
 
 

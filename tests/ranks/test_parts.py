@@ -19,15 +19,15 @@ from diptych.generate import encode as encoding
 from diptych.generate import samples
 from diptych.generate.encode import encode_to
 from diptych.generate.inputs import Inputs
-from diptych.generate.roundtrip import Request as Encoding
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.roundtrip import EncodeRequest
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.ranks import ALONE, Part, Ranks
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
 from numpy_backend import CONFIG, engine
 from waiting import PATIENCE
 
-REQUEST = Request(make_sampler("ddim", 2), num=7, batch=2)
+REQUEST = SampleRequest(make_sampler("ddim", 2), num=7, batch=2)
 
 
 class Toy:
@@ -40,7 +40,7 @@ class Toy:
         self.facts = {"weights_sha256": "ab" * 32}
 
 
-def draw(out: Path, part: str | None = None, request: Request = REQUEST, **how: bool) -> bool:
+def draw(out: Path, part: str | None = None, request: SampleRequest = REQUEST, **how: bool) -> bool:
     """Draw a part, or all; True if the folder is complete after it."""
     own = Part.parse(part) if part else None
     model = Toy()
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(whole, tmp_path):
     draw(tmp_path, "0/2")
     before = pictures(tmp_path)
     for part, words in (("0/3", "begun in 2 parts, not 3"), ("1/2", "num=7, not 8")):
-        request = REQUEST if part == "0/3" else Request(REQUEST.sampler, num=8, batch=2)
+        request = REQUEST if part == "0/3" else SampleRequest(REQUEST.sampler, num=8, batch=2)
         with pytest.raises(UserError, match=words):
             draw(tmp_path, part, request)
     with pytest.raises(UserError, match="overwrite"):
@@ -147,7 +147,7 @@ def test_parts_add_nothing_to_a_complete_folder_and_say_so(tmp_path):
 
 def test_parts_that_choose_different_batches_take_that_of_the_first(whole, tmp_path, monkeypatch):
     """As two GPUs with unlike free memory do, if both begin before there is a folder."""
-    automatic = Request(REQUEST.sampler, num=7, batch=None)
+    automatic = SampleRequest(REQUEST.sampler, num=7, batch=None)
     monkeypatch.setattr(Toy, "batch", lambda self, guided: self.chosen, raising=False)
     monkeypatch.setattr(Toy, "chosen", 2, raising=False)
     begun = samples.join
@@ -178,7 +178,7 @@ def encode(out: Path, part: str | None = None, images: int = 7, **how: bool) -> 
     """Encode a part, or all; True if the folder is complete after it."""
     pixels = np.random.RandomState(3).randint(0, 256, (images, 1, 14, 14), dtype=np.uint8)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    request = Encoding(Inputs(pixels, "seven images", digest), make_inversion(2), batch=2)
+    request = EncodeRequest(Inputs(pixels, "seven images", digest), make_inversion(2), batch=2)
     own = Part.parse(part) if part else None
     found = encode_to(Toy(), request, out, part=own, progress=False, **how)  # type: ignore[arg-type]
     return bool(found["complete"])

@@ -17,12 +17,12 @@ from diptych.evaluation.sets import Settings
 from diptych.files import hold, read_json
 from diptych.generate.for_scoring import Drawing
 from diptych.generate.on_cluster import Weights, sample_on
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.machine import cluster as clusters
 from diptych.machine.cluster import Cluster, Node, Task, address_of, open_cluster, threads_for
 from diptych.model import load
 from diptych.sampling.sampler import make_sampler
-from diptych.study.reproduce import Request as StudyRequest
+from diptych.study.reproduce import StudyRequest
 from diptych.study.reproduce.on_cluster import reproduce_on
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep import output
@@ -165,7 +165,9 @@ def test_a_sweep_with_a_killed_worker_is_the_plain_one(cluster, panels, tmp_path
 
 def in_one_process(out: Path) -> None:
     model = load(MODEL, "torch", device="cpu")
-    sample_to(model, Request(make_sampler("ddim", 2), 7, batch=3), out, npz=True, progress=False)
+    sample_to(
+        model, SampleRequest(make_sampler("ddim", 2), 7, batch=3), out, npz=True, progress=False
+    )
 
 
 @pytest.mark.torch
@@ -173,7 +175,7 @@ def in_one_process(out: Path) -> None:
 def test_samples_by_workers_are_those_of_one_process(cluster, panels, tmp_path):
     """Three batches, of which the last is smaller, in three parts; and once more."""
     panels["torch"].call(in_one_process, tmp_path / "one")
-    request = Request(make_sampler("ddim", 2), 7, batch=3)
+    request = SampleRequest(make_sampler("ddim", 2), 7, batch=3)
     out, weights = tmp_path / "ray", Weights(MODEL, ())
     how = {"npz": True, "progress": False}
     manifest, again = sample_on(cluster, weights, "torch", request, out, "cpu", **how)

@@ -12,7 +12,7 @@ from commands import call
 from diptych.errors import UserError
 from diptych.evaluation.features import open_extractor
 from diptych.study import protocols
-from diptych.study.protocols import PROTOCOLS, Request
+from diptych.study.protocols import PROTOCOLS, ProtocolRequest
 from fake_features import Fake
 from inception_file import write
 
@@ -43,7 +43,9 @@ def rehearsed(request, out, weights=None):
 
 
 def test_fid_at_two_sizes(panels, run, reference, tmp_path):
-    request = Request("cifar10-fid", str(run), (16, 18), (2,), reference=reference, progress=False)
+    request = ProtocolRequest(
+        "cifar10-fid", str(run), (16, 18), (2,), reference=reference, progress=False
+    )
     found = panels["torch"].call(rehearsed, request, tmp_path / "out")
     rows = [(row["metric"], row["num"]) for row in found["rows"]]
     metrics = ("fid", "fid-infinity", "is")
@@ -60,10 +62,12 @@ def test_fid_at_two_sizes(panels, run, reference, tmp_path):
 
 def test_table1_has_a_row_for_every_cell_beside_the_published_one(panels, run, reference, tmp_path):
     asked = {"steps": (4, 20), "num": (2,), "reference": reference, "progress": False}
-    first = Request("ddim-table1", str(run), **asked | {"steps": (4,)})
+    first = ProtocolRequest("ddim-table1", str(run), **asked | {"steps": (4,)})
     panels["torch"].call(rehearsed, first, tmp_path)
     drawn = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("samples/**/*.png")}
-    found = panels["torch"].call(rehearsed, Request("ddim-table1", str(run), **asked), tmp_path)
+    found = panels["torch"].call(
+        rehearsed, ProtocolRequest("ddim-table1", str(run), **asked), tmp_path
+    )
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in drawn.items())
     rows = {(row["row"], row["steps"]): row for row in found["rows"]}
     etas = ("0", "0.2", "0.5", "1", "sigma-hat")
@@ -81,8 +85,9 @@ def test_a_cell_with_stand_in_inception_weights(panels, run, tmp_path):
     weights = write(tmp_path / "inception.safetensors")
     pixels = np.random.RandomState(0).randint(0, 256, (3, 14, 14), dtype=np.uint8)
     np.savez(tmp_path / "real.npz", images=pixels)
-    request = Request("ddim-table1", str(run), (2,), (20,), (0.0,), str(tmp_path / "real.npz"),
-                      progress=False)  # fmt: skip
+    request = ProtocolRequest(
+        "ddim-table1", str(run), (2,), (20,), (0.0,), str(tmp_path / "real.npz"), progress=False
+    )
     found = panels["torch"].call(rehearsed, request, tmp_path / "out", weights)
     assert [(row["metric"], row["row"]) for row in found["rows"]] == [
         ("fid", "0"), ("fid", "sigma-hat")
@@ -117,4 +122,4 @@ def test_bad_requests_are_one_line_and_make_no_folder(
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(UserError, match="protocol 'x'"):
-        Request("x", "run").chosen()
+        ProtocolRequest("x", "run").chosen()

@@ -19,7 +19,7 @@ from diptych.cli import cli
 from diptych.errors import Interrupted, MachineError, UserError
 from diptych.figures.grids import read_png
 from diptych.files import read_json
-from diptych.study.reproduce import Request, reproduce, runner, stages
+from diptych.study.reproduce import StudyRequest, reproduce, runner, stages
 from diptych.study.reproduce.difference import difference
 from studies import Fake, states
 from waiting import PATIENCE, until
@@ -51,7 +51,7 @@ def test_every_stage_is_done_once(tmp_path: Path) -> None:
 def test_an_interrupted_study_goes_on_at_its_stage(tmp_path: Path) -> None:
     """Each stage in turn is interrupted; in the end every one ran exactly once."""
     out = tmp_path / "study"
-    names = [stage.name for stage in stages(Request("mnist", seeds=(0, 1))) if not stage.skip]
+    names = [stage.name for stage in stages(StudyRequest("mnist", seeds=(0, 1))) if not stage.skip]
     ran = []
     for name in names:
         fake = Fake(out, stop=name)
@@ -135,22 +135,24 @@ def test_another_study_s_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seeds=\\[0\\], not \\[0, 1\\]"):
         Fake(out).go(seeds=(0, 1))
     with pytest.raises(UserError, match="holds no study"):
-        reproduce(Request("mnist"), tmp_path)
+        reproduce(StudyRequest("mnist"), tmp_path)
 
 
 def test_the_classifier_of_the_scores_is_that_of_the_images() -> None:
-    names = [stage.name for stage in stages(Request("mnist", overrides=("data.source=cifar10",)))]
+    names = [
+        stage.name for stage in stages(StudyRequest("mnist", overrides=("data.source=cifar10",)))
+    ]
     assert "scores-torch-seed0-inception" in names and "scores-torch-seed0-mnist" not in names
 
 
 def test_without_inception_weights_a_sweep_times_alone() -> None:
     """Colour images have no other features: the scores are skipped, seconds an image are not."""
-    found = {stage.name: stage for stage in stages(Request("cifar10"))}
+    found = {stage.name: stage for stage in stages(StudyRequest("cifar10"))}
     assert found["scores-torch-seed0-inception"].skip
     words = found["sweep-torch"].words
     assert not found["sweep-torch"].skip and "--features" not in words
     assert words[words.index("--metrics") + 1] == "none"
-    later = {stage.name: stage for stage in stages(Request("cifar10", inception="w.pth"))}
+    later = {stage.name: stage for stage in stages(StudyRequest("cifar10", inception="w.pth"))}
     assert later["sweep-torch"].words[-2:] == words[-2:] and "w.pth" in later["sweep-torch"].words
     assert "none" not in later["sweep-torch"].words
 
@@ -274,5 +276,5 @@ def test_named_data_reach_every_stage(tmp_path: Path, monkeypatch: pytest.Monkey
         return fake(commands, folder)
 
     fake.asked = {"preset": "mnist", "data": str(tmp_path), "quick": True}
-    reproduce(Request(**fake.asked), fake.out, run=run)
+    reproduce(StudyRequest(**fake.asked), fake.out, run=run)
     assert set(seen) == {str(tmp_path)} and len(seen) == 15

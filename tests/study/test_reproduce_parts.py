@@ -17,7 +17,7 @@ from commands import call
 from diptych.errors import Interrupted, MachineError, UserError
 from diptych.files import Held, hold, hold_part, read_json
 from diptych.ranks import Part
-from diptych.study.reproduce import Request, parts, runner
+from diptych.study.reproduce import StudyRequest, parts, runner
 from diptych.study.reproduce.stages import Stage
 from studies import Fake, states
 from waiting import PATIENCE, until
@@ -42,7 +42,7 @@ def pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def share(fake: Fake, text: str, **asked: Any) -> dict[str, Any]:
     fake.asked = {"preset": "mnist", **asked}
-    return parts.reproduce_part(Request(**fake.asked), fake.out, Part.parse(text), run=fake)
+    return parts.reproduce_part(StudyRequest(**fake.asked), fake.out, Part.parse(text), run=fake)
 
 
 def names(fake: Fake) -> list[str]:
@@ -95,7 +95,7 @@ def test_three_parts_at_once_do_every_stage_once(tmp_path, pages):
     order = [name for name, _ in ran]
     assert len(order) == len(set(order)) == 15
     assert len({number for _, number in ran}) == 3
-    for stage in runner.stages(Request("mnist")):
+    for stage in runner.stages(StudyRequest("mnist")):
         for need in stage.needs:
             assert stage.skip or order.index(need) < order.index(stage.name)
     assert set(states(read_json(out / "study.json")).values()) == {"done", "skipped"}
@@ -125,12 +125,12 @@ def test_what_another_part_has_failed_is_not_tried_again(tmp_path):
         if not fake.ran:
             other = Fake(out, fail="train-jittor-seed0")
             other.asked = fake.asked
-            stage = runner.stages(Request(**fake.asked))[1]
+            stage = runner.stages(StudyRequest(**fake.asked))[1]
             runner.run_group([stage], out, other)
         return Fake.__call__(fake, commands, folder)
 
     fake.asked = {"preset": "mnist"}
-    study = parts.reproduce_part(Request("mnist"), out, Part(0, 2), run=meanwhile)
+    study = parts.reproduce_part(StudyRequest("mnist"), out, Part(0, 2), run=meanwhile)
     assert states(study)["train-jittor-seed0"] == "failed"
     assert "train-jittor-seed0" not in names(fake) and "align" in names(fake)
 
@@ -155,7 +155,7 @@ def slow_stage(stage: Stage, anew: bool = False) -> list[str]:
 
 
 def run_real(out: Path, text: str) -> None:
-    parts.reproduce_part(Request("mnist", only=("train", "align")), out, Part.parse(text))
+    parts.reproduce_part(StudyRequest("mnist", only=("train", "align")), out, Part.parse(text))
 
 
 def test_the_stage_of_a_killed_part_is_done_again_when_its_process_has_ended(tmp_path, monkeypatch):

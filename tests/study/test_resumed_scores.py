@@ -21,7 +21,7 @@ from diptych.generate import for_scoring
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.sampling.options import SamplerOptions
 from diptych.study import protocols
-from diptych.study.reproduce import Request, runner
+from diptych.study.reproduce import StudyRequest, runner
 from diptych.study.reproduce.checks import check
 from diptych.study.sweep import cells as sweeps
 from diptych.study.sweep.variants import cells, parse
@@ -78,7 +78,7 @@ def test_a_protocol_goes_on_with_its_own_network_alone(
         protocols, "run_panel", lambda sweep, *_, **__: seen.append(sweep.features_sha256)
     )
     monkeypatch.setattr(protocols, "read_cells", lambda out: [])
-    request = protocols.Request("ddim-table1", ZOO, (2,), (2,), progress=False)
+    request = protocols.ProtocolRequest("ddim-table1", ZOO, (2,), (2,), progress=False)
     for seed in (0, 1):
         protocols.run(request, tmp_path, "torch", "cpu", lambda: Network(seed=seed))  # noqa: B023
     assert seen == ["fake-inception-0", "fake-inception-1"]
@@ -122,8 +122,8 @@ def test_a_study_scores_again_with_other_inception_weights(
     moved = tmp_path / "moved.pth"
     moved.write_bytes(b"another")
     with pytest.raises(UserError, match=r"moved\.pth holds other weights; name that file again"):
-        check(Request("mnist", inception=str(moved)), out)
-    check(Request("mnist", inception=str(shutil.copy(weights, moved))), out)
+        check(StudyRequest("mnist", inception=str(moved)), out)
+    check(StudyRequest("mnist", inception=str(shutil.copy(weights, moved))), out)
 
 
 def drawn(folder: Path, seed: int = 0) -> Path:

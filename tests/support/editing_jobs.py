@@ -18,9 +18,8 @@ from diptych.evaluation.nearest import Nearest, search
 from diptych.generate.encode import encode_to
 from diptych.generate.inputs import Inputs, read_inputs
 from diptych.generate.latents import read_latents
-from diptych.generate.roundtrip import Request, errors_of, round_trip
-from diptych.generate.samples import Request as SampleRequest
-from diptych.generate.samples import sample_to
+from diptych.generate.roundtrip import EncodeRequest, errors_of, round_trip
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.generate.starts import FromImages, from_latents
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
@@ -82,7 +81,7 @@ def encode_folder(
     config = panel_jobs.small()
     model = panel_jobs.make(name, config)
     curve = tuple(make_inversion(s) for s in options.pop("curve", ()))
-    request = Request(inputs_of(config, count), make_inversion(4), curve, batch=2, **options)
+    request = EncodeRequest(inputs_of(config, count), make_inversion(4), curve, batch=2, **options)
     if fail_at is not None:
         whole, calls = model.engine.draw, iter(range(1000))
 

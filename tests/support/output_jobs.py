@@ -21,8 +21,8 @@ from diptych.files import hold
 from diptych.generate.encode import encode_to
 from diptych.generate.inputs import Inputs
 from diptych.generate.latents import read_latents
-from diptych.generate.roundtrip import Request as EncodeRequest
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.roundtrip import EncodeRequest
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.model import Model
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
@@ -36,7 +36,7 @@ NETWORK = ["model.ch=8", "model.norm_groups=4", "model.ch_mult=[1]", "model.attn
 
 
 def samples(model: Model, out: Path) -> None:
-    request = Request(make_sampler("ddim", 2), 3, batch=2, movie=Movie(), strip=Strip())
+    request = SampleRequest(make_sampler("ddim", 2), 3, batch=2, movie=Movie(), strip=Strip())
     sample_to(model, request, out, resume=True, npz=True, progress=False)
 
 

@@ -13,7 +13,7 @@ from diptych import backends, rng
 from diptych.config.load import Config, load_config
 from diptych.data import load_dataset
 from diptych.errors import StopTraining
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.model import Model
 from diptych.network.embedding import time_embedding
 from diptych.network.parameters import initial_weights
@@ -141,7 +141,7 @@ def draw_to(
 ) -> Any:
     """Write images of a fresh model to a folder; `fail_at` stops in that batch."""
     model = make(name, config)
-    asked = Request(make_sampler("ddim", 5, 1.0), **request)
+    asked = SampleRequest(make_sampler("ddim", 5, 1.0), **request)
     if fail_at is not None:
         whole, count = model.engine.draw, iter(range(1000))
 

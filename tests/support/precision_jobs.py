@@ -9,7 +9,7 @@ from typing import Any
 import panel_jobs
 from diptych import backends
 from diptych.config.load import Config
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.model import Model
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
@@ -91,4 +91,4 @@ def sample(config: Config, out: Path, precision: str, noise: str) -> None:
     backend = backends.load("torch", "cpu", precision)
     model = Model(Source(Path("fresh"), config, weights, "raw"), backend)
     sampler = make_sampler("ddim", 2, noise=noise)
-    sample_to(model, Request(sampler, 2, batch=2), out, resume=True, progress=False)
+    sample_to(model, SampleRequest(sampler, 2, batch=2), out, resume=True, progress=False)

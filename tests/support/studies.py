@@ -7,7 +7,7 @@ from typing import Any
 
 from diptych.config.load import load_config, to_yaml
 from diptych.files import write_json
-from diptych.study.reproduce import Request, reproduce, runner, stages
+from diptych.study.reproduce import StudyRequest, reproduce, runner, stages
 
 
 class Fake:
@@ -20,7 +20,7 @@ class Fake:
 
     def __call__(self, commands: list[list[str]], folder: Path) -> list[tuple[int, float]]:
         assert folder == self.out
-        listed = stages(Request(**self.asked))
+        listed = stages(StudyRequest(**self.asked))
         by_words = {tuple(runner.command(s, anew)): s for s in listed for anew in (True, False)}
         group = [by_words[tuple(words)] for words in commands]
         self.anew += [s.name for s, w in zip(group, commands, strict=True)
@@ -44,7 +44,7 @@ class Fake:
 
     def go(self, parallel: bool = False, **asked: Any) -> dict[str, Any]:
         self.asked = {"preset": "mnist", **asked}
-        return reproduce(Request(**self.asked), self.out, parallel=parallel, run=self)
+        return reproduce(StudyRequest(**self.asked), self.out, parallel=parallel, run=self)
 
 
 def weigh(run: Path, manifest: str) -> None:

@@ -44,8 +44,11 @@ def losses(curves: Mapping[str, Any], colours: Colours) -> Plot:
     """The backends' losses in lockstep, above the reference's."""
     x = list(range(1, len(curves["truth"]) + 1))
     traces = [_line("float64 reference", "soft", x, curves["truth"], under=True)]
-    traces += [_line(TITLES.get(panel, panel), colours[panel], x, rows[0])
-               for panel, rows in curves.items() if panel != "truth"]  # fmt: skip
+    traces += [
+        _line(TITLES.get(panel, panel), colours[panel], x, rows[0])
+        for panel, rows in curves.items()
+        if panel != "truth"
+    ]
     note = "wide and pale: the float64 reference"
     return _plot("lockstep", "Loss in lockstep", ("step", "loss"), traces, note)
 
@@ -87,8 +90,14 @@ def _line(name: str, colour: str, x: Any, y: Any, **looks: Any) -> Trace:
     return Trace("line", same(name), colour, x, [float(v) for v in y], **looks)
 
 
-def _plot(name: str, title: str, axes: tuple[str, str], traces: list[Trace], note: str,
-          log_y: bool = False) -> Plot:  # fmt: skip
+def _plot(
+    name: str,
+    title: str,
+    axes: tuple[str, str],
+    traces: list[Trace],
+    note: str,
+    log_y: bool = False,
+) -> Plot:
     alt = f"Line chart: {title.lower()}."
     x, y = map(same, axes)
     return Plot(name, same(title), same(alt), x, y, traces, same(note), log_y=log_y)

@@ -94,9 +94,7 @@ def sentences(rung: dict[str, Any]) -> Iterator[str]:
         yield f"{rung['layers']['meaning'].capitalize()}."
 
 
-def _figures(
-    verdict: Verdict, climb: Climb, colours: figures.Colours
-) -> Iterator[Plot | Gallery]:  # fmt: skip
+def _figures(verdict: Verdict, climb: Climb, colours: figures.Colours) -> Iterator[Plot | Gallery]:
     if verdict.rung == "layers":
         for mode in figures.MODES:
             yield figures.layer_errors(verdict, mode, colours)
@@ -121,14 +119,22 @@ def _tensors(rung: dict[str, Any], verdict: Verdict | None) -> Iterator[Table]:
     """The tensors nearest to their gate; without a verdict (a port), those in align.json."""
     if verdict is None:
         kept = rung["failed"] or ([rung["worst"]] if rung["worst"] else [])
-        rows = [[f["tensor"], f["panel"], f.get("text", f["measure"]),
-                 *_shown([f[key] for key in ("error", "floor", "gate")])]
-                for f in kept]  # fmt: skip
+        rows = [
+            [
+                f["tensor"],
+                f["panel"],
+                f.get("text", f["measure"]),
+                *_shown([f[key] for key in ("error", "floor", "gate")]),
+            ]
+            for f in kept
+        ]
     else:
         found = [f for f in verdict.findings if f.error > 0 or f.text]
         found = sorted(found, key=lambda f: f.ratio, reverse=True)[:WORST]
-        rows = [[f.name, f.panel, f.text or f.measure, *_shown([f.error, f.floor, f.gate])]
-                for f in found]  # fmt: skip
+        rows = [
+            [f.name, f.panel, f.text or f.measure, *_shown([f.error, f.floor, f.gate])]
+            for f in found
+        ]
     if rows:
         yield _table("Tensors nearest to their gate", TENSOR, rows, long=True)
 
@@ -136,8 +142,9 @@ def _tensors(rung: dict[str, Any], verdict: Verdict | None) -> Iterator[Table]:
 def _summary(result: dict[str, Any]) -> Iterator[Block]:
     text = result["conclusion"]
     yield _said(f"{text[0].upper()}{text[1:]}; {seconds(result['seconds'])} in all.")
-    rows = [[r["rung"], r["verdict"], *_shown([r[key] for key in RUNG[2:]])]
-            for r in result["rungs"]]  # fmt: skip
+    rows = [
+        [r["rung"], r["verdict"], *_shown([r[key] for key in RUNG[2:]])] for r in result["rungs"]
+    ]
     yield _table(f"All rungs ({result['preset']})", RUNG, rows, long=False)
     if result["mutations"]:
         faults = [

@@ -82,11 +82,20 @@ class Batch:
 
         masks = None if self.masks is None else tuple(rows(mask) for mask in self.masks)
         return replace(
-            self, x0=rows(self.x0), t=rows(self.t), alpha=rows(self.alpha),
-            sigma=rows(self.sigma), embedding=rows(self.embedding), eps=rows(self.eps),
-            masks=masks, labels=rows(self.labels), classes=rows(self.classes),
-            weight=rows(self.weight), part=(first + a, self.count), micro=micro,
-        )  # fmt: skip
+            self,
+            x0=rows(self.x0),
+            t=rows(self.t),
+            alpha=rows(self.alpha),
+            sigma=rows(self.sigma),
+            embedding=rows(self.embedding),
+            eps=rows(self.eps),
+            masks=masks,
+            labels=rows(self.labels),
+            classes=rows(self.classes),
+            weight=rows(self.weight),
+            part=(first + a, self.count),
+            micro=micro,
+        )
 
 
 @dataclass(frozen=True)

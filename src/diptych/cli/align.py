@@ -121,7 +121,7 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     _refuse(("names", "takes"), "is for --subject, not for a preset")
     from diptych.align.faults import mutations
     from diptych.align.ladder import results
-    from diptych.align.ladder.climb import Request, climb
+    from diptych.align.ladder.climb import LadderRequest, climb
     from diptych.align.ladder.rungs import choose
     from diptych.backends import ENGINES
     from diptych.config.load import load_config
@@ -134,11 +134,19 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     if options["precision"] is not None:
         overrides.append(f"train.precision={options['precision']}")
     config = load_config(preset, overrides)
-    request = Request(
-        preset, config, backends, choose(split(options["rungs"])),
-        options["steps"], options["batch"], device, mutate, options["into"],
-        config.train.precision, options["deterministic"],
-    )  # fmt: skip
+    request = LadderRequest(
+        preset,
+        config,
+        backends,
+        choose(split(options["rungs"])),
+        options["steps"],
+        options["batch"],
+        device,
+        mutate,
+        options["into"],
+        config.train.precision,
+        options["deterministic"],
+    )
     left = [name for name in request.backends if name not in request.judged]
     if request.engine and not options["quiet"]:
         print(f"{request.engine} is judged, {left[0]} is its measure", file=sys.stderr)
@@ -197,9 +205,15 @@ def _port(preset: str | None, options: dict[str, Any]) -> None:
         )
     out, keep = _claim(options)
     result, text = port.compare_port(
-        options["subject"], options["reference"], options["names"], options["takes"],
-        options["batch"] or 2, list(options["overrides"]), _say(options["quiet"]), keep,
-    )  # fmt: skip
+        options["subject"],
+        options["reference"],
+        options["names"],
+        options["takes"],
+        options["batch"] or 2,
+        list(options["overrides"]),
+        _say(options["quiet"]),
+        keep,
+    )
     if out is not None:
         from diptych.align.page import write
 
@@ -285,10 +299,15 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
 
     out, _ = _claim({**options, "keep_traces": False})
     found = prove(
-        reference, subject, options["inputs"] or declared or None, names=options["names"],
-        seed=options["seed"], steps=options["steps"], rungs=split(options["rungs"]) or RUNGS,
+        reference,
+        subject,
+        options["inputs"] or declared or None,
+        names=options["names"],
+        seed=options["seed"],
+        steps=options["steps"],
+        rungs=split(options["rungs"]) or RUNGS,
         say=_say(options["quiet"]),
-    )  # fmt: skip
+    )
     if out is not None:
         found.write(out)
     told = [text.en for text in note_texts(found.content)]
@@ -323,8 +342,15 @@ def train(preset: str, **options: Any) -> None:
     from diptych.config.load import load_config
 
     config = load_config(preset, list(options["overrides"]))
-    request = free.Request(preset, config, options["seeds"], options["steps"], options["margin"],
-                           options["bins"], options["device"])  # fmt: skip
+    request = free.FreeTrainingRequest(
+        preset,
+        config,
+        options["seeds"],
+        options["steps"],
+        options["margin"],
+        options["bins"],
+        options["device"],
+    )
     result = free.compare_training(
         request, options["out"], overwrite=options["overwrite"], quiet=options["quiet"]
     )

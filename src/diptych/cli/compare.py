@@ -73,9 +73,17 @@ def compare(
     from diptych.report.dispatch import compare_any
 
     result = compare_any(
-        run_a, run_b, out, samples=samples, matched=not unmatched, columns=parsed(columns),
-        labels=label, language=language, static=static, overwrite=overwrite,
-    )  # fmt: skip
+        run_a,
+        run_b,
+        out,
+        samples=samples,
+        matched=not unmatched,
+        columns=parsed(columns),
+        labels=label,
+        language=language,
+        static=static,
+        overwrite=overwrite,
+    )
     logs = [log for log in result["runs"].values() if "columns" in log]
     lines = [*log_lines(logs), ""] if logs else []
     lines += [*verdict_rows(result["verdict"], "en"), ""]

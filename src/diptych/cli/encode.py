@@ -80,7 +80,7 @@ def encode(
     """
     from diptych.generate.encode import encode_to
     from diptych.generate.inputs import read_inputs
-    from diptych.generate.roundtrip import Request
+    from diptych.generate.roundtrip import EncodeRequest
     from diptych.model import load
     from diptych.network.plan import make_plan
     from diptych.sampling.inversion import make_inversion
@@ -108,15 +108,20 @@ def encode(
     )
     ranks = of_environment()
     part = part_of(ranks, given["part"])
-    request = Request(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
+    request = EncodeRequest(inputs, made[0], tuple(made[1:]), given["batch"], given["form"])
     resume, overwrite = given["resume"], given["overwrite"]
     check_parts_folder(out, part, resume=resume, overwrite=overwrite)  # before the slow start
     backend = backend_of(backend, model)
     loaded = load(model, backend, config=settings, device=given["device"], raw=given["raw"])
     manifest = encode_to(
-        loaded, request, out, resume=resume, overwrite=overwrite,
-        progress=not given["quiet"] and ranks.first, part=part,
-    )  # fmt: skip
+        loaded,
+        request,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        progress=not given["quiet"] and ranks.first,
+        part=part,
+    )
     show_parts_folder(manifest, out, part, given["as_json"], lambda made: _text(made, out))
 
 

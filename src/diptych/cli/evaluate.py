@@ -232,15 +232,26 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     if len(samples) > 1:
         raise UserError(f"{models[0]}: give one run alone; its repeats come from --repeats")
     drawing = Drawing(
-        asked, options["seed"], options["sample_batch"], options["raw"], options["precision"],
+        asked,
+        options["seed"],
+        options["sample_batch"],
+        options["raw"],
+        options["precision"],
         options["deterministic"],
-    )  # fmt: skip
+    )
     if settings.num is None:
         raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
     folders = draw(
-        models[0], drawing, settings.num, settings.repeats, options["backend"], options["device"],
-        folder=options["samples_out"], progress=settings.progress, note=say,
-    )  # fmt: skip
+        models[0],
+        drawing,
+        settings.num,
+        settings.repeats,
+        options["backend"],
+        options["device"],
+        folder=options["samples_out"],
+        progress=settings.progress,
+        note=say,
+    )
     return folders, replace(settings, repeats=1)
 
 

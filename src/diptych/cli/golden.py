@@ -92,8 +92,10 @@ def record(
         own = trainings.own_losses(found, Path(source))
         lines.append(own)
     losses = found.tolerance.numbers["loss"]
-    lines.append(f"tolerance elsewhere: {losses[0]:.2g} at step 1, {losses[-1]:.2g} at step {steps}"
-                 f" ({found.tolerance.source})")  # fmt: skip
+    lines.append(
+        f"tolerance elsewhere: {losses[0]:.2g} at step 1, {losses[-1]:.2g} at step {steps}"
+        f" ({found.tolerance.source})"
+    )
     facts = {"out": str(out), "steps": steps, "repeats": found.repeats, "losses":
              found.numbers["loss"], "tolerance": losses, "own_losses": own or None}  # fmt: skip
     show(facts, as_json, "\n".join(lines))
@@ -107,9 +109,13 @@ def record(
 @QUIET
 @JSON
 def check(
-    record: Path, backend: str | None, data: Path | None, mutate: str | None, quiet: bool,
+    record: Path,
+    backend: str | None,
+    data: Path | None,
+    mutate: str | None,
+    quiet: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Train the steps of RECORD again and compare: bits at its place, else within its tolerance.
 
     Exit code 0: nothing differs. 3: something does; the first line names the step and the size.

@@ -15,7 +15,7 @@ from diptych.cli.common import (
     check_json_file,
     show,
     typed,
-)  # fmt: skip
+)
 from diptych.cli.completion import PRESETS
 from diptych.errors import UserError, nearest
 
@@ -75,7 +75,7 @@ def profile(
         show(found, as_json, render_outliers(found))
         return
     from diptych.config.load import load_config, preset_names
-    from diptych.profiling.subject import Request, run_profile
+    from diptych.profiling.subject import ProfileRequest, run_profile
 
     run = Path(source)
     is_run = (run / "config.yaml").is_file()
@@ -90,10 +90,16 @@ def profile(
     if out is None and is_run:
         out, overwrite = run / "profile.json", True  # the run's own file, which is replaced
     check_json_file(out, overwrite)
-    request = Request(
-        source, backend, device, steps, overrides, data,
-        precision, deterministic,
-    )  # fmt: skip
+    request = ProfileRequest(
+        source,
+        backend,
+        device,
+        steps,
+        overrides,
+        data,
+        precision,
+        deterministic,
+    )
     record = run_profile(request)
     if out is not None:
         write_json(out, record)

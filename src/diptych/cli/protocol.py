@@ -82,18 +82,31 @@ def protocol(name: str, source: str, **options: Any) -> None:
     def several(key: str, whole: bool = True) -> tuple[Any, ...] | None:
         return None if options[key] is None else tuple(numbers(key, options[key], whole=whole))
 
-    request = protocols.Request(
-        name, source, several("num"), several("steps"), several("etas", whole=False),
-        options["reference"], features, options["seed"], options["sample_batch"],
-        options["batch"], options["data"], None if options["no_cache"] else cache_folder(),
+    request = protocols.ProtocolRequest(
+        name,
+        source,
+        several("num"),
+        several("steps"),
+        several("etas", whole=False),
+        options["reference"],
+        features,
+        options["seed"],
+        options["sample_batch"],
+        options["batch"],
+        options["data"],
+        None if options["no_cache"] else cache_folder(),
         not options["quiet"],
-    )  # fmt: skip
+    )
     request.chosen()  # before the folder is made
     out = options["out"]
     with hold(out):
         claim_folder(out, resume=options["resume"], overwrite=options["overwrite"])
         result = protocols.run(
-            request, out, backend, device,
-            lambda: open_network(features, backend, device, options["inception"]), say,
-        )  # fmt: skip
+            request,
+            out,
+            backend,
+            device,
+            lambda: open_network(features, backend, device, options["inception"]),
+            say,
+        )
     show(result, options["as_json"], f"{protocols.render(result)}\n\nprotocol: {out}/protocol.json")

@@ -91,11 +91,23 @@ def report(
         out = runs[0] / "report"  # the study's own page, which is rebuilt
         markdown, overwrite = True, overwrite or out.exists()
     content = report_any(
-        runs, out, search=search, logs=logs, columns=parsed(columns), labels=label,
-        markdown_too=markdown, language=language, static=static, overwrite=overwrite,
-    )  # fmt: skip
-    said = [sentence[language] for section in content["sections"] if section["key"] == "short"
-            for sentence in section["sentences"]]  # fmt: skip
+        runs,
+        out,
+        search=search,
+        logs=logs,
+        columns=parsed(columns),
+        labels=label,
+        markdown_too=markdown,
+        language=language,
+        static=static,
+        overwrite=overwrite,
+    )
+    said = [
+        sentence[language]
+        for section in content["sections"]
+        if section["key"] == "short"
+        for sentence in section["sentences"]
+    ]
     rows = verdict_rows(content["verdict"], language)
     lines = [*log_lines(content["logs"]), ""] if "logs" in content else []
     lines += [*rows, "", *said, f"report: {out / 'index.html'}"]
@@ -105,10 +117,16 @@ def report(
 def verdict_rows(verdict: list[dict[str, Any]], language: str) -> list[str]:
     """The table of verdicts for the terminal, one line per row."""
     rows = [
-        [row["what"][language], row["a"], row["b"], row["difference"][language],
-         row["verdict"][language]]
+        [
+            row["what"][language],
+            row["a"],
+            row["b"],
+            row["difference"][language],
+            row["verdict"][language],
+        ]
         for row in verdict
-    ]  # fmt: skip
+    ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(5)]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows]  # fmt: skip
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

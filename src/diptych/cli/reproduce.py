@@ -114,9 +114,9 @@ def on_cluster(on: str, request: Any, out: Path) -> dict[str, Any]:
 
 
 def study_request(preset: str, options: dict[str, Any]) -> Any:
-    """The `Request` for these options."""
+    """The `StudyRequest` for these options."""
     from diptych.backends import BACKENDS
-    from diptych.study.reproduce.request import Request
+    from diptych.study.reproduce.request import StudyRequest
 
     if options["steps"] is not None and options["epochs"] is not None:
         raise UserError("--steps and --epochs exclude each other; choose one")
@@ -127,7 +127,7 @@ def study_request(preset: str, options: dict[str, Any]) -> Any:
     keys = ("images", "repeats", "sample_steps", "sweep_steps", "sweep_etas", "sweep_images")
     sizes |= {key: options[key] for key in keys if options[key] is not None}
     backend = options["backend"]
-    return Request(
+    return StudyRequest(
         preset,
         backends=BACKENDS if backend == "both" else (backend,),
         seeds=_seeds(options["seeds"]),

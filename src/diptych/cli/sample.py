@@ -104,7 +104,7 @@ def sample(
       torchrun --nproc-per-node 4 -m -- diptych sample zoo:mnist-torch --num 50000 --out many
       diptych sample zoo:mnist-torch --from photo.png --level 0.5 --num 8 --out variants
     """
-    from diptych.generate.samples import Request, default_folder, sample_to
+    from diptych.generate.samples import SampleRequest, default_folder, sample_to
     from diptych.model import load
     from diptych.sampling.sampler import choose_sampler
     from diptych.weights.find import find_weights
@@ -121,7 +121,7 @@ def sample(
     chosen, said = choose_sampler(options, found.config, found.sampler, start.sampler)
     sampler = start.walk(chosen)
     begin, num = start.make(sampler)
-    request = Request(sampler, num, seed, batch, start=begin, **pictures)
+    request = SampleRequest(sampler, num, seed, batch, start=begin, **pictures)
     if out is None:
         if source.startswith("zoo:") or not Path(source).is_dir():
             raise UserError(f"{source}: where to? Give a folder with --out")
@@ -141,16 +141,30 @@ def sample(
         if overwrite:
             raise UserError("--on begins an empty folder or goes on with one; empty --out first")
         manifest, again = sampled_on(
-            on, source, panel, device, how, request, out, resume=resume, npz=npz,
+            on,
+            source,
+            panel,
+            device,
+            how,
+            request,
+            out,
+            resume=resume,
+            npz=npz,
             progress=not quiet,
-        )  # fmt: skip
+        )
         say_again(again, "parts")
     else:
         model = load(source, panel, device=device, **how)
         manifest = sample_to(
-            model, request, out, resume=resume, overwrite=overwrite, npz=npz,
-            progress=not quiet and ranks.first, part=own,
-        )  # fmt: skip
+            model,
+            request,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            npz=npz,
+            progress=not quiet and ranks.first,
+            part=own,
+        )
 
     def text(made: dict[str, Any]) -> str:
         return (

@@ -74,18 +74,25 @@ def search_steps(source: str, out: Path, **given: Any) -> None:
     found = find_weights(source, None, given["raw"])
     names = ("calls", "num", "tries", "seed", "batch", "teacher", "teacher_steps", "reference")
     search = Search(
-        **{name: given[name] for name in names}, solvers=given["solver"] or SOLVERS,
+        **{name: given[name] for name in names},
+        solvers=given["solver"] or SOLVERS,
         features=given["features"] or default_features(found.config.data),
-    )  # fmt: skip
+    )
     if out.exists() and not given["overwrite"]:
         scores_of(out, {}, given["resume"])  # before the framework's slow start
     backend = backend_of(given["backend"], source)
     model = load(source, backend, device=given["device"], raw=given["raw"])
     extractor = open_network(search.features, backend, given["device"], given["weights"])
     result = run_search(
-        model, search, extractor, out, resume=given["resume"], overwrite=given["overwrite"],
-        progress=not given["quiet"], note=say,
-    )  # fmt: skip
+        model,
+        search,
+        extractor,
+        out,
+        resume=given["resume"],
+        overwrite=given["overwrite"],
+        progress=not given["quiet"],
+        note=say,
+    )
     low, high = result["interval"]
     text = (
         f"{result['variant']} at {','.join(map(str, result['timesteps']))}: "

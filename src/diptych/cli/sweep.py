@@ -124,9 +124,15 @@ def sweep(source: str, **options: Any) -> None:
             say(f"features: computed by the panel of each worker, as {backend} only predicts")
         with open_cluster(on) as cluster:
             again = sweep_on(
-                cluster, request, planned, out, backends, options["device"], network,
+                cluster,
+                request,
+                planned,
+                out,
+                backends,
+                options["device"],
+                network,
                 samples_out=samples_out,
-            )  # fmt: skip
+            )
         say_again(again, "cells")
 
     def compute(lock: int) -> None:
@@ -138,11 +144,17 @@ def sweep(source: str, **options: Any) -> None:
                 run_in_process_of_its_own(panel, lock, part)
             return
         sweeps.run_panel(
-            request, out, backend, options["device"],
-            lambda: open_network(options["features"], backend, options["device"],
-                                 options["weights"]),
-            part=part, samples_out=samples_out, note=lambda text: click.echo(text, err=True),
-        )  # fmt: skip
+            request,
+            out,
+            backend,
+            options["device"],
+            lambda: open_network(
+                options["features"], backend, options["device"], options["weights"]
+            ),
+            part=part,
+            samples_out=samples_out,
+            note=lambda text: click.echo(text, err=True),
+        )
 
     if options["for_both"]:  # the process that started this one holds the folder, and goes on
         with hold(out) if part is None else hold_part(out, str(part)) as lock:
@@ -201,8 +213,18 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     etas = tuple(numbers("eta", listed["eta"], whole=False))
     variants = tuple(parse(text) for text in swept["solver"] or ("ddim",))
     network = file_sha256(options["features"], options["weights"]) if scored else None
-    return Sweep(source, steps, etas, drawing, settings, options["reference"], variants, calls,
-                 scored, network)  # fmt: skip
+    return Sweep(
+        source,
+        steps,
+        etas,
+        drawing,
+        settings,
+        options["reference"],
+        variants,
+        calls,
+        scored,
+        network,
+    )
 
 
 def _refuse_scoring(options: dict[str, Any]) -> None:

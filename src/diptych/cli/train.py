@@ -104,9 +104,11 @@ def train(
     from diptych.training.loop import train as run_training
 
     for key, value in (
-        ("data.source", data_source), ("data.image_size", size), ("data.channels", channels),
+        ("data.source", data_source),
+        ("data.image_size", size),
+        ("data.channels", channels),
         ("data.skip_bad", skip_bad or None),
-    ):  # fmt: skip
+    ):
         if value is not None:
             overrides = (*overrides, f"{key}={json.dumps(value)}")
     backend = backend_of_run(run, backend, resume)

@@ -171,11 +171,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         of = "" if row["steps"] is None else f"/{row['steps']}"
         score = row["score"]
-        cells.append([
-            row["run"], row["state"], f"{row['step']}{of}", _number(row["smoothed"]),
-            _number(row["validation_loss"]), row["backend"] or "-", row["preset"] or "own",
-            row["source"], f"{score['metric']} {score['value']:.4g}" if score else "-",
-        ])  # fmt: skip
+        cells.append(
+            [
+                row["run"],
+                row["state"],
+                f"{row['step']}{of}",
+                _number(row["smoothed"]),
+                _number(row["validation_loss"]),
+                row["backend"] or "-",
+                row["preset"] or "own",
+                row["source"],
+                f"{score['metric']} {score['value']:.4g}" if score else "-",
+            ]
+        )
     widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -361,12 +361,15 @@ def usable(dataset: Dataset, skip_bad: bool = False) -> Dataset:
     rows = [row for row in range(len(images)) if row not in bad]
     if not rows:
         raise UserError(f"{dataset.origin}: none of {len(bad)} pictures can be used. {first}")
-    note(f"{dataset.origin}: {len(bad)} of {len(images)} pictures cannot be used and are left out; "
-         f"the first: {first}")  # fmt: skip
+    note(
+        f"{dataset.origin}: {len(bad)} of {len(images)} pictures cannot be used and are left out; "
+        f"the first: {first}"
+    )
     chosen = Decoded(Chosen(images.items, rows), images.recipe, images.workers)
     labels = None if dataset.labels is None else dataset.labels[np.array(rows)]
     if labels is not None:
         labels.setflags(write=False)
     left_out = {**dataset.left_out, BAD: len(bad)}
-    return replace(dataset, images=chosen, labels=labels, sha256=chosen.identity(),
-                   left_out=left_out)  # fmt: skip
+    return replace(
+        dataset, images=chosen, labels=labels, sha256=chosen.identity(), left_out=left_out
+    )

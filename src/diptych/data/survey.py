@@ -199,6 +199,12 @@ def _arrays(source: str, kind: str, path: Path) -> Survey:
     name = f"{kind} array"
     size = f"{width}x{height}"
     return Survey(
-        absolute(source), count, sides, {size: count}, {name: count}, channels == 3,
-        classes=classes, shape=(channels, height, width),
-    )  # fmt: skip
+        absolute(source),
+        count,
+        sides,
+        {size: count},
+        {name: count},
+        channels == 3,
+        classes=classes,
+        shape=(channels, height, width),
+    )

@@ -46,8 +46,9 @@ class Needs:
 
 def needs(metrics: Sequence[str], samples: bool) -> Needs:
     """The needs of `metrics` for the samples or, if `samples` is false, for the reference."""
-    statistics = [kind for metric, kind in (("fid", "pool"), ("sfid", "spatial"))
-                  if metric in metrics]  # fmt: skip
+    statistics = [
+        kind for metric, kind in (("fid", "pool"), ("sfid", "spatial")) if metric in metrics
+    ]
     if "fid-infinity" in metrics and not samples and "pool" not in statistics:
         statistics.append("pool")
     asked = set(metrics)

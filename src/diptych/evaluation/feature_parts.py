@@ -92,8 +92,10 @@ class FeatureSet:
             )
         )
         if made != here:
-            note(f"{self.path}: its features are by {made}, and this is {here}; they differ by "
-                 "rounding")  # fmt: skip
+            note(
+                f"{self.path}: its features are by {made}, and this is {here}; they differ by "
+                "rounding"
+            )
         found = Collected(self.num, {}, {})
         for file in self.files:
             positions, rows = _rows(file, extractor.dims)
@@ -147,19 +149,31 @@ def write_part(
     on_white = sum(
         first <= row < first + num and part.has((row - first) // batch) for row in images.on_white
     )
-    _save(file, positions, rows, {
-        "schema": SCHEMA, "part": part.number, "parts": part.count, "on_white": on_white,
-        "facts": facts,
-    })  # fmt: skip
+    _save(
+        file,
+        positions,
+        rows,
+        {
+            "schema": SCHEMA,
+            "part": part.number,
+            "parts": part.count,
+            "on_white": on_white,
+            "facts": facts,
+        },
+    )
     if on_white:
         note(
             f"{images.name}: {on_white:,} of {total:,} pictures have transparent pixels, which "
             f"were put on white"
         )
     return {
-        "out": str(file), "n": total, "parts_there": len(_there(out)), "parts": part.count,
-        "sha256": sha256_of(file), **facts,
-    }  # fmt: skip
+        "out": str(file),
+        "n": total,
+        "parts_there": len(_there(out)),
+        "parts": part.count,
+        "sha256": sha256_of(file),
+        **facts,
+    }
 
 
 def part_path(out: Path, part: Part) -> Path:

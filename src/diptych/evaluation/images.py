@@ -162,9 +162,15 @@ def images_of(data: Dataset, split: str | None, rows: Int64 | None = None) -> Im
         return (data.images[chosen[position]].transpose(1, 2, 0) for position in positions)
 
     return Images(
-        data.name, len(chosen), lambda: pick(range(len(chosen))), lambda: sha256, split, pick,
-        left_out=data.left_out, by_pixels=not isinstance(data.images, Decoded),
-    )  # fmt: skip
+        data.name,
+        len(chosen),
+        lambda: pick(range(len(chosen))),
+        lambda: sha256,
+        split,
+        pick,
+        left_out=data.left_out,
+        by_pixels=not isinstance(data.images, Decoded),
+    )
 
 
 def trained_on(config: Config, data_dir: Path | None = None) -> Images:

@@ -94,8 +94,11 @@ def search(nearest: Nearest, samples: Pixels, backend: Backend) -> Found:
         samples: the generated images.
         backend: computes the features; unused for pixels.
     """
-    distances = by_pixels(samples) if nearest.by == "pixels" else _by_features(
-        samples, _extractor(nearest, backend))  # fmt: skip
+    distances = (
+        by_pixels(samples)
+        if nearest.by == "pixels"
+        else _by_features(samples, _extractor(nearest, backend))
+    )
     index = np.zeros((len(samples), 0), np.int64)
     found = np.zeros((len(samples), 0))
     widest = max(len(samples), samples[0].size)

@@ -92,9 +92,14 @@ def open_reference(
     if rows is None:
         # sFID's features come as rows here too: the cache only holds rows.
         found = collect(
-            images, extractor, protocol, Needs((), kinds),
-            batch=batch, progress=progress, title=f"reference {images.name}",
-        )  # fmt: skip
+            images,
+            extractor,
+            protocol,
+            Needs((), kinds),
+            batch=batch,
+            progress=progress,
+            title=f"reference {images.name}",
+        )
         rows, on_white = found.rows, found.on_white
         _keep(kept, rows)
     return Reference(facts, _all_moments(rows, protocol, wanted), rows, images.left_out, on_white)
@@ -191,5 +196,7 @@ def _keep(kept: Path | None, rows: dict[str, Floating]) -> None:
             with atomic_path(Path(f"{kept}-{kind}.npy")) as temporary, temporary.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
     except (UserError, MachineError) as error:
-        note(f"the reference's features are not kept ({error.__cause__ or error}); set "
-             "XDG_CACHE_HOME to a folder that can be written, or give --no-cache")  # fmt: skip
+        note(
+            f"the reference's features are not kept ({error.__cause__ or error}); set "
+            "XDG_CACHE_HOME to a folder that can be written, or give --no-cache"
+        )

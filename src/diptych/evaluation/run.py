@@ -74,9 +74,15 @@ def evaluate(
     real = None
     if compared and reference is not None:
         real = open_reference(
-            reference, extractor, protocol, needs(metrics, samples=False), batch=settings.batch,
-            progress=settings.progress, cache=settings.cache, data_dir=settings.data_dir,
-        )  # fmt: skip
+            reference,
+            extractor,
+            protocol,
+            needs(metrics, samples=False),
+            batch=settings.batch,
+            progress=settings.progress,
+            cache=settings.cache,
+            data_dir=settings.data_dir,
+        )
     remembered = "memorization" in metrics
     training = open_training(settings, extractor, protocol) if remembered else None
     context = Context(settings, metrics, protocol, extractor, real, training)
@@ -122,10 +128,16 @@ def score_set(context: Context, one: SampleSet, index: int, total: int) -> Score
         collected = _from_stored(context, one)
     else:
         collected = collect(
-            one.images, context.extractor, context.protocol, needs(context.metrics, samples=True),
-            first=one.first, num=one.num, batch=settings.batch, progress=settings.progress,
+            one.images,
+            context.extractor,
+            context.protocol,
+            needs(context.metrics, samples=True),
+            first=one.first,
+            num=one.num,
+            batch=settings.batch,
+            progress=settings.progress,
             title=title,
-        )  # fmt: skip
+        )
     common = _common_protocol(context, one)
     subject = {
         "samples": one.name,

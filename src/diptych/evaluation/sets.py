@@ -134,8 +134,10 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
                 f"{path or images.name}: holds {images.count} images, {settings.repeats} x "
                 f"{max(num, 1)} are needed; sample more, or lower --num or --repeats"
             )
-        made += [SampleSet(images, i * num, num, None, path, images.manifest)
-                 for i in range(settings.repeats)]  # fmt: skip
+        made += [
+            SampleSet(images, i * num, num, None, path, images.manifest)
+            for i in range(settings.repeats)
+        ]
     sizes = {one.num for one in made}
     if len(sizes) > 1:
         raise UserError(f"the sample sets hold {sorted(sizes)} images; give one --num for all")
@@ -152,8 +154,9 @@ def _of_parts(path: Path, settings: Settings) -> SampleSet:
             f"to diptych stats as --first and --num"
         )
     if "memorization" in settings.metrics:
-        raise UserError(f"{path}: memorization compares pixels, and features have none; give the "
-                        f"images")  # fmt: skip
+        raise UserError(
+            f"{path}: memorization compares pixels, and features have none; give the images"
+        )
     found = load_features(path)
     manifest = found.facts["images.manifest"]
     return SampleSet(None, found.first, found.num, path=path, manifest=manifest, features=found)

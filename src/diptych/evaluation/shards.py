@@ -61,9 +61,16 @@ def write_statistics(
             )
         leaves += more
     found = collect(
-        images, extractor, protocol, Needs(("pool",)),
-        first=first, num=num, batch=batch, progress=progress, title=images.name,
-    )  # fmt: skip
+        images,
+        extractor,
+        protocol,
+        Needs(("pool",)),
+        first=first,
+        num=num,
+        batch=batch,
+        progress=progress,
+        title=images.name,
+    )
     total = found.statistics("pool")
     whole = found.num == images.count
     own = sha256 if whole else str(leaves[0])

@@ -153,16 +153,23 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
 
     def features(images: Pixels) -> Float32:
         size = settings.batch
-        parts = [protocol.features(extractor, images[i : i + size]).pool
-                 for i in range(0, len(images), size)]  # fmt: skip
+        parts = [
+            protocol.features(extractor, images[i : i + size]).pool
+            for i in range(0, len(images), size)
+        ]
         return np.concatenate(parts)
 
     def rows_of(images: Images) -> Float32:
         needs = Needs((), ("pool",))
         return open_reference(
-            images, extractor, protocol, needs, batch=settings.batch, cache=settings.cache,
+            images,
+            extractor,
+            protocol,
+            needs,
+            batch=settings.batch,
+            cache=settings.cache,
             progress=settings.progress,
-        ).rows["pool"]  # fmt: skip
+        ).rows["pool"]
 
     def feature_variants(images: Pixels, own: Array | None) -> list[Array]:
         found: list[Array] = [features(images) if own is None else own]
@@ -214,8 +221,11 @@ def shifted(images: Pixels) -> list[Pixels]:
     height, width = images.shape[1:3]
     wide = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
     steps = range(2 * SHIFT + 1)
-    return [wide[:, y : y + height, x : x + width].reshape(len(images), -1)
-            for y in steps for x in steps]  # fmt: skip
+    return [
+        wide[:, y : y + height, x : x + width].reshape(len(images), -1)
+        for y in steps
+        for x in steps
+    ]
 
 
 def _mirror(images: Pixels) -> Pixels:

@@ -122,8 +122,12 @@ def medians(ax: Axes, theme: Theme, x: Float64, y: Float64, colour: str) -> None
 def line(theme: Theme, colour: str, under: bool) -> dict[str, Any]:
     """Plot arguments for run A's line (`under`) and for run B's on top of it."""
     if under:
-        return {"color": theme.wash(colour, 0.5), "linewidth": 4.6, "markersize": 9.5,
-                "solid_capstyle": "round"}  # fmt: skip
+        return {
+            "color": theme.wash(colour, 0.5),
+            "linewidth": 4.6,
+            "markersize": 9.5,
+            "solid_capstyle": "round",
+        }
     return {"color": colour, "linewidth": 1.3, "markersize": 3.8}
 
 
@@ -152,8 +156,18 @@ def name_ends(ax: Axes, theme: Theme, ends: Sequence[tuple[float, str, str]]) ->
         heights[high] = max(heights[high], least)
     over = max(0.0, max(heights) - 0.98)
     for (_, _, colour), name, height in zip(ends, names, heights, strict=True):
-        ax.text(1.015, height - over, name, transform=ax.transAxes, color=colour, size=9.2,
-                weight="bold", va="center", linespacing=1.25, parse_math=False)  # fmt: skip
+        ax.text(
+            1.015,
+            height - over,
+            name,
+            transform=ax.transAxes,
+            color=colour,
+            size=9.2,
+            weight="bold",
+            va="center",
+            linespacing=1.25,
+            parse_math=False,
+        )
 
 
 def wrapped(name: str, width: int) -> str:

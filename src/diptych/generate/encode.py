@@ -34,7 +34,7 @@ from diptych.files import (
 )
 from diptych.generate.latents import write_latents
 from diptych.generate.parts import remove_records, share
-from diptych.generate.roundtrip import Request, errors_of, round_trip, steps_shown
+from diptych.generate.roundtrip import EncodeRequest, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
 from diptych.ranks import Part
@@ -59,7 +59,7 @@ IDENTITY = (
 
 def encode_to(
     model: Model,
-    request: Request,
+    request: EncodeRequest,
     out: Path,
     *,
     resume: bool = False,
@@ -81,12 +81,16 @@ def encode_to(
         if overwrite:
             raise UserError("--overwrite would delete the other parts' latents; empty --out first")
         return share(
-            out, manifest, part, resume, IDENTITY,
+            out,
+            manifest,
+            part,
+            resume,
+            IDENTITY,
             work=lambda: _encode_part(model, request, out, part, progress),
             fill=lambda begun: _fill(model, request, out, manifest, begun, progress=False),
             asked={"curve": True} if request.curve else {},
             lacks=lambda done: ["curve"] if request.curve and "curve" not in done else [],
-        )  # fmt: skip
+        )
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
         claim_folder(out, resume=resume, overwrite=overwrite)
@@ -95,7 +99,7 @@ def encode_to(
 
 def _fill(
     model: Model,
-    request: Request,
+    request: EncodeRequest,
     out: Path,
     manifest: dict[str, Any],
     before: dict[str, Any],
@@ -118,7 +122,7 @@ def _fill(
     return manifest
 
 
-def _begin(model: Model, request: Request) -> dict[str, Any]:
+def _begin(model: Model, request: EncodeRequest) -> dict[str, Any]:
     return {
         "schema": 1,
         "kind": "encode",
@@ -143,7 +147,7 @@ def _summary(error: Float64) -> dict[str, Any]:
 
 
 def _encode_missing(
-    model: Model, request: Request, out: Path, part: Part, progress: bool
+    model: Model, request: EncodeRequest, out: Path, part: Part, progress: bool
 ) -> list[Path]:
     """Encode the part's batches that are not yet in OUT/parts; return the files of all batches."""
     paths = [out / "parts" / f"{k:05d}.npz" for k in range(len(request.batches))]
@@ -157,13 +161,15 @@ def _encode_missing(
     return paths
 
 
-def _encode_part(model: Model, request: Request, out: Path, part: Part, progress: bool) -> int:
+def _encode_part(
+    model: Model, request: EncodeRequest, out: Path, part: Part, progress: bool
+) -> int:
     """Encode the part's batches; return their number of images."""
     _encode_missing(model, request, out, part, progress)
     return sum(len(rows) for rows in request.batches[part.number :: part.count])
 
 
-def _write(model: Model, request: Request, out: Path, parts: Sequence[Path]) -> Float64:
+def _write(model: Model, request: EncodeRequest, out: Path, parts: Sequence[Path]) -> Float64:
     """Write all files of the folder but the manifest; return the errors of all images."""
     pixels = request.inputs.pixels
     found = []

@@ -14,7 +14,7 @@ from typing import Any
 from diptych.config.load import Config, flatten
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
-from diptych.generate.samples import IDENTITY, Request, default_folder, sample_to
+from diptych.generate.samples import IDENTITY, SampleRequest, default_folder, sample_to
 from diptych.runs.folder import check_same
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import choose_sampler
@@ -88,7 +88,7 @@ def draw(
     note(found.note and f"note: {found.note}")
     note(said)
     sha = found.facts()["weights_sha256"][:8]
-    first = Request(sampler, num, drawing.seed, drawing.batch)
+    first = SampleRequest(sampler, num, drawing.seed, drawing.batch)
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]
     outs = []
     for request in requests:
@@ -103,16 +103,20 @@ def draw(
     if all(done):
         return outs  # without the framework's slow start
     model = load(
-        source, backend, device=device, raw=drawing.raw, precision=drawing.precision,
+        source,
+        backend,
+        device=device,
+        raw=drawing.raw,
+        precision=drawing.precision,
         deterministic=drawing.deterministic,
-    )  # fmt: skip
+    )
     for request, out in zip(requests, outs, strict=True):
         if not _complete(out):
             sample_to(model, request, out, resume=True, progress=progress)
     return outs
 
 
-def _check_drawn(out: Path, request: Request, config: Config, facts: dict[str, Any]) -> None:
+def _check_drawn(out: Path, request: SampleRequest, config: Config, facts: dict[str, Any]) -> None:
     """Refuse complete samples of another schedule or preprocessing, which the folder's name omits.
 
     Raises:

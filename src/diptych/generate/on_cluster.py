@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.generate.samples import Request, sample_to
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.machine.cluster import Cluster, Task
 from diptych.model import Model, load
 from diptych.ranks import Part
@@ -30,7 +30,7 @@ def sample_on(
     cluster: Cluster,
     weights: Weights,
     backend: str,
-    request: Request,
+    request: SampleRequest,
     out: Path,
     device: str,
     *,
@@ -63,7 +63,7 @@ def sample_on(
     return Begun.content(file), again
 
 
-def _parts(out: Path, request: Request, cluster: Cluster, gpu: bool) -> int:
+def _parts(out: Path, request: SampleRequest, cluster: Cluster, gpu: bool) -> int:
     """The number of parts: that of a folder begun before, else a part for each batch, up to MOST.
 
     The size of a batch that the workers choose is not known here; then four parts a worker.
@@ -81,7 +81,7 @@ def _draw(
     weights: Weights,
     backend: str,
     device: str,
-    request: Request,
+    request: SampleRequest,
     out: Path,
     part: Part,
     resume: bool,

@@ -27,7 +27,7 @@ FORMATS = ("safetensors", "npz")
 
 
 @dataclass(frozen=True)
-class Request:
+class EncodeRequest:
     """An encoding job: images and settings.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diptych.files import atomic_path, write_json, write_text
-from diptych.generate.roundtrip import Request, round_trip, steps_shown
+from diptych.generate.roundtrip import EncodeRequest, round_trip, steps_shown
 from diptych.model import Model
 from diptych.runs.records import Curve
 from diptych.sampling.inversion import Inversion
@@ -17,7 +17,7 @@ from diptych.sampling.inversion import Inversion
 Row = dict[str, Any]
 
 
-def measure(model: Model, request: Request, out: Path, progress: bool) -> list[Row]:
+def measure(model: Model, request: EncodeRequest, out: Path, progress: bool) -> list[Row]:
     """Measure the error at each number of steps; results already in curve.json are reused."""
     path = out / "curve.json"
     done = {row["steps"]: row for row in Curve.content(path)["curve"]} if path.exists() else {}
@@ -34,7 +34,7 @@ def measure(model: Model, request: Request, out: Path, progress: bool) -> list[R
     return rows
 
 
-def _row(model: Model, request: Request, one: Inversion, count: Any) -> Row:
+def _row(model: Model, request: EncodeRequest, one: Inversion, count: Any) -> Row:
     pixels = request.inputs.pixels
     errors = [round_trip(model, one, pixels[rows], count).error for rows in request.batches]
     up = one.card(model.engine.schedule)["network_calls"]
@@ -45,7 +45,7 @@ def _row(model: Model, request: Request, one: Inversion, count: Any) -> Row:
     }
 
 
-def figure(rows: Sequence[Row], request: Request, backend: str) -> bytes:
+def figure(rows: Sequence[Row], request: EncodeRequest, backend: str) -> bytes:
     """Error against steps, both logarithmic, as PNG."""
     from diptych.figures import charts
 

@@ -77,7 +77,7 @@ class Start(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """A sampling job: everything the images depend on except the weights.
 
     batch: images at once; None: as many as the folder was begun with, else `Model.batch`.
@@ -110,7 +110,7 @@ class Request:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be {least} or more")
 
 
-def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path:
+def default_folder(run: Path, request: SampleRequest, precision: str = "fp32") -> Path:
     """The default folder of a run's samples; of a checkpoint's too, as a training removes it."""
     name = f"{folder_name(request.sampler)}-seed{request.seed}"
     if request.start is not None:  # the card holds hashes, so each start has its own folder
@@ -122,7 +122,7 @@ def default_folder(run: Path, request: Request, precision: str = "fp32") -> Path
     return run / "samples" / name
 
 
-def _settled(model: Model, request: Request, out: Path, resume: bool) -> Request:
+def _settled(model: Model, request: SampleRequest, out: Path, resume: bool) -> SampleRequest:
     """The request with a number of images at once: that of a folder that is resumed."""
     if request.batch is not None:
         return request
@@ -133,7 +133,7 @@ def _settled(model: Model, request: Request, out: Path, resume: bool) -> Request
 
 def sample_to(
     model: Model,
-    request: Request,
+    request: SampleRequest,
     out: Path,
     *,
     resume: bool = False,
@@ -166,7 +166,7 @@ def sample_to(
 
 def _fill(
     model: Model,
-    request: Request,
+    request: SampleRequest,
     out: Path,
     manifest: dict[str, Any],
     before: dict[str, Any],
@@ -201,7 +201,7 @@ def _fill(
 
 def _part(
     model: Model,
-    request: Request,
+    request: SampleRequest,
     out: Path,
     part: Part,
     *,
@@ -220,15 +220,19 @@ def _part(
     request = _settled(model, request, out, resume=True)
     manifest["batch"] = request.batch
     return share(
-        out, manifest, part, resume, IDENTITY,
+        out,
+        manifest,
+        part,
+        resume,
+        IDENTITY,
         work=lambda: _draw_missing(model, request, out, part, progress)[1],
         fill=lambda begun: _fill(model, request, out, manifest, begun, npz=npz, progress=False),
         asked=asked,
         lacks=lambda done: [k for k, how in asked.items() if not _holds(out, done, k, how)],
-    )  # fmt: skip
+    )
 
 
-def _beside(request: Request, npz: bool) -> dict[str, Any]:
+def _beside(request: SampleRequest, npz: bool) -> dict[str, Any]:
     """What a folder is to hold beside its images, with its settings."""
     found = {**request.pictures.card(), **({"npz": True} if npz else {})}
     if (near := request.nearest) is not None:
@@ -244,7 +248,7 @@ def _holds(out: Path, manifest: dict[str, Any], name: str, how: Any) -> bool:
 
 
 def _draw_missing(
-    model: Model, request: Request, out: Path, part: Part, progress: bool
+    model: Model, request: SampleRequest, out: Path, part: Part, progress: bool
 ) -> tuple[float, int]:
     """Draw a part's images that are not there; return the seconds, and the images drawn."""
     drawn = 0
@@ -266,7 +270,7 @@ def _draw_missing(
     return time.perf_counter() - began, drawn
 
 
-def begin_manifest(model: Model, request: Request) -> dict[str, Any]:
+def begin_manifest(model: Model, request: SampleRequest) -> dict[str, Any]:
     """The manifest as known before the first image."""
     return {
         "schema": 1,
@@ -337,7 +341,7 @@ def _path(out: Path, image: int) -> Path:
     return out / f"{image:05d}.png"
 
 
-def _bar(model: Model, request: Request, batches: int, progress: bool) -> tqdm[Any]:
+def _bar(model: Model, request: SampleRequest, batches: int, progress: bool) -> tqdm[Any]:
     steps = len(request.sampler.timesteps(model.engine.schedule)) * batches
     name = f"{model.engine.backend.name} {request.sampler.solver}"
     pause = 0.1 if sys.stderr.isatty() else 30.0  # few lines in a log file
@@ -345,7 +349,12 @@ def _bar(model: Model, request: Request, batches: int, progress: bool) -> tqdm[A
 
 
 def _draw_batch(
-    model: Model, request: Request, out: Path, images: list[int], wanted: list[int], bar: tqdm[Any]
+    model: Model,
+    request: SampleRequest,
+    out: Path,
+    images: list[int],
+    wanted: list[int],
+    bar: tqdm[Any],
 ) -> None:
     engine, sampler, seed = model.engine, request.sampler, request.seed
     if request.start is not None:
@@ -373,7 +382,7 @@ def _draw_batch(
         list(pool.map(save_png, [_path(out, image) for image in wanted], pixels))
 
 
-def _finish(out: Path, model: Model, request: Request, npz: bool) -> None:
+def _finish(out: Path, model: Model, request: SampleRequest, npz: bool) -> None:
     first = _drawn(out, min(64, request.num))
     save_png(out / "grid.png", grid(first, columns=request.sampler.columns), scale=2)
     way = request.start.card() if request.start is not None else {}

@@ -118,9 +118,14 @@ def compare(golden: Golden, found: Trace) -> Verdict:
             wrong.append(each)
     wrong.sort(key=_order)  # stable: the loss of a step comes first
     return Verdict(
-        bits, why, wrong[0] if wrong else None, len(wrong), compared,
-        0.0 if bits else nearest, golden.tolerance.source,
-    )  # fmt: skip
+        bits,
+        why,
+        wrong[0] if wrong else None,
+        len(wrong),
+        compared,
+        0.0 if bits else nearest,
+        golden.tolerance.source,
+    )
 
 
 def _order(each: Difference) -> tuple[float, bool]:

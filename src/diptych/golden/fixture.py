@@ -36,9 +36,14 @@ class GoldenLosses:
         self.recorded: list[Path] = []
 
     def __call__(
-        self, training: Training, *, steps: int = 20, name: str = "", rtol: float = DEFAULT_RTOL,
+        self,
+        training: Training,
+        *,
+        steps: int = 20,
+        name: str = "",
+        rtol: float = DEFAULT_RTOL,
         source: str = "",
-    ) -> Verdict:  # fmt: skip
+    ) -> Verdict:
         """Compare a training's first steps with their record; fail naming the first difference.
 
         Args:

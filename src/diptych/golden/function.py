@@ -25,9 +25,14 @@ Training = Callable[[], Steps] | Steps
 
 
 def record(
-    path: str | Path, training: Training, *, steps: int = 20, rtol: float = DEFAULT_RTOL,
-    source: str = "", overwrite: bool = True,
-) -> Golden:  # fmt: skip
+    path: str | Path,
+    training: Training,
+    *,
+    steps: int = 20,
+    rtol: float = DEFAULT_RTOL,
+    source: str = "",
+    overwrite: bool = True,
+) -> Golden:
     """Record the first steps of a training.
 
     Args:

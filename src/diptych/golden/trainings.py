@@ -106,9 +106,13 @@ def record(asked: Asked, say: Say = quiet) -> Golden:
 
 
 def check(
-    golden: Golden, *, backend: str | None = None, data_dir: Path | None = None,
-    mutations: Sequence[str] = (), say: Say = quiet,
-) -> tuple[Verdict, dict[str, Verdict]]:  # fmt: skip
+    golden: Golden,
+    *,
+    backend: str | None = None,
+    data_dir: Path | None = None,
+    mutations: Sequence[str] = (),
+    say: Say = quiet,
+) -> tuple[Verdict, dict[str, Verdict]]:
     """Run a recorded training again and compare.
 
     Args:
@@ -195,9 +199,13 @@ def _subject(asked: Asked) -> Subject:
     train = config.train.model_copy(update={"log_every": 1, "grid_every": 0})
     settings = config.model_copy(update={"train": train}).model_dump(mode="json")
     return TrainingSubject(
-        kind="training", config=settings, backend=backend, device=asked.device or "cpu",
-        resume_at=half, threads=asked.threads,
-    )  # fmt: skip
+        kind="training",
+        config=settings,
+        backend=backend,
+        device=asked.device or "cpu",
+        resume_at=half,
+        threads=asked.threads,
+    )
 
 
 def _training(asked: Asked) -> tuple[Config, str]:
@@ -219,9 +227,12 @@ def _training(asked: Asked) -> tuple[Config, str]:
 
 
 def run_jobs(
-    subject: Subject, steps: int, jobs: Sequence[dict[str, Any]], data_dir: Path | None,
+    subject: Subject,
+    steps: int,
+    jobs: Sequence[dict[str, Any]],
+    data_dir: Path | None,
     say: Say,
-) -> list[Trace]:  # fmt: skip
+) -> list[Trace]:
     """The traces of jobs, run one after the other in one new process.
 
     Raises:
@@ -239,9 +250,12 @@ def run_jobs(
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "diptych.golden.worker", str(home / "spec.json")],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
                 env=environment,
-            )  # fmt: skip
+            )
         try:
             said = _follow(process, asked, say)
         finally:

@@ -126,10 +126,16 @@ def of_training(subject: dict[str, Any], steps: int, job: dict[str, Any]) -> Tra
             with moved_weights(job["nudge"]) if job["nudge"] else nullcontext():
                 for end in ends:
                     loop.train(
-                        config, out, subject["backend"], device=subject["device"], resume=True,
-                        progress=False, recording=Recording(resources=False, histograms=0),
-                        callbacks=[until(end)], data_dir=data_dir,
-                    )  # fmt: skip
+                        config,
+                        out,
+                        subject["backend"],
+                        device=subject["device"],
+                        resume=True,
+                        progress=False,
+                        recording=Recording(resources=False, histograms=0),
+                        callbacks=[until(end)],
+                        data_dir=data_dir,
+                    )
             state = checkpoint.latest(out)
             plan = make_plan(config)
             arrays = {

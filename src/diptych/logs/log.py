@@ -113,12 +113,20 @@ def _of_run(path: Path, name: str, run: Run) -> Log:
     size = run.config.train.batch_size
     restarts = tuple(step for step in run.starts[1:] if step < run.step[-1])
     return Log(
-        **{key: getattr(run, key) for key in arrays}, name=name, folder=path,
-        format=f"Diptych run ({run.backend})", columns=Columns(known, tuple(known)),
-        rows=int(run.step.size), without_loss=0, stride=1,
-        missing=sum(b - a + 1 for a, b in run.gaps), epochs_known=True, epoch_seconds={},
-        settings={"batch_size": size, "seed": run.config.seed}, restarts=restarts,
-    )  # fmt: skip
+        **{key: getattr(run, key) for key in arrays},
+        name=name,
+        folder=path,
+        format=f"Diptych run ({run.backend})",
+        columns=Columns(known, tuple(known)),
+        rows=int(run.step.size),
+        without_loss=0,
+        stride=1,
+        missing=sum(b - a + 1 for a, b in run.gaps),
+        epochs_known=True,
+        epoch_seconds={},
+        settings={"batch_size": size, "seed": run.config.seed},
+        restarts=restarts,
+    )
 
 
 class _Reading:
@@ -150,16 +158,33 @@ class _Reading:
         whole = np.nan_to_num(np.floor(epochs - (first if first >= 1 else 0.0)))
         ended = self._column(rows, "time")
         return Log(
-            name=self.name, step=steps, epoch=whole.astype(np.int64),
-            loss=_finite(self._column(rows, "loss")), lr=self._column(rows, "lr"),
-            grad_norm=self._column(rows, "grad_norm"), data_s=np.zeros(len(rows)),
-            compute_s=step_s, synced=np.isfinite(step_s), memory_mb=self._memory(rows),
-            torn=table.torn, ended=ended, gaps=gaps, repeated=repeated, folder=self.path,
-            format=table.format, columns=columns, rows=len(table.rows),
-            without_loss=len(table.rows) - len(self.rows), stride=stride, missing=missing,
-            epochs_known="epoch" in columns.of, epoch_seconds=self._epoch_seconds(),
-            settings=self._settings(), facts=tuple(self.facts), restarts=restarts,
-        )  # fmt: skip
+            name=self.name,
+            step=steps,
+            epoch=whole.astype(np.int64),
+            loss=_finite(self._column(rows, "loss")),
+            lr=self._column(rows, "lr"),
+            grad_norm=self._column(rows, "grad_norm"),
+            data_s=np.zeros(len(rows)),
+            compute_s=step_s,
+            synced=np.isfinite(step_s),
+            memory_mb=self._memory(rows),
+            torn=table.torn,
+            ended=ended,
+            gaps=gaps,
+            repeated=repeated,
+            folder=self.path,
+            format=table.format,
+            columns=columns,
+            rows=len(table.rows),
+            without_loss=len(table.rows) - len(self.rows),
+            stride=stride,
+            missing=missing,
+            epochs_known="epoch" in columns.of,
+            epoch_seconds=self._epoch_seconds(),
+            settings=self._settings(),
+            facts=tuple(self.facts),
+            restarts=restarts,
+        )
 
     def _column(self, rows: list[Row], role: str) -> Float64:
         name = self.columns.of.get(role, "")

@@ -87,8 +87,11 @@ def _guided(graph: _Graph) -> None:
         graph.add("Slice", [name, zero, "front", zero], f"{name}_front")
         graph.add("Concat", [f"{name}_front", name], f"{name}_both", axis=0)
     graph.add("Mul", ["classes_rows", zero], "no_class_zero")
-    graph.add("Add", ["no_class_zero", graph.integers("no_class", [graph.plan.num_classes])],
-              "no_class_rows")  # fmt: skip
+    graph.add(
+        "Add",
+        ["no_class_zero", graph.integers("no_class", [graph.plan.num_classes])],
+        "no_class_rows",
+    )
     graph.add("Slice", ["no_class_rows", zero, "front", zero], "no_class_front")
     graph.add("Concat", ["no_class_front", "classes_rows"], "classes_both", axis=0)
     graph.add("Gather", ["time_table", "t_rows_both"], "embedding", axis=0)
@@ -256,9 +259,13 @@ class _Graph:
         """Twice the size: nearest neighbours, then a convolution if the plan has one."""
         scales = self.constant("doubling", np.array([1, 1, 2, 2], np.float32))
         h = self.add(
-            "Resize", [x, "", scales], f"{name}.doubled" if self.plan.resamp_with_conv else name,
-            mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
-        )  # fmt: skip
+            "Resize",
+            [x, "", scales],
+            f"{name}.doubled" if self.plan.resamp_with_conv else name,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
         return self.conv(f"{name}.conv", h) if self.plan.resamp_with_conv else h
 
     def conv(

@@ -127,10 +127,18 @@ def make_plan(config: Config) -> Plan:
         up.append(Stage(f"up.{i}", tuple(blocks), f"up.{i}.upsample" if i else "", channels))
         height, width = (2 * height, 2 * width) if i else (height, width)
     return Plan(
-        *config.data.shape, model.ch, model.dropout,
-        model.resamp_with_conv, tuple(down), mid, tuple(up), model.num_classes,
-        config.diffusion.objective, model.norm_groups, model.norm_eps,
-    )  # fmt: skip
+        *config.data.shape,
+        model.ch,
+        model.dropout,
+        model.resamp_with_conv,
+        tuple(down),
+        mid,
+        tuple(up),
+        model.num_classes,
+        config.diffusion.objective,
+        model.norm_groups,
+        model.norm_eps,
+    )
 
 
 def _block(

@@ -174,9 +174,15 @@ def numbered(sections: Sequence[Section]) -> dict[str, int]:
 
 
 def plot(
-    name: str, x: Text | str, y: Text | str, traces: Sequence[Trace], note: Text | str,
-    sources: tuple[Source, ...], key: str = "", **looks: Any,
-) -> Plot:  # fmt: skip
+    name: str,
+    x: Text | str,
+    y: Text | str,
+    traces: Sequence[Trace],
+    note: Text | str,
+    sources: tuple[Source, ...],
+    key: str = "",
+    **looks: Any,
+) -> Plot:
     """A figure with its title and description from the catalogue, under `key` or else its name.
 
     Args:

@@ -45,9 +45,15 @@ def segments(x: Float64 | Int64) -> list[slice]:
 
 
 def line(
-    label: Text, colour: str, x: Int64 | Float64, y: Float64, *, most: int = MOST,
-    dash: str = "solid", under: bool = False,
-) -> Trace:  # fmt: skip
+    label: Text,
+    colour: str,
+    x: Int64 | Float64,
+    y: Float64,
+    *,
+    most: int = MOST,
+    dash: str = "solid",
+    under: bool = False,
+) -> Trace:
     """A line over ascending x, broken at gaps, thinned to medians and a band if it is long.
 
     Args:

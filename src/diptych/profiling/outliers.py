@@ -164,8 +164,14 @@ def _outlier(records: _Records, i: int, wall: float, median: float) -> Row:
     causes = {name: s for name, s in records.causes(i, wall, excess).items() if s > 0}
     name, share = _cause(causes, excess)
     step = int(records.rows[i]["step"])
-    return {"step": step, "seconds": wall, "excess_s": excess, "cause": name, "share": share,
-            "causes": causes}  # fmt: skip
+    return {
+        "step": step,
+        "seconds": wall,
+        "excess_s": excess,
+        "cause": name,
+        "share": share,
+        "causes": causes,
+    }
 
 
 def _cause(causes: dict[str, float], excess: float) -> tuple[str, float]:
@@ -249,9 +255,10 @@ class _Records:
         """Seconds of a step spent on new kernels; waits in a queue are subtracted unless a compiler
         ran."""
         seconds = sum(
-            e["seconds"] for e in self.events
+            e["seconds"]
+            for e in self.events
             if e["kind"] == "compile" and began - 1e-3 <= e["time"] < row["ended"]
-        )  # fmt: skip
+        )
         if row.get("children_s", 0.0) < COMPILER_S:
             seconds -= queued
         return float(max(0.0, seconds))

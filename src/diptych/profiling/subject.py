@@ -22,7 +22,7 @@ from diptych.training.batches import Batches
 
 
 @dataclass(frozen=True)
-class Request:
+class ProfileRequest:
     """A request to profile.
 
     Attributes:
@@ -45,7 +45,7 @@ class Request:
             raise UserError(f"--steps is {self.steps}; it must be 1 or more")
 
 
-def run_profile(request: Request) -> dict[str, Any]:
+def run_profile(request: ProfileRequest) -> dict[str, Any]:
     """Profile in this process; return the record.
 
     The run is only read: its weights are trained further in memory and then discarded.
@@ -75,9 +75,11 @@ def run_profile(request: Request) -> dict[str, Any]:
     name = backends.choose(request.backend, own)
     backends.check_panel(name, "profiling a training step")
     backend = backends.load(
-        name, request.device, config.train.precision,
+        name,
+        request.device,
+        config.train.precision,
         request.deterministic,
-    )  # fmt: skip
+    )
     plan = make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
     found = checkpoint.all_checkpoints(run) if is_run else []

@@ -91,9 +91,13 @@ def report_runs(
 
 
 def write_report(
-    out: Path, found: dict[str, Any], document: Document, language: str, static: bool,
+    out: Path,
+    found: dict[str, Any],
+    document: Document,
+    language: str,
+    static: bool,
     markdown_too: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write report.json, index.html and perhaps Markdown, whole or not at all."""
     page = html.render(document, language, static=static)
     with new_folder(out) as build:
@@ -157,9 +161,13 @@ def compare_runs(
 
 
 def write_comparison(
-    out: Path, result: dict[str, Any], study: Study, document: Document, language: str,
+    out: Path,
+    result: dict[str, Any],
+    study: Study,
+    document: Document,
+    language: str,
     static: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write compare.json, its figures (which `result` gets) and index.html, whole or not at all."""
     files = dict(_pictures(document, study))
     result["figures"] = list(files)
@@ -212,9 +220,12 @@ def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Ro
 
 
 def assemble(
-    study: Study, title: Text, made: Mapping[str, Iterable[Block]], rows: list[summary.Row],
+    study: Study,
+    title: Text,
+    made: Mapping[str, Iterable[Block]],
+    rows: list[summary.Row],
     dark: bool,
-) -> Document:  # fmt: skip
+) -> Document:
     """A document of all chapters that have content, the summary before and the records behind.
 
     Args:

@@ -13,10 +13,18 @@ from diptych.report.of_logs import Columns, compare_logs, report_logs
 
 
 def compare_any(
-    a: Path, b: Path, out: Path | None, *, samples: tuple[Path, Path] | None = None,
-    matched: bool = True, columns: Columns = (), labels: Sequence[str] = (), language: str = "en",
-    static: bool = False, overwrite: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    a: Path,
+    b: Path,
+    out: Path | None,
+    *,
+    samples: tuple[Path, Path] | None = None,
+    matched: bool = True,
+    columns: Columns = (),
+    labels: Sequence[str] = (),
+    language: str = "en",
+    static: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Compare two runs or two logs, as `compare_runs` and `compare_logs`.
 
     Raises:
@@ -34,10 +42,18 @@ def compare_any(
 
 
 def report_any(
-    paths: Sequence[Path], out: Path, *, search: Sequence[Path] = (), logs: bool = False,
-    columns: Columns = (), labels: Sequence[str] = (), markdown_too: bool = False,
-    language: str = "en", static: bool = False, overwrite: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    search: Sequence[Path] = (),
+    logs: bool = False,
+    columns: Columns = (),
+    labels: Sequence[str] = (),
+    markdown_too: bool = False,
+    language: str = "en",
+    static: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Write a report of runs or of logs, as `report_runs` and `report_logs`.
 
     Args:

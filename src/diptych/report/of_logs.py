@@ -77,9 +77,16 @@ def compose(study: LogStudy, dark: bool = False) -> tuple[Document, list[summary
 
 
 def report_logs(
-    paths: Sequence[Path], out: Path, *, columns: Columns = (), names: Sequence[str] = (),
-    markdown_too: bool = False, language: str = "en", static: bool = False, overwrite: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    columns: Columns = (),
+    names: Sequence[str] = (),
+    markdown_too: bool = False,
+    language: str = "en",
+    static: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Write a report of log files into `out`, whole or not at all.
 
     Args:
@@ -103,9 +110,16 @@ def report_logs(
 
 
 def compare_logs(
-    a: Path, b: Path, out: Path | None = None, *, columns: Columns = (), names: Sequence[str] = (),
-    language: str = "en", static: bool = False, overwrite: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    a: Path,
+    b: Path,
+    out: Path | None = None,
+    *,
+    columns: Columns = (),
+    names: Sequence[str] = (),
+    language: str = "en",
+    static: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
     """Compare two logs; with `out`, also write compare.json, the figures and index.html.
 
     Returns:

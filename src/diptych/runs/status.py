@@ -88,10 +88,24 @@ class Status:
 
     def facts(self) -> dict[str, Any]:
         """The status for programs: JSON values."""
-        found = {key: getattr(self, key) for key in (
-            "state", "backend", "preset", "source", "step", "steps", "epoch", "loss", "smoothed",
-            "steps_per_s", "seconds_left", "memory_mb", "unread",
-        )}  # fmt: skip
+        found = {
+            key: getattr(self, key)
+            for key in (
+                "state",
+                "backend",
+                "preset",
+                "source",
+                "step",
+                "steps",
+                "epoch",
+                "loss",
+                "smoothed",
+                "steps_per_s",
+                "seconds_left",
+                "memory_mb",
+                "unread",
+            )
+        }
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in found.items()

@@ -74,35 +74,45 @@ class SamplerOptions:
 
     solver: str | None = _setting(
         f"{one_of(SOLVERS)}  [default: the model's own, else dpmpp-sde; with --eta: ddim]",
-        str, lambda s: s.solver,
-    )  # fmt: skip
+        str,
+        lambda s: s.solver,
+    )
     order: int | None = _setting(
         "2 or 3, for deis, dpmpp and unipc; 2 to 4 for ipndm.  [default: 2; ipndm: 4]",
-        int, lambda s: f"-order{s.order}" if s.order else "",
-    )  # fmt: skip
+        int,
+        lambda s: f"-order{s.order}" if s.order else "",
+    )
     steps: int | None = _setting(
         "Solver steps.  [default: dpmpp-sde: 15; ddpm: all; others: 50]",
-        int, lambda s: f"-{s.steps}", by_timesteps=True, inverts=True,
-    )  # fmt: skip
+        int,
+        lambda s: f"-{s.steps}",
+        by_timesteps=True,
+        inverts=True,
+    )
     spacing: str | None = _setting(
         f"{', '.join(SPACINGS)}, timesteps such as 940,600,250,20, a file of search-steps, or "
         "zoo:NAME, the five found for that model.  "
         "[default: uniform; with zero terminal SNR: trailing]",
-        str, _spacing, by_timesteps=True, inverts=True,
-    )  # fmt: skip
+        str,
+        _spacing,
+        by_timesteps=True,
+        inverts=True,
+    )
     eta: float | None = _setting(
         "DDIM's noise, 0 or more.  [default: 0; ddpm: 1]", float, lambda s: f"-eta{s.eta:g}"
     )
     euler_at_final: bool | None = _setting(
         "Order 1 in the last step between noisy levels, for deis, dpmpp, dpmpp-sde and unipc.  "
         "[default: where that step is long]",
-        bool, lambda s: {None: "", True: "-euler", False: "-noeuler"}[s.euler_at_final],
+        bool,
+        lambda s: {None: "", True: "-euler", False: "-noeuler"}[s.euler_at_final],
         flag="euler-at-final",
-    )  # fmt: skip
+    )
     clip: bool | None = _setting(
         "Clip each predicted image to [-1, 1].  [default: no]",
-        bool, lambda s: "-clip-image" if s.clip == "image" else "-clip" if s.clip else "",
-    )  # fmt: skip
+        bool,
+        lambda s: "-clip-image" if s.clip == "image" else "-clip" if s.clip else "",
+    )
     threshold: float | None = _setting(
         "Dynamic thresholding: a quantile such as 0.995.", float, _limit
     )
@@ -112,15 +122,16 @@ class SamplerOptions:
     guidance: float | None = _setting(
         "Classifier-free guidance scale: 0 ignores the class, 1 is plain conditioning, 2 is "
         "strong.  [default: 1]",
-        float, lambda s: "" if s.classes is None else f"-w{s.guidance:g}",
-    )  # fmt: skip
+        float,
+        lambda s: "" if s.classes is None else f"-w{s.guidance:g}",
+    )
 
     noise: str | None = _setting(
         "keyed or host: drawn by the device with the same bits everywhere, or by NumPy.  "
         "[default: keyed]",
         str,
         lambda s: "" if s.noise == "host" else f"-{s.noise}",  # host was the default, once
-    )  # fmt: skip
+    )
 
     def given(self) -> dict[str, Any]:
         """The settings that are not None, by name."""

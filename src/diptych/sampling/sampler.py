@@ -188,9 +188,17 @@ def make_sampler(
         raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
     drawn: Noise = "host" if noise == "host" else "keyed"
     return Sampler(
-        solver, count, chosen_eta, spacing, clip, chosen_order, threshold, *given,
-        euler_at_final, drawn,
-    )  # fmt: skip
+        solver,
+        count,
+        chosen_eta,
+        spacing,
+        clip,
+        chosen_order,
+        threshold,
+        *given,
+        euler_at_final,
+        drawn,
+    )
 
 
 def choose_sampler(
@@ -221,9 +229,11 @@ def choose_sampler(
             settings.pop("guidance", None)  # implied if the network is called without a class
         settings |= options.given()
     sampler = make_sampler(
-        **settings, timesteps=config.diffusion.timesteps, num_classes=config.model.num_classes,
+        **settings,
+        timesteps=config.diffusion.timesteps,
+        num_classes=config.model.num_classes,
         ends_in_noise=config.diffusion.zero_terminal_snr,
-    )  # fmt: skip
+    )
     return sampler, said
 
 

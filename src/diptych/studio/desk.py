@@ -55,12 +55,21 @@ class Job:
     def view(self, before: int) -> dict[str, Any]:
         """The job as JSON values; `before`: jobs that are done first."""
         return {
-            "id": self.id, "kind": self.content["kind"], "state": self.state, "before": before,
-            "panels": self.panels, "progress": dict(self.progress), "said": list(self.said),
-            "results": self.results, "errors": self.errors, "difference": self.difference,
-            "pictures": sorted(self.pictures), "order": self.order, "stopping": self.stop.is_set(),
+            "id": self.id,
+            "kind": self.content["kind"],
+            "state": self.state,
+            "before": before,
+            "panels": self.panels,
+            "progress": dict(self.progress),
+            "said": list(self.said),
+            "results": self.results,
+            "errors": self.errors,
+            "difference": self.difference,
+            "pictures": sorted(self.pictures),
+            "order": self.order,
+            "stopping": self.stop.is_set(),
             "source": self.shown,
-        }  # fmt: skip
+        }
 
 
 class Desk:

@@ -186,9 +186,16 @@ class Folders:
                 found.append(self._run(each))
             except (UserError, OSError) as error:
                 found.append(
-                    {"name": each.name, "title": self.title(each.name), "error": str(error),
-                     "time": 0.0, "live": False, "grids": [], "step": 0}
-                )  # fmt: skip
+                    {
+                        "name": each.name,
+                        "title": self.title(each.name),
+                        "error": str(error),
+                        "time": 0.0,
+                        "live": False,
+                        "grids": [],
+                        "step": 0,
+                    }
+                )
         return found
 
     def _run(self, entry: Entry) -> dict[str, Any]:
@@ -200,12 +207,16 @@ class Folders:
         config = self.path(f"{entry.name}/config.yaml")
         steps = last_step(_config(config, config.stat().st_mtime_ns), environment)
         return {
-            "name": entry.name, "title": self.title(entry.name),
+            "name": entry.name,
+            "title": self.title(entry.name),
             "backend": environment.get("backend"),
-            "step": last.get("step", 0), "loss": _finite(last.get("loss")),
-            "steps": steps, "time": changed, "live": at_work(entry.path),
+            "step": last.get("step", 0),
+            "loss": _finite(last.get("loss")),
+            "steps": steps,
+            "time": changed,
+            "live": at_work(entry.path),
             "grids": [path.name for path in self._grids(entry)],
-        }  # fmt: skip
+        }
 
     def _grids(self, entry: Entry) -> list[Path]:
         folder = entry.path / "grids"
@@ -255,8 +266,13 @@ class Folders:
                 part = [x for x in curve.losses[first : first + width] if x is not None]
                 steps.append(curve.steps[first : first + width][-1])
                 losses.append(sum(part) / len(part) if part else None)
-            return {"steps": steps, "losses": losses, "mean_of": width, "rows": len(curve.steps),
-                    "left_out": curve.left_out}  # fmt: skip
+            return {
+                "steps": steps,
+                "losses": losses,
+                "mean_of": width,
+                "rows": len(curve.steps),
+                "left_out": curve.left_out,
+            }
 
     def sweeps(self, weights_sha256: str) -> list[dict[str, Any]]:
         """Cells of the sweeps of these weights: solver, steps, calls and scores."""

@@ -30,16 +30,27 @@ def render(language: str) -> str:
     ui = {k.removeprefix("ui."): v for k, v in texts.items() if k.startswith("ui.")}
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("diptych.studio"), PackageLoader("diptych.pages")]),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     told = {key: asdict(text) for key, text in words.items()}
     return environment.get_template("studio.html.j2").render(
-        w=words, ui=ui, language=language, light=LIGHT, dark=DARK,
-        light_colours=palette(COLOURS, LIGHT), dark_colours=palette(COLOURS, DARK),
-        solvers=SOLVERS, spacings=SPACINGS, presets=preset_names(), rungs=LADDER,
+        w=words,
+        ui=ui,
+        language=language,
+        light=LIGHT,
+        dark=DARK,
+        light_colours=palette(COLOURS, LIGHT),
+        dark_colours=palette(COLOURS, DARK),
+        solvers=SOLVERS,
+        spacings=SPACINGS,
+        presets=preset_names(),
+        rungs=LADDER,
         most=MOST_IMAGES,
         words_json=Markup(json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")),
-    )  # fmt: skip
+    )
 
 
 @cache

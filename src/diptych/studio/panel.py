@@ -85,9 +85,11 @@ class Panel:
             share_cores(environment)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "diptych.studio.worker", self.name, self.device],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             self.starts += 1
             reader = threading.Thread(
                 target=self._read, args=(self._process, self._messages), daemon=True

@@ -31,17 +31,31 @@ def tables(weights_sha256: str, config: Config, sweeps: list[dict[str, Any]]) ->
             for name, cells in table["rows"].items():
                 settings = dict(parse(name).settings)
                 options = SamplerOptions(**settings)
-                rows.append({
-                    "name": name, "settings": settings,
-                    "cells": [
-                        {"steps": steps_for(options, int(calls), schedule), "calls": int(calls),
-                         "mean": mean, "low": low, "high": high}
-                        for calls, (mean, low, high) in cells.items()
-                    ],
-                })  # fmt: skip
-            found.append({"title": "docs/scores.md", "metric": table["metric"],
-                          "images": shipped["images"], "earlier": shipped["earlier"],
-                          "rows": rows})  # fmt: skip
+                rows.append(
+                    {
+                        "name": name,
+                        "settings": settings,
+                        "cells": [
+                            {
+                                "steps": steps_for(options, int(calls), schedule),
+                                "calls": int(calls),
+                                "mean": mean,
+                                "low": low,
+                                "high": high,
+                            }
+                            for calls, (mean, low, high) in cells.items()
+                        ],
+                    }
+                )
+            found.append(
+                {
+                    "title": "docs/scores.md",
+                    "metric": table["metric"],
+                    "images": shipped["images"],
+                    "earlier": shipped["earlier"],
+                    "rows": rows,
+                }
+            )
     for sweep in sweeps:
         found += _swept(sweep)
     return found
@@ -61,10 +75,22 @@ def _swept(sweep: dict[str, Any]) -> list[Any]:
             settings = dict(parse(name).settings) | ({} if eta is None else {"eta": eta})
             label = f"{cell['backend']}: {name}" + ("" if eta is None else f", eta {eta:g}")
             row = rows.setdefault(label, {"name": label, "settings": settings, "cells": []})
-            row["cells"].append({
-                "steps": cell["steps"], "calls": cell["network_calls"], "mean": cell[metric],
-                "low": cell.get(f"{metric}_low"), "high": cell.get(f"{metric}_high"),
-            })  # fmt: skip
-        found.append({"title": sweep["title"], "metric": metric, "images": None,
-                      "earlier": False, "rows": list(rows.values())})  # fmt: skip
+            row["cells"].append(
+                {
+                    "steps": cell["steps"],
+                    "calls": cell["network_calls"],
+                    "mean": cell[metric],
+                    "low": cell.get(f"{metric}_low"),
+                    "high": cell.get(f"{metric}_high"),
+                }
+            )
+        found.append(
+            {
+                "title": sweep["title"],
+                "metric": metric,
+                "images": None,
+                "earlier": False,
+                "rows": list(rows.values()),
+            }
+        )
     return found

@@ -115,22 +115,28 @@ class Studio:
             "classes": found.config.model.num_classes,
             "timesteps": found.config.diffusion.timesteps,
             "shape": list(data.shape),
-            "sampler": found.sampler, "weights_sha256": sha, "from": facts["weights_from"],
+            "sampler": found.sampler,
+            "weights_sha256": sha,
+            "from": facts["weights_from"],
             "note": found.note,
             "quality": tables(sha, found.config, self.folders.sweeps(sha)),
-        }  # fmt: skip
+        }
 
     def things(self) -> dict[str, Any]:
         """Runs, sample folders and reports."""
 
         def named(kind: str) -> list[dict[str, str]]:
-            return [{"name": each.name, "title": self.folders.title(each.name)}
-                    for each in self.folders.of(kind)]  # fmt: skip
+            return [
+                {"name": each.name, "title": self.folders.title(each.name)}
+                for each in self.folders.of(kind)
+            ]
 
         return {
-            "runs": self.folders.runs(), "samples": named("samples"), "reports": named("report"),
+            "runs": self.folders.runs(),
+            "samples": named("samples"),
+            "reports": named("report"),
             "left_out": self.folders.left_out,
-        }  # fmt: skip
+        }
 
     def put(self, tree: Any) -> dict[str, Any]:
         """Queue the job of a request."""
@@ -339,7 +345,12 @@ def server_of(studio: Studio, token: str | None, port: int) -> Any:
     import uvicorn
 
     config = uvicorn.Config(
-        app(studio, token, port), log_level="warning", access_log=False, ws="none", lifespan="off",
-        timeout_graceful_shutdown=2, server_header=False,
-    )  # fmt: skip
+        app(studio, token, port),
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
     return uvicorn.Server(config)

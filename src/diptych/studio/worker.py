@@ -141,9 +141,15 @@ class Worker:
         return choose_sampler(options, found.config, found.sampler, implied)
 
     def _drawn(
-        self, job: dict[str, Any], model: Any, found: Any, sampler: Any, said: str | None,
-        images: list[int], x_T: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        job: dict[str, Any],
+        model: Any,
+        found: Any,
+        sampler: Any,
+        said: str | None,
+        images: list[int],
+        x_T: Any,
+    ) -> dict[str, Any]:
         engine = model.engine
         card = sampler.card(engine.schedule)
         timesteps = card["timesteps"]
@@ -192,9 +198,12 @@ class Worker:
         engine = model.engine
         pixels = fitted_picture(image, engine.shape, found.config.data.crop, "the picture")[None]
         inversion = make_inversion(
-            job["settings"].get("steps"), job["settings"].get("spacing"), job["refine"],
-            engine.schedule.timesteps, ends_in_noise=engine.ends_in_noise,
-        )  # fmt: skip
+            job["settings"].get("steps"),
+            job["settings"].get("spacing"),
+            job["refine"],
+            engine.schedule.timesteps,
+            ends_in_noise=engine.ends_in_noise,
+        )
         tick = self._tick(job, 2 * len(inversion.sampler.timesteps(engine.schedule)))
         began = time.perf_counter()
         trip = round_trip(model, inversion, pixels, lambda *_: tick())
@@ -225,7 +234,7 @@ class Ladder:
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         """Climb, and say which rung each process has traced."""
         from diptych.align.ladder import results
-        from diptych.align.ladder.climb import Request, climb
+        from diptych.align.ladder.climb import LadderRequest, climb
         from diptych.align.ladder.rungs import choose
         from diptych.config.load import load_config
 
@@ -234,10 +243,14 @@ class Ladder:
                 self.say(id=job["id"], progress=said)
 
         config = load_config(job["preset"], [])
-        request = Request(
-            job["preset"], config, rungs=choose(job["rungs"]), steps=job["steps"],
-            device=job["device"], precision=config.train.precision,
-        )  # fmt: skip
+        request = LadderRequest(
+            job["preset"],
+            config,
+            rungs=choose(job["rungs"]),
+            steps=job["steps"],
+            device=job["device"],
+            precision=config.train.precision,
+        )
         return results.content(climb(request, say))
 
 

@@ -105,7 +105,7 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class Request:
+class ProtocolRequest:
     """A protocol to run; None keeps the protocol's own setting.
 
     Attributes:
@@ -161,8 +161,10 @@ class Request:
             raise UserError("--num must be 1 or more")
         if own.sigma_hat and len(changed.get("num", (1,))) > 1:
             raise UserError(f"{self.name}: takes one --num")
-        told = [f"{key} is {_plain(v)} in place of {_plain(getattr(own, key))}."
-                for key, v in changed.items()]  # fmt: skip
+        told = [
+            f"{key} is {_plain(v)} in place of {_plain(getattr(own, key))}."
+            for key, v in changed.items()
+        ]
         if self.features != "inception":
             told.append(
                 f"The features are those of the classifier {self.features}, not Inception's: its "
@@ -177,7 +179,7 @@ def _plain(value: Any) -> str:
 
 
 def run(
-    request: Request,
+    request: ProtocolRequest,
     out: Path,
     backend: str,
     device: str,
@@ -191,9 +193,15 @@ def run(
     """
     chosen = request.chosen()
     settings = Settings(
-        chosen.metrics, request.features, chosen.tool, num=max(chosen.num), batch=request.batch,
-        cache=request.cache, data_dir=request.data, progress=request.progress,
-    )  # fmt: skip
+        chosen.metrics,
+        request.features,
+        chosen.tool,
+        num=max(chosen.num),
+        batch=request.batch,
+        cache=request.cache,
+        data_dir=request.data,
+        progress=request.progress,
+    )
     by_cells = chosen.sigma_hat
     rows = (_table if by_cells else _sizes)(
         request, chosen, settings, out, backend, device, open_network, note
@@ -217,9 +225,15 @@ def run(
 
 
 def _table(
-    request: Request, chosen: Published, settings: Settings, out: Path, backend: str, device: str,
-    open_network: OpenNetwork, note: Callable[[str], None],
-) -> list[dict[str, Any]]:  # fmt: skip
+    request: ProtocolRequest,
+    chosen: Published,
+    settings: Settings,
+    out: Path,
+    backend: str,
+    device: str,
+    open_network: OpenNetwork,
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
     """A sweep over steps and eta; all timesteps at once need no quadratic spacing."""
     from diptych.weights.find import find_weights
 
@@ -233,11 +247,24 @@ def _table(
         names += [f"{solver}:spacing={spacing}" for solver in ("ddim", "ddpm-noisy")]
         if steps:
             sweep = Sweep(
-                request.source, steps, chosen.etas, drawing, settings, chosen.reference,
-                tuple(parse(name) for name in names[-2:]), features_sha256=extractor.sha256,
-            )  # fmt: skip
-            run_panel(sweep, out, backend, device, lambda: extractor,
-                      samples_out=out / "samples", note=note)  # fmt: skip
+                request.source,
+                steps,
+                chosen.etas,
+                drawing,
+                settings,
+                chosen.reference,
+                tuple(parse(name) for name in names[-2:]),
+                features_sha256=extractor.sha256,
+            )
+            run_panel(
+                sweep,
+                out,
+                backend,
+                device,
+                lambda: extractor,
+                samples_out=out / "samples",
+                note=note,
+            )
     rows = []
     for cell in read_cells(out):
         label = SIGMA_HAT if cell["eta"] is None else f"{cell['eta']:g}"
@@ -252,19 +279,31 @@ def _table(
 
 
 def _sizes(
-    request: Request, chosen: Published, settings: Settings, out: Path, backend: str, device: str,
-    open_network: OpenNetwork, note: Callable[[str], None],
-) -> list[dict[str, Any]]:  # fmt: skip
+    request: ProtocolRequest,
+    chosen: Published,
+    settings: Settings,
+    out: Path,
+    backend: str,
+    device: str,
+    open_network: OpenNetwork,
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
     """One set of samples, scored at several sizes."""
     rows, extractor = [], open_network()  # first, so that missing weights are told before
     for steps in chosen.steps:
         for eta in chosen.etas:
             options = SamplerOptions(solver="ddim", steps=steps, eta=eta, spacing="uniform")
             folders = draw(
-                request.source, Drawing(options, request.seed, request.sample_batch),
-                max(chosen.num), 1, backend, device, folder=out / "samples",
-                progress=request.progress, note=lambda line: note(line) if line else None,
-            )  # fmt: skip
+                request.source,
+                Drawing(options, request.seed, request.sample_batch),
+                max(chosen.num),
+                1,
+                backend,
+                device,
+                folder=out / "samples",
+                progress=request.progress,
+                note=lambda line: note(line) if line else None,
+            )
             for num in chosen.num:
                 found = evaluate(folders, chosen.reference, replace(settings, num=num), extractor)
                 write_json(out / f"scores-{steps}-eta{eta:g}-{num}.json", found)
@@ -275,17 +314,25 @@ def _sizes(
 
 def _rows(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keys = ("metric", "value", "interval", "protocol_id")
-    return [{key: score[key] for key in keys} | {"num": score["protocol"]["num"]}
-            for score in scores]  # fmt: skip
+    return [
+        {key: score[key] for key in keys} | {"num": score["protocol"]["num"]} for score in scores
+    ]
 
 
 def render(result: Mapping[str, Any]) -> str:
     """A protocol's result as text: the rows beside the published numbers, then the deviations."""
     rows = [
-        [r["metric"], r["row"], str(r["steps"]), str(r["num"]), number(r["value"]),
-         interval(r["interval"]), number(r["published"])]
+        [
+            r["metric"],
+            r["row"],
+            str(r["steps"]),
+            str(r["num"]),
+            number(r["value"]),
+            interval(r["interval"]),
+            number(r["published"]),
+        ]
         for r in result["rows"]
-    ]  # fmt: skip
+    ]
     head = ["metric", "eta", "steps", "images", "value", "95 % interval", "published"]
     lines = [result["about"], "", aligned(head, rows), "", "deviations"]
     return "\n".join([*lines, *(f"  - {line}" for line in result["deviations"])])

@@ -122,9 +122,12 @@ class Judge:
         settings = dict(variant.settings)
         settings["spacing"] = spacing or settings.get("spacing")
         return make_sampler(
-            **settings, steps=steps, timesteps=self.schedule.timesteps,
-            num_classes=self.engine.plan.num_classes, ends_in_noise=self.engine.ends_in_noise,
-        )  # fmt: skip
+            **settings,
+            steps=steps,
+            timesteps=self.schedule.timesteps,
+            num_classes=self.engine.plan.num_classes,
+            ends_in_noise=self.engine.ends_in_noise,
+        )
 
     def features(self, sampler: Sampler, num: int, seed: int) -> Floating:
         """The features of `num` images, (num, dims)."""
@@ -142,9 +145,14 @@ class Judge:
                 self._moments = moments_of(self.features(teacher, s.num, s.seed))
             else:
                 found = open_reference(
-                    s.reference, self.extractor, self.protocol, Needs(("pool",), ()),
-                    batch=s.batch, progress=self.progress, cache=cache_folder(),
-                )  # fmt: skip
+                    s.reference,
+                    self.extractor,
+                    self.protocol,
+                    Needs(("pool",), ()),
+                    batch=s.batch,
+                    progress=self.progress,
+                    cache=cache_folder(),
+                )
                 self._moments = found.moments["pool"]
         return self._moments
 
@@ -271,8 +279,10 @@ def run_search(
         total = len(found) + search.tries + FINALISTS * CHECKS + CHECKS
         with tqdm(total=total, unit="try", desc="search-steps", disable=not progress) as bar:
             best = _best(judge, found, bar)
-        checked = {each: [judge.score(each, search.num, search.seed + 1 + k) for k in range(CHECKS)]
-                   for each in best}  # fmt: skip
+        checked = {
+            each: [judge.score(each, search.num, search.seed + 1 + k) for k in range(CHECKS)]
+            for each in best
+        }
         solver, spacing = min(checked, key=lambda each: float(np.mean(checked[each])))
         fresh = search.seed + 1 + CHECKS  # the lowest of several means is too low
         values = [judge.score((solver, spacing), search.num, fresh + k) for k in range(CHECKS)]
@@ -311,8 +321,11 @@ def _best(judge: Judge, found: list[Candidate], bar: Any) -> list[Candidate]:
     for start in chosen:
         descend(judge, start, search.tries // len(chosen), tried)
     key = f" num {search.num} seed {search.seed}"
-    known = {tuple(name.removesuffix(key).split(" ")): score
-             for name, score in judge.scores.items() if name.endswith(key)}  # fmt: skip
+    known = {
+        tuple(name.removesuffix(key).split(" ")): score
+        for name, score in judge.scores.items()
+        if name.endswith(key)
+    }
     ranked = sorted(known, key=lambda each: (known[each], each))
     return [(solver, spacing) for solver, spacing in ranked[:FINALISTS]]
 

@@ -375,9 +375,12 @@ class Training:
         if engine.ends_in_noise and parts.plan.objective == "eps":
             return  # an eps network cannot start where nothing of the image is left
         sampler = make_sampler(
-            "ddim", min(20, schedule.timesteps), timesteps=schedule.timesteps,
-            num_classes=parts.plan.num_classes, ends_in_noise=engine.ends_in_noise,
-        )  # fmt: skip
+            "ddim",
+            min(20, schedule.timesteps),
+            timesteps=schedule.timesteps,
+            num_classes=parts.plan.num_classes,
+            ends_in_noise=engine.ends_in_noise,
+        )
         images = engine.pixels(engine.draw(sampler, range(64), parts.config.seed))
         picture = grid(images, sampler.columns)
         save_png(self._grid_path(step), picture)

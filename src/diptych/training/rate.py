@@ -40,6 +40,9 @@ def warn_of_warmup(settings: TrainConfig, last: int) -> None:
             "train.warmup_steps=%d, but the run has %d steps: the learning rate only rises, to "
             "%.2g of %.2g, and train.lr_decay=%s never begins; shorten the warm-up for a run this "
             "short",
-            settings.warmup_steps, last, learning_rate(settings, last, last), settings.lr,
+            settings.warmup_steps,
+            last,
+            learning_rate(settings, last, last),
+            settings.lr,
             settings.lr_decay,
-        )  # fmt: skip
+        )

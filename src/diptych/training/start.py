@@ -77,9 +77,14 @@ def make_parts(
     largest = largest_call(config.train, ranks)
     validation = Validation(config, batches, largest)
     check_batch(
-        plan, largest, backend.name, backend.device, backend.free_memory,
-        option="train.batch_size, or raise train.accumulate", training=True,
-    )  # fmt: skip
+        plan,
+        largest,
+        backend.name,
+        backend.device,
+        backend.free_memory,
+        option="train.batch_size, or raise train.accumulate",
+        training=True,
+    )
     weights = None if isinstance(plan, OwnPlan) else initial_weights(plan, config.seed)
     learner = backend.learner(plan, weights, config.train, config.seed)
     last = config.train.last_step(batches.steps_per_epoch)

@@ -194,8 +194,10 @@ def average_of_before(panel: Any, patch: Any) -> None:
     original = patch.original(module, "adam_step")
 
     def adam_step(params: Any, grads: Any, m: Any, v: Any, ema: Any, **n: Any) -> Any:
-        before = [(read(p).astype(np.float64), read(e).astype(np.float64))
-                  for p, e in zip(params, ema, strict=True)]  # fmt: skip
+        before = [
+            (read(p).astype(np.float64), read(e).astype(np.float64))
+            for p, e in zip(params, ema, strict=True)
+        ]
         norm = original(params, grads, m, v, ema, **n)
         for e, (p, old) in zip(ema, before, strict=True):
             assign(e, (old + (1 - n["ema_rate"]) * (p - old)).astype(np.float32))

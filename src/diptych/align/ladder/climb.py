@@ -45,7 +45,7 @@ LARGE = 5_000_000  # from this many parameters on, the batch is 2 and there is o
 
 
 @dataclass(frozen=True)
-class Request:
+class LadderRequest:
     """A request to climb: config, backends, rungs and planted faults."""
 
     name: str
@@ -110,7 +110,7 @@ class Request:
 class Climb:
     """The result of a climb: verdicts, caught faults and facts about each implementation."""
 
-    request: Request
+    request: LadderRequest
     verdicts: list[Verdict]
     mutants: list[dict[str, Any]]
     about: dict[str, Any]
@@ -127,7 +127,7 @@ class Climb:
         return self.first_failure is None and all(m["verdict"] != FAIL for m in self.mutants)
 
 
-def batch_of(request: Request) -> tuple[int, int]:
+def batch_of(request: LadderRequest) -> tuple[int, int]:
     """(images in a batch, nudged passes): (4, 2) for small networks, else (2, 1).
 
     `request.batch` overrides the first.
@@ -138,7 +138,7 @@ def batch_of(request: Request) -> tuple[int, int]:
     return request.batch or (4 if small else 2), 2 if small else 1
 
 
-def climb(request: Request, say: Say, keep: Path | None = None) -> Climb:
+def climb(request: LadderRequest, say: Say, keep: Path | None = None) -> Climb:
     """Climb the ladder. Traces go to `keep`, or to a temporary folder if it is None."""
     began = time.perf_counter()
     rungs = list(request.climbed)
@@ -166,7 +166,11 @@ Traces = dict[tuple[str, Any], Trace]
 
 
 def _trace(
-    request: Request, rungs: list[str], chosen: list[mutations.Mutation], folder: Path, say: Say
+    request: LadderRequest,
+    rungs: list[str],
+    chosen: list[mutations.Mutation],
+    folder: Path,
+    say: Say,
 ) -> Traces:
     """Run all workers and return their traces by (backend, nudge or mutation)."""
     batch, nudges = batch_of(request)
@@ -178,14 +182,25 @@ def _trace(
     def job(panel: str, key: Any, names: list[str]) -> dict[str, Any]:
         nudge = key if isinstance(key, int) else 0
         fault = None if isinstance(key, int) else key
-        return {"out": str(folder / f"{panel}-{key}"), "nudge": nudge, "mutation": fault,
-                "rungs": names}  # fmt: skip
+        return {
+            "out": str(folder / f"{panel}-{key}"),
+            "nudge": nudge,
+            "mutation": fault,
+            "rungs": names,
+        }
 
     def spec(panel: str, feed: str | None, precision: str = "fp32") -> Spec:
         return Spec(
-            panel, tree, tuple(rungs), request.steps, batch, request.device, feed,
-            precision=precision, deterministic=request.deterministic,
-        )  # fmt: skip
+            panel,
+            tree,
+            tuple(rungs),
+            request.steps,
+            batch,
+            request.device,
+            feed,
+            precision=precision,
+            deterministic=request.deterministic,
+        )
 
     first = job(REFERENCE, 0, early)
     found: dict[tuple[str, Any], str] = {(REFERENCE, 0): first["out"]}
@@ -302,8 +317,12 @@ def _caught(
         found = judge.judge(name, truth, passes, (into,), gate).first_failure
         if found is not None:
             right = name == mutation.rung
-            return facts | {"verdict": PASS if right else FAIL, "caught_by": name,
-                            "tensor": found.name, **_numbers(found)}  # fmt: skip
+            return facts | {
+                "verdict": PASS if right else FAIL,
+                "caught_by": name,
+                "tensor": found.name,
+                **_numbers(found),
+            }
     return facts | {"verdict": FAIL, "caught_by": None, "tensor": None}
 
 

@@ -65,9 +65,10 @@ def floors_of(name: str, truth: Rung, others: Mapping[str, Passes]) -> dict[str,
     if name in POOLED:
         for kind in (True, False):
             pool = [
-                tensor for tensor in found
+                tensor
+                for tensor in found
                 if fnmatch.fnmatch(tensor, NORMS) is kind and not fnmatch.fnmatch(tensor, SINGLE)
-            ]  # fmt: skip
+            ]
             most = max((found[tensor]["max"] for tensor in pool), default=0.0)
             found |= {tensor: {"max": most} for tensor in pool}
         return found

@@ -155,10 +155,16 @@ def table(climb: Climb) -> str:
             ("planted fault", "into", "must fail", "caught by", "tensor", "")
         ]
         faults += [
-            (m["name"], m["panel"], m["rung"], m["caught_by"] or m["verdict"], m["tensor"] or "",
-             "" if m["verdict"] != FAIL else "SURVIVED")
+            (
+                m["name"],
+                m["panel"],
+                m["rung"],
+                m["caught_by"] or m["verdict"],
+                m["tensor"] or "",
+                "" if m["verdict"] != FAIL else "SURVIVED",
+            )
             for m in climb.mutants
-        ]  # fmt: skip
+        ]
         text += "\n\n" + _columns(faults)
     return text
 
@@ -170,9 +176,15 @@ def rung_table(rungs: list[dict[str, Any]]) -> str:
         worst = rung["worst"] or {}
         name = f"{worst['tensor']} ({worst['panel']})" if worst and rung["error"] != 0 else ""
         rows.append(
-            (rung["rung"], rung["verdict"], _number(rung["error"]), _number(rung["floor"]),
-             _number(rung["margin"]), name)
-        )  # fmt: skip
+            (
+                rung["rung"],
+                rung["verdict"],
+                _number(rung["error"]),
+                _number(rung["floor"]),
+                _number(rung["margin"]),
+                name,
+            )
+        )
     return _columns(rows)
 
 

@@ -34,9 +34,15 @@ Result = tuple[dict[str, Any], str]
 
 
 def compare_port(
-    subject: str, reference: str, names: Path | None, takes: str, batch: int,
-    overrides: Sequence[str], say: Say, keep: Path | None,
-) -> Result:  # fmt: skip
+    subject: str,
+    reference: str,
+    names: Path | None,
+    takes: str,
+    batch: int,
+    overrides: Sequence[str],
+    say: Say,
+    keep: Path | None,
+) -> Result:
     """Compare two of the same kind; return the result and the terminal's table.
 
     Raises:
@@ -155,9 +161,15 @@ def framework_of(target: str) -> tuple[str, str]:
 
 
 def _network(
-    subject: str, reference: str, names: dict[str, str], takes: str, batch: int,
-    overrides: Sequence[str], say: Say, keep: Path | None,
-) -> list[Verdict]:  # fmt: skip
+    subject: str,
+    reference: str,
+    names: dict[str, str],
+    takes: str,
+    batch: int,
+    overrides: Sequence[str],
+    say: Say,
+    keep: Path | None,
+) -> list[Verdict]:
     panel, _, preset = reference.partition(":")
     if panel not in BACKENDS:
         raise UserError(

@@ -22,9 +22,12 @@ from diptych.types import Array
 
 
 def widened(
-    rung: str, findings: Sequence[Finding], truth: Rung, weights: Mapping[str, Array],
+    rung: str,
+    findings: Sequence[Finding],
+    truth: Rung,
+    weights: Mapping[str, Array],
     about: Mapping[str, Any],
-) -> list[Finding]:  # fmt: skip
+) -> list[Finding]:
     """The findings of a rung, with floors that are at least those of sums and of steps."""
     rounding = tolerances().rounding
     found = []

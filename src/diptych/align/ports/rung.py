@@ -17,7 +17,7 @@ import numpy as np
 from diptych.align.ladder.rungs import layers, training
 from diptych.align.ports import names as namemap
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.backends.protocol import Batch, State
 from diptych.diffusion.objective import target
 from diptych.errors import UserError
@@ -28,8 +28,8 @@ from diptych.types import Array
 PLAIN = "~plain"
 
 
-class PortDesk(Desk):
-    """A desk for the user's network, loaded with the reference's weights."""
+class PortDesk(Workbench):
+    """A bench for the user's network, loaded with the reference's weights."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -62,26 +62,26 @@ class PortDesk(Desk):
 class PortLearner:
     """Loss and gradients of a port; see `diptych.backends.protocol.Learner`."""
 
-    def __init__(self, desk: PortDesk) -> None:
-        self.desk = desk
+    def __init__(self, bench: PortDesk) -> None:
+        self.bench = bench
 
     def loss(self, batch: Batch) -> Any:
-        put = self.desk.panel.put
+        put = self.bench.panel.put
         assert batch.eps is not None
         x0, eps, alpha, sigma = (put(a) for a in (batch.x0, batch.eps, batch.alpha, batch.sigma))
-        wanted = target(self.desk.plan.objective, x0, eps, alpha, sigma)
-        error = wanted - self.desk.predict(alpha * x0 + sigma * eps, batch.t)
+        wanted = target(self.bench.plan.objective, x0, eps, alpha, sigma)
+        error = wanted - self.bench.predict(alpha * x0 + sigma * eps, batch.t)
         square = error * error if batch.weight is None else put(batch.weight) * error * error
-        pixels = batch.x0[0].size if self.desk.config.train.loss == "mean" else 1
+        pixels = batch.x0[0].size if self.bench.config.train.loss == "mean" else 1
         return square.sum(3).sum(2).sum() / (len(batch.x0) * pixels)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        desk, loss = self.desk, self.loss(batch)
-        found = desk.panel.gradients(loss, list(desk.own.values()), np.array(1, dtype=np.float32))
-        return 0.0, dict(zip(desk.own, found, strict=True))
+        bench, loss = self.bench, self.loss(batch)
+        found = bench.panel.gradients(loss, list(bench.own.values()), np.array(1, dtype=np.float32))
+        return 0.0, dict(zip(bench.own, found, strict=True))
 
     def state(self) -> State:
-        raw = {name: self.desk.panel.read(array) for name, array in self.desk.own.items()}
+        raw = {name: self.bench.panel.read(array) for name, array in self.bench.own.items()}
         return State(0, raw, raw, raw, raw)
 
 
@@ -121,49 +121,49 @@ def second_argument(network: Any, is_jittor: bool) -> str:
     return "embedding" if len(given) > 1 and "emb" in given[1] else "t"
 
 
-def trace_weights(desk: Desk) -> None:
+def trace_weights(bench: Workbench) -> None:
     """Trace all weights, read back after loading."""
-    raw = desk.learner().state().raw
-    for name in parameter_table(desk.plan):
-        desk.add(name, raw[name].astype(np.float32))
+    raw = bench.learner().state().raw
+    for name in parameter_table(bench.plan):
+        bench.add(name, raw[name].astype(np.float32))
 
 
-def trace_layers(desk: Desk) -> None:
+def trace_layers(bench: Workbench) -> None:
     """Trace free-running and fed outputs of every layer that both sides have."""
-    if isinstance(desk, PortDesk):
-        _trace_port(desk)
+    if isinstance(bench, PortDesk):
+        _trace_port(bench)
     else:
-        _trace_ours(desk)
+        _trace_ours(bench)
 
 
-def _trace_ours(desk: Desk) -> None:
-    panel = desk.panel
-    network = panel.backend.network(desk.plan, desk.weights)
-    x, embedding = layers.inputs(desk)
+def _trace_ours(bench: Workbench) -> None:
+    panel = bench.panel
+    network = panel.backend.network(bench.plan, bench.weights)
+    x, embedding = layers.inputs(bench)
     calls: dict[str, list[Any]] = {}
 
     def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
         if not layers.is_array(result) or path == "temb":
             return
-        desk.add(f"free/{path}", panel.read(result))
+        bench.add(f"free/{path}", panel.read(result))
         if all(a is None or layers.is_array(a) for a in arguments):
             calls[path] = [a for a in arguments if a is not None]
 
     with panel.watch(network, seen), panel.no_grad():
         output = network(panel.put(x), panel.put(embedding))
-    desk.add("free/output", panel.read(output))
+    bench.add("free/output", panel.read(output))
     modules = panel.modules(network)
     with panel.no_grad():
         for path in [p for p, m in modules.items() if hasattr(m, "silu") and p in calls]:
             given = [panel.read(a) for a in calls[path]]
             shifted = given[0] if len(given) == 1 else given[0] + given[1][:, :, None, None]
             calls[path + PLAIN] = [panel.put(shifted)]
-            desk.add(f"free/{path}{PLAIN}", _plain(panel, modules[path], calls[path + PLAIN]))
-    _feed_ours(desk, modules, calls)
+            bench.add(f"free/{path}{PLAIN}", _plain(panel, modules[path], calls[path + PLAIN]))
+    _feed_ours(bench, modules, calls)
 
 
-def _feed_ours(desk: Desk, modules: Mapping[str, Any], calls: dict[str, list[Any]]) -> None:
-    panel = desk.panel
+def _feed_ours(bench: Workbench, modules: Mapping[str, Any], calls: dict[str, list[Any]]) -> None:
+    panel = bench.panel
     if panel.name == REFERENCE:
         given = {
             f"in/{path}/{i}": panel.read(a).astype(np.float32)
@@ -172,17 +172,17 @@ def _feed_ours(desk: Desk, modules: Mapping[str, Any], calls: dict[str, list[Any
             if not hasattr(modules[path.removesuffix(PLAIN)], "conv2")
         }
         for name, array in given.items():
-            desk.add(name, array)
+            bench.add(name, array)
     else:
-        given = desk.feed("layers")
+        given = bench.feed("layers")
     for path, arrays in grouped(given).items():
-        moved = [panel.put(desk.moved(a, f"{path}/{i}")) for i, a in enumerate(arrays)]
+        moved = [panel.put(bench.moved(a, f"{path}/{i}")) for i, a in enumerate(arrays)]
         module = modules[path.removesuffix(PLAIN)]
         with panel.no_grad():
             if path.endswith(PLAIN):
-                desk.add(f"fed/{path}", _plain(panel, module, moved))
+                bench.add(f"fed/{path}", _plain(panel, module, moved))
             else:
-                desk.add(f"fed/{path}", panel.read(module(*moved)))
+                bench.add(f"fed/{path}", panel.read(module(*moved)))
 
 
 def _plain(panel: Any, module: Any, arguments: Sequence[Any]) -> Array:
@@ -202,39 +202,39 @@ def grouped(given: Mapping[str, Array]) -> dict[str, list[Array]]:
     return found
 
 
-def _trace_port(desk: PortDesk) -> None:
-    panel = desk.panel
-    ours = {theirs: path for path, theirs in desk.paths.items()}
+def _trace_port(bench: PortDesk) -> None:
+    panel = bench.panel
+    ours = {theirs: path for path, theirs in bench.paths.items()}
     shapes: dict[str, list[tuple[int, ...]]] = {}
 
     def seen(path: str, arguments: Sequence[Any], result: Any) -> None:
         if path in ours and layers.is_array(result) and ours[path] not in shapes:
-            desk.add(f"free/{ours[path]}", panel.read(result))
+            bench.add(f"free/{ours[path]}", panel.read(result))
             arrays = [a for a in arguments if layers.is_array(a)]
             whole = len(arrays) == len([a for a in arguments if a is not None])
             shapes[ours[path]] = [tuple(a.shape) for a in arrays] if whole else []
 
-    x, _ = layers.inputs(desk)
-    last = desk.config.diffusion.timesteps - 1
+    x, _ = layers.inputs(bench)
+    last = bench.config.diffusion.timesteps - 1
     t = np.linspace(0, last, len(x)).astype(np.int64)
-    with panel.watch(desk.network, seen), panel.no_grad():
-        output = desk.predict(panel.put(x), t)
+    with panel.watch(bench.network, seen), panel.no_grad():
+        output = bench.predict(panel.put(x), t)
     if tuple(output.shape) != x.shape:
         raise UserError(f"the port gives {tuple(output.shape)} for images of {x.shape}")
-    desk.add("free/output", panel.read(output))
-    modules, given = panel.modules(desk.network), grouped(desk.feed("layers"))
+    bench.add("free/output", panel.read(output))
+    modules, given = panel.modules(bench.network), grouped(bench.feed("layers"))
     for path, taken in shapes.items():
         for name in (path, path + PLAIN):
             arrays = given.get(name, [])
             if arrays and [a.shape for a in arrays] == taken:
                 with panel.no_grad():
-                    y = modules[desk.paths[path]](*[panel.put(a) for a in arrays])
-                desk.add(f"fed/{name}", panel.read(y))
+                    y = modules[bench.paths[path]](*[panel.put(a) for a in arrays])
+                bench.add(f"fed/{name}", panel.read(y))
 
 
-def trace_loss(desk: Desk) -> None:
+def trace_loss(bench: Workbench) -> None:
     """Trace the losses of the batch, each image and single timesteps."""
-    training.trace_plain_loss(desk)
+    training.trace_plain_loss(bench)
 
 
 TRACES: dict[str, Callable[[Any], None]] = {

@@ -20,7 +20,7 @@ from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import rung as port_rungs
 from diptych.align.process.panels import Panel
-from diptych.align.process.workbench import Desk, Spec, spec_from
+from diptych.align.process.workbench import Spec, Workbench, spec_from
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json
 from diptych.machine.parent import end_with_parent
@@ -52,10 +52,10 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
             stack.enter_context(planted(fault, panel))
         tracer = stack.enter_context(Tracer(Path(job["out"]), panel.name, **about))
         try:
-            desk = desk_for(panel, spec, tracer, job["nudge"])
-            tracer.about["data"] = desk.data_from
+            bench = bench_for(panel, spec, tracer, job["nudge"])
+            tracer.about["data"] = bench.data_from
             for name in job["rungs"]:
-                climb(desk, name, fault)
+                climb(bench, name, fault)
         except Exception as error:
             if not fault:
                 raise
@@ -64,26 +64,26 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
     say(done=job["out"])
 
 
-def desk_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Desk:
-    """The desk of an implementation, or of a user's port."""
+def bench_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Workbench:
+    """The bench of an implementation, or of a user's port."""
     if spec.port.get("target"):
         return port_rungs.PortDesk(panel, spec, tracer, nudge)
-    return Desk(panel, spec, tracer, nudge)
+    return Workbench(panel, spec, tracer, nudge)
 
 
-def climb(desk: Desk, name: str, fault: str | None) -> None:
+def climb(bench: Workbench, name: str, fault: str | None) -> None:
     """Trace one rung."""
     began = time.perf_counter()
-    desk.rung = name
-    desk.tracer.begin(name)
-    if desk.spec.port:
-        port_rungs.TRACES[name](desk)
+    bench.rung = name
+    bench.tracer.begin(name)
+    if bench.spec.port:
+        port_rungs.TRACES[name](bench)
     else:
-        LADDER[name].trace(desk)
-    desk.panel.backend.synchronize()
+        LADDER[name].trace(bench)
+    bench.panel.backend.synchronize()
     seconds = time.perf_counter() - began
-    desk.tracer.timed(seconds)
-    say(rung=name, panel=desk.panel.name, nudge=desk.nudge, mutation=fault, seconds=seconds)
+    bench.tracer.timed(seconds)
+    say(rung=name, panel=bench.panel.name, nudge=bench.nudge, mutation=fault, seconds=seconds)
 
 
 def main() -> int:

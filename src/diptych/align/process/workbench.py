@@ -89,7 +89,7 @@ def draw_labels(settings: Config, count: int) -> Int64 | None:
     return draws.integers(0, classes, count) if classes else None
 
 
-class Desk:
+class Workbench:
     """One pass of one worker: new for each pass, so that a planted fault reaches everything."""
 
     def __init__(self, panel: Panel, spec: Spec, tracer: Tracer, nudge: int = 0) -> None:

@@ -46,9 +46,13 @@ class Subject:
     """One child process and its messages."""
 
     def __init__(
-        self, spec: Spec | PortJob, jobs: Sequence[dict[str, Any]], folder: Path, say: Say,
+        self,
+        spec: Spec | PortJob,
+        jobs: Sequence[dict[str, Any]],
+        folder: Path,
+        say: Say,
         module: str = "diptych.align.process.subject",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name = spec.panel
         path = folder / f"{spec.label}.json"
         write_json(path, {"spec": spec.tree(), "jobs": list(jobs)})

@@ -59,9 +59,12 @@ class ReferenceBackend:
         return network
 
     def predict(
-        self, network: UNet, x: torch.Tensor, embedding: torch.Tensor,
+        self,
+        network: UNet,
+        x: torch.Tensor,
+        embedding: torch.Tensor,
         classes: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         with torch.no_grad():
             return network(x, embedding, None, classes)  # type: ignore[no-any-return]
 
@@ -87,8 +90,12 @@ class ReferenceBackend:
         return 0.0
 
     def describe(self) -> dict[str, Any]:
-        return {"backend": self.name, "device": self.device, "precision": self.precision,
-                "framework_version": torch.__version__}  # fmt: skip
+        return {
+            "backend": self.name,
+            "device": self.device,
+            "precision": self.precision,
+            "framework_version": torch.__version__,
+        }
 
 
 class Learner:
@@ -130,10 +137,19 @@ class Learner:
         if t.ema_warmup:
             rate = min(rate, (1 + self.count) / (10 + self.count))
         norm = adam(
-            params, gradients, m, v, ema, lr=lr, beta1=t.beta1,
-            beta2=t.beta2, eps=t.eps, step=self.count, max_norm=t.grad_clip or math.inf,
+            params,
+            gradients,
+            m,
+            v,
+            ema,
+            lr=lr,
+            beta1=t.beta1,
+            beta2=t.beta2,
+            eps=t.eps,
+            step=self.count,
+            max_norm=t.grad_clip or math.inf,
             ema_rate=rate,
-        )  # fmt: skip
+        )
         return torch.tensor(loss), torch.tensor(norm)
 
     def state(self) -> State:
@@ -146,9 +162,20 @@ class Learner:
 
 
 def adam(
-    params: Arrays, grads: Arrays, m: Arrays, v: Arrays, ema: Arrays, *, lr: float, beta1: float,
-    beta2: float, eps: float, step: int, max_norm: float, ema_rate: float,
-) -> float:  # fmt: skip
+    params: Arrays,
+    grads: Arrays,
+    m: Arrays,
+    v: Arrays,
+    ema: Arrays,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    max_norm: float,
+    ema_rate: float,
+) -> float:
     """Update all arrays in place in float64; return the norm before clipping.
 
     Source: `diptych.backends.torch.optim`.

@@ -107,10 +107,14 @@ def neighbours(real: Float64, drawn: Float64) -> Float64:
     own, theirs = (np.sort(apart(rows, rows), axis=1)[:, 3] for rows in (real, drawn))
     between = apart(real, drawn)
     held, holds = between <= own[:, None], between <= theirs[None]
-    return np.array([
-        held.any(axis=0).mean(), holds.any(axis=1).mean(), held.sum() / (3 * len(drawn)),
-        held.any(axis=1).mean(),
-    ])  # fmt: skip
+    return np.array(
+        [
+            held.any(axis=0).mean(),
+            holds.any(axis=1).mean(),
+            held.sum() / (3 * len(drawn)),
+            held.any(axis=1).mean(),
+        ]
+    )
 
 
 def kernel(a: Float64, b: Float64) -> Float64:

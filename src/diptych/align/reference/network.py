@@ -289,9 +289,12 @@ class UNet(nn.Module):
                 norm.groups, norm.eps = plan.norm_groups, plan.norm_eps
 
     def forward(
-        self, x: Tensor, embedding: Tensor, masks: Sequence[Tensor] | None = None,
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        masks: Sequence[Tensor] | None = None,
         classes: Tensor | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         vector = None if classes is None else self.class_embed(classes)
         temb, left = self.temb(embedding, vector), list(masks or [])
         h = self.conv_in(x)

@@ -28,7 +28,7 @@ from diptych.stats import paired_tost
 
 
 @dataclass(frozen=True)
-class Request:
+class FreeTrainingRequest:
     """Settings of the training runs, and the margin that is set beforehand."""
 
     name: str
@@ -63,14 +63,14 @@ class Request:
 
 
 def compare_training(
-    request: Request, out: Path, *, overwrite: bool = False, quiet: bool = False
+    request: FreeTrainingRequest, out: Path, *, overwrite: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """Train, evaluate and test; return the content of free.json."""
     with output_folder(out, overwrite=overwrite):
         return _compare(request, out, quiet)
 
 
-def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
+def _compare(request: FreeTrainingRequest, out: Path, quiet: bool) -> dict[str, Any]:
     write_json(out / "plan.json", request.plan)
     write_text(out / "config.yaml", to_yaml(request.config))
     runs: dict[str, list[str]] = {panel: [] for panel in BACKENDS}
@@ -86,7 +86,7 @@ def _compare(request: Request, out: Path, quiet: bool) -> dict[str, Any]:
 
 
 def train_one(
-    request: Request, config: Path, panel: str, seed: int, run: Path, quiet: bool
+    request: FreeTrainingRequest, config: Path, panel: str, seed: int, run: Path, quiet: bool
 ) -> None:
     """Train one run in a process of its own."""
     words = ["train", str(config), "--backend", panel, "--seed", str(seed), "--out", str(run)]
@@ -95,7 +95,9 @@ def train_one(
     _diptych([sys.executable, "-m", "diptych", *words, *(["--quiet"] if quiet else [])])
 
 
-def evaluate(request: Request, panel: str, runs: list[str], out: Path) -> list[list[float]]:
+def evaluate(
+    request: FreeTrainingRequest, panel: str, runs: list[str], out: Path
+) -> list[list[float]]:
     """Each run's loss in each bin, computed by the run's own backend."""
     spec, found = out / f"evaluate-{panel}.json", out / f"losses-{panel}.json"
     write_json(
@@ -115,7 +117,7 @@ def _diptych(command: list[str]) -> None:
         raise MachineError(f"stopped (exit code {code}) at: {' '.join(command[2:])}")
 
 
-def conclude(request: Request, losses: dict[str, list[list[float]]]) -> dict[str, Any]:
+def conclude(request: FreeTrainingRequest, losses: dict[str, list[list[float]]]) -> dict[str, Any]:
     """The test over the mean of all bins, each bin's interval, and the sentence."""
     a, b = (np.array(losses[panel]) for panel in BACKENDS)
     overall = paired_tost(a.mean(axis=1).tolist(), b.mean(axis=1).tolist(), request.margin)
@@ -138,7 +140,7 @@ def conclude(request: Request, losses: dict[str, list[list[float]]]) -> dict[str
     }
 
 
-def sentence(test: dict[str, Any], request: Request) -> str:
+def sentence(test: dict[str, Any], request: FreeTrainingRequest) -> str:
     """The conclusion that the test allows, in words."""
     numbers = (
         f"Jittor's loss differs from PyTorch's by {_percent(test['ratio'])} after "

@@ -105,9 +105,12 @@ def _strip(options: Options, config: Official, overwrite: bool) -> None:
     words = translate.sampler(options)
     named = dict(zip(words[::2], words[1::2], strict=True))
     sampler = make_sampler(
-        named["--solver"], options.timesteps, float(named["--eta"]) if "--eta" in named else None,
-        named["--spacing"], timesteps=settings.diffusion.timesteps,
-    )  # fmt: skip
+        named["--solver"],
+        options.timesteps,
+        float(named["--eta"]) if "--eta" in named else None,
+        named["--spacing"],
+        timesteps=settings.diffusion.timesteps,
+    )
     source = translate.source(options, config)
     raw = translate.raw(config) and not options.use_pretrained
     if (options.images / "manifest.json").is_file():

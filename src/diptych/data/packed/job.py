@@ -47,9 +47,15 @@ class Packing:
         labels = None
         if data.labels is not None:
             labels = hashlib.sha256(data.labels.astype("<i8").tobytes()).hexdigest()
-        return {"format": FORMAT, "source": data.name, "split": data.split, "crop": self.crop,
-                "input": data.sha256, "input_shape": list(self.shape),
-                "labels_sha256": labels}  # fmt: skip
+        return {
+            "format": FORMAT,
+            "source": data.name,
+            "split": data.split,
+            "crop": self.crop,
+            "input": data.sha256,
+            "input_shape": list(self.shape),
+            "labels_sha256": labels,
+        }
 
     def begun(self) -> dict[str, Any]:
         """The settings that must match to resume; without the pictures' lengths, see `sizes`."""

@@ -104,9 +104,15 @@ def _fill(packing: Packing) -> None:
         (folder / "state").open("r+b") as marks,
         (folder / "bad").open("a") as bad,
         ThreadPoolExecutor(workers, "diptych-pack") as pool,
-        tqdm(total=count, initial=count - len(todo), unit="image", desc=packing.dataset.name,
-             disable=not packing.progress, mininterval=0.5 if sys.stderr.isatty() else 30) as bar,
-    ):  # fmt: skip
+        tqdm(
+            total=count,
+            initial=count - len(todo),
+            unit="image",
+            desc=packing.dataset.name,
+            disable=not packing.progress,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        ) as bar,
+    ):
         for first in range(0, len(todo), ROWS):
             part = todo[first : first + ROWS]
             made = _rows(packing, part, pool)

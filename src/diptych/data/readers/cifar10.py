@@ -231,10 +231,15 @@ def _binary(data: bytes) -> tuple[Any, Any]:
 class _Arrays(pickle.Unpickler):
     """An unpickler that knows the parts of a pickled NumPy array and refuses every other name."""
 
-    _KNOWN = frozenset({
-        ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-    })  # fmt: skip
+    _KNOWN = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._KNOWN:

@@ -124,8 +124,11 @@ def _plain(text: str) -> Spec:
     if kind == "file" and suffix in SUFFIXES:
         return Spec(PICTURE, path)
     if kind:
-        what = "is neither a folder, an .npz or .npy, nor a picture" if kind == "file" else (
-            "is no regular file")  # fmt: skip
+        what = (
+            "is neither a folder, an .npz or .npy, nor a picture"
+            if kind == "file"
+            else ("is no regular file")
+        )
         raise UserError(f"{path}: {what}; give one of these")
     if "/" in text or suffix in (*ARRAYS, *SUFFIXES):
         raise UserError(f"{path}: not found; give a folder, an .npz, a picture or a data set")

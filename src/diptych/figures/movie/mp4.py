@@ -74,11 +74,34 @@ def _command(program: str, picture: Pixels, milliseconds: int, path: Path) -> li
     channels, height, width = picture.shape
     size, kind = f"{width + width % 2}x{height + height % 2}", "gray" if channels == 1 else "rgb24"
     return [
-        program, "-y", "-loglevel", "error",
-        "-f", "rawvideo", "-pix_fmt", kind, "-s", size, "-r", f"1000/{milliseconds}", "-i", "-",
-        "-c:v", "libx264", "-crf", QUALITY, "-pix_fmt", "yuv420p", "-threads", "2",
-        "-movflags", "+faststart", "-f", "mp4", str(path),
-    ]  # fmt: skip
+        program,
+        "-y",
+        "-loglevel",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        kind,
+        "-s",
+        size,
+        "-r",
+        f"1000/{milliseconds}",
+        "-i",
+        "-",
+        "-c:v",
+        "libx264",
+        "-crf",
+        QUALITY,
+        "-pix_fmt",
+        "yuv420p",
+        "-threads",
+        "2",
+        "-movflags",
+        "+faststart",
+        "-f",
+        "mp4",
+        str(path),
+    ]
 
 
 class _Running:

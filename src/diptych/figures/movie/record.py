@@ -82,8 +82,9 @@ class Movie:
                 f"give fewer, for example --frames 500"
             )
         pixels = frames * shape[1] * shape[2] * (2 if self.show == "both" else 1)
-        most = int(sum(BYTES[name] * pixels * (1 if name == "gif" else shape[0])
-                       for name in self.formats))  # fmt: skip
+        most = int(
+            sum(BYTES[name] * pixels * (1 if name == "gif" else shape[0]) for name in self.formats)
+        )
         there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(there).free
         if most > free:

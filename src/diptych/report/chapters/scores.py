@@ -162,9 +162,7 @@ def _unlike(study: Study, one: Measured, other: Measured) -> Sentence:
     return say(key, "score.unlike", key=unlike, **named)
 
 
-def _difference(
-    study: Study, name: str, identity: str, one: Measured, other: Measured
-) -> Sentence:  # fmt: skip
+def _difference(study: Study, name: str, identity: str, one: Measured, other: Measured) -> Sentence:
     """B minus A in words."""
     a, b = one[1], other[1]
     named = {"metric": name, "a": study.label_of(one[0]), "b": study.label_of(other[0])}

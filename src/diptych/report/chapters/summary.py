@@ -265,9 +265,14 @@ def cost_row(
 
 
 def ratio_row(
-    pair: PairNumbers, what: Text, values: Sequence[Text], found: Ratio,
-    above_below: tuple[str, str], sources: tuple[Source, ...], comparable: bool,
-) -> Row:  # fmt: skip
+    pair: PairNumbers,
+    what: Text,
+    values: Sequence[Text],
+    found: Ratio,
+    above_below: tuple[str, str],
+    sources: tuple[Source, ...],
+    comparable: bool,
+) -> Row:
     known = found is not None and found["low"] is not None
     gap = words("verdict.ratio" if known else "verdict.ratio_alone", ratio=found) if found else NONE
     if not comparable:

@@ -92,9 +92,11 @@ def _said(columns: Sequence[Column], sources: tuple[Source, ...], n: int) -> Ite
 
 
 def _table(
-    request: Mapping[str, Any], columns: Sequence[Column], metrics: Sequence[str],
+    request: Mapping[str, Any],
+    columns: Sequence[Column],
+    metrics: Sequence[str],
     sources: tuple[Source, ...],
-) -> Table:  # fmt: skip
+) -> Table:
     """One row per sampler and number of steps, columns for each backend."""
     titles = head("sampler", "steps")
     for column in columns:
@@ -133,9 +135,7 @@ def _with_interval(cell: Mapping[str, Any], metric: str) -> Text:
     return ranged(f"{number(value)} ({interval((low, high))})")
 
 
-def _figure(
-    columns: Sequence[Column], metric: str, sources: tuple[Source, ...], n: int
-) -> Plot:  # fmt: skip
+def _figure(columns: Sequence[Column], metric: str, sources: tuple[Source, ...], n: int) -> Plot:
     samplers = list(dict.fromkeys(_sampler(cell) for column in columns for cell in column.cells))
     timed = metric == "seconds_per_image"
     alone, traces = len(columns) == 1, list[Trace]()
@@ -153,7 +153,7 @@ def _figure(
 
 def _traces(
     column: Column, metric: str, samplers: Sequence[str], alone: bool, under: bool
-) -> Iterator[Trace]:  # fmt: skip
+) -> Iterator[Trace]:
     """One line per sampler, identified by dash and marker, or colour if there is one backend.
 
     Lines of backends that draw alike coincide: the first is wide and pale, `under` the others.

@@ -16,7 +16,7 @@ from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
 from diptych.runs.reader import last_step
 from diptych.runs.records import StudyNotes
-from diptych.study.reproduce.request import Request
+from diptych.study.reproduce.request import StudyRequest
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SAME = ("preset", "backends", "seeds", "steps", "epochs", "overrides", "quick", 
         "device")  # fmt: skip
 
 
-def check(request: Request, out: Path) -> None:
+def check(request: StudyRequest, out: Path) -> None:
     """Refuse a request that cannot be met, or an `out` that holds something else (UserError)."""
     request.config()
     check_device(request.device)
@@ -38,8 +38,10 @@ def check(request: Request, out: Path) -> None:
         before = StudyNotes.read(path).request
         now = plain(request)
         if before.get("inception") and not now["inception"]:
-            raise UserError(f"{out}: holds a study with --inception {before['inception']}; name "
-                            f"that file again, or choose another --out")  # fmt: skip
+            raise UserError(
+                f"{out}: holds a study with --inception {before['inception']}; name "
+                f"that file again, or choose another --out"
+            )
         was, here = before.get("inception"), now["inception"]
         moved = was and here and was != here and Path(was).is_file()
         if moved and sha256_of(Path(str(was))) != sha256_of(Path(str(here))):
@@ -59,7 +61,7 @@ def check(request: Request, out: Path) -> None:
         _check_linked(request, name, Path(folder))
 
 
-def plain(request: Request) -> dict[str, Any]:
+def plain(request: StudyRequest) -> dict[str, Any]:
     """The request as JSON returns it: lists instead of tuples."""
     return {key: _lists(value) for key, value in asdict(request).items()}
 
@@ -68,7 +70,7 @@ def _lists(value: Any) -> Any:
     return [_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check_linked(request: Request, name: str, run: Path) -> None:
+def _check_linked(request: StudyRequest, name: str, run: Path) -> None:
     """Refuse a run of the other backend, or with other settings (durations may differ)."""
     if not all((run / part).is_file() for part in ("environment.json", "config.yaml")):
         raise UserError(f"--use {name}={run}: not a run folder of `diptych train`")
@@ -88,7 +90,7 @@ def _check_linked(request: Request, name: str, run: Path) -> None:
             )
 
 
-def linked(request: Request) -> dict[str, dict[str, Any]]:
+def linked(request: StudyRequest) -> dict[str, dict[str, Any]]:
     """For each linked training: its folder, the steps of its weights, and the requested steps.
 
     The requested steps are None if the run does not say how many images it was trained on.

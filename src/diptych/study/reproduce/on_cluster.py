@@ -15,12 +15,12 @@ from diptych.machine.cluster import Cluster, Task
 from diptych.ranks import Part
 from diptych.study.reproduce.parts import reproduce_part
 from diptych.study.reproduce.processes import GRACE
-from diptych.study.reproduce.request import Request
+from diptych.study.reproduce.request import StudyRequest
 from diptych.study.reproduce.runner import Run, checked_stages
 
 
 def reproduce_on(
-    cluster: Cluster, request: Request, out: Path, *, run: Run | None = None
+    cluster: Cluster, request: StudyRequest, out: Path, *, run: Run | None = None
 ) -> tuple[dict[str, Any], int]:
     """Share the stages of a study among the workers, a part for each training at most.
 
@@ -57,7 +57,7 @@ def reproduce_on(
     return read_json(out / "study.json"), again
 
 
-def _share(request: Request, out: Path, part: Part, run: Run | None) -> str | None:
+def _share(request: StudyRequest, out: Path, part: Part, run: Run | None) -> str | None:
     """A part's stages in a worker; returns what failed among them."""
     try:
         reproduce_part(request, out, part, run=run)

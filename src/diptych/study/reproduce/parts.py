@@ -23,7 +23,7 @@ from diptych.files import Held, hold, hold_part, hold_place, part_at_work, read_
 from diptych.ranks import Part
 from diptych.study.reproduce.notes import done, keep, noted
 from diptych.study.reproduce.processes import processes
-from diptych.study.reproduce.request import Request
+from diptych.study.reproduce.request import StudyRequest
 from diptych.study.reproduce.runner import (
     Run,
     checked_stages,
@@ -40,7 +40,7 @@ POLL = 1.0  # seconds
 
 
 def reproduce_part(
-    request: Request, out: Path, part: Part, *, run: Run | None = None
+    request: StudyRequest, out: Path, part: Part, *, run: Run | None = None
 ) -> dict[str, Any]:
     """Do stages of a study beside other processes; return the content of study.json.
 
@@ -77,7 +77,7 @@ def reproduce_part(
 
 
 def _share(
-    request: Request, out: Path, every: list[Stage], part: Part, run: Run | None
+    request: StudyRequest, out: Path, every: list[Stage], part: Part, run: Run | None
 ) -> list[str]:
     """Do the stages that this process can get; return the names of those that failed here."""
     listed = [stage for stage in every if request.wants(stage.name)]
@@ -124,7 +124,7 @@ def _do(stage: Stage, out: Path, run: Run | None, lock: int) -> list[str]:
     return run_group([stage], out, run or with_lock)
 
 
-def _save(request: Request, out: Path, every: Sequence[Stage]) -> None:
+def _save(request: StudyRequest, out: Path, every: Sequence[Stage]) -> None:
     """Write study.json from the notes that are there now, one part at a time."""
     while True:
         try:

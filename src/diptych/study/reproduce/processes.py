@@ -65,9 +65,14 @@ def processes(
 
 def _begin(words: list[str], folder: Path, locks: Sequence[int]) -> Process:
     return subprocess.Popen(
-        words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        start_new_session=True, env={**unlaunched(), STAGE: "1"}, pass_fds=locks,
-    )  # fmt: skip
+        words,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**unlaunched(), STAGE: "1"},
+        pass_fds=locks,
+    )
 
 
 def _wait(begun: Sequence[Process]) -> list[tuple[int, float]]:

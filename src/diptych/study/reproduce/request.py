@@ -19,7 +19,7 @@ QUICK = (
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """The request of a study; all of it is written into study.json.
 
     Attributes:

@@ -26,7 +26,7 @@ from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.checks import check, linked, plain, say_lengths
 from diptych.study.reproduce.notes import done, earlier_seconds, keep, made_of, noted, shown, stale
 from diptych.study.reproduce.processes import processes
-from diptych.study.reproduce.request import Request
+from diptych.study.reproduce.request import StudyRequest
 from diptych.study.reproduce.stages import Stage, stages
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ Run = Callable[[list[list[str]], Path], list[tuple[int, float]]]
 
 
 def reproduce(
-    request: Request, out: Path, *, parallel: bool = False, run: Run | None = None
+    request: StudyRequest, out: Path, *, parallel: bool = False, run: Run | None = None
 ) -> dict[str, Any]:
     """Run the missing stages of a study in `out`; return the content of study.json.
 
@@ -54,7 +54,7 @@ def reproduce(
         return _go(request, out, every, parallel, run or processes)
 
 
-def checked_stages(request: Request, out: Path) -> list[Stage]:
+def checked_stages(request: StudyRequest, out: Path) -> list[Stage]:
     """All stages of a study that may begin or go on in `out`; see `reproduce` for the errors."""
     check(request, out)
     if request.data:
@@ -66,7 +66,7 @@ def checked_stages(request: Request, out: Path) -> list[Stage]:
 
 
 def _go(
-    request: Request, out: Path, every: list[Stage], parallel: bool, run: Run
+    request: StudyRequest, out: Path, every: list[Stage], parallel: bool, run: Run
 ) -> dict[str, Any]:
     """Run the requested stages that are missing, then write the page; return study.json."""
     listed = [stage for stage in every if request.wants(stage.name)]
@@ -82,7 +82,9 @@ def _go(
     return finish(request, out, every, failed)
 
 
-def finish(request: Request, out: Path, every: list[Stage], failed: list[str]) -> dict[str, Any]:
+def finish(
+    request: StudyRequest, out: Path, every: list[Stage], failed: list[str]
+) -> dict[str, Any]:
     """Write study.json and the page, and return the former; the caller holds the folder.
 
     Raises:
@@ -107,7 +109,7 @@ def waits_for(out: Path, every: Sequence[Stage], stage: Stage) -> list[str]:
     return [each.name for each in needed if not each.skip and not done(out, each)]
 
 
-def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
+def _check_needs(request: StudyRequest, out: Path, every: Sequence[Stage]) -> None:
     """Refuse an `--only` that leaves out stages whose output is needed and missing."""
     for stage in (each for each in every if request.wants(each.name) and not each.skip):
         lacks = [name for name in waits_for(out, every, stage) if not request.wants(name)]
@@ -118,7 +120,7 @@ def _check_needs(request: Request, out: Path, every: Sequence[Stage]) -> None:
             )
 
 
-def _page(request: Request, out: Path) -> UserError | MachineError | None:
+def _page(request: StudyRequest, out: Path) -> UserError | MachineError | None:
     """Write the report of the runs that have begun; return the error that prevented it, if any."""
     runs = (out / request.run(b, s) for s in request.seeds for b in request.backends)
     if not any((run / "metrics.jsonl").is_file() for run in runs):
@@ -200,7 +202,7 @@ def command(stage: Stage, anew: bool = False) -> list[str]:
     return [sys.executable, "-m", stage.module, *words]
 
 
-def write_study(request: Request, out: Path, every: Sequence[Stage]) -> None:
+def write_study(request: StudyRequest, out: Path, every: Sequence[Stage]) -> None:
     """Write study.json: the request, the run folders, and the state of every stage.
 
     A stage that was never requested, by this call or an earlier one, is left out.

@@ -182,9 +182,18 @@ def run_panel(
     for i, pair in enumerate(missing):
         note(f"{cell_name(backend, *pair)}: cell {i + 1} of {len(missing)}")
         compute_cell(
-            sweep, out, backend, device, pair, cells.request, extractor, samples_out=samples_out,
-            shared=part is not None, note=note, draw_sets=draw_sets,
-        )  # fmt: skip
+            sweep,
+            out,
+            backend,
+            device,
+            pair,
+            cells.request,
+            extractor,
+            samples_out=samples_out,
+            shared=part is not None,
+            note=note,
+            draw_sets=draw_sets,
+        )
 
 
 def cell_name(backend: str, variant: Variant, drawing: Drawing) -> str:
@@ -241,9 +250,15 @@ def _drawn(
     while True:
         try:
             return draw_sets(
-                sweep.source, drawing, sweep.settings.num or 0, sweep.settings.repeats, backend,
-                device, folder=samples_out, progress=sweep.settings.progress,
-            )  # fmt: skip
+                sweep.source,
+                drawing,
+                sweep.settings.num or 0,
+                sweep.settings.repeats,
+                backend,
+                device,
+                folder=samples_out,
+                progress=sweep.settings.progress,
+            )
         except Held as held:
             if not shared:
                 raise

@@ -81,8 +81,16 @@ def sweep_on(
         for pair in cells.pairs:
             file = cell_path(out, backend, *pair)
             if not is_there(file, cells.request):
-                task = CellTask(quiet, out, backend, device, pair, cells.request,
-                                open_network(backend), samples_out)  # fmt: skip
+                task = CellTask(
+                    quiet,
+                    out,
+                    backend,
+                    device,
+                    pair,
+                    cells.request,
+                    open_network(backend),
+                    samples_out,
+                )
                 name = cell_name(backend, *pair)
                 files[name] = file
                 tasks.append(Task(name, _compute, (task,), backend))
@@ -107,9 +115,16 @@ def _compute(task: CellTask) -> None:
     if task.sweep.scored:
         extractor = _opened(task.network.function, task.network.arguments)
     compute_cell(
-        task.sweep, task.out, task.backend, task.device, task.pair, task.request, extractor,
-        samples_out=task.samples_out, shared=True,
-    )  # fmt: skip
+        task.sweep,
+        task.out,
+        task.backend,
+        task.device,
+        task.pair,
+        task.request,
+        extractor,
+        samples_out=task.samples_out,
+        shared=True,
+    )
 
 
 @cache

@@ -88,11 +88,13 @@ class Mlflow(Callback):
         metric = self.entities.Metric
         found = [
             metric(f"train/{key}", float(row[key]), now, row["step"])
-            for row in rows for key in SCALARS
+            for row in rows
+            for key in SCALARS
         ] + [
             metric("validation/loss", float(row[VALIDATION]), now, row["step"])
-            for row in rows if VALIDATION in row
-        ]  # fmt: skip
+            for row in rows
+            if VALIDATION in row
+        ]
         for first in range(0, len(found), 1000):
             self.client.log_batch(self.run_id, metrics=found[first : first + 1000])
 

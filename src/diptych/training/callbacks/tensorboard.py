@@ -159,10 +159,14 @@ def histogram(tag: str, values: np.ndarray[Any, Any]) -> Any:
         flat = np.zeros(1)
     counts, edges = np.histogram(flat, bins=BINS)
     proto = HistogramProto(
-        min=float(flat.min()), max=float(flat.max()), num=flat.size, sum=float(flat.sum()),
-        sum_squares=float((flat * flat).sum()), bucket_limit=edges[1:].tolist(),
+        min=float(flat.min()),
+        max=float(flat.max()),
+        num=flat.size,
+        sum=float(flat.sum()),
+        sum_squares=float((flat * flat).sum()),
+        bucket_limit=edges[1:].tolist(),
         bucket=counts.astype(float).tolist(),
-    )  # fmt: skip
+    )
     return Summary.Value(tag=tag, histo=proto)
 
 

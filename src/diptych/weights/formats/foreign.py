@@ -86,9 +86,13 @@ def read_foreign(path: Path, raw: bool = False) -> Foreign:
         found = read_foreign(folder.weights, raw)
         ema = found.ema if folder.ema is None else folder.ema
         return replace(
-            found, kind=folder.kind, config=folder.config, sampler=folder.sampler,
-            note=folder.note, ema=ema,
-        )  # fmt: skip
+            found,
+            kind=folder.kind,
+            config=folder.config,
+            sampler=folder.sampler,
+            note=folder.note,
+            ema=ema,
+        )
     _refuse_part(path)
     metadata = _metadata(path)
     loaded = load_weights(path, raw=raw)

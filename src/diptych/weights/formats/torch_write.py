@@ -87,7 +87,10 @@ class _Writer:
         storage = b"(" + self._value("storage") + f"ctorch\n{kind}\n".encode()
         storage += self._value(key) + self._value("cpu") + self._value(array.size) + b"tQ"
         return (
-            b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + self._value(0)
-            + self._value(array.shape) + self._value(tuple(strides))
+            b"ctorch._utils\n_rebuild_tensor_v2\n("
+            + storage
+            + self._value(0)
+            + self._value(array.shape)
+            + self._value(tuple(strides))
             + b"\x89ccollections\nOrderedDict\n)RtR"
-        )  # fmt: skip
+        )

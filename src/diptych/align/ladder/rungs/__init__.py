@@ -25,10 +25,10 @@ class Step:
     nudged: bool = True  # nudged passes measure its floor
     beside: tuple[str, ...] = ()  # earlier rungs that it does not depend on
 
-    def trace(self, desk: Any) -> None:
-        """Trace this rung on a desk."""
+    def trace(self, bench: Any) -> None:
+        """Trace this rung on a bench."""
         module, _, function = self.home.partition(":")
-        getattr(importlib.import_module(f"{__name__}.{module}"), function)(desk)
+        getattr(importlib.import_module(f"{__name__}.{module}"), function)(bench)
 
 
 # Sampling depends on the network but not on its training; the metrics depend on neither.

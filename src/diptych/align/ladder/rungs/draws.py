@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych import rng
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.backends.protocol import Batch
 from diptych.network.plan import make_plan
 from diptych.training.batches import Batches
@@ -36,41 +36,41 @@ FAR = 2**40  # a step and an image beyond 32 bits
 SLICE = 3  # the first row of a slice of the batch
 
 
-def add_keyed(desk: Desk) -> None:
+def add_keyed(bench: Workbench) -> None:
     """Add the keyed noise and masks of training and sampling, as the backend drew them itself."""
-    settings = desk.settings(**KEYED)
+    settings = bench.settings(**KEYED)
     plan = make_plan(settings)
     pixels = np.zeros((settings.train.batch_size, *plan.shape), np.uint8)
     batch = Batches(settings, plan, pixels).batch(1)
-    drawn = _keyed_by_rng if desk.panel.name == REFERENCE else _keyed_by_learner
-    learner = None if desk.panel.name == REFERENCE else desk.learner(settings)
+    drawn = _keyed_by_rng if bench.panel.name == REFERENCE else _keyed_by_learner
+    learner = None if bench.panel.name == REFERENCE else bench.learner(settings)
     for step in (1, 2, FAR):
         for row, name in ((0, "batch"), (SLICE, "slice")):
             rows = row, len(batch.x0)
             part = dataclasses.replace(batch, step=step, x0=batch.x0[row:], part=rows)
-            eps, masks = drawn(desk, learner, plan, settings.seed, part)
-            desk.add(f"keyed {step}/{name}/noise", eps)
+            eps, masks = drawn(bench, learner, plan, settings.seed, part)
+            bench.add(f"keyed {step}/{name}/noise", eps)
             for k, mask in enumerate(masks):
-                desk.add(f"keyed {step}/{name}/mask {k}", mask)
+                bench.add(f"keyed {step}/{name}/mask {k}", mask)
     for seed in (settings.seed, 2**63 - 1):
         for step in (0, 3):
             given = seed, "solver_noise", (0, 7, FAR), plan.shape, step
-            if desk.panel.name == REFERENCE:
+            if bench.panel.name == REFERENCE:
                 noise = rng.normal_per_image(*given, noise="keyed")
             else:
-                noise = desk.panel.read(desk.panel.backend.keyed_noise(*given))
-            desk.add(f"keyed images, seed {seed}, step {step}", noise)
+                noise = bench.panel.read(bench.panel.backend.keyed_noise(*given))
+            bench.add(f"keyed images, seed {seed}, step {step}", noise)
 
 
 def _keyed_by_learner(
-    desk: Desk, learner: Any, plan: Any, seed: int, batch: Batch
+    bench: Workbench, learner: Any, plan: Any, seed: int, batch: Batch
 ) -> tuple[Array, list[Array]]:
-    eps, masks = learner.draws(batch, desk.panel.put(batch.x0))
-    return desk.panel.read(eps), [desk.panel.read(mask) for mask in masks]
+    eps, masks = learner.draws(batch, bench.panel.put(batch.x0))
+    return bench.panel.read(eps), [bench.panel.read(mask) for mask in masks]
 
 
 def _keyed_by_rng(
-    desk: Desk, learner: Any, plan: Any, seed: int, batch: Batch
+    bench: Workbench, learner: Any, plan: Any, seed: int, batch: Batch
 ) -> tuple[Array, list[Array]]:
     """The whole batch on the host, cut to its slice."""
     count = batch.count
@@ -80,28 +80,28 @@ def _keyed_by_rng(
     return eps[batch.rows], [mask[batch.rows] for mask in masks]
 
 
-def note_draws(desk: Desk) -> None:
+def note_draws(bench: Workbench) -> None:
     """Record the verdict on each statistic of the device's draws; the reference records True."""
-    found = dict.fromkeys(NAMES, True) if desk.panel.name == REFERENCE else drawn(desk)
+    found = dict.fromkeys(NAMES, True) if bench.panel.name == REFERENCE else drawn(bench)
     for name, right in found.items():
-        desk.note(f"device noise: {name}", right)
+        bench.note(f"device noise: {name}", right)
 
 
-def drawn(desk: Desk) -> dict[str, bool]:
+def drawn(bench: Workbench) -> dict[str, bool]:
     """Verdicts by name on the statistics of two steps' noise and masks."""
-    settings = desk.settings(
-        train__noise="device", train__batch_size=desk.spec.batch, model__dropout=DROPOUT
+    settings = bench.settings(
+        train__noise="device", train__batch_size=bench.spec.batch, model__dropout=DROPOUT
     )
-    learner = desk.learner(settings)
-    batch = desk.batches(settings).batch(1)
+    learner = bench.learner(settings)
+    batch = bench.batches(settings).batch(1)
     shape = batch.x0.shape[1:]
     count = max(2, VALUES // int(np.prod(shape)))
     many = dataclasses.replace(batch, x0=np.zeros((count, *shape), np.float32))
 
     def draw(step: int) -> tuple[Array, list[Array]]:
         at = dataclasses.replace(many, step=step)
-        eps, masks = learner.draws(at, desk.panel.put(at.x0))
-        return desk.panel.read(eps).astype(np.float64), [desk.panel.read(m) for m in masks]
+        eps, masks = learner.draws(at, bench.panel.put(at.x0))
+        return bench.panel.read(eps).astype(np.float64), [bench.panel.read(m) for m in masks]
 
     (eps, masks), (again, _), (other, _) = draw(1), draw(1), draw(2)
     half = shape[1] // 2

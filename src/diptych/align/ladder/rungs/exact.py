@@ -17,7 +17,7 @@ import numpy as np
 
 from diptych import __version__, rng
 from diptych.align.ladder.rungs import draws
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.backends.protocol import Batch, State
 from diptych.config import load
 from diptych.diffusion import objective, schedule, timesteps
@@ -43,55 +43,64 @@ TRANSFORMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def trace_config(desk: Desk) -> None:
+def trace_config(bench: Workbench) -> None:
     """Record every setting, the config's hash, and the versions that the host depends on."""
-    for key, value in load.flatten(desk.config).items():
-        desk.note(key, value)
-    desk.note("identity", desk.config.identity())
-    desk.note("diptych", __version__)
-    desk.note("python", list(sys.version_info[:2]))
-    desk.note("numpy", np.__version__)
-    desk.note("parameters", int(sum(w.size for w in desk.weights.values())))
+    for key, value in load.flatten(bench.config).items():
+        bench.note(key, value)
+    bench.note("identity", bench.config.identity())
+    bench.note("diptych", __version__)
+    bench.note("python", list(sys.version_info[:2]))
+    bench.note("numpy", np.__version__)
+    bench.note("parameters", int(sum(w.size for w in bench.weights.values())))
 
 
-def trace_data(desk: Desk) -> None:
+def trace_data(bench: Workbench) -> None:
     """Trace pixels, flips, order, timesteps, noise and masks as the device returns them."""
-    desk.note("images from", desk.data_from)
-    source = desk.batches(desk.settings())
+    bench.note("images from", bench.data_from)
+    source = bench.batches(bench.settings())
     epoch = source.steps_per_epoch
-    desk.note("steps in an epoch", epoch)
+    bench.note("steps in an epoch", epoch)
     for step in sorted({*range(1, FIRST + 1), epoch, epoch + 1}):
-        _add_batch(desk, f"step {step}", source.batch(step))
-    probe = desk.settings(
-        data__channels=3, data__random_flip=True, train__batch_size=4,
-        model__num_classes=CLASSES, train__label_dropout=0.5, model__dropout=0.25,
-    )  # fmt: skip
+        _add_batch(bench, f"step {step}", source.batch(step))
+    probe = bench.settings(
+        data__channels=3,
+        data__random_flip=True,
+        train__batch_size=4,
+        model__num_classes=CLASSES,
+        train__label_dropout=0.5,
+        model__dropout=0.25,
+    )
     shape = (10, *probe.data.shape)
     drawn = rng.stream(probe.seed, "initial_noise", (1 << 20) + 1).integers(0, 256, shape)
     plan, labels = make_plan(probe), np.arange(10)
     pixels = drawn.astype(np.uint8)
     colour = data_batches.Batches(probe, plan, pixels, labels)
     for step in range(1, 5):
-        _add_batch(desk, f"colour {step}", colour.batch(step))
+        _add_batch(bench, f"colour {step}", colour.batch(step))
     for name, changes in TRANSFORMS.items():
-        changed = desk.settings(data__channels=3, train__batch_size=4, model__num_classes=0,
-                                model__dropout=0.0, **changes)  # fmt: skip
+        changed = bench.settings(
+            data__channels=3,
+            train__batch_size=4,
+            model__num_classes=0,
+            model__dropout=0.0,
+            **changes,
+        )
         source = data_batches.Batches(changed, make_plan(changed), pixels)
-        desk.add(f"{name}/pixels", _plain(desk.panel.read(desk.panel.put(source.batch(2).x0))))
-    draws.add_keyed(desk)
+        bench.add(f"{name}/pixels", _plain(bench.panel.read(bench.panel.put(source.batch(2).x0))))
+    draws.add_keyed(bench)
 
 
-def _add_batch(desk: Desk, name: str, batch: Batch) -> None:
-    read, put = desk.panel.read, desk.panel.put
-    desk.add(f"{name}/pixels", _plain(read(put(batch.x0))))
-    desk.add(f"{name}/t", batch.t)
+def _add_batch(bench: Workbench, name: str, batch: Batch) -> None:
+    read, put = bench.panel.read, bench.panel.put
+    bench.add(f"{name}/pixels", _plain(read(put(batch.x0))))
+    bench.add(f"{name}/t", batch.t)
     if batch.eps is not None:
-        desk.add(f"{name}/noise", _plain(read(put(batch.eps))))
+        bench.add(f"{name}/noise", _plain(read(put(batch.eps))))
     if batch.labels is not None and batch.classes is not None:
-        desk.add(f"{name}/labels", batch.labels)
-        desk.add(f"{name}/classes", _plain(read(put(batch.classes))))
+        bench.add(f"{name}/labels", batch.labels)
+        bench.add(f"{name}/classes", _plain(read(put(batch.classes))))
     for k, mask in enumerate(batch.masks or ()):
-        desk.add(f"{name}/mask {k}", read(put(mask)))
+        bench.add(f"{name}/mask {k}", read(put(mask)))
 
 
 def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -99,56 +108,61 @@ def _plain(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
-def trace_weights(desk: Desk) -> None:
+def trace_weights(bench: Workbench) -> None:
     """Trace weights read back from a learner, and once more through a checkpoint; an engine's from
     its graph."""
-    if desk.panel.only_predicts:
-        network = desk.panel.backend.network(desk.plan, desk.weights)
-        for name, array in desk.panel.backend.weights(network).items():
-            desk.add(name, array)
+    if bench.panel.only_predicts:
+        network = bench.panel.backend.network(bench.plan, bench.weights)
+        for name, array in bench.panel.backend.weights(network).items():
+            bench.add(name, array)
         return
-    state = desk.learner().state()
-    for name in parameter_table(desk.plan):
-        desk.add(name, _plain(state.raw[name]))
+    state = bench.learner().state()
+    for name in parameter_table(bench.plan):
+        bench.add(name, _plain(state.raw[name]))
     raw, ema = ({n: _plain(a) for n, a in g.items()} for g in (state.raw, state.ema))
     # Four groups that differ by exact factors (powers of two), so that none can be confused.
     halves = [{n: a * np.float32(k) for n, a in ema.items()} for k in (0.5, 0.25, 0.125)]
     with TemporaryDirectory() as folder:
-        read = checkpoint.load_state(checkpoint.save(Path(folder), State(3, raw, *halves), {}, 1),
-                                     desk.plan)  # fmt: skip
-    desk.note("checkpoint step", read.step)
+        read = checkpoint.load_state(
+            checkpoint.save(Path(folder), State(3, raw, *halves), {}, 1), bench.plan
+        )
+    bench.note("checkpoint step", read.step)
     for group in ("raw", "ema", "adam_m", "adam_v"):
-        desk.note(f"checkpoint {group}", checkpoint.weights_sha256(getattr(read, group)))
+        bench.note(f"checkpoint {group}", checkpoint.weights_sha256(getattr(read, group)))
 
 
-def trace_schedule(desk: Desk) -> None:
+def trace_schedule(bench: Workbench) -> None:
     """Trace the float64 tables of the config and of every form, a batch's values from them, the
     spacings and the loss weights."""
-    tables = schedule.make_schedule(desk.config.diffusion)
+    tables = schedule.make_schedule(bench.config.diffusion)
     for name in ("beta", "alpha", "sigma"):
-        desk.add(name, getattr(tables, name))
-    source = desk.batches()
+        bench.add(name, getattr(tables, name))
+    source = bench.batches()
     batch = source.batch(1)
     for name in ("alpha", "sigma", "embedding", "weight"):
         if getattr(batch, name) is not None:
-            values = desk.panel.read(desk.panel.put(getattr(batch, name)))
-            desk.add(f"step 1/{name}", _plain(values))
+            values = bench.panel.read(bench.panel.put(getattr(batch, name)))
+            bench.add(f"step 1/{name}", _plain(values))
     steps = min(20, tables.timesteps)
     for spacing in timesteps.ALL_SPACINGS:
         try:
             chosen = timesteps.choose_timesteps(spacing, steps, tables)
         except UserError as error:  # a table with too few levels for it
-            desk.note(f"spacing {spacing}", str(error))
+            bench.note(f"spacing {spacing}", str(error))
             continue
-        desk.add(f"spacing {spacing}", np.array(chosen, dtype=np.int64))
+        bench.add(f"spacing {spacing}", np.array(chosen, dtype=np.int64))
     for form in schedule.SCHEDULES:
         for ends, suffix in ((False, ""), (True, ", ending in noise")):
-            other = schedule.make_schedule(desk.settings(
-                diffusion__schedule=form, diffusion__zero_terminal_snr=ends,
-                diffusion__objective="v", train__weighting="none",
-            ).diffusion)  # fmt: skip
-            desk.add(f"{form}{suffix}", np.stack([other.beta, other.alpha, other.sigma]))
+            other = schedule.make_schedule(
+                bench.settings(
+                    diffusion__schedule=form,
+                    diffusion__zero_terminal_snr=ends,
+                    diffusion__objective="v",
+                    train__weighting="none",
+                ).diffusion
+            )
+            bench.add(f"{form}{suffix}", np.stack([other.beta, other.alpha, other.sigma]))
     for aim in ("eps", "x0", "v"):
         for gamma in (1.0, 5.0):
             table = objective.min_snr_weights(aim, tables, gamma)
-            desk.add(f"weights of {aim}, gamma {gamma:g}", table)
+            bench.add(f"weights of {aim}, gamma {gamma:g}", table)

@@ -18,7 +18,7 @@ import numpy as np
 
 from diptych import rng
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.align.reference import metric
 from diptych.data import load_dataset
 from diptych.evaluation import (
@@ -59,22 +59,22 @@ def prepare(shown: Pixels) -> Float32:
     return np.asarray(grey * np.float32(NATIVE.scale))
 
 
-def trace_metric(desk: Desk) -> None:
+def trace_metric(bench: Workbench) -> None:
     """Trace pixels, features, moments and scores: the backend's, or the reference's own."""
     weights = classifier_weights(CLASSIFIER, None)
-    desk.note("classifier", weights.sha256)
-    desk.note("images", f"{LARGER}x{LARGER} colour, to {SIZE}x{SIZE} grey, {RESIZE}")
-    sets = [images(desk.config.seed, which) for which in range(len(SETS))]
-    if desk.panel.name == REFERENCE:
+    bench.note("classifier", weights.sha256)
+    bench.note("images", f"{LARGER}x{LARGER} colour, to {SIZE}x{SIZE} grey, {RESIZE}")
+    sets = [images(bench.config.seed, which) for which in range(len(SETS))]
+    if bench.panel.name == REFERENCE:
         found = metric.trace(weights.arrays, sets)
     else:
         pixels = [
-            desk.moved(prepare(shown), f"metric {name}")
+            bench.moved(prepare(shown), f"metric {name}")
             for name, shown in zip(SETS, sets, strict=True)
         ]
-        found = measured(open_extractor(CLASSIFIER, desk.panel.name, desk.spec.device), pixels)
+        found = measured(open_extractor(CLASSIFIER, bench.panel.name, bench.spec.device), pixels)
     for name, array in found:
-        desk.add(name, array)
+        bench.add(name, array)
 
 
 def measured(extractor: Network, sets: list[Float32]) -> Iterator[tuple[str, Array]]:

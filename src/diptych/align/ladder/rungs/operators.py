@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.types import Array
 
 B, C = 2, 64
@@ -60,20 +60,20 @@ CASES: dict[str, Case] = {
 }
 
 
-def trace_operators(desk: Desk) -> None:
+def trace_operators(bench: Workbench) -> None:
     """Trace each case's y, and its gradients for inputs and weights."""
     for name, case in CASES.items():
         given = {
-            key: desk.normal(f"{name}/{key}", shape, case.scale) + np.float32(case.offset)
+            key: bench.normal(f"{name}/{key}", shape, case.scale) + np.float32(case.offset)
             for key, shape in case.inputs.items()
         }
-        for key, values in evaluate(desk, name, case, given).items():
-            desk.add(f"{name}/{key}", values)
+        for key, values in evaluate(bench, name, case, given).items():
+            bench.add(f"{name}/{key}", values)
 
 
-def evaluate(desk: Desk, name: str, case: Case, given: dict[str, Array]) -> dict[str, Array]:
+def evaluate(bench: Workbench, name: str, case: Case, given: dict[str, Array]) -> dict[str, Array]:
     """y and all gradients of one case, on the host."""
-    panel = desk.panel
+    panel = bench.panel
     operator = getattr(panel.layers, case.operator)
     wanted = {key: panel.leaf(values) for key, values in given.items()}
     arguments: list[Any] = list(wanted.values())
@@ -86,14 +86,14 @@ def evaluate(desk: Desk, name: str, case: Case, given: dict[str, Array]) -> dict
             shape = tuple(getattr(operator, part).shape)
             scale = 0.1 if len(shape) > 1 else 0.5
             centre = 1.0 if part == "weight" and len(shape) == 1 else 0.0
-            values = desk.normal(f"{name}/{part}", shape, scale) + np.float32(centre)
+            values = bench.normal(f"{name}/{part}", shape, scale) + np.float32(centre)
             setattr(operator, part, panel.parameter(values))
             wanted[part] = getattr(operator, part)
     if case.operator == "dropout":
-        mask = np.abs(desk.normal(f"{name}/mask", case.inputs["x"])) > 0.3
+        mask = np.abs(bench.normal(f"{name}/mask", case.inputs["x"])) > 0.3
         arguments += [panel.put(mask.astype(np.uint8)), RATE]
     y = panel.compute(operator, *arguments)
     host = panel.read(y)
-    g = desk.normal(f"{name}/g", host.shape)
+    g = bench.normal(f"{name}/g", host.shape)
     found = panel.gradients(y, list(wanted.values()), g)
     return {"y": host, **{f"d{key}": value for key, value in zip(wanted, found, strict=True)}}

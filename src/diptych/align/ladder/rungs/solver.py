@@ -19,7 +19,7 @@ import numpy as np
 
 from diptych import rng
 from diptych.align.ladder.rungs.exact import TRANSFORMS
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion import schedule
 from diptych.errors import UserError
@@ -47,34 +47,34 @@ START = (0.5, -1.5, 1.0, -0.7)
 INDICES = (5, 0, 11)  # of images drawn by number
 
 
-def trace_solver(desk: Desk) -> None:
+def trace_solver(bench: Workbench) -> None:
     """Trace coefficients first, then the walks."""
-    tables = schedule.make_schedule(desk.config.diffusion)
-    own = chosen(desk, tables, OWN, min(STEPS, tables.timesteps))
-    every = chosen(desk, tables, walks(), min(FEW, tables.timesteps))
+    tables = schedule.make_schedule(bench.config.diffusion)
+    own = chosen(bench, tables, OWN, min(STEPS, tables.timesteps))
+    every = chosen(bench, tables, walks(), min(FEW, tables.timesteps))
     for name, each in {**own, **every}.items():
-        desk.add(f"coefficients/{name}", coefficients(each, tables))
-    add_ramps(desk)
-    engine = engine_of(desk, desk.plan, tables)
-    start = starts(desk, engine, desk.spec.batch)
+        bench.add(f"coefficients/{name}", coefficients(each, tables))
+    add_ramps(bench)
+    engine = engine_of(bench, bench.plan, tables)
+    start = starts(bench, engine, bench.spec.batch)
     for name, each in own.items():
-        chain(desk, engine, name, each, start)
-    small = engine_of(desk, make_plan(desk.settings(**SMALL)), tables)
-    start = starts(desk, small, desk.spec.batch)
+        chain(bench, engine, name, each, start)
+    small = engine_of(bench, make_plan(bench.settings(**SMALL)), tables)
+    start = starts(bench, small, bench.spec.batch)
     for name, each in every.items():
-        chain(desk, small, name, each, start)
-    encoded(desk, small)
-    predicted(desk)
-    guided(desk)
-    by_number(desk)
+        chain(bench, small, name, each, start)
+    encoded(bench, small)
+    predicted(bench)
+    guided(bench)
+    by_number(bench)
 
 
-def add_ramps(desk: Desk) -> None:
+def add_ramps(bench: Workbench) -> None:
     """Add the pixels of a ramp beyond both ends, through every transform, to show the rounding."""
     ramp = np.linspace(-1.2, 1.2, RAMP, dtype=np.float32).reshape(1, 1, 1, RAMP)
     for name, changes in TRANSFORMS.items():
-        transform = preprocess_of(desk.settings(**changes).data)
-        desk.add(f"coefficients/pixels, {name}", transform.pixels(ramp))
+        transform = preprocess_of(bench.settings(**changes).data)
+        bench.add(f"coefficients/pixels, {name}", transform.pixels(ramp))
 
 
 def walks() -> dict[str, dict[str, Any]]:
@@ -94,7 +94,7 @@ def walks() -> dict[str, dict[str, Any]]:
 
 
 def chosen(
-    desk: Desk, tables: schedule.Schedule, asked: dict[str, dict[str, Any]], steps: int
+    bench: Workbench, tables: schedule.Schedule, asked: dict[str, dict[str, Any]], steps: int
 ) -> dict[str, sampler.Sampler]:
     """Samplers by name, with the host's noise unless keyed is asked for; one that this schedule
     refuses is recorded with the reason."""
@@ -102,42 +102,45 @@ def chosen(
     for name, options in asked.items():
         try:
             each = sampler.make_sampler(
-                steps=steps, timesteps=tables.timesteps, num_classes=desk.plan.num_classes,
-                ends_in_noise=bool(tables.alpha[-1] == 0), **{"noise": "host", **options},
-            )  # fmt: skip
+                steps=steps,
+                timesteps=tables.timesteps,
+                num_classes=bench.plan.num_classes,
+                ends_in_noise=bool(tables.alpha[-1] == 0),
+                **{"noise": "host", **options},
+            )
             each.check(tables)
             each.levels(tables)
         except UserError as error:
-            desk.note(name, str(error))
+            bench.note(name, str(error))
             continue
         found[name] = each
     return found
 
 
-def engine_of(desk: Desk, plan: Any, tables: schedule.Schedule) -> Engine:
+def engine_of(bench: Workbench, plan: Any, tables: schedule.Schedule) -> Engine:
     """An engine for a network of the plan with the ladder's weights."""
-    network = desk.panel.backend.network(plan, desk.weights_for(plan))
-    return Engine(desk.panel.backend, network, plan, tables)
+    network = bench.panel.backend.network(plan, bench.weights_for(plan))
+    return Engine(bench.panel.backend, network, plan, tables)
 
 
-def starts(desk: Desk, engine: Engine, count: int) -> Array:
+def starts(bench: Workbench, engine: Engine, count: int) -> Array:
     """The initial noise of up to 8 images."""
-    seed = desk.config.seed
+    seed = bench.config.seed
     return rng.normal_per_image(seed, "initial_noise", range(min(8, count)), engine.shape)
 
 
-def chain(desk: Desk, engine: Engine, name: str, each: sampler.Sampler, start: Array) -> None:
+def chain(bench: Workbench, engine: Engine, name: str, each: sampler.Sampler, start: Array) -> None:
     """Add the images after each step, and the pixels of the last."""
 
     def observe(k: int, level: Any, x: Any) -> None:
-        desk.add(f"{name}/x {k:03d}", desk.panel.read(x))
+        bench.add(f"{name}/x {k:03d}", bench.panel.read(x))
 
-    x_T = desk.moved(start, name)
-    drawn = engine.draw(each, range(len(start)), desk.config.seed, x_T, observe)
-    desk.add(f"pixels/{name}", engine.pixels(drawn.astype(np.float32)))
+    x_T = bench.moved(start, name)
+    drawn = engine.draw(each, range(len(start)), bench.config.seed, x_T, observe)
+    bench.add(f"pixels/{name}", engine.pixels(drawn.astype(np.float32)))
 
 
-def encoded(desk: Desk, engine: Engine) -> None:
+def encoded(bench: Workbench, engine: Engine) -> None:
     """Add images encoded as latents (inversion), on numbers and with a network."""
     tables = engine.schedule
     steps = min(FEW, tables.timesteps)
@@ -146,54 +149,63 @@ def encoded(desk: Desk, engine: Engine) -> None:
     levels = each.sampler.levels(tables)[::-1]
     found: list[Float64] = []
     invert(numbers(tables), np.array(START), levels, each.refine, lambda k, a, x: found.append(x))
-    desk.add("coefficients/encoded", np.stack(found))
-    images = np.tanh(desk.normal("encoded", (min(8, desk.spec.batch), *engine.shape)))
+    bench.add("coefficients/encoded", np.stack(found))
+    images = np.tanh(bench.normal("encoded", (min(8, bench.spec.batch), *engine.shape)))
 
     def observe(k: int, level: Any, x: Any) -> None:
-        desk.add(f"encoded/x {k:03d}", desk.panel.read(x))
+        bench.add(f"encoded/x {k:03d}", bench.panel.read(x))
 
     encode(engine, each, images, observe)
 
 
-def predicted(desk: Desk) -> None:
+def predicted(bench: Workbench) -> None:
     """Add the noise implied by a network of each objective, with one timestep per image."""
     for aim in ("eps", "x0", "v"):
-        settings = desk.settings(
-            **SMALL, diffusion__objective=aim, diffusion__zero_terminal_snr=False,
+        settings = bench.settings(
+            **SMALL,
+            diffusion__objective=aim,
+            diffusion__zero_terminal_snr=False,
             train__weighting="none",
-        )  # fmt: skip
+        )
         tables = schedule.make_schedule(settings.diffusion)
-        engine = engine_of(desk, make_plan(settings), tables)
+        engine = engine_of(bench, make_plan(settings), tables)
         t = np.linspace(0, int(tables.timesteps * 0.8), 4).astype(np.int64)
-        x = desk.normal(f"predicted {aim}", (4, *engine.shape))
-        desk.add(f"predicted by {aim}", engine.predictor.predict(x, t, None, tables))
+        x = bench.normal(f"predicted {aim}", (4, *engine.shape))
+        bench.add(f"predicted by {aim}", engine.predictor.predict(x, t, None, tables))
 
 
-def guided(desk: Desk) -> None:
+def guided(bench: Workbench) -> None:
     """Add a guided walk, whatever the config: a network with classes that predicts v, from a level
     without any of the image (alpha = 0)."""
-    settings = desk.settings(
-        model__num_classes=CLASSES, diffusion__objective="v", train__weighting="none",
+    settings = bench.settings(
+        model__num_classes=CLASSES,
+        diffusion__objective="v",
+        train__weighting="none",
         diffusion__zero_terminal_snr=True,
-    )  # fmt: skip
+    )
     tables = schedule.make_schedule(settings.diffusion)
     each = sampler.make_sampler(
-        "ddim", min(FEW, tables.timesteps), spacing="trailing",
-        timesteps=tables.timesteps, classes=(3, 7), guidance=2.0, num_classes=CLASSES,
-    )  # fmt: skip
-    engine = engine_of(desk, make_plan(settings), tables)
-    chain(desk, engine, "guided", each, starts(desk, engine, desk.spec.batch))
+        "ddim",
+        min(FEW, tables.timesteps),
+        spacing="trailing",
+        timesteps=tables.timesteps,
+        classes=(3, 7),
+        guidance=2.0,
+        num_classes=CLASSES,
+    )
+    engine = engine_of(bench, make_plan(settings), tables)
+    chain(bench, engine, "guided", each, starts(bench, engine, bench.spec.batch))
 
 
-def by_number(desk: Desk) -> None:
+def by_number(bench: Workbench) -> None:
     """Add images sampled by their numbers, of either noise, with a network that predicts none."""
     changes: dict[str, Any] = {"diffusion__objective": "eps", "train__weighting": "none"}
-    settings = desk.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
+    settings = bench.settings(**SMALL, diffusion__zero_terminal_snr=False, **changes)
     plan, tables = make_plan(settings), schedule.make_schedule(settings.diffusion)
-    steps, engine = min(FEW, tables.timesteps), Engine(desk.panel.backend, nothing, plan, tables)
+    steps, engine = min(FEW, tables.timesteps), Engine(bench.panel.backend, nothing, plan, tables)
     for noise, name in (("host", "by number"), ("keyed", "by number, keyed")):
         each = sampler.make_sampler("ddim", steps, 1.0, timesteps=tables.timesteps, noise=noise)
-        desk.add(name, engine.draw(each, INDICES, desk.config.seed))
+        bench.add(name, engine.draw(each, INDICES, bench.config.seed))
 
 
 def nothing(x: Any, *_: Any) -> Any:

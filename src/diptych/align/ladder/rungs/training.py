@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.align.ladder.rungs import draws
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.backends.protocol import Batch
 from diptych.config.load import Config
 from diptych.types import Array
@@ -26,74 +26,84 @@ DROPOUT, CLASSES = 0.25, 10
 FEW = 2  # steps with other settings
 
 
-def trace_loss(desk: Desk) -> None:
+def trace_loss(bench: Workbench) -> None:
     """Trace the losses of the batch, each image and single timesteps; other settings; draws."""
-    batch = trace_plain_loss(desk)
-    add_inside(desk, desk.learner(), batch)
-    other = "mean" if desk.config.train.loss == "sum" else "sum"
-    settings = desk.settings(train__loss=other)
-    desk.add(f"{other} over pixels", value(desk, desk.learner(settings), batch))
-    dropped = desk.settings(model__dropout=DROPOUT, train__batch_size=desk.spec.batch)
-    with_masks = desk.moved_batch(desk.batches(dropped).batch(1))
-    desk.add("with dropout", value(desk, desk.learner(dropped), with_masks))
-    trace_objectives(desk)
-    draws.note_draws(desk)
+    batch = trace_plain_loss(bench)
+    add_inside(bench, bench.learner(), batch)
+    other = "mean" if bench.config.train.loss == "sum" else "sum"
+    settings = bench.settings(train__loss=other)
+    bench.add(f"{other} over pixels", value(bench, bench.learner(settings), batch))
+    dropped = bench.settings(model__dropout=DROPOUT, train__batch_size=bench.spec.batch)
+    with_masks = bench.moved_batch(bench.batches(dropped).batch(1))
+    bench.add("with dropout", value(bench, bench.learner(dropped), with_masks))
+    trace_objectives(bench)
+    draws.note_draws(bench)
 
 
-def trace_objectives(desk: Desk) -> None:
+def trace_objectives(bench: Workbench) -> None:
     """Add losses that the config may not use: of a network with classes that predicts v, weighted
     by SNR if the schedule allows; of one that predicts the image; and of one that predicts the
     noise, weighted by SNR with another gamma."""
-    size: dict[str, Any] = {"train__batch_size": desk.spec.batch}
+    size: dict[str, Any] = {"train__batch_size": bench.spec.batch}
     weighted = {"diffusion__objective": "eps", "diffusion__zero_terminal_snr": False}
     weighted |= {"train__weighting": "min-snr", "train__min_snr_gamma": 1.5}
     chosen: dict[str, dict[str, Any]] = {
-        "with classes, of v": told(desk), "of x0": {"diffusion__objective": "x0"},
+        "with classes, of v": told(bench), "of x0": {"diffusion__objective": "x0"},
         "of eps, weighted": weighted,
     }  # fmt: skip
     for name, changes in chosen.items():
-        settings = desk.settings(**size, **changes)
-        batch = desk.moved_batch(desk.batches(settings).batch(1))
-        desk.add(name, value(desk, desk.learner(settings), batch))
+        settings = bench.settings(**size, **changes)
+        batch = bench.moved_batch(bench.batches(settings).batch(1))
+        bench.add(name, value(bench, bench.learner(settings), batch))
 
 
-def told(desk: Desk) -> dict[str, Any]:
+def told(bench: Workbench) -> dict[str, Any]:
     """Settings of a network with classes that predicts v, weighted unless alpha ends at 0."""
-    weighting = "none" if desk.config.diffusion.zero_terminal_snr else "min-snr"
+    weighting = "none" if bench.config.diffusion.zero_terminal_snr else "min-snr"
     changes: dict[str, Any] = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
     return changes | {"diffusion__objective": "v", "train__weighting": weighting}
 
 
-def others(desk: Desk) -> dict[str, dict[str, Any]]:
+def others(bench: Workbench) -> dict[str, dict[str, Any]]:
     """Settings far from any preset's, by name: they reveal any setting that a backend ignores."""
-    far = told(desk) | {
-        "model__dropout": DROPOUT, "model__norm_eps": 1e-3, "train__loss": "mean",
-        "train__grad_clip": 0.05, "train__beta1": 0.7, "train__beta2": 0.9, "train__eps": 1e-4,
-        "train__ema_rate": 0.5, "train__ema_warmup": False, "train__min_snr_gamma": 2.0,
-    }  # fmt: skip
+    far = told(bench) | {
+        "model__dropout": DROPOUT,
+        "model__norm_eps": 1e-3,
+        "train__loss": "mean",
+        "train__grad_clip": 0.05,
+        "train__beta1": 0.7,
+        "train__beta2": 0.9,
+        "train__eps": 1e-4,
+        "train__ema_rate": 0.5,
+        "train__ema_warmup": False,
+        "train__min_snr_gamma": 2.0,
+    }
     return {"other settings": far, "not clipped": {"train__grad_clip": None, "train__loss": "sum"}}
 
 
-def trace_plain_loss(desk: Desk) -> Batch:
+def trace_plain_loss(bench: Workbench) -> Batch:
     """Trace the losses of the batch, each image and single timesteps; return the batch."""
-    learner, source = desk.learner(), desk.batches()
-    batch = desk.moved_batch(source.batch(1))
-    desk.add("batch", value(desk, learner, batch))
+    learner, source = bench.learner(), bench.batches()
+    batch = bench.moved_batch(source.batch(1))
+    bench.add("batch", value(bench, learner, batch))
     for i in range(len(batch.x0)):
-        desk.add(f"image {i}", value(desk, learner, rows(batch, slice(i, i + 1))))
-    last = desk.config.diffusion.timesteps - 1
+        bench.add(f"image {i}", value(bench, learner, rows(batch, slice(i, i + 1))))
+    last = bench.config.diffusion.timesteps - 1
     for t in (0, last // 8, last):
         many = np.full(len(batch.x0), t)
         at_t = dataclasses.replace(
-            batch, t=many, alpha=source.alpha[many], sigma=source.sigma[many],
+            batch,
+            t=many,
+            alpha=source.alpha[many],
+            sigma=source.sigma[many],
             embedding=source.embedding[many],
             weight=None if source.weight is None else source.weight[many],
-        )  # fmt: skip
-        desk.add(f"t={t}", value(desk, learner, at_t))
+        )
+        bench.add(f"t={t}", value(bench, learner, at_t))
     return batch
 
 
-def add_inside(desk: Desk, learner: Any, batch: Batch) -> None:
+def add_inside(bench: Workbench, learner: Any, batch: Batch) -> None:
     """Add the network's inputs and output: the loss is a mean and hides small faults."""
     network, seen = learner.network, []
 
@@ -107,12 +117,12 @@ def add_inside(desk: Desk, learner: Any, batch: Batch) -> None:
     finally:
         learner.network = network
     for name, array in zip(("noisy images", "times", "answer"), seen[0], strict=True):
-        desk.add(f"network/{name}", desk.panel.read(array))
+        bench.add(f"network/{name}", bench.panel.read(array))
 
 
-def value(desk: Desk, learner: Any, batch: Batch) -> Array:
+def value(bench: Workbench, learner: Any, batch: Batch) -> Array:
     """A batch's loss: float64, shape ()."""
-    return desk.panel.read(learner.loss(batch)).reshape(()).astype(np.float64)
+    return bench.panel.read(learner.loss(batch)).reshape(()).astype(np.float64)
 
 
 def rows(batch: Batch, part: slice) -> Batch:
@@ -125,53 +135,53 @@ def rows(batch: Batch, part: slice) -> Batch:
     return dataclasses.replace(batch, **cut, masks=masks)
 
 
-def trace_gradients(desk: Desk) -> None:
+def trace_gradients(bench: Workbench) -> None:
     """Trace gradients with the config's settings, and with settings far from any preset's."""
-    trace_plain_gradients(desk)
-    add_gradients(desk, "other settings: ", others(desk)["other settings"])
+    trace_plain_gradients(bench)
+    add_gradients(bench, "other settings: ", others(bench)["other settings"])
 
 
-def trace_plain_gradients(desk: Desk) -> None:
+def trace_plain_gradients(bench: Workbench) -> None:
     """Trace gradients with the config's settings."""
-    add_gradients(desk, "", {})
+    add_gradients(bench, "", {})
 
 
-def add_gradients(desk: Desk, name: str, changes: dict[str, Any]) -> None:
+def add_gradients(bench: Workbench, name: str, changes: dict[str, Any]) -> None:
     """Add the gradient of each weight on the first batch, and their total norm.
 
     The norm comes last, so that a wrong weight is named first. Names begin with `name`.
     """
-    settings = desk.settings(train__batch_size=desk.spec.batch, **changes)
-    batch = desk.moved_batch(desk.batches(settings).batch(1))
-    _, found = desk.learner(settings).gradients(batch)
+    settings = bench.settings(train__batch_size=bench.spec.batch, **changes)
+    batch = bench.moved_batch(bench.batches(settings).batch(1))
+    _, found = bench.learner(settings).gradients(batch)
     for weight, gradient in found.items():
-        desk.add(f"{name}{weight}", gradient)
+        bench.add(f"{name}{weight}", gradient)
     total = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in found.values()))
-    desk.add(f"{name}total norm", np.float64(total))
+    bench.add(f"{name}total norm", np.float64(total))
 
 
-def trace_lockstep(desk: Desk) -> None:
+def trace_lockstep(bench: Workbench) -> None:
     """Trace losses and gradient norms of the first steps, then weights, average and moments;
     again for a few steps with settings far from any preset's."""
-    size = {"train__batch_size": desk.spec.batch}
-    lockstep(desk, "", desk.settings(**size), desk.spec.steps)
-    for name, changes in others(desk).items():
-        lockstep(desk, f"{name}: ", desk.settings(**size, **changes), min(FEW, desk.spec.steps))
+    size = {"train__batch_size": bench.spec.batch}
+    lockstep(bench, "", bench.settings(**size), bench.spec.steps)
+    for name, changes in others(bench).items():
+        lockstep(bench, f"{name}: ", bench.settings(**size, **changes), min(FEW, bench.spec.steps))
 
 
-def lockstep(desk: Desk, name: str, settings: Config, steps: int) -> None:
+def lockstep(bench: Workbench, name: str, settings: Config, steps: int) -> None:
     """Train for `steps` with `settings`; every tensor's name begins with `name`."""
-    learner, source = desk.learner(settings), desk.batches(settings)
-    scalar, t = desk.panel.backend.scalar, settings.train
+    learner, source = bench.learner(settings), bench.batches(settings)
+    scalar, t = bench.panel.backend.scalar, settings.train
     last = t.last_step(source.steps_per_epoch)
     for step in range(1, steps + 1):
         batch = source.batch(step)
-        batch = desk.moved_batch(batch) if step == 1 else batch
+        batch = bench.moved_batch(batch) if step == 1 else batch
         lr = training.learning_rate(t, last, step)
         loss, norm = learner.step(batch, lr)
-        desk.add(f"{name}loss/{step:04d}", np.float64(scalar(loss)))
-        desk.add(f"{name}norm/{step:04d}", np.float64(scalar(norm)))
+        bench.add(f"{name}loss/{step:04d}", np.float64(scalar(loss)))
+        bench.add(f"{name}norm/{step:04d}", np.float64(scalar(norm)))
     state = learner.state()
     for group in ("raw", "ema", "adam_m", "adam_v"):
         for weight, array in getattr(state, group).items():
-            desk.add(f"{name}{group}/{weight}", array.astype(np.float32))
+            bench.add(f"{name}{group}/{weight}", array.astype(np.float32))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diptych.align.process.panels import REFERENCE
-from diptych.align.process.workbench import Desk
+from diptych.align.process.workbench import Workbench
 from diptych.network.parameters import parameter_table
 from diptych.types import Array
 
@@ -38,33 +38,33 @@ MANY: dict[str, tuple[int, ...]] = {"million": (2_400_000,), "few": (512,)}
 SHOWN = 256  # of each array
 
 
-def trace_update(desk: Desk) -> None:
+def trace_update(bench: Workbench) -> None:
     """Trace the clipping norm, both moments, weights and moving average after one step; learning
     rates; the average's warm-up."""
     for name, (step, size) in UPDATES.items():
-        for key, array in one_update(desk, name, step, size).items():
-            desk.add(f"{name}/{key}", array)
-    trace_sizes(desk)
+        for key, array in one_update(bench, name, step, size).items():
+            bench.add(f"{name}/{key}", array)
+    trace_sizes(bench)
     for name, changes in RATES.items():
-        settings = desk.settings(train__lr=1e-3, **changes).train
+        settings = bench.settings(train__lr=1e-3, **changes).train
         rates = [training.learning_rate(settings, RUN, step) for step in range(1, RUN + 3)]
-        desk.add(name, np.array(rates))
+        bench.add(name, np.array(rates))
     for step in AVERAGED:
-        desk.add(f"average's share at step {step}", averaged(desk, step))
+        bench.add(f"average's share at step {step}", averaged(bench, step))
 
 
-def averaged(desk: Desk, step: int) -> Array:
+def averaged(bench: Workbench, step: int) -> Array:
     """The moving average's share of one step's change of the weights, with warm-up.
 
     The change is large, so that the average's own rounding is far below its share.
     """
-    settings = desk.settings(
-        train__batch_size=desk.spec.batch, train__ema_warmup=True, train__ema_rate=0.999
+    settings = bench.settings(
+        train__batch_size=bench.spec.batch, train__ema_warmup=True, train__ema_rate=0.999
     )
-    learner = desk.learner(settings)
+    learner = bench.learner(settings)
     before = learner.state()
     learner.count = step - 1
-    learner.step(desk.batches(settings).batch(1), 1.0)
+    learner.step(bench.batches(settings).batch(1), 1.0)
     after, change, moved = learner.state(), 0.0, 0.0
     for name, array in after.raw.items():
         raw = array.astype(np.float64) - before.raw[name]
@@ -73,10 +73,10 @@ def averaged(desk: Desk, step: int) -> Array:
     return np.array(moved / change)
 
 
-def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array]:
+def one_update(bench: Workbench, name: str, step: int, size: float) -> dict[str, Array]:
     """Results of `adam_step` on keyed arrays; for weights and average, their changes."""
     keys = ("p", "g", "m", "v", "e")
-    given = {k: {n: desk.normal(f"{name}/{k}/{n}", s) for n, s in SIZES.items()} for k in keys}
+    given = {k: {n: bench.normal(f"{name}/{k}/{n}", s) for n, s in SIZES.items()} for k in keys}
     given["g"] = {n: a * np.float32(size) for n, a in given["g"].items()}
     for k in ("p", "e"):  # small, so that their change is not lost to rounding
         given[k] = {n: a * np.float32(1e-3) for n, a in given[k].items()}
@@ -84,7 +84,7 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
         given[k] = {n: a * np.float32(size * (step > 1)) for n, a in given[k].items()}
     given["v"] = {n: a * a for n, a in given["v"].items()}
     before = {k: {n: a.astype(np.float64) for n, a in given[k].items()} for k in keys}
-    if desk.panel.name == REFERENCE:
+    if bench.panel.name == REFERENCE:
         from diptych.align.reference.backend import adam
 
         given_all: Any = [before[k] for k in keys]
@@ -92,7 +92,7 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
         norm: Any = adam(*given_all, step=step, **numbers)
         after = before
     else:
-        norm, after = on_device(desk, given, step)
+        norm, after = on_device(bench, given, step)
     result: dict[str, Array] = {"norm": np.array(norm, dtype=np.float64)}
     for k in ("m", "v", "p", "e"):
         for n in SIZES:
@@ -101,9 +101,9 @@ def one_update(desk: Desk, name: str, step: int, size: float) -> dict[str, Array
     return result
 
 
-def on_device(desk: Desk, given: dict[str, dict[str, Array]], step: int) -> tuple[float, Any]:
+def on_device(bench: Workbench, given: dict[str, dict[str, Array]], step: int) -> tuple[float, Any]:
     """Run the backend's own `adam_step`; return the norm and the arrays afterwards."""
-    panel = desk.panel
+    panel = bench.panel
     groups = {k: [panel.put(a.copy()) for a in arrays.values()] for k, arrays in given.items()}
     norm = panel.part("optim").adam_step(*groups.values(), step=step, **NUMBERS)
     after = {
@@ -113,25 +113,25 @@ def on_device(desk: Desk, given: dict[str, dict[str, Array]], step: int) -> tupl
     return panel.backend.scalar(norm), after
 
 
-def trace_sizes(desk: Desk) -> None:
+def trace_sizes(bench: Workbench) -> None:
     """Trace the norm and the clipped gradients, at the sizes that are used."""
-    table = parameter_table(desk.plan)
+    table = parameter_table(bench.plan)
     used = {name: tuple(p.shape) for name, p in table.items()}
     sizes: dict[str, dict[str, tuple[int, ...]]] = {"2.4 million": MANY, "the network's": used}
     for name, shapes in sizes.items():
-        given = {n: desk.normal(f"{name}/{n}", shape) for n, shape in shapes.items()}
+        given = {n: bench.normal(f"{name}/{n}", shape) for n, shape in shapes.items()}
         largest = max(shapes, key=lambda n: given[n].size)
-        norm, after = clipped(desk, given, largest)
-        desk.add(f"{name}/norm", np.array(norm, dtype=np.float64))
-        desk.add(f"{name}/clipped", after.ravel()[:SHOWN])
+        norm, after = clipped(bench, given, largest)
+        bench.add(f"{name}/norm", np.array(norm, dtype=np.float64))
+        bench.add(f"{name}/clipped", after.ravel()[:SHOWN])
 
 
-def clipped(desk: Desk, given: dict[str, Array], shown: str) -> tuple[float, Array]:
+def clipped(bench: Workbench, given: dict[str, Array], shown: str) -> tuple[float, Array]:
     """The norm of gradients, and one clipped gradient: with beta1 = 0 it is Adam's mean."""
-    if desk.panel.name == REFERENCE:
+    if bench.panel.name == REFERENCE:
         norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in given.values()))
         return norm, given[shown] * min(1.0, NUMBERS["max_norm"] / (norm + 1e-6))
-    panel = desk.panel
+    panel = bench.panel
     gradients = [panel.put(g.copy()) for g in given.values()]
     rest = [[panel.put(np.zeros_like(g)) for g in given.values()] for _ in range(4)]
     step = panel.part("optim").adam_step
