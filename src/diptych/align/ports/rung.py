@@ -28,7 +28,7 @@ from diptych.types import Array
 PLAIN = "~plain"
 
 
-class PortDesk(Workbench):
+class PortBench(Workbench):
     """A bench for the user's network, loaded with the reference's weights."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -62,7 +62,7 @@ class PortDesk(Workbench):
 class PortLearner:
     """Loss and gradients of a port; see `diptych.backends.protocol.Learner`."""
 
-    def __init__(self, bench: PortDesk) -> None:
+    def __init__(self, bench: PortBench) -> None:
         self.bench = bench
 
     def loss(self, batch: Batch) -> Any:
@@ -130,7 +130,7 @@ def trace_weights(bench: Workbench) -> None:
 
 def trace_layers(bench: Workbench) -> None:
     """Trace free-running and fed outputs of every layer that both sides have."""
-    if isinstance(bench, PortDesk):
+    if isinstance(bench, PortBench):
         _trace_port(bench)
     else:
         _trace_ours(bench)
@@ -202,7 +202,7 @@ def grouped(given: Mapping[str, Array]) -> dict[str, list[Array]]:
     return found
 
 
-def _trace_port(bench: PortDesk) -> None:
+def _trace_port(bench: PortBench) -> None:
     panel = bench.panel
     ours = {theirs: path for path, theirs in bench.paths.items()}
     shapes: dict[str, list[tuple[int, ...]]] = {}

@@ -67,7 +67,7 @@ def run_job(panel: Panel, spec: Spec, job: dict[str, Any]) -> None:
 def bench_for(panel: Panel, spec: Spec, tracer: Tracer, nudge: int) -> Workbench:
     """The bench of an implementation, or of a user's port."""
     if spec.port.get("target"):
-        return port_rungs.PortDesk(panel, spec, tracer, nudge)
+        return port_rungs.PortBench(panel, spec, tracer, nudge)
     return Workbench(panel, spec, tracer, nudge)
 
 

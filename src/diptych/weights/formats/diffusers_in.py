@@ -115,11 +115,11 @@ def read_folder(path: Path, raw: bool = False) -> Folder:
     ours = _network(read_json(file), file)
     config = validate({**ours, "diffusion": scheduler.noise if scheduler else {}}, str(file))
     sampler = scheduler.sampler if scheduler else None
-    note = (
+    assumed = (
         f"{path} holds no scheduler: the noise is taken to be DDPM's, linear from 1e-4 to 0.02 in "
         "1000 timesteps, and the network to predict it"
     )
-    note = scheduler.note if scheduler else note
+    note = scheduler.note if scheduler else assumed
     return Folder(f"diffusers {kind}", _weights_file(unet), config, sampler, note, ema)
 
 
