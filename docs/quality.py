@@ -38,7 +38,7 @@ SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
 KEPT = DOCS / "zoo.json"  # the records that the page shows, by their files' names
-FRONT = "mnist-torch"
+FRONT = "mnist-conditional"
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
 ROWS = ("fid", "is", "precision", "recall")
 
@@ -122,7 +122,7 @@ def shown(folder: Path, num: int) -> dict[str, Any]:
 
 
 def drawn_record(folder: Path, name: str, num: int) -> Path:
-    """Where the record of a model's images is kept, by its weights."""
+    """Path of the record of a model's images, by its weights."""
     sha = read_json(zoo_folder() / name / "manifest.json")["weights_sha256"]
     return folder / f"{name}-{sha[:8]}-{num}.json"
 
