@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +17,13 @@ from diptych.diffusion.schedule import CLEAN, Level, make_schedule
 from diptych.diffusion.timesteps import ALL_SPACINGS
 from diptych.errors import UserError
 from diptych.sampling import options
-from diptych.sampling.sampler import SOLVERS, make_sampler
+from diptych.sampling.sampler import (
+    DEFAULT_SOLVER,
+    DEFAULT_STEPS,
+    OTHER_STEPS,
+    SOLVERS,
+    make_sampler,
+)
 from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
@@ -41,6 +49,16 @@ BARS = np.cumprod(1 - TABLE.beta)
 
 def test_the_options_name_every_solver_and_spacing() -> None:
     assert options.SOLVERS == SOLVERS and set(options.SPACINGS) == set(ALL_SPACINGS)
+
+
+def test_the_help_names_every_order_and_number_of_steps() -> None:
+    helps = {each.name: each.metadata["help"] for each in fields(options.SamplerOptions)}
+    ordered = {name: kind.orders for name, kind in KINDS.items() if kind.orders}
+    named = {name for name in KINDS if re.search(rf"\b{name}\b(?!-)", helps["order"])}
+    assert named == set(ordered) and {o[0] for n, o in ordered.items() if n != "ipndm"} == {2}
+    assert f"[default: 2; ipndm: {ordered['ipndm'][0]}]" in helps["order"]
+    steps = f"[default: {DEFAULT_SOLVER}: {DEFAULT_STEPS}; ddpm: all; others: {OTHER_STEPS}]"
+    assert steps in helps["steps"] and f"else {DEFAULT_SOLVER};" in helps["solver"]
 
 
 # Network calls

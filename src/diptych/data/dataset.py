@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diptych.config.load import DataConfig
 from diptych.config.size import Size
@@ -29,7 +28,7 @@ from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, So
 from diptych.data.sources.spec import Spec, parse, split_names
 from diptych.data.survey import DECODED, in_colour, spread
 from diptych.errors import UserError
-from diptych.types import Int64, Pixels
+from diptych.types import Array, Int64, Pixels
 
 ARRAYS = "arrays"  # the `data.source` of a run whose images were passed in Python
 
@@ -53,7 +52,7 @@ class Dataset:
     name: str
     split: str
     images: Images
-    labels: NDArray[np.int64] | None
+    labels: Int64 | None
     sha256: str
     origin: str
     left_out: dict[str, int] = field(default_factory=dict)
@@ -262,7 +261,7 @@ def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
     return _channels_first(np.stack(rows), where), np.asarray(labels) if labels else None
 
 
-def _channels_first(images: NDArray[Any], where: str) -> Pixels:
+def _channels_first(images: Array, where: str) -> Pixels:
     if images.dtype != np.uint8:
         raise UserError(
             f"{where}: are {images.dtype}, expected uint8, 0 .. 255; of floats in [0, 1]: "
@@ -279,7 +278,7 @@ def _channels_first(images: NDArray[Any], where: str) -> Pixels:
     return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
 
 
-def _own_labels(labels: NDArray[Any], count: int) -> Int64:
+def _own_labels(labels: Array, count: int) -> Int64:
     where = "Dataset.from_arrays: labels"
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
@@ -303,9 +302,7 @@ def identity(images: Images) -> str:
     return digest.hexdigest()
 
 
-def _check(
-    known: Source, located: Located, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> None:
+def _check(known: Source, located: Located, images: Pixels, labels: Pixels) -> None:
     """Refuse files that do not match the source or each other."""
     count, height, width = images.shape
     if (height, width) != (known.size, known.size):

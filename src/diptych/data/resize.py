@@ -9,18 +9,16 @@ them differently.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from diptych.config.size import Size, sides_of, size_of, size_option
 from diptych.errors import UserError
+from diptych.types import Array, Pixels
 
 AT_ONCE = 1024  # images
 
 
-def shrink(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+def shrink(images: Pixels, size: Size) -> Pixels:
     """Average images down to a size.
 
     Args:
@@ -49,10 +47,10 @@ def shrink(images: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     # as fast as 32-bit ones and suffice up to a factor of 11.
     area = factor * factor
     dtype = np.uint16 if (2 * 255 + 1) * area <= 65535 else np.uint32
-    small: NDArray[np.uint8] = np.empty((*images.shape[:2], high, wide), np.uint8)
+    small: Pixels = np.empty((*images.shape[:2], high, wide), np.uint8)
     for first in range(0, len(images), AT_ONCE):
         part = images[first : first + AT_ONCE]
-        total: NDArray[Any] = np.zeros((*part.shape[:2], high, wide), dtype)
+        total: Array = np.zeros((*part.shape[:2], high, wide), dtype)
         for y in range(factor):
             for x in range(factor):
                 total += part[..., y::factor, x::factor]

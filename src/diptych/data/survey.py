@@ -31,7 +31,7 @@ _THUMB = 256  # pixels of the longer side that are enough to see colour
 
 @dataclass(frozen=True)
 class Survey:
-    """What a source of pictures holds.
+    """Contents of a source of pictures.
 
     Attributes:
         source: the source, absolute and with its kind, as a config keeps it.

@@ -7,6 +7,8 @@ import numpy as np
 from diptych import rng
 from diptych.types import Array
 
+BITS = {"bf16": 7, "tf32": 10}  # of the mantissa of a lower precision, without the leading one
+
 
 def nudged(values: Array, nudge: int, number: int) -> Array:
     """The values, each moved up or down by one float32, by draws keyed with (nudge, number).

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diptych import rng
-from diptych.align.ladder.nudges import nudged
+from diptych.align.ladder.nudges import BITS, nudged
 from diptych.align.ladder.trace import Tracer, read_trace
 from diptych.align.process.panels import Panel
 from diptych.backends.protocol import Batch
@@ -29,7 +29,6 @@ from diptych.training import batches as data_batches
 from diptych.types import Array, Int64, Weights
 
 SPREAD = 0.1  # of the constants: norm weights 1 +- 0.1, biases 0 +- 0.1
-BITS = {"bf16": 7, "tf32": 10}  # of the mantissa of a lower precision, without the leading one
 COARSE = "lockstep"  # the rung that is nudged by the precision's own spacing
 SYNTHETIC = 256  # images that replace data that is not on this machine
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diptych.align.process.workbench import BITS
+from diptych.align.ladder.nudges import BITS
 from diptych.network.plan import Block, Plan, Stage
 
 _products = ["fp32"]

@@ -39,7 +39,7 @@ def read_index(path: Path) -> dict[str, Any]:
     """
     kind = look(path)
     if kind != "file" or look(index_path(path)) == "other":
-        what = {"": "not found", "folder": "is a folder"}.get(kind, "is no regular file")
+        what = {"": "not found", "folder": "is a folder"}.get(kind, "is not a regular file")
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
     index = read_json(index_path(path), most_bytes=_MOST_BYTES, most_values=_MOST_VALUES)
     sound = (

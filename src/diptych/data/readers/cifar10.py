@@ -174,7 +174,7 @@ def _own_sums(path: Path) -> dict[str, str] | None:
 
 def _check_sum(path: Path, data: bytes, expected: str | None) -> None:
     if expected is None:
-        raise UserError(f"{path}: its sum does not stand in {path.parent / 'MD5SUMS'}; add it")
+        raise UserError(f"{path}: its checksum is not in {path.parent / 'MD5SUMS'}; add it")
     kind = "sha256" if len(expected) == 64 else "md5"
     found = hashlib.new(kind, data, usedforsecurity=False).hexdigest()
     if found != expected:

@@ -18,17 +18,17 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
+from diptych.types import Pixels
 
 UINT8 = 0x08
 _REPLACE = "Replace it with a sound copy."
 _MOST = 1032  # the largest expansion of deflate: bytes per compressed byte
 
 
-def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
+def read_idx(path: Path, ndim: int) -> Pixels:
     """Read the values of an IDX file of unsigned bytes, gzip or raw.
 
     Args:
@@ -59,7 +59,7 @@ def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
 def _content(path: Path, ndim: int) -> bytes:
     """The bytes of the file, unpacked if it is gzip."""
     if look(path) == "other":
-        raise UserError(f"{path}: is no regular file, expected an IDX file, gzip or raw.")
+        raise UserError(f"{path}: is not a regular file, expected an IDX file, gzip or raw.")
     try:
         packed = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

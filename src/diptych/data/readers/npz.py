@@ -100,7 +100,7 @@ def _faults(path: Path) -> Iterator[None]:
     try:
         kind = look(path)
         if kind != "file":
-            what = {"": "not found", "folder": "is a folder"}.get(kind, "is no regular file")
+            what = {"": "not found", "folder": "is a folder"}.get(kind, "is not a regular file")
             raise UserError(f"{path}: {what}; give an .npz or .npy file of images")
         yield
     except (UserError, MachineError, GeneratorExit):

@@ -97,7 +97,7 @@ def look(path: Path) -> str:
     except (OSError, ValueError) as error:
         shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}..."
         said = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{shown!r}: is no usable path ({said}); correct it") from None
+        raise UserError(f"{shown!r}: is not a usable path ({said}); correct it") from None
     if stat.S_ISDIR(mode):
         return "folder"
     return "file" if stat.S_ISREG(mode) else "other"
@@ -116,7 +116,7 @@ def read_file(path: Path) -> bytes:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: no such file; put it back, or take it off the list") from None
     except ValueError as error:
-        raise UserError(f"{str(path)!r}: is no usable path ({error}); correct it") from None
+        raise UserError(f"{str(path)!r}: is not a usable path ({error}); correct it") from None
     except OSError as error:
         raise MachineError(f"{path}: cannot be read ({error.strerror or error})") from None
     except MemoryError:
@@ -143,5 +143,5 @@ def _regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(path)
-        raise UserError(f"{path}: is no regular file; take it out, or put a file there")
+        raise UserError(f"{path}: is not a regular file; take it out, or put a file there")
     return open(descriptor, "rb")

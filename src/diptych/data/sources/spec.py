@@ -127,7 +127,7 @@ def _plain(text: str) -> Spec:
         what = (
             "is neither a folder, an .npz or .npy, nor a picture"
             if kind == "file"
-            else ("is no regular file")
+            else ("is not a regular file")
         )
         raise UserError(f"{path}: {what}; give one of these")
     if "/" in text or suffix in (*ARRAYS, *SUFFIXES):

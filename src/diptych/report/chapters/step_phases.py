@@ -140,7 +140,7 @@ def _split_plot(study: Study) -> Plot | None:
         traces.append(Trace("bars", phrase(f"split.{key}"), f"part{k}", labels, y))
     once = [(each.label, each.slow.spent("compile", "first step")) for each in timed]
     told = [f"{label} {seconds(spent)}" for label, spent in once if spent > 0]
-    note = words("note.split_once", runs=told) if told else phrase("term.nothing")
     sources = study.metrics("data_s, compute_s, synced")
-    note = joined([phrase("note.split"), *([note] if told else [])])
+    compiled = [words("note.split_once", runs=told)] if told else []
+    note = joined([phrase("note.split"), *compiled])
     return plot("split", same(""), "milliseconds", traces, note, sources, stacked=True)
