@@ -129,8 +129,16 @@ def test_the_identity_of_earlier_runs_is_kept() -> None:
 
 
 def test_the_conditional_preset_is_mnist_with_classes() -> None:
-    mnist, told = load_config("mnist"), load_config("mnist_conditional")
-    assert load_config("mnist", ["model.num_classes=10"]) == told and mnist != told
+    told = load_config("mnist_conditional")
+    pace = {key: getattr(told.train, key) for key in
+            ("batch_size", "lr", "epochs", "checkpoint_every", "grid_every")}  # fmt: skip
+    paced = [f"train.{key}={value}" for key, value in pace.items()]
+    assert load_config("mnist", ["model.num_classes=10", *paced]) == told
+
+
+def test_the_zoo_holds_the_conditional_preset() -> None:
+    held = find_weights("zoo:mnist-conditional").config
+    assert held.identity() == load_config("mnist_conditional").identity()
 
 
 # Guidance

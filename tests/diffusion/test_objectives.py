@@ -231,7 +231,7 @@ def test_a_multistep_solver_needs_its_steps_after_the_first() -> None:
 
 
 def test_a_network_that_predicts_the_image_or_v_takes_the_same_path() -> None:
-    """Where something of the image is left, all three objectives give one trajectory."""
+    """All three objectives give one trajectory while something of the image is left."""
     table = make_schedule(DiffusionConfig())
     levels = [table.level(t) for t in (900, 500, 200)] + [CLEAN]
     x = np.random.default_rng(0).standard_normal(20)
