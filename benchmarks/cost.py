@@ -1,4 +1,4 @@
-"""How cost grows, and what whole commands take: `python -m benchmarks.cost`.
+"""Growth of cost, and times of whole commands: `python -m benchmarks.cost`.
 
 One factor changes at a time, the others stay at the base: the network of MNIST, batch 16. A slope
 is d log(seconds) / d log(factor): 1 is proportional, below 1 a fixed part is paid with every call.
@@ -94,7 +94,7 @@ def main(
     names = [name.strip() for name in panels.split(",")]
     for name in names:
         if name not in backends.BACKENDS:
-            raise click.UsageError(f"--panels: '{name}' is no panel; torch, jittor or both")
+            raise click.UsageError(f"--panels: '{name}' is not a panel; torch, jittor or both")
     before = os.getloadavg()[0]
     found: dict[str, Any] = {
         "schema": 1, "machine": machine(), "threads": cores(), "rounds": rounds, "batch": BATCH,

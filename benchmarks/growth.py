@@ -224,7 +224,7 @@ def text(found: dict[str, Any]) -> str:
 
 
 def block(found: dict[str, Any] | None) -> str:
-    """What docs/cluster.md says of growth: measured, and on paper."""
+    """Text of docs/cluster.md on growth: measured, and on paper."""
     if found is None:
         said = ("Growth on two cores was not measured yet: `python -m benchmarks.growth --out "
                 "benchmarks/results/growth`.\n")  # fmt: skip

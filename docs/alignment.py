@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def versions(ladder: dict[str, Any]) -> str:
-    """What was compared."""
+    """Versions and devices compared."""
     found = ladder["environment"].items()
     each = ", ".join(f"{name} {one['framework_version']} on {one['device']}" for name, one in found)
     return f"Measured with {each}.\n"

@@ -96,7 +96,7 @@ def table(study: Path) -> str:
 
 
 def agreement(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """How far apart the two runs of the study are."""
+    """Distances between the two runs of the study."""
     numbers, runs = content["numbers"], content["runs"]
     loss, pixels = numbers["difference"]["loss"], numbers["samples"]["pixels"]
     share = pixels["values_differing"] / pixels["values"]

@@ -219,7 +219,7 @@ def quality(text: str) -> dict[str, Any]:
 
 
 def gaps(cells: Any) -> str:
-    """What the dashes mean, and which solvers are one and the same."""
+    """Reasons of the dashes, and solvers that are one and the same."""
     calls = [int(word) for word in CALLS.split(",")]
     found = {(c["solver"], c["network_calls"]): [s["value"] for s in c["scores"]] for c in cells}
     config, lines = load_config("mnist"), []
@@ -259,7 +259,7 @@ def _cell(score: Any) -> str:
 
 
 def verdict(cells: Any, metric: str) -> str:
-    """What solvers make of 8 to 15 calls against DDIM with 50, by their intervals."""
+    """Compare solvers with 8 to 15 calls against DDIM with 50, by their intervals."""
     scores = {
         (c["solver"], c["network_calls"]): next(s for s in c["scores"] if s["metric"] == metric)
         for c in cells
@@ -293,7 +293,7 @@ def verdict(cells: Any, metric: str) -> str:
 
 
 def cost(own: Any, low: float, high: float) -> str:
-    """How much faster the default is at a score that the intervals do not show to be worse.
+    """Speed-up of the default at a score that the intervals do not show to be worse.
 
     Args:
         own: calls -> score of the default solver.

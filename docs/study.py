@@ -151,7 +151,7 @@ def go(folder: Path, only: str, run: Callable[[Command], None] = run_command) ->
 
 
 def state(folder: Path) -> dict[str, str]:
-    """What each finished stage was made of."""
+    """Hash of each finished stage, as `Stage.made_of`."""
     path = folder / "study.json"
     return read_json(path) if path.is_file() else {}
 
@@ -165,7 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     folder = Path(os.path.abspath(asked.folder))
     if folder.exists() and not folder.is_dir():
-        parser.error(f"{folder} is no folder; choose another one")
+        parser.error(f"{folder} is not a folder; choose another one")
     names = [stage.name for stage in stages(folder)]
     if not any(re.fullmatch(asked.only, name) for name in names):
         parser.error(f"--only {asked.only}: no stage has such a name; known: {', '.join(names)}")

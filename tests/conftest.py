@@ -29,7 +29,7 @@ MAY_LACK = re.compile(r"DIPTYCH_DATA|diptych\[hf\]|no browser")
 
 
 def fail_if_skipped(report: Any) -> None:
-    """Where everything is required, a skip for any other reason is a failure."""
+    """Fail a test skipped for any other reason, if everything is required."""
     if REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr)
         if not MAY_LACK.search(reason):
@@ -67,7 +67,7 @@ def available(name: str) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def lines_on_stderr() -> None:
-    """What the library says is shown as the command line shows it."""
+    """Show the notices of the library as the command line does."""
     show_notices()
 
 

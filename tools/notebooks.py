@@ -40,7 +40,7 @@ def to_notebook(source: str) -> str:
 
 
 def notebook_of(source: Path) -> Path:
-    """Where a source's notebook lies."""
+    """Path of a source's notebook."""
     return source.with_name(source.stem.replace("_", "-") + ".ipynb")
 
 

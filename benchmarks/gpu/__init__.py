@@ -1,1 +1,1 @@
-"""What a GPU is asked in one short lease: is the panel right there, and how fast is it?"""
+"""Questions to a GPU in one short lease: is the panel right there, and how fast is it?"""

@@ -22,7 +22,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the pieces run; a rehearsal is small and on a CPU."""
+    """Device of the pieces; a rehearsal is small and on a CPU."""
 
     device: str
 

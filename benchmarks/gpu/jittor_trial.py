@@ -21,7 +21,7 @@ from diptych.training.batches import Batches
 
 
 def device() -> Any:
-    """What Jittor sees."""
+    """Facts that Jittor reports."""
     import jittor as jt
 
     return {

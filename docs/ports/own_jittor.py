@@ -1,4 +1,4 @@
-"""What a port to Jittor 1.3.11 has to write itself, because Jittor's own differs from PyTorch's."""
+"""Parts for a port to Jittor 1.3.11, because Jittor's own differ from PyTorch's."""
 
 import math
 

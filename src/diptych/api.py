@@ -27,7 +27,16 @@ from diptych.config.load import Config, load_config, validate
 from diptych.config.size import checked_size, size_of
 from diptych.data import Dataset
 from diptych.data.dataset import ARRAYS
-from diptych.errors import PythonTerms, UserError, in_python, nearest
+from diptych.errors import (
+    PythonTerms,
+    UserError,
+    check,
+    in_python,
+    nearest,
+    path_text,
+    refused,
+    several,
+)
 from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
 from diptych.files import read_json
@@ -64,7 +73,7 @@ class Run:
     """
 
     def __init__(self, path: Where, network: Any = None) -> None:
-        self.path, self._network = Path(path), network
+        self.path, self._network = Path(path_text("path", path)), network
         if not (self.path / "config.yaml").is_file():
             raise UserError(f"{path}: is not a run: it has no config.yaml; train one with train()")
 
@@ -133,7 +142,7 @@ _TERMS = {
     "out": "run", "data": "data_dir", "steps": 'set={"train.steps": ...}',
     "epochs": 'set={"train.epochs": ..., "train.steps": None}', "seed": 'set={"seed": ...}',
     "size": 'set={"data.image_size": ...}', "channels": 'set={"data.channels": ...}',
-    "skip-bad": 'set={"data.skip_bad": True}',
+    "skip-bad": 'set={"data.skip_bad": True}', "crop": 'set={"data.crop": ...}',
 }  # fmt: skip
 
 
@@ -146,7 +155,9 @@ def train(
     data: Any = None,
     set: Mapping[str, Any] | None = None,
     network: Any = None,
-    callbacks: Sequence[Callable[[Row], object] | Callback] = (),
+    callbacks: Callable[[Row], object]
+    | Callback
+    | Sequence[Callable[[Row], object] | Callback] = (),
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -168,8 +179,8 @@ def train(
         set: settings to change, such as {"train.steps": 500, "seed": 1}.
         network: makes the user's own network: a function that returns a module(x, t), or with
             `model.num_classes` a module(x, t, classes). See `Model.of`.
-        callbacks: functions, called in turn with each step's row: a dict with step, epoch, loss,
-            grad_norm, lr, seconds and more. Rows are read from the device every
+        callbacks: a function or several, called in turn with each step's row: a dict with step,
+            epoch, loss, grad_norm, lr, seconds and more. Rows are read from the device every
             `train.log_every` steps. Raising `StopTraining` saves and ends the training.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         resume: resume the run in the folder; start a new one if the folder is empty.
@@ -187,45 +198,57 @@ def train(
         MachineError: a full disk or another machine fault.
         Interrupted: SIGTERM or Ctrl-C, after saving.
     """
-    changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in (set or {}).items()}
+    check(str, device=device)
+    check(str, none=True, backend=backend)
+    out = Path(path_text("run", run))
+    folder = _path("data_dir", data_dir)
+    if not isinstance(config, Config):
+        config = path_text("config", config, "a preset's name, a path or a Config")
+    given = {} if set is None else set
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise refused("set", set, 'a dict such as {"train.steps": 500}')
+    if callable(callbacks) or isinstance(callbacks, Callback):
+        callbacks = [callbacks]
+    fits = isinstance(callbacks, Sequence)
+    if not fits or not all(callable(each) or isinstance(each, Callback) for each in callbacks):
+        raise refused("callbacks", callbacks, "functions of a row")
+    if not isinstance(recording, Recording | None):
+        raise refused("recording", recording, "a Recording")
+    changes = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
     dataset = None
     if isinstance(data, str | Path):
         changes["data.source"] = str(data)
     elif data is not None:
         dataset = as_dataset(data)
-    if isinstance(config, str | Path) and is_pictures(str(config)):
+    if isinstance(config, str) and is_pictures(config):
         if data is not None:
             raise UserError(f"data: {config} names pictures already; give one of them")
-        given = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        folder = None if data_dir is None else Path(data_dir)
-        resumed = Path(run) if resume else None
-        chosen = choose_for(str(config), given, folder, said(progress), resumed)
+        wanted = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+        resumed = out if resume else None
+        chosen = choose_for(config, wanted, folder, said(progress), resumed)
         config, changes = chosen.preset, {**chosen.settings, **changes}
     settings = changed(config, changes, dataset)
     if network is not None:
         theirs = [key for key in changes if key.startswith("model.") and key != "model.num_classes"]
         if theirs:
-            raise UserError(f"set: {theirs[0]} is of Diptych's own network, not of yours")
+            raise UserError(f"set: {theirs[0]} only applies to Diptych's own network, not to yours")
         network = maker(network, settings)
-    for each in callbacks:
-        if not callable(each) and not isinstance(each, Callback):
-            raise UserError(f"callbacks: expected functions of a row, not {each!r}")
     run_training(
         settings,
-        Path(run),
-        backend_of_run(Path(run), backend, resume),
+        out,
+        backend_of_run(out, backend, resume),
         device=device,
         resume=resume,
         overwrite=overwrite,
         allow_changed_data=allow_changed_data,
         progress=progress,
         recording=recording,
-        data_dir=None if data_dir is None else Path(data_dir),
+        data_dir=folder,
         callbacks=callbacks,
         dataset=dataset,
         network=network,
     )
-    return Run(run, network)
+    return Run(out, network)
 
 
 def said(shown: bool) -> Callable[[str], object]:
@@ -341,15 +364,23 @@ def evaluate(
     from diptych.evaluation.images import images_of
     from diptych.evaluation.sets import Settings, sample_sets
 
+    check(str, features=features, device=device)
+    check(str, none=True, protocol=protocol, backend=backend)
+    check(int, repeats=repeats, batch=batch)
+    check(int, none=True, num=num)
+
+    if isinstance(samples, list) and not samples:
+        raise refused("samples", samples, "images or paths")
+
     def opened(given: Any) -> Any:
         if isinstance(given, str | Path):
-            return given
+            return path_text("images", given)
         found = as_dataset(given)
         split = None if found.name == ARRAYS else found.split
         return images_of(found, split)
 
     settings = Settings(
-        metrics=(metrics,) if isinstance(metrics, str) else tuple(metrics),
+        metrics=_names("metrics", metrics),
         features=features,
         protocol=protocol,
         num=num,
@@ -357,7 +388,7 @@ def evaluate(
         batch=batch,
         progress=progress,
         cache=cache_folder() if cache else None,
-        data_dir=None if data_dir is None else Path(data_dir),
+        data_dir=_path("data_dir", data_dir),
         train=None if train is None else opened(train),
         held_out=None if held_out is None else opened(held_out),
         mirrored=mirrored,
@@ -369,9 +400,7 @@ def evaluate(
     sample_sets(sources, settings)  # check before the network, which may need a download
     if backend is None:
         backend = "jittor" if "jittor" in sys.modules else "torch"
-    extractor = open_extractor(
-        features, backend, device, None if weights is None else Path(weights)
-    )
+    extractor = open_extractor(features, backend, device, _path("weights", weights))
     result = run_evaluation(sources, against, settings, extractor)
     scores = {each["metric"]: Score.from_json(each) for each in result["scores"]}
     return next(iter(scores.values())) if len(scores) == 1 else scores
@@ -417,25 +446,29 @@ def search_steps(
     from diptych.evaluation.features import open_extractor
     from diptych.study.search_steps import SOLVERS, Search, default_features, run_search
 
+    check(str, none=True, features=features, reference=reference)
+    check(int, 1, calls=calls)
+    path = Path(path_text("out", out))
+    if not hasattr(model, "engine"):
+        raise refused("model", model, "a Model of diptych.load")
     features = features or default_features(model.config.data)
     known = ("num", "tries", "seed", "batch", "teacher", "teacher_steps")
     for name in settings:
         if name not in known:
             raise UserError(f"search_steps: '{name}' is not known{nearest(name, list(known))}")
+        check(str if name == "teacher" else int, **{name: settings[name]})
     search = Search(
         calls,
-        SOLVERS if solvers is None else tuple(solvers),
+        SOLVERS if solvers is None else _names("solvers", solvers),
         features=features,
         reference=reference,
         **settings,
     )
     backend = model.engine.backend
     panel = backend.name if backend.name in backends.BACKENDS else backends.installed_panel()
-    extractor = open_extractor(
-        features, panel, backend.device, None if weights is None else Path(weights)
-    )
+    extractor = open_extractor(features, panel, backend.device, _path("weights", weights))
     return run_search(
-        model, search, extractor, Path(out), resume=resume, overwrite=overwrite, progress=progress
+        model, search, extractor, path, resume=resume, overwrite=overwrite, progress=progress
     )
 
 
@@ -468,22 +501,28 @@ def compare(
         overwrite: replace an earlier comparison.
 
     Returns:
-        The content of compare.json.
+        The content of compare.json: a dict.
     """
     from diptych.report.dispatch import compare_any
 
-    return compare_any(
-        Path(a),
-        Path(b),
-        None if out is None else Path(out),
-        samples=None if samples is None else (Path(samples[0]), Path(samples[1])),
+    check(str, language=language)
+    pair = None if samples is None else _paths("samples", samples)
+    if pair is not None and len(pair) != 2:
+        raise refused("samples", samples, "two folders")
+    page = _path("out", out)
+    found = compare_any(
+        Path(path_text("a", a)),
+        Path(path_text("b", b)),
+        page,
+        samples=None if pair is None else (pair[0], pair[1]),
         matched=matched,
         columns=_columns(columns),
-        labels=labels,
+        labels=_names("labels", labels),
         language=language,
         static=static,
         overwrite=overwrite,
     )
+    return Content(found, page)
 
 
 @PythonTerms(label="labels", logs="logs=True")
@@ -500,7 +539,7 @@ def make_report(
     static: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a page about runs into `out`; return the content of its report.json.
+    """Write a page about runs into `out`; return the content of its report.json: a dict.
 
     Args:
         runs: run folders, or the folder of a study; or logs of any program.
@@ -515,26 +554,63 @@ def make_report(
     """
     from diptych.report.dispatch import report_any
 
-    given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
-    return report_any(
-        [Path(each) for each in given],
-        Path(out),
-        search=[Path(each) for each in search],
+    check(str, language=language)
+    given, page = _paths("runs", runs), Path(path_text("out", out))
+    if not given:
+        raise refused("runs", runs, "one run folder or more")
+    found = report_any(
+        given,
+        page,
+        search=_paths("search", search),
         logs=logs,
         columns=_columns(columns),
-        labels=labels,
+        labels=_names("labels", labels),
         markdown_too=markdown,
         language=language,
         static=static,
         overwrite=overwrite,
     )
+    return Content(found, page)
 
 
-def _columns(given: Mapping[str, str] | Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+class Content(dict[str, Any]):
+    """The numbers of a page: a dict that shows its keys and not its values, which fill a screen."""
+
+    def __init__(self, content: Mapping[str, Any], page: Path | None) -> None:
+        super().__init__(content)
+        self.page = page
+
+    def __repr__(self) -> str:
+        where = "" if self.page is None else f" of {str(self.page / 'index.html')!r}"
+        return f"<Content{where}: {', '.join(self)}>"
+
+
+def _path(name: str, given: Where | None) -> Path | None:
+    return None if given is None else Path(path_text(name, given))
+
+
+def _paths(name: str, given: Any) -> list[Path]:
+    """One path or several."""
+    return [Path(path_text(name, each)) for each in several(name, given, "paths")]
+
+
+def _names(name: str, given: Any) -> tuple[str, ...]:
+    """One name or several."""
+    names = several(name, given, "names")
+    if not all(isinstance(each, str) for each in names):
+        raise refused(name, given, "names")
+    return tuple(map(str, names))
+
+
+def _columns(given: Any) -> list[Mapping[str, str]]:
     """Columns for all logs, or of each."""
-    if isinstance(given, Mapping):
-        return [given] if given else []
-    return list(given)
+    single = isinstance(given, Mapping) and given
+    columns: list[Any] = [given] if single else several("columns", given, "dicts")
+    for each in columns:
+        texts = [*each, *each.values()] if isinstance(each, Mapping) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise refused("columns", given, 'a dict such as {"loss": "train/loss"}, or one a log')
+    return columns
 
 
 def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) -> Image.Image:
@@ -551,11 +627,9 @@ def grid(images: Any, columns: int | None = None, scale: int = 2, gap: int = 2) 
     from diptych.figures.grids import grid as sheet
     from diptych.figures.grids import to_picture
 
-    if scale < 1 or gap < 0 or (columns is not None and columns < 1):
-        raise UserError(
-            f"grid: columns and scale must be 1 or more, gap 0 or more "
-            f"(given: columns {columns}, scale {scale}, gap {gap})"
-        )
+    check(int, 1, none=True, columns=columns)
+    check(int, 1, scale=scale)
+    check(int, 0, gap=gap)
     pixels: Pixels = as_dataset(images).images[:]
     picture = to_picture(sheet(pixels, columns, gap))
     size = picture.width * scale, picture.height * scale

@@ -11,10 +11,14 @@ the command line shows them as lines on stderr (`show_notices`).
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import ContextDecorator
+from numbers import Integral, Real
 from types import TracebackType
+from typing import Any
 
 
 def one_line(text: str) -> str:
@@ -71,26 +75,94 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(sorted(known))}"
 
 
+# Arguments of the Python API
+
+KINDS: dict[type, tuple[Any, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a string"),
+}
+
+
+def refused(name: str, value: object, expected: str) -> UserError:
+    """The error for an argument of the wrong type or value."""
+    shown = one_line(repr(value))
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return UserError(f"{name}: expected {expected}, not {shown}")
+
+
+def check(kind: type, least: int | None = None, none: bool = False, **given: Any) -> None:
+    """Raise UserError unless each argument is an int, a float or a str, as `kind` says.
+
+    Args:
+        kind: int, float or str; NumPy's numbers are numbers too.
+        least: the least value of a number.
+        none: None is allowed.
+        given: the arguments by name.
+    """
+    base, expected = KINDS[kind]
+    if least is not None:
+        expected += f", {least} or more"
+    for name, value in given.items():
+        if value is None and none:
+            continue
+        fits = isinstance(value, base) and not isinstance(value, bool)
+        if not fits or (least is not None and value < least):
+            raise refused(name, value, expected)
+
+
+def path_text(name: str, value: object, expected: str = "a path") -> str:
+    """The text of a path, a `Run` or another path-like object; UserError if it is none."""
+    if not isinstance(value, str | os.PathLike) or not (text := os.fspath(value)):
+        raise refused(name, value, expected)
+    return str(text)
+
+
+def several(name: str, value: object, expected: str) -> list[object]:
+    """A list of one string or path, or of the items of an iterable; UserError if it is neither."""
+    if isinstance(value, str | os.PathLike):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise refused(name, value, expected)
+    return list(value)
+
+
 # Options of the command line that have another name in Python, those that are yes or no, and those
 # whose value a message gives.
 _NAMES = {"data": "data_dir", "class": "classes", "data-source": "data", "sample-batch": "batch"}
 _FLAGS = ("resume", "overwrite", "raw", "clip", "allow-changed-data")
-_VALUED = ("backend", "device", "solver", "spacing", "features", "protocol", "eta", "guidance")
+_VALUED = ("backend", "device", "solver", "spacing", "features", "protocol", "eta", "guidance",
+           "crop")  # fmt: skip
 _NO_VALUE = ("and", "or", "is", "out", "to", "takes", "with", "for")
 _VALUE = r"[A-Za-z0-9_./:-]*[A-Za-z0-9_]"
+# Commands, which Python's terms leave as they are: in backquotes, or up to the end of the clause.
+_COMMAND = re.compile(
+    r"(settings to keep: .*|(?:--out folder of )?(?:`[^`]*`|"
+    r"(?<![\w./-])(?:diptych [a-z]|(?:srun|torchrun|mpirun|python -m|pip install) )"
+    r"(?: '[^']*'|\.\.\.|[^`;()\s,:.]|[,:.](?!\s|$)|\s(?!\())*))"
+)
 
 
 def in_python(text: str, names: dict[str, str] | None = None) -> str:
     """A message about options as one about arguments: `--device cpu` as `device="cpu"`.
 
+    Commands in it stay as they are: they are for a shell.
+
     Args:
         text: a message that the command line would print.
-        names: options, without dashes, with the argument that each one is here.
+        names: options, without dashes, with the argument that each one is here; `...` in it stands
+            for the value.
     """
     known = _NAMES | (names or {})
 
     def quoted(value: str) -> str:
         return value if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?|true|false", value) else f'"{value}"'
+
+    def valued(here: str, value: str) -> str:
+        return here.replace("...", quoted(value), 1) if "..." in here else f"{here}={quoted(value)}"
+
+    def refused(found: re.Match[str]) -> str:
+        return f"{valued(known.get(found[1], found[1].replace('-', '_')), found[2])}: "
 
     def argument(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
@@ -99,17 +171,24 @@ def in_python(text: str, names: dict[str, str] | None = None) -> str:
             return f"{name[3:]}=False{rest}"
         if name in _FLAGS and name not in known:
             return f"{name.replace('-', '_')}=True{rest}"
-        name_here = known.get(name, name.replace("-", "_"))
-        if value is None or name not in _VALUED or value in _NO_VALUE:
-            return name_here + rest
-        return f"{name_here}={quoted(value)}"
+        here = known.get(name, name.replace("-", "_"))
+        if value is None or value in _NO_VALUE:
+            return here + rest
+        numbered = "..." in here and value[0].isdigit()
+        return valued(here, value) if numbered or name in _VALUED else here + rest
 
-    text = re.sub(
-        rf"--set ([\w.]+)=({_VALUE})?",
-        lambda found: f'set={{"{found[1]}": {quoted(found[2]) if found[2] else "..."}}}',
-        text,
-    )
-    return re.sub(rf"--([a-z][a-z-]*[a-z])(?: ({_VALUE}))?", argument, text)
+    def translated(text: str) -> str:
+        text = re.sub(
+            rf"--set ([\w.]+)=({_VALUE})?",
+            lambda found: f'set={{"{found[1]}": {quoted(found[2]) if found[2] else "..."}}}',
+            text,
+        )
+        text = re.sub(rf"--([a-z][a-z-]*[a-z])(?: ({_VALUE}))?", argument, text)
+        return text.replace("} set={", ", ")
+
+    text = re.sub(r"^--(?!set )([a-z][a-z-]*[a-z]) (\S+): ", refused, text)
+    parts = _COMMAND.split(text)
+    return "".join(part if i % 2 else translated(part) for i, part in enumerate(parts))
 
 
 class PythonTerms(ContextDecorator):

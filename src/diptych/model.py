@@ -18,8 +18,8 @@ from diptych import backends
 from diptych.config.load import Config, to_yaml, validate
 from diptych.data.preprocess import preprocess_of
 from diptych.diffusion.schedule import CLEAN, Level, Schedule, make_schedule
-from diptych.errors import PythonTerms, UserError
-from diptych.files import atomic_path, claim_folder, sha256_of, write_json
+from diptych.errors import PythonTerms, UserError, check, path_text, refused
+from diptych.files import check_free, new_folder, sha256_of, write_json
 from diptych.network.own import AnyPlan, OwnPlan, maker
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
@@ -34,6 +34,8 @@ from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
 from diptych.weights.found_steps import read_spacing, read_steps
 
+SAVED = ("config.yaml", "manifest.json", "raw.safetensors", "ema.safetensors")
+SPACING = 'a name, timesteps such as "940,600,250,20", or a file of search_steps'
 FAR_OUTSIDE = 10.0  # floats beyond this are values in 0 .. 255, not in [-1, 1]
 
 
@@ -68,9 +70,12 @@ def load(
     Raises:
         UserError: anything missing, damaged or incompatible, in one line.
     """
+    check(str, none=True, backend=backend)
+    check(str, device=device, precision=precision)
+    source = path_text("source", source)
     if config is not None and not isinstance(config, Config):
-        config = read_config(str(config), for_training=False)
-    found = find_weights(str(source), config, raw, own_network=network is not None)
+        config = read_config(path_text("config", config), for_training=False)
+    found = find_weights(source, config, raw, own_network=network is not None)
     plan = None
     if network is not None:
         plan = own_plan(maker(network, found.config), found.config)
@@ -150,8 +155,9 @@ class Model:
             raise UserError(
                 f"Model.of: network: expected a torch.nn.Module or a Jittor Module, not {network!r}"
             )
-        if len(shape) != 3:
-            raise UserError(f"Model.of: shape is {tuple(shape)}, expected (C, H, W)")
+        check(str, device=device)
+        if not isinstance(shape, list | tuple) or len(shape) != 3:
+            raise refused("Model.of: shape", shape, "(C, H, W)")
         names = {cls.__module__.partition(".")[0] for cls in type(network).__mro__}
         framework = next((name for name in backends.BACKENDS if name in names), "torch")
         if backend not in (None, framework):
@@ -181,18 +187,17 @@ class Model:
 
         Args:
             out: the folder; written completely or not at all.
-            overwrite: replace an existing folder, if Diptych wrote it.
+            overwrite: replace a folder that `save` wrote.
 
         Raises:
-            UserError: the folder is in use. MachineError: the disk is full, or a similar fault.
+            UserError: the folder holds something. MachineError: the disk is full, or a similar
+                fault.
         """
-        path = Path(out)
-        claim_folder(path, overwrite=overwrite)
-        path.rmdir()
+        path = Path(path_text("out", out))
+        check_free(path, overwrite, SAVED.__contains__)
         group = "raw" if self.facts["weights"] == "raw" else "ema"
         arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
-        with atomic_path(path) as folder:
-            folder.mkdir()
+        with new_folder(path) as folder:
             (folder / "config.yaml").write_text(to_yaml(self.config), "utf-8")
             file = folder / f"{group}.safetensors"
             file.write_bytes(to_bytes(arrays))
@@ -235,8 +240,10 @@ class Model:
         Raises:
             UserError: a wrong shape, or timesteps or classes out of range.
         """
-        x, t = np.asarray(x, dtype=np.float32), np.asarray(t)
+        x = numbers("x", x).astype(np.float32, copy=False)
         self._check_images(x, None)
+        t = numbers("t", t)
+        classes = None if classes is None else numbers("classes", classes)
         check_integers("t", t, len(x), self.engine.schedule.timesteps)
         return self.engine.predictor.predict(x, t, classes, self.engine.schedule)
 
@@ -298,11 +305,17 @@ class Model:
         Raises:
             UserError: settings out of range, or `x_T` of the wrong shape.
         """
-        if num < 1 or (batch is not None and batch < 1) or not 0 <= seed < 2**63:
-            raise UserError(
-                f"sample: num and batch must be 1 or more, seed 0 .. 2**63 - 1 "
-                f"(given: num {num}, batch {batch}, seed {seed})"
-            )
+        check(int, 1, num=num)
+        check(int, 0, seed=seed)
+        check(int, 1, none=True, steps=steps, batch=batch, order=order)
+        check(float, none=True, eta=eta, threshold=threshold, guidance=guidance)
+        check(str, none=True, noise=noise)
+        if spacing is not None:
+            spacing = path_text("spacing", spacing, SPACING)
+        if seed >= 2**63:
+            raise refused("seed", seed, "2**63 - 1 or less")
+        if callback is not None and not callable(callback):
+            raise refused("callback", callback, "a function of a step's number and its images")
         timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
@@ -345,7 +358,7 @@ class Model:
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)
         if x_T is not None:
-            x_T = np.asarray(x_T, dtype=np.float32)
+            x_T = numbers("x_T", x_T).astype(np.float32, copy=False)
             self._check_images(x_T, num)
 
         def observe(k: int, level: Level, x: Any) -> None:
@@ -395,7 +408,9 @@ class Model:
         Raises:
             UserError: images of the wrong shape, or settings out of range.
         """
-        x = np.asarray(images)
+        check(int, 1, none=True, steps=steps)
+        check(int, 1, refine=refine, batch=batch)
+        x = numbers("images", images)
         x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
         self._check_images(x, None)
         if self.engine.preprocess.rescaled and np.abs(x).max(initial=0.0) > FAR_OUTSIDE:
@@ -404,12 +419,12 @@ class Model:
             )
         timesteps = self.engine.schedule.timesteps
         if spacing is not None:
-            spacing, _ = read_spacing(spacing)
+            spacing, _ = read_spacing(path_text("spacing", spacing, SPACING))
         inversion = make_inversion(
             steps, spacing, refine, timesteps, ends_in_noise=self.engine.ends_in_noise
         )
-        if not len(x) or batch < 1:
-            raise UserError(f"encode: images and batch must be 1 or more, not {len(x)}, {batch}")
+        if not len(x):
+            raise UserError("encode: images: holds no image")
         x = np.ascontiguousarray(x, dtype=np.float32)
         parts = [
             encode(self.engine, inversion, x[np.minimum(rows, len(x) - 1)])
@@ -417,10 +432,21 @@ class Model:
         ]
         return np.concatenate(parts)[: len(x)]
 
-    def _check_images(self, x: Float32, num: int | None) -> None:
-        shape = (len(x) if num is None else num, *self.engine.shape)
-        if x.shape != shape:
-            raise UserError(f"images are {x.shape}, this network needs {shape}")
+    def _check_images(self, x: Array, num: int | None) -> None:
+        if x.ndim != 4 or x.shape[1:] != self.engine.shape or num not in (None, len(x)):
+            shape = ", ".join(map(str, ("N" if num is None else num, *self.engine.shape)))
+            raise UserError(f"images are {x.shape}, this network needs ({shape})")
+
+
+def numbers(name: str, given: object) -> Array:
+    """The user's numbers as an array. Raises UserError if they are none."""
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError):  # rows of several lengths; a GPU's tensor
+        array = np.array(None)
+    if array.dtype.kind not in "iuf":
+        raise refused(name, given, "an array of numbers")
+    return array
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,12 @@ def _of_launcher(name: str, given: Mapping[str, str]) -> Ranks | None:
     found = Ranks(_number(given, rank, name), size, _number(given, local, name), name)
     if found.world < 1 or not 0 <= found.rank < found.world:
         raise UserError(
-            f"{rank}={found.rank} is no rank of {world}={found.world}; expected 0 to "
+            f"{rank}={found.rank} is not a rank of {world}={found.world}; expected 0 to "
             f"{max(0, found.world - 1)}; start the command with {name}"
         )
     if not 0 <= found.local <= found.rank:
         raise UserError(
-            f"{local}={found.local} is no local rank of {rank}={found.rank}; expected 0 to "
+            f"{local}={found.local} is not a local rank of {rank}={found.rank}; expected 0 to "
             f"{found.rank}; start the command with {name}"
         )
     return found

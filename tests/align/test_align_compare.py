@@ -24,7 +24,7 @@ def truth(seed=0, names=LAYERS):
 
 
 def noisy(rung, relative, seed):
-    """What float32 might have made of it."""
+    """The rung with relative noise, as of float32."""
     generator = np.random.default_rng(seed)
     return Rung(
         {
@@ -181,7 +181,7 @@ def test_what_a_trace_refuses(tmp_path):
 
 DAMAGES = {
     "schema": ({"schema": 7}, "has schema 7"),
-    "kind": ({"kind": "x"}, "is no trace"),
+    "kind": ({"kind": "x"}, "is not a trace"),
     "rungs": ({"rungs": {"a": 3}}, "list of rungs"),
 }
 

@@ -35,7 +35,7 @@ def sets():
 
 
 def shipped(extractor):
-    """What the rung traces of a panel, and what of the reference."""
+    """Traces of the rung, of a panel and of the reference."""
     return dict(metric.measured(extractor, [metric.prepare(shown) for shown in sets()]))
 
 

@@ -366,7 +366,7 @@ def build():
 @pytest.mark.slow
 @pytest.mark.jittor
 def test_a_number_as_a_weight_in_jittor(tmp_path: Path) -> None:
-    """Which has no array without axes; and a table that is not stopped would be trained there."""
+    """Jittor has no array without axes; and a table that is not stopped would be trained there."""
     (tmp_path / "scaled.py").write_text(SCALED)
     (tmp_path / "sound.py").write_text(IN_JITTOR)
     (tmp_path / "trained.py").write_text(IN_JITTOR.replace(".stop_grad()", ""))

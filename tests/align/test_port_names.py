@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,7 +136,7 @@ def test_names_decide_if_the_port_has_all_of_them() -> None:
 def test_equal_values_of_another_shape_are_no_pair() -> None:
     ours = [Entry("conv.weight", (8, 8, 1, 1), digest="one")]
     found = match(ours, [Entry("fc.weight", (8, 8), digest="one")], Given())
-    assert not found.weights and "shape (8, 8, 1, 1)" in found.left_reference["conv.weight"]
+    assert not found.weights and "shape (8, 8, 1, 1)" in found.left_reference["conv.weight"][1]
 
 
 def test_a_map_that_matches_nothing_is_refused() -> None:
@@ -166,8 +167,10 @@ def test_what_is_left_over_has_a_reason() -> None:
     ours = [entry("fc.weight", 4, 8), entry("fc.bias", 4)]
     theirs = [entry("fc.weight", 8, 4), entry("extra.scale", 3)]
     found = match(ours, theirs, Given())
-    assert "a rule `transpose` would fit" in found.left_reference["fc.weight"]
-    assert "nothing left of shape (4,)" in found.left_reference["fc.bias"]
+    why, text = found.left_reference["fc.weight"]
+    assert why == "rule" and "a rule `transpose` would fit" in text
+    why, text = found.left_reference["fc.bias"]
+    assert why == "shape" and "nothing left of shape (4,)" in text
     assert set(found.left_subject) == {"fc.weight", "extra.scale"}
 
 
@@ -370,6 +373,21 @@ def test_hints_name_the_planted_fault() -> None:
     assert told(case("Linear", x, y, zero, name="layer.weight", rung="gradients")) == [
         "no_gradient"
     ]
+
+
+def test_hints_follow_the_reason_not_the_words() -> None:
+    x = np.ones((1, 2))
+
+    def of(reason: Any, name: str = "w", left: tuple[str, ...] = ()) -> list[str]:
+        given = case("Linear", x, x, x, name=name, rung="weights")
+        subject = {"stopped": [], "match": {"left_reference": dict.fromkeys(left)}}
+        words = "the rule of a shape is one array with no partner"
+        return told(replace(given, text=words, subject=subject, reason=reason))
+
+    assert of("") == [] and of("untied") == ["untied"]
+    assert of("layout") == ["transposed_shape", "shape"]
+    assert of("shape", "fc.bias", ("fc.bias",)) == ["no_bias", "shape"]
+    assert of("rule", "fc.weight", ("fc.weight",)) == ["transposed_shape"]
 
 
 def test_a_hint_that_cannot_be_tested_hides_no_verdict() -> None:

@@ -122,7 +122,7 @@ coldstart.ensure(coldstart.Site(folder / "site", {{}}), fake.command, fake.count
             both.append(subprocess.Popen([sys.executable, "-c", program], stderr=file))
 
     def said() -> list[str]:
-        """What a process says that waits; it goes on waiting until the compile is let go."""
+        """Messages of the waiting process; it waits until the compile is let go."""
         texts = [path.read_text() for path in errors]
         assert all(process.poll() is None for process in both), texts
         return [text for text in texts if WAITS.search(text)]

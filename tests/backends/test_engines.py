@@ -147,8 +147,8 @@ def test_foreign_and_damaged_files_are_refused_by_name(places, tmp_path):
     (tmp_path / "alone.xml").write_bytes(places["openvino"].read_bytes())
     for name, said in {
         "foreign.onnx": "was not written by diptych convert",
-        "half.onnx": "is no ONNX file, or damaged",
-        "half.xml": "is no OpenVINO file, or damaged",
+        "half.onnx": "is not an ONNX file, or damaged",
+        "half.xml": "is not an OpenVINO file, or damaged",
         "alone.xml": r"alone\.bin: not found; expected OpenVINO's weights",
     }.items():
         with pytest.raises(UserError, match=said):

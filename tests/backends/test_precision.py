@@ -49,7 +49,7 @@ def test_bf16_is_of_the_network_alone(torch_panel):
 @pytest.mark.parametrize(
     ("name", "precision", "said"),
     [
-        ("torch", "tf32", "is of NVIDIA GPUs from Ampere on, not of 'cpu'"),
+        ("torch", "tf32", "needs an NVIDIA GPU, Ampere or later, not 'cpu'"),
         ("jittor", "tf32", "the Jittor panel computes in float32 alone"),
         ("jittor", "bf16", "the Jittor panel computes in float32 alone"),
         ("torch", "bf17", "'bf17' is not known, did you mean 'bf16'"),

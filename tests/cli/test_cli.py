@@ -23,7 +23,7 @@ BAD = {
     "unknown preset": (["train", "mnits", "--out", "OUT"], "did you mean 'mnist'"),
     "missing config": (["train", "nothing.yaml", "--out", "OUT"], "nothing.yaml"),
     "unknown key": ([*TRAIN, "--set", "train.lrr=1"], "did you mean 'lr'"),
-    "key twice": (["train", "twice.yaml", "--out", "OUT"], "'lr' stands twice"),
+    "key twice": (["train", "twice.yaml", "--out", "OUT"], "'lr' occurs twice"),
     "unknown section": ([*TRAIN, "--set", "trian.lr=1"], "did you mean 'train'"),
     "no value": ([*TRAIN, "--set", "train.lr"], "section.key=value"),
     "bad value": ([*TRAIN, "--set", "train.lr=fast"], "train.lr"),

@@ -8,17 +8,18 @@ import sys
 
 import pytest
 
+from diptych.backends.jittor import setup
 from diptych.cli.doctor import checks, report
 from diptych.weights.find import zoo_names
 
 
 def test_the_doctors_json_says_what_its_table_says() -> None:
-    checks = [report.Check("a", "ok", "1"), report.Check("b", "fail", "2", "mend b")]
+    checks = [report.Check("a", "ok", "1"), report.Check("b", "fail", "2", "fix b")]
     found = json.loads(report.to_json(checks))
     assert found["ok"] is False and set(found) == {"diptych", "ok", "checks"}
-    assert found["checks"][1] == {"name": "b", "status": "fail", "detail": "2", "fix": "mend b"}
+    assert found["checks"][1] == {"name": "b", "status": "fail", "detail": "2", "fix": "fix b"}
     table = report.render(checks)
-    assert "mend: mend b" in table and table.endswith("not ready: b")
+    assert "fix: fix b" in table and table.endswith("not ready: b")
     assert report.healthy(checks[:1]) and not report.healthy(checks)
 
 
@@ -49,6 +50,17 @@ def test_a_missing_panel_fails_only_where_both_are_required(
         monkeypatch.setenv("DIPTYCH_REQUIRE_PANELS", required)
         found = {check.name: check.status for check in report.diagnose()}
         assert found["torch"] == status
+
+
+def test_jittor_fails_with_the_fix_of_the_check_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(setup, "jittor_version", lambda: "1.3.11.0")
+    monkeypatch.setattr(setup, "numpy_version", lambda: "1.26.4")
+    monkeypatch.setattr(setup, "compiler", lambda: None)
+    found = report._jittor()
+    assert (found.status, found.fix) == ("fail", checks.compiler().fix)
+    assert "'compiler'" in found.detail and not found.absent
 
 
 def test_the_zoo_is_named() -> None:

@@ -1,4 +1,4 @@
-"""What `did you mean` suggests is taken: each place that suggests is asked with its own answer."""
+"""`did you mean` suggests accepted words: each place is asked with its own answer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ PLACES = {
 
 
 def suggestion(take, word):
-    """What is suggested in the place of a word; None where the word is taken or nothing is."""
+    """The suggestion for a word; None if the word is accepted or nothing is suggested."""
     try:
         take(word)
     except UserError as error:

@@ -221,7 +221,7 @@ def test_transforms_that_exclude_each_other_are_refused() -> None:
 
 
 def test_keys_that_came_later_leave_the_identity_of_earlier_runs() -> None:
-    """What the preset's identity was before there were such keys."""
+    """The preset's identity before there were such keys."""
     first = ["model.norm_groups=32", "train.noise=host", "train.lr=0.001", "train.warmup_steps=200",
              "train.lr_decay=none", "train.ema_rate=0.998", "train.ema_warmup=false", "model.ch=32",
              "model.ch_mult=[1,2,2]", "diffusion.objective=eps", "train.weighting=none",

@@ -43,7 +43,7 @@ TEXTS = {
     "large": ("train: {lr: 1e999}", "finite"),
     "long": ("# " + "x" * 2**21, "longer than"),
     "long word": ("data: {split: " + "x" * 100_000 + "}", "data.split"),
-    "twice": ("seed: 1\nseed: 2", "stands twice"),
+    "twice": ("seed: 1\nseed: 2", "occurs twice"),
 }  # fmt: skip
 JSONS = {
     "deep": ("[" * 100_000, "levels"),

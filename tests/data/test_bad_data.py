@@ -73,7 +73,7 @@ def test_a_wrong_sum(bare: Path, binary: bool) -> None:
     (folder / "MD5SUMS").write_text("nonsense\n")
     assert "expected lines of a sum and a file name" in refused("cifar10", data_dir=bare / "d")
     (folder / "MD5SUMS").write_text("0123  other\n")
-    assert "its sum does not stand in" in refused("cifar10", data_dir=bare / "d")
+    assert "its checksum is not in" in refused("cifar10", data_dir=bare / "d")
 
 
 class Hostile:

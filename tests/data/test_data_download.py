@@ -33,7 +33,7 @@ CONTENT = {
 
 @dataclass
 class Server:
-    """What the server has, how it misbehaves, and what it was asked."""
+    """A server: its files, its misbehaviour, and the requests it got."""
 
     files: dict[str, bytes]
     url: str = ""
@@ -140,7 +140,7 @@ def test_the_second_mirror_is_tried_when_the_first_fails(server, monkeypatch):
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_interrupted_download_goes_on_where_it_stopped(server, cache, ranges):
-    """Where the server knows no ranges it begins again, and is right all the same."""
+    """It begins again if the server knows no ranges, and is right all the same."""
     server.ranges, server.cut = ranges, 100_000
     with pytest.raises(UserError, match="connection broken"):
         load_dataset("mnist")

@@ -37,7 +37,7 @@ SMALL = Image.fromarray(np.random.RandomState(0).randint(0, 256, (9, 11, 3), dty
 
 
 def result_or_one_line(read: Callable[[], object]) -> object:
-    """What `read` gives; None where it refuses in one line."""
+    """The result of `read`; None if it refuses in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's and NumPy's remarks on damaged headers
         try:
@@ -160,7 +160,7 @@ def test_idx_headers_that_lie(tmp_path: Path) -> None:
         read_idx(path, 3)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is no regular file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         read_idx(path, 3)
 
 

@@ -47,9 +47,9 @@ def test_the_grammar(text: str, spec: Spec) -> None:
         ("minst:test", "minst:test: not found; no file and no data set is called 'minst'; did you"),
         ("", "the source is empty"),
         ("nowhere/at/all", "nowhere/at/all: not found; give a folder"),
-        ("x\0y", "is no usable path"),
-        ("a" * 5000, "is no usable path \\(File name too long\\)"),
-        ("folder:" + "a" * 5000, "is no usable path"),
+        ("x\0y", "is not a usable path"),
+        ("a" * 5000, "is not a usable path \\(File name too long\\)"),
+        ("folder:" + "a" * 5000, "is not a usable path"),
     ],
 )
 def test_what_names_nothing_is_refused(bare: Path, text: str, fault: str) -> None:

@@ -37,7 +37,7 @@ def folder_of_pictures(bare: Path) -> Path:
 
 
 def left(out: Path) -> set[str]:
-    """What a packing leaves beside the folder of pictures."""
+    """Files that a packing leaves beside the folder of pictures."""
     return {
         path.name for path in out.parent.iterdir() if path.name.lstrip(".").startswith(out.name)
     }

@@ -41,7 +41,7 @@ def refused(published, **changes):
             {k: v for k, v in published.items() if k not in changes},
             **{k: v for k, v in changes.items() if v is not None},
         )
-    assert str(error.value).startswith("FILE: is no FID InceptionV3: ")
+    assert str(error.value).startswith("FILE: is not an FID InceptionV3: ")
     return str(error.value)
 
 
@@ -130,7 +130,7 @@ def test_files_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="did you mean 'inception'"):
         open_extractor("inceptoin")
     with pytest.raises(
-        UserError, match=r"is no classifier of 28x28 images: 'conv1\.bias' is missing"
+        UserError, match=r"is not a classifier of 28x28 images: 'conv1\.bias' is missing"
     ):
         save_file({"a": np.zeros(1, np.float32)}, tmp_path / "a.safetensors")
         classifier_weights("mnist", tmp_path / "a.safetensors")

@@ -118,7 +118,7 @@ def test_shipped_classifiers_are_as_good_as_they_say(panel, name, least, monkeyp
 
 @pytest.mark.torch
 def test_training_a_classifier_repeats_itself(panels):
-    """What is shipped can be made again: the same bits from one seed on one machine."""
+    """The shipped weights can be made again: the same bits from one seed on one machine."""
     one, other = (panels["torch"].call(trained, 640) for _ in range(2))
     assert all(np.array_equal(one[name], other[name]) for name in one)
     assert misfit(one, shapes(CONVS, CLASSES, DIMS)) is None

@@ -135,7 +135,7 @@ def test_the_test_split_of_a_source(source, split, test):
 
 
 def test_a_run_brings_its_training_images_and_the_test_split(monkeypatch):
-    """Whether mirrored is its config's: the option is refused, not overwritten."""
+    """The run's config decides on mirroring: the option is refused, not overwritten."""
     config = load_config("mnist", ["data.source=mnist-10k", "data.random_flip=true"])
     monkeypatch.setattr(
         "diptych.weights.find.find_weights", lambda _: SimpleNamespace(config=config)
@@ -201,7 +201,7 @@ def test_mirror_images_are_copies_if_training_mirrored(places):
 
 def test_sources_are_found_or_asked_for(places, tmp_path):
     own, real = str(places / "a0"), str(places / "real.npz")
-    with pytest.raises(UserError, match="copies of what"):
+    with pytest.raises(UserError, match="memorization needs training images"):
         scores([own], places, metrics=("memorization",))
     with pytest.raises(UserError, match="--held-out"):
         scores([own], places, metrics=("memorization",), train=real)

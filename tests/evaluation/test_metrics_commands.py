@@ -133,7 +133,7 @@ def test_images_are_looked_for_before_a_network_is_fetched(monkeypatch, capsys, 
 
 BAD = {
     "nothing there": (["evaluate", "nowhere", "--reference", "REAL"], "not found"),
-    "no reference": (["evaluate", "REAL"], "against what"),
+    "no reference": (["evaluate", "REAL"], "scores need a reference"),
     "no such network": (["evaluate", "REAL", "--features", "vgg"], "feature network 'vgg'"),
     "no such protocol": (["evaluate", "REAL", "--protocol", "cleanfid"], "clean-fid"),
     "no such metric": (["evaluate", "REAL", "--metrics", "fid,fud"], "metric 'fud'"),

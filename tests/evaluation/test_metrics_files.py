@@ -83,7 +83,7 @@ NOTES = {
     "another n": ({"n": 41}, "mu is not that of the sums"),
     "dims": ({"dims": 10**9}, "dims is 1000000000, mu has 5"),
     "schema": ({"schema": "x"}, "schema x"),
-    "protocol": ({"protocol": [1]}, "protocol is no object"),
+    "protocol": ({"protocol": [1]}, "protocol is not an object"),
     "no n": ({"n": ...}, "KeyError: 'n'"),
     "deep": ("[" * 100000, "damaged statistics"),
     "a list": ("[]", "damaged statistics"),
@@ -139,7 +139,7 @@ def test_members_that_are_no_arrays_are_named(tmp_path):
     path = write(tmp_path / "s.npz", mu=MEAN, sigma=COV)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("read me", b"hello")
-    with pytest.raises(UserError, match=r"s\.npz: 'read me' is no array"):
+    with pytest.raises(UserError, match=r"s\.npz: 'read me' is not an array"):
         load(path)
     (tmp_path / "t.safetensors").write_bytes(b"\xff" * 100)
     assert is_statistics(tmp_path / "t.safetensors")

@@ -33,7 +33,7 @@ def pixels(*shape: int) -> Pixels:
 
 
 def found_in(picture: Any, image: Pixels, scale: int) -> list[tuple[int, int]]:
-    """Where an image (1, H, W), its pixels repeated, stands in a picture."""
+    """Places of an image (1, H, W), its pixels repeated, in a picture."""
     page = np.asarray(picture.convert("L"))
     large = image[0].repeat(scale, axis=0).repeat(scale, axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(page, large.shape)

@@ -176,7 +176,7 @@ REFUSED = [
     ("", "is empty"), ("  \n", "is empty"), ("a,b\nx,y\n", "no numbers"),
     ("step,acc\n1,2\n", "no column looks like a loss (columns: 'step', 'acc')"),
     ("a\0b", "is not text"), ("step,step,loss\n1,2,3\n", "two columns are named 'step'"),
-    ("step,loss\n0.5,1\n1.5,2\n", "which is no step"),
+    ("step,loss\n0.5,1\n1.5,2\n", "which is not a step"),
     ("step,loss\n" + "".join(f"{k % 3},1\n" for k in range(60)), "the steps go back"),
 ]  # fmt: skip
 

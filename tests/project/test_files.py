@@ -124,7 +124,7 @@ def test_what_is_written_reaches_the_disk_before_it_gets_its_name(
         (errno.EIO, MachineError, "Input/output error"),
         (errno.EACCES, UserError, "no permission to write; choose another folder"),
         (errno.EROFS, UserError, "no permission to write"),
-        (errno.EISDIR, UserError, "a file stands in the way"),
+        (errno.EISDIR, UserError, "a file is in the way"),
     ],
 )
 def test_the_systems_refusal_becomes_one_line(
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_up_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="a file stands in the way"):
+    with pytest.raises(UserError, match="a file is in the way"):
         write_text(tmp_path / "file" / "below.txt", "text")
 
 

@@ -66,7 +66,7 @@ def test_the_scores_are_of_the_zoo_s_weights(panel: str) -> None:
 
 
 def test_the_changelog_keeps_additions_and_tolerances_apart() -> None:
-    """What a user can newly do stands under Added; a loosened bound alone under Tolerances."""
+    """New features are under Added, loosened bounds alone under Tolerances."""
     unreleased = (ROOT / "CHANGELOG.md").read_text("utf-8").split("## [")[1]
     parts = dict(part.split("\n", 1) for part in unreleased.split("\n### ")[1:])
     for verb in ("train", "profile", "reproduce", "report"):

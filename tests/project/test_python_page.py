@@ -29,7 +29,7 @@ def blocks(panel: str) -> list[str]:
     "panel", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in OTHER]
 )
 def test_the_page_runs_twice_in_a_fresh_process(panel: str, tmp_path: Path) -> None:
-    """What is asked for again is still there: `diptych.train` was once a module the second time."""
+    """Names are still there the second time: `diptych.train` was once a module the second time."""
     if not available(panel) and not REQUIRED:
         pytest.skip(f"{panel} is not installed")
     page = tmp_path / "page.py"

@@ -97,7 +97,7 @@ def test_parts_at_once_complete_the_folder_once(whole, tmp_path):
 
 
 def test_a_killed_part_is_finished_by_the_next(whole, tmp_path):
-    """What a killed process leaves: its images, its lock file, a temporary file."""
+    """Leftovers of a killed process: its images, its lock file, a temporary file."""
     draw(tmp_path, "0/2", npz=True)
     shutil.copy(whole / "00002.png", tmp_path)
     (tmp_path / f".part-1-of-2{LOCK}").touch()

@@ -111,7 +111,7 @@ def test_language_is_switched_in_text_and_figures(browser: Any, page_file: Path)
 
 
 def luminance(page: Any, selector: str, key: str) -> float:
-    """How light a colour of an element is, 0 to 255."""
+    """Lightness of a colour of an element, 0 to 255."""
     found = page.evaluate(
         "([s, k]) => getComputedStyle(document.querySelector(s))[k]", [selector, key]
     )

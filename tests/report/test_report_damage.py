@@ -70,7 +70,7 @@ def test_a_torn_record_does_not_vanish(tmp_path: Path) -> None:
     made = report_runs([run], tmp_path / "out")
     reasons = {Path(each["file"]).name: each["reason"] for each in made["records_damaged"]}
     assert set(reasons) == {"torn.json", "changed.json"}
-    assert "no whole JSON" in reasons["torn.json"] and "by hand" in reasons["changed.json"]
+    assert "not complete JSON" in reasons["torn.json"] and "by hand" in reasons["changed.json"]
     assert said(made, "records.damaged")[0]["numbers"]["n"] == 2
 
 

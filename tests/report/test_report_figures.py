@@ -174,7 +174,7 @@ def test_no_line_runs_across_what_was_not_recorded(tmp_path: Path, steps: int) -
 
 @pytest.mark.usefixtures("undrawn")
 def test_sets_that_were_drawn_to_be_measured_are_no_gallery(tmp_path: Path) -> None:
-    """Where a run has samples of its own; else they are better than nothing."""
+    """Unless a run has no samples of its own: they are better than nothing."""
     run = make_run(tmp_path / "runs" / "torch", "torch", make_rows(20))
     hold_weights(run, "torch")
     card = {"weights_sha256": WEIGHTS["torch"]}

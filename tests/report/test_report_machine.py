@@ -51,7 +51,7 @@ def test_memory_of_framework_and_card_is_shown_where_recorded(tmp_path: Path) ->
     run = make_run(tmp_path / "run", "torch", make_rows(20))
     watch(run, 90)
     made = report_runs([run], tmp_path / "out")
-    rows = {name: cells[0] for name, cells in table(made, "What framework and card").items()}
+    rows = {name: cells[0] for name, cells in table(made, "Memory in framework and card").items()}
     assert rows == {"allocated": "189 MiB", "held by the allocator": "256 MiB",
                     "live arrays": "730", "used on the card": "900 MiB",
                     "the card's memory": "8,000 MiB", "the card's use, median": "61 %"}  # fmt: skip

@@ -93,7 +93,7 @@ def test_markdown_in_both_languages_with_its_pictures(tmp_path: Path) -> None:
 def test_both_panels_animations_or_neither(
     spare: int, shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one panel's takes is not taken from the other's; one too large is named."""
+    """Each panel has its own limit of bytes; an animation above it is named."""
     runs = whole_study(tmp_path, 60)
     (size,) = {path.stat().st_size for path in tmp_path.rglob("trajectory.gif")}
     monkeypatch.setattr(pictures, "MOST_GIF_BYTES", size + spare)

@@ -46,7 +46,7 @@ def test_other_records_of_an_earlier_version_are_read() -> None:
 
 
 def test_a_profile_of_an_earlier_version_says_in_fields_what_its_notes_said() -> None:
-    """What was fused and how many kernels were loaded stood in English words."""
+    """Fused operators and the number of loaded kernels were once English notes."""
     found = Profile.read(OLD / "profile-jittor.json")
     phases = {phase.name: phase for phase in found.phases}
     assert phases["ema"].fused and phases["ema"].note == ""

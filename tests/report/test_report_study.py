@@ -25,7 +25,7 @@ from synthetic_runs import PNG, make_rows, make_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-NO_WEIGHTS = "no Inception weights given; give them by --inception"
+NO_WEIGHTS = "no Inception weights given; give them by --inception"  # before there was `why`
 
 
 def make_study(folder: Path, **changed: Any) -> Path:
@@ -35,7 +35,13 @@ def make_study(folder: Path, **changed: Any) -> Path:
         {"name": "train-torch-seed0", "state": "done", "seconds": 61.0, "reason": ""},
         {"name": "train-jittor-seed0", "state": "skipped", "reason": "linked: /far/away/long"},
         {"name": "scores-torch-seed0-inception", "state": "skipped", "reason": NO_WEIGHTS},
-        {"name": "scores-jittor-seed0-inception", "state": "skipped", "reason": NO_WEIGHTS},
+        {
+            "name": "scores-jittor-seed0-inception",
+            "state": "skipped",
+            "reason": "other words",
+            "why": "inception",
+            "linked": "",
+        },
         {"name": "sweep-torch", "state": "failed", "seconds": 2.0, "exit_code": 1},
         {"name": "align", "state": "waiting"},
     ]
@@ -153,7 +159,7 @@ def test_a_study_without_a_run_is_refused_in_one_line(tmp_path: Path, runs: Any)
 
 
 def test_a_study_holds_its_own_records(tmp_path: Path) -> None:
-    """What lies beside a run that was given to it is another matter's."""
+    """Records beside a run that was given to it do not belong to it."""
     folder = make_study(tmp_path / "study")
     far = tmp_path / "far"
     far.mkdir()

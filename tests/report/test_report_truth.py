@@ -84,12 +84,12 @@ def test_a_damaged_or_missing_record_is_named_where_it_would_tell_a_cause(tmp_pa
     watch(silent)
     content = report_runs([torn, broken, silent], tmp_path / "out")
     told = said(content, "slow.damaged.torn", "performance")[0]
-    assert told["en"].startswith("The records of torn hold words where numbers belong")
+    assert told["en"].startswith("The records of torn hold text in place of numbers")
     named = said(content, "slow.damaged.broken", "performance")[0]
     assert named["en"].startswith("events.jsonl of broken is damaged")
     assert not said(content, "slow.steps.torn") and not said(content, "slow.steps.broken")
     lacking = [s["en"] for s in said(content, "slow.lacking.", "performance")]
-    assert len(lacking) == 1 and lacking[0].startswith("Of silent no events were recorded")
+    assert len(lacking) == 1 and lacking[0].startswith("silent recorded no events")
 
 
 def test_runs_of_one_name_do_not_take_each_other_s_records(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_cause_is_supposed_only_where_none_is_recorded(tmp_path: Path) -> None
     assert told["en"].endswith("each has a recorded cause.") and "从上一步结束算起" in told["zh"]
     assert [s["key"] for s in said(content, "slow.bare.")] == ["slow.bare.torch"]
     told = said(content, "slow.bare.")[0]
-    assert "nothing but step times was recorded" in told["en"] and "没有其他记录" in told["zh"]
+    assert "recorded only step times" in told["en"] and "没有其他记录" in told["zh"]
 
 
 def test_one_of_a_thing_is_said_of_one(tmp_path: Path) -> None:

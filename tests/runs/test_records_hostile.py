@@ -61,7 +61,7 @@ def hostile(tree: dict[str, Any], depth: int = 1) -> Iterator[tuple[str, dict[st
 def read_all(
     file: Path, tree: dict[str, Any], *readers: Callable[[], Any], depth: int = 1
 ) -> dict[str, str]:
-    """What is refused, by the entry; any other error than one line fails."""
+    """Refusals by the entry; any error other than one line fails."""
     refused = {}
     for name, content in hostile(tree, depth):
         file.write_text(json.dumps(content))
@@ -114,7 +114,7 @@ def test_cells_of_a_sweep(tmp_path: Path) -> None:
     assert f"{file}: scores: " in refused["scores = gone"]
     for value in ("torchh", ""):
         file.write_text(json.dumps(tree | {"backend": value}))
-        with pytest.raises(UserError, match="is of no backend"):
+        with pytest.raises(UserError, match="has an unknown backend"):
             read_cells(out)
     CellFile.of(tree, "")
 
@@ -152,7 +152,7 @@ def test_rows_of_a_journal(tmp_path: Path) -> None:
 
 
 def resumed(folder: Path) -> dict[str, tuple[str, bool]]:
-    """What is said of each entry as the folder is resumed, and whether the folder has changed."""
+    """Refusals by the entry as the folder is resumed, and True if the folder has changed."""
     model = panel_jobs.make("torch", panel_jobs.small(*output_jobs.NETWORK))
     output_jobs.samples(model, folder)
     file = folder / "manifest.json"

@@ -93,7 +93,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path, zoo, monkeypatch, capsys) -> 
 
     (tmp_path / "file").touch()
     code, said = call(str(tmp_path / "file"))
-    assert code == 2 and "is no folder" in said
+    assert code == 2 and "is not a folder" in said
     code, said = call(str(tmp_path / "a"), "--only", "trian-.*")
     assert code == 2 and "no stage has such a name" in said and not (tmp_path / "a").exists()
     with study.hold(tmp_path / "b"):

@@ -25,6 +25,8 @@ def test_a_linked_training_is_used_and_not_repeated(tmp_path: Path) -> None:
         fake.go(use=(("jittor-seed0", str(run)),))
     study = fake.go(use=(("torch-seed0", str(run)),))
     assert states(study)["train-torch-seed0"] == "skipped"
+    stage = next(s for s in study["stages"] if s["name"] == "train-torch-seed0")
+    assert (stage["why"], stage["linked"]) == ("linked", str(run))
     assert study["runs"]["torch-seed0"] == str(run)
     sample = next(s for s in study["stages"] if s["name"] == "samples-torch")
     assert sample["words"][1] == str(run)

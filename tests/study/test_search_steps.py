@@ -127,7 +127,7 @@ def test_a_record_is_kept_and_another_search_is_refused(whole: Path, tmp_path: P
     with pytest.raises(UserError, match="was searched with seed=0, not 1"):
         searched(whole, replace(SEARCH, seed=1), resume=True)
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(UserError, match="is no file of diptych search-steps"):
+    with pytest.raises(UserError, match="is not a file of diptych search-steps"):
         searched(tmp_path / "other.json", resume=True)
     assert whole.read_bytes() == before
 

@@ -191,7 +191,7 @@ def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
         (["--calls", "10", "--steps", "10"], "give one of them"),
         (["--solver", "dimm"], "'dimm' is not known"),
         (["--solver", "ddim:steps=3"], "'steps=3' is not known"),
-        (["--solver", "dpmpp:order=two"], "'two' is no value for order"),
+        (["--solver", "dpmpp:order=two"], "'two' is not a value for order"),
         (["--backend", "tensorflow"], "use torch, jittor, onnx, openvino or both"),
         (["--metrics", "fud"], "metric 'fud'"),
         (["--num", "0"], "1 or more"),

@@ -145,7 +145,7 @@ def test_cells_of_the_same_images_wait_for_each_other(tmp_path):
 
 
 def test_a_killed_part_is_finished_by_the_next(whole, tmp_path):
-    """What a killed process leaves: the plan, a cell, its lock file, a temporary file."""
+    """Leftovers of a killed process: the plan, a cell, its lock file, a temporary file."""
     out = tmp_path / "out"
     sweep(out, "0/2")
     name = sweeps.cell_path(out, "torch", *sweeps.cells_of(asked()).pairs[1]).name

@@ -1,4 +1,4 @@
-"""What tests ask of the Python API, run in a panel's own process."""
+"""Jobs for tests of the Python API, run in a panel's own process."""
 
 from __future__ import annotations
 
@@ -133,15 +133,36 @@ def wrapped(name: str, objective: str) -> Any:
     )
 
 
-def error_of(name: str, folder: Path, call: str) -> str:
+def error_of(name: str, folder: Path, call: str, **more: Any) -> str:
     """The line of the `UserError` that an expression raises."""
     space = {"diptych": diptych, "folder": folder, "name": name, "PIXELS": PIXELS, "np": np}
-    space |= {"LABELS": LABELS, "SET": SET, "network": network, "shapeless": shapeless}
+    space |= {"LABELS": LABELS, "SET": SET, "network": network, "shapeless": shapeless} | more
     try:
         eval(call, space)
     except diptych.UserError as error:
         return str(error)
     return "nothing was refused"
+
+
+def errors_of(name: str, folder: Path, calls: list[str]) -> dict[str, str]:
+    """As `error_of`, of several expressions about the arguments of a `model` and a `module`."""
+    more = {"model": diptych.load("zoo:mnist-torch", name, device="cpu")}
+    more |= {"module": network(name)(), "X": np.zeros((2, 1, 28, 28), np.float32)}
+    return {call: error_of(name, folder, call, **more) for call in calls}
+
+
+def saved(name: str, folder: Path) -> dict[str, Any]:
+    """The second and the third saving of a model, and one into a folder with another file."""
+    model = diptych.load("zoo:mnist-torch", name, device="cpu")
+    model.save(folder / "saved")
+    space = {"model": model, "out": folder / "saved"}
+    again = error_of(name, folder, "model.save(out)", **space)
+    replaced = error_of(name, folder, "model.save(out, overwrite=True)", **space)
+    (folder / "saved" / "notes.txt").write_text("mine")
+    foreign = error_of(name, folder, "model.save(out, overwrite=True)", **space)
+    same = diptych.load(folder / "saved", name, device="cpu").weights
+    equal = all((array == same[key]).all() for key, array in model.weights.items())
+    return {"again": again, "replaced": replaced, "foreign": foreign, "equal": equal}
 
 
 def stopped(name: str, folder: Path, at: int) -> dict[str, Any]:
@@ -157,7 +178,7 @@ def stopped(name: str, folder: Path, at: int) -> dict[str, Any]:
     given: dict[str, Any] = {"backend": name, "device": "cpu", "progress": False}
     narrow = {"model.ch": 8, "model.norm_groups": 4}
     given |= {"data": PIXELS, "set": SET | narrow | {"train.grid_every": 2}}
-    run = diptych.train("tiny", folder, callbacks=[stop], **given)
+    run = diptych.train("tiny", folder, callbacks=stop, **given)
     first = run.step, [row["step"] for row in run.rows], list(seen)
     run = diptych.train("tiny", folder, resume=True, **given)
     return {"first": first, "last": run.step, "loss": run.metrics["loss"], "repr": repr(run)}

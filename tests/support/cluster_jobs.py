@@ -17,7 +17,7 @@ from studies import Fake as Stages
 
 
 def facts() -> dict[str, object]:
-    """What a worker sees of itself."""
+    """Facts of a worker about itself."""
     time.sleep(0.2)
     return {
         "pid": os.getpid(),

@@ -170,7 +170,7 @@ def cuda_bodies(bodies: Bodies) -> Iterator[None]:
 
 
 def outcome(run: Callable[[], Any], edits: Sequence[Edit] = ()) -> tuple[dict[str, Any], Bodies]:
-    """What `run` returns on CUDA bodies, by threads from first to last and from last to first.
+    """Results of `run` on CUDA bodies, by threads from first to last and from last to first.
 
     Returns:
         A dictionary, and the bodies:

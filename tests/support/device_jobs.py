@@ -1,4 +1,4 @@
-"""Where a machine has a driver for GPUs, and a panel cannot use them."""
+"""A machine with a driver for GPUs that a panel cannot use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.errors import UserError
 
 
 def without_cuda(name: str) -> tuple[str, str]:
-    """What is logged for `auto`, and the refusal of `cuda`."""
+    """The log line for `auto`, and the refusal of `cuda`."""
     panel = importlib.import_module(f"diptych.backends.{name}.backend")
     seen: list[str] = []
     handler = logging.Handler()

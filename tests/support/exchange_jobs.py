@@ -154,7 +154,7 @@ def recommended(name: str, source: str, seed: int, changes: dict[str, Any]) -> d
 
 
 def scheduler_files(names: list[str], out: Path) -> None:
-    """What diffusers itself writes for each of these classes, OUT/NAME/scheduler_config.json."""
+    """Let diffusers write the file of each of these classes, OUT/NAME/scheduler_config.json."""
     import diffusers
 
     for name in names:

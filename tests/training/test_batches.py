@@ -34,7 +34,7 @@ def numbered(count: int) -> Pixels:
 
 
 def numbers(batch: Batch) -> list[int]:
-    """Which images a batch holds, where nothing is flipped."""
+    """Numbers of the images in a batch, if nothing is flipped."""
     pixels = to_uint8(batch.x0).astype(int)
     held: list[int] = (pixels[:, 0, 0, 0] * 256 + pixels[:, 0, 0, 3]).tolist()
     return held

@@ -116,7 +116,7 @@ def test_both_panels_train_from_the_official_config(
 
 
 def test_a_logit_model_draws_the_right_pixels(panel: Panel, tmp_path: Path) -> None:
-    """What the network draws goes through the sigmoid, in arrays and in files."""
+    """Drawn images go through the sigmoid, in arrays and in files."""
     chosen = config("ffhq", rescaled=False, logit_transform=True)
     floats, pixels = panel.call(data_jobs.draw_both, panel.name, chosen, tmp_path / "out")
     sigmoid = 1 / (1 + np.exp(-floats.astype(np.float64)))

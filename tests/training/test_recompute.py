@@ -13,7 +13,7 @@ from diptych.errors import UserError
 
 
 def same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
-    """Whether all arrays have the same bits."""
+    """True if all arrays have the same bits."""
     return all(np.array_equal(ours[name], theirs[name], equal_nan=True) for name in theirs)
 
 
@@ -84,7 +84,7 @@ def test_replayed_steps_are_the_steps(panels):
 
 
 def test_a_step_needs_less_memory(panel):
-    """What is kept for the backward pass falls to a third; Jittor's peak to less than two."""
+    """Memory for the backward pass falls to a third; Jittor's peak below two thirds."""
     changes = ["model.num_res_blocks=2", "train.batch_size=64", "train.noise=keyed"]
     configs = [jobs.settings(*changes, jobs.AGAIN), jobs.settings(*changes)]
     fresh = Panel(panel.name)  # of a process that did other work the peak may be that work's

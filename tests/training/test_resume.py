@@ -94,7 +94,7 @@ def test_an_edited_step_is_not_believed(torch: Panel, run: Path, step: Any) -> N
 @pytest.mark.parametrize("starts", [None, True, "x", {"a": 1}, [None], [1]])
 def test_starts_of_another_kind_are_refused(torch: Panel, run: Path, starts: Any) -> None:
     edit(run / "environment.json", starts=starts)
-    refused(torch, run, match=f"{run / 'environment.json'}: 'starts' is no list of starts")
+    refused(torch, run, match=f"{run / 'environment.json'}: 'starts' is not a list of starts")
 
 
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(

@@ -56,7 +56,7 @@ def test_a_model_goes_through_every_form_and_stays_itself(
         (["inspect", "pretrained:ema_mnist"], "is not known"),
         (["convert", "zoo:mnist-torch", "x.bin"], "into which form"),
         (["convert", "zoo:mnist-torch", "x", "--ema", "--raw"], "exclude each other"),
-        (["convert", "zoo:mnist-torch", "x.ckpt", "--seed", "3"], "--seed is of a run"),
+        (["convert", "zoo:mnist-torch", "x.ckpt", "--seed", "3"], "--seed only applies to runs"),
         (["convert", "zoo:mnist-torch", "x", "--to", "run"], "needs its config"),
         (["convert", "here", "x", "--to", "run", "--config", "tiny"], "weights file"),
     ],

@@ -62,7 +62,7 @@ def made_once() -> Path:
 
 
 def folder(path: Path, network: dict[str, Any], noise: dict[str, Any] | None = None) -> Path:
-    """That folder under any keys; its weights are links, to be replaced and not written to."""
+    """A copy with other keys; its weights are links: replace them, do not write to them."""
     made = path / "made"
     shutil.copytree(made_once() / "made", made, copy_function=os.link)
     for file, values in (

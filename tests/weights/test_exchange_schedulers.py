@@ -56,7 +56,7 @@ def digits() -> Path:
 
 
 def folder(path: Path, kind: str, change: dict[str, Any]) -> Path:
-    """That folder with another scheduler: 20 timesteps, so that DDPM takes 20 steps."""
+    """A copy with another scheduler: 20 timesteps, so that DDPM takes 20 steps."""
     made = path / "d"
     shutil.copytree(digits(), made)
     noise = {"_class_name": kind, "num_train_timesteps": 20, "beta_end": 0.5, **change}

@@ -35,7 +35,7 @@ def layer_errors(verdict: Verdict, mode: str, colours: Colours) -> Plot:
         gates = [max(f.gate, LEAST) for f in own]
         traces.append(_line(f"{name}, allowed", "soft", x, gates, dash="dash"))
         traces.append(_line(name, colours[panel], x, errors, hover=layers))
-    note = "largest error over largest value; dashed: what is allowed"
+    note = "largest error over largest value; dashed: the allowed error"
     axes = ("layer, in the order of computation", "error")
     return _plot(f"layers-{mode}", MODES[mode], axes, traces, note, log_y=True)
 

@@ -32,8 +32,8 @@ COLOURS = {"torch": (LIGHT.torch, DARK.torch), "jittor": (LIGHT.jittor, DARK.jit
 METHOD = (
     "A floor is measured in this very run: the other panel's distance from a float64 reference, "
     "and its own change after one rounding of its input.",
-    "An error passes up to k floors; k stands in one file with its reason and date. The margin is "
-    "what is allowed over what was found: 1 or more passes.",
+    "An error passes up to k floors; k is kept in one file with its reason and date. The margin is "
+    "the allowed error over the measured one: 1 or more passes.",
 )
 SYNTHETIC = "The preset's images are not on this machine: synthetic ones took their place."
 

@@ -141,7 +141,7 @@ def cli() -> None:
 
 
 def _launched() -> str:
-    """What the launcher says if it started several processes; "" for one."""
+    """Launcher and number of processes, if it started several; "" for one."""
     try:
         ranks = of_environment()
     except UserError:  # such as within a job of SLURM, outside srun

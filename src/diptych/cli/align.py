@@ -48,14 +48,14 @@ def _say(quiet: bool) -> Any:
     "--backends",
     default="torch,jittor",
     show_default=True,
-    help="The two panels; or a panel and an engine, onnx or openvino.",
+    help="The two backends; or one and an engine, onnx or openvino.",
 )
 @click.option("--rungs", help="Only these rungs, separated by commas.")
 @click.option("--steps", type=int, default=10, show_default=True, help="Steps in lockstep.")
 @click.option("--batch", type=int, help="Images in a batch.  [default: 4; 2 for large networks]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option("--mutate", help="Plant these faults (or all), and show that they are caught.")
-@click.option("--into", help="The panel that faults are planted into.  [default: the last]")
+@click.option("--into", help="The backend that faults are planted into.  [default: the last]")
 @click.option("--list", "listing", is_flag=True, help="List rungs and faults, and exit.")
 @click.option("--subject", help="Your port: [torch:|jittor:]package.module:function; or weights; "
               "or a trace folder.")  # fmt: skip
@@ -262,7 +262,7 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
     """Prove that SUBJECT is a port of REFERENCE, or name the first layer that is wrong.
 
     Each is FILE.py[:FUNCTION], package.module:FUNCTION, model.onnx or model.xml (OpenVINO); a
-    framework may stand before it (openvino:model.onnx). FUNCTION (default: build) makes the model.
+    framework may precede it (openvino:model.onnx). FUNCTION (default: build) makes the model.
 
     Exit code 0: every rung passes. 3: one fails; the last line names the layer.
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, RAW, show
 from diptych.errors import UserError
 
 CONFIG = click.option("--config", help="Preset or YAML (ours or official), if SOURCE has none.")
-RAW = click.option("--raw", is_flag=True, help="The weights as trained, not their moving average.")
 
 
 @click.command(short_help="Tell what weights a file, folder or run holds.")
@@ -77,7 +76,7 @@ def convert(
     if ema and raw:
         raise UserError("--ema and --raw exclude each other; choose one")
     if seed is not None and to != "run":
-        raise UserError("--seed is of a run; add --to run")
+        raise UserError("--seed only applies to runs; add --to run")
     changes = [] if seed is None else [f"seed={seed}"]
     settings = read_config(config, changes, for_training=to == "run") if config else None
     with hold_place(out):

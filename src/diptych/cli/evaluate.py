@@ -118,7 +118,7 @@ def of_training(settings: Any, source: str) -> Any:
     if "memorization" not in settings.metrics or settings.train is not None:
         return settings
     if not is_model(source):
-        raise UserError("copies of what? Give --train, for example mnist:train")
+        raise UserError("memorization needs training images: give --train, for example mnist:train")
     if settings.mirrored:
         raise UserError(
             f"--mirrored is for --train; whether the training images of {source} were mirrored "
@@ -225,8 +225,8 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
         for name in ("precision", "deterministic"):
             if typed(name):
                 raise UserError(
-                    f"--{name} is of the network that samples, and these are images already; the "
-                    f"features' network is float32 always. Leave it out, or give a run"
+                    f"--{name} only applies to the network that samples, and these are images "
+                    f"already; the features' network is float32 always. Leave it out, or give a run"
                 )
         return samples, settings
     if len(samples) > 1:

@@ -103,7 +103,7 @@ def record(
 
 @golden.command()
 @click.argument("record", type=FOLDER)
-@click.option("--backend", help="Check this panel instead of the recorded one.")
+@click.option("--backend", help="Check this backend instead of the recorded one.")
 @click.option("--data", type=FOLDER, help="Folder that holds the data, searched alone.")
 @click.option("--mutate", help="Also plant these faults (or all), and show that they are caught.")
 @QUIET

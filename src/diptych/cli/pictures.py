@@ -39,11 +39,11 @@ def chosen_pictures(given: dict[str, Any], config: Any) -> dict[str, Any]:
     frames, moments, shown = (given.pop(key) for key in ("frames", "moments", "shown"))
     strip = given.pop("strip")
     if frames is not None and not formats:
-        raise UserError("--frames is of an animation; add --gif, --webp or --mp4")
+        raise UserError("--frames only applies to animations; add --gif, --webp or --mp4")
     if moments is not None and not strip:
-        raise UserError("--moments is of the strip; add --strip")
+        raise UserError("--moments only applies to strips; add --strip")
     if shown is not None and not (formats or strip):
-        raise UserError("--show is of an animation or a strip; add --gif or --strip")
+        raise UserError("--show only applies to animations and strips; add --gif or --strip")
     show = shown or "x_t"
     return {
         "movie": Movie(show, frames, formats) if formats else None,
@@ -57,7 +57,7 @@ def _nearest(given: dict[str, Any], config: Any) -> Any:
     data: Path | None = given["data"]
     if not wanted:
         if count is not None or by is not None:
-            raise UserError("--neighbours and --nearest-by are of the search; add --nearest")
+            raise UserError("--neighbours and --nearest-by only apply to the search; add --nearest")
         return None
     from diptych.evaluation.nearest import make_nearest
 

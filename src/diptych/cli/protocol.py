@@ -57,7 +57,7 @@ def protocol(name: str, source: str, **options: Any) -> None:
     cifar10-fid   FID of 5,000 and of 10,000 images against cifar10:train+test
 
     SOURCE is a run, a checkpoint, zoo:NAME, pretrained:NAME or a folder of diffusers. The published
-    numbers stand beside yours. --resume goes on after an interruption.
+    numbers are shown beside yours. --resume goes on after an interruption.
 
     \b
     Examples:

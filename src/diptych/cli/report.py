@@ -26,7 +26,7 @@ def parsed(columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def log_lines(logs: list[dict[str, Any]]) -> list[str]:
-    """What was read of each log, for the terminal."""
+    """One line a log for the terminal: its file, steps and columns."""
     lines = []
     for log in logs:
         given = log["columns_given"]

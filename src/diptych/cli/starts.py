@@ -129,8 +129,8 @@ def _check_together(given: dict[str, Any], num: int | None) -> None:
     if image and (given["latents"] is not None or given["interpolate"] is not None):
         raise UserError("--from starts at images, --latents and --interpolate at noise; choose one")
     if given["level"] is not None and not image:
-        raise UserError("--level is the noise of an image; add --from IMAGE")
+        raise UserError("--level only applies to a given image; add --from IMAGE")
     if given["frames_between"] is not None and given["interpolate"] is None:
-        raise UserError("--frames-between is of an interpolation; add --interpolate 3,7")
+        raise UserError("--frames-between only applies to interpolations; add --interpolate 3,7")
     if given["interpolate"] is not None and num is not None:
         raise UserError("--num: --frames-between says how many images an interpolation has")

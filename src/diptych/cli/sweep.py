@@ -197,7 +197,7 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
         picked["metrics"] = "is"  # a placeholder for none: nothing is computed
     settings = of_training(measure_settings(**picked), source)
     if options["reference"] is None and set(settings.metrics) - set(WITHOUT_REFERENCE):
-        raise UserError("against what? Give --reference, for example mnist:test")
+        raise UserError("scores need a reference: give --reference, for example mnist:test")
     swept = {name: options.pop(name) for name in ("solver", "steps", "eta")}
     drawing = Drawing(
         chosen_options(options), options["seed"], options["sample_batch"], options["raw"]

@@ -25,7 +25,7 @@ from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
 from diptych.config.schema import TrainConfig as TrainConfig
 from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
-from diptych.errors import MachineError, UserError, nearest
+from diptych.errors import MachineError, UserError, nearest, path_text, several
 from diptych.files import read_bytes
 
 
@@ -115,6 +115,7 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
     Raises:
         UserError: an unknown preset, an unreadable file, an unknown key, or a value out of range.
     """
+    name_or_path = path_text("config", name_or_path, "a preset's name or a path")
     path = Path(name_or_path)
     if name_or_path in preset_names():
         text = (resources.files("diptych.config") / "presets" / f"{name_or_path}.yaml").read_text(
@@ -127,13 +128,13 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
             f"preset '{name_or_path}' is not known{nearest(name_or_path, preset_names())}"
         )
     tree = parse_tree(text, name_or_path)
-    for override in overrides or []:
-        apply_override(tree, override)
+    for override in several("overrides", overrides or [], "a list such as ['train.steps=500']"):
+        apply_override(tree, str(override))
     return validate(tree, name_or_path)
 
 
 def is_there(path: Path) -> bool:
-    """Whether something other than a folder is at a path; a name too long for one is not."""
+    """True if a path holds anything but a folder; False for a name that is too long."""
     try:
         return path.exists() and not path.is_dir()
     except (OSError, ValueError):

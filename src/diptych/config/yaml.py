@@ -67,7 +67,7 @@ class _Loader(_BASE):  # type: ignore[misc]
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.value in seen:
-                message = f"key '{key.value}' stands twice"
+                message = f"key '{key.value}' occurs twice"
                 raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
             seen.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)

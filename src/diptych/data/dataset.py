@@ -10,6 +10,7 @@ however they are packed and wherever they are stored; run records carry it. Pixe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from diptych.data.sources.named import Asked, Opened, joined, open_known
 from diptych.data.sources.registry import MNIST, MNIST_10K, SOURCES, Located, Source, find, lookup
 from diptych.data.sources.spec import Spec, parse, split_names
 from diptych.data.survey import DECODED, in_colour, spread
-from diptych.errors import UserError
+from diptych.errors import UserError, refused
 from diptych.types import Array, Int64, Pixels
 
 ARRAYS = "arrays"  # the `data.source` of a run whose images were passed in Python
@@ -80,7 +81,7 @@ class Dataset:
         pixels, paired = _own_images(images)
         if paired is not None and labels is not None:
             raise UserError("Dataset.from_arrays: the items have labels already; leave labels out")
-        labels = paired if labels is None else np.asarray(labels)
+        labels = paired if labels is None else labels
         wide = None if labels is None else _own_labels(labels, len(pixels))
         pixels.setflags(write=False)
         count, channels, height, width = pixels.shape
@@ -236,15 +237,16 @@ def _finished(found: Opened, name: str, split: str, size: Size | None) -> Datase
     return Dataset(name, split, images, found.labels, sha256, found.origin, found.left_out)
 
 
-def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
+def _own_images(images: Any) -> tuple[Pixels, list[Any] | None]:
     """The user's images as (N, C, H, W), and their labels if the items are pairs."""
     where = "Dataset.from_arrays: images"
-    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise UserError(f"{where}: expected an array, or an object with len and [], not {images!r}")
+    listed = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    if not listed or isinstance(images, str | Mapping) or getattr(images, "shape", None) == ():
+        raise refused(where, images, "an array, or an object with len and []")
     if len(images) == 0:
         raise UserError(f"{where}: holds no image")
     if hasattr(images, "__array__"):
-        return _channels_first(np.array(images), where), None
+        return _channels_first(_array(images, where).copy(), where), None
     rows: list[Any] = []
     labels: list[Any] = []
     for i in range(len(images)):
@@ -252,13 +254,20 @@ def _own_images(images: Any) -> tuple[Pixels, Int64 | None]:
         if isinstance(item, tuple) and len(item) == 2:
             item, label = item
             labels.append(label)
-        array = np.asarray(item)
+        array = _array(item, where)
         if rows and array.shape != rows[0].shape:
             raise UserError(f"{where}: number {i} is {array.shape}, the first is {rows[0].shape}")
         if len(labels) not in (0, i + 1):
             raise UserError(f"{where}: number {i} differs from the first in having a label or none")
         rows.append(array)
-    return _channels_first(np.stack(rows), where), np.asarray(labels) if labels else None
+    return _channels_first(np.stack(rows), where), labels or None
+
+
+def _array(given: Any, where: str) -> Array:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths; on a GPU
+        raise UserError(f"{where}: cannot be read as an array: {str(error)[:200]}") from error
 
 
 def _channels_first(images: Array, where: str) -> Pixels:
@@ -270,7 +279,7 @@ def _channels_first(images: Array, where: str) -> Pixels:
     if images.ndim == 3:
         images = images[:, None]
     first, last = (images.ndim == 4 and images.shape[axis] <= 4 for axis in (1, 3))
-    if first == last:
+    if first == last or 0 in images.shape:
         raise UserError(
             f"{where}: are {images.shape}, expected (N, C, H, W), (N, H, W, C) or (N, H, W) with "
             f"1 to 4 channels and 5 pixels or more a side"
@@ -278,8 +287,9 @@ def _channels_first(images: Array, where: str) -> Pixels:
     return np.ascontiguousarray(images if first else images.transpose(0, 3, 1, 2))
 
 
-def _own_labels(labels: Array, count: int) -> Int64:
+def _own_labels(given: Any, count: int) -> Int64:
     where = "Dataset.from_arrays: labels"
+    labels = _array(given, where)
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"{where}: are {labels.dtype} {labels.shape}, expected {count} integers, one an image"

@@ -42,7 +42,7 @@ def read_scores(path: Path) -> dict[str, Score]:
 
 def _check_number(path: Path, name: str, value: Any) -> None:
     if value is not None and number(value) is None:
-        raise UserError(f"{path}: {name} is no number; evaluate again")
+        raise UserError(f"{path}: {name} is not a number; evaluate again")
 
 
 def compare_scores(

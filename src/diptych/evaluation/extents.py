@@ -1,4 +1,4 @@
-"""Which images a set holds: runs of images of a source, for finding those that count twice.
+"""Images of a set: runs of images of a source, for finding those that count twice.
 
 SHA256              all images of a source
 SHA256[100:200]     its images 100 .. 199

@@ -1,4 +1,4 @@
-"""What the metrics ask of a feature network; `evaluation.features` has it on either backend."""
+"""A feature network as the metrics need it; `evaluation.features` has it on either backend."""
 
 from __future__ import annotations
 

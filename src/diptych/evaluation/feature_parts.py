@@ -78,7 +78,7 @@ class FeatureSet:
         }
 
     def collect(self, extractor: Extractor, protocol: Protocol, wanted: Needs) -> Collected:
-        """What `collect` would have kept of the images.
+        """The result of `collect`, from features instead of images.
 
         Raises:
             UserError: features of another network or protocol, or damaged ones.
@@ -265,7 +265,7 @@ def _there(out: Path, but: Path | None = None) -> list[tuple[Path, dict[str, Any
         if file.name.startswith(".") or file == but:
             continue
         if NAME.fullmatch(file.name) is None:
-            raise UserError(f"{out}: holds '{file.name}', which is no part of features; move it")
+            raise UserError(f"{out}: holds '{file.name}', which is not a part of features; move it")
         found.append((file, _note(file)))
     return found
 
@@ -340,7 +340,7 @@ def _rows(file: Path, dims: int) -> tuple[Int64, Features | None]:
     for name, array in arrays.items():
         fits = array.dtype == np.float32 and array.ndim == 2 and len(array) == len(positions)
         if not fits or not np.isfinite(array).all():
-            raise UserError(f"{file}: '{name}' is no array of finite features; make it again")
+            raise UserError(f"{file}: '{name}' is not an array of finite features; make it again")
     if not {"pool", "logits"} <= set(arrays) or arrays["pool"].shape[1] != dims:
         raise UserError(f"{file}: lacks features of {dims} dimensions; make it again")
     return positions, Features(arrays["pool"], arrays["logits"], arrays.get("spatial"))

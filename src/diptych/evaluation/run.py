@@ -69,7 +69,7 @@ def evaluate(
         raise UserError(f"sfid needs --features inception; {settings.features} has no such layer")
     compared = set(metrics) - set(WITHOUT_REFERENCE)
     if reference is None and compared:
-        raise UserError("against what? Give --reference, for example mnist:test")
+        raise UserError("scores need a reference: give --reference, for example mnist:test")
     sets = sample_sets(sources, settings)
     real = None
     if compared and reference is not None:

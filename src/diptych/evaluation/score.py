@@ -29,7 +29,7 @@ DISTANCES = ("fid", "sfid", "kid", "frechet", "infinity", "copies")
 NEITHER = ("authenticity", "ratio", "ct")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """One metric of one model's samples.
 
@@ -66,6 +66,13 @@ class Score:
         if len(self.repeats) < LEAST_FOR_INTERVAL:
             return None if self.repeats else self.within
         return mean_interval(self.repeats)
+
+    def __repr__(self) -> str:
+        bounds = self.interval
+        within = "" if bounds is None else f", 95 % interval {bounds[0]:.4g} to {bounds[1]:.4g}"
+        sets = f"{len(self.repeats)} x " if self.repeats else ""
+        num, protocol = self.protocol.get("num"), self.protocol.get("protocol")
+        return f"<Score {self.metric} {self.value:.4g}{within} ({sets}{num} images, {protocol})>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the id and the interval."""

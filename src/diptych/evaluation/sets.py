@@ -173,7 +173,7 @@ def _check_one_model(sets: Sequence[SampleSet]) -> None:
                 told = [start_name(each) if key == "start" else each for each in (one, two)]
                 raise UserError(
                     f"the sample sets differ in {key} ({told[0]} and {told[1]}); "
-                    f"they are no repeats of each other: evaluate them apart"
+                    f"they are not repeats of each other: evaluate them apart"
                 )
 
 

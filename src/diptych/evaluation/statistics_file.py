@@ -151,14 +151,14 @@ def _moments(path: Path, mean: Any, cov: Any) -> Moments:
     if gap > TOLERANCE * float(np.abs(cov).max()):
         raise UserError(
             f"{path}: sigma is not symmetric (two halves differ by {gap:.3g}, the largest variance "
-            f"is {largest:.3g}), so it is no covariance; compute it again"
+            f"is {largest:.3g}), so it is not a covariance; compute it again"
         )
     if not np.isfinite(middle).all():
         raise UserError(f"{path}: sigma holds values beyond float64 when added; compute it again")
     if not _positive(middle, largest):
         raise UserError(
-            f"{path}: sigma has negative variances (it is not positive semi-definite), so it is no "
-            "covariance; compute it again"
+            f"{path}: sigma has negative variances (it is not positive semi-definite), so it is "
+            "not a covariance; compute it again"
         )
     return Moments(None, mean, middle)
 
@@ -183,7 +183,7 @@ def _statistics(note: dict[str, Any], arrays: Arrays, size: int) -> Statistics:
     if type(dims) is not int or dims != size:
         raise ValueError(f"dims is {str(dims)[:40]}, mu has {size}")
     if not isinstance(note["protocol"], dict):
-        raise ValueError("protocol is no object")
+        raise ValueError("protocol is not an object")
     found = Statistics(dims, n)
     upper = np.triu_indices(dims)
     shapes = {"sums": (2, dims), "outer": (3, len(upper[0]))}
@@ -228,6 +228,6 @@ def _read(path: Path) -> tuple[Arrays, str | None]:
         raise UserError(f"{path}: not a readable file of statistics ({said})") from None
     for name, value in found.items():
         if not isinstance(value, np.ndarray):
-            raise UserError(f"{path}: '{name}' is no array; compute the statistics again")
+            raise UserError(f"{path}: '{name}' is not an array; compute the statistics again")
     written = found.pop("note", None)
     return found, None if written is None else str(written)

@@ -124,7 +124,7 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
         UserError: sources missing, the same, of different sizes, or too few images.
     """
     if settings.train is None:
-        raise UserError("copies of what? Give --train, for example mnist:train")
+        raise UserError("memorization needs training images: give --train, for example mnist:train")
     held_out, named = settings.held_out, settings.train
     if isinstance(named, Images):
         named = named.name

@@ -75,7 +75,7 @@ def claim_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
 
 
 def _abandoned(temporary: Path, held: list[Path]) -> bool:
-    """Whether nobody writes a temporary file: its process is gone, and its folder is not held."""
+    """True if nobody writes a temporary file: its process is gone, and its folder is not held."""
     number = temporary.name.split(".")[-2]
     if number.isdecimal() and int(number) != os.getpid():
         try:

@@ -176,7 +176,7 @@ def inherited(lock: int, environment: Mapping[str, str] | None = None) -> dict[s
 
 
 def _ours(number: int) -> bool:
-    """Whether this lock file is the one that the process which started us holds."""
+    """True if the process that started us holds this lock file."""
     try:
         return os.path.samestat(os.fstat(int(os.environ[INHERITED])), os.fstat(number))
     except (KeyError, ValueError, OSError):

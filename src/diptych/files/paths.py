@@ -40,7 +40,7 @@ def machine_faults(what: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{what}: no permission to write; choose another folder") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise UserError(f"{what}: a file stands in the way ({error.strerror})") from error
+            raise UserError(f"{what}: a file is in the way ({error.strerror})") from error
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT):
             raise UserError(f"{what}: {error.strerror}; choose another path") from error
         raise MachineError(f"{what}: {error.strerror or error}") from error

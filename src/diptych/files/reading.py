@@ -66,7 +66,7 @@ def parse_json(text: str | bytes, most_values: int = MOST_VALUES, *, finite: boo
 
 
 def _levels(value: object) -> int:
-    """How many lists and objects are in each other, without recursion."""
+    """Depth of nested lists and objects, without recursion."""
     level, found = [value], 0
     while level:
         containers = [item for item in level if isinstance(item, (list, dict))]

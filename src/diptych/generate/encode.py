@@ -40,6 +40,7 @@ from diptych.model import Model
 from diptych.ranks import Part
 from diptych.runs.folder import check_same
 from diptych.runs.provenance import environment
+from diptych.runs.records import Begun
 from diptych.training.batches import to_uint8
 from diptych.types import Float64
 
@@ -110,13 +111,13 @@ def _fill(
         manifest = before
     else:
         if not before:  # else it says how many parts share the work
-            write_json(out / "manifest.json", manifest)
+            write_json(out / "manifest.json", Begun.checked(manifest))
         paths = _encode_missing(model, request, out, Part(0, 1), progress)
         manifest |= _summary(_write(model, request, out, paths))
     if request.curve:
         manifest["curve"] = measure(model, request, out, progress)
     manifest["complete"] = True
-    write_json(out / "manifest.json", manifest)
+    write_json(out / "manifest.json", Begun.checked(manifest))
     remove_records(out)
     shutil.rmtree(out / "parts", ignore_errors=True)
     return manifest

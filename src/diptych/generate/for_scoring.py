@@ -15,7 +15,7 @@ from diptych.config.load import Config, flatten
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
 from diptych.generate.samples import IDENTITY, SampleRequest, default_folder, sample_to
-from diptych.runs.folder import check_same
+from diptych.runs.folder import compare_start
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import choose_sampler
 from diptych.weights.find import find_weights
@@ -127,13 +127,12 @@ def _check_drawn(out: Path, request: SampleRequest, config: Config, facts: dict[
         "seed": request.seed, "batch": request.batch, **facts, "config": flatten(config),
     }  # fmt: skip
     keys = [key for key in IDENTITY if key != "batch" or request.batch is not None]
-    try:
-        check_same(out, now, keys)
-    except UserError as error:
-        said = str(error).rpartition("; resume")[0] or error
+    _, difference = compare_start(out, now, keys)
+    if difference:
         raise UserError(
-            f"{said}; remove that folder to draw its images again, or choose another --samples-out"
-        ) from None
+            f"{out}: {difference}; remove that folder to draw its images again, or choose another "
+            f"--samples-out"
+        )
 
 
 def _complete(out: Path) -> bool:

@@ -79,7 +79,7 @@ def share(
             began = time.perf_counter()
             images = work()
             facts = {"seconds": time.perf_counter() - began, "images": images}
-            write_json(record(out, part), facts)
+            write_json(record(out, part), Share.checked(facts))
 
     def complete() -> dict[str, Any]:
         before = check_same(out, manifest, identity)
@@ -109,7 +109,7 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
             raise UserError(
                 f"{out}: the folder is not empty ('{there[0]}'); choose another --out, or empty it"
             )
-        create(file, {**manifest, "parts": part.count}, part)
+        create(file, Begun.checked({**manifest, "parts": part.count}), part)
     begun = Begun.read(file)
     count = begun.parts or 1
     if not begun.complete and count != part.count:

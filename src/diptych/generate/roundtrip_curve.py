@@ -25,7 +25,8 @@ def measure(model: Model, request: EncodeRequest, out: Path, progress: bool) -> 
     with steps_shown(model, missing, len(request.batches), progress) as count:
         for one in missing:
             done[one.sampler.steps] = _row(model, request, one, count)
-            write_json(path, {"curve": [done[steps] for steps in sorted(done)]})
+            curve = {"curve": [done[steps] for steps in sorted(done)]}
+            write_json(path, Curve.checked(curve))
     rows = [done[steps] for steps in sorted(done)]
     lines = [f"{row['steps']},{row['network_calls']},{row['mse']:.9g}\n" for row in rows]
     write_text(out / "curve.csv", "steps,network_calls,mse\n" + "".join(lines))

@@ -179,7 +179,7 @@ def _fill(
     manifest["trajectory"] = before.get("trajectory", {}) | request.pictures.card()
     if before.get("trajectory") != manifest["trajectory"]:
         begun = manifest | before | {"trajectory": manifest["trajectory"]}
-        write_json(out / "manifest.json", begun)
+        write_json(out / "manifest.json", Begun.checked(begun))
     seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
     write_samples_card(out, manifest)
@@ -233,7 +233,7 @@ def _part(
 
 
 def _beside(request: SampleRequest, npz: bool) -> dict[str, Any]:
-    """What a folder is to hold beside its images, with its settings."""
+    """Files requested in addition to the images, with their settings."""
     found = {**request.pictures.card(), **({"npz": True} if npz else {})}
     if (near := request.nearest) is not None:
         found["nearest"] = {"count": near.count, "by": near.by}

@@ -115,7 +115,7 @@ def read_golden(path: Path) -> Golden:
     """
     found = Golden.read(path)
     if found.golden != VERSION:
-        raise UserError(f"{path}: is of version {found.golden}, this Diptych reads {VERSION}")
+        raise UserError(f"{path}: has version {found.golden}, this Diptych reads {VERSION}")
     columns = [*found.numbers.items(), *found.tolerance.numbers.items()]
     short = [name for name, values in columns if len(values) != found.steps]
     if LOSS not in found.numbers or short or set(found.tolerance.numbers) != set(found.numbers):
@@ -218,7 +218,7 @@ def apart(a: float, b: float) -> float:
 
 
 def arrays_apart(a: Mapping[str, Any], b: Mapping[str, Any], scale: float) -> float:
-    """How far two arrays are apart, by their facts, relative to `scale`, their group's norm.
+    """Distance of two arrays, by their facts, relative to `scale`, their group's norm.
 
     Not to their own norm: the gradient of a bias before a norm is nothing but rounding.
     """

@@ -33,6 +33,7 @@ from diptych.golden.record import (
     stated,
 )
 from diptych.runs import checkpoint
+from diptych.runs.folder import backend_of
 from diptych.runs.reader import read_run
 from diptych.weights.formats import read_config
 
@@ -47,7 +48,7 @@ def quiet(_: str) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What to record.
+    """A recording to make.
 
     Attributes:
         source: a preset, a YAML file of settings, a run folder, or `FILE.py:function`.
@@ -129,7 +130,7 @@ def check(
     if isinstance(subject, FunctionSubject):
         if subject.threads is None or not is_function(subject.function):
             raise UserError(
-                f"the record is of the function '{subject.function}' in a test, which is not to be "
+                f"the record is of the function '{subject.function}' in a test, which cannot be "
                 "found from here; check it with its own test"
             )
         _refuse_for_function(
@@ -143,7 +144,7 @@ def check(
     wanted = "" if isinstance(subject, FunctionSubject) else subject.data
     if plain.data != wanted:
         raise UserError(
-            f"the record is of other data (sha256 {wanted[:12]}, here {plain.data[:12]}); give the "
+            f"the record has other data (sha256 {wanted[:12]}, here {plain.data[:12]}); give the "
             "recorded data with --data, or record anew"
         )
     found = {name: compare(golden, each) for name, each in zip(mutations, faulty, strict=True)}
@@ -151,7 +152,7 @@ def check(
 
 
 def own_losses(golden: Golden, run: Path) -> str:
-    """How a run's recorded losses compare with those of its retrained first steps, in words."""
+    """Compare a run's recorded losses with those of its retrained first steps, in words."""
     there = read_run(run, strict=False)
     recorded = dict(zip(there.step.tolist(), there.loss.tolist(), strict=True))
     known = [(k, v, recorded[k]) for k, v in enumerate(golden.numbers[LOSS], 1) if k in recorded]
@@ -218,12 +219,11 @@ def _training(asked: Asked) -> tuple[Config, str]:
     saved = checkpoint.all_checkpoints(run)
     if saved and read_json(saved[-1] / "manifest.json").get("network") == checkpoint.OWN_NETWORK:
         raise UserError(
-            f"{run}: is of a network of your own, which the folder does not hold; record a "
+            f"{run}: has a network of your own, which the folder does not hold; record a "
             "function that trains it: diptych golden record FILE.py:function"
         )
     config = load_config(str(run / "config.yaml"), list(asked.overrides))
-    theirs = str(read_json(run / "environment.json").get("backend"))
-    return config, asked.backend or theirs
+    return config, asked.backend or backend_of(run)
 
 
 def run_jobs(

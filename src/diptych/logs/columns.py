@@ -176,7 +176,7 @@ def counted(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def loss_rank(name: str) -> int | None:
-    """How likely a column is the training loss, 0 the likeliest; None if it is none."""
+    """Rank of a column as the training loss, 0 the likeliest; None if it is none."""
     simple = plain(name)
     words = simple.split("_")
     if {*words} & {*OTHERS} or "验证" in simple or "测试" in simple:

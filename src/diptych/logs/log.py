@@ -203,7 +203,7 @@ class _Reading:
             if bad.size:
                 column = self.columns.of["step"]
                 raise UserError(
-                    f"{self.path}: column '{column}' holds {steps[bad[0]]:g}, which is no step; "
+                    f"{self.path}: column '{column}' holds {steps[bad[0]]:g}, which is not a step; "
                     "name the steps' column with --columns step=COLUMN"
                 )
             return self._counted_on(steps.astype(np.int64), epochs), epochs

@@ -1,1 +1,1 @@
-"""What this machine has: its processor, and packages that only some commands need."""
+"""Facts of this machine: its processor, and packages that only some commands need."""

@@ -24,7 +24,7 @@ from diptych.types import Int64
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """What is known of a network of the user's own; see `diptych.network.plan.Plan`.
+    """Plan of a user's own network; see `diptych.network.plan.Plan`.
 
     Attributes:
         make: makes the module, a `torch.nn.Module` or a Jittor `Module`.
@@ -52,7 +52,7 @@ class OwnPlan:
         return (self.channels, self.height, self.width)
 
     def times(self, t: npt.ArrayLike) -> Int64:
-        """What the network is given for timesteps (B,): themselves."""
+        """Input of the network for timesteps (B,): themselves."""
         return np.asarray(t, dtype=np.int64)
 
 

@@ -86,7 +86,7 @@ class Plan:
         return (self.channels, self.height, self.width)
 
     def times(self, t: npt.ArrayLike) -> Float32:
-        """What the network is given for timesteps (B,): their sinusoidal embedding, (B, ch)."""
+        """Input of the network for timesteps (B,): their sinusoidal embedding, (B, ch)."""
         return time_embedding(t, self.ch)
 
 

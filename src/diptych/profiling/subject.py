@@ -11,12 +11,12 @@ from diptych import backends
 from diptych.config.load import load_config
 from diptych.data import load_configured
 from diptych.errors import UserError
-from diptych.files import read_json
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.profiling.record import SCHEMA, Profile
 from diptych.profiling.split import profile
 from diptych.runs import checkpoint
+from diptych.runs.folder import backend_of
 from diptych.runs.provenance import environment
 from diptych.training.batches import Batches
 
@@ -70,7 +70,7 @@ def run_profile(request: ProfileRequest) -> dict[str, Any]:
             f"splits a step of one batch into its phases; profile a preset with "
             f"--set train.accumulate=1"
         )
-    own = read_json(run / "environment.json").get("backend") if is_run else None
+    own = backend_of(run) if is_run else None
     dataset = load_configured(config.data, request.data, settable=not is_run)
     name = backends.choose(request.backend, own)
     backends.check_panel(name, "profiling a training step")

@@ -61,7 +61,7 @@ def render_outliers(found: dict[str, Any], most: int = 20) -> str:
         f"{found['k']:g} medians, {found['unexplained']} of them unexplained",
     ]
     if not found["evidence"]:
-        lines.append("nothing but step times was recorded; a cause can be told for few of them")
+        lines.append("only step times were recorded; few of the slow steps can be explained")
     for cause, sums in sorted(found["by_cause"].items(), key=lambda c: -c[1]["excess_s"]):
         lines.append(f"  {cause:<14}{sums['steps']:>6} steps{_ms(sums['excess_s']):>12} in excess")
     worst = sorted(found["outliers"], key=lambda o: -o["excess_s"])[:most]

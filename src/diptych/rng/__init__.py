@@ -179,7 +179,7 @@ def _normal_of(halves: npt.NDArray[np.uint32]) -> Float32:
 
 
 class Blocks(NamedTuple):
-    """Where device draws begin: key and counter of a block of 4 words, but for the first index."""
+    """Start of device draws: key and counter of a block of 4 words, but for the first index."""
 
     seed: int
     purpose: str

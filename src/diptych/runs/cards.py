@@ -166,7 +166,7 @@ def _recommended(sampler: Mapping[str, Any] | None) -> str:
 
 
 def _training(config: Config, manifest: Mapping[str, Any] | None) -> str:
-    """How it was trained, if a checkpoint of Diptych says so."""
+    """A line on the training, if a checkpoint of Diptych records it."""
     if manifest is None or "step" not in manifest:
         return "not recorded in the weights"
     train = config.train

@@ -74,7 +74,7 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
         files = [f"{group}.safetensors" for group in GROUPS]
         hashes = {name: sha256_of(folder / name) for name in files}
         manifest = {"schema": 1, "step": state.step, **facts, "files": hashes}
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / "manifest.json", Saved.checked(manifest))
     for old in all_checkpoints(run)[:-keep]:
         try:
             shutil.rmtree(old)

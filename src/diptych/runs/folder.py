@@ -22,7 +22,7 @@ from diptych.data import Dataset
 from diptych.errors import UserError
 from diptych.files import read_json, write_json
 from diptych.runs.provenance import environment
-from diptych.runs.records import MANIFEST_LATER, Begun
+from diptych.runs.records import MANIFEST_LATER, Begun, Environment
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,15 @@ def backend_of_run(run: Path, asked: str | None, resume: bool) -> str:
     """The backend that is to train: as asked, else that of the run to resume, else torch."""
     own = _environment(run).get("backend") if resume else None
     return asked or (own if isinstance(own, str) else "torch")
+
+
+def backend_of(run: Path) -> str:
+    """The backend that a run was trained by.
+
+    Raises:
+        UserError: environment.json is missing or damaged.
+    """
+    return Environment.read(run / "environment.json").backend
 
 
 def is_deterministic(run: Path, asked: bool, resume: bool) -> bool:
@@ -144,22 +153,20 @@ def record_start(
     starts = before.get("starts", [])
     start = {"step": step, "time": time.time(), "pid": os.getpid(), **data_hashes(dataset)}
     starts.append(start | {key: now[key] for key in ROUNDING if key in now})
-    write_json(
-        run / "environment.json",
-        {
-            **now,
-            "config_identity": config.identity(),
-            **({} if network is None else {"network": network}),
-            "dataset": dataset.name,
-            "dataset_split": dataset.split,
-            "dataset_images": len(dataset.images),
-            "dataset_sha256": dataset.sha256,
-            "dataset_origin": dataset.origin,
-            "dataset_left_out": dataset.left_out,
-            **({} if held_out is None else {"held_out": held_out}),
-            "starts": starts,
-        },
-    )
+    content = {
+        **now,
+        "config_identity": config.identity(),
+        **({} if network is None else {"network": network}),
+        "dataset": dataset.name,
+        "dataset_split": dataset.split,
+        "dataset_images": len(dataset.images),
+        "dataset_sha256": dataset.sha256,
+        "dataset_origin": dataset.origin,
+        "dataset_left_out": dataset.left_out,
+        **({} if held_out is None else {"held_out": held_out}),
+        "starts": starts,
+    }
+    write_json(run / "environment.json", Environment.checked(content))
 
 
 def _environment(run: Path) -> dict[str, Any]:
@@ -168,14 +175,14 @@ def _environment(run: Path) -> dict[str, Any]:
     starts = found.get("starts", [])
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
         raise UserError(
-            f"{path}: 'starts' is no list of starts; restore that file, or train into another "
+            f"{path}: 'starts' is not a list of starts; restore that file, or train into another "
             f"folder"
         )
     return found
 
 
 def _last_start(run: Path) -> dict[str, Any]:
-    """What the last start recorded; older runs recorded it for the whole run only."""
+    """Record of the last start; older runs recorded it for the whole run only."""
     whole = _environment(run)
     last: dict[str, Any] = (whole.get("starts") or [{}])[-1]
     return whole | last
@@ -194,8 +201,20 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
     Raises:
         UserError: it differs in `identity`, or in a setting that affects the images' numbers.
     """
+    before, difference = compare_start(out, manifest, identity)
+    if difference:
+        raise UserError(
+            f"{out}: {difference}; resume it with its own settings, or choose another --out"
+        )
+    return before
+
+
+def compare_start(
+    out: Path, manifest: dict[str, Any], identity: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """The manifest of an earlier start, and its first difference in words; as `check_same`."""
     if not (out / "manifest.json").exists():
-        return {}
+        return {}, ""
     before = Begun.content(out / "manifest.json")
     before = {**MANIFEST_LATER, **before}
     was, now = ({key: found.get(key) for key in identity} for found in (before, manifest))
@@ -205,8 +224,5 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
             was[key], now[key] = value, manifest["config"][key]
     for key in was:
         if was[key] != now[key]:
-            raise UserError(
-                f"{out}: was begun with {key}={was[key]}, not {now[key]}; resume it with its own "
-                f"settings, or choose another --out"
-            )
-    return before
+            return before, f"was begun with {key}={was[key]}, not {now[key]}"
+    return before, ""

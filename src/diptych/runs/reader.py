@@ -265,7 +265,7 @@ def _number(value: Any, optional: bool, where: str, signed: bool) -> float:
     if found is None:
         if optional:
             return math.nan
-        raise UserError(f"{where} is no finite number; expected one")
+        raise UserError(f"{where} is not a finite number; expected one")
     if found < 0 and not signed:
         raise UserError(f"{where} is {value!r}; expected 0 or more")
     return found
@@ -287,6 +287,6 @@ def _check_order(steps: Int64, epochs: Int64, path: Path) -> None:
     else:
         what = f"step {after} follows step {before}"
     raise UserError(
-        f"{path}: line {at + 2}: {what}; every step must stand once, in order: "
+        f"{path}: line {at + 2}: {what}; every step must occur once, in order: "
         "restore the file or train again"
     )

@@ -1,9 +1,14 @@
 """The files beside a run as typed contracts: each is checked by one model when written and read.
 
-    manifest.json (samples)   generate            align.json, free.json   align
-    sweep.json                study.sweep         study.json, difference.json, batch times
-    scores                    evaluation                                  study.reproduce
-    environment.json          runs                profile.json            `diptych.profiling.record`
+    environment.json, manifest.json of a checkpoint                      runs
+    manifest.json of samples and latents, part-K-of-N.json, curve.json   generate
+    cells/*.json, sweep.json                                             study.sweep
+    study.json, stages/*.json, difference.json, batch times              study.reproduce
+    scores                                                               evaluation
+    align.json, free.json                                                align
+    profile.json                                                         `profiling.record`
+
+Other files, such as port.json, protocol.json, nearest.json and that of search-steps, have no model.
 
 The rooms that write most of these lie above the report, which reads them, so the models stand here,
 below both. A model names the fields that a reader relies on; further ones are let through, in both
@@ -41,7 +46,7 @@ class Part(BaseModel):
 
     @classmethod
     def checked(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """What is about to be written, unchanged, if a reader of this model can read it.
+        """The content to write, unchanged, if a reader of this model can read it.
 
         Raises:
             ValidationError: a fault of the writer.
@@ -301,11 +306,33 @@ class Difference(Part):
     mean_levels: Number
 
 
+# Beginnings of a skipped stage's `reason` in files without `why` and `linked`.
+OLD_REASONS = {
+    "linked: ": "linked",
+    "no Inception weights": "inception",
+    "needs both panels": "panels",
+}
+
+
 class _Stage(Part):
     name: str
     state: str = "open"
     seconds: Number | None = None
     reason: str | None = None
+    why: str | None = None
+    linked: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_old(cls, content: Any) -> Any:
+        """Add `why` and `linked` to a stage of an older file, which has them in `reason` alone."""
+        reason = content.get("reason") if isinstance(content, dict) else None
+        if not isinstance(reason, str) or "why" in content:
+            return content
+        start = next((each for each in OLD_REASONS if reason.startswith(each)), "")
+        why = OLD_REASONS.get(start)
+        linked = reason.removeprefix(start) if why == "linked" else None
+        return {**content, "why": why, "linked": linked}
 
 
 class StageNote(Part):

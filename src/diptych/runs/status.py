@@ -37,7 +37,7 @@ _APART = ("seed", "data.source", "data.split", "data.skip_bad")
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of a step: `ended` is seconds since 1970, `spent` the seconds it took."""
+    """Record of a step: `ended` is seconds since 1970, `spent` the seconds it took."""
 
     step: int
     epoch: int

@@ -50,7 +50,7 @@ class Settings(Asked):
 
 
 class Job(Asked):
-    """What all work with a model has."""
+    """Common fields of all work with a model."""
 
     source: Name
     panels: list[Panel] = Field(default=[*BACKENDS], min_length=1, max_length=len(BACKENDS))

@@ -1,4 +1,4 @@
-"""What lies below the studio's folders, and the way to a file there: never outside.
+"""Contents of the studio's folders, and the way to a file there: never outside.
 
 A thing is named `K/relative/path`, K the folder's number. A link is only followed if it stays
 below the same folder.

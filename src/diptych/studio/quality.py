@@ -1,4 +1,4 @@
-"""What each solver makes of its steps: tables of scores for a model, from the package and sweeps.
+"""Scores of each solver by its steps: tables for a model, from the package and sweeps.
 
 quality.json holds the tables of docs/scores.md and is written by docs/scores.py; a sweep's cells
 come from its sweep.json.

@@ -212,7 +212,7 @@ def app(studio: Studio, token: str | None = None, port: int = 0) -> ASGIApp:
         try:
             tree = parse_json(body)
         except (ValueError, UnicodeDecodeError) as error:
-            raise UserError(f"the request is no JSON ({one_line(str(error))[:100]})") from error
+            raise UserError(f"the request is not JSON ({one_line(str(error))[:100]})") from error
         return JSONResponse(await run_in_threadpool(studio.put, tree))
 
     def runs_asked(request: Request) -> Any:
@@ -245,7 +245,7 @@ def app(studio: Studio, token: str | None = None, port: int = 0) -> ASGIApp:
 async def _body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/json":
-        raise UserError("the request is no JSON")
+        raise UserError("the request is not JSON")
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -291,7 +291,7 @@ class Guard:
         return hmac.compare_digest(given.encode(), (self.token or "").encode())
 
     def _fault(self, scope: Scope, headers: Headers, given: str) -> str:
-        """Why a request is refused; "" if it is not."""
+        """Reason to refuse a request; "" if there is none."""
         host = headers.get("host", "")
         if self.token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
             return "refused: another host than this machine; open the address of the terminal"

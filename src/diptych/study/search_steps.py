@@ -64,7 +64,7 @@ Candidate = tuple[str, str]
 
 @dataclass(frozen=True)
 class Search:
-    """What a search's result depends on, but for the model.
+    """Settings that a search's result depends on, but for the model.
 
     Attributes:
         calls: network calls an image.
@@ -300,7 +300,7 @@ def run_search(
 
 
 def _own_settings(variant: Variant) -> dict[str, Any]:
-    """What a variant sets beside its solver, order and timesteps."""
+    """A variant's settings other than solver, order and timesteps."""
     apart = ("solver", "order", "spacing")
     return {name: value for name, value in variant.settings if name not in apart}
 
@@ -340,7 +340,7 @@ def scores_of(out: Path, request: dict[str, Any], resume: bool) -> dict[str, flo
         raise UserError(f"{out}: exists; go on with --resume, or replace it with --overwrite")
     before = read_json(out)
     if before.get("kind") != KIND or not isinstance(before.get("request"), dict):
-        raise UserError(f"{out}: is no file of diptych search-steps; choose another --out")
+        raise UserError(f"{out}: is not a file of diptych search-steps; choose another --out")
     for key, value in request.items():
         if key == REFERENCE and key not in before["request"]:
             continue  # a record of an earlier version

@@ -30,7 +30,7 @@ __all__ = ["Batches", "to_float", "to_uint8"]
 
 
 def held_out_number(asked: float, count: int) -> int:
-    """How many of `count` pictures `data.held_out` means.
+    """Number of `count` pictures that `data.held_out` means.
 
     Raises:
         UserError: all of them, or a share that comes to none.

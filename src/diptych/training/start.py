@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of.
+    """Parts of a training.
 
     Attributes:
         last: the last step, 1-based.

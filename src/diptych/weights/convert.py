@@ -141,7 +141,7 @@ def _write_safetensors(out: Path, found: Source) -> None:
 
 
 def _metadata(found: Source) -> dict[str, str]:
-    """What a file of weights says of itself: the network's config, and whether they are the EMA."""
+    """Metadata of a file of weights: the network's config, and a flag for the EMA."""
     metadata = {CONFIG_KEY: found.config.model_dump_json()}
     if found.kind in ("ema", "raw"):
         metadata[EMA_KEY] = "true" if found.kind == "ema" else "false"

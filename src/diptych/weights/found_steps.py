@@ -101,7 +101,7 @@ def read_spacing(spacing: str | os.PathLike[str]) -> tuple[str, dict[str, Any] |
     tree = read_json(Path(text))
     if tree.get("kind") != KIND:
         raise UserError(
-            f"{text}: is no file of diptych search-steps; give one, or a spacing's name"
+            f"{text}: is not a file of diptych search-steps; give one, or a spacing's name"
         )
     if tree.get("complete") is not True:
         raise UserError(f"{text}: its search has not ended; go on with --resume")

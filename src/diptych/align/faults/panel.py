@@ -258,7 +258,7 @@ ROWS = (
     ("loss_denominator", "loss", "the batch's mean is taken over n - 1", loss_denominator),
     ("dropout_ignored", "loss", "dropout's masks are not applied", dropout_ignored),
     ("detached", "gradients", "no gradient flows into the time embedding", detached),
-    ("adam_eps_inside", "update", "Adam's eps stands inside the square root", adam_eps_inside),
+    ("adam_eps_inside", "update", "Adam's eps is inside the square root", adam_eps_inside),
     ("clip_after", "update", "the update is clipped, not the gradient", clip_after),
     ("ema_warmup_ignored", "update", "the moving average's rate has no warm-up",
      ema_warmup_ignored),

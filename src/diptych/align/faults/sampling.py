@@ -158,7 +158,7 @@ ROWS = (
     ("implied_sign", "solver", "the noise that v implies has its sign the other way", implied_sign),
     ("noise_by_position", "solver", "an image's noise is that of its row, not of its number",
      noise_by_position),
-    ("time_shifted", "solver", "the sampled network is told the timestep after", time_shifted),
+    ("time_shifted", "solver", "the sampler gives the network the timestep after", time_shifted),
     ("one_class", "solver", "all images are of the first class asked for", one_class),
     ("pixels_truncated", "solver", "pixels are cut to whole numbers, not rounded",
      pixels_truncated),

@@ -98,7 +98,7 @@ def kinds_of(rung: str, tensor: str) -> tuple[str, ...]:
 
 
 def bare(tensor: str) -> str:
-    """A tensor's name without the settings that it was computed with: `other settings: NAME`."""
+    """A tensor's name without the settings or the mode before it: `training: NAME`."""
     return tensor.rpartition(": ")[2]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from diptych.align.ladder.trace import Rung
 from diptych.types import Array
 
 PASS, FAIL = "pass", "fail"
+# Why a tensor has a text in place of numbers: no array of its shape; one that a rule would turn;
+# outputs in a layout that no rule declares; two arrays for the reference's one; no such number.
+Reason = Literal["", "shape", "rule", "layout", "untied", "value"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Finding:
     floor: float
     gate: float
     text: str = ""
+    reason: Reason = ""
 
     @property
     def ratio(self) -> float:
@@ -151,7 +155,8 @@ def _fact_findings(truth: Rung, panel: str, got: Rung) -> list[Finding]:
 
 def _misfit(tensor: str, panel: str, a: Array | None, b: Array) -> Finding:
     text = "is missing" if a is None else f"has shape {a.shape}, expected {b.shape}"
-    return Finding(tensor, panel, "shape", float("inf"), 0.0, 0.0, text)
+    reason: Reason = "" if a is None else "shape"
+    return Finding(tensor, panel, "shape", float("inf"), 0.0, 0.0, text, reason)
 
 
 def _apart(name: str, clean: Sequence[Rung], truth: Rung) -> float:

@@ -154,7 +154,7 @@ def read_trace(folder: Path) -> Trace:
         raise UserError(f"{folder}: not a folder; give a trace folder (with a trace.json)")
     head = read_json(folder / "trace.json")
     if head.get("kind") != KIND:
-        raise UserError(f"{folder / 'trace.json'}: is no trace (kind is not '{KIND}')")
+        raise UserError(f"{folder / 'trace.json'}: is not a trace (kind is not '{KIND}')")
     if head.get("schema") != SCHEMA:
         raise UserError(
             f"{folder}: the trace has schema {head.get('schema')}, this version reads {SCHEMA}; "

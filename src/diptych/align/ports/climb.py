@@ -20,6 +20,7 @@ from diptych.align.ladder.trace import Rung, Trace, read_trace
 from diptych.align.ports.names import matched, read_names, translate
 from diptych.align.ports.rung import PLAIN
 from diptych.align.ports.targets import found_module
+from diptych.align.ports.verdict import PORT
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects
@@ -29,7 +30,6 @@ from diptych.errors import UserError, nearest
 from diptych.files.scratch import scratch
 
 RUNGS = ("weights", "layers", "loss", "gradients")
-PORT = "port"
 Result = tuple[dict[str, Any], str]
 
 
@@ -98,7 +98,7 @@ def _result(verdicts: list[Verdict], subject: str, reference: str, seconds: floa
 def _traces(subject: str, reference: str, kinds: list[str], names: dict[str, str]) -> list[Verdict]:
     if kinds != ["trace", "trace"]:
         other = subject if kinds[1] == "trace" else reference
-        raise UserError(f"'{other}' is no trace folder; compare a trace with a trace")
+        raise UserError(f"'{other}' is not a trace folder; compare a trace with a trace")
     ours, theirs = read_trace(Path(reference)), read_trace(Path(subject))
     verdicts = []
     for name in ours.listed:
@@ -173,14 +173,14 @@ def _network(
     panel, _, preset = reference.partition(":")
     if panel not in BACKENDS:
         raise UserError(
-            f"--reference {reference}: '{panel}' is no panel{nearest(panel, list(BACKENDS))}; "
+            f"--reference {reference}: '{panel}' is not a backend{nearest(panel, list(BACKENDS))}; "
             f"for example torch:cifar10"
         )
     framework, target = framework_of(subject)
     config = load_config(preset, [*overrides, "model.dropout=0.0", "train.noise=host"])
     if config.model.num_classes:
         raise UserError(
-            f"--reference {reference}: has classes, which a port is not told here; compare the "
+            f"--reference {reference}: takes classes, but a port is given none here; compare the "
             f"network without them: --set model.num_classes=0"
         )
     find_images(config)

@@ -1,9 +1,8 @@
-"""What both sides of a port's ladder tell and need: progress, arrays to match, weights, inputs."""
+"""Work that both sides of a port's ladder share: progress, arrays to match, weights, inputs."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,10 @@ from safetensors.numpy import load_file, save_file
 from diptych import rng
 from diptych.align.ports.matching import Entry
 from diptych.align.ports.targets import made_inputs
+from diptych.align.process.lines import say
 from diptych.types import Array
 
 SPREAD = 0.1  # of constants: norms of weight 1 and bias 0 look alike when they are swapped
-
-
-def say(**facts: Any) -> None:
-    """Print one JSON line of progress."""
-    print(json.dumps(facts), flush=True)
 
 
 def progress(panel: str, nudge: int = 0) -> Any:

@@ -44,7 +44,7 @@ def widened(
 
 
 def summed(rung: str, tensor: str, truth: Rung, about: Mapping[str, Any]) -> int:
-    """How many values are added up in each value of a tensor; 1 if it is no sum over a batch."""
+    """Number of values added up in each value of a tensor; 1 if it is no sum over a batch."""
     if rung == "loss":
         return max((math.prod(shape) for shape in about["outputs"]), default=1)
     if rung == "operators":

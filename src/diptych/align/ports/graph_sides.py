@@ -13,8 +13,9 @@ import numpy as np
 from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
-from diptych.align.ports.describe import entries, inputs_of, save_arrays, say, worked
+from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
 from diptych.align.ports.matching import (
+    BY_ORDER,
     RULES,
     Entry,
     Given,
@@ -28,6 +29,7 @@ from diptych.align.ports.matching import (
 )
 from diptych.align.ports.passes import OUTPUT, Plan, fit, narrow, nudge_number, suffix
 from diptych.align.ports.targets import Target
+from diptych.align.process.lines import say
 from diptych.files import write_json
 from diptych.types import Array
 
@@ -220,8 +222,8 @@ def unpair_numbers(found: Match, weights: Mapping[str, Array], held: Mapping[str
     """
     for name, other in list(found.weights.items()):
         a, b = weights[name], held[other]
-        if a.size == b.size == 1 and a.item() != b.item() and "order" in found.how[name]:
-            found.left_reference[name] = "the port has no number of this value"
+        if a.size == b.size == 1 and a.item() != b.item() and found.how[name] in BY_ORDER:
+            found.left_reference[name] = "value", "the port has no number of this value"
             del found.weights[name], found.how[name]
     for other in list(found.left_subject):
         if held[other].size == 1:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from scipy.special import erf
 
+from diptych.align.ladder.floors import bare
+from diptych.align.ladder.judge import Reason
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import optimizers
 from diptych.types import Array
@@ -47,6 +49,7 @@ class Case:
     text: str = ""
     inputs: Array | None = None
     alone: bool = True  # False: code that leads to the layer, which is not seen, may be wrong too
+    reason: Reason = ""
 
     def weight(self, name: str) -> Array | None:
         """A weight of the layer in float64."""
@@ -82,7 +85,7 @@ def hints_for(case: Case) -> list[Hint]:
     if case.subject["stopped"] and not case.about["stopped"]:
         found.append({"key": "stopped"})
     if case.text:
-        found += _of_text(case)
+        found += _of_reason(case)
         return found
     y, z = (r.arrays.get(case.tensor) for r in (case.truth, case.port))
     if y is None or z is None:
@@ -150,14 +153,14 @@ def explains(y: Array, z: Array, guess: Array) -> bool:
     return left <= EXPLAINED * error or (left <= LEAST * scale and left < 0.2 * error)
 
 
-def _of_text(case: Case) -> Iterator[Hint]:
-    if "rule" in case.text:
+def _of_reason(case: Case) -> Iterator[Hint]:
+    if case.reason in ("rule", "layout"):
         yield {"key": "transposed_shape"}
-    if "one array with" in case.text:
+    if case.reason == "untied":
         yield {"key": "untied"}
-    elif "no partner" in case.text and case.tensor.endswith("bias"):
+    elif case.tensor.endswith("bias") and case.tensor in case.subject["match"]["left_reference"]:
         yield {"key": "no_bias"}
-    if "shape" in case.text:
+    if case.reason in ("shape", "layout"):
         yield {"key": "shape"}
 
 
@@ -292,7 +295,7 @@ def _statistics(case: Case, y: Array, z: Array) -> Iterator[Hint]:
 
 def _buffer(case: Case, y: Array, z: Array) -> Iterator[Hint]:
     """Running statistics after a step: their momentum, or the variance over n in place of n - 1."""
-    kind, _, name = case.tensor.rpartition(": ")[2].partition("/")
+    kind, _, name = bare(case.tensor).partition("/")
     if kind != "buffer":
         return
     before = case.weights.get(name)

@@ -1,4 +1,4 @@
-"""Which weight of a port is which of the reference: by values, by name, by order and shape.
+"""Match a port's weights with the reference's: by values, by name, by order and shape.
 
 Equal values decide first, unless the port has every name of the reference: two builds from one seed
 may draw the same numbers for different layers.
@@ -30,11 +30,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from diptych.align.ladder.judge import Reason
 from diptych.align.ports.names import module_paths, read_map, translate
 from diptych.errors import UserError, nearest
 from diptych.types import Array
 
 Rule = str
+Left = tuple[Reason, str]  # why an array is left over, as a word and as a text
 Uses = dict[str, set[str]]  # module -> the modules whose input is its output
 RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
 DECLARED: dict[Rule, tuple[Rule, ...]] = {
@@ -42,6 +44,7 @@ DECLARED: dict[Rule, tuple[Rule, ...]] = {
     "hwio": ("hwio",),
     "jax": ("transpose", "hwio"),
 }  # what may be declared, as rules by the number of axes
+BY_ORDER = ("name and order", "order", "order and shape")  # values of `Match.how`
 SHOWN_OUTPUT = "output"  # the network's own outputs, in a rule and on the page
 COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
 # Words for the same array; the first is ours.
@@ -108,8 +111,8 @@ class Match:
     weights: dict[str, str] = field(default_factory=dict)  # reference -> subject
     how: dict[str, str] = field(default_factory=dict)
     rules: dict[str, Rule] = field(default_factory=dict)
-    left_reference: dict[str, str] = field(default_factory=dict)
-    left_subject: dict[str, str] = field(default_factory=dict)
+    left_reference: dict[str, Left] = field(default_factory=dict)
+    left_subject: dict[str, Left] = field(default_factory=dict)
 
 
 @dataclass
@@ -398,15 +401,17 @@ def _explain(
         found.left_subject[name] = _reason(entry.shape, entry.leaf, mine, "reference")
 
 
-def _reason(shape: tuple[int, ...], leaf: str, others: Mapping[str, Entry], whose: str) -> str:
+def _reason(shape: tuple[int, ...], leaf: str, others: Mapping[str, Entry], whose: str) -> Left:
     for other in others.values():
         rule = fitting(shape, other.shape)
         if rule and other.leaf == leaf:
-            return f"'{other.name}' of the {whose} is {other.shape}; a rule `{rule}` would fit"
+            text = f"'{other.name}' of the {whose} is {other.shape}; a rule `{rule}` would fit"
+            return "rule", text
     same = [o.name for o in others.values() if o.shape == shape]
     if same:
-        return f"the {whose} has {len(same)} of shape {shape} left, none of this role: {same[0]}"
-    return f"the {whose} has nothing left of shape {shape}"
+        text = f"the {whose} has {len(same)} of shape {shape} left, none of this role: {same[0]}"
+        return "shape", text
+    return "shape", f"the {whose} has nothing left of shape {shape}"
 
 
 # layers
@@ -550,5 +555,5 @@ def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
     lines.append("unmatched:")
     for title, left in (("reference", found.left_reference), ("port", found.left_subject)):
         lines.append(f"  {title}:" if left else f"  {title}: {{}}")
-        lines += [f"    {quoted(a)}: {quoted(reason)}" for a, reason in left.items()]
+        lines += [f"    {quoted(a)}: {quoted(text)}" for a, (_, text) in left.items()]
     return "\n".join(lines) + "\n"

@@ -59,7 +59,7 @@ def rule_of(about: Mapping[str, Any]) -> Rule | None:
 
 
 def steps_of(rule: Rule, weight: Array, gradients: Sequence[Array]) -> list[Array]:
-    """What each step adds to the weight, in float64."""
+    """Each step's change of the weight, in float64."""
     w = weight.astype(np.float64)
     m, v = np.zeros_like(w), np.zeros_like(w)
     b1, b2 = rule.betas

@@ -38,7 +38,7 @@ from diptych.types import Array
 
 FAINT = np.float32(0.01)
 RATE = 0.01  # of plain gradient descent, where no optimizer is given
-ALL = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
+RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
 FORWARD = ("weights", "operators", "layers")
 UNTRAINED = (*FORWARD, "loss")  # rungs that need no trained weight
 OUTPUT = ".output"  # the network's own outputs; no module can have this path
@@ -46,7 +46,7 @@ OUTPUT = ".output"  # the network's own outputs; no module can have this path
 
 @dataclass
 class Plan:
-    """What the reference's float64 pass found out, for all other passes."""
+    """Findings of the reference's float64 pass, for all other passes."""
 
     operators: dict[str, str] = field(default_factory=dict)  # path -> kind, one of each kind
     faint: list[str] = field(default_factory=list)  # norms, whose eps faint inputs show

@@ -19,21 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from diptych.align.ladder import judge, results
+from diptych.align.ladder import results
 from diptych.align.ports.describe import save_arrays
 from diptych.align.ports.matching import Given, Match, names_text, read_given
+from diptych.align.ports.passes import RUNGS
 from diptych.align.ports.sentences import conclusion_of
 from diptych.align.ports.targets import GRAPHS, Target, target_of
-from diptych.align.ports.verdict import Compared, compare
+from diptych.align.ports.verdict import PORT, Compared, compare
 from diptych.align.process.workers import PortJob, Say, Subject, subjects
 from diptych.errors import UserError
 from diptych.files.scratch import scratch
 from diptych.types import Array
 
-RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
 log = logging.getLogger(__name__)
 WORKER = "diptych.align.ports.worker"
-KIND = "port"
 Inputs = Mapping[str, Any] | str | Path | None
 
 
@@ -220,13 +219,13 @@ def _result(
     steps: int,
     seconds: float,
 ) -> PortResult:
-    rungs = [results.rung_content(v, [PORT_LABEL], False) for v in seen.rungs]
+    rungs = [results.rung_content(v, [PORT], False) for v in seen.rungs]
     match = Match(**seen.match) if seen.match else Match()
     whole = len(match.weights) + len(match.left_reference)
     by_itself = sum(how != "given" for how in match.how.values())
     content: dict[str, Any] = {
         "schema": results.SCHEMA,
-        "kind": KIND,
+        "kind": "port",
         "reference": ours.text,
         "subject": theirs.text,
         "frameworks": [ours.framework, theirs.framework],
@@ -255,11 +254,8 @@ def _result(
     return PortResult(seen.passed, content["conclusion"], seen.fault, content, text)
 
 
-PORT_LABEL = "port"
-
-
 def _kinds(seen: Compared) -> dict[str, int]:
-    """How many layers of each kind occur."""
+    """Number of layers of each kind."""
     found: dict[str, int] = {}
     for path, call in seen.about["calls"].items():
         if "#" not in path and call["leaf"]:
@@ -272,4 +268,4 @@ def table(content: dict[str, Any]) -> str:
     return results.rung_table(content["rungs"])
 
 
-__all__ = ["PortResult", "port", "ports", "judge", "table"]
+__all__ = ["RUNGS", "PortResult", "port", "ports", "table"]

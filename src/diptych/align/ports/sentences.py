@@ -80,7 +80,7 @@ def hint_texts(fault: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def note_texts(content: Mapping[str, Any]) -> Iterator[Text]:
-    """What else must be told."""
+    """One sentence for each note."""
     for note in content["notes"]:
         facts = {k: v for k, v in note.items() if k != "key"}
         yield words(f"note.{note['key']}", **facts)

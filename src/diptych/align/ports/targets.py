@@ -1,4 +1,4 @@
-"""Where a model comes from: a Python file or module, an ONNX file, an OpenVINO file.
+"""Sources of a model: a Python file or module, an ONNX file, an OpenVINO file.
 
     net.py            net.py:make         package.module:make         (default function: build)
     model.onnx        model.xml           openvino:model.onnx

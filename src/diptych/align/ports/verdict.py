@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from diptych.align.ladder import judge
-from diptych.align.ladder.floors import Passes, gate_of
-from diptych.align.ladder.judge import FAIL, PASS, Finding, Verdict
+from diptych.align.ladder.floors import Passes, bare, gate_of
+from diptych.align.ladder.judge import FAIL, PASS, Finding, Reason, Verdict
 from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports import hints
@@ -159,7 +159,7 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
     left = [
         {"side": side, "name": n, "reason": r}
         for side, key in (("reference", "left_reference"), ("port", "left_subject"))
-        for n, r in seen.subject["match"][key].items()
+        for n, (_, r) in seen.subject["match"][key].items()
     ]
     notes = _notes(seen, unchecked)
     return Compared(
@@ -191,8 +191,7 @@ def shown(tensor: str) -> str:
 
 def _base(tensor: str) -> str:
     """`training: fed/a.b#2~1` -> `a.b#2`."""
-    own = tensor.rpartition(": ")[2]
-    return own.partition("/")[2].partition("~")[0]
+    return bare(tensor).partition("/")[2].partition("~")[0]
 
 
 def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Verdict:
@@ -202,28 +201,27 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
     match = seen.subject["match"]
     graph = seen.about["framework"] in GRAPHS.values()
-    for name, reason in match["left_reference"].items():
+    for name, (reason, said) in match["left_reference"].items():
         if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
             continue  # numbers of places, such as position_ids: a port may make them in its code
         if graph and name in truth.arrays and truth.arrays[name].size == 1:
             continue  # a constant of a graph's code, such as an eps
-        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, f"has no partner: {reason}"))
+        text = f"has no partner: {said}"
+        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text, reason))
     entries = {e["name"]: e for e in seen.about["entries"]}
     ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
-    for name, reason in match["left_subject"].items():
+    for name, (reason, said) in match["left_subject"].items():
         if name not in seen.subject["parameters"]:
             continue
         shape = seen.port and _shape_left(seen, name)
         tie = next(
             ((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None
         )
-        text = f"is the port's alone: {reason}"
+        text = f"is the port's alone: {said}"
         if tie:
-            name, text = (
-                tie[1],
-                f"is one array with '{tie[0]}', but the port has '{name}' of its own",
-            )
-        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text))
+            text = f"is one array with '{tie[0]}', but the port has '{name}' of its own"
+            name, reason = tie[1], "untied"
+        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text, reason))
     if seen.about["framework"] in MODULES and seen.subject["framework"] in MODULES:
         verdict.findings += _trained(seen)
     return verdict
@@ -251,7 +249,7 @@ def _shape_left(seen: Evidence, name: str) -> tuple[int, ...]:
 
 
 def _resume(seen: Evidence, port: Rung) -> Verdict:
-    """What a restored network does, against one that went on, within the floor of lockstep.
+    """A restored network against one that went on, within the floor of lockstep.
 
     Not bit by bit: Jittor fuses operators by what is pending, so a fresh start may round otherwise.
     """
@@ -276,21 +274,27 @@ def _floored(
     """A rung against its floor, and the tensors whose shapes cannot be laid over each other."""
     fitted: dict[str, Array] = {}
     unfit: dict[str, str] = {}
+    outputs: list[Finding] = []
     for tensor, b in truth.arrays.items():
         a = port.arrays.get(tensor)
         if a is None or tensor.startswith("in/"):
             continue
         laid = fit(a, b.shape)
         output = _base(tensor) == OUTPUT
+        shapes = f"has shape {a.shape}, the reference's {b.shape}"
+        reason: Reason = "shape" if laid is None else "layout"
         if laid is None:
-            unfit[tensor] = f"has shape {a.shape}, the reference's {b.shape}"
+            unfit[tensor] = shapes
         elif output and (a.shape or (1,)) != (b.shape or (1,)) and not seen.turned:
             unfit[tensor] = (
-                f"has shape {a.shape}, the reference's {b.shape}; "
-                f"if this layout is meant, declare a rule for '{SHOWN_OUTPUT}' in names.yaml"
+                f"{shapes}; if this layout is meant, "
+                f"declare a rule for '{SHOWN_OUTPUT}' in names.yaml"
             )
         else:
             fitted[tensor] = laid
+            continue
+        if output:
+            outputs.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, unfit[tensor], reason))
     arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
     panels = {PORT: Passes(Rung(fitted, {}, port.seconds)), "reference": Passes(own[0], own[1:])}
     gate = f"port {name}" if f"port {name}" in tolerances().rungs else name
@@ -301,19 +305,12 @@ def _floored(
         climbed = tensor.startswith("free/") or f"{TRAINING}free/{OUTPUT}" in port.arrays
         if _base(tensor) == OUTPUT and climbed and tensor not in port.arrays:
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
-    for tensor, text in unfit.items():
-        if _base(tensor) == OUTPUT:
-            verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, text))
+    verdict.findings += outputs
     for fact, text in port.facts.items():
         if fact.startswith("raised/"):
             # It may want another form of the reference's arrays: not a fault by itself.
             unfit[fact.removeprefix("raised/")] = f"raises on the reference's inputs: {text}"
     return verdict, unfit
-
-
-def bare(tensor: str) -> str:
-    """A tensor's name without its mode."""
-    return tensor.rpartition(": ")[2]
 
 
 def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> dict[str, str]:
@@ -490,6 +487,7 @@ def _fault(
         first.text,
         _given(seen, layer, name, first.name, between[0]),
         where != "value" or _joined(verdict, truth, layer),
+        first.reason,
     )
     facts["hints"] = hints.hints_for(case)
     return facts
@@ -511,7 +509,7 @@ def _given(seen: Evidence, layer: str, rung: str, tensor: str, after: str) -> Ar
 
 
 def _joined(verdict: Verdict, truth: Rung, layer: str) -> bool:
-    """Whether a layer's first input is what a layer that agrees gave: no code lies between."""
+    """True if a layer's first input is the output of a layer that agrees: no code lies between."""
     given = truth.arrays.get(f"in/{layer}/0")
     made = [truth.arrays[f.name] for f in verdict.findings if not f.failed]
     return given is not None and any(np.array_equal(given, m) for m in made)

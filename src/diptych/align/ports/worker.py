@@ -33,12 +33,12 @@ from diptych.align.ports.describe import (
     inputs_of,
     progress,
     save_arrays,
-    say,
     worked,
 )
 from diptych.align.ports.matching import Entry, Given, Layer, match, match_layers
-from diptych.align.ports.passes import ALL, FORWARD, UNTRAINED, Names, Pass, Plan
+from diptych.align.ports.passes import FORWARD, RUNGS, UNTRAINED, Names, Pass, Plan
 from diptych.align.ports.targets import MODULES, Target
+from diptych.align.process.lines import say
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
 from diptych.machine.parent import end_with_parent
@@ -46,7 +46,7 @@ from diptych.types import Array
 
 
 class Side:
-    """What both sides do: make a network, describe its calls."""
+    """The work of both sides: make a network, describe its calls."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -179,7 +179,7 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
         for e in entries(weights, parameters, tied, orders_of(calls), feeds_of(calls))
     ]
     names = Names()
-    whole = [r for r in ALL if r in job["rungs"] and (parameters or r in UNTRAINED)]
+    whole = [r for r in RUNGS if r in job["rungs"] and (parameters or r in UNTRAINED)]
     rungs = [r for r in whole if r != "resume"]
     wide = folder / "reference-float64"
     truth = "float64"

@@ -8,7 +8,6 @@ exception that is not ours; finished work stays.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
@@ -19,16 +18,12 @@ from typing import Any
 from diptych.align.ladder.rungs import LADDER
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import rung as port_rungs
+from diptych.align.process.lines import say
 from diptych.align.process.panels import Panel
 from diptych.align.process.workbench import Spec, Workbench, spec_from
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json
 from diptych.machine.parent import end_with_parent
-
-
-def say(**facts: Any) -> None:
-    """Print one JSON line of progress."""
-    print(json.dumps(facts), flush=True)
 
 
 def run(path: Path) -> None:

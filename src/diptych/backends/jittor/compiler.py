@@ -10,6 +10,6 @@ from diptych.errors import UserError
 def compile_network(network: UNet | Own, device: str) -> None:
     """Raises UserError: the network is compiled as it is."""
     raise UserError(
-        "train.compile: is of PyTorch; Jittor compiles all that it computes; set "
+        "train.compile: only applies to PyTorch; Jittor compiles all that it computes; set "
         "train.compile=false, or use --backend torch"
     )

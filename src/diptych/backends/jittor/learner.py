@@ -144,7 +144,7 @@ class Learner:
         return self.loss_of(self.inputs(batch), self.divisor(batch))
 
     def divisor(self, batch: Batch) -> int:
-        """What the sum over all pixels of the whole batch is divided by."""
+        """Divisor of the sum over all pixels of the whole batch."""
         return batch.count * (batch.x0[0].size if self.train.loss == "mean" else 1)
 
     def inputs(self, batch: Batch) -> list[Any]:

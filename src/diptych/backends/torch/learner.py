@@ -122,7 +122,7 @@ class Learner:
         return Captured(self.replayed, kept=1 if self.train.accumulate == 1 else None)
 
     def replayed(self, given: Sequence[Any], divisor: int) -> list[torch.Tensor]:
-        """What is captured: loss and gradients, without a graph of derivatives."""
+        """The captured work: loss and gradients, without a graph of derivatives."""
         loss = self.loss_of(given, divisor)
         return [loss.detach(), *self.differentiate(loss)]
 
@@ -160,7 +160,7 @@ class Learner:
         return self.loss_of(self.inputs(batch), self.divisor(batch))
 
     def divisor(self, batch: Batch) -> int:
-        """What the sum over all pixels of the whole batch is divided by."""
+        """Divisor of the sum over all pixels of the whole batch."""
         return batch.count * (batch.x0[0].size if self.train.loss == "mean" else 1)
 
     def inputs(self, batch: Batch) -> list[Any]:

@@ -34,7 +34,7 @@ class Arithmetic:
         """Raise UserError if the device cannot compute so; note what is slow."""
         if self.precision == "tf32" and not self.has_tf32():
             raise UserError(
-                f"precision tf32: is of NVIDIA GPUs from Ampere on, not of '{self.device}'; "
+                f"precision tf32: needs an NVIDIA GPU, Ampere or later, not '{self.device}'; "
                 f"use fp32 or bf16"
             )
         if self.precision == "bf16" and not self.has_bf16():

@@ -113,7 +113,7 @@ def check(options: Options) -> None:
             raise UserError(f"--{name} '{value}' is not known{nearest(value, known)}")
     kinds = [k for k in ("fid", "interpolation", "sequence", "gif") if getattr(options, k)]
     if options.sample and not kinds:
-        raise UserError("--sample: of what? Add --fid, --interpolation, --sequence or --gif")
+        raise UserError("--sample: give its output: --fid, --interpolation, --sequence or --gif")
     if len(kinds) > 1 and kinds != ["fid", "gif"]:
         raise UserError(f"--{kinds[0]} and --{kinds[1]} exclude each other; choose one")
     if not options.sample and kinds:

@@ -27,12 +27,16 @@ PREPARE = "diptych doctor --prepare"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: name, status, detail, and the command that fixes it ("" if none)."""
+    """One finding: name, status, detail, and the command that fixes it ("" if none).
+
+    absent: the check is of a backend that is not installed.
+    """
 
     name: str
     status: Status
     detail: str
     fix: str = ""
+    absent: bool = False
 
 
 def python() -> Check:
@@ -120,7 +124,7 @@ def data() -> Iterator[Check]:
     """Each known data set: its location, or the command to get it."""
     from diptych.data.sources import registry
 
-    mends = {"fashion_mnist": "sudo apt install dataset-fashion-mnist"}
+    fixes = {"fashion_mnist": "sudo apt install dataset-fashion-mnist"}
     for name in registry.SOURCES:
         try:
             found = registry.find(name)
@@ -130,8 +134,8 @@ def data() -> Iterator[Check]:
         if found is not None:
             yield Check(name, "ok", str(found.origin))
         else:
-            mend = mends.get(name, f"export {registry.ENVIRONMENT}=/folder/that/holds/{name}")
-            yield Check(name, "warn", "not on this machine; downloaded when first used", mend)
+            fix = fixes.get(name, f"export {registry.ENVIRONMENT}=/folder/that/holds/{name}")
+            yield Check(name, "warn", "not on this machine; downloaded when first used", fix)
 
 
 def weights() -> Check:

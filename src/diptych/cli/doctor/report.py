@@ -12,11 +12,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 
 from diptych.cli.doctor import checks as machine
 from diptych.cli.doctor.checks import PREPARE, Check
-from diptych.errors import MachineError, UserError
 from diptych.machine.packages import PIP
 
 _TRY_TORCH = """
@@ -43,7 +42,7 @@ print(json.dumps(f"{jt.__version__}, {device}, compiled in {jt.flags.cache_path}
 def diagnose() -> list[Check]:
     """Run every check in order of dependence; takes a few seconds, changes nothing."""
     panels = [_torch(), _jittor()]
-    if all(_absent(panel) for panel in panels) or os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1":
+    if all(panel.absent for panel in panels) or os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1":
         panels = [_required(panel) for panel in panels]
     return [
         machine.python(),
@@ -71,7 +70,8 @@ def to_json(checks: list[Check]) -> str:
     """`{"diptych": version, "ok": bool, "checks": [{name, status, detail, fix}, ...]}`."""
     from diptych import __version__
 
-    rows = [asdict(check) for check in checks]
+    keys = ("name", "status", "detail", "fix")
+    rows = [{key: getattr(check, key) for key in keys} for check in checks]
     return json.dumps({"diptych": __version__, "ok": healthy(checks), "checks": rows}, indent=2)
 
 
@@ -82,7 +82,7 @@ def render(checks: list[Check]) -> str:
     for check in checks:
         lines.append(f"{check.status:4}  {check.name:{width}}  {check.detail}")
         if check.fix:
-            lines.append(f"{'':4}  {'':{width}}  mend: {check.fix}")
+            lines.append(f"{'':4}  {'':{width}}  fix: {check.fix}")
     bad = [check.name for check in checks if check.status == "fail"]
     lines.append("")
     lines.append(f"not ready: {', '.join(bad)}" if bad else "ready")
@@ -101,15 +101,14 @@ def _jittor() -> Check:
     version = setup.jittor_version()
     if version is None:
         return _missing("jittor")
-    try:
-        setup.check()
-        setup.set_environment()
-        if not coldstart.is_ready(setup.site()):
-            detail = f"{version}, not compiled yet (once, about 4 minutes)"
-            return Check("jittor", "warn", detail, PREPARE)
-    except (UserError, MachineError) as error:
-        problem, _, mend = str(error).rpartition(": ")  # these messages end with the command
-        return Check("jittor", "fail", f"{version}: {problem}", mend)
+    for check in (machine.numpy(), machine.compiler()):
+        if check.status == "fail":
+            detail = f"{version}; the check '{check.name}' has failed"
+            return Check("jittor", "fail", detail, check.fix)
+    setup.set_environment()
+    if not coldstart.is_ready(setup.site()):
+        detail = f"{version}, not compiled yet (once, about 4 minutes)"
+        return Check("jittor", "warn", detail, PREPARE)
     return _tried("jittor", _TRY_JITTOR, PREPARE)
 
 
@@ -118,15 +117,12 @@ def _missing(panel: str) -> Check:
     from diptych.backends.jittor import setup
 
     packages = {"torch": "torch", "jittor": setup.PACKAGES}
-    return Check(panel, "warn", f"{TITLES[panel]} is not installed", f"{PIP} {packages[panel]}")
-
-
-def _absent(check: Check) -> bool:
-    return "is not installed" in check.detail
+    detail, fix = f"{TITLES[panel]} is not installed", f"{PIP} {packages[panel]}"
+    return Check(panel, "warn", detail, fix, absent=True)
 
 
 def _required(check: Check) -> Check:
-    return Check(check.name, "fail", check.detail, check.fix) if _absent(check) else check
+    return replace(check, status="fail") if check.absent else check
 
 
 def _tried(name: str, program: str, fix: str) -> Check:

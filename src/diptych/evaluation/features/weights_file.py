@@ -77,7 +77,7 @@ def classifier_weights(name: str, given: Path | None) -> WeightsFile:
     fault = misfit(arrays, plan)
     if fault is not None:
         raise UserError(
-            f"{path}: is no classifier of 28x28 images: {fault}. Give a file that "
+            f"{path}: is not a classifier of 28x28 images: {fault}. Give a file that "
             "`python -m tools.train_classifier` wrote"
         )
     return WeightsFile(arrays, digest)

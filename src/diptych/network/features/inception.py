@@ -137,7 +137,7 @@ def folded(published: Mapping[str, Float32], origin: Path) -> Weights:
         fault = f"'{absent}' is missing, while other counters are there"
     if fault is not None:
         raise UserError(
-            f"{origin}: is no FID InceptionV3: {fault}. Expected the 472 or 566 arrays of "
+            f"{origin}: is not an FID InceptionV3: {fault}. Expected the 472 or 566 arrays of "
             "pt_inception-2015-12-05 (torchvision's names, 1008 classes)"
         )
     arrays: Weights = {}

@@ -63,7 +63,7 @@ def _end_row(study: LogStudy, pair: LogPair) -> summary.Row | None:
 
 
 def absent(key: str) -> Sentence:
-    """What a chapter of a hand-in would hold, and logs do not tell."""
+    """Name the content of a chapter of a hand-in that logs do not have."""
     return say(f"log.absent.{key}")
 
 
@@ -110,7 +110,7 @@ def alignment(study: LogStudy) -> Iterator[Block]:
 
 
 def match_sentences(pair: LogPair) -> Iterator[Sentence]:
-    """What the logs have in common and what not: draws, settings, learning rates, steps."""
+    """Differences of the logs: draws, settings, learning rates, steps."""
     yield say("unmatched", "log.draws", **pair.names)
     for each in pair.config_differences:
         numbers = {"key": each["key"], "value_a": each["a"], "value_b": each["b"], **pair.names}
@@ -129,7 +129,7 @@ def match_sentences(pair: LogPair) -> Iterator[Sentence]:
 
 
 def assumptions(label: str, log: Log) -> Iterator[Sentence]:
-    """What was assumed about one log, and what was left out."""
+    """Assumptions about one log, and its omissions."""
     yield from losses.torn(label, log)
     if log.missing:
         first, last = log.gaps[0]
@@ -208,7 +208,7 @@ def time_sentences(pair: PairNumbers) -> Iterator[Sentence]:
 
 
 def method(study: LogStudy) -> Iterator[Sentence]:
-    """How the numbers are made."""
+    """Explain the numbers."""
     yield say("method.difference")
     yield say("method.time", "log.method_time")
     yield say("method.interval", draws=DRAWS, blocks=BLOCKS, least=LEAST_FOR_INTERVAL)

@@ -12,13 +12,13 @@ from diptych.stats import BLOCKS, DRAWS, LEAST_FOR_INTERVAL
 
 
 def chapter(study: Study) -> Iterator[Block]:
-    """What each kind of number means."""
+    """Explain each kind of number."""
     yield from method_sentences(any(pair.matched for pair in study.pairs))
     yield say("records.png")
 
 
 def method_sentences(matched: bool) -> Iterator[Sentence]:
-    """What differences, times, their intervals, the slow steps and the memory mean."""
+    """Explain differences, times, their intervals, the slow steps and the memory."""
     if matched:
         yield say("method.difference")
     yield say("method.time")

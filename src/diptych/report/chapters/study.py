@@ -18,9 +18,8 @@ from diptych.runs.records import Difference
 STATES = ("done", "skipped", "failed")
 # Numbers of two sets of images: names in sentences, names in records.
 COUNTS = {"n": "images", "equal": "images_equal", "differing": "values_differing"}
-# Reasons that `diptych reproduce` gives, by their first words.
-LINKED = "linked: "
-REASONS = {"no Inception weights": "inception", "needs both panels": "panels"}
+LINKED = "linked"
+REASONS = ("inception", "panels")  # others are shown as they were written
 
 
 def title(study: Study) -> Text:
@@ -60,7 +59,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 def _sentences(plan: Plan) -> Iterator[Sentence]:
     skipped = [stage for stage in plan.stages if stage.state == "skipped"]
-    linked = [stage for stage in skipped if stage.reason.startswith(LINKED)]
+    linked = [stage for stage in skipped if stage.why == LINKED]
     done = sum(stage.state == "done" for stage in plan.stages)
     counts = {"n": len(plan.stages), "done": done, "given": len(linked)}
     counts["left"] = len(skipped) - len(linked)
@@ -86,17 +85,14 @@ def _sentences(plan: Plan) -> Iterator[Sentence]:
 
 def _reason(stage: Stage) -> Text:
     """The reason for skipping a stage, in both languages if it is a known one."""
-    if stage.reason.startswith(LINKED):
+    if stage.why == LINKED:
         return words("study.reason_linked", run=_linked(stage))
-    for start, key in REASONS.items():
-        if stage.reason.startswith(start):
-            return phrase(f"study.reason_{key}")
-    return same(stage.reason)
+    return phrase(f"study.reason_{stage.why}") if stage.why in REASONS else same(stage.reason)
 
 
 def _linked(stage: Stage) -> str:
     """Name of the run given for a training, without its path, which varies by machine."""
-    return Path(stage.reason.removeprefix(LINKED)).name
+    return Path(stage.linked).name
 
 
 def difference(study: Study, shown: Sequence[Block]) -> Iterator[Block]:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError
-from diptych.files import read_json
 from diptych.report.sources.schemas import known
 from diptych.runs.checkpoint import weights_of
+from diptych.runs.folder import backend_of
 
 SKIPPED = {"checkpoints", "tensorboard", "grids", "cells", "traces", "report", "compare", "stages"}
 DEPTH_IN, DEPTH_BESIDE, DEPTH_SEARCHED = 4, 2, 4
@@ -159,7 +159,7 @@ def _walk(folder: Path, depth: int, others: set[Path]) -> Iterator[Record]:
 def _backend(run: Path) -> str | None:
     """The backend that made a run; None if environment.json cannot be read."""
     try:
-        return str(read_json(run / "environment.json").get("backend"))
+        return backend_of(run)
     except UserError:
         return None
 

@@ -57,7 +57,7 @@ def known(path: Path) -> tuple[str, dict[str, Any], str] | None:
         content = parse_json(raw)
     except ValueError as error:
         kind = _torn_kind(path, raw)
-        return (kind, {}, f"it is no whole JSON ({error})") if kind else None
+        return (kind, {}, f"it is not complete JSON ({error})") if kind else None
     kind = _kind(path, content) if isinstance(content, dict) else None
     if kind is None:
         return None

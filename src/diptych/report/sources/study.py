@@ -18,12 +18,17 @@ NAME = "study.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage; its state is "done", "skipped" (for `reason`), "failed", or else: not done yet."""
+    """A stage; its state is "done", "skipped" (for `reason`), "failed", or else: not done yet.
+
+    why: `reason` as one word, see `diptych.study.reproduce.stages`; linked: a training's run.
+    """
 
     name: str
     state: str
     seconds: float
     reason: str
+    why: str
+    linked: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,10 @@ def read_plan(folder: Path) -> Plan:
     if not path.is_file():
         raise UserError(f"{folder}: no study: {NAME} missing; run diptych reproduce first")
     found = StudyNotes.read(path)
-    stages = [Stage(s.name, s.state, s.seconds or 0.0, s.reason or "") for s in found.stages]
+    stages = [
+        Stage(s.name, s.state, s.seconds or 0.0, s.reason or "", s.why or "", s.linked or "")
+        for s in found.stages
+    ]
     runs = {name: folder / place for name, place in found.runs.items()}  # or absolute
     asked = found.preset or folder.resolve().name, found.quick, tuple(found.backends)
     return Plan(folder, *asked, tuple(found.seeds), runs, tuple(stages))

@@ -14,6 +14,7 @@ from diptych.evaluation.features.weights_file import inception_weights
 from diptych.files import contents, read_json, sha256_of
 from diptych.generate.parts import OTHERS
 from diptych.runs import checkpoint
+from diptych.runs.folder import backend_of
 from diptych.runs.reader import last_step
 from diptych.runs.records import StudyNotes
 from diptych.study.reproduce.request import StudyRequest
@@ -76,7 +77,7 @@ def _check_linked(request: StudyRequest, name: str, run: Path) -> None:
         raise UserError(f"--use {name}={run}: not a run folder of `diptych train`")
     checkpoint.latest(run)
     panel, _, seed = name.partition("-seed")
-    backend = read_json(run / "environment.json").get("backend")
+    backend = backend_of(run)
     if backend != panel:
         raise UserError(f"--use {name}={run}: was trained by {backend}")
     config = request.config()

@@ -31,7 +31,7 @@ def done(out: Path, stage: Stage) -> dict[str, Any]:
     """The note of a stage that is done (see the module) or skipped; else {}."""
     note = noted(out, stage)
     if note.get("state") == "skipped":
-        return note if note.get("reason") == stage.skip else {}
+        return note if note.get("reason") == stage.reason else {}
     there = all((out / name).exists() for name in stage.outputs)
     return note if there and note.get("state") == "done" and not stale(out, stage) else {}
 
@@ -101,9 +101,11 @@ def keep(
         "outputs": list(stage.outputs),
         "made_of": of,
         "exit_code": code,
-        "reason": stage.skip,
+        "reason": stage.reason,
+        "why": stage.skip,
+        "linked": stage.linked,
     }
-    write_json(out / "stages" / f"{stage.name}.json", note)
+    write_json(out / "stages" / f"{stage.name}.json", StageNote.checked(note))
 
 
 def shown(out: Path, stage: Stage) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from diptych.backends import BACKENDS
 from diptych.errors import UserError, nearest
@@ -22,6 +23,7 @@ from diptych.study.reproduce.request import StudyRequest
 
 DRAWN = ("grid.png", "progress.png", "trajectory.gif", "manifest.json")
 QUICK_RUNGS = "config,data,weights,schedule"
+Skip = Literal["", "linked", "inception", "panels"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Stage:
         outputs: files that exist once the stage is done.
         needs: stages that must be done first.
         reads: inputs: run folders, whose newest weights are used, and files.
-        skip: reason why the stage is skipped; empty if it is not.
+        skip: why the stage is skipped; empty if it is not.
+        linked: the run folder that is used in place of a training.
         fine: exit codes that are results, not failures.
         group: stages of one group may run at the same time.
     """
@@ -43,10 +46,21 @@ class Stage:
     outputs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
-    skip: str = ""
+    skip: Skip = ""
+    linked: str = ""
     fine: tuple[int, ...] = (0,)
     group: str = ""
     module: str = field(default="diptych")
+
+    @property
+    def reason(self) -> str:
+        """`skip` in words."""
+        return {
+            "": "",
+            "linked": f"linked: {self.linked}",
+            "inception": "no Inception weights given; give them by --inception",
+            "panels": "needs both panels",
+        }[self.skip]
 
 
 def stages(request: StudyRequest) -> list[Stage]:
@@ -70,7 +84,7 @@ def _training(request: StudyRequest) -> Iterator[Stage]:
     for seed in request.seeds:
         for backend in request.backends:
             run = request.run(backend, seed)
-            linked = f"linked: {run}" if Path(run).is_absolute() else ""
+            linked = run if Path(run).is_absolute() else ""
             words = _line(
                 "train",
                 request.preset,
@@ -88,7 +102,8 @@ def _training(request: StudyRequest) -> Iterator[Stage]:
                 f"train-{backend}-seed{seed}",
                 words,
                 (f"{run}/metrics.jsonl",),
-                skip=linked,
+                skip="linked" if linked else "",
+                linked=linked,
                 group=f"train-seed{seed}",
             )
 
@@ -141,8 +156,9 @@ def _scores(request: StudyRequest) -> Iterator[Stage]:
     packaged = data.source == "mnist-10k"
     reference = "mnist-10k:train" if packaged else f"{data.source}:test"
     domain = classifier_of(data.source, data.shape)
-    without = "" if request.inception else "no Inception weights given; give them by --inception"
-    kinds = ([(domain, "")] if domain else []) + [("inception", without)]
+    without: Skip = "" if request.inception else "inception"
+    kinds: list[tuple[str, Skip]] = [(domain, "")] if domain else []
+    kinds.append(("inception", without))
     seed = request.seeds[0]
     for backend in request.backends:
         run, needs = request.run(backend, seed), (f"train-{backend}-seed{seed}",)
@@ -160,7 +176,7 @@ def _scores(request: StudyRequest) -> Iterator[Stage]:
                 request.repeats,
                 "--samples-out",
                 f"images/{backend}",
-                *_measure(request, str(features), reference),
+                *_measure(request, features, reference),
                 out=f"scores/{name}.json",
             )
             yield Stage(
@@ -256,5 +272,5 @@ def _weights(request: StudyRequest, words: tuple[str, ...]) -> tuple[str, ...]:
     return (request.inception,) if request.inception and "--weights" in words else ()
 
 
-def _alone(request: StudyRequest) -> str:
-    return "" if set(request.backends) == set(BACKENDS) else "needs both panels"
+def _alone(request: StudyRequest) -> Skip:
+    return "" if set(request.backends) == set(BACKENDS) else "panels"

@@ -232,7 +232,8 @@ def compute_cell(
         result = evaluate(folders, sweep.reference, settings, extractor)
     cell: dict[str, Any] = {"backend": backend, "solver": variant.name, "request": request}
     cell |= {"steps": drawing.options.steps, "eta": drawing.options.eta}
-    write_json(cell_path(out, backend, variant, drawing), cell | _cost(folders) | result)
+    cell |= _cost(folders) | result
+    write_json(cell_path(out, backend, variant, drawing), CellFile.checked(cell))
 
 
 def _drawn(
@@ -329,7 +330,7 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     first = _request(cells[0])
     for cell in cells:
         if cell["backend"] not in _BACKENDS:
-            raise UserError(f"{out}: a cell is of no backend that is known: '{cell['backend']}'")
+            raise UserError(f"{out}: a cell has an unknown backend: '{cell['backend']}'")
         own = _request(cell)
         for key in unlike(first, own):
             raise UserError(f"{out}: holds cells with {key}={first.get(key)} and {own[key]}")

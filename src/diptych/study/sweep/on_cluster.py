@@ -30,7 +30,7 @@ from diptych.study.sweep.variants import Variant
 
 @dataclass(frozen=True)
 class Network:
-    """How a worker opens the feature network: `function(*arguments)`."""
+    """Opener of the feature network on a worker: `function(*arguments)`."""
 
     function: Callable[..., Extractor]
     arguments: tuple[Any, ...]

@@ -66,7 +66,7 @@ def parse(text: str) -> Variant:
         try:
             settings[KEYS[key]] = True if kind is bool else kind(value)
         except ValueError as error:
-            raise UserError(f"--solver {text}: '{value}' is no value for {key}") from error
+            raise UserError(f"--solver {text}: '{value}' is not a value for {key}") from error
     if "classes" in settings:
         settings["classes"] = parse_classes(settings["classes"])
     return Variant(text.strip(), tuple(settings.items()))

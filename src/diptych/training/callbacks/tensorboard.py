@@ -119,7 +119,7 @@ class TensorBoard(Callback):
         self._guarded(lambda events: events.flush())
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
-        """If due, compute the batch's gradients after its step; a thread counts them."""
+        """Compute the batch's gradients after its step, if due; a thread counts them."""
         if self.histograms and batch.step % self.histograms == 0:
             with self.event_of("histograms", batch.step):
                 self._add_histograms()

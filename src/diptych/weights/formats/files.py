@@ -134,7 +134,7 @@ def _choose(tree: Any, raw: bool, path: Path) -> tuple[str, dict[str, Array], bo
     if isinstance(tree, dict):
         return _unwrap(tree, raw, path)
     raise UserError(
-        f"{path}: holds a {_describe(tree)}, which is no weights file known here; expected name -> "
+        f"{path}: holds a {_describe(tree)}, which is not a known weights file; expected name -> "
         "tensor, or the official list [model, optimizer, epoch, step, ema]"
     )
 

@@ -128,7 +128,7 @@ def _read_onnx(path: Path) -> Read:
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf's own kinds of error
-        raise UserError(f"{path}: is no ONNX file, or damaged ({error})") from error
+        raise UserError(f"{path}: is not an ONNX file, or damaged ({error})") from error
     about = {p.key: p.value for p in model.metadata_props}
     arrays = {}
     for each in model.graph.initializer:
@@ -177,5 +177,5 @@ def _read_openvino(path: Path) -> Read:
             values = np.frombuffer(binary[start : start + size], "<f4").reshape(shape)
             arrays[layer.get("name", "")] = values
     except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path}: is no OpenVINO file, or damaged ({error})") from error
+        raise UserError(f"{path}: is not an OpenVINO file, or damaged ({error})") from error
     return about, arrays, _openvino_hash(text, binary)

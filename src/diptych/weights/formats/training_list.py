@@ -38,14 +38,14 @@ def read_training_list(path: Path, plan: Plan) -> State:
     tree = read_pickle_weights(path)
     if not isinstance(tree, (list, tuple)) or len(tree) not in (4, 5):
         raise UserError(
-            f"{path}: is no training checkpoint of the official DDIM code, the list "
+            f"{path}: is not a training checkpoint of the official DDIM code, the list "
             "[model, optimizer, epoch, step, ema]; weights alone cannot be trained on"
         )
     if len(tree) == 4:
         raise UserError(f"{path}: holds no EMA (model.ema was false); training here keeps one")
     model, optimizer, _, step, ema = tree
     if type(step) is not int or step < 1:
-        raise UserError(f"{path}: its step is no whole number of 1 or more")
+        raise UserError(f"{path}: its step is not a whole number of 1 or more")
     raw, averaged = _weights(model, plan, f"{path}: model"), _weights(ema, plan, f"{path}: ema")
     moments = _moments(optimizer, list(raw), step, path)
     m, v = (

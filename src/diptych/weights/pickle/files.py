@@ -118,7 +118,7 @@ _TENSORFLOW = re.compile(r".+\.(index|meta|data-\d+-of-\d+)")
 
 
 def _known_otherwise(start: bytes, name: str) -> str | None:
-    """What a file is that is certainly no weights file of a form read here, and what to do."""
+    """Known kind of a file that is certainly not readable weights, and its remedy."""
     for mark, words in _STARTS:
         if start.startswith(mark):
             return words

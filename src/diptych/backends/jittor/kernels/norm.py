@@ -258,7 +258,7 @@ over_batch<<<out3_shape0 * C, 32>>>(sum_dx, out3_p, B * C, out3_shape0 * C);
 
 
 def _norm_header(act: bool, shift: str, rows: int) -> str:
-    """What stands before a norm's bodies: its activation, and where its shift is, if any."""
+    """Header of a norm's bodies: its activation, and the place of its shift, if any."""
     at = f"shift[{'b * C +' if rows > 1 else ''} c]"
     return (
         SILU_HEADER

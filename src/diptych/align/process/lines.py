@@ -1,0 +1,11 @@
+"""The lines that a process of the ladder writes to its stdout; `workers` reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def say(**facts: Any) -> None:
+    """Print one JSON line of progress."""
+    print(json.dumps(facts), flush=True)
