@@ -257,6 +257,7 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys, pictures, tmp_pat
         ([tmp_path, "--size", 32], "holds no pictures"),
         ([pictures, "--size", 2000], "expected 4 to 1024 pixels"),
         ([pictures, "--size", 0], "expected 4 to 1024 pixels"),
+        ([pictures, "--set", "data.channels=x"], "data.channels=x: expected 1 or 3"),
         (["nowhere", "--size", 32], "nowhere: no such folder or file of pictures"),
         (["folder:/nowhere"], "does not exist"),
     ):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -94,7 +95,8 @@ def latest(run: Path) -> Path:
     """The newest checkpoint folder. Raises UserError if there is none."""
     found = all_checkpoints(run)
     if not found:
-        raise UserError(f"{run}: holds no checkpoint; train it first: diptych train --out {run}")
+        again = f"diptych train --out {shlex.quote(str(run))}"
+        raise UserError(f"{run}: holds no checkpoint; train it first: {again}")
     return found[-1]
 
 

@@ -121,7 +121,7 @@ def choose_for(
     if (Path(source) / "config.yaml").is_file():
         raise UserError(
             f"{source}: is a run, not a folder of pictures; go on with it by diptych train --out "
-            f"{source} --resume"
+            f"{shlex.quote(source)} --resume"
         )
     given = given_settings(changes)
     found = survey(source, str(given.get("data.split", "train")), data_dir)
@@ -231,6 +231,8 @@ def _channels(found: Survey, given: Any) -> int:
         return held
     if given is None:
         return 3 if found.colour else 1
+    if given not in (1, 3):
+        raise UserError(f"--set data.channels={given}: expected 1 or 3")
     return int(given)  # grey pictures made of colour ones are said by `load_configured`
 
 
