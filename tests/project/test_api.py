@@ -114,7 +114,7 @@ REFUSED = {
         "has its own eta and order",
     "diptych.load('zoo:mnist-torch', name).sample(2, 3)": "",
     "diptych.Run(folder)": "is not a run",
-    "diptych.evaluate(PIXELS, features='mnist')": "Give reference, for example mnist:test",
+    "diptych.evaluate(PIXELS, features='mnist')": "give reference, for example mnist:test",
     "diptych.evaluate(PIXELS, PIXELS, features='mnist', protocol='clean-fid')":
         'leave protocol out',
     "diptych.evaluate([PIXELS, PIXELS], PIXELS, features='mnist', repeats=2)": "leave repeats out",
