@@ -149,11 +149,11 @@ FAULTS = {
     ),
     "not finite": (
         lambda _, f: rewrite(f / ONE, pool=np.full((14, 12), np.nan, np.float32)),
-        "no array of finite features",
+        "is not an array of finite features",
     ),
     "too few rows": (
         lambda _, f: rewrite(f / ONE, pool=np.ones((13, 12), np.float32)),
-        "no array of finite features",
+        "is not an array of finite features",
     ),
     "bad note": (lambda _, f: rewrite(f / ONE, {"parts": "many"}), "make it again"),
 }
