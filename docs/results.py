@@ -75,6 +75,7 @@ def pages(study: Path) -> None:
         text = re.sub(r"^(\[\^\d+\]: )\[(.+)\]\(.+\)$", r"\1`\2`", text, flags=re.MULTILINE)
         text = text.replace("](report", "](results").replace("../../", "")
         text = text.replace("../", f"{study.name}/").replace(f"{study.parent}/", "")
+        text = re.sub(r"(?<=--out )/\S*/", "", text)  # a given run's place on this machine
         write_text(DOCS / name.replace("report", "results"), text)
 
 
