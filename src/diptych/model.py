@@ -409,7 +409,8 @@ class Model:
             UserError: images of the wrong shape, or settings out of range.
         """
         check(int, 1, none=True, steps=steps)
-        check(int, 1, refine=refine, batch=batch)
+        check(int, 0, refine=refine)
+        check(int, 1, batch=batch)
         x = numbers("images", images)
         x = self.engine.floats(np.moveaxis(x, -1, 1)) if x.dtype == np.uint8 and x.ndim == 4 else x
         self._check_images(x, None)

@@ -155,7 +155,10 @@ def test_a_score_survives_its_file_and_refuses_a_changed_one():
 
 
 REFUSED = {
-    "no reference": (lambda p: evaluate([p / "a0"], None, Settings(**QUICK), Fake()), "against"),
+    "no reference": (
+        lambda p: evaluate([p / "a0"], None, Settings(**QUICK), Fake()),
+        "give --reference",
+    ),
     "too many": (lambda p: scores([p / "a0"], p, num=50), "holds 40 images"),
     "unlike models": (lambda p: scores([p / "a0", p / "b1"], p), "weights_sha256"),
     "twice the same": (lambda p: scores([p / "a0", p / "a0"], p), "same draw"),

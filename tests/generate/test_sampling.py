@@ -167,7 +167,7 @@ BAD = [
     ({"num": 0}, "num"),
     ({"num": 2, "batch": 0}, "batch"),
     ({"num": 2, "steps": 1001}, "1001 steps"),
-    ({"num": 2, "steps": 0}, "0 steps"),
+    ({"num": 2, "steps": 0}, "steps: expected a whole number, 1 or more, not 0"),
     ({"num": 2, "eta": -0.1}, "eta"),
     ({"num": 2, "eta": float("nan")}, "eta"),
     ({"num": 2, "solver": "ddmi"}, "did you mean 'dd"),
@@ -175,7 +175,7 @@ BAD = [
     ({"num": 2, "solver": "ddpm", "eta": 0.5}, "eta 1"),
     ({"num": 2, "x_T": np.zeros((2, 3, 14, 14))}, r"\(2, 3, 14, 14\)"),
     ({"num": 2, "seed": -1}, "seed"),
-    ({"num": 2, "spacing": ""}, "spacing ''"),
+    ({"num": 2, "spacing": ""}, "spacing: expected a name, .* not ''"),
 ]
 
 

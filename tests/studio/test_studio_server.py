@@ -159,7 +159,7 @@ def test_a_bad_request_is_one_clear_line(served: Served, body: object, said: str
 
 def test_bodies_that_are_no_json_or_too_large_are_refused(served: Served, monkeypatch) -> None:
     for body in (b"{", b"\xff", b'{"kind": NaN}', b"[" * 100_000):
-        assert "no JSON" in served.ask("/api/jobs", body)[2]["error"]
+        assert "is not JSON" in served.ask("/api/jobs", body)[2]["error"]
     monkeypatch.setattr("diptych.studio.server.MOST_BODY", 100)
     assert "kind: expected" in served.ask("/api/jobs", b"{}" + b" " * 98)[2]["error"]
     assert "larger than 25 MB" in served.ask("/api/jobs", b"{}" + b" " * 99)[2]["error"]

@@ -134,7 +134,7 @@ def test_cells_of_the_same_images_wait_for_each_other(tmp_path):
     request, said = asked(steps=(2,), etas=(0.0,), variants=(parse("ddim"),)), list[str]()
     [pair] = sweeps.cells_of(request).pairs
     how: dict[str, Any] = {"samples_out": tmp_path / "samples", "draw_sets": busy}
-    arguments = (request, tmp_path / "out", "torch", "cpu", pair, {}, None)
+    arguments = (request, tmp_path / "out", "torch", "cpu", pair, {"metrics": []}, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweeps, "POLL", 0.0)
         sweeps.compute_cell(*arguments, shared=True, note=said.append, **how)

@@ -167,7 +167,7 @@ def options(**given: Any) -> Options:
 @pytest.mark.parametrize(
     "given, words",
     [
-        ({"sample": True}, "Add --fid"),
+        ({"sample": True}, "give its output: --fid"),
         ({"sample": True, "fid": True, "sequence": True}, "--fid and --sequence exclude"),
         ({"fid": True}, "add --sample"),
         ({"doc": ""}, "--doc is missing"),
