@@ -24,12 +24,10 @@ from diptych.align.ladder.floors import bare
 from diptych.align.ladder.judge import Reason
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import optimizers
+from diptych.align.ports.guesses import LEAST, explains
 from diptych.types import Array
 
 log = logging.getLogger(__name__)
-
-EXPLAINED = 0.01  # of the error that may be left
-LEAST = 3e-6  # relative: a few roundings
 
 
 @dataclass(frozen=True)
@@ -142,15 +140,6 @@ def hints_for(case: Case) -> list[Hint]:
         ):
             break
     return found[:3] or [{"key": "settings", **d} for d in _settings(case)][:3]
-
-
-def explains(y: Array, z: Array, guess: Array) -> bool:
-    """True if `guess` is what the port gave, where the reference gives `y`."""
-    if guess.shape != z.shape or not np.isfinite(guess).all():
-        return False
-    scale = max(float(np.abs(y).max()), 1e-300)
-    error, left = float(np.abs(z - y).max()), float(np.abs(z - guess).max())
-    return left <= EXPLAINED * error or (left <= LEAST * scale and left < 0.2 * error)
 
 
 def _of_reason(case: Case) -> Iterator[Hint]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.align.ports.guesses import explains
 from diptych.types import Array
 
 
@@ -118,7 +119,6 @@ def mistakes(
     rule: Rule, weight: Array, gradients: Sequence[Array], own: Array, got: Array
 ) -> Iterator[dict[str, Any]]:
     """Hints on the port's steps `got`, where the reference's are `own`; both one after another."""
-    from diptych.align.ports.hints import explains
 
     def both(each: Rule) -> Array:
         return np.concatenate([s.ravel() for s in steps_of(each, weight, gradients)])
