@@ -12,6 +12,8 @@
 
 The manifest is written before the first image and completed after the last, so an interrupted
 folder can be distinguished from a complete one and resumed to the same bytes.
+
+Above 400 lines: one folder, from its check to its last picture.
 """
 
 from __future__ import annotations
