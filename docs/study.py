@@ -54,9 +54,9 @@ class Stage:
 
 
 def content(used: Path | str) -> str | None:
-    """A preset's settings, or which weights a run or a model of the zoo holds; None: none yet."""
+    """A preset's or a file's settings, or which weights a run or a zoo model holds; None: none."""
     if isinstance(used, str):
-        return to_yaml(load_config(used))
+        return to_yaml(load_config(str(ROOT / used) if used.endswith(".yaml") else used))
     if (used / "manifest.json").is_file():
         return str(read_json(used / "manifest.json")["weights_sha256"])
     if (used / "checkpoints").is_dir():
@@ -71,8 +71,7 @@ def stages(folder: Path) -> Iterator[Stage]:
     zoo = {name: ("mnist", "--backend", panel) for name, panel in zip(MNIST, PANELS, strict=True)}
     zoo["mnist-conditional"] = ("mnist_conditional",)
     zoo["fashion-mnist"] = ("fashion_mnist",)
-    # Half the preset's channels: 6.5 MB in the package in place of 26.
-    zoo["emoji"] = ("small_colour", "--set", "model.ch=32", "--set", f"data.source=npz:{emoji}")
+    zoo["emoji"] = ("tools/emoji.yaml", "--data-source", f"npz:{emoji}")
     for name, words in zoo.items():
         run = folder / "runs" / name
         train = _diptych("train", *words, "--out", run, "--resume")

@@ -1,10 +1,11 @@
-"""Put a checkpoint's EMA weights into the package's zoo.
+"""Put a checkpoint's EMA weights, rounded to half precision, into the package's zoo.
 
     python docs/zoo.py RUN NAME            the run's newest checkpoint becomes zoo:NAME
     python docs/zoo.py --steps FILE NAME   a file of search-steps becomes `--spacing zoo:NAME`
     python docs/zoo.py --cards             every model's README.md is written anew
 
-The manifest holds what the run's records say, and how the model is best sampled.
+The manifest holds what the run's records say, and how the model is best sampled. Half precision
+halves the package; the weights are used, hashed and scored in float32, as rounded.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from diptych.config.load import load_config, to_yaml
 from diptych.files import atomic_path, read_json, sha256_of, write_json, write_text
@@ -53,10 +57,12 @@ def main() -> None:
     environment = read_json(run / "environment.json")
     step = int(read_json(newest / "manifest.json")["step"])
     losses = [row["loss"] for row in read_rows(run / "metrics.jsonl")[:step][-500:]]
-    weights = checkpoint.load_weights(newest, "ema", make_plan(config))
+    trained = checkpoint.load_weights(newest, "ema", make_plan(config))
+    stored = {key: array.astype(np.float16) for key, array in trained.items()}
+    weights = {key: array.astype(np.float32) for key, array in stored.items()}
     with atomic_path(ZOO / name) as folder:
         folder.mkdir()
-        shutil.copyfile(newest / "ema.safetensors", folder / "ema.safetensors")
+        save_file(stored, folder / "ema.safetensors")
         write_text(folder / "config.yaml", to_yaml(config))
         keys = ("backend", "framework_version", "diptych", "python", "numpy", "dataset_sha256")
         manifest = {

@@ -67,8 +67,8 @@ begin)
     job mnist-torch train-torch
     job mnist-conditional train mnist-conditional mnist_conditional
     [ -d .gpu/fashion-mnist ] && job fashion-mnist train fashion-mnist fashion_mnist
-    [ -f .gpu/emoji32.npz ] && job emoji train emoji small_colour --set model.ch=32 \
-        --set "data.source=npz:$PLACE/data/emoji32.npz"
+    [ -f .gpu/emoji32.npz ] && job emoji train emoji tools/emoji.yaml \
+        --data-source "npz:$PLACE/data/emoji32.npz"
     [ -z "$jittor" ] || job jittor jittor
     job warm warm
     sleep 10

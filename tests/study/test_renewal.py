@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diptych.api import train
 from diptych.cli import cli
+from diptych.data.readers.npz import read_npz
 from diptych.files import read_json, write_json
+from diptych.weights import find
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -213,15 +216,63 @@ def test_emoji_on_white_and_one_in_ten_held_out(tmp_path, monkeypatch) -> None:
     assert (drawn[0] == 255).all() and (drawn[1:3, 2:] == 255).all()
     assert (drawn[1:3, :2] == (200, 0, 0)).all()
     levels = [*range(100, 125), 124]  # the last two are one picture under two names
-    monkeypatch.setattr(emoji, "pngs", lambda font: {str(i): png(v) for i, v in enumerate(levels)})
-    (tmp_path / "font.ttf").write_bytes(b"")
-    words = ["emoji", "--out", str(tmp_path / "e.npz"), "--size", "4"]
-    monkeypatch.setattr("sys.argv", [*words, "--font", str(tmp_path / "font.ttf")])
+    found = [(i % 9, png(level)) for i, level in enumerate(levels)]
+    monkeypatch.setattr(emoji, "pngs", lambda font, listed: found)
+    for file in ("font.ttf", "list.txt"):
+        (tmp_path / file).write_bytes(b"")
+    words = ["emoji", "--out", str(tmp_path / "e.npz"), "--size", "4", "--list",
+             str(tmp_path / "list.txt"), "--font"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "font.ttf")])
     emoji.main()
-    with np.load(tmp_path / "e.npz") as found:
-        assert found["train"].shape == (22, 4, 4, 3) and found["test"].shape == (3, 4, 4, 3)
-        every = np.concatenate([found["train"], found["test"]])
-    assert len(np.unique(every, axis=0)) == 25
-    monkeypatch.setattr("sys.argv", [*words, "--font", str(tmp_path / "none.ttf")])
+    of_level = {level: i % 9 for i, level in reversed(list(enumerate(levels)))}
+    seen = set()
+    for file, count in (("e.npz", 22), ("e-test.npz", 3)):
+        images, labels = read_npz(tmp_path / file)
+        assert images.shape == (count, 3, 4, 4) and labels is not None
+        reds = images[:, 0, 1, 0].tolist()
+        assert labels.tolist() == [of_level[red] for red in reds]
+        seen.update(reds)
+    assert len(seen) == 25
+    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "none.ttf")])
     with pytest.raises(SystemExit, match="fonts-noto-color-emoji"):
         emoji.main()
+
+
+def test_emoji_have_the_groups_of_unicode_and_no_skin_tones(tmp_path) -> None:
+    emoji = script("tools/emoji")
+    (tmp_path / "list.txt").write_text(
+        "# group: Smileys & Emotion\n\n# subgroup: face-smiling\n"
+        "1F600        ; fully-qualified # grinning face\n"
+        "263A FE0F    ; fully-qualified # smiling face\n"
+        "263A         ; unqualified     # smiling face\n"
+        "# group: People & Body\n"
+        "1F44B        ; fully-qualified # waving hand\n"
+        "1F44B 1F3FB  ; fully-qualified # waving hand: light skin tone\n"
+        "# group: Component\n"
+        "1F3FB        ; component       # light skin tone\n"
+        "# group: Flags\n"
+        "1F1F3 1F1F5  ; fully-qualified # flag: Nepal\n"
+    )
+    assert list(emoji.sequences(tmp_path / "list.txt")) == [
+        (0, (0x1F600,)), (0, (0x263A,)), (1, (0x1F44B,)), (8, (0x1F1F3, 0x1F1F5)),
+    ]  # fmt: skip
+
+
+def test_a_model_of_the_zoo_is_stored_in_half_precision(tmp_path, monkeypatch, capsys) -> None:
+    """Its manifest names the rounded weights, which are those that are found there."""
+    run = train("tiny", tmp_path / "run", set={"data.source": "mnist-10k", "train.steps": 2})
+    put = script("docs/zoo")
+    monkeypatch.setattr(put, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(find, "zoo_folder", lambda: tmp_path / "zoo")
+    monkeypatch.setattr("sys.argv", ["zoo.py", str(run.path), "mine"])
+    put.main()
+    found = find.find_weights("zoo:mine", None, False)
+    manifest = read_json(tmp_path / "zoo/mine/manifest.json")
+    assert found.facts()["weights_sha256"] == manifest["weights_sha256"]
+    trained = find.find_weights(str(run.path), None, False).weights
+    for name, array in found.weights.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, trained[name].astype(np.float16))
+    assert any((found.weights[name] != trained[name]).any() for name in trained)
+    size = (tmp_path / "zoo/mine/ema.safetensors").stat().st_size
+    assert size < 2.2 * sum(array.size for array in trained.values())
