@@ -1,9 +1,10 @@
 """Set the zoo's images beside real ones, and write docs/zoo.md.
 
-    python docs/quality.py FOLDER [--num 10000] [--data DATA] [--model NAME ...]
+    python docs/quality.py FOLDER [--num 10000] [--data DATA] [--emoji FILE] [--model NAME ...]
 
 Draws every model's images with its own sampler into FOLDER and scores them, and as many real
-images, against the test set; then writes the page from these records, which says which models it
+images, against the test set; emoji, which no network of ours knows, are compared with the pixels of
+their training pictures. Then writes the page from these records, which says which models it
 lacks, and README's picture. What FOLDER or docs/zoo.json holds of the same weights already is not
 done again. No number is typed by hand.
 """
@@ -37,6 +38,7 @@ DOCS = Path(__file__).resolve().parent
 SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
+FEW = 1000  # at most, of models that are compared in pixels
 KEPT = DOCS / "zoo.json"  # the records that the page shows, by their files' names
 FRONT = "mnist-conditional"
 PANELS = {"torch": "PyTorch panel", "jittor": "Jittor panel"}
@@ -49,11 +51,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--num", type=int, default=10_000, help="images of each")
     parser.add_argument("--data", help="folder of the data sets")
+    parser.add_argument("--emoji", type=Path, help="what tools.emoji wrote [FOLDER/emoji32.npz]")
     parser.add_argument("--model", action="append", help="draw this one only; can be repeated")
     asked = parser.parse_args()
     if unknown := set(asked.model or ()) - set(zoo_names()):
         parser.error(f"--model {', '.join(unknown)}: known are {', '.join(zoo_names())}")
     where = ["--data", asked.data] if asked.data else []
+    emoji = asked.emoji or asked.folder / "emoji32.npz"
     for name, record in (read_json(KEPT) if KEPT.is_file() else {}).items():
         if not (kept := asked.folder / f"{name}.json").is_file():
             write_json(kept, record)
@@ -62,7 +66,7 @@ def main() -> None:
     try:
         for name in zoo_names():
             source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
-            num = asked.num if source in SCORED else GRID
+            num = count(source, asked.num)
             wanted = not asked.model or name in asked.model
             if not wanted and not drawn_record(asked.folder, name, num).is_file():
                 missing.append(f"zoo:{name}")
@@ -70,7 +74,7 @@ def main() -> None:
             records = found.setdefault(source, {})
             if source in SCORED and not records:
                 records["real images"] = real(asked.folder, source, asked.num, where)
-            records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where)
+            records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where, emoji)
         write_text(DOCS / "zoo.md", page(found, missing))
         write_json(KEPT, shown(asked.folder, asked.num))
         if not asked.model or FRONT in asked.model:
@@ -93,7 +97,14 @@ def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any
     return read_json(record)
 
 
-def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> dict[str, Any]:
+def count(source: str, num: int) -> int:
+    """How many images of a model are drawn."""
+    return num if source in SCORED else min(num, FEW)
+
+
+def drawn(
+    folder: Path, name: str, source: str, num: int, where: list[str], emoji: Path
+) -> dict[str, Any]:
     """The record of a model's images, drawn with its own sampler by the panel that trained it."""
     card = read_json(zoo_folder() / name / "manifest.json")
     record = drawn_record(folder, name, num)
@@ -110,6 +121,8 @@ def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> d
         images = next(open_images(samples).batches(num))[1]
         facts |= scores(folder, str(samples), source, num, card["backend"], where)
         facts |= looks(images, source, manifest.get("classes"))
+    else:
+        facts["memory"] = memory(folder, samples, emoji, card["backend"])
     write_json(record, {"num": num, **facts})
     return read_json(record)
 
@@ -117,7 +130,7 @@ def drawn(folder: Path, name: str, source: str, num: int, where: list[str]) -> d
 def shown(folder: Path, num: int) -> dict[str, Any]:
     """The records that the page shows."""
     paths = [folder / f"real-{source}-{num}.json" for source in SCORED]
-    paths += [drawn_record(folder, name, n) for name in zoo_names() for n in (num, GRID)]
+    paths += [drawn_record(folder, name, n) for name in zoo_names() for n in (num, min(num, FEW))]
     return {path.stem: read_json(path) for path in paths if path.is_file()}
 
 
@@ -162,6 +175,21 @@ def scores(
     return {"scores": values, "readable": found["classes"]["confident"]}
 
 
+def memory(folder: Path, samples: Path, emoji: Path, backend: str) -> dict[str, Any]:
+    """Figures of memorisation in pixels: value, interval, and the same of held-out images."""
+    if not emoji.is_file():
+        raise SystemExit(f"{emoji} is not there: python -m tools.emoji --out {emoji}")
+    out, held = folder / "memory.json", emoji.with_name(f"{emoji.stem}-test.npz")
+    run("evaluate", str(samples), "--metrics", "memorization", "--features", "pixels", "--train",
+        str(emoji), "--held-out", str(held), "--mirrored", "--backend", backend, "--out", str(out),
+        "--overwrite")  # fmt: skip
+    return {
+        each["metric"]: {"value": each["value"], "interval": each["interval"],
+                         "held_out": each["details"].get("held_out")}
+        for each in read_json(out)["scores"]
+    }  # fmt: skip
+
+
 def looks(images: Pixels, source: str, classes: list[int] | None) -> dict[str, Any]:
     """The share of border pixels that are seen, and of images that are what was asked for."""
     border = np.ones(images.shape[1:3], bool)
@@ -198,6 +226,14 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
                 "probability of a class above 0.9", f"border pixels above {GREY}",
                 "as asked"]  # fmt: skip
         lines += [markdown(head, rows)]
+    for records in found.values():
+        for name, record in records.items():
+            if "memory" in record:
+                lines += [
+                    f"Is {name} more than a copy of its training pictures? "
+                    f"{record['num']:,} images, in [pixels](evaluation.md#memorisation):\n",
+                    memory_table(record["memory"]),
+                ]
     if missing:
         lines.append(f"Not measured yet: {', '.join(missing)}.\n")
     for records in found.values():
@@ -215,6 +251,19 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
         "as asked is that of the classifier's likeliest class, at guidance 1.\n"
     )
     return "\n".join(lines)
+
+
+def memory_table(memory: dict[str, dict[str, Any]]) -> str:
+    """The figures of memorisation beside those of held-out pictures."""
+    rows = []
+    for metric, figure in memory.items():
+        held, bounds = figure["held_out"], figure["interval"]
+        rows.append([
+            metric, number(figure["value"]),
+            f"{number(bounds[0])} to {number(bounds[1])}" if bounds else "",
+            "" if held is None else number(held),
+        ])  # fmt: skip
+    return markdown(["", "value", "95 % interval", "held-out pictures"], rows)
 
 
 def row(name: str, record: dict[str, Any]) -> list[str]:

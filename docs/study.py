@@ -91,7 +91,11 @@ def stages(folder: Path) -> Iterator[Stage]:
                  "--out", study),
         ("docs/results.py", str(study)),
     ), models(*MNIST))  # fmt: skip
-    yield Stage("quality", (("docs/quality.py", str(folder / "images")),), models(*zoo))
+    yield Stage(
+        "quality",
+        (("docs/quality.py", str(folder / "images"), "--emoji", str(emoji)),),
+        models(*zoo),
+    )
     records = str(folder / f"scores-{held(*MNIST)}")
     scores = ("docs/scores.py", "zoo", records, "--sampler")
     yield Stage("scores-ddim", ((*scores, "ddim"),), models(*MNIST))

@@ -44,7 +44,7 @@ def sequences(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
         if line.startswith("# group:"):
             group = line.partition(":")[2].strip()
         words, _, status = line.partition(";")
-        if not status.split()[:1] == ["fully-qualified"]:
+        if status.split()[:1] != ["fully-qualified"]:
             continue
         points = tuple(point for word in words.split() if (point := int(word, 16)) != AS_EMOJI)
         if not any(point in TONES for point in points):

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The zoo's models on a machine with one NVIDIA GPU, without internet and for minutes only: each is
-# trained, put into the zoo, drawn and, but for the emoji, scored by a process of its own, beside a
-# trial of Jittor (trained only) and the compilers that `benchmarks.gpu` needs. Where hours are at
-# hand, `make study` does it in order.
+# trained, put into the zoo, drawn and scored by a process of its own, beside a trial of Jittor
+# (trained only) and the compilers that `benchmarks.gpu` needs. Where hours are at hand, `make study`
+# does it in order.
 #
 #   bash benchmarks/gpu/wheels.sh --jittor             with internet: .whl; and data into .gpu (below)
 #   bash benchmarks/gpu/zoo.sh begin                   environments and data, then all jobs; returns
@@ -10,7 +10,7 @@
 #   bash benchmarks/gpu/zoo.sh look [SECONDS [WORD]]   how far they are, after SECONDS or a WORD said
 #   bash benchmarks/gpu/zoo.sh bring [FOLDER]          what is worth keeping, as few archives
 #
-# .gpu holds mnist/, perhaps fashion-mnist/ and emoji32.npz (python -m tools.emoji). Jobs run in
+# .gpu holds mnist/, perhaps fashion-mnist/ and emoji32*.npz (python -m tools.emoji). Jobs run in
 # sessions of their own, in copies below /tmp, so that they outlive the call that began them.
 #
 # At home: zoo.tgz and emoji.tgz into src/diptych/weights; records.tgz holds images/NAME/*.json for
@@ -35,6 +35,7 @@ train() { # NAME PRESET WORDS ...: trained, in the zoo, drawn and scored
     "$PY" docs/zoo.py "$O/runs/$1" "$1" || exit 1
     said "zoo $1"
     "$PY" - "$1" "$O/images/$1" "$NUM" <<'P' && said "images $1"
+import os
 import sys
 from pathlib import Path
 
@@ -43,8 +44,9 @@ import quality
 
 name, folder, num = sys.argv[1:]
 source = {"mnist": "mnist", "fashion": "fashion_mnist"}.get(name.split("-")[0], "emoji")
-count = int(num) if source in quality.SCORED else quality.GRID
-print(name, quality.drawn(Path(folder), name, source, count, []))
+emoji = Path(os.environ["DIPTYCH_DATA"]) / "emoji32.npz"
+count = quality.count(source, int(num))
+print(name, quality.drawn(Path(folder), name, source, count, [], emoji))
 P
 }
 five() { d search-steps "zoo:$1" --calls 5 --out "$O/five-$1.json" --quiet && said "five $1"; }

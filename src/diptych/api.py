@@ -338,7 +338,7 @@ def evaluate(
             holds independent repeats of one model.
         reference: as `samples`, or a data set's split such as `mnist:test`.
         metrics: one or more of fid, kid, is, prdc, sfid, fid-infinity, memorization.
-        features: inception, mnist or fashion_mnist.
+        features: inception, mnist or fashion_mnist; pixels for memorization without a network.
         train, held_out: for memorization, as `reference`: the images that the model was trained
             on, and others from the same source; a named data set's test split by default.
         mirrored: for memorization: training mirrored its images (`data.random_flip`).

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import diptych
 from commands import call
 from diptych.cli.evaluate import of_training
 from diptych.config.load import load_config
@@ -181,6 +182,39 @@ def test_both_panels_agree(panels):
         assert ("held_out" in score["details"]) == beside, name
         assert Score.from_json(score).to_json() == score
     assert torch["pixel-copies"]["interval"][0] > 0.05 and torch["pixel-copies"]["value"] < 0.35
+
+
+def test_pixels_need_no_network(panels, monkeypatch, capsys, places, tmp_path):
+    """The pixels' figures alone, those beside a network's; in colour and at any size too."""
+    found = {name: panels[name].call(figures, name, "pixels") for name in panels}
+    assert found["torch"] == found["jittor"] and len(found["torch"]) == 4
+    whole = panels["torch"].call(figures, "torch")
+    for name, score in found["torch"].items():
+        assert score["value"] == whole[name]["value"] and name.startswith("pixel-")
+        assert score["protocol"]["extractor"] == "pixels"
+    random = np.random.RandomState(0)
+    for name, count in (("train", 60), ("held", 40), ("own", 50)):
+        images = random.randint(0, 256, (count, 12, 16, 3), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images)
+    words = ["evaluate", tmp_path / "own.npz", "--train", tmp_path / "train.npz", "--held-out",
+             tmp_path / "held.npz", "--features", "pixels", "--metrics"]  # fmt: skip
+    code, text, err = call(monkeypatch, capsys, *words, "memorization", "--json")
+    assert code == 0, err
+    shown = {each["metric"]: each["value"] for each in json.loads(text)["scores"]}
+    assert list(shown) == ["pixel-authenticity", "pixel-nearest-ratio", "pixel-ct", "pixel-copies"]
+    api = diptych.evaluate(tmp_path / "own.npz", metrics="memorization", features="pixels",
+                           train=tmp_path / "train.npz", held_out=tmp_path / "held.npz",
+                           progress=False)  # fmt: skip
+    assert {name: score.value for name, score in api.items()} == shown
+    code, _, err = call(monkeypatch, capsys, *words, "fid,memorization")
+    assert code == 2 and "--features pixels serves --metrics memorization alone" in err
+    code, _, err = call(monkeypatch, capsys, *words, "memorization", "--weights", tmp_path / "x")
+    assert code == 2 and "has no weights; leave --weights out" in err
+    code, _, err = call(monkeypatch, capsys, *words, "memorization", "--protocol", "clean-fid")
+    assert code == 2 and "sees the pixels as they are" in err
+    code, _, err = call(monkeypatch, capsys, "stats", tmp_path / "own.npz", "--features", "pixels",
+                        "--out", tmp_path / "s.npz")  # fmt: skip
+    assert code == 2 and "feature network 'pixels' is not known" in err
 
 
 def test_mirror_images_are_copies_if_training_mirrored(places):

@@ -141,12 +141,18 @@ def test_the_page_names_models_and_floors() -> None:
     scores = {"fid": 0.0123, "is": 9.5, "precision": 0.9, "recall": 0.8}
     real: dict[str, Any] = {"num": 10_000, "scores": scores, "readable": 0.97, "border": 0.0058}
     drawn = real | {"weights_sha256": "a" * 64, "sampler": "ddim, 50 steps", "as_asked": 0.981}
-    other = {"num": 64, "weights_sha256": "b" * 64, "sampler": "ddim, 50 steps"}
+    memory = {
+        "pixel-authenticity": {"value": 0.4321, "interval": [0.4, 0.5], "held_out": 0.45},
+        "pixel-ct": {"value": -1.5, "interval": None, "held_out": None},
+    }
+    other = {"num": 64, "memory": memory, "weights_sha256": "b" * 64, "sampler": "ddim, 50 steps"}
     found = {"mnist": {"real images": real, "zoo:x": drawn}, "npz:y": {"zoo:y": other}}
     text = quality.page(found, ["zoo:z"])
     assert "Not measured yet: zoo:z." in text and "Not measured" not in quality.page(found, [])
     assert "| zoo:x | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% | 98.1% |" in text
     assert "| real images | 0.0123 | 9.5 | 0.9 | 0.8 | 97.0% | 0.58% |  |" in text
+    assert "| pixel-authenticity | 0.4321 | 0.4 to 0.5 | 0.45 |" in text
+    assert "| pixel-ct | -1.5 |  |  |" in text and "zoo:y more than a copy" in text
     assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
 
 
@@ -156,7 +162,7 @@ def test_what_was_measured_of_the_same_weights_is_not_measured_again(tmp_path, m
     record = {"num": 100, "scores": scores, "readable": 0.9, "border": 0.01}
     records = {"real-mnist-100": record}
     for name in quality.zoo_names():
-        key = quality.drawn_record(tmp_path, name, 100).stem
+        key = quality.drawn_record(tmp_path, name, quality.count("mnist", 100)).stem
         records[key] = record | {"weights_sha256": "a" * 64, "sampler": "ddim, 50 steps"}
     write_json(tmp_path / "kept.json", records)
     monkeypatch.setattr(quality, "KEPT", tmp_path / "kept.json")

@@ -22,8 +22,8 @@ def mnist():
     return np.ascontiguousarray(load_dataset("mnist-10k").images.transpose(0, 2, 3, 1))
 
 
-def settings(training, held_out):
-    return Settings(("memorization",), "mnist", train=source(training, "trained"),
+def settings(training, held_out, features="mnist"):
+    return Settings(("memorization",), features, train=source(training, "trained"),
                     held_out=source(held_out, "fresh"), progress=False)  # fmt: skip
 
 
@@ -64,12 +64,12 @@ def planted(backend, shares):
     return found
 
 
-def figures(backend):
+def figures(backend, features="mnist"):
     """All scores of 200 digits of which every fifth is a copy."""
     images, random = mnist(), np.random.RandomState(1)
     samples = images[700:900].copy()
     samples[::5] = copied(images[:40], "noisy", random)
-    extractor = open_extractor("mnist", backend, "cpu")
-    asked = settings(images[:400], images[400:700])
+    extractor = open_extractor(features, backend, "cpu")
+    asked = settings(images[:400], images[400:700], features)
     found = evaluate([source(samples, "own")], None, asked, extractor)
     return {each["metric"]: each | {"subject": {}} for each in found["scores"]}

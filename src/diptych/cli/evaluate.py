@@ -43,7 +43,7 @@ MEASURE = options(
     ),
     click.option(
         "--features", default="inception", show_default=True,
-        help="inception, mnist or fashion_mnist.",
+        help="inception, mnist or fashion_mnist; pixels, for memorization without a network.",
     ),
     click.option("--protocol", help="pytorch-fid, torch-fidelity or clean-fid."),
     click.option("--train", help="Training images, for memorization.  [default: the run's]"),
@@ -86,11 +86,12 @@ def measure_settings(
     mirrored: bool = False,
 ) -> Any:
     """`Settings` from the options of MEASURE, checked before any work."""
+    from diptych.evaluation.feature_network import NO_NETWORK
     from diptych.evaluation.features.weights_file import cache_folder
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.sets import Settings
 
-    protocol_for(check_features(features), protocol)
+    protocol_for(check_features(features, NO_NETWORK), protocol)
     return Settings(
         metrics=split(metrics),
         features=features,
@@ -130,13 +131,13 @@ def of_training(settings: Any, source: str) -> Any:
     return replace(settings, train=train, held_out=held_out, mirrored=config.data.random_flip)
 
 
-def check_features(name: str) -> str:
-    """Return the name of a known feature network. Raises UserError otherwise."""
+def check_features(name: str, *others: str) -> str:
+    """Return the name of a known feature network, or one of `others`; else raise UserError."""
     from diptych.errors import nearest
     from diptych.evaluation.features.extractor import NAMES
 
-    if name not in NAMES:
-        raise UserError(f"feature network '{name}' is not known{nearest(name, list(NAMES))}")
+    if name not in (*NAMES, *others):
+        raise UserError(f"feature network '{name}' is not known{nearest(name, [*NAMES, *others])}")
     return name
 
 
@@ -181,6 +182,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
       diptych evaluate a.npz --reference cifar.npz --protocol clean-fid --out score.json
       diptych evaluate runs/mnist --num 5000 --metrics memorization --features mnist
       diptych evaluate pictures --train mnist:train --metrics memorization --features mnist
+      diptych evaluate runs/cats --num 500 --metrics memorization --features pixels
     """
     from diptych.evaluation.run import evaluate as run
     from diptych.evaluation.score_table import render

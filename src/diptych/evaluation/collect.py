@@ -143,7 +143,7 @@ def include(
         rows = by_kind[kind]
         kept = found.rows.setdefault(kind, np.empty((found.num, rows.shape[1]), np.float32))
         kept[positions] = rows
-    if protocol.resize is None:
+    if protocol.resize is None and extractor.dims:
         _count_classes(found, by_kind["logits"])
 
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from diptych.types import Float32
 
+NO_NETWORK = "pixels"  # named in place of a network by the one metric that can do without
+
 
 @dataclass(frozen=True)
 class Features:

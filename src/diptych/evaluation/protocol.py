@@ -67,6 +67,8 @@ class Protocol:
 
     def features(self, extractor: Extractor, images: Pixels) -> Features:
         """The features of images (N, H, W, C), resized on the extractor's device if it can."""
+        if not extractor.dims:
+            return extractor(images)
         if self.resize is None:
             return extractor(self.prepare(as_digits(images)))
         resized = getattr(extractor, "resized", None)
@@ -95,7 +97,7 @@ PROTOCOLS = {
 
 
 def protocol_for(extractor: str, name: str | None) -> Protocol:
-    """The protocol of an extractor: the named tool's for Inception, `native` for the classifiers.
+    """The protocol of an extractor: the named tool's for Inception, else `native`.
 
     Raises:
         UserError: an unknown name, or a tool's protocol for a classifier.
@@ -103,8 +105,8 @@ def protocol_for(extractor: str, name: str | None) -> Protocol:
     if extractor != "inception":
         if name not in (None, NATIVE.name):
             raise UserError(
-                f"--protocol {name} is for --features inception; {extractor} sees the 28x28 "
-                f"pixels as they are: leave --protocol out"
+                f"--protocol {name} is for --features inception; {extractor} sees the pixels "
+                f"as they are: leave --protocol out"
             )
         return NATIVE
     chosen = "pytorch-fid" if name is None else name

@@ -16,6 +16,7 @@ from typing import Any
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS
 from diptych.evaluation.extents import Extent, extent, overlap
+from diptych.evaluation.feature_network import NO_NETWORK
 from diptych.evaluation.feature_parts import FeatureSet, features_path, load_features
 from diptych.evaluation.images import Images, open_images
 from diptych.evaluation.statistics_file import Stored, load, statistics_path
@@ -34,7 +35,7 @@ class Settings:
 
     Attributes:
         metrics: names out of METRICS.
-        features: "inception", "mnist" or "fashion_mnist".
+        features: "inception", "mnist" or "fashion_mnist"; "pixels": none, for memorization.
         protocol: a tool's name for inception; None: the default.
         num: images per sample set; None: all.
         repeats: number of sets that a single source is cut into.
@@ -74,6 +75,11 @@ class Settings:
                     raise UserError(
                         f"--{name.replace('_', '-')} is for --metrics memorization; leave it out"
                     )
+        if self.features == NO_NETWORK and set(self.metrics) != {"memorization"}:
+            raise UserError(
+                f"--features {NO_NETWORK} serves --metrics memorization alone; name a network for "
+                f"{', '.join(m for m in self.metrics if m != 'memorization')}"
+            )
         if not self.metrics:
             raise UserError(f"no metric was asked for; known: {', '.join(METRICS)}")
 

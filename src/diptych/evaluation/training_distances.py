@@ -110,9 +110,10 @@ class Space:
 
 @dataclass(frozen=True)
 class Training:
-    """The training images as the metrics need them: both spaces, and what a protocol says."""
+    """The training images as the metrics need them: in pixels and, if there is a network, in its
+    features; and what a protocol says."""
 
-    spaces: tuple[Space, Space]
+    spaces: tuple[Space, ...]
     facts: dict[str, Any]
     left_out: dict[str, dict[str, int]]
 
@@ -175,11 +176,12 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
         found: list[Array] = [features(images) if own is None else own]
         return [*found, features(_mirror(images))] if settings.mirrored else found
 
-    in_pixels = pixel_space(pixels, extractor, settings.mirrored)
-    rows = rows_of(trained)
-    products = _products(extractor, rows)
-    in_features = Space("features", rows, 1.0, feature_variants, products, pixels)
-    spaces = in_pixels.against(others), in_features.against(others, rows_of(fresh))
+    spaces = (pixel_space(pixels, extractor, settings.mirrored).against(others),)
+    if extractor.dims:
+        rows = rows_of(trained)
+        products = _products(extractor, rows)
+        in_features = Space("features", rows, 1.0, feature_variants, products, pixels)
+        spaces += (in_features.against(others, rows_of(fresh)),)
     return Training(spaces, facts, {"train": trained.left_out, "held_out": fresh.left_out})
 
 

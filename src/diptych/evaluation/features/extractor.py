@@ -20,7 +20,7 @@ import numpy as np
 
 from diptych import backends
 from diptych.errors import UserError, nearest
-from diptych.evaluation.feature_network import Features
+from diptych.evaluation.feature_network import NO_NETWORK, Features
 from diptych.evaluation.features.weights_file import classifier_weights, inception_weights
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
@@ -131,13 +131,25 @@ class Network:
         return tuple(None if x is None else self._panel.numpy(x) for x in outputs)
 
 
+class NoNetwork(Network):
+    """Stands for a network where pixels alone are compared: it has no features."""
+
+    def __init__(self, panel: backends.Backend) -> None:
+        super().__init__(NO_NETWORK, panel, None, "", 0)
+
+    def __call__(self, images: Array) -> Features:
+        """No features: (N, 0)."""
+        empty = np.empty((len(images), 0), np.float32)
+        return Features(empty, empty, None)
+
+
 def open_extractor(
     name: str, backend: str = "torch", device: str = "auto", weights: Path | None = None
 ) -> Network:
     """A feature network, ready to run.
 
     Args:
-        name: "inception", "mnist" or "fashion_mnist".
+        name: "inception", "mnist" or "fashion_mnist"; "pixels": none, see `NoNetwork`.
         backend: "torch" or "jittor"; the other must not be loaded in this process.
         device: as in `diptych.backends.load`.
         weights: a file that replaces the published or shipped weights: for inception in the
@@ -147,6 +159,12 @@ def open_extractor(
         UserError: unknown name, backend or device; weights missing, damaged or for another network.
         MachineError: the weights cannot be read or stored on this machine.
     """
+    if name == NO_NETWORK:
+        if weights is not None:
+            raise UserError(
+                f"{weights}: --features {NO_NETWORK} has no weights; leave --weights out"
+            )
+        return NoNetwork(backends.load(backend, device))
     if name not in NAMES:
         raise UserError(f"no feature network is called '{name}'{nearest(name, list(NAMES))}")
     if name == "inception":
