@@ -10,15 +10,19 @@ the command line shows them as lines on stderr (`show_notices`).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ContextDecorator
+from functools import wraps
 from numbers import Integral, Real
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def one_line(text: str) -> str:
@@ -192,10 +196,32 @@ def in_python(text: str, names: dict[str, str] | None = None) -> str:
 
 
 class PythonTerms(ContextDecorator):
-    """Inside, a `UserError` speaks of arguments and not of options; see `in_python`."""
+    """Inside, a `UserError` speaks of arguments and not of options; see `in_python`.
+
+    As a decorator it also refuses anything but True or False (or None, where the annotation has it)
+    for the arguments that are annotated so: any word counts as true.
+    """
 
     def __init__(self, **names: str) -> None:
         self.names = names
+
+    def __call__(self, function: F) -> F:
+        names = tuple(inspect.signature(function).parameters)
+        flags = {
+            name: kind == "bool | None"
+            for name, kind in function.__annotations__.items()
+            if kind in ("bool", "bool | None") and name != "return"
+        }
+
+        @wraps(function)
+        def checked(*args: Any, **given: Any) -> Any:
+            for name, value in (*zip(names, args, strict=False), *given.items()):
+                none = name in flags and flags[name] and value is None
+                if name in flags and not none and type(value).__name__ not in ("bool", "bool_"):
+                    raise refused(name, value, "True or False")
+            return function(*args, **given)
+
+        return super().__call__(cast(F, checked))
 
     def __enter__(self) -> PythonTerms:
         return self

@@ -373,6 +373,7 @@ class Model:
         drawn = np.concatenate(parts)[:num]
         return drawn if as_float else self.engine.pixels(drawn).transpose(0, 2, 3, 1)
 
+    @PythonTerms()
     def batch(self, guided: bool = False) -> int:
         """Images in a call where no number is asked for: 64 on a CPU, on a GPU as many as a call
         with 4 GB of activations computes, up to 1,024, half of them with guidance."""

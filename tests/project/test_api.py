@@ -187,6 +187,7 @@ WRONG = {
     "diptych.Model.of(module, (1, 8, 8), timesteps='x')": "Model.of: diffusion.timesteps",
     "diptych.load_config(None)": "config: expected a preset's name or a path, not None",
     "diptych.load_config('tiny', 3)": "overrides: expected a list such as",
+    "diptych.load_config('tiny', {'train.lr': 1})": "overrides: expected a list such as",
     "diptych.grid(PIXELS, columns='x')": "columns: expected a whole number",
     "diptych.evaluate(None, PIXELS)": "expected an array",
     "diptych.evaluate('', PIXELS)": "images: expected a path, not ''",
@@ -219,6 +220,23 @@ def test_wrong_types_are_refused(panel: Panel, tmp_path: Path) -> None:
     said = panel.call(api_jobs.errors_of, panel.name, tmp_path, list(WRONG))
     assert [call for call in WRONG if WRONG[call] not in said[call]] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_yes_and_no_are_true_and_false() -> None:
+    """Any word counts as true: raw="no" would be raw=True, so every flag refuses words."""
+    functions = [*(getattr(diptych, name) for name in diptych.__all__), diptych.Run.load,
+                 *(getattr(diptych.Model, name) for name in dir(diptych.Model))]  # fmt: skip
+    seen = []
+    for function in filter(inspect.isfunction, functions):
+        for name, kind in function.__annotations__.items():
+            if name != "return" and kind in ("bool", "bool | None"):
+                for wrong in ("no", 1, *([] if kind.endswith("None") else [None])):
+                    with pytest.raises(diptych.UserError, match=f"^{name}: expected True or False"):
+                        function(**{name: wrong})
+                seen.append(name)
+    assert {"raw", "overwrite", "progress", "euler_at_final", "as_float", "static"} <= set(seen)
+    with pytest.raises(diptych.UserError, match=r"^overwrite: expected True or False, not 'no'"):
+        diptych.Model.save(None, "out", "no")  # type: ignore[arg-type]
 
 
 def test_a_model_is_saved_over_a_saved_model_only(panel: Panel, tmp_path: Path) -> None:

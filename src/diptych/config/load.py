@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from diptych.config.schema import DiffusionConfig as DiffusionConfig
 from diptych.config.schema import ModelConfig as ModelConfig
 from diptych.config.schema import TrainConfig as TrainConfig
 from diptych.config.yaml import FAULTS, MOST_BYTES, read_yaml
-from diptych.errors import MachineError, UserError, nearest, path_text, several
+from diptych.errors import MachineError, UserError, nearest, path_text, refused, several
 from diptych.files import read_bytes
 
 
@@ -128,7 +129,10 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> Config
             f"preset '{name_or_path}' is not known{nearest(name_or_path, preset_names())}"
         )
     tree = parse_tree(text, name_or_path)
-    for override in several("overrides", overrides or [], "a list such as ['train.steps=500']"):
+    expected = "a list such as ['train.steps=500']"
+    if isinstance(overrides, Mapping):
+        raise refused("overrides", overrides, expected)
+    for override in several("overrides", overrides or [], expected):
         apply_override(tree, str(override))
     return validate(tree, name_or_path)
 
