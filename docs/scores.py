@@ -172,7 +172,7 @@ def differences(found: Any) -> str:
     for each in found["differences"]:
         low, high = each["interval"]
         verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-        gap = f"{each['difference']:+.3g}"
+        gap = f"{round(each['difference'], 12):+.3g}"  # without the rounding of a sum
         rows.append([each["metric"], gap, f"{low:+.3g} to {high:+.3g}", verdict])
     return markdown(["score", "jittor - torch", "95 % interval", "verdict"], rows)
 

@@ -190,20 +190,28 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     node[parts[-1]] = value
 
 
-def validate(tree: dict[str, Any], where: str) -> Config:
-    """Make a checked config from a plain dict. Raises UserError: one line for the first fault."""
+def validate(tree: dict[str, Any], where: str, names: Mapping[str, str] | None = None) -> Config:
+    """Make a checked config from a plain dict. Raises UserError: one line for the first fault.
+
+    Args:
+        tree: sections of keys.
+        where: where they are from, for messages.
+        names: what a message calls a key `section.key`, where it is from a file of another form.
+    """
     try:
         # Through JSON: only there does strict mode accept a list for a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_fault(error)}") from error
+        raise UserError(f"{where}: {_first_fault(error, names or {})}") from error
     except (TypeError, ValueError, RecursionError) as error:  # a date as a key, an alias of itself
         raise UserError(f"{where}: holds what no config can ({str(error)[:200]})") from error
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValidationError, names: Mapping[str, str]) -> str:
     fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
+    parts = [str(part) for part in fault["loc"]]
+    known = names.get(".".join(parts[:2]))
+    key = ".".join(parts if known is None else [known, *parts[2:]])
     if fault["type"] == "extra_forbidden":
         section: Any = Config
         for part in fault["loc"][:-1]:

@@ -67,8 +67,9 @@ class Protocol:
 
     def features(self, extractor: Extractor, images: Pixels) -> Features:
         """The features of images (N, H, W, C), resized on the extractor's device if it can."""
-        if not extractor.dims:
-            return extractor(images)
+        if not extractor.dims:  # no network: pixels alone are compared
+            empty = np.empty((len(images), 0), np.float32)
+            return Features(empty, empty, None)
         if self.resize is None:
             return extractor(self.prepare(as_digits(images)))
         resized = getattr(extractor, "resized", None)

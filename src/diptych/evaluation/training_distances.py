@@ -176,13 +176,13 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
         found: list[Array] = [features(images) if own is None else own]
         return [*found, features(_mirror(images))] if settings.mirrored else found
 
-    spaces = (pixel_space(pixels, extractor, settings.mirrored).against(others),)
+    spaces = [pixel_space(pixels, extractor, settings.mirrored).against(others)]
     if extractor.dims:
         rows = rows_of(trained)
         products = _products(extractor, rows)
         in_features = Space("features", rows, 1.0, feature_variants, products, pixels)
-        spaces += (in_features.against(others, rows_of(fresh)),)
-    return Training(spaces, facts, {"train": trained.left_out, "held_out": fresh.left_out})
+        spaces.append(in_features.against(others, rows_of(fresh)))
+    return Training(tuple(spaces), facts, {"train": trained.left_out, "held_out": fresh.left_out})
 
 
 def pixel_space(training: Pixels, extractor: Extractor, mirrored: bool = False) -> Space:

@@ -131,25 +131,13 @@ class Network:
         return tuple(None if x is None else self._panel.numpy(x) for x in outputs)
 
 
-class NoNetwork(Network):
-    """Stands for a network where pixels alone are compared: it has no features."""
-
-    def __init__(self, panel: backends.Backend) -> None:
-        super().__init__(NO_NETWORK, panel, None, "", 0)
-
-    def __call__(self, images: Array) -> Features:
-        """No features: (N, 0)."""
-        empty = np.empty((len(images), 0), np.float32)
-        return Features(empty, empty, None)
-
-
 def open_extractor(
     name: str, backend: str = "torch", device: str = "auto", weights: Path | None = None
 ) -> Network:
     """A feature network, ready to run.
 
     Args:
-        name: "inception", "mnist" or "fashion_mnist"; "pixels": none, see `NoNetwork`.
+        name: "inception", "mnist" or "fashion_mnist"; "pixels": none, and no features.
         backend: "torch" or "jittor"; the other must not be loaded in this process.
         device: as in `diptych.backends.load`.
         weights: a file that replaces the published or shipped weights: for inception in the
@@ -164,7 +152,7 @@ def open_extractor(
             raise UserError(
                 f"{weights}: --features {NO_NETWORK} has no weights; leave --weights out"
             )
-        return NoNetwork(backends.load(backend, device))
+        return Network(name, backends.load(backend, device), None, "", 0)
     if name not in NAMES:
         raise UserError(f"no feature network is called '{name}'{nearest(name, list(NAMES))}")
     if name == "inception":

@@ -11,7 +11,6 @@ unsupported, and stay at our defaults.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -155,10 +154,8 @@ def from_official(tree: Tree, where: str, *, for_training: bool = True) -> Confi
     ours["data"].update(source=_source(flat, where, for_training), split="train")
     ours["train"].update(loss="sum", warmup_steps=0, beta2=0.999)
     ours["train"].setdefault("grad_clip", None)
-    try:
-        return validate(ours, where)
-    except UserError as error:
-        raise UserError(_in_their_words(str(error))) from error
+    theirs = {**_HONOURED, "data.dataset": "data.source"}
+    return validate(ours, where, {key: name for name, key in theirs.items()})
 
 
 def _flat(tree: Tree, where: str) -> Tree:
@@ -241,10 +238,3 @@ def _sound(target: str, value: object) -> bool:
     except UserError:
         return False
     return True
-
-
-def _in_their_words(message: str) -> str:
-    """Replace our key in an error message by the key of their file."""
-    for theirs, ours in {**_HONOURED, "data.dataset": "data.source"}.items():
-        message = re.sub(rf"(?<=: ){re.escape(ours)}(?=[:.])", theirs, message, count=1)
-    return message
