@@ -98,7 +98,7 @@ def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any
 
 
 def count(source: str, num: int) -> int:
-    """How many images of a model are drawn."""
+    """Number of images drawn of a model."""
     return num if source in SCORED else min(num, FEW)
 
 

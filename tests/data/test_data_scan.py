@@ -166,7 +166,7 @@ def test_a_picture_that_became_a_pipe_is_refused_and_not_waited_for(root: Path) 
     path = root / images.items.names[0]  # type: ignore[union-attr]
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is not a regular file"):
+    with pytest.raises(UserError, match="is a FIFO; expected a picture"):
         images[0]
 
 

@@ -23,13 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from diptych.data.notes import note
-from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
 from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
-from diptych.files import atomic_path, parse_json, sha256_of
+from diptych.files import atomic_path, look, parse_json, sha256_of
 from diptych.ranks import Part
 from diptych.types import Arrays, Floating, Int64
 

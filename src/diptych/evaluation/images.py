@@ -25,10 +25,9 @@ from diptych.data.readers import celeba, npz
 from diptych.data.readers.folder import Files, is_sample_folder, open_file, open_folder
 from diptych.data.readers.lmdb import is_lsun
 from diptych.data.sources.named import open_splits
-from diptych.data.sources.places import look
 from diptych.data.sources.spec import PICTURE, Spec, parse, test_split
 from diptych.errors import UserError
-from diptych.files import sha256_of
+from diptych.files import look, sha256_of
 from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER, Manifest
 from diptych.training.batches import held_out_rows

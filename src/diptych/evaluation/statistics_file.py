@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.statistics import BOUND, LADDER, Grid, Moments, Statistics
-from diptych.files import atomic_path, parse_json
+from diptych.files import atomic_path, look, parse_json
 from diptych.types import Arrays, Float64
 
 SCHEMA = "diptych-statistics-1"

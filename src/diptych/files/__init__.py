@@ -29,9 +29,11 @@ from diptych.files.locks import (
 from diptych.files.paths import (
     check_path,
     check_replaceable,
+    look,
     machine_faults,
     open_file,
     read_bytes,
+    read_ends,
     sha256_of,
     user_cache,
 )
@@ -59,6 +61,7 @@ __all__ = [
     "hold_part",
     "hold_place",
     "inherited",
+    "look",
     "machine_faults",
     "new_folder",
     "open_file",
@@ -66,6 +69,7 @@ __all__ = [
     "parse_json",
     "part_at_work",
     "read_bytes",
+    "read_ends",
     "read_json",
     "read_lines",
     "sha256_of",

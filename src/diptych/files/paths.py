@@ -68,6 +68,28 @@ def check_replaceable(path: Path) -> None:
         raise UserError(f"{path}: is {_named(mode)}, and only files are replaced; choose another")
 
 
+def look(path: Path) -> str:
+    """The kind of a path: "file", "folder", "other" (a pipe, a device ...) or "" for nothing.
+
+    Raises:
+        UserError: the system rejects the path: too long, a link cycle, a zero byte.
+        MachineError: no permission to read a folder on the way.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except PermissionError:
+        raise MachineError(f"{path}: may not be read. Check the permissions.") from None
+    except (OSError, ValueError) as error:
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}..."
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{shown!r}: is not a usable path ({said}); correct it") from None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
+
+
 def _named(mode: int) -> str:
     kinds = (
         (stat.S_ISFIFO, "a FIFO"),
@@ -105,20 +127,34 @@ def open_file(path: Path, expected: str) -> IO[bytes]:
     return os.fdopen(number, "rb")
 
 
-def read_bytes(path: Path, expected: str, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+def read_bytes(path: Path, expected: str, most: int | None = None) -> bytes:
+    """The content of a regular file, of at most `most` bytes if that is given.
 
     Raises:
-        UserError: as `open_file`, or too long. MachineError: it cannot be read.
+        UserError: as `open_file`, or too long.
+        MachineError: it cannot be read, or is too large for the memory.
     """
     with open_file(path, expected) as file:
         try:
-            content = file.read(most + 1)
+            content = file.read() if most is None else file.read(most + 1)
         except OSError as error:
             raise MachineError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(content) > most:
+        except MemoryError:
+            raise MachineError(f"{path}: is too large for this machine's memory") from None
+    if most is not None and len(content) > most:
         raise UserError(f"{path}: is longer than {most:,} bytes; expected {expected}")
     return content
+
+
+def read_ends(path: Path, head: int = 1 << 16, tail: int = 16) -> tuple[bytes, bytes]:
+    """The first and the last bytes of a regular file; empty if it cannot be read."""
+    try:
+        with open_file(path, "a file") as file:
+            first = file.read(head)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+            return first, file.read(tail)
+    except (OSError, UserError, MachineError):
+        return b"", b""
 
 
 def sha256_of(path: Path) -> str:

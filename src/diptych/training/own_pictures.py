@@ -21,10 +21,10 @@ from diptych.config.load import apply_override, is_there, load_config, preset_na
 from diptych.config.size import Size, checked_size, sides_of, size_of, size_option, size_text
 from diptych.data.picture import SUFFIXES
 from diptych.data.sources.named import absolute
-from diptych.data.sources.places import look
 from diptych.data.sources.spec import ARRAYS, OWN
 from diptych.data.survey import Survey, survey
 from diptych.errors import UserError
+from diptych.files import look
 from diptych.training.batches import held_out_number
 
 SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json
+from diptych.files import look, read_json
 from diptych.types import Int64, Pixels
 
 FORMAT = "diptych-packed-1"

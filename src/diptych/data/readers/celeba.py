@@ -16,9 +16,10 @@ from pathlib import Path
 
 from diptych.data.decoded import Items
 from diptych.data.readers.folder import Files
-from diptych.data.sources.places import locate, read_file
+from diptych.data.sources.places import locate
 from diptych.data.sources.registry import cache_folder
 from diptych.errors import UserError
+from diptych.files import read_bytes
 from diptych.types import Int64
 
 NAME = "celeba"
@@ -101,7 +102,8 @@ def _names(path: Path, split: str) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: not found; put CelebA's list of splits beside its pictures")
     names = []
-    for line, text in enumerate(read_file(path).decode("utf-8", "replace").splitlines(), 1):
+    content = read_bytes(path, "CelebA's list of splits").decode("utf-8", "replace")
+    for line, text in enumerate(content.splitlines(), 1):
         parts = text.split()
         if not parts:
             continue

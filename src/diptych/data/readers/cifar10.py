@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.places import locate, read_file
+from diptych.data.sources.places import locate
 from diptych.data.sources.registry import cache_folder
 from diptych.errors import UserError
+from diptych.files import read_bytes
 from diptych.types import Int64, Pixels
 
 NAME = "cifar10"
@@ -146,11 +147,11 @@ def _contents(found: Found, split: str) -> list[tuple[str, bytes]]:
     own = _own_sums(found.path)
     names = found.files(split)
     if found.path.is_dir():
-        held = [(name, read_file(found.path / name)) for name in names]
+        held = [(name, read_bytes(found.path / name, "a file of CIFAR-10")) for name in names]
         for name, data in held:
             _check_sum(found.path / name, data, (own or found.form.sums).get(name))
         return held
-    archive = read_file(found.path)
+    archive = read_bytes(found.path, "a file of CIFAR-10")
     if own is None and len(archive) < found.form.length:
         raise UserError(
             f"{found.path}: is cut short: {len(archive)} bytes, expected {found.form.length}. "

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.picture import SUFFIXES
-from diptych.data.sources.places import look, read_ends, read_file
 from diptych.errors import MachineError, UserError
-from diptych.files import read_json
+from diptych.files import look, read_bytes, read_ends, read_json
 from diptych.types import Int64
 
 HIDDEN, OTHER, SPECIAL, BROKEN, AGAIN, UNSAMPLED = (
@@ -46,7 +45,7 @@ class Files:
 
     def read(self, index: int) -> bytes:
         """Read the bytes of one picture."""
-        return read_file(self.root / self.names[index])
+        return read_bytes(self.root / self.names[index], "a picture")
 
     def size(self, index: int) -> int:
         """The file's length in bytes; 0 if it no longer exists."""

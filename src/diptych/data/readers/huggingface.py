@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.sources.places import look, read_file
 from diptych.errors import UserError
+from diptych.files import look, read_bytes
 from diptych.machine.packages import require
 from diptych.types import Int64
 
@@ -53,7 +53,7 @@ class Rows:
         if data is not None:
             return bytes(data)
         if path and look(Path(path)) == "file":
-            return read_file(Path(path))
+            return read_bytes(Path(path), "a picture")
         raise UserError(f"{self.title(index)} holds no picture; leave the row out")
 
     def size(self, index: int) -> int:

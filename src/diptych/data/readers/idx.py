@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
+from diptych.files import look
 from diptych.types import Pixels
 
 UINT8 = 0x08

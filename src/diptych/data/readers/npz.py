@@ -20,8 +20,8 @@ from typing import IO
 
 import numpy as np
 
-from diptych.data.sources.places import look
 from diptych.errors import MachineError, UserError
+from diptych.files import look
 from diptych.types import Int64, Pixels
 
 NAMES = ("images", "arr_0", "samples", "x")

@@ -22,7 +22,6 @@ from diptych.data.readers import celeba, cifar10, lmdb
 from diptych.data.readers.folder import open_file, open_folder
 from diptych.data.readers.huggingface import open_huggingface
 from diptych.data.readers.npz import read_npz
-from diptych.data.sources.places import look
 from diptych.data.sources.spec import (
     OWN,
     PICTURE,
@@ -33,6 +32,7 @@ from diptych.data.sources.spec import (
     split_names,
 )
 from diptych.errors import UserError
+from diptych.files import look
 from diptych.types import Int64
 
 TRIED = 100  # leading pictures to try until one that can be read gives the size

@@ -10,10 +10,9 @@ official DDIM code (`EXP/datasets`), then the folder itself.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from diptych.data.sources.registry import ENVIRONMENT, cache_folder, checked_root, shared_roots
 from diptych.errors import MachineError, UserError
@@ -79,69 +78,3 @@ def _in_named(
 def _below(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
     yield from (root / folder for folder in folders)
     yield root
-
-
-def look(path: Path) -> str:
-    """The kind of a path: "file", "folder", "other" (a pipe, a device ...) or "" for nothing.
-
-    Raises:
-        UserError: the system rejects the path: too long, a link cycle, a zero byte.
-        MachineError: no permission to read a folder on the way.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except PermissionError:
-        raise MachineError(f"{path}: may not be read. Check the permissions.") from None
-    except (OSError, ValueError) as error:
-        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}..."
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{shown!r}: is not a usable path ({said}); correct it") from None
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "file" if stat.S_ISREG(mode) else "other"
-
-
-def read_file(path: Path) -> bytes:
-    """Read one regular file; a pipe or a device is refused without waiting for it.
-
-    Raises:
-        UserError: it does not exist or is not a regular file.
-        MachineError: the machine cannot read it.
-    """
-    try:
-        with _regular(path) as file:
-            return file.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: no such file; put it back, or take it off the list") from None
-    except ValueError as error:
-        raise UserError(f"{str(path)!r}: is not a usable path ({error}); correct it") from None
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except MemoryError:
-        raise MachineError(f"{path}: is too large for this machine's memory") from None
-
-
-def read_ends(path: Path, head: int = 1 << 16, tail: int = 16) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a regular file; empty if it cannot be read."""
-    try:
-        with _regular(path) as file:
-            first = file.read(head)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
-            return first, file.read(tail)
-    except (OSError, ValueError, UserError):
-        return b"", b""
-
-
-def _regular(path: Path) -> BinaryIO:
-    """Open a regular file. Raises UserError if it is not one, OSError like `open`."""
-    # Without O_NONBLOCK, opening a pipe waits for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(path)
-        raise UserError(f"{path}: is not a regular file; take it out, or put a file there")
-    return open(descriptor, "rb")

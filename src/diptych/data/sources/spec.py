@@ -22,9 +22,9 @@ from diptych.config.schema import PLACED_SOURCES
 from diptych.data.packed.read import index_path
 from diptych.data.picture import SUFFIXES
 from diptych.data.readers import celeba, cifar10, lmdb
-from diptych.data.sources.places import look
 from diptych.data.sources.registry import SOURCES
 from diptych.errors import UserError, nearest
+from diptych.files import look
 
 OWN = PLACED_SOURCES
 PICTURE = "picture"  # the kind of a single picture file
