@@ -68,7 +68,9 @@ def test_a_wrong_sum(bare: Path, binary: bool) -> None:
     (folder / name).write_bytes(held[:-1] + b"\0")
     assert "the md5 is" in refused("cifar10", data_dir=bare / "d")
     (folder / name).unlink()
-    assert f"{folder / name}: not found; expected a file of CIFAR-10" in refused("cifar10", data_dir=bare / "d")
+    assert f"{folder / name}: not found; expected a file of CIFAR-10" in refused(
+        "cifar10", data_dir=bare / "d"
+    )
     (folder / name).write_bytes(held)
     (folder / "MD5SUMS").write_text("nonsense\n")
     assert "expected lines of a sum and a file name" in refused("cifar10", data_dir=bare / "d")
