@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from diptych.api import Run, compare, evaluate, grid, make_report, search_steps, train
+    from diptych.api import (
+        Run,
+        compare,
+        denoise,
+        evaluate,
+        grid,
+        make_report,
+        search_steps,
+        train,
+    )
     from diptych.config.load import Config, load_config
     from diptych.data.dataset import Dataset
     from diptych.errors import Interrupted, MachineError, StopTraining, UserError
@@ -36,6 +45,7 @@ _HOMES = {
     "StopTraining": "errors",
     "UserError": "errors",
     "compare": "api",
+    "denoise": "api",
     "evaluate": "api",
     "grid": "api",
     "load": "model",
@@ -59,6 +69,7 @@ __all__ = [
     "UserError",
     "__version__",
     "compare",
+    "denoise",
     "evaluate",
     "grid",
     "load",

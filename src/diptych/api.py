@@ -472,6 +472,75 @@ def search_steps(
     )
 
 
+@PythonTerms(data="data_dir")
+def denoise(
+    models: Model | Sequence[Model] | Mapping[str, Model],
+    images: Any = None,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    data_dir: Where | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Compare models by the error of their predicted image at ten levels of noise.
+
+    All see the same images with the same noise, so a ratio is one of pairs; no sample is drawn.
+
+    Args:
+        models: of `diptych.load` or `Model.of`, in one backend; the first is what the others are
+            divided by. Keys of a mapping are their names in the result.
+        images: real ones, as for `evaluate`: uint8 (N, H, W, C) or (N, C, H, W), a `Dataset`, or a
+            name such as `mnist:test`; None: those that the first model held out, else its test
+            split.
+        num: number of them; None: 768, or all.
+        seed: keys the noise.
+        batch: images at once.
+        data_dir: folder that holds the data sets; no other place is searched.
+        progress: show a bar on stderr.
+
+    Returns:
+        A dict: `timesteps`, and of each model `errors`, the mean squared error of the predicted
+        image at each (the network's units; pixels are in [-1, 1]), and `ratio`, the geometric mean
+        over levels and images of its error over the first model's, with its 95 % interval.
+
+    Raises:
+        UserError: models of other images or schedules, or images that are missing or do not fit.
+    """
+    from diptych.evaluation import denoising
+    from diptych.model import Model
+
+    check(int, 1, batch=batch)
+    check(int, seed=seed)
+    check(int, none=True, num=num)
+    if isinstance(models, Model):
+        models = [models]
+    if not isinstance(models, Mapping):
+        given = several("models", models, "models of diptych.load")
+        models = {f"model {i + 1}": model for i, model in enumerate(given)}  # type: ignore[misc]
+    if not models or not all(isinstance(model, Model) for model in models.values()):
+        raise refused("models", list(models.values()), "models of diptych.load")
+    if images is None or isinstance(images, str | Path):
+        name = None if images is None else path_text("images", images)
+        first = next(iter(models.values()))
+        found = denoising.open_pictures(first.config, name, _path("data_dir", data_dir))
+    else:
+        data = as_dataset(images)
+        found = denoising.Pictures(data.name, data.sha256, data.images, data.labels)
+    subjects = [
+        denoising.Subject(
+            name,
+            model.config,
+            model.engine.schedule,
+            model.predict,
+            model.engine.preprocess.still,
+            {**model.facts, "backend": model.engine.backend.name},
+        )
+        for name, model in models.items()
+    ]
+    return denoising.denoise(subjects, found.first(num), seed, batch, progress)
+
+
 @PythonTerms(unmatched="matched=False", label="labels")
 def compare(
     a: Where | Run,

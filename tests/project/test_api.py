@@ -197,6 +197,8 @@ WRONG = {
     "diptych.evaluate(PIXELS, PIXELS, num='x')": "num: expected a whole number",
     "diptych.evaluate(PIXELS, PIXELS, repeats=2.0)": "repeats: expected a whole number",
     "diptych.evaluate(PIXELS, PIXELS, features='mnist', weights=3)": "weights: expected a path",
+    "diptych.denoise(model, num='x')": "num: expected a whole number",
+    "diptych.denoise(3)": "models: expected models of diptych.load, not 3",
     "diptych.search_steps(None, 's.json', 3)": "model: expected a Model",
     "diptych.search_steps(model, None, 3)": "out: expected a path",
     "diptych.search_steps(model, 's.json', 'x')": "calls: expected a whole number",

@@ -20,6 +20,7 @@ from diptych.cli.compare import compare
 from diptych.cli.completion import completion
 from diptych.cli.convert import convert, inspect
 from diptych.cli.data import data
+from diptych.cli.denoise import denoise
 from diptych.cli.encode import encode
 from diptych.cli.evaluate import evaluate, stats
 from diptych.cli.export import export
@@ -150,7 +151,18 @@ def _launched() -> str:
 
 
 VERBS = (doctor, demo, train, watch, sample, encode, compare, align, evaluate, stats, sweep, data)
-MORE = (list_runs, search_steps, inspect, convert, profile, protocol, report, studio, reproduce)
+MORE = (
+    list_runs,
+    denoise,
+    search_steps,
+    inspect,
+    convert,
+    profile,
+    protocol,
+    report,
+    studio,
+    reproduce,
+)
 REST = (export, golden, completion)
 for verb in (*VERBS, *MORE, *REST):
     cli.add_command(verb)

@@ -1,0 +1,71 @@
+"""`diptych denoise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diptych.cli.common import (
+    DEVICE,
+    FOLDER,
+    JSON,
+    OWN_BACKEND,
+    QUIET,
+    RAW,
+    SEED,
+    backend_of,
+    show,
+)
+from diptych.cli.completion import MODELS
+
+
+@click.command(short_help="Compare models by the error of their predicted image.")
+@click.argument("models", nargs=-1, required=True, shell_complete=MODELS)
+@click.option(
+    "--images",
+    help="Real images, such as mnist:test.  [default: those that the first model held out, else "
+    "its test split]",
+)
+@click.option("--num", type=int, help="Number of images.  [default: 768, or all]")
+@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@SEED
+@RAW
+@click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone.")
+@OWN_BACKEND
+@DEVICE
+@QUIET
+@JSON
+def denoise(models: tuple[str, ...], as_json: bool, data: Path | None, **given: Any) -> None:
+    """Compare MODELS by the error of their predicted image at ten levels of noise.
+
+    All see the same images with the same noise, so a few hundred images and seconds tell apart
+    what a score of thousands of samples does not: two trainings, two panels, a port and its
+    original. The first model is what the others are divided by. It says nothing of a sampler; for
+    that see `diptych evaluate`.
+
+    \b
+    Examples:
+      diptych denoise zoo:mnist-torch zoo:mnist-jittor
+      diptych denoise runs/a runs/b runs/c --images mnist:test --num 200
+      diptych denoise runs/cats --images folder:other-cats --json
+    """
+    from diptych.api import denoise as run
+    from diptych.evaluation.denoising import render
+    from diptych.model import load
+
+    backend = backend_of(given["backend"], models[0])
+    loaded = {
+        name: load(name, backend, device=given["device"], raw=given["raw"]) for name in models
+    }
+    result = run(
+        loaded,
+        given["images"],
+        num=given["num"],
+        seed=given["seed"],
+        batch=given["batch"],
+        data_dir=data,
+        progress=not given["quiet"],
+    )
+    show(result, as_json, render(result))
