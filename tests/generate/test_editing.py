@@ -166,6 +166,20 @@ def test_latents_come_back_and_damage_is_refused(tmp_path: Path) -> None:
             read_latents(tmp_path / name, shape)
 
 
+def test_an_array_is_read_whatever_its_suffix_and_a_card_that_is_none_is_refused(
+    tmp_path: Path,
+) -> None:
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    for name, save in (("a.npz", np.save), ("b.npy", np.savez)):
+        with (tmp_path / name).open("wb") as file:
+            save(file, x)
+        assert np.array_equal(read_latents(tmp_path / name, (1, 4, 4)).x, x)
+    for card in ("3", "[1]", '{"level": 5}'):
+        np.savez(tmp_path / "c.npz", latents=x, card=np.array(card))
+        with pytest.raises(UserError, match="not readable latents .its card is"):
+            read_latents(tmp_path / "c.npz", (1, 4, 4))
+
+
 # Interpolation
 
 

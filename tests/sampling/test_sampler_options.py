@@ -11,6 +11,7 @@ import pytest
 import panel_jobs
 from diptych.cli import cli
 from diptych.cli.common import chosen_options
+from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
 from diptych.generate.samples import IDENTITY
 from diptych.sampling.options import (
@@ -73,6 +74,16 @@ def test_the_fields_are_those_of_a_sampler_and_are_all_tried_here() -> None:
 
 def chosen(**settings: Any) -> Sampler:
     return choose_sampler(SamplerOptions(**settings), TOLD)[0]
+
+
+@pytest.mark.parametrize("objective, first", [("eps", 980), ("v", 999)])
+def test_only_a_network_that_can_starts_where_nothing_of_the_image_is_left(
+    objective: str, first: int
+) -> None:
+    """The schedule jsd ends at alpha 0, where eps tells nothing."""
+    config = panel_jobs.small("diffusion.schedule=jsd", f"diffusion.objective={objective}")
+    sampler = choose_sampler(SamplerOptions(solver="ddim"), config)[0]
+    assert sampler.timesteps(make_schedule(config.diffusion))[0] == first
 
 
 @pytest.mark.parametrize("name", NAMES)

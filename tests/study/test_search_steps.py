@@ -196,6 +196,17 @@ def test_a_solver_that_cannot_be_searched_is_named(tmp_path: Path) -> None:
         replace(SEARCH, calls=0)
 
 
+def test_a_network_that_predicts_eps_does_not_start_in_noise_alone(tmp_path: Path) -> None:
+    """The schedule jsd ends at alpha 0, and the spacing trailing visits that level."""
+    model = a_model()
+    jsd = make_schedule(DiffusionConfig(schedule="jsd"))
+    model.engine = replace(model.engine, schedule=jsd)
+    search = replace(SEARCH, solvers=(" ipndm",), num=16, tries=0)
+    found = run_search(model, search, Pixels(), tmp_path / "x.json", progress=False)
+    assert [line.strip()[:26] for line in found["left_out"]] == ["ipndm, trailing: at t=999 "]
+    assert found["timesteps"][0] < 999
+
+
 def test_the_file_is_a_spacing_known_by_its_content(whole: Path) -> None:
     found = json.loads(whole.read_text())
     spacing, judged = read_spacing(whole)

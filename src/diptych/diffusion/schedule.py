@@ -81,6 +81,14 @@ def make_schedule(config: DiffusionConfig) -> Schedule:
     return Schedule(beta, np.sqrt(alpha_bar), sigma)
 
 
+def starts_in_noise(schedule: Schedule, objective: str) -> bool:
+    """True if trajectories start at a level that holds nothing of the image (alpha 0).
+
+    A network that predicts eps cannot start there: eps is then its own input.
+    """
+    return bool(schedule.alpha[-1] == 0) and objective != "eps"
+
+
 def _ending_in_noise(alpha: Float64) -> Schedule:
     """The tables with alpha shifted to end at 0 and scaled to keep its first value.
 

@@ -229,8 +229,8 @@ def render(result: dict[str, Any]) -> str:
         word = "larger" if low > 1 else "smaller" if high < 1 else ""
         said = f"the error is {word}" if word else "no difference is shown"
         lines.append(
-            f"{each['model']} / {models[0]['model']}: {each['ratio']['value']:.4f} "
-            f"({low:.4f} to {high:.4f}); {said}"
+            f"{each['model']} / {models[0]['model']}: {each['ratio']['value']:.5f} "
+            f"({low:.5f} to {high:.5f}); {said}"
         )
     if len({each["classes"] for each in models}) > 1:
         lines.append("Models with classes are told them, the others are not.")

@@ -75,17 +75,18 @@ def _comma(shape: tuple[int, ...]) -> str:
 
 def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     try:
-        if path.suffix == ".npy":
-            return _floats(path, np.load(path, allow_pickle=False)), {}
-        if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+        if path.suffix != ".safetensors":
+            with path.open("rb") as file:
+                found = np.load(file, allow_pickle=False)  # of either kind, whatever its suffix
+                if isinstance(found, np.ndarray):
+                    return _floats(path, found), {}
                 name = NAME if NAME in found.files else found.files[0]
-                card = parse_json(str(found["card"])) if "card" in found.files else {}
+                card = _card(str(found["card"])) if "card" in found.files else {}
                 return _floats(path, found[name]), card
         with safe_open(path, framework="numpy") as tensors:
             names = list(tensors.keys())
             name = NAME if NAME in names else names[0]
-            card = parse_json((tensors.metadata() or {}).get("card", "{}"))
+            card = _card((tensors.metadata() or {}).get("card", "{}"))
             return _floats(path, tensors.get_tensor(name)), card
     except (
         SafetensorError,
@@ -97,6 +98,14 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not readable latents ({reason}); encode them anew") from error
+
+
+def _card(text: str) -> dict[str, Any]:
+    """An inversion's card. Raises ValueError if it is not one, nor empty."""
+    card = parse_json(text)
+    if not isinstance(card, dict) or (card and not {"level", "steps", "spacing"} <= set(card)):
+        raise ValueError(f"its card is {text[:40]}")
+    return card
 
 
 def _floats(path: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

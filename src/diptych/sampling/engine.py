@@ -16,7 +16,7 @@ import numpy as np
 
 from diptych.backends.protocol import Backend
 from diptych.data.preprocess import PLAIN, Preprocess
-from diptych.diffusion.schedule import Level, Schedule
+from diptych.diffusion.schedule import Level, Schedule, starts_in_noise
 from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.rng import normal_per_image
@@ -60,6 +60,11 @@ class Engine:
     def ends_in_noise(self) -> bool:
         """True if nothing of the image is left at the noisiest level (zero terminal SNR)."""
         return bool(self.schedule.alpha[-1] == 0)
+
+    @property
+    def starts_in_noise(self) -> bool:
+        """True if the network can start at such a level; see `schedule.starts_in_noise`."""
+        return starts_in_noise(self.schedule, self.plan.objective)
 
     def draw(
         self,

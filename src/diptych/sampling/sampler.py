@@ -10,7 +10,7 @@ import numpy as np
 
 from diptych.config.load import Config
 from diptych.diffusion.classes import choose_classes
-from diptych.diffusion.schedule import CLEAN, Level, Schedule
+from diptych.diffusion.schedule import CLEAN, Level, Schedule, make_schedule, starts_in_noise
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps, listed_timesteps
 from diptych.errors import UserError, nearest
 from diptych.rng import NOISES, Noise
@@ -232,7 +232,7 @@ def choose_sampler(
         **settings,
         timesteps=config.diffusion.timesteps,
         num_classes=config.model.num_classes,
-        ends_in_noise=config.diffusion.zero_terminal_snr,
+        ends_in_noise=starts_in_noise(make_schedule(config.diffusion), config.diffusion.objective),
     )
     return sampler, said
 

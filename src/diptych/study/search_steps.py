@@ -46,6 +46,7 @@ from diptych.files import check_path, hold_place, read_json, write_json
 from diptych.model import Model, batches_of
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import Sampler, make_sampler
+from diptych.sampling.solvers.wrappers import require_image
 from diptych.stats import mean_interval
 from diptych.study.sweep.variants import Variant, parse, steps_for
 from diptych.types import Floating
@@ -126,7 +127,7 @@ class Judge:
             steps=steps,
             timesteps=self.schedule.timesteps,
             num_classes=self.engine.plan.num_classes,
-            ends_in_noise=self.engine.ends_in_noise,
+            ends_in_noise=self.engine.starts_in_noise,
         )
 
     def features(self, sampler: Sampler, num: int, seed: int) -> Floating:
@@ -187,7 +188,9 @@ def starts(judge: Judge) -> tuple[list[Candidate], list[str]]:
                 candidate = text, listing(chosen, judge.schedule)
                 sampler = judge.sampler(variant, steps, candidate[1])
                 sampler.check(judge.schedule)
-                sampler.levels(judge.schedule)
+                levels = sampler.levels(judge.schedule)
+                if judge.engine.plan.objective == "eps":
+                    require_image(levels[0])
             except UserError as error:
                 left_out.append(f"{text}, {spacing}: {error}")
                 continue
@@ -322,7 +325,7 @@ def _best(judge: Judge, found: list[Candidate], bar: Any) -> list[Candidate]:
         descend(judge, start, search.tries // len(chosen), tried)
     key = f" num {search.num} seed {search.seed}"
     known = {
-        tuple(name.removesuffix(key).split(" ")): score
+        tuple(name.removesuffix(key).rsplit(" ", 1)): score
         for name, score in judge.scores.items()
         if name.endswith(key)
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from diptych.config.load import Config
 from diptych.diffusion.classes import parse_classes
-from diptych.diffusion.schedule import CLEAN, Schedule, make_schedule
+from diptych.diffusion.schedule import CLEAN, Schedule, make_schedule, starts_in_noise
 from diptych.diffusion.timesteps import choose_timesteps
 from diptych.errors import UserError, nearest
 from diptych.generate.for_scoring import Drawing
@@ -100,7 +100,7 @@ def cells(
             for count in steps:
                 found.append((variant, variant.drawing(common, count, eta)))
             options = variant.drawing(common, None, eta).options
-            ends = config.diffusion.zero_terminal_snr
+            ends = starts_in_noise(schedule, config.diffusion.objective)
             options = replace(options, spacing=options.spacing or default_spacing(ends))
             for count in calls:
                 needed = steps_for(options, count, schedule)
