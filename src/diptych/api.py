@@ -511,7 +511,7 @@ def denoise(
     from diptych.model import Model
 
     check(int, 1, batch=batch)
-    check(int, seed=seed)
+    check(int, 0, seed=seed)
     check(int, none=True, num=num)
     if isinstance(models, Model):
         models = [models]

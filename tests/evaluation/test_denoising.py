@@ -123,3 +123,5 @@ def test_the_command_and_python_say_the_same(monkeypatch: Any, capsys: Any, tmp_
             diptych.denoise(wrong)
     code, _, err = call(monkeypatch, capsys, "denoise", "zoo:mnist-torch", "--images", "nope")
     assert code == 2 and "nope" in err and err.count("\n") == 1
+    code, _, err = call(monkeypatch, capsys, "denoise", "runs/a", "runs/a")
+    assert code == 2 and "named twice" in err

@@ -19,6 +19,7 @@ from diptych.cli.common import (
     show,
 )
 from diptych.cli.completion import MODELS
+from diptych.errors import UserError
 
 
 @click.command(short_help="Compare models by the error of their predicted image.")
@@ -55,6 +56,8 @@ def denoise(models: tuple[str, ...], as_json: bool, data: Path | None, **given: 
     from diptych.evaluation.denoising import render
     from diptych.model import load
 
+    if len(set(models)) < len(models):
+        raise UserError("a model is named twice; name each once")
     backend = backend_of(given["backend"], models[0])
     loaded = {
         name: load(name, backend, device=given["device"], raw=given["raw"]) for name in models
