@@ -351,7 +351,7 @@ class Model:
             asked["classes"],
             asked["guidance"],
             num_classes=self.engine.plan.num_classes,
-            ends_in_noise=self.engine.ends_in_noise,
+            ends_in_noise=self.engine.starts_in_noise,
             euler_at_final=asked["euler_at_final"],
             noise=asked["noise"],
         )
@@ -423,7 +423,7 @@ class Model:
         if spacing is not None:
             spacing, _ = read_spacing(path_text("spacing", spacing, SPACING))
         inversion = make_inversion(
-            steps, spacing, refine, timesteps, ends_in_noise=self.engine.ends_in_noise
+            steps, spacing, refine, timesteps, ends_in_noise=self.engine.starts_in_noise
         )
         if not len(x):
             raise UserError("encode: images: holds no image")

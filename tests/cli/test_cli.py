@@ -20,6 +20,7 @@ BAD = {
     "unknown verb": (["trian"], "did you mean 'train'"),
     "unknown option": (["train", "tiny", "--ouut", "x"], "--ouut"),
     "no preset": (["train", "--out", "OUT"], "which preset"),
+    "no run": (["train", "--out", "OUT", "--resume"], "holds no run to resume"),
     "unknown preset": (["train", "mnits", "--out", "OUT"], "did you mean 'mnist'"),
     "missing config": (["train", "nothing.yaml", "--out", "OUT"], "nothing.yaml"),
     "unknown key": ([*TRAIN, "--set", "train.lrr=1"], "did you mean 'lr'"),

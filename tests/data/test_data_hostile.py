@@ -249,6 +249,9 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_would(monkeypatch: Any
         memory.check_batch(plan, 101, "torch", "cpu")
     with pytest.raises(UserError, match="50 would fit"):
         memory.check_batch(plan, 51, "jittor", "cpu")
+    memory.check_batch(plan, 50, "torch", "cpu", guided=True)
+    with pytest.raises(UserError, match=r"51 images at once .* 50 would fit"):  # not 102 and 100
+        memory.check_batch(plan, 51, "torch", "cpu", guided=True)
     for backend, fits in (
         ("torch", 100),
         ("jittor", 50),

@@ -264,6 +264,8 @@ def test_classes_by_turns() -> None:
     assert parse_classes("7") == [7] and parse_classes("0, 1,2") == [0, 1, 2]
     assert choose_classes(None, None, 3) == choose_classes("all", 1, 3) == ((0, 1, 2), 1.0)
     assert choose_classes(None, None, 0) == (None, None)
+    assert choose_classes("10", None, 11)[0] == (10,) and choose_classes("0,2", 1, 3)[0] == (0, 2)
+    assert choose_classes(np.array([2, 0]), None, 3)[0] == (2, 0)  # type: ignore[arg-type]
     assert labels_of((4, 6), [0, 1, 2, 7]).tolist() == [4, 6, 4, 6]
 
 
@@ -275,6 +277,9 @@ def test_classes_by_turns() -> None:
         ([10], None, 10, "class 10 is not known; this model has the classes 0 to 9"),
         ([1, -1], None, 10, "class -1 is not known"),
         ([], None, 10, "no class is given"),
+        (7, None, 10, "classes: expected 'all' or whole numbers, as in [0, 1, 2], not 7"),
+        ([1.5], None, 10, "not [1.5]"),
+        ("seven", None, 10, "--class seven: give a class"),
         (None, -0.5, 10, "guidance is -0.5; it must be 0 (no class) or more"),
         (None, float("nan"), 10, "guidance is nan"),
     ],

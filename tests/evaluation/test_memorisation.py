@@ -145,7 +145,8 @@ def test_a_run_brings_its_training_images_and_the_test_split(monkeypatch):
     asked = Settings(("memorization",), "mnist", held_out="mnist:test")
     found = of_training(asked, "a-run")
     assert found.mirrored and found.train.count == 10_000 and found.held_out == "mnist:test"
-    assert of_training(replace(asked, held_out=None), "a-run").held_out is None
+    with pytest.raises(UserError, match=r"a-run: held out no pictures, .* with --held-out"):
+        of_training(replace(asked, held_out=None), "a-run")
     with pytest.raises(UserError, match=r"--mirrored is for --train; .* a-run .* leave it out"):
         of_training(replace(asked, mirrored=True), "a-run")
     named = replace(asked, train="x.npz", mirrored=True)

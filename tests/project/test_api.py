@@ -45,12 +45,15 @@ def test_a_network_of_ones_own_is_told_the_class(panel: Panel, tmp_path: Path) -
 
 @pytest.mark.parametrize("objective", ["eps", "x0", "v"])
 def test_a_wrapped_module_is_read_as_its_objective_says(panel: Panel, objective: str) -> None:
-    """Of a module that gives x back: eps is x, x0 is x, or v is x."""
-    x, eps, alpha, sigma, shown = panel.call(api_jobs.wrapped, panel.name, objective)
+    """Of a module that gives x back: eps is x, x0 is x, or v is x.
+
+    With `jsd`, whose last level holds nothing of the image, it is drawn and encoded too.
+    """
+    x, eps, alpha, sigma, shown, drawn = panel.call(api_jobs.wrapped, panel.name, objective)
     alpha, sigma = (table[:, None, None, None] for table in (alpha, sigma))
     wanted = {"eps": x, "x0": (x - alpha * x) / sigma, "v": sigma * x + alpha * x}[objective]
     assert eps == pytest.approx(wanted, abs=1e-5, rel=1e-4)
-    assert f", {objective}, {panel.name} on cpu>" in shown
+    assert f", {objective}, {panel.name} on cpu>" in shown and drawn == 2
 
 
 def test_a_callback_stops_a_training_which_then_goes_on(panel: Panel, tmp_path: Path) -> None:

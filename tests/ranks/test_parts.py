@@ -174,11 +174,14 @@ def test_a_kill_before_the_records_are_removed_counts_no_image_twice(tmp_path, m
     assert not list(tmp_path.glob("part-*"))
 
 
-def encode(out: Path, part: str | None = None, images: int = 7, **how: bool) -> bool:
+def encode(
+    out: Path, part: str | None = None, images: int = 7, curve: tuple[int, ...] = (), **how: bool
+) -> bool:
     """Encode a part, or all; True if the folder is complete after it."""
     pixels = np.random.RandomState(3).randint(0, 256, (images, 1, 14, 14), dtype=np.uint8)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    request = EncodeRequest(Inputs(pixels, "seven images", digest), make_inversion(2), batch=2)
+    inputs = Inputs(pixels, "seven images", digest)
+    request = EncodeRequest(inputs, make_inversion(2), tuple(map(make_inversion, curve)), batch=2)
     own = Part.parse(part) if part else None
     found = encode_to(Toy(), request, out, part=own, progress=False, **how)  # type: ignore[arg-type]
     return bool(found["complete"])
@@ -215,6 +218,16 @@ def test_an_encoding_in_parts_is_finished_or_refused(encoded, tmp_path):
     (tmp_path / "parts" / ".00000.npz.4194304.tmp").touch()  # of a killed part
     assert encode(tmp_path, resume=True)
     assert pictures(tmp_path) == pictures(encoded)
+
+
+def test_parts_measure_one_curve_and_a_finished_one_is_not_taken_for_another(tmp_path):
+    assert not encode(tmp_path, "0/2", curve=(3,))
+    with pytest.raises(UserError, match="give each part the same options"):
+        encode(tmp_path, "1/2", curve=(4,))
+    assert encode(tmp_path, "1/2", curve=(3,)) and encode(tmp_path, "0/2", curve=(3,))
+    with pytest.raises(UserError, match="complete, without a curve of 4 steps; add it"):
+        encode(tmp_path, "0/2", curve=(3, 4))
+    assert encode(tmp_path, resume=True, curve=(4,)) and encode(tmp_path, "0/2", curve=(3, 4))
 
 
 def test_an_encoding_killed_while_it_is_completed_is_gone_on_with_in_parts(

@@ -27,6 +27,7 @@ from diptych.sampling.sampler import (
 from diptych.sampling.solvers import (
     Ddim,
     Ddpm,
+    Deis,
     DpmSolverPP,
     DpmSolverPPSde,
     Euler,
@@ -252,6 +253,22 @@ def test_what_a_solver_cannot_do_is_refused(settings: dict[str, Any], message: s
     with pytest.raises(UserError, match=message) as error:
         make_sampler(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", [[], [CLEAN]])
+def test_euler_at_final_lowers_one_step(end: list[Level]) -> None:
+    """The last between two noisy levels, whether or not the clean image follows."""
+    levels = [*map(TABLE.level, (900, 700, 500, 300, 100)), *end]
+
+    def steps(euler: bool) -> list[Any]:
+        found: list[Any] = []
+        solver = Deis(2, lower_order_final=False, euler_at_final=euler)
+        x, denoise = np.linspace(-2, 2, 4).reshape(1, 1, 2, 2), lambda x, at: toy_eps(x, at.t)
+        solve(solver, denoise, x, levels, observe=lambda k, level, x: found.append(x))
+        return found
+
+    pairs = zip(steps(False), steps(True), strict=True)
+    assert [np.array_equal(*pair) for pair in pairs][:4] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("name", KINDS)

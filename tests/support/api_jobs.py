@@ -122,6 +122,10 @@ def wrapped(name: str, objective: str) -> Any:
         execute = forward
 
     model = diptych.Model.of(Same(), shape=(1, 6, 8), objective=objective, device="cpu")
+    noisy = diptych.Model.of(Same(), (1, 6, 8), "jsd", objective=objective, device="cpu")
+    starts: list[int] = []
+    noisy.sample(1, "ddim", 2, callback=lambda k, x: starts.append(k))
+    noisy.encode(np.zeros((1, 6, 8, 1), np.uint8), steps=2)
     x = np.random.default_rng(1).standard_normal((2, 1, 6, 8)).astype(np.float32)
     tables = model.engine.schedule
     return (
@@ -130,6 +134,7 @@ def wrapped(name: str, objective: str) -> Any:
         tables.alpha[[3, 700]],
         tables.sigma[[3, 700]],
         repr(model),
+        len(starts),
     )
 
 

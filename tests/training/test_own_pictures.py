@@ -169,6 +169,10 @@ def test_a_size_is_chosen_and_said(pictures, tmp_path):
     assert large.settings["data.image_size"] == 64
     enlarged = choose(survey(str(pictures)), {"data.image_size": 48})
     assert any("4 of 6 pictures are smaller than 48" in note for note in enlarged.notes)
+    hints = ("model.num_classes=2", "data.random_flip=false")
+    assert [any(hint in note for note in chosen.notes) for hint in hints] == [True, True]
+    given = choose(survey(str(pictures)), {"model.num_classes": 2, "data.random_flip": False})
+    assert not any(hint in note for note in given.notes for hint in hints)
     with pytest.raises(UserError, match="below 8 pixels"):
         choose(survey(str(put(tmp_path / "dots", 2, (5, 5)))), {})
 
@@ -259,6 +263,7 @@ def test_the_command_says_what_is_missing(monkeypatch, capsys, pictures, tmp_pat
         ([pictures, "--size", 0], "expected 4 to 1024 pixels"),
         ([pictures, "--set", "data.channels=x"], "data.channels=x: expected 1 or 3"),
         (["nowhere", "--size", 32], "nowhere: no such folder or file of pictures"),
+        (["nowhere"], "nowhere: no such folder or file of pictures, and no preset has this name"),
         (["folder:/nowhere"], "does not exist"),
     ):
         code, _, err = call(monkeypatch, capsys, "train", *words, "--out", out)

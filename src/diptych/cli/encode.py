@@ -78,6 +78,7 @@ def encode(
       diptych sample zoo:mnist-torch --latents codes --out decoded
       diptych sample zoo:mnist-torch --latents codes --interpolate 0,1 --out between
     """
+    from diptych.diffusion.schedule import make_schedule, starts_in_noise
     from diptych.generate.encode import encode_to
     from diptych.generate.inputs import read_inputs
     from diptych.generate.roundtrip import EncodeRequest
@@ -92,6 +93,7 @@ def encode(
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(model, settings, given["raw"])
     plan, diffusion = make_plan(found.config), found.config.diffusion
+    in_noise = starts_in_noise(make_schedule(diffusion), diffusion.objective)
     spacing = None if given["spacing"] is None else read_spacing(given["spacing"])[0]
     made = [
         make_inversion(
@@ -99,7 +101,7 @@ def encode(
             spacing,
             given["refine"],
             diffusion.timesteps,
-            ends_in_noise=diffusion.zero_terminal_snr,
+            ends_in_noise=in_noise,
         )
         for steps in [given["steps"], *curve_steps(given["curve"])]
     ]

@@ -127,6 +127,11 @@ def of_training(settings: Any, source: str) -> Any:
         )
     config = find_weights(source).config
     held_out = settings.held_out or not_trained_on(config, settings.data_dir)
+    if held_out is None:  # said before anything is drawn
+        raise UserError(
+            f"{source}: held out no pictures, and its data has no test split; memorization "
+            f"compares with images that were not trained on: give them with --held-out"
+        )
     train = trained_on(config, settings.data_dir)
     return replace(settings, train=train, held_out=held_out, mirrored=config.data.random_flip)
 

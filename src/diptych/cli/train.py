@@ -25,7 +25,7 @@ from diptych.cli.common import (
 )
 from diptych.cli.completion import PRESETS
 from diptych.config.size import Size
-from diptych.errors import STAGE, Interrupted, UserError
+from diptych.errors import STAGE, Interrupted, UserError, nearest
 from diptych.ranks import of_environment
 
 
@@ -165,7 +165,7 @@ def train_config(
     Args:
         asked: whether --data-source was given, and --size or --channels.
     """
-    from diptych.config.load import preset_names
+    from diptych.config.load import is_there, preset_names
     from diptych.training.own_pictures import choose_for, is_pictures
     from diptych.weights.formats import read_config
 
@@ -182,15 +182,22 @@ def train_config(
         tell = say if of_environment().first else lambda line: None
         chosen = choose_for(preset, changes, data, tell, run if resume else None)
         return read_config(chosen.preset, [*chosen.overrides, *changes])
+    if preset is not None and preset not in preset_names():
+        path = Path(preset)
+        if path.suffix not in (".yaml", ".yml") and not is_there(path):
+            raise UserError(
+                f"{preset}: no such folder or file of pictures, and no preset has this name"
+                f"{nearest(preset, preset_names())}"
+            )
     if asked[1]:
-        if preset is not None and preset not in preset_names() and not Path(preset).exists():
-            raise UserError(f"{preset}: no such folder or file of pictures")
         raise UserError(
             "--size and --channels are for own pictures; with a preset or a YAML file use --set "
             "data.image_size=N (or HEIGHTxWIDTH) and --set data.channels=N"
         )
     if preset is None:
         if not begun:
+            if resume:
+                raise UserError(f"{run}: holds no run to resume (no config.yaml)")
             raise UserError("which preset? For example: diptych train tiny --out RUN")
         preset = str(run / "config.yaml")
     return read_config(preset, changes)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from diptych.errors import UserError
+from diptych.errors import UserError, refused
 from diptych.rng import stream
 from diptych.types import Float32, Int64
 
@@ -85,7 +86,8 @@ def choose_classes(
     """Check classes and guidance; return (None, None) for a network without classes.
 
     Args:
-        classes: image i gets `classes[i mod n]`; None or "all": every class in turn.
+        classes: image i gets `classes[i mod n]`; None or "all": every class in turn. A text is
+            read as on the command line.
         guidance: the scale w; None means 1.
         num_classes: K of the network.
 
@@ -101,8 +103,7 @@ def choose_classes(
                 f"or train one with --set model.num_classes=10"
             )
         return None, None
-    everyone = classes is None or classes == "all"
-    chosen = tuple(range(num_classes)) if everyone else tuple(int(c) for c in classes or ())
+    chosen = _chosen(classes, num_classes)
     outside = [c for c in chosen if not 0 <= c < num_classes]
     if outside or not chosen:
         wrong = f"class {outside[0]} is not known" if outside else "no class is given"
@@ -111,6 +112,17 @@ def choose_classes(
     if not (math.isfinite(weight) and weight >= 0):
         raise UserError(f"guidance is {weight}; it must be 0 (no class) or more; 1 is the class")
     return chosen, weight
+
+
+def _chosen(classes: Sequence[int] | str | None, num_classes: int) -> Classes:
+    if isinstance(classes, str):
+        classes = parse_classes(classes)
+    if classes is None or isinstance(classes, str):
+        return tuple(range(num_classes))
+    try:
+        return tuple(map(operator.index, classes))
+    except TypeError:
+        raise refused("classes", classes, "'all' or whole numbers, as in [0, 1, 2]") from None
 
 
 def labels_of(classes: Classes, images: Sequence[int]) -> Int64:

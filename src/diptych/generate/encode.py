@@ -81,6 +81,7 @@ def encode_to(
     if part is not None:
         if overwrite:
             raise UserError("--overwrite would delete the other parts' latents; empty --out first")
+        curve = sorted(one.sampler.steps for one in request.curve)
         return share(
             out,
             manifest,
@@ -89,8 +90,12 @@ def encode_to(
             IDENTITY,
             work=lambda: _encode_part(model, request, out, part, progress),
             fill=lambda begun: _fill(model, request, out, manifest, begun, progress=False),
-            asked={"curve": True} if request.curve else {},
-            lacks=lambda done: ["curve"] if request.curve and "curve" not in done else [],
+            asked={"curve": curve} if curve else {},
+            lacks=lambda done: [
+                f"a curve of {steps} steps"
+                for steps in curve
+                if steps not in [row["steps"] for row in done.get("curve", [])]
+            ],
         )
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}

@@ -90,10 +90,14 @@ class Engine:
                 an image is not finite.
         """
         sampler.check(self.schedule)
-        twice = 1 + bool(sampler.guided)
         backend = self.backend
         check_batch(
-            self.plan, len(images) * twice, backend.name, backend.device, backend.free_memory
+            self.plan,
+            len(images),
+            backend.name,
+            backend.device,
+            backend.free_memory,
+            guided=sampler.guided,
         )
         put = backend.array
         start = self.noise(sampler, seed, "initial_noise", images) if x_T is None else put(x_T)

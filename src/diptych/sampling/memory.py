@@ -96,16 +96,18 @@ def check_batch(
     device_free: Callable[[], int | None] = lambda: None,
     option: str = "--batch",
     training: bool = False,
+    guided: bool = False,
 ) -> None:
     """Refuse a batch that cannot fit.
 
     Args:
         plan: the network's plan; a user's own network is not checked.
-        count: images in one call; with guidance, both halves count.
+        count: images in one call.
         backend, device: names of the backend and its device.
         device_free: gives the bytes free on a GPU, None if unknown; see `Backend.free_memory`.
         option: what to lower if the batch does not fit.
         training: the count is only a lower bound of what is needed.
+        guided: a call computes each image twice, with and without its class.
 
     Raises:
         UserError: names the memory needed, the memory free, and the batch that would fit, or for
@@ -114,7 +116,7 @@ def check_batch(
     if not isinstance(plan, Plan):
         return
     on_cpu = device == "cpu"
-    each = activation_bytes(plan) * (_FACTOR.get(backend, 1.0) if on_cpu else 1.0)
+    each = activation_bytes(plan) * (_FACTOR.get(backend, 1.0) if on_cpu else 1.0) * (1 + guided)
     free = available() if on_cpu else device_free()
     if free is None or each * count <= free:
         return

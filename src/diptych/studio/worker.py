@@ -202,7 +202,7 @@ class Worker:
             job["settings"].get("spacing"),
             job["refine"],
             engine.schedule.timesteps,
-            ends_in_noise=engine.ends_in_noise,
+            ends_in_noise=engine.starts_in_noise,
         )
         tick = self._tick(job, 2 * len(inversion.sampler.timesteps(engine.schedule)))
         began = time.perf_counter()

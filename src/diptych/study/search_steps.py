@@ -112,6 +112,7 @@ class Judge:
         self.reference: Callable[[], Moments] = self._moments_once
         self._moments: Moments | None = None
         self.save: Callable[[], None] = lambda: None
+        self.tried: Callable[[], Any] = lambda: None
 
     @property
     def schedule(self) -> Schedule:
@@ -167,6 +168,7 @@ class Judge:
             rows = self.features(sampler, num, seed)
             self.scores[key] = frechet_distance(moments_of(rows), self.reference(), rows)
             self.save()
+        self.tried()
         return self.scores[key]
 
 
@@ -220,7 +222,7 @@ def moves(listed: Sequence[int], share: float, schedule: Schedule) -> Iterator[l
                 yield [*listed[:i], moved, *listed[i + 1 :]]
 
 
-def descend(judge: Judge, start: Candidate, tries: int, tried: Callable[[], None]) -> None:
+def descend(judge: Judge, start: Candidate, tries: int) -> None:
     """Move one timestep at a time as long as the score falls; at most `tries` scores."""
     solver, spacing = start
     search = judge.search
@@ -239,7 +241,6 @@ def descend(judge: Judge, start: Candidate, tries: int, tried: Callable[[], None
                     return
                 seen.add(text)
                 score = judge.score((solver, text), search.num, search.seed)
-                tried()
                 if score < best:
                     best, listed, falls = score, moved, True
                     break
@@ -279,16 +280,17 @@ def run_search(
             note(f"{line}: left out")
         head = {"schema": 1, "kind": KIND, "complete": False, "request": request}
         judge.save = lambda: write_json(out, {**head, "scores": judge.scores})
-        total = len(found) + search.tries + FINALISTS * CHECKS + CHECKS
+        total = len(found) + STARTS + search.tries + FINALISTS * CHECKS + CHECKS
         with tqdm(total=total, unit="try", desc="search-steps", disable=not progress) as bar:
-            best = _best(judge, found, bar)
-        checked = {
-            each: [judge.score(each, search.num, search.seed + 1 + k) for k in range(CHECKS)]
-            for each in best
-        }
-        solver, spacing = min(checked, key=lambda each: float(np.mean(checked[each])))
-        fresh = search.seed + 1 + CHECKS  # the lowest of several means is too low
-        values = [judge.score((solver, spacing), search.num, fresh + k) for k in range(CHECKS)]
+            judge.tried = bar.update
+            best = _best(judge, found)
+            checked = {
+                each: [judge.score(each, search.num, search.seed + 1 + k) for k in range(CHECKS)]
+                for each in best
+            }
+            solver, spacing = min(checked, key=lambda each: float(np.mean(checked[each])))
+            fresh = search.seed + 1 + CHECKS  # the lowest of several means is too low
+            values = [judge.score((solver, spacing), search.num, fresh + k) for k in range(CHECKS)]
         listed = listed_timesteps(spacing) or []
         sampler = judge.sampler(parse(solver), len(listed), spacing)
         result = {
@@ -308,21 +310,13 @@ def _own_settings(variant: Variant) -> dict[str, Any]:
     return {name: value for name, value in variant.settings if name not in apart}
 
 
-def _best(judge: Judge, found: list[Candidate], bar: Any) -> list[Candidate]:
+def _best(judge: Judge, found: list[Candidate]) -> list[Candidate]:
     """The finalists: the scan, then the descents."""
     search = judge.search
-    few = search.num // QUARTER
-
-    def tried() -> None:
-        bar.update()
-
-    quick = {}
-    for candidate in found:
-        quick[candidate] = judge.score(candidate, few, search.seed)
-        tried()
+    quick = {each: judge.score(each, search.num // QUARTER, search.seed) for each in found}
     chosen = sorted(quick, key=lambda each: quick[each])[:STARTS]
     for start in chosen:
-        descend(judge, start, search.tries // len(chosen), tried)
+        descend(judge, start, search.tries // len(chosen))
     key = f" num {search.num} seed {search.seed}"
     known = {
         tuple(name.removesuffix(key).rsplit(" ", 1)): score

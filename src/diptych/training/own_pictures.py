@@ -189,12 +189,12 @@ def choose(found: Survey, given: Mapping[str, Any]) -> Chosen:
             f"warning: {usable} pictures are few; the network may learn to repeat them. Compare "
             f"its samples with diptych sample --nearest"
         )
-    if preset == "small_colour":
+    if preset == "small_colour" and "data.random_flip" not in given:
         notes.append(
             "mirrored pictures are trained on too; where left and right matter, as in text: "
             "--set data.random_flip=false"
         )
-    if found.classes > 1:
+    if found.classes > 1 and "model.num_classes" not in given:
         notes.append(
             f"the {found.classes} classes are not used; to draw a class of choice: "
             f"--set model.num_classes={found.classes}"

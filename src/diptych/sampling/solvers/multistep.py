@@ -50,7 +50,8 @@ class Multistep(Solver):
         memory = s.memory
         if s.after.sigma == 0.0:
             return 1
-        if memory.left <= 2 and self.is_euler([*(level for level, _ in memory.past[-2:]), s.after]):
+        is_last = memory.left <= 1 + memory.clean
+        if is_last and self.is_euler([*(level for level, _ in memory.past[-2:]), s.after]):
             return 1
         few = self.lower_order_final and memory.steps < self.FEW
         return min(self.order, len(memory.past), memory.left if few else self.order)

@@ -45,6 +45,7 @@ class Memory:
         past: (level, prediction) of earlier steps, the newest last; no more than the order needs.
         start: UniPC's corrected images, at the level of the newest prediction.
         order: the order of UniPC's last prediction.
+        clean: the last step leads to the clean image.
         steps: those of the whole trajectory.
     """
 
@@ -52,6 +53,7 @@ class Memory:
     past: list[tuple[Level, Any]] = field(default_factory=list)
     start: Any = None
     order: int = 0
+    clean: bool = True
     steps: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,7 +139,7 @@ def solve(
         )
     check_levels(solver.needs, type(solver).__name__, levels, isinstance(denoise, Denoiser))
     in_noise = levels[0].alpha == 0.0 and isinstance(denoise, Denoiser)
-    memory = Memory(len(levels) - 1 - in_noise)
+    memory = Memory(len(levels) - 1 - in_noise, clean=levels[-1].sigma == 0.0)
     for k, (now, after) in enumerate(pairwise(levels)):
         needed = noise is not None and solver.noise_scale(now, after) > 0
         drawn = noise(k) if noise is not None and needed else None
