@@ -237,6 +237,7 @@ def test_groups_of_norms_divide_every_width() -> None:
     assert load_config("tiny", ["model.ch=8", "model.norm_groups=8"]).model.norm_groups == 8
     message = refused("model.ch=48")
     assert "norm_groups 32 does not divide ch 48" in message and "16 groups" in message
+    assert "use for example 8 groups" in refused("model.ch=64", "model.norm_groups=5")
     assert "multiple of 8" in refused("model.ch=20", "model.norm_groups=4")
 
 

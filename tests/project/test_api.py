@@ -361,7 +361,7 @@ def test_options_are_said_as_arguments(line: str, here: str) -> None:
     [
         "settings to keep: diptych train small_colour --data-source folder:/pictures "
         "--set data.image_size=64 --set 'model.ch_mult=[1, 2, 2, 2]'",
-        "nock: holds no checkpoint; train it first: diptych train --out nock",
+        "nock: holds no checkpoint; train it first: diptych train --resume --out nock",
         "which runs? Give one run folder or more: diptych report RUN... --out OUT",
         "a run: is a run, not a folder of pictures; go on with it by diptych train --out 'a run' "
         "--resume",

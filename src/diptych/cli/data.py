@@ -120,7 +120,7 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
         )
 
 
-@data.command()
+@data.command(short_help="Draw a grid of images spread over SOURCE.")
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="The PNG file to write.")
 @click.option("--num", type=click.IntRange(1, 1024), default=64, show_default=True)
@@ -140,7 +140,7 @@ def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> No
     show(facts, as_json, f"{len(shown)} images{left_out}: {out}")
 
 
-@data.command()
+@data.command(short_help="Decode SOURCE once, and pack it.")
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="The file to write, such as faces.npy.")
 @ASKED

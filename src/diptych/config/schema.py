@@ -137,7 +137,7 @@ class ModelConfig(Section):
         if self.ch % self.norm_groups:  # all widths are multiples of ch, and ch is one of them
             raise ValueError(
                 f"norm_groups {self.norm_groups} does not divide ch {self.ch}; use for example "
-                f"{math.gcd(self.ch, self.norm_groups)} groups, or another ch"
+                f"{max(8, math.gcd(self.ch, self.norm_groups))} groups, or another ch"
             )
         return self
 

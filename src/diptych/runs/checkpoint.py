@@ -95,7 +95,7 @@ def latest(run: Path) -> Path:
     """The newest checkpoint folder. Raises UserError if there is none."""
     found = all_checkpoints(run)
     if not found:
-        again = f"diptych train --out {shlex.quote(str(run))}"
+        again = f"diptych train --resume --out {shlex.quote(str(run))}"
         raise UserError(f"{run}: holds no checkpoint; train it first: {again}")
     return found[-1]
 

@@ -207,7 +207,7 @@ class Training:
         self.check_weights(step)
         with (
             Prefetch(lambda step: batches.batch(step, ranks), self.saved + 1, last + 1) as ahead,
-            Signals() as signals,
+            Signals(self.group.ranks.first) as signals,
             self.writer,
             self.bar,
             self.looking_on(),
@@ -283,7 +283,8 @@ class Training:
             self.bar.set_postfix_str(f"loss {row['loss']:.4f}{self.validated}")
         with self.stoppable():
             self.callbacks.stepped(self.parts.learner, batch)
-        if batch.step % settings.checkpoint_every == 0:
+        # Also after the last step: a signal while its grid is drawn must not lose the run.
+        if batch.step % settings.checkpoint_every == 0 or batch.step == self.parts.last:
             with self.callbacks.event("checkpoint", batch.step):
                 self.save(batch.step)
         if self.grid_due(batch.step):

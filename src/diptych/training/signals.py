@@ -9,10 +9,15 @@ from typing import Any
 
 
 class Signals:
-    """Record SIGINT and SIGTERM so that the loop finishes its step; a second signal interrupts."""
+    """Record SIGINT and SIGTERM so that the loop finishes its step; a second signal interrupts.
 
-    def __init__(self) -> None:
+    Args:
+        say: tell so on stderr: a grid or a checkpoint can take a while.
+    """
+
+    def __init__(self, say: bool = True) -> None:
         self.received = 0
+        self.say = say
         self.owner = os.getpid()
         self.before: dict[int, Any] = {}
 
@@ -30,6 +35,8 @@ class Signals:
         if self.received:
             raise KeyboardInterrupt
         self.received = number
+        if self.say:  # by `write`: a handler may run while a stream is at work
+            os.write(2, b"\ndiptych: stops after this step, saved; a second signal stops at once\n")
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
