@@ -23,6 +23,7 @@ import numpy as np
 from diptych.config.load import load_config
 from diptych.evaluation.features import open_extractor
 from diptych.evaluation.images import open_images
+from diptych.evaluation.measure import score_name
 from diptych.evaluation.score_table import markdown, number
 from diptych.figures.charts import DARK, LIGHT
 from diptych.files import atomic_path, read_json, write_json, write_text
@@ -170,8 +171,8 @@ def scores(
         str(num), "--metrics", "fid,is,prdc", "--backend", backend, "--out", str(out),
         "--overwrite", *where)  # fmt: skip
     found = read_json(out)
-    values = {each["metric"].removeprefix(f"{source}-"): each["value"] for each in found["scores"]}
-    values["fid"] = values.pop("frechet")
+    by_name = {each["metric"]: each["value"] for each in found["scores"]}
+    values = {row: by_name[score_name(source, row)] for row in ROWS}
     return {"scores": values, "readable": found["classes"]["confident"]}
 
 

@@ -76,7 +76,8 @@ def stages(folder: Path) -> Iterator[Stage]:
         run = folder / "runs" / name
         train = _diptych("train", *words, "--out", run, "--resume")
         yield Stage(f"train-{name}", (train,), words[:1])
-        yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name),), (run,))
+        guided = ("--guidance", "2") if name == "emoji" else ()  # few pictures, of many kinds
+        yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name, *guided),), (run,))
         if name != "emoji":  # whose pictures no classifier of ours knows
             found = folder / f"steps-{held(name)}" / f"{name}.json"
             search = _diptych("search-steps", f"zoo:{name}", "--calls", CALLS, "--out", found,

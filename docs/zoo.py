@@ -1,8 +1,8 @@
 """Put a checkpoint's EMA weights, rounded to half precision, into the package's zoo.
 
-    python docs/zoo.py RUN NAME            the run's newest checkpoint becomes zoo:NAME
-    python docs/zoo.py --steps FILE NAME   a file of search-steps becomes `--spacing zoo:NAME`
-    python docs/zoo.py --cards             every model's README.md is written anew
+    python docs/zoo.py RUN NAME [--guidance 2]   the run's newest checkpoint becomes zoo:NAME
+    python docs/zoo.py --steps FILE NAME         a file of search-steps becomes `--spacing zoo:NAME`
+    python docs/zoo.py --cards                   every model's README.md is written anew
 
 The manifest holds what the run's records say, and how the model is best sampled. Half precision
 halves the package; the weights are used, hashed and scored in float32, as rounded.
@@ -49,6 +49,7 @@ def main() -> None:
         shutil.copyfile(found, ZOO / name / IN_ZOO)
         return
     run, name = Path(sys.argv[1]), sys.argv[2]
+    guided = {"guidance": float(sys.argv[4])} if sys.argv[3:4] == ["--guidance"] else {}
     newest = checkpoint.latest(run)
     config = load_config(str(run / "config.yaml"))
     kind, colon, place = config.data.source.partition(":")
@@ -73,7 +74,7 @@ def main() -> None:
             "mean_loss_of_last_500_steps": sum(losses) / len(losses),
             "weights_sha256": checkpoint.weights_sha256(weights),
             "files": {"ema.safetensors": sha256_of(folder / "ema.safetensors")},
-            "sampler": SAMPLER,
+            "sampler": SAMPLER | guided,
         }
         write_json(folder / "manifest.json", manifest)
         shutil.rmtree(ZOO / name, ignore_errors=True)  # the version before

@@ -32,7 +32,8 @@ train() { # NAME PRESET WORDS ...: trained, in the zoo, drawn and scored
     d train "$2" --out "$O/runs/$1" --device "$DEVICE" --backend torch --quiet \
         --resume ${STEPS:+--steps "$STEPS"} "${@:3}" || { said "failed: $1"; exit 1; }
     said "trained $1"
-    "$PY" docs/zoo.py "$O/runs/$1" "$1" || exit 1
+    guided=; [ "$1" != emoji ] || guided="--guidance 2"
+    "$PY" docs/zoo.py "$O/runs/$1" "$1" $guided || exit 1
     said "zoo $1"
     "$PY" - "$1" "$O/images/$1" "$NUM" <<'P' && said "images $1"
 import os

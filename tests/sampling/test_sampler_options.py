@@ -210,6 +210,9 @@ def test_options_change_what_a_model_recommends_one_by_one(
     ],
 )  # fmt: skip
 def test_what_was_chosen_is_said(asked: dict[str, Any], said: str | None) -> None:
+    guided = {"solver": "ddim", "guidance": 2.0}
+    told = choose_sampler(SamplerOptions(steps=4), TOLD, guided)[1]
+    assert told is not None and told.endswith(": solver ddim, guidance 2.0, steps 4")
     assert choose_sampler(SamplerOptions(**asked), TOLD, TRAILING)[1] == said
 
 

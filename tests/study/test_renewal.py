@@ -156,6 +156,24 @@ def test_the_page_names_models_and_floors() -> None:
     assert "Weights bbbbbbbbbbbb; ddim, 50 steps" in text and "figures/zoo-y.png" in text
 
 
+@pytest.mark.parametrize("source", ["mnist", "fashion_mnist"])
+def test_scores_are_found_by_the_names_of_each_classifier(
+    tmp_path, monkeypatch, source: str
+) -> None:
+    quality = script("docs/quality")
+    prefix = source.replace("_", "-")
+
+    def evaluate(*words: str) -> None:
+        assert words[0] == "evaluate" and words[words.index("--features") + 1] == source
+        metrics = [f"{prefix}-{name}" for name in ("frechet", "is", "precision", "recall")]
+        scores = [{"metric": name, "value": float(i)} for i, name in enumerate(metrics)]
+        write_json(tmp_path / "scores.json", {"scores": scores, "classes": {"confident": 0.5}})
+
+    monkeypatch.setattr(quality, "run", evaluate)
+    found = quality.scores(tmp_path, "images", source, 100, "torch", [])
+    assert found["scores"] == {"fid": 0, "is": 1, "precision": 2, "recall": 3}
+
+
 def test_what_was_measured_of_the_same_weights_is_not_measured_again(tmp_path, monkeypatch) -> None:
     quality = script("docs/quality")
     scores = {"fid": 0.25, "is": 9.0, "precision": 0.9, "recall": 0.8}

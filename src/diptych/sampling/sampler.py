@@ -243,9 +243,10 @@ def _said(
     own: Mapping[str, Any],
     recommended: Mapping[str, Any] | None,
 ) -> str | None:
+    asked = {"classes", "guidance"} & set(options.given())
+
     def words(values: Mapping[str, Any]) -> str:
-        told = ("classes", "guidance")
-        return ", ".join(f"{name} {value}" for name, value in values.items() if name not in told)
+        return ", ".join(f"{name} {value}" for name, value in values.items() if name not in asked)
 
     if own:
         but = ", but for what was asked" if set(options.given()) - {"classes", "guidance"} else ""
