@@ -24,8 +24,8 @@ from diptych.training import batches as data_batches
 def hyper_parameter(_: Any, patch: Any) -> None:
     original = load.validate
 
-    def validate(tree: Any, where: str) -> Any:
-        right = original(tree, where)
+    def validate(tree: Any, where: str, names: Any = None) -> Any:
+        right = original(tree, where, names)
         beta2 = 0.99 if right.train.beta2 != 0.99 else 0.999
         return right.model_copy(update={"train": right.train.model_copy(update={"beta2": beta2})})
 
