@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from diptych.config.load import load_config
+from diptych.data import load_dataset
 from diptych.evaluation.features import open_extractor
 from diptych.evaluation.images import open_images
 from diptych.evaluation.measure import score_name
@@ -94,7 +95,10 @@ def real(folder: Path, source: str, num: int, where: list[str]) -> dict[str, Any
         measured = scores(folder, f"{source}:train", source, num, "torch", where)
         data = Path(where[1]) if where else None
         images = next(open_images(f"{source}:train", data).batches(num, num=num))[1]
-        write_json(record, {"num": num, **measured, **looks(images, source, None)})
+        labels = load_dataset(f"{source}:train", data_dir=data).labels
+        assert labels is not None
+        known = looks(images, source, labels[:num].tolist())
+        write_json(record, {"num": num, **measured, **known})
     return read_json(record)
 
 
@@ -116,8 +120,10 @@ def drawn(
     manifest = read_json(samples / "manifest.json")
     with atomic_path(DOCS / "figures" / f"zoo-{name}.png") as grid:
         shutil.copyfile(samples / "grid.png", grid)
+    guided = manifest.get("guidance") or 1
     facts = {"weights_sha256": card["weights_sha256"], "seconds": manifest["seconds"],
-             "sampler": f"{manifest['solver']}, {manifest['steps']} steps"}  # fmt: skip
+             "sampler": f"{manifest['solver']}, {manifest['steps']} steps"
+                        f"{f', guidance {guided:g}' * (guided != 1)}"}  # fmt: skip
     if source in SCORED:
         images = next(open_images(samples).batches(num))[1]
         facts |= scores(folder, str(samples), source, num, card["backend"], where)
@@ -223,7 +229,7 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
             continue
         num = next(iter(records.values()))["num"]
         rows = [row(name, record) for name, record in records.items()]
-        head = [f"{source}, {num:,} images", f"{source}-frechet", "IS", "precision", "recall",
+        head = [f"{source}, {num:,} images", score_name(source, "fid"), "IS", "precision", "recall",
                 "probability of a class above 0.9", f"border pixels above {GREY}",
                 "as asked"]  # fmt: skip
         lines += [markdown(head, rows)]
@@ -249,7 +255,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
                 ]
     lines.append(
         f"The border is the {BORDER} outermost pixels of each side. The share of images that are "
-        "as asked is that of the classifier's likeliest class, at guidance 1.\n"
+        "as asked is that of the classifier's likeliest class, at guidance 1; of real images it is "
+        "the share that the classifier knows.\n"
     )
     return "\n".join(lines)
 
