@@ -178,7 +178,7 @@ def test_python_samples_with_the_judged_sampler(tmp_path: Path) -> None:
     model: Any = Model.__new__(Model)
     model.engine = SimpleNamespace(
         schedule=TABLE, plan=SimpleNamespace(num_classes=0, shape=(1, 14, 14)),
-        ends_in_noise=False, backend=SimpleNamespace(device="cpu", free_memory=lambda: None),
+        starts_in_noise=False, backend=SimpleNamespace(device="cpu", free_memory=lambda: None),
         draw=lambda sampler, *_: seen.append(sampler) or np.zeros((2, 1, 14, 14), np.float32),
     )  # fmt: skip
     for given in ({}, {"clip": False}):
