@@ -493,7 +493,7 @@ def denoise(
         images: real ones, as for `evaluate`: uint8 (N, H, W, C) or (N, C, H, W), a `Dataset`, or a
             name such as `mnist:test`; None: those that the first model held out, else its test
             split.
-        num: number of them; None: 768, or all.
+        num: number of them, evenly spread; None: 768, or all.
         seed: keys the noise.
         batch: images at once.
         data_dir: folder that holds the data sets; no other place is searched.
@@ -513,16 +513,18 @@ def denoise(
     check(int, 1, batch=batch)
     check(int, 0, seed=seed)
     check(int, none=True, num=num)
-    if isinstance(models, Model):
-        models = [models]
-    if not isinstance(models, Mapping):
-        given = several("models", models, "models of diptych.load")
-        models = {f"model {i + 1}": model for i, model in enumerate(given)}  # type: ignore[misc]
-    if not models or not all(isinstance(model, Model) for model in models.values()):
-        raise refused("models", list(models.values()), "models of diptych.load")
+    expected = "models of diptych.load"
+    named: dict[str, Any] = {}
+    if isinstance(models, Mapping):
+        named |= models
+    else:
+        given = [models] if isinstance(models, Model) else several("models", models, expected)
+        named |= {f"model {i + 1}": model for i, model in enumerate(given)}
+    if not named or not all(isinstance(model, Model) for model in named.values()):
+        raise refused("models", list(named.values()), expected)
     if images is None or isinstance(images, str | Path):
         name = None if images is None else path_text("images", images)
-        first = next(iter(models.values()))
+        first = next(iter(named.values()))
         found = denoising.open_pictures(first.config, name, _path("data_dir", data_dir))
     else:
         data = as_dataset(images)
@@ -536,9 +538,9 @@ def denoise(
             model.engine.preprocess.still,
             {**model.facts, "backend": model.engine.backend.name},
         )
-        for name, model in models.items()
+        for name, model in named.items()
     ]
-    return denoising.denoise(subjects, found.first(num), seed, batch, progress)
+    return denoising.denoise(subjects, found.some(num), seed, batch, progress)
 
 
 @PythonTerms(unmatched="matched=False", label="labels")

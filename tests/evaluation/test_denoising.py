@@ -85,7 +85,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
         source_of(load_config("tiny", ["data.source=folder:x"]).data, None)
     assert source_of(load_config("mnist").data, None).source == "mnist:test"
     with pytest.raises(UserError, match=r"^--num 13: expected 3 to 12, the images of own"):
-        Pictures("own", "", IMAGES.pixels, None).first(13)
+        Pictures("own", "", IMAGES.pixels, None).some(13)
+    with pytest.raises(UserError, match=r"^few: holds 2 images; 3 or more are needed"):
+        Pictures("few", "", IMAGES.pixels[:2], None).some(None)
+
+
+def test_images_are_of_the_whole_source() -> None:
+    """A folder is in the order of its classes: the first images would be of one class."""
+    some = Pictures("own", "", IMAGES.pixels, np.arange(12) // 4).some(3)
+    assert some.labels is not None and some.labels.tolist() == [0, 1, 2]
+    assert (some.pixels == IMAGES.pixels[[0, 5, 11]]).all()
 
 
 def test_both_panels_see_the_same_error(panels: dict[str, Panel]) -> None:

@@ -29,7 +29,7 @@ from diptych.errors import UserError
     help="Real images, such as mnist:test.  [default: those that the first model held out, else "
     "its test split]",
 )
-@click.option("--num", type=int, help="Number of images.  [default: 768, or all]")
+@click.option("--num", type=int, help="Number of images, evenly spread.  [default: 768, or all]")
 @click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
 @SEED
 @RAW
@@ -41,10 +41,9 @@ from diptych.errors import UserError
 def denoise(models: tuple[str, ...], as_json: bool, data: Path | None, **given: Any) -> None:
     """Compare MODELS by the error of their predicted image at ten levels of noise.
 
-    All see the same images with the same noise, so a few hundred images and seconds tell apart
-    what a score of thousands of samples does not: two trainings, two panels, a port and its
-    original. The first model is what the others are divided by. It says nothing of a sampler; for
-    that see `diptych evaluate`.
+    All see the same images with the same noise, and no sample is drawn: is one training as good
+    as the other, in the other framework too? The first model is what the others are divided by.
+    It says nothing of a sampler; for that see `diptych evaluate`.
 
     \b
     Examples:

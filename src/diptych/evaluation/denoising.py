@@ -23,6 +23,7 @@ from diptych.config.schema import DataConfig
 from diptych.data.dataset import load_configured
 from diptych.data.decoded import Images
 from diptych.data.sources.spec import parse, test_split
+from diptych.data.survey import spread
 from diptych.diffusion.classes import check_labels
 from diptych.diffusion.schedule import Schedule
 from diptych.errors import UserError
@@ -48,17 +49,21 @@ class Pictures:
     pixels: Pixels | Images
     labels: Int64 | None
 
-    def first(self, num: int | None) -> Pictures:
-        """The first `num` of them (NUM or all), in memory. Raises UserError if there are fewer."""
-        num = min(NUM, len(self.pixels)) if num is None else num
-        if not LEAST <= num <= len(self.pixels):
-            raise UserError(
-                f"--num {num}: expected {LEAST} to {len(self.pixels)}, the images of {self.name}"
-            )
-        pixels = np.ascontiguousarray(self.pixels[:num])
-        return replace(
-            self, pixels=pixels, labels=None if self.labels is None else self.labels[:num]
-        )
+    def some(self, num: int | None) -> Pictures:
+        """`num` of them (None: NUM, or all), evenly spread, as folders are in the order of classes.
+
+        Raises:
+            UserError: there are fewer, or fewer than an interval needs.
+        """
+        held = len(self.pixels)
+        if held < LEAST:
+            raise UserError(f"{self.name}: holds {held} images; {LEAST} or more are needed")
+        num = min(NUM, held) if num is None else num
+        if not LEAST <= num <= held:
+            raise UserError(f"--num {num}: expected {LEAST} to {held}, the images of {self.name}")
+        rows = np.array(spread(held, num))
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, pixels=np.ascontiguousarray(self.pixels[rows]), labels=labels)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def source_of(data: DataConfig, images: str | None) -> DataConfig:
     if test is None:
         raise UserError(
             f"{data.source}: has no test split that is known, and the model held no pictures out; "
-            "give pictures that it was not trained on by --images"
+            "give pictures that it was not trained on with --images"
         )
     return data.model_copy(update={"source": test, "split": "test"})
 
