@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -261,6 +261,25 @@ def test_emoji_on_white_and_one_in_ten_held_out(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "none.ttf")])
     with pytest.raises(SystemExit, match="fonts-noto-color-emoji"):
         emoji.main()
+
+
+def test_emoji_are_found_in_a_font_singly_and_as_ligatures(tmp_path, monkeypatch) -> None:
+    """What the font lacks is left out, and the emoji sign in a sequence is passed over."""
+    emoji = script("tools/emoji")
+    ligature = SimpleNamespace(Component=["p"], LigGlyph="np")
+    lookup = SimpleNamespace(SubTable=[SimpleNamespace(ligatures={"n": [ligature]})])
+    glyphs = {name: SimpleNamespace(imageData=name.encode()) for name in ("smile", "np")}
+    tables = {"CBDT": SimpleNamespace(strikeData=[glyphs]), "GSUB": SimpleNamespace(
+        table=SimpleNamespace(LookupList=SimpleNamespace(Lookup=[lookup])))}  # fmt: skip
+
+    class Font(dict):  # type: ignore[type-arg]
+        def getBestCmap(self) -> dict[int, str]:
+            return {0x263A: "smile", 0x1F1F3: "n", 0x1F1F5: "p", 0x1F44B: "wave"}
+
+    monkeypatch.setattr(emoji, "TTFont", lambda path: Font(tables))
+    found = [(0, (0x263A,)), (1, (0x1F44B,)), (8, (0x1F1F3, 0x1F1F5)), (8, (0x1F1F5, 0x1F1F3))]
+    monkeypatch.setattr(emoji, "sequences", lambda path: iter(found))
+    assert emoji.pngs(tmp_path, tmp_path) == [(0, b"smile"), (8, b"np")]
 
 
 def test_emoji_have_the_groups_of_unicode_and_no_skin_tones(tmp_path) -> None:
