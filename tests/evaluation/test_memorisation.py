@@ -203,6 +203,8 @@ def test_pixels_need_no_network(panels, monkeypatch, capsys, places, tmp_path):
     assert code == 0, err
     shown = {each["metric"]: each["value"] for each in json.loads(text)["scores"]}
     assert list(shown) == ["pixel-authenticity", "pixel-nearest-ratio", "pixel-ct", "pixel-copies"]
+    assert "features   pixels, protocol native" in call(monkeypatch, capsys, *words,
+                                                        "memorization")[1]  # fmt: skip
     api = diptych.evaluate(tmp_path / "own.npz", metrics="memorization", features="pixels",
                            train=tmp_path / "train.npz", held_out=tmp_path / "held.npz",
                            progress=False)  # fmt: skip

@@ -51,10 +51,11 @@ def _facts(score: Mapping[str, Any]) -> list[str]:
             f"{p['sampler.solver']}, {p['sampler.steps']} steps, eta {p['sampler.eta']:g}, "
             f"{p['weights']} weights{_told(p)}"
         )
+    network = f"{p['extractor']} {p['extractor_sha256'][:12]}".rstrip()  # pixels have no sha256
     return [
         f"samples    {p['num']} images x {sets} ({sampler})",
         f"reference  {reference}",
-        f"features   {p['extractor']} {p['extractor_sha256'][:12]}, protocol {p['protocol']}",
+        f"features   {network}, protocol {p['protocol']}",
     ]
 
 
