@@ -264,7 +264,7 @@ def test_emoji_on_white_and_one_in_ten_held_out(tmp_path, monkeypatch) -> None:
 
 
 def test_emoji_are_found_in_a_font_singly_and_as_ligatures(tmp_path, monkeypatch) -> None:
-    """What the font lacks is left out, and the emoji sign in a sequence is passed over."""
+    """Leave out what the font lacks, and pass over the emoji sign in a sequence."""
     emoji = script("tools/emoji")
     ligature = SimpleNamespace(Component=["p"], LigGlyph="np")
     lookup = SimpleNamespace(SubTable=[SimpleNamespace(ligatures={"n": [ligature]})])
