@@ -202,10 +202,8 @@ def run(
         data_dir=request.data,
         progress=request.progress,
     )
-    by_cells = chosen.sigma_hat
-    rows = (_table if by_cells else _sizes)(
-        request, chosen, settings, out, backend, device, open_network, note
-    )
+    work = _Work(request, chosen, settings, out, backend, device, open_network, note)
+    rows = work.table() if chosen.sigma_hat else work.sizes()
     result = {
         "schema": 1,
         "kind": KIND,
@@ -224,92 +222,89 @@ def run(
     return result
 
 
-def _table(
-    request: ProtocolRequest,
-    chosen: Published,
-    settings: Settings,
-    out: Path,
-    backend: str,
-    device: str,
-    open_network: OpenNetwork,
-    note: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """A sweep over steps and eta; all timesteps at once need no quadratic spacing."""
-    from diptych.weights.find import find_weights
+@dataclass(frozen=True)
+class _Work:
+    """A protocol that is run: what is asked, by which panel, and into which folder."""
 
-    timesteps = find_weights(request.source).config.diffusion.timesteps
-    drawing = Drawing(seed=request.seed, batch=request.sample_batch)
-    names, extractor = [], open_network()  # first, as finished cells must be of this network
-    for spacing, steps in (
-        (QUAD, tuple(s for s in chosen.steps if s != timesteps)),
-        ("uniform", tuple(s for s in chosen.steps if s == timesteps)),
-    ):
-        names += [f"{solver}:spacing={spacing}" for solver in ("ddim", "ddpm-noisy")]
-        if steps:
-            sweep = Sweep(
-                request.source,
-                steps,
-                chosen.etas,
-                drawing,
-                settings,
-                chosen.reference,
-                tuple(parse(name) for name in names[-2:]),
-                features_sha256=extractor.sha256,
-            )
-            run_panel(
-                sweep,
-                out,
-                backend,
-                device,
-                lambda: extractor,
-                samples_out=out / "samples",
-                note=note,
-            )
-    rows = []
-    for cell in read_cells(out):
-        label = SIGMA_HAT if cell["eta"] is None else f"{cell['eta']:g}"
-        asked = cell["steps"] in chosen.steps and (cell["eta"] in (None, *chosen.etas))
-        if cell["backend"] == backend and asked and cell["solver"] in names:
-            about = {"row": label, "steps": cell["steps"], "solver": cell["solver"]}
-            rows += [about | row for row in _rows(cell["scores"])]
-    for row in rows:
-        known = chosen.fid if row["metric"] == "fid" else {}  # not of a rehearsal's classifier
-        row["published"] = known.get((row["row"], row["steps"]))
-    return rows
+    request: ProtocolRequest
+    chosen: Published
+    settings: Settings
+    out: Path
+    backend: str
+    device: str
+    open_network: OpenNetwork
+    note: Callable[[str], None]
 
+    def table(self) -> list[dict[str, Any]]:
+        """Rows of a sweep over steps and eta; all timesteps at once need no quadratic spacing."""
+        from diptych.weights.find import find_weights
 
-def _sizes(
-    request: ProtocolRequest,
-    chosen: Published,
-    settings: Settings,
-    out: Path,
-    backend: str,
-    device: str,
-    open_network: OpenNetwork,
-    note: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """One set of samples, scored at several sizes."""
-    rows, extractor = [], open_network()  # first, so that missing weights are told before
-    for steps in chosen.steps:
-        for eta in chosen.etas:
-            options = SamplerOptions(solver="ddim", steps=steps, eta=eta, spacing="uniform")
-            folders = draw(
-                request.source,
-                Drawing(options, request.seed, request.sample_batch),
-                max(chosen.num),
-                1,
-                backend,
-                device,
-                folder=out / "samples",
-                progress=request.progress,
-                note=lambda line: note(line) if line else None,
-            )
-            for num in chosen.num:
-                found = evaluate(folders, chosen.reference, replace(settings, num=num), extractor)
-                write_json(out / f"scores-{steps}-eta{eta:g}-{num}.json", found)
-                about = {"row": f"{eta:g}", "steps": steps, "solver": "ddim:spacing=uniform"}
-                rows += [about | row | {"published": None} for row in _rows(found["scores"])]
-    return rows
+        request, chosen = self.request, self.chosen
+        timesteps = find_weights(request.source).config.diffusion.timesteps
+        drawing = Drawing(seed=request.seed, batch=request.sample_batch)
+        names, extractor = [], self.open_network()  # first: finished cells must be of this network
+        for spacing, steps in (
+            (QUAD, tuple(s for s in chosen.steps if s != timesteps)),
+            ("uniform", tuple(s for s in chosen.steps if s == timesteps)),
+        ):
+            names += [f"{solver}:spacing={spacing}" for solver in ("ddim", "ddpm-noisy")]
+            if steps:
+                sweep = Sweep(
+                    request.source,
+                    steps,
+                    chosen.etas,
+                    drawing,
+                    self.settings,
+                    chosen.reference,
+                    tuple(parse(name) for name in names[-2:]),
+                    features_sha256=extractor.sha256,
+                )
+                run_panel(
+                    sweep,
+                    self.out,
+                    self.backend,
+                    self.device,
+                    lambda: extractor,
+                    samples_out=self.out / "samples",
+                    note=self.note,
+                )
+        rows = []
+        for cell in read_cells(self.out):
+            label = SIGMA_HAT if cell["eta"] is None else f"{cell['eta']:g}"
+            asked = cell["steps"] in chosen.steps and (cell["eta"] in (None, *chosen.etas))
+            if cell["backend"] == self.backend and asked and cell["solver"] in names:
+                about = {"row": label, "steps": cell["steps"], "solver": cell["solver"]}
+                rows += [about | row for row in _rows(cell["scores"])]
+        for row in rows:
+            known = chosen.fid if row["metric"] == "fid" else {}  # not of a rehearsal's classifier
+            row["published"] = known.get((row["row"], row["steps"]))
+        return rows
+
+    def sizes(self) -> list[dict[str, Any]]:
+        """Rows of one set of samples, scored at several sizes."""
+        request, chosen = self.request, self.chosen
+        rows, extractor = [], self.open_network()  # first, so that missing weights are told before
+        for steps in chosen.steps:
+            for eta in chosen.etas:
+                options = SamplerOptions(solver="ddim", steps=steps, eta=eta, spacing="uniform")
+                folders = draw(
+                    request.source,
+                    Drawing(options, request.seed, request.sample_batch),
+                    max(chosen.num),
+                    1,
+                    self.backend,
+                    self.device,
+                    folder=self.out / "samples",
+                    progress=request.progress,
+                    note=lambda line: self.note(line) if line else None,
+                )
+                for num in chosen.num:
+                    scored = replace(self.settings, num=num)
+                    found = evaluate(folders, chosen.reference, scored, extractor)
+                    write_json(self.out / f"scores-{steps}-eta{eta:g}-{num}.json", found)
+                    about = {"row": f"{eta:g}", "steps": steps, "solver": "ddim:spacing=uniform"}
+                    rows += [about | row | {"published": None} for row in _rows(found["scores"])]
+        return rows
 
 
 def _rows(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
