@@ -33,13 +33,13 @@ from benchmarks.sizes import _SIZES as SIZES
 from benchmarks.sizes import NAMES
 from diptych.errors import MachineError
 from diptych.evaluation.score_table import markdown
-from diptych.files import read_json, write_json, write_text
+from diptych.files import read_json, write_json
+from diptych.pages.blocks import write_block
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "growth.json"
 GPU = ROOT / "benchmarks" / "results" / "gpu-h200.json"
 PAGE = ROOT / "docs" / "cluster.md"
-BEGIN, END = "<!-- growth:begin -->\n", "<!-- growth:end -->\n"
 CASES = ((1, 1), (1, 2), (2, 1))  # ranks, threads of each
 COUNT = click.IntRange(min=1)
 LIMIT = 1800  # seconds of one case
@@ -68,7 +68,7 @@ def main(
 ) -> None:  # fmt: skip
     """Time 1 and 2 ranks on two cores; count the bytes on the wire; compare many ranks with one."""
     if docs:
-        write_page(record())
+        write_block(PAGE, "growth", block(record()))
         return
     if preset not in SIZES:
         raise click.UsageError(f"--preset {preset}: expected one of {', '.join(NAMES)}")
@@ -260,14 +260,6 @@ def block(found: dict[str, Any] | None) -> str:
         f"{1e6 * hop:.0f} us ({'measured here' if known else 'assumed'}). Nothing overlaps. "
         f"Bandwidths: {sources}.\n\n{markdown(head, rows).rstrip()}\n"
     )
-
-
-def write_page(found: dict[str, Any] | None) -> None:
-    """Put the tables into docs/cluster.md, between its marks."""
-    page = PAGE.read_text("utf-8")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    write_text(PAGE, f"{before}{BEGIN}{block(found)}{END}{after}")
 
 
 if __name__ == "__main__":

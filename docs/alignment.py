@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.evaluation.score_table import markdown
-from diptych.files import read_json, write_text
-from results import replaced
+from diptych.files import read_json
+from diptych.pages.blocks import write_block
 
 PAGE = Path(__file__).resolve().parent / "alignment.md"
 PRESETS = ("tiny", "mnist", "cifar10")
@@ -29,12 +29,11 @@ FAULTS = ["fault", "what it does", "caught by", "first tensor", "error", "allowe
 def main() -> None:
     """Read the ladders and rewrite the page's blocks."""
     ladders = {name: read_json(Path(sys.argv[1]) / name / "align.json") for name in PRESETS}
-    text = PAGE.read_text("utf-8")
     parts = [climbed(name, each) for name, each in ladders.items()]
-    text = replaced(text, "ladders", "\n".join([versions(ladders["tiny"]), *parts]))
-    text = replaced(text, "faults", caught(ladders["tiny"]))
+    write_block(PAGE, "ladders", "\n".join([versions(ladders["tiny"]), *parts]))
+    write_block(PAGE, "faults", caught(ladders["tiny"]))
     trained = read_json(Path(sys.argv[1]) / "free" / "free.json")
-    write_text(PAGE, replaced(text, "free", freely(trained)))
+    write_block(PAGE, "free", freely(trained))
 
 
 def versions(ladder: dict[str, Any]) -> str:

@@ -22,9 +22,10 @@ import numpy as np
 
 from diptych.figures.grids import read_png
 from diptych.figures.sheets import save_sheet
-from diptych.files import write_text
+from diptych.pages.blocks import write_block
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "editing.md"
 FIGURES = ROOT / "docs" / "figures"
 BENCHMARK = ROOT / "benchmarks" / "results" / "pictures.json"
 STEPS = (10, 20, 50, 100)
@@ -96,8 +97,8 @@ def main() -> None:
             shutil.copyfile(folder / "pictures" / f"{kind}.png", target)
         levels(folder)
         text = curves(folder)
-        fill("curve", text)
-    fill("pictures", animations())
+        write_block(PAGE, "curve", text)
+    write_block(PAGE, "pictures", animations())
 
 
 def animations() -> str:
@@ -114,14 +115,6 @@ def animations() -> str:
         fast = f"{row['times_as_fast_as_pillow']:.0f}"
         lines.append(f"| {names[name]} | {row['cpu_ms']:.1f} | {fast} | {loss} | {tail} |")
     return "\n".join(lines) + "\n"
-
-
-def fill(name: str, text: str) -> None:
-    """Replace what stands between two markers of the page."""
-    page = ROOT / "docs" / "editing.md"
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    whole = page.read_text("utf-8")
-    write_text(page, whole.split(begin)[0] + begin + "\n" + text + end + whole.split(end)[1])
 
 
 if __name__ == "__main__":

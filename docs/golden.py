@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diptych.files import read_json, write_json, write_text
+from diptych.files import read_json, write_json
 from diptych.golden import trainings
 from diptych.golden.compare import compare
 from diptych.golden.record import Golden
+from diptych.pages.blocks import write_block
 
 HERE = Path(__file__).resolve().parent
 RECORD, PAGE = HERE / "golden.json", HERE / "golden.md"
-BEGIN, END = "<!-- campaign:begin -->\n", "<!-- campaign:end -->\n"
 STEPS = 20
 SMALL = ("model.ch=16", "model.norm_groups=8", "train.batch_size=4")
 FAR = (
@@ -168,10 +168,8 @@ def text(record: dict[str, Any]) -> str:
 
 
 def write_page(record: dict[str, Any]) -> None:
-    """Rewrite what stands between the page's marks."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_text(PAGE, before + BEGIN + text(record) + END + after)
+    """Rewrite the page's table."""
+    write_block(PAGE, "campaign", text(record))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from diptych.evaluation.memorisation import Distances, copies
 from diptych.evaluation.protocol import protocol_for
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.training_distances import open_training, shifted
-from diptych.files import read_json, write_json, write_text
+from diptych.files import read_json, write_json
+from diptych.pages.blocks import write_block
 
 HERE = Path(__file__).resolve().parent
 RECORD, PAGE = HERE / "memorisation.json", HERE / "evaluation.md"
-BEGIN, END = "<!-- copies:begin -->\n", "<!-- copies:end -->\n"
 TRAINED, SAMPLES, COPIED, SPLITS = 5000, 2000, 1000, 100
 SHARES = (0.01, 0.05, 0.2)
 KINDS = {"exact": "exact", "noisy": "noise of 8 of 255", "shifted": "shifted by a pixel"}
@@ -108,8 +108,7 @@ def table(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, keep the record and rewrite the table."""
     write_json(RECORD, calibrate())
-    before, rest = PAGE.read_text("utf-8").split(BEGIN)
-    write_text(PAGE, before + BEGIN + table(read_json(RECORD)) + END + rest.split(END)[1])
+    write_block(PAGE, "copies", table(read_json(RECORD)))
 
 
 if __name__ == "__main__":

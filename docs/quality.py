@@ -4,9 +4,9 @@
 
 Draws every model's images with its own sampler into FOLDER and scores them, and as many real
 images, against the test set; emoji, which no network of ours knows, are compared with the pixels of
-their training pictures. Then writes the page from these records, which says which models it
-lacks, and README's picture. What FOLDER or docs/zoo.json holds of the same weights already is not
-done again. No number is typed by hand.
+their training pictures. Then writes the page from these records, which says which models it lacks,
+and README's table and picture. What FOLDER or docs/zoo.json holds of the same weights already is
+not done again. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from diptych.evaluation.measure import score_name
 from diptych.evaluation.score_table import markdown, number
 from diptych.figures.charts import DARK, LIGHT
 from diptych.files import atomic_path, read_json, write_json, write_text
+from diptych.pages.blocks import write_block
 from diptych.pages.catalogue import same
 from diptych.pages.document import EMPTY, Gallery, Picture
 from diptych.pages.png import side_by_side
@@ -37,6 +38,7 @@ from diptych.types import Pixels
 from diptych.weights.find import zoo_folder, zoo_names
 
 DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
 SCORED = ("mnist", "fashion_mnist")  # data with a classifier of ours
 BORDER, GREY = 3, 8  # the outermost pixels, and the level above which one is seen
 GRID = 64
@@ -79,6 +81,8 @@ def main() -> None:
             records[f"zoo:{name}"] = drawn(asked.folder, name, source, num, where, emoji)
         write_text(DOCS / "zoo.md", page(found, missing))
         write_json(KEPT, shown(asked.folder, asked.num))
+        if not missing:
+            write_block(README, "zoo", front_table(found["mnist"]))
         if not asked.model or FRONT in asked.model:
             with atomic_path(DOCS / "figures" / "mnist-grids.png") as picture:
                 picture.write_bytes(front(asked.folder))
@@ -259,6 +263,19 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
         "the share that the classifier knows.\n"
     )
     return "\n".join(lines)
+
+
+def front_table(records: dict[str, dict[str, Any]]) -> str:
+    """README's table of the models of digits beside real images."""
+    rows = [row(name, record)[: 1 + len(ROWS)] for name, record in records.items()]
+    num = next(iter(records.values()))["num"]
+    drawn = {record["sampler"] for record in records.values() if "sampler" in record}
+    head = [f"{num:,} images of digits", score_name("mnist", "fid"), "IS", "precision", "recall"]
+    return (
+        f"{markdown(head, rows)}\nEach model in the package drew them with the sampler that it "
+        f"recommends ({'; '.join(sorted(drawn))}), in the panel that trained it: [all models, with "
+        "pictures](docs/zoo.md).\n"
+    )
 
 
 def memory_table(memory: dict[str, dict[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from PIL import Image, ImageSequence
 
 from diptych.evaluation.score_table import interval, number
 from diptych.files import atomic_path, read_json, write_text
+from diptych.pages.blocks import write_block
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -42,20 +43,13 @@ FOOT = (
 def main() -> None:
     """Copy the figures, write both pages and rewrite the README's blocks."""
     readme = ROOT / "README.md"
-    write_text(readme, replaced(readme.read_text("utf-8"), "speeds", speeds()))
+    write_block(readme, "speeds", speeds())
     if not sys.argv[1:]:
         return
     study = Path(sys.argv[1]).resolve()
     shutil.copyfile(study / "compare" / "loss.png", DOCS / "figures" / "mnist-loss.png")
     pages(study)
-    write_text(readme, replaced(readme.read_text("utf-8"), "results", table(study)))
-
-
-def replaced(text: str, name: str, block: str) -> str:
-    """A page with another block between the markers of `name`."""
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, rest = text.split(begin)
-    return before + begin + block + end + rest.split(end)[1]
+    write_block(readme, "results", table(study))
 
 
 def pages(study: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from diptych.files import read_json
+from diptych.pages.blocks import read_block, write_block
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = ROOT / "README.md"
+README = PAGE.read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +32,30 @@ def test_the_commands_stand_between_picture_and_table(results: Any) -> None:
         README.index(each) for each in ("(docs/figures/mnist-grids.png)", "make demo", results.HEAD)
     ]
     assert places == sorted(places) and places[1] < 2000
-    between = README.split("<!-- results:begin -->\n")[1].split("<!-- results:end -->")[0]
+    between = read_block(PAGE, "results")
     assert between.startswith(results.HEAD) and between.endswith(results.FOOT)
     assert "(docs/results.md)" in results.FOOT
 
 
-def test_a_block_is_replaced_and_nothing_else(results: Any) -> None:
-    again = results.replaced(README, "results", results.HEAD + "| a | 1 |\n" + results.FOOT)
+def test_a_block_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(README, "utf-8")
+    before = read_block(page, "results")
+    write_block(page, "results", "| a | 1 |\n")
+    again = page.read_text("utf-8")
     assert "| a | 1 |" in again and "trained side by side" not in again
-    between = README.split("<!-- results:begin -->\n")[1].split("<!-- results:end -->")[0]
-    assert results.replaced(again, "results", between) == README
+    write_block(page, "results", before)
+    assert page.read_text("utf-8") == README
+    for marks in ("", "<!-- a:begin -->\n<!-- a:end -->\n" * 2, "<!-- a:end --><!-- a:begin -->\n"):
+        page.write_text(marks, "utf-8")
+        with pytest.raises(ValueError, match="marks of 'a' once"):
+            write_block(page, "a", "")
+        assert page.read_text("utf-8") == marks
 
 
 def test_the_speeds_are_those_of_the_records(results: Any) -> None:
     """Of the peers the fastest is named, at every size and in both tasks."""
-    block = README.split("<!-- speeds:begin -->\n")[1].split("<!-- speeds:end -->")[0]
+    block = read_block(PAGE, "speeds")
     assert block == results.speeds() and block.count(" size |") == 2
     for line in block.splitlines()[4:]:
         what = "sampling" if "network call" in line else "training"
@@ -53,6 +64,16 @@ def test_the_speeds_are_those_of_the_records(results: Any) -> None:
         peers = [each["median"] for each in found["ratios"]
                  if each["b"] == "torch" and each["a"].startswith("diffusers")]  # fmt: skip
         assert f": {min(peers):.2f}" in line
+
+
+def test_the_models_are_those_of_the_zoo() -> None:
+    """The table of digits is as the records have it, of the weights that are in the package."""
+    block = read_block(PAGE, "zoo")
+    records = read_json(ROOT / "docs" / "zoo.json")
+    for name in ("mnist-conditional", "mnist-jittor", "mnist-torch"):
+        weights = read_json(ROOT / "src/diptych/weights/zoo" / name / "manifest.json")
+        record = records[f"{name}-{weights['weights_sha256'][:8]}-10000"]
+        assert f"| zoo:{name} | {record['scores']['fid']:.4g} |" in block
 
 
 @pytest.mark.parametrize("panel", ["torch", "jittor"])

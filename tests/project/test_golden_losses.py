@@ -32,6 +32,7 @@ from diptych.golden.record import (
     read_golden,
     stated,
 )
+from diptych.pages.blocks import read_block
 from diptych.testing import golden  # noqa: F401 - a fixture
 
 PLACE = {"processor": "p", "frameworks": {"torch": "2"}, "threads": 2, "device": "cpu"}
@@ -380,6 +381,6 @@ def test_the_page_of_the_campaign() -> None:
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
     record = json.loads(page.RECORD.read_text("utf-8"))
-    assert page.BEGIN + page.text(record) + page.END in page.PAGE.read_text("utf-8")
+    assert read_block(page.PAGE, "campaign") == page.text(record)
     shown = {name for names in page.SHOWS.values() for name in names}
     assert shown | set(page.NEEDS) <= set(trainings.choose(["all"]))

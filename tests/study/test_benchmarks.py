@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import PANELS, REQUIRED, available
+from diptych.pages.blocks import read_block
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("torch", "jittor", "diffusers")
@@ -332,5 +333,4 @@ def test_the_model_of_growth_on_paper(benchmarks: Any) -> None:
 def test_the_page_holds_the_tables_of_the_record(benchmarks: Any) -> None:
     from benchmarks import growth
 
-    page = growth.PAGE.read_text("utf-8")
-    assert growth.BEGIN + growth.block(growth.record()) + growth.END in page
+    assert read_block(growth.PAGE, "growth") == growth.block(growth.record())

@@ -185,6 +185,8 @@ def test_what_was_measured_of_the_same_weights_is_not_measured_again(tmp_path, m
     write_json(tmp_path / "kept.json", records)
     monkeypatch.setattr(quality, "KEPT", tmp_path / "kept.json")
     monkeypatch.setattr(quality, "DOCS", tmp_path)
+    monkeypatch.setattr(quality, "README", tmp_path / "README.md")
+    quality.README.write_text("# A\n\n<!-- zoo:begin -->\n<!-- zoo:end -->\n\nZ\n")
     monkeypatch.setattr(quality, "front", lambda folder: b"png")
     monkeypatch.setattr(quality, "run", lambda *words: pytest.fail(f"measured again: {words}"))
     monkeypatch.setattr("sys.argv", ["quality.py", str(tmp_path / "work"), "--num", "100"])
@@ -193,6 +195,9 @@ def test_what_was_measured_of_the_same_weights_is_not_measured_again(tmp_path, m
     scored = [name for name in quality.zoo_names() if "mnist" in name]
     assert len(scored) == 4 and all(f"| zoo:{name} | 0.25 |" in text for name in scored)
     assert "Not measured" not in text and read_json(tmp_path / "kept.json") == records
+    table = quality.README.read_text()
+    assert table.startswith("# A\n\n<!-- zoo:begin -->\n| 100 images of digits | mnist-frechet |")
+    assert table.count("| 0.25 | 9 | 0.9 | 0.8 |") == 4 and "(ddim, 50 steps)" in table
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diptych.pages.blocks import write_block
+
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ROOT / "docs" / "ports"
 FAULTS = Path(__file__).resolve().parent / "port_faults"
@@ -161,13 +163,7 @@ def tables(record: dict[str, Any]) -> str:
 
 def write_page(record: dict[str, Any]) -> None:
     """Put the tables into docs/alignment.md."""
-    page = ROOT / "docs" / "alignment.md"
-    text = page.read_text("utf-8")
-    head, rest = text.split("<!-- ports:begin -->\n")
-    tail = rest.split("<!-- ports:end -->")[1]
-    page.write_text(
-        f"{head}<!-- ports:begin -->\n{tables(record)}<!-- ports:end -->{tail}", "utf-8"
-    )
+    write_block(ROOT / "docs" / "alignment.md", "ports", tables(record))
 
 
 def main() -> None:
