@@ -104,6 +104,8 @@ class _Common:
         self.job = job
         if job.device.startswith("cuda") and not torch.cuda.is_available():
             raise UserError(f"device '{job.device}': PyTorch finds no CUDA GPU; use --device cpu")
+        torch.set_float32_matmul_precision("highest")  # as Diptych's float32; cuDNN's default
+        torch.backends.cudnn.allow_tf32 = False  # is TF32
         torch.manual_seed(SEED)
         self.model = network(job.config, job.weights(make_plan(job.config)), job.device)
         self.parameters = sum(each.numel() for each in self.model.parameters())

@@ -118,8 +118,8 @@ def test_the_order_of_threads_changes_no_bit(ran):
 
 
 def test_layers_and_gradients_are_those_of_float64(ran):
-    known = cases()
-    for (case, truth), got in zip(known, ran["rising"]["layers"], strict=False):
+    layers = ran["rising"]["layers"][:-2]  # without the two of NaN and overflow
+    for (case, truth), got in zip(cases(), layers, strict=True):
         assert error(got, truth) < TOLERANCE, case[:2]
 
 

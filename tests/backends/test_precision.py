@@ -33,6 +33,31 @@ def test_pytorch_s_settings_are_those_asked_for(torch_panel):
             }  # fmt: skip
 
 
+def test_features_are_of_float32_whatever_a_sampler_uses(torch_panel):
+    found = torch_panel.call(precision_jobs.features_after_others)
+    assert found == {"features": ("highest", False), "products": ("highest", False)}
+
+
+def test_dropout_keeps_the_type_of_its_input(torch_panel):
+    """And in bfloat16 the mean: 1 / 0.9 itself is not rounded, only products are."""
+    found, kept, kind = torch_panel.call(precision_jobs.dropped)
+    assert kind == "torch.bfloat16"
+    for got, rounded, truth in zip(found[:2], found[2:], kept, strict=True):
+        assert np.abs(got - truth).max() < 1e-6
+        assert np.abs(rounded - truth).max() < 0.01 * np.abs(truth).max()
+        assert abs(np.abs(rounded).sum() / np.abs(truth).sum() - 1) < 3e-4
+
+
+def test_jittor_computes_on_one_device_in_a_process(panels):
+    if "jittor" not in panels:
+        pytest.skip("jittor is not installed")
+    said = panels["jittor"].call(precision_jobs.second_device)
+    assert said == (
+        "device 'cpu': Jittor computes on one device in a process, here on 'cuda'; use a process "
+        "of its own"
+    )
+
+
 def test_bf16_is_of_the_network_alone(torch_panel):
     """Inputs, loss, gradients and state are float32; the network's own products are not."""
     exact, rounded = (

@@ -94,6 +94,15 @@ def test_mpi_is_on_only_under_mpirun() -> None:
 
 
 @pytest.mark.usefixtures("environ")
+def test_jittor_fetches_no_nccl_by_itself() -> None:
+    setup.set_environment()
+    assert os.environ.pop("use_nccl") == "0"
+    os.environ.update(nccl_include_path="/my/include", nccl_lib_path="/my/lib")
+    setup.set_environment()
+    assert os.environ["use_nccl"] == "1"
+
+
+@pytest.mark.usefixtures("environ")
 def test_two_environments_have_two_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     names = set()
     for prefix in ("/a/.venv", "/b/.venv"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from diptych.files import read_json
 from diptych.runs import checkpoint
 from rank_jobs import (
     MORE,
+    SETTINGS,
     Ended,
     apart,
     bits,
     changed,
+    environment,
     launch,
     numbers,
     settings,
@@ -57,6 +60,29 @@ def test_two_ranks_have_the_numbers_of_one(alone, two):
     assert read_json(run / "environment.json")["world"] == 2
     log = (run / "rank-1.log").read_text()
     assert "rank 1 of 2" in log and "begins after step 0" in log
+
+
+def test_a_script_trains_twice_in_its_ranks(pictures, tmp_path):
+    """The ranks are connected once."""
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import diptych\n"
+        f"settings = dict(text.split('=', 1) for text in {SETTINGS!r})\n"
+        f"settings |= {{'data.source': 'folder:{pictures}', 'train.steps': 2}}\n"
+        "values = {key: __import__('yaml').safe_load(str(v)) for key, v in settings.items()}\n"
+        "for seed in (0, 1):\n"
+        f"    diptych.train('tiny', f'{tmp_path}/{{seed}}', set=values | {{'seed': seed}},\n"
+        "                  device='cpu', progress=False)\n"
+    )
+    done = subprocess.run(
+        [*TORCHRUN, "2", str(script)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert bits(tmp_path / "0") != bits(tmp_path / "1")
 
 
 def test_micro_batches_keyed_noise_and_validation_are_those_of_one(panels, pictures, tmp_path):

@@ -75,10 +75,12 @@ def states(path: Path) -> tuple[Any, ...]:
 
 
 def own_twice(name: str, folder: Path) -> dict[str, Any]:
-    """A network of one's own trained straight, and with a break; loaded, saved, sampled."""
+    """A network of one's own trained straight, and with a break and records that ask for gradients;
+    loaded, saved, sampled."""
     given = {"backend": name, "device": "cpu", "progress": False, "network": network(name)}
     given["data"] = PIXELS, LABELS
     straight = diptych.train("tiny", folder / "straight", set=SET, **given)
+    given["recording"] = diptych.Recording(histograms=1)
     diptych.train("tiny", folder / "broken", set=SET | {"train.steps": 4}, **given)
     diptych.train("tiny", folder / "broken", set=SET, resume=True, **given)
     model = straight.load(device="cpu")

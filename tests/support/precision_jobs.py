@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import panel_jobs
 from diptych import backends
 from diptych.config.load import Config
@@ -54,6 +56,62 @@ def settings(precision: str) -> dict[str, Any]:
     facts = backend.describe()
     described = [facts["precision"], facts["deterministic"]]
     return {"loaded": loaded, "called": seen[0], "described": described}
+
+
+def features_after_others() -> dict[str, Any]:
+    """PyTorch's settings when features were computed, after others than float32's were set."""
+    import torch
+
+    from diptych.evaluation.features import open_extractor
+
+    extractor = open_extractor("mnist", "torch", "cpu")
+    rows, found = np.zeros((1, 2), np.float32), {}
+    for name, call in (
+        ("features", lambda: extractor(np.zeros((1, 1, 28, 28), np.float32))),
+        ("products", lambda: extractor.products(rows)(rows)),
+    ):
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        call()
+        settings = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        found[name] = settings
+    backends.load("torch", "cpu")
+    return found
+
+
+def dropped() -> tuple[Any, ...]:
+    """Dropout of float32 and of bfloat16, values and gradients, and the types of the second."""
+    import torch
+
+    from diptych.backends.torch.layers import dropout
+
+    torch.manual_seed(0)
+    x, g = torch.randn(4, 8, 6, 6), torch.randn(4, 8, 6, 6)
+    mask = (torch.rand(x.shape) < 0.9).to(torch.uint8)
+    found: list[Any] = []
+    for kind in (torch.float32, torch.bfloat16):
+        leaf = x.to(kind, copy=True).requires_grad_()
+        y = dropout(leaf, mask, 0.1)
+        [back] = torch.autograd.grad(y, leaf, g.to(kind))
+        found += [y.detach().float().numpy(), back.float().numpy()]
+    kept = [mask.numpy() * each.numpy() / 0.9 for each in (x, g)]
+    return found, kept, str(y.dtype)
+
+
+def second_device() -> str:
+    """The refusal of another device than the one that this process computes on."""
+    from diptych.backends.jittor import backend
+    from diptych.errors import UserError
+
+    backends.load("jittor", "cpu")
+    backend._chosen[:] = ["cuda"]
+    try:
+        backends.load("jittor", "cpu")
+    except UserError as error:
+        return str(error)
+    finally:
+        backend._chosen[:] = ["cpu"]
+    return ""
 
 
 def training(config: Config) -> dict[str, Any]:

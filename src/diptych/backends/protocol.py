@@ -117,6 +117,7 @@ class Learner(Protocol):
     """A network in training: loss, gradients, clipping, Adam, EMA."""
 
     network: Any
+    captured: Any  # replays the kernels of a step on a GPU; None: they are launched one by one
 
     def step(self, batch: Batch, lr: float) -> tuple[Any, Any]:
         """Take one optimizer step; return loss and gradient norm as unread device scalars.
@@ -138,6 +139,9 @@ class Learner(Protocol):
 
     def gradients(self, batch: Batch) -> tuple[float, Weights]:
         """Loss and unclipped gradients of a batch; nothing is updated."""
+
+    def averaged(self) -> Weights:
+        """A copy of the moving average (EMA) of the weights on the host."""
 
     def state(self) -> State:
         """A copy of the complete state on the host."""

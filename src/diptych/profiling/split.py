@@ -27,7 +27,7 @@ from diptych.stats import median_interval
 from diptych.training.batches import Batches
 
 PHASES = ("data", "to_device", "forward", "backward", "optimizer", "ema")
-ARRAYS = ("x0", "alpha", "sigma", "embedding", "eps")
+ARRAYS = ("x0", "alpha", "sigma", "embedding", "eps", "classes", "weight")
 FIRST, WARM = 5, 2
 NOTES = {
     "data": "made in the caller's thread here; in training by a thread, while a step computes",
@@ -97,6 +97,7 @@ def profile(
     """
     began = time.perf_counter()
     step = first
+    learner.captured = None  # a replayed step has no phases; both kinds are launched alike
 
     def make() -> Batch:
         nonlocal step

@@ -71,7 +71,6 @@ def run_profile(request: ProfileRequest) -> dict[str, Any]:
             f"--set train.accumulate=1"
         )
     own = backend_of(run) if is_run else None
-    dataset = load_configured(config.data, request.data, settable=not is_run)
     name = backends.choose(request.backend, own)
     backends.check_panel(name, "profiling a training step")
     backend = backends.load(
@@ -80,6 +79,7 @@ def run_profile(request: ProfileRequest) -> dict[str, Any]:
         config.train.precision,
         request.deterministic,
     )
+    dataset = load_configured(config.data, request.data, settable=not is_run)
     plan = make_plan(config)
     learner = backend.learner(plan, initial_weights(plan, config.seed), config.train, config.seed)
     found = checkpoint.all_checkpoints(run) if is_run else []

@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from diptych import backends
-from diptych.backends.protocol import Batch
+from diptych.backends.protocol import Batch, State
 from diptych.config.load import Config
 from diptych.data import Dataset, load_configured
 from diptych.data.sources.named import absolute
@@ -204,7 +204,7 @@ class Training:
         """Run all remaining steps; save at the end and on interruption."""
         step, last = self.saved, self.parts.last
         ranks, batches = self.group.ranks, self.parts.batches
-        self.check_weights(step)
+        self.check_weights(step, self.parts.learner.state())
         with (
             Prefetch(lambda step: batches.batch(step, ranks), self.saved + 1, last + 1) as ahead,
             Signals(self.group.ranks.first) as signals,
@@ -318,20 +318,21 @@ class Training:
             self.writer.wait()
         if self.group.of_first(step == self.saved and any(checkpoint.all_checkpoints(self.run))):
             return
-        self.check_weights(step)
+        state = self.parts.learner.state()
+        self.check_weights(step, state)
         parts = self.parts
         facts = {"backend": parts.backend.name, "config_identity": parts.config.identity()}
         if isinstance(parts.plan, OwnPlan):
             facts["network"] = checkpoint.OWN_NETWORK
         with self.group.together():
             if self.group.ranks.first:
-                keep, state = parts.config.train.keep_checkpoints, parts.learner.state()
+                keep = parts.config.train.keep_checkpoints
                 self.writer.begin(checkpoint.save, self.run, state, facts, keep)
                 if wait:
                     self.writer.wait()
         self.saved = step
 
-    def check_weights(self, step: int) -> None:
+    def check_weights(self, step: int, state: State) -> None:
         """Refuse to go on, or to save, if a rank's weights, averages or moments are not rank 0's.
 
         Raises:
@@ -339,7 +340,6 @@ class Training:
         """
         if self.group.ranks.alone:
             return
-        state = self.parts.learner.state()
         hashes = [checkpoint.weights_sha256(getattr(state, group)) for group in checkpoint.GROUPS]
         self.group.same(
             f"weights after step {step}",

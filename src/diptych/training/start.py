@@ -51,7 +51,7 @@ class Parts:
 
     def averaged(self) -> Any:
         """A network with the present moving average of the weights."""
-        return self.backend.network(self.plan, self.learner.state().ema)
+        return self.backend.network(self.plan, self.learner.averaged())
 
 
 def make_parts(
@@ -153,6 +153,9 @@ def open_run(
     checkpoint.set_aside(run, saved)
     if not ranks.alone and recording.histograms:
         log.info("TensorBoard: no histograms of gradients, as each rank has a part")
+        recording = replace(recording, histograms=0)
+    if isinstance(parts.plan, OwnPlan) and recording.histograms:
+        log.info("TensorBoard: no histograms of gradients: one more call could change your network")
         recording = replace(recording, histograms=0)
     own = [each if isinstance(each, Callback) else Function(each) for each in callbacks]
     facts = network_facts(parts)

@@ -31,12 +31,15 @@ from diptych.backends.jittor.learner import Learner  # noqa: E402
 from diptych.backends.jittor.precision import Arithmetic, choose  # noqa: E402
 
 log = logging.getLogger(__name__)
+_chosen: list[str] = []  # the device of this process
 
 
 def make(
     device: str, precision: str = "fp32", deterministic: bool = False, ranks: Ranks = ALONE
 ) -> JittorBackend:
     """Make the backend on `cpu`, `cuda`, or `auto`: a GPU if there is one."""
+    if _chosen and device == "auto":
+        device = _chosen[0]
     if device == "auto":
         device = "cuda" if jt.has_cuda else "cpu"
         if device == "cpu" and has_nvidia_driver():
@@ -49,7 +52,14 @@ def make(
                 f"device '{device}': Jittor uses the first visible GPU; "
                 f"set CUDA_VISIBLE_DEVICES={device.partition(':')[2]} and use --device cuda"
             )
-    jt.flags.use_cuda = int(device != "cpu")
+    on = device.partition(":")[0]
+    if _chosen and _chosen[0] != on:
+        raise UserError(
+            f"device '{device}': Jittor computes on one device in a process, here on "
+            f"'{_chosen[0]}'; use a process of its own"
+        )
+    _chosen[:] = [on]
+    jt.flags.use_cuda = int(on != "cpu")
     join(ranks, device)
     return JittorBackend(choose(precision, deterministic, device), ranks)
 
@@ -96,7 +106,7 @@ class JittorBackend:
         return read_all(weights_of(network))
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
-        return (Inception if name == "inception" else Classifier)(arrays, self.device)
+        return (Inception if name == "inception" else Classifier)(arrays, self.arithmetic)
 
     def predict(
         self, network: Any, x: jt.Var, embedding: jt.Var, classes: jt.Var | None = None
@@ -108,6 +118,7 @@ class JittorBackend:
         return jt.concat([x, x], dim=0)
 
     def inner_products(self, rows: jt.Var, others: jt.Var) -> jt.Var:
+        self.arithmetic.apply()
         with jt.no_grad():
             return jt.matmul(rows, others.transpose(1, 0))
 

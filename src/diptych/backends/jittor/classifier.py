@@ -8,6 +8,7 @@ import jittor as jt
 
 from diptych.backends.jittor.arrays import put
 from diptych.backends.jittor.feature_layers import conv_relu, dense, pixel_mean, place
+from diptych.backends.jittor.precision import Arithmetic
 from diptych.network.features.classifier import CONVS
 from diptych.types import Float32
 
@@ -17,11 +18,13 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 class Classifier:
     """(B, 1, 28, 28) in [0, 1] -> features (B, 96), logits (B, 10), None."""
 
-    def __init__(self, arrays: Mapping[str, Float32], device: str) -> None:
-        self.arrays = {name: put(array, device) for name, array in arrays.items()}
+    def __init__(self, arrays: Mapping[str, Float32], arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        self.arrays = {name: put(array, arithmetic.device) for name, array in arrays.items()}
 
     @jt.no_grad()
     def __call__(self, x: jt.Var) -> Outputs:
+        self.arithmetic.apply()
         x = place(x * 2 - 1)
         for conv in CONVS:
             weight, bias = self.arrays[f"{conv.name}.weight"], self.arrays[f"{conv.name}.bias"]

@@ -1,6 +1,7 @@
 """Sums over ranks, Jittor backend; its mirror is `diptych.backends.torch.collective`.
 
-Jittor's own MPI operator does the work; on GPUs it hands over to NCCL.
+Jittor's own MPI operator does the work; on GPUs it hands over to NCCL where `nccl_include_path` and
+`nccl_lib_path` name one (`setup.set_environment`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`train.compile` is of PyTorch: Jittor compiles all that it computes. See `torch/compiler.py`."""
+"""`train.compile` only applies to PyTorch; Jittor compiles all that it computes. Mirrors
+`torch/compiler.py`."""
 
 from __future__ import annotations
 
@@ -7,8 +8,12 @@ from diptych.backends.jittor.unet import UNet
 from diptych.errors import UserError
 
 
-def compile_network(network: UNet | Own, device: str) -> None:
-    """Raises UserError: the network is compiled as it is."""
+def compile_network(network: UNet | Own) -> None:
+    """Refuse: Jittor always compiles.
+
+    Raises:
+        UserError: always.
+    """
     raise UserError(
         "train.compile: only applies to PyTorch; Jittor compiles all that it computes; set "
         "train.compile=false, or use --backend torch"

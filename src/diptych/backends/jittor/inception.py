@@ -24,6 +24,7 @@ from diptych.backends.jittor.feature_layers import (
     place_weight,
     resize,
 )
+from diptych.backends.jittor.precision import Arithmetic
 from diptych.network.features.inception import CONVS
 from diptych.types import Float32
 
@@ -33,12 +34,15 @@ Outputs = tuple[jt.Var, jt.Var, jt.Var | None]
 class Inception:
     """(B, 3, 299, 299) -> features (B, 2048), logits (B, 1008), spatial features (B, 2023)."""
 
-    def __init__(self, arrays: Mapping[str, Float32], device: str) -> None:
+    def __init__(self, arrays: Mapping[str, Float32], arithmetic: Arithmetic) -> None:
+        self.arithmetic = arithmetic
+        device = arithmetic.device
         self.arrays = {name: place_weight(put(array, device)) for name, array in arrays.items()}
         self.no_bias = self.arrays["fc.bias"] * 0
 
     @jt.no_grad()
     def __call__(self, x: jt.Var) -> Outputs:
+        self.arithmetic.apply()
         return self.features(place(x))
 
     @jt.no_grad()
@@ -52,6 +56,7 @@ class Inception:
         limits: tuple[float, float],
     ) -> Outputs:
         """Features of uint8 images (B, H, W, 1 or 3), resized by two matrices; see `resize`."""
+        self.arithmetic.apply()
         return self.features(resize(images, rows, columns, scale, shift, limits))
 
     def features(self, x: jt.Var) -> Outputs:

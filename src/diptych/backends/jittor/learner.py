@@ -72,7 +72,8 @@ class Learner:
         if train.checkpoint_activations:
             recompute(plan, self.network)
         if train.compile:
-            compile_network(self.network, self.device)
+            compile_network(self.network)
+        self.captured = None  # only PyTorch replays
         self.raw = weights_of(self.network)
         self.ema = {name: array.clone().stop_grad() for name, array in self.raw.items()}
         self.adam_m = {name: jt.zeros_like(array).stop_grad() for name, array in self.raw.items()}
@@ -188,6 +189,9 @@ class Learner:
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device
+
+    def averaged(self) -> Weights:
+        return read_all(self.ema)
 
     def state(self) -> State:
         groups = (self.raw, self.ema, self.adam_m, self.adam_v)

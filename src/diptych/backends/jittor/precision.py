@@ -37,6 +37,9 @@ class Arithmetic:
                 f"use --device cpu, or --backend torch"
             )
 
+    def apply(self) -> None:
+        """Do nothing: there is one precision."""
+
     def call(self, network: Any, *given: Any) -> jt.Var:
         """The network's output in float32."""
         return network(*given)

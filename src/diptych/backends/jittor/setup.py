@@ -167,6 +167,8 @@ def set_environment() -> None:
         "cache_name": "diptych-" + hashlib.sha256(sys.prefix.encode()).hexdigest()[:8],
         "python_config_path": str(python_config() or ""),
     }
+    own_nccl = {"nccl_include_path", "nccl_lib_path"} <= os.environ.keys()
+    defaults["use_nccl"] = str(int(own_nccl))  # else Jittor fetches and builds one at its import
     if "nvcc_path" not in os.environ:
         defaults["nvcc_path"] = cuda.find_toolkit(home()).nvcc
     for name, value in defaults.items():

@@ -97,7 +97,7 @@ class TorchBackend:
         return read_all(weights_of(network))
 
     def feature_network(self, name: str, arrays: Weights) -> Inception | Classifier:
-        return (Inception if name == "inception" else Classifier)(arrays, self.device)
+        return (Inception if name == "inception" else Classifier)(arrays, self.arithmetic)
 
     def predict(
         self,
@@ -113,6 +113,7 @@ class TorchBackend:
         return torch.concat([x, x], dim=0)
 
     def inner_products(self, rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        self.arithmetic.apply()
         with torch.inference_mode():
             return torch.matmul(rows, others.transpose(1, 0))
 
@@ -142,7 +143,10 @@ class TorchBackend:
     def free_memory(self) -> int | None:
         if not self.on_gpu:
             return None
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        here = torch.cuda.current_device()
+        parts = [each for each in torch.cuda.memory_snapshot() if each["device"] == here]
+        usable = [each for each in parts if each["segment_pool_id"] == (0, 0)]  # not of a graph
+        unused = sum(each["total_size"] - each["allocated_size"] for each in usable)
         return torch.cuda.mem_get_info()[0] + unused
 
     def counters(self) -> dict[str, float]:

@@ -22,13 +22,13 @@ BUCKET = 2**23  # float32 elements in one message: 32 MiB
 
 
 def join(ranks: Ranks, device: str) -> None:
-    """Connect this process with the other ranks; waits until all are there.
+    """Connect this process with the other ranks, once; waits until all are there.
 
     Raises:
         UserError: the launcher did not say where rank 0 listens.
         MachineError: rank 0 cannot be reached.
     """
-    if ranks.alone:
+    if ranks.alone or dist.is_initialized():
         return
     for key in ("MASTER_ADDR", "MASTER_PORT"):
         if key not in os.environ:

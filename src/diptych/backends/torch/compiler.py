@@ -14,7 +14,7 @@ from diptych.backends.torch.unet import UNet
 from diptych.errors import UserError
 
 
-def compile_network(network: UNet | Own, device: str) -> None:
+def compile_network(network: UNet | Own) -> None:
     """Compile the network's calls, in place: weights and their names stay.
 
     Our network is compiled as one graph; a user's own may be cut where the compiler does not
@@ -37,5 +37,6 @@ def compile_network(network: UNet | Own, device: str) -> None:
     if isinstance(network, Own):
         network.module.compile(dynamic=False)
         return
-    fold(torch.float32, torch.device(device))  # before the first call, or its making is compiled
+    # Before the first call, or its making is compiled; `cuda` and `cuda:0` are different keys.
+    fold(torch.float32, next(network.parameters()).device)
     network.compile(fullgraph=True, dynamic=False)

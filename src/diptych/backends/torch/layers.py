@@ -79,7 +79,8 @@ class GroupNorm(nn.Module):
         if shift is not None:
             x = x + shift[:, :, None, None]
         sizes = x.shape[0], x.shape[1], x.shape[2] * x.shape[3], self.groups
-        # As F.group_norm does, which does not give rstd.
+        # F.group_norm does so too, but gives no rstd. Under autocast to bfloat16 it would compute
+        # in float32; here the sums alone are, and means and rstd are rounded (docs/gpu.md).
         last = x.is_cpu and x.is_contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)  # of one type, on a GPU
@@ -155,4 +156,7 @@ def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def dropout(x: torch.Tensor, mask: torch.Tensor, rate: float) -> torch.Tensor:
     """x * mask / (1 - rate); mask is uint8, zeros and ones, of x's shape."""
-    return x * (mask * (1 / (1 - rate)))
+    scale = 1 / (1 - rate)
+    if x.is_cpu and x.dtype == torch.float32:
+        return x * (mask * scale)  # a pass less, and the same bits
+    return x * mask * scale  # x keeps its type, and the backward pass a mask of bytes

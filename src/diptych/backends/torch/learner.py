@@ -73,7 +73,7 @@ class Learner:
         if train.checkpoint_activations:
             recompute(plan, self.network)
         if train.compile:
-            compile_network(self.network, self.device)
+            compile_network(self.network)
         self.captured = self.replays()
         self.raw = weights_of(self.network)
         self.ema = {name: array.detach().clone() for name, array in self.raw.items()}
@@ -206,6 +206,9 @@ class Learner:
         masks = batch.masks
         on_device = None if masks is None else [put(mask, self.device) for mask in masks]
         return put(batch.eps, self.device), on_device
+
+    def averaged(self) -> Weights:
+        return read_all(self.ema)
 
     def state(self) -> State:
         groups = (self.raw, self.ema, self.adam_m, self.adam_v)

@@ -23,7 +23,8 @@ class Recording:
     Attributes:
         resources: record resources and events.
         histograms: show the gradients in TensorBoard every this many steps, each time at the cost
-            of about one step; 0: never.
+            of about one step; 0: never. Never with several ranks, and never of a user's own
+            network, whose layers may keep statistics of every call.
         mlflow: address of an MLflow store that also tracks the run; None: none.
     """
 
