@@ -149,6 +149,17 @@ def test_planted_faults_are_found(alone, pictures, tmp_path):
     assert apart(run, alone) > 1000 * RELATIVE
 
 
+def test_what_rank_0_does_alone_fails_on_all(pictures, tmp_path):
+    run, grids = tmp_path / "run", changed("train.grid_every=2")
+    ended = launch(2, words(run, pictures, STEPS, *grids), "no_grid:0:0")
+    assert [each.code for each in ended] == [1, 1]
+    assert (
+        ended[0].err.strip().splitlines()[-1].startswith("diptych: step 2: no space for the grid")
+    )
+    log = (run / "rank-1.log").read_text()
+    assert "step 2: no space for the grid" in log and "another rank" not in log
+
+
 def test_ranks_draw_the_folder_of_one_process(two, tmp_path):
     """`diptych sample` under torchrun: each rank is a part, and the last completes the folder."""
 

@@ -22,6 +22,7 @@ import numpy as np
 from diptych import cli
 from diptych.cli import main
 from diptych.config.load import Config, load_config
+from diptych.errors import MachineError
 from diptych.files import read_json
 from diptych.ranks import Ranks, of_environment
 from diptych.runs import checkpoint
@@ -176,6 +177,15 @@ def killed(step: int) -> None:
 def signalled(step: int) -> None:
     """This rank alone gets SIGTERM."""
     _at(step, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def no_grid(_: int) -> None:
+    """This rank cannot write a grid."""
+
+    def fail(self: Training, step: int) -> None:
+        raise MachineError(f"step {step}: no space for the grid")
+
+    Training._draw_grid = fail  # type: ignore[method-assign]
 
 
 def held(step: int) -> None:

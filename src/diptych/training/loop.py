@@ -212,7 +212,7 @@ class Training:
             self.bar,
             self.looking_on(),
         ):
-            if self.grid_due(step) and not self._grid_path(step).exists():
+            if self.group.of_first(self.grid_due(step) and self.lacks_grid(step)):
                 self.draw_grid(step)  # killed between the checkpoint and its grid
             stop = self.asked_to_stop(signals)
             while step < last and not stop:
@@ -222,7 +222,7 @@ class Training:
             self.save(step, wait=True)
             if stop > STOP:
                 raise Interrupted(f"stopped at step {step} of {last}, saved", stop)
-            if not (stop or self._grid_path(step).exists()):
+            if self.group.of_first(not stop and self.lacks_grid(step)):
                 self.draw_grid(step)
         self.group.wait()
         rows = read_rows(self.run / "metrics.jsonl")
@@ -301,7 +301,7 @@ class Training:
 
     def flush(self) -> None:
         """Pass the waiting rows to the callbacks."""
-        with self.stoppable():
+        with self.group.together(), self.stoppable():
             self.rows.flush()
 
     def save(self, step: int, wait: bool = False) -> None:
@@ -350,11 +350,11 @@ class Training:
 
     def validate(self, row: Row) -> None:
         """Add the loss of the held-out pictures, by the EMA weights, to the step's row."""
-        if not self.group.ranks.first:
-            return
-        network = self.parts.averaged()
-        row["validation_loss"] = self.parts.validation.loss(self.parts.backend, network)
-        self.validated = f", validation {row['validation_loss']:.4f}"
+        with self.group.together():
+            if self.group.ranks.first:
+                network = self.parts.averaged()
+                row["validation_loss"] = self.parts.validation.loss(self.parts.backend, network)
+                self.validated = f", validation {row['validation_loss']:.4f}"
 
     def grid_due(self, step: int) -> bool:
         """True if a grid is due after this step."""
@@ -364,10 +364,17 @@ class Training:
     def _grid_path(self, step: int) -> Path:
         return self.run / "grids" / f"step-{step:08d}.png"
 
+    def lacks_grid(self, step: int) -> bool:
+        """True if the grid of this step is not there."""
+        return not self._grid_path(step).exists()
+
     def draw_grid(self, step: int) -> None:
         """Draw 64 images: EMA weights, 20 DDIM steps, always the same noise; a class a column."""
-        if not self.group.ranks.first:
-            return
+        with self.group.together():
+            if self.group.ranks.first:
+                self._draw_grid(step)
+
+    def _draw_grid(self, step: int) -> None:
         parts = self.parts
         schedule = make_schedule(parts.config.diffusion)
         engine = Engine(

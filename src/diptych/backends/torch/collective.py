@@ -51,8 +51,8 @@ def lost(ranks: Ranks) -> Iterator[None]:
     except RuntimeError as error:
         raise MachineError(
             f"{ranks}: another rank has ended, or cannot be reached "
-            f"({str(error).splitlines()[0][:160]}); the end of its rank-N.log may say why; "
-            f"resume with --resume, from the last checkpoint"
+            f"({str(error).splitlines()[0][:160]}); the end of its rank-N.log, or rank "
+            f"0's output, may say why; resume with --resume, from the last checkpoint"
         ) from error
 
 
