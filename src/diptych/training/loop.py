@@ -2,7 +2,7 @@
 
 A run is a folder. Whatever stops it (Ctrl-C, SIGTERM, kill -9, a full disk), `--resume` continues
 from the last checkpoint. Because a batch is a function of its step, the final weights equal those
-of an uninterrupted run, bit for bit.
+of an uninterrupted run, bit for bit: on a CPU, and on a GPU with `--deterministic`.
 """
 
 from __future__ import annotations

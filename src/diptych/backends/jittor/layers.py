@@ -12,8 +12,8 @@ import jittor as jt
 from jittor import nn
 
 from diptych.backends.jittor import kernels
-
-GROUPS, EPS = 32, 1e-6
+from diptych.network.plan import NORM_EPS as EPS
+from diptych.network.plan import NORM_GROUPS as GROUPS
 
 
 class Conv2d(nn.Module):  # type: ignore[misc]

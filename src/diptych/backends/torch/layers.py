@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-GROUPS, EPS = 32, 1e-6
+from diptych.network.plan import NORM_EPS as EPS
+from diptych.network.plan import NORM_GROUPS as GROUPS
 
 
 class Conv2d(nn.Module):
