@@ -109,6 +109,7 @@ class Judge:
         self.protocol = protocol_for(extractor.name, None)
         self.progress = progress
         self.scores: dict[str, float] = {}
+        self.whole: dict[Candidate, float] = {}  # of all images, with the search's own seed
         self.reference: Callable[[], Moments] = self._moments_once
         self._moments: Moments | None = None
         self.save: Callable[[], None] = lambda: None
@@ -168,6 +169,8 @@ class Judge:
             rows = self.features(sampler, num, seed)
             self.scores[key] = frechet_distance(moments_of(rows), self.reference(), rows)
             self.save()
+        if (num, seed) == (self.search.num, self.search.seed):
+            self.whole[candidate] = self.scores[key]
         self.tried()
         return self.scores[key]
 
@@ -317,14 +320,8 @@ def _best(judge: Judge, found: list[Candidate]) -> list[Candidate]:
     chosen = sorted(quick, key=lambda each: quick[each])[:STARTS]
     for start in chosen:
         descend(judge, start, search.tries // len(chosen))
-    key = f" num {search.num} seed {search.seed}"
-    known = {
-        tuple(name.removesuffix(key).rsplit(" ", 1)): score
-        for name, score in judge.scores.items()
-        if name.endswith(key)
-    }
-    ranked = sorted(known, key=lambda each: (known[each], each))
-    return [(solver, spacing) for solver, spacing in ranked[:FINALISTS]]
+    ranked = sorted(judge.whole, key=lambda each: (judge.whole[each], each))
+    return ranked[:FINALISTS]
 
 
 def scores_of(out: Path, request: dict[str, Any], resume: bool) -> dict[str, float]:
