@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -164,10 +165,19 @@ def test_doctor_answers_in_json(monkeypatch, capsys):
     assert code in (0, 1) and json.loads(stdout)
 
 
-def test_help_shows_examples(monkeypatch, capsys):
-    for verb in cli.cli.commands:
-        code, stdout, _ = call(monkeypatch, capsys, verb, "--help")
-        assert code == 0 and "diptych " in stdout and "Example" in stdout
+def commands_below(command, *words):
+    """The words of all commands, and of those below them."""
+    for name, each in getattr(command, "commands", {}).items():
+        yield (*words, name)
+        yield from commands_below(each, *words, name)
+
+
+@pytest.mark.parametrize("words", list(commands_below(cli.cli)), ids=" ".join)
+def test_help_shows_examples(monkeypatch, capsys, words):
+    """Examples of the command itself; the word `ladder` may be left out."""
+    code, stdout, _ = call(monkeypatch, capsys, *words, "--help")
+    examples = re.split("Examples?:\n", stdout)[-1].partition("\n\n")[0]
+    assert code == 0 and f"diptych {' '.join(words).removesuffix(' ladder')}" in examples, stdout
 
 
 @pytest.mark.parametrize("stage", [False, True])

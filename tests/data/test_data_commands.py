@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -83,6 +84,7 @@ def test_the_commands(root: Path, diptych: Diptych) -> None:
 
 def test_bad_input_at_the_command_line(root: Path, diptych: Diptych) -> None:
     (root / "left/bad.jpg").write_bytes(b"")
+    np.savez(root.parent / "a.npz", images=np.zeros((2, 16, 16, 3), np.uint8))
     cases = [
         (("verify", f"folder:{root}", "--size", 16), "1 of 11 pictures cannot be used"),
         (("prepare", f"folder:{root}", "--out", "x.npy"), "--size 64"),
@@ -90,10 +92,28 @@ def test_bad_input_at_the_command_line(root: Path, diptych: Diptych) -> None:
         (("info", f"folder:{root}", "--size", 2), "--size 2: expected 4 to 1024"),
         (("info", f"folder:{root}", "--size", "24x"), "--size 24x: expected 4 to 1024"),
         (("info", "mnist-10k", "--size", "14x28"), "14x28 cannot be made from 28x28 images"),
+        (("info", "npz:a.npz", "--size", 10), "blocks of pixels; give one of 4, 8, 16\n"),
+        (("info", "mnist-10k", "--crop", "adm"), "is not cropped; leave the crop 'adm' out"),
         (("prepar",), "did you mean 'prepare'"),
+        (("info", "npz:a.npz", "--channels", 1), "have 3 channels, and --channels is for pictures"),
+        (("verify", f"folder:{root}", "--channels", 2), "decoded to 1 or 3 channels, not 2"),
+        (("list", "--data", "nowhere"), "--data nowhere: no such folder"),
+        (
+            ("preview", "npz:a.npz", "--out", "a.jpg"),
+            "a.jpg: this writes a .png file",
+        ),
+        (
+            ("prepare", "npz:a.npz", "--out", "a.png"),
+            "a.png: this writes a .npy file",
+        ),
+        (
+            ("info", "packed:a.npz"),
+            "or read it as a plain array: npz:a.npz",
+        ),
     ]
     for arguments, fault in cases:
         done = diptych(*arguments, "--quiet" if arguments[0] == "prepare" else "--json")
         assert done.returncode == 2, done.stderr
-        assert fault in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert fault in done.stderr and "data." not in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
     assert not (root.parent / "x.npy").exists()

@@ -160,7 +160,7 @@ def test_idx_headers_that_lie(tmp_path: Path) -> None:
         read_idx(path, 3)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is not a regular file"):
+    with pytest.raises(UserError, match="is a FIFO; expected an IDX file"):
         read_idx(path, 3)
 
 

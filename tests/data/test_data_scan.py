@@ -148,7 +148,7 @@ def test_odd_files_are_left_out_and_counted(root: Path, capsys: Any) -> None:
     assert data.left_out == counts and len(data.images[:]) == 12
     assert open_images(root).left_out == counts and len(list(open_images(root).stream())) == 12
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "12 pictures; left out: 2 broken link, " in said
+    assert said.count("\n") == 1 and "12 pictures; left out: broken links (2), " in said
 
 
 @pytest.mark.parametrize("name", ["pipe.png", "socket.png", "loop.png", "zero.png"])

@@ -122,7 +122,11 @@ def test_of_a_sample_folder_the_samples_alone_are_taken_by_all(bare: Path, capsy
     (folder / "manifest.json").write_text('{"solver": "ddim", "complete": true, "num": 2}')
     for place in (folder, folder.parent):
         assert len(load_dataset(f"folder:{place}").images) == 2 == open_images(place).count
-    assert "2 pictures; left out: 1 no sample, 1 of another kind" in capsys.readouterr().err
+    assert load_dataset(f"folder:{folder}").left_out == {"no sample": 1, "of another kind": 1}
+    assert capsys.readouterr().err == ""  # for all that is left out is our own
+    (folder.parent / "notes.txt").touch()
+    load_dataset(f"folder:{folder.parent}")
+    assert "2 pictures; left out: files of other kinds (1)\n" in capsys.readouterr().err
     assert sample_names(folder) == {"00000.png", "00001.png"} and sample_names(bare) is None
     (folder / "manifest.json").write_text(
         '{"solver": "ddim", "complete": true, "num": 99999999999}'

@@ -226,7 +226,7 @@ def test_damaged_packed_files_are_refused(root: Path) -> None:
     held.write_text(json.dumps({**index, "labels": [0]}))
     assert "1 labels for 10 images" in refused()
     held.unlink()
-    assert f"{held}: not found" in refused()
+    assert f"{out}: has no index out.npy.json beside it. Pack it again" in refused()
     out.unlink()
     assert f"{out}: not found; expected a file that diptych data prepare made" in refused()
 

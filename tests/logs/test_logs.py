@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from diptych.errors import UserError
 from diptych.logs import read_log
 from diptych.logs.columns import loss_rank, parse_columns
 from diptych.logs.log import labels
+from diptych.logs.readers import is_log
 from diptych.logs.table import Table
 from diptych.logs.text import read_text, row_of
 from diptych.runs.export import export
+from diptych.runs.reader import read_run
+from synthetic_runs import make_rows, make_run
 
 TRAINER = {
     "max_steps": 100,
@@ -315,8 +319,15 @@ def test_labels_tell_logs_apart() -> None:
     paths = [Path("jt/logs/loss_step.txt"), Path("pt/logs/loss_step.txt")]
     assert labels(paths) == ["jt", "pt"]
     assert labels([Path("a.csv"), Path("b.csv")]) == ["a.csv", "b.csv"]
-    with pytest.raises(UserError, match="--label"):
+    with pytest.raises(UserError, match="--label: give one for each log, all different"):
         labels(paths, ("x", "x"))
+
+
+def test_a_folder_that_holds_runs_is_no_log(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "a", "torch", make_rows(3))
+    assert not is_log(run.parent) and not is_log(run) and is_log(run / "metrics.jsonl")
+    with pytest.raises(UserError, match=f"give a run in it, such as {re.escape(str(run))}$"):
+        read_run(run.parent)
 
 
 def events(folder: Path, steps: range, tag: str = "train/loss", wall: float = 1.7e9) -> Path:
@@ -356,8 +367,6 @@ def test_event_files_whole_resumed_and_damaged(tmp_path: Path) -> None:
 
 
 def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
-    from synthetic_runs import make_rows, make_run
-
     rows = make_rows(30, per_epoch=10)
     rows[4]["loss"] = math.nan
     rows[9]["validation_loss"] = 0.25

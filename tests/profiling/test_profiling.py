@@ -122,6 +122,9 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
     assert "not a run folder" in refused(str(tmp_path), "--outliers")
     assert "not above 1" in refused(str(tmp_path), "--outliers", "--slow", "nan")
     assert "--steps is not for --outliers" in refused("run", "--outliers", "--steps", "5")
+    nowhere = ("mnist", "--json", "--data", str(tmp_path))
+    assert "'tf'" in refused(*nowhere, "--backend", "tf")  # before the data are looked for
+    assert "device 'gpu' is not known" in refused(*nowhere, "--device", "gpu")
     assert "--slow is for --outliers" in refused("tiny", "--slow", "3")
 
 

@@ -123,6 +123,12 @@ def test_the_commands(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     assert code == 0 and json.loads(out)["runs"]["b"]["label"] == "theirs"
     code, out, _ = told("report", "--logs", a, b, "--out", tmp_path / "page", "--language", "zh")
     assert code == 0 and "日志" in out and (tmp_path / "page/index.html").is_file()
+    for path in (tmp_path / "one.csv", tmp_path / "metrics.jsonl"):
+        path.write_text("step,loss\n1,0.5\n2,0.4\n3" if path.suffix == ".csv" else '{"loss": 1}\n{')
+        monkeypatch.chdir(tmp_path)
+        code, out, _ = told("report", path.name, "--out", f"alone{path.suffix}")
+        assert code == 0 and out.startswith(f"{path.name}, "), out
+        assert f"The last line of {path.name}'s record is torn" in out
     code, out, _ = told("compare", a, b, "--out", tmp_path / "two", "--columns", "loss=Step Time")
     names = {p.name for p in (tmp_path / "two").iterdir()}
     assert code == 0 and {"compare.json", "index.html", "loss.png", "loss-every-200.png"} <= names

@@ -13,13 +13,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from diptych.cli.compare import compare
 from diptych.cli.report import report as command
 from diptych.errors import UserError
 from diptych.pages.catalogue import LANGUAGES, catalogue
 from diptych.pages.template import Words
-from diptych.report import build
+from diptych.report import build, of_logs
 from diptych.report.build import report_runs, report_study
 from diptych.report.chapters import pictures
+from diptych.report.sources import collection
 from report_records import (
     said,
     undrawn,  # noqa: F401 - a fixture
@@ -189,6 +191,29 @@ def test_a_study_folder_becomes_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_is_shown_unless_quiet(tmp_path: Path, monkeypatch: Any, quiet: bool) -> None:
+    shown = []
+
+    def bar(items: Any, title: str, *, disable: bool, **_: Any) -> Any:
+        shown.append((title, not disable))
+        return items
+
+    for module in (build, collection, of_logs):
+        monkeypatch.setattr(module, "tqdm", bar)
+    run = make_run(tmp_path / "run", "torch", make_rows(30))
+    words = [str(run), "--out", str(tmp_path / "out"), *["--quiet"] * quiet]
+    for verb, more, first in (
+        (command, ["--overwrite"], "runs"),
+        (command, ["--overwrite", "--logs"], "logs"),
+        (compare, ["--overwrite", str(run)], "runs"),
+    ):
+        shown.clear()
+        result = CliRunner().invoke(verb, [*words, *more], catch_exceptions=False)
+        assert result.exit_code == 0 and result.stderr == ""
+        assert shown == [(title, not quiet) for title in (first, "chapters", "figures")]
+
+
 def test_the_command(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "torch", make_rows(30))
     out = tmp_path / "out"
@@ -199,4 +224,6 @@ def test_the_command(tmp_path: Path) -> None:
     assert '<html lang="zh-CN" data-lang="zh"' in (out / "index.html").read_text("utf-8")
     with pytest.raises(UserError, match="expected en or zh"):
         report_runs([run], tmp_path / "again", language="fr")
+    with pytest.raises(UserError, match="is a file; expected a run folder"):
+        report_runs([run / "config.yaml"], tmp_path / "again")
     assert LANGUAGES == ("en", "zh")

@@ -142,7 +142,7 @@ def test_the_command_takes_a_study(tmp_path: Path) -> None:
         ([str(folder)], r"holiday\.png"),
         ([str(folder / "runs" / "torch-seed0")], "Give --out OUT"),
         ([str(folder), str(folder)], "Give --out OUT"),
-        ([str(folder / "runs"), "--out", str(tmp_path / "o")], r"not a run folder .*config\.yaml"),
+        ([str(folder / "runs"), "--out", str(tmp_path / "o")], "give a run in it, such as"),
     ):
         with pytest.raises(UserError, match=refused):
             CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)

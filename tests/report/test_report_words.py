@@ -46,7 +46,7 @@ def test_the_verdict_is_eight_rows_and_five_sentences(tmp_path: Path) -> None:
     assert [s["key"] for s in top[:2]] == ["short.pair", "matched"] and len(top) <= 5
     kinds = Counter(next((k for k in URGENT if s["key"].startswith(k)), "short") for s in top)
     assert max(kinds.values()) == 1
-    assert "of 6 runs" in top[0]["en"].lower() and "2 further pairs" in top[0]["en"]
+    assert "of 6 runs" in top[0]["en"].lower() and "compare 2 more" in top[0]["en"]
     rows = {row["what"]["en"]: row for row in content["verdict"]}
     assert len(rows) <= 8 and rows["fid"]["verdict"]["en"] == "jittor-0 worse"
     assert rows["losses, step by step"]["verdict"]["zh"].startswith("起点相同")

@@ -85,7 +85,7 @@ def test_manifests_of_samples(tmp_path: Path) -> None:
         file, tree,
         lambda: check_same(out, tree, ("seed", "num", "batch")),
         lambda: sample_sets([str(out)], Settings(metrics=("is",), features="mnist")),
-        lambda: join(out, tree, Part(0, 1), True),
+        lambda: join(out, tree, Part(0, 1)),
         depth=0,
     )  # fmt: skip
     for name in ("config = null", "seed = []", "batch = true", "seconds = \"x\"", "num = [null]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -130,6 +131,18 @@ def test_the_command(run, monkeypatch, capsys):
     assert code == 0 and out.count("\n") == 1 and "stopped, step 60" in out
     code, _, err = call(monkeypatch, capsys, "watch", run.parent / "none", "--once")
     assert code == 2 and "no such folder" in err
+    code, _, err = call(monkeypatch, capsys, "watch", run / "config.yaml", "--once")
+    assert code == 2 and "is not a run (is a file)" in err
+
+
+def test_rows_without_a_number_are_told(run):
+    """No loss is finite, and one line is no row."""
+    rows = [row | {"loss": math.nan} for row in make_rows(3)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (run / "metrics.jsonl").write_text(f"{lines}?\n")
+    told = block(Follower(run).read())
+    assert "loss        nan, mean of the last 100 nan" in told and "" not in map(str.strip, told)
+    assert told[-1] == "note        lines of metrics.jsonl that are no rows: 1"
 
 
 def test_a_terminal_cuts_long_lines_while_they_are_redrawn(run, monkeypatch, capsys):
@@ -167,11 +180,14 @@ def test_runs_below_a_folder(run, monkeypatch, capsys):
     assert code == 0 and [row["run"][-1] for row in told["runs"]] == ["a", "b"]
     assert list(told["unreadable"]) == [str(broken)]
     code, out, _ = call(monkeypatch, capsys, "list", folder)
-    assert code == 0 and f"unreadable: {broken}:" in out and out.startswith("run ")
+    assert code == 0 and out.startswith("run ")
+    assert f"unreadable: {broken}: config.yaml: not valid YAML" in out
     code, out, _ = call(monkeypatch, capsys, "list", folder / "deep" / "pictures")
     assert code == 0 and "no runs" in out
     with pytest.raises(UserError, match="no such folder"):
         find_runs(folder / "none")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        find_runs(run / "config.yaml")
 
 
 def test_the_newest_score_of_a_run(run):

@@ -84,6 +84,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(served: Served) -> Non
 @pytest.mark.parametrize("name", [
     "0/../secret", "0/way-out", "0//etc", "0/%2e%2e/secret", "1/report", "0", "../secret", "-1/x",
     "0/report/../../secret", "0/%00", "zoo:mnist-torch", "/etc/passwd", "99999999999999999999/x",
+    "9" * 5000 + "/x",
 ])  # fmt: skip
 def test_nothing_outside_the_folders_is_read(served: Served, name: str) -> None:
     asked = [
@@ -155,6 +156,13 @@ def test_a_bad_request_is_one_clear_line(served: Served, body: object, said: str
     status, _, answer = served.ask("/api/jobs", body)
     assert status == 400
     assert said in answer["error"] and "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("number", ["7", "x", "-1", "9" * 5000])
+def test_a_job_that_is_not_there_is_one_clear_line(served: Served, number: str) -> None:
+    for path in (f"/api/jobs/{number}", f"/api/jobs/{number}/torch.png"):
+        status, _, said = served.ask(path)
+        assert status == 400 and "is not known any more" in said["error"]
 
 
 def test_bodies_that_are_no_json_or_too_large_are_refused(served: Served, monkeypatch) -> None:

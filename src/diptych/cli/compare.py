@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, show, typed
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show, typed
 from diptych.cli.completion import RUNS
 from diptych.cli.report import COLUMNS, LABEL, log_lines, parsed, verdict_rows
 from diptych.errors import UserError
@@ -24,6 +24,7 @@ from diptych.errors import UserError
 @LABEL
 @click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
 @OVERWRITE
+@QUIET
 @JSON
 def compare(
     run_a: Path,
@@ -37,6 +38,7 @@ def compare(
     label: tuple[str, ...],
     across: tuple[str, ...],
     overwrite: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Compare two runs step by step: verdicts, losses, times, memory; figures and a page.
@@ -83,6 +85,7 @@ def compare(
         language=language,
         static=static,
         overwrite=overwrite,
+        progress=not quiet,
     )
     logs = [log for log in result["runs"].values() if "columns" in log]
     lines = [*log_lines(logs), ""] if logs else []

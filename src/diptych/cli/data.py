@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, SIZE, options, printable, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, SIZE, options, printable, show, typed
 from diptych.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -68,9 +68,19 @@ def data() -> None:
 @DATA
 @JSON
 def list_(data: Path | None, as_json: bool) -> None:
-    """List every source and its location on this machine."""
+    """List every source and its location on this machine.
+
+    \b
+    Examples:
+      diptych data list
+      diptych data list --data /mnt/datasets      that folder alone is searched
+      diptych data list --json
+    """
     from diptych.data.inspect import list_sources
 
+    if data is not None and not data.is_dir():
+        what = "is a file" if data.exists() else "no such folder"
+        raise UserError(f"--data {data}: {what}; give a folder that holds data sets")
     rows = list_sources(data)
     lines = [f"{row['source']:<14} {row['what']}" for row in rows]
     for k, row in enumerate(rows):
@@ -83,11 +93,23 @@ def list_(data: Path | None, as_json: bool) -> None:
 @ASKED
 @JSON
 def info(source: str, as_json: bool, **asked: Any) -> None:
-    """Describe SOURCE: images, size, classes, sha256."""
+    """Describe SOURCE: images, size, classes, sha256.
+
+    \b
+    Examples:
+      diptych data info mnist:test
+      diptych data info photos --size 64 --crop center
+      diptych data info packed:photos.npy --json
+    """
     from diptych.data.inspect import describe
 
     facts = describe(_load(source, **asked))
-    show(facts, as_json, _table(facts))
+    told = [
+        f"{key:<10} {value}"
+        for key, value in facts.items()
+        if value is not None and key != "left_out"  # a note names them
+    ]
+    show(facts, as_json, "\n".join(told))
 
 
 @data.command()
@@ -95,23 +117,31 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
 @ASKED
 @JSON
 def verify(source: str, as_json: bool, **asked: Any) -> None:
-    """Read every image of SOURCE; exit code 2 if one cannot be used."""
+    """Read every image of SOURCE; exit code 2 if one cannot be used.
+
+    \b
+    Examples:
+      diptych data verify photos                  each picture at its own size
+      diptych data verify photos --size 64        and cropped, as for training
+      diptych data verify packed:photos.npy
+    """
     from diptych.data.inspect import verify as read_all
     from diptych.data.inspect import verify_pictures
     from diptych.data.sources.named import open_splits
     from diptych.data.sources.spec import PICTURE, parse
 
     kind = parse(source).kind
-    if kind in ("folder", "hf", PICTURE) and asked["size"] is None and asked["crop"] is None:
+    as_it_is = asked["size"] is None and asked["crop"] is None and not typed("channels")
+    if kind in ("folder", "hf", PICTURE) and as_it_is:
         items = open_splits(source, asked["data"], asked["split"])
         facts = verify_pictures(items)
         sizes = [f"{count} of {size}" for size, count in facts["sizes"].items()]
         more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
-        text = f"{facts['images']} pictures: {', '.join(sizes[:5])}{more}"
+        text = f"{_count(facts['images'], 'picture')}: {', '.join(sizes[:5])}{more}"
     else:
         found = _load(source, **asked)
         facts = read_all(found, Path(found.origin) if kind == "packed" else None)
-        text = f"{facts['images']} images, sha256 of the pixels {facts['pixels_sha256']}"
+        text = f"{_count(facts['images'], 'image')}, sha256 of the pixels {facts['pixels_sha256']}"
     show(facts, as_json, "\n".join(facts["bad"]) if facts["bad"] else text)
     if facts["bad"]:
         raise UserError(
@@ -127,17 +157,25 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
 @ASKED
 @JSON
 def preview(source: str, out: Path, num: int, as_json: bool, **asked: Any) -> None:
-    """Draw a grid of images spread over SOURCE, as training sees them; skip and name bad ones."""
+    """Draw a grid of images spread over SOURCE, as training sees them; skip and name bad ones.
+
+    \b
+    Examples:
+      diptych data preview mnist --out mnist.png
+      diptych data preview photos --size 64 --crop center --num 16 --out photos.png
+      diptych data preview packed:photos.npy --out photos.png
+    """
     from diptych.data.inspect import sound_ones
     from diptych.figures.grids import grid, save_png
 
+    _check_suffix(out, ".png")
     shown, bad = sound_ones(_load(source, **asked).images, num)
     save_png(out, grid(shown))
     for fault in bad:
         click.echo(printable(f"left out: {fault}"), err=True)
     left_out = f", {len(bad)} left out" if bad else ""
     facts = {"out": str(out), "images": len(shown), "bad": bad}
-    show(facts, as_json, f"{len(shown)} images{left_out}: {out}")
+    show(facts, as_json, f"{_count(len(shown), 'image')}{left_out}: {out}")
 
 
 @data.command(short_help="Decode SOURCE once, and pack it.")
@@ -175,15 +213,20 @@ def prepare(
     from diptych.data.packed.job import Packing
     from diptych.data.packed.write import prepare as pack
 
+    _check_suffix(out, ".npy")
     found = _load(source, **asked)
     crop = found.images.recipe.crop if isinstance(found.images, Decoded) else "none"
     index = pack(Packing(found, out, crop, skip_bad, workers, not quiet), overwrite)
     facts = {key: value for key, value in index.items() if key not in ("names", "labels")}
     count, height, width, channels = index["shape"]
     left_out = f", {len(index['skipped'])} left out" if index["skipped"] else ""
-    text = f"{count} images of {height}x{width}x{channels}{left_out}: {out}\n"
+    text = f"{_count(count, 'image')} of {height}x{width}x{channels}{left_out}: {out}\n"
     text += f"train on it with --set data.source=packed:{out}"
     show({"out": str(out), **facts}, as_json, text)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _load(
@@ -196,10 +239,18 @@ def _load(
 ) -> Dataset:
     from diptych.data import load_dataset
 
-    return load_dataset(source, split, image_size=size, channels=channels, crop=crop, data_dir=data)
-
-
-def _table(facts: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{key:<10} {value}" for key, value in facts.items() if value not in (None, {})
+    found = load_dataset(
+        source, split, image_size=size, channels=channels, crop=crop, data_dir=data
     )
+    if typed("channels") and found.images.shape[1] != channels:
+        raise UserError(
+            f"{source}: its images have {_count(found.images.shape[1], 'channel')}, and --channels "
+            "is for pictures that are decoded; leave it out"
+        )
+    return found
+
+
+def _check_suffix(out: Path, suffix: str) -> None:
+    """Refuse a name that tells other programs of another kind of file."""
+    if out.suffix.lower() not in ("", suffix):
+        raise UserError(f"--out {out}: this writes a {suffix} file; end the name in {suffix}")

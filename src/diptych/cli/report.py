@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, show
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show
 from diptych.cli.completion import RUNS
 from diptych.errors import UserError
 
@@ -26,7 +26,7 @@ def parsed(columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def log_lines(logs: list[dict[str, Any]]) -> list[str]:
-    """One line a log for the terminal: its file, steps and columns."""
+    """One line a log for the terminal: its label and file (once if alike), steps and columns."""
     lines = []
     for log in logs:
         given = log["columns_given"]
@@ -34,8 +34,10 @@ def log_lines(logs: list[dict[str, Any]]) -> list[str]:
             f"{role}={name}{'' if role in given else ' (guessed)'}"
             for role, name in log["columns"].items()
         )
-        rows = f"{log['steps']:,} steps, {log['first_step']:,} to {log['last_step']:,}"
-        lines.append(f"{log['label']}: {log['file']}, {log['format']}: {rows}; {columns}")
+        plural = "s" * (log["steps"] != 1)
+        rows = f"{log['steps']:,} step{plural}, {log['first_step']:,} to {log['last_step']:,}"
+        named = dict.fromkeys((log["label"], log["file"]))
+        lines.append(f"{': '.join(named)}, {log['format']}: {rows}; {columns}")
     return lines
 
 
@@ -52,6 +54,7 @@ def log_lines(logs: list[dict[str, Any]]) -> list[str]:
 @click.option("--language", default="en", show_default=True, help="Language shown first: en or zh.")
 @click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
 @OVERWRITE
+@QUIET
 @JSON
 def report(
     runs: tuple[Path, ...],
@@ -64,6 +67,7 @@ def report(
     language: str,
     static: bool,
     overwrite: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Make one page about any runs: settings, losses, times, scores, pictures; English and Chinese.
@@ -101,6 +105,7 @@ def report(
         language=language,
         static=static,
         overwrite=overwrite,
+        progress=not quiet,
     )
     said = [
         sentence[language]

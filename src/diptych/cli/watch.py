@@ -86,7 +86,8 @@ def block(status: Status) -> list[str]:
     ]
     if status.loss is not None:
         lines.append(f"loss        {status.loss:.4f}, mean of the last 100 {status.smoothed:.4f}")
-        lines.append(f"            {sparkline(status.losses)}")
+        drawn = sparkline(status.losses)
+        lines += [f"            {drawn}"] * bool(drawn)
     if status.validation is not None:
         at, value = status.validation
         lines.append(f"validation  {value:.4f} at step {at:,}")
@@ -99,7 +100,7 @@ def block(status: Status) -> list[str]:
     if status.grid is not None:
         lines.append(f"grid        {status.grid}")
     if status.unread:
-        lines.append(f"note        {status.unread} lines of metrics.jsonl are no rows")
+        lines.append(f"note        lines of metrics.jsonl that are no rows: {status.unread}")
     return [printable(each) for each in lines]
 
 
@@ -157,7 +158,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
             facts = Follower(run, most_bytes=2**18).read().facts()
             rows.append(facts | {"score": newest_score(run, beside)})
         except (UserError, MachineError, OSError) as error:
-            unreadable[str(run)] = str(error).removeprefix(f"{run}: ")
+            unreadable[str(run)] = str(error).removeprefix(str(run)).lstrip(":/ ")
     text = table(rows) if rows else f"{folder}: no runs"
     for place, reason in unreadable.items():
         text += f"\nunreadable: {place}: {reason}"

@@ -20,7 +20,7 @@ import numpy as np
 from diptych.config.load import DataConfig
 from diptych.config.size import Size
 from diptych.data.decoded import CHUNK, Chosen, Decoded, Images
-from diptych.data.notes import note, say_left_out
+from diptych.data.notes import note
 from diptych.data.readers.idx import read_idx
 from diptych.data.resize import shrink
 from diptych.data.scan import ADVICE, BAD, scan
@@ -141,7 +141,7 @@ def load_dataset(
     spec = parse(source)
     splits = chosen_splits(spec, source, split)
     if spec.kind in SOURCES and crop not in (None, "none"):
-        raise UserError(f"{spec.kind} is not cropped; leave data.crop={crop} out")
+        raise UserError(f"{spec.kind} is not cropped; leave the crop '{crop}' out")
     parts = []
     for one in splits:
         asked = Asked(
@@ -150,7 +150,6 @@ def load_dataset(
         known = spec.kind in SOURCES
         parts.append(_from_idx(lookup(spec.kind, one), asked) if known else open_known(asked))
     found = parts[0] if len(parts) == 1 else joined(parts, splits)
-    say_left_out(found.origin, len(found.images), found.left_out)
     return _finished(found, spec.name, "+".join(splits), image_size)
 
 
@@ -344,7 +343,7 @@ def _check_identity(known: Source, split: str, located: Located, sha256: str) ->
         name, part = owners[0]
         raise UserError(
             f"{located.images}: these are the images of {name} ({part}), expected {known.name} "
-            f"({split}). Use data.source={name}, or put {known.name}'s files there."
+            f"({split}). Use the source {name}, or put {known.name}'s files there."
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from diptych.data.dataset import Dataset, identity
 from diptych.data.decoded import CHUNK, Decoded, Images, Items, default_workers
@@ -160,7 +161,7 @@ def sound_ones(images: Images, num: int) -> tuple[Pixels, list[str]]:
     bad = [str(row) for row in found if isinstance(row, UserError)]
     good = [row for row in found if not isinstance(row, UserError)]
     if not good:
-        raise UserError(f"{bad[0]} (and none of the other {len(bad) - 1} can be used)")
+        raise UserError(f"{bad[0]} (none of {len(bad)} pictures can be used)")
     return np.stack(good), bad
 
 
@@ -172,6 +173,9 @@ def _rows(read: Callable[[int], Pixels], count: int) -> Iterator[Pixels | UserEr
             return error
 
     workers = default_workers()
-    with ThreadPoolExecutor(workers, "diptych-verify") as pool:
+    bar = tqdm(total=count, desc="reading", unit="image", delay=2, disable=None)
+    with bar, ThreadPoolExecutor(workers, "diptych-verify") as pool:
         for first in range(0, count, CHUNK):
-            yield from pool.map(attempt, range(first, min(first + CHUNK, count)))
+            for found in pool.map(attempt, range(first, min(first + CHUNK, count))):
+                bar.update()
+                yield found

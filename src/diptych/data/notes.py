@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +14,3 @@ def note(text: str) -> None:
     if text not in _SAID:
         _SAID.add(text)
         log.warning("note: %s", text, extra={"whole": True})
-
-
-def say_left_out(name: str, count: int, left_out: Mapping[str, int]) -> None:
-    """Note how many pictures of `name` are used and how many files are not, by reason."""
-    if left_out:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
-        note(f"{name}: {count:,} pictures; left out: {reasons}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diptych.config.size import Size, sides_of, size_of, size_option
+from diptych.config.size import LEAST, Size, sides_of, size_of, size_option
 from diptych.errors import UserError
 from diptych.types import Array, Pixels
 
@@ -35,11 +35,12 @@ def shrink(images: Pixels, size: Size) -> Pixels:
     high, wide = sides_of(size)
     factor = height // high if high > 0 else 0
     if (factor * high, factor * wide) != (height, width):
-        factors = [k for k in range(height, 0, -1) if height % k == 0 == width % k]
+        most = max(1, min(height, width) // LEAST)
+        factors = [k for k in range(most, 0, -1) if height % k == 0 == width % k]
         sizes = ", ".join(size_option(size_of(height // k, width // k)) for k in factors)
         raise UserError(
-            f"image_size {size_option(size)} cannot be made from {height}x{width} images by "
-            f"averaging whole blocks; expected one of {sizes}. Set data.image_size to one of these."
+            f"size {size_option(size)} cannot be made from {height}x{width} images by averaging "
+            f"whole blocks of pixels; give one of {sizes}"
         )
     if factor == 1:
         return images

@@ -77,9 +77,6 @@ class Survey:
         ]
         if self.classes:
             facts.append(f"{self.classes} classes")
-        if self.left_out:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
-            facts.append(f"left out: {reasons}")
         if self.bad:
             facts.append(f"{len(self.bad)} cannot be used, the first: {self.bad[0]}")
         return f"{self.source}: {'; '.join(facts)}"

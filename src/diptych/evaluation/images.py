@@ -18,7 +18,7 @@ import numpy as np
 from diptych.config.load import Config
 from diptych.data.dataset import Dataset, load_configured
 from diptych.data.decoded import Decoded, Items
-from diptych.data.notes import note, say_left_out
+from diptych.data.notes import note
 from diptych.data.packed.read import read_index
 from diptych.data.picture import ON_WHITE, as_pixels, open_picture
 from diptych.data.readers import celeba, npz
@@ -225,7 +225,6 @@ def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
 
 def _files(files: Files) -> Images:
     """Images stored as files; a sample folder comes with its manifest."""
-    say_left_out(files.origin, len(files.names), files.left_out)
     root = Path(files.origin)
     card = Manifest.content(root / "manifest.json") if is_sample_folder(root) else {}
     manifest = {**MANIFEST_LATER, **card} if card else {}

@@ -358,7 +358,10 @@ def labels(paths: list[Path], given: tuple[str, ...] = ()) -> list[str]:
     """
     if given:
         if len(given) != len(paths) or len(set(given)) != len(given):
-            raise UserError(f"--label: {len(paths)} logs need as many labels, each once")
+            raise UserError(
+                f"--label: give one for each log, all different; labels: {', '.join(given)}; logs: "
+                f"{', '.join(map(str, paths))}"
+            )
         return list(given)
     parts = [path.absolute().parts for path in paths]
     for depth in range(1, 8):

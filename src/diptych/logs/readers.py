@@ -59,9 +59,9 @@ def read_table(path: Path) -> Table:
 
 def is_log(path: Path) -> bool:
     """True if this is a log of another program: a file, but none of scores, or a folder with a log
-    that is no run or study of ours."""
+    that is no run or study of ours, and holds no run."""
     if path.is_dir():
-        if any((path / name).exists() for name in OURS):
+        if any((path / name).exists() for name in OURS) or any(path.glob("*/environment.json")):
             return False
         return any(next(path.rglob(mark), None) for mark in (f"*{NAME}*", *INSIDE))
     if not path.exists():

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from diptych import __version__
 from diptych.errors import UserError
 from diptych.files import check_free, new_folder, write_json, write_text
@@ -64,6 +66,7 @@ def report_runs(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write a report of run folders into `out`, written whole or not at all.
 
@@ -74,6 +77,7 @@ def report_runs(
         markdown_too: also write report.md, report.zh.md and their pictures.
         language: language shown first, "en" or "zh".
         static: write a page without scripts, in that language only.
+        progress: show bars on stderr.
 
     Returns:
         The content of report.json.
@@ -83,8 +87,8 @@ def report_runs(
         MachineError: `out` cannot be written.
     """
     check_output(language, out, overwrite)
-    study = open_study(runs, out, search)
-    document, rows = compose(study, dark=static)
+    study = open_study(runs, out, search, progress)
+    document, rows = compose(study, static, progress)
     found = json.content(study, document, rows)
     write_report(out, found, document, language, static, markdown_too)
     return found
@@ -125,6 +129,7 @@ def compare_runs(
     matched: bool = True,
     language: str = "en",
     static: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Compare two runs and write compare.json, the figures and index.html into `out`.
 
@@ -134,7 +139,7 @@ def compare_runs(
         samples: sample folders of A and of B.
         overwrite: replace an earlier comparison in `out`.
         matched: compare step by step; refuse runs for which that is meaningless.
-        language, static: as in `report_runs`.
+        language, static, progress: as in `report_runs`.
 
     Returns:
         The content of compare.json.
@@ -145,7 +150,7 @@ def compare_runs(
     """
     check_output(language, out, overwrite)
     found = Gathered()
-    study = open_pair((run_a, run_b), out, found, matched)
+    study = open_pair((run_a, run_b), out, found, matched, progress)
     (pair,) = study.pairs
     if samples:
         one, other = (read_samples(f, each.run) for f, each in zip(samples, pair.both, strict=True))
@@ -154,7 +159,7 @@ def compare_runs(
             found.records.append(Record("samples", path, each.card, run, "given"))
         pair = replace(pair, samples=compare_samples(one, other, matched))
         study = replace(study, pairs=(pair,))
-    document, rows = compose(study, dark=static)
+    document, rows = compose(study, static, progress)
     result = json.comparison(pair, pair_sentences(pair), rows)
     write_comparison(out, result, study, document, language, static)
     return result
@@ -193,13 +198,15 @@ def is_ours(name: str) -> bool:
     return bool(drawn) or name in ours
 
 
-def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Row]]:
+def compose(
+    study: Study, dark: bool = False, progress: bool = False
+) -> tuple[Document, list[summary.Row]]:
     """All chapters that have content, and the rows of the verdict.
 
     Args:
         dark: also draw each figure on dark paper.
+        progress: show bars on stderr.
     """
-    drawn = list(pictures.chapter(study))
     made: dict[str, Iterable[Block]] = {
         "study": of_study.chapter(study),
         "alignment": agreement.chapter(study),
@@ -208,7 +215,7 @@ def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Ro
         "sampling": sampling.chapter(study),
         "scores": scores.chapter(study),
         "sweep": sweep.chapter(study),
-        "pictures": [*drawn, *of_study.difference(study, drawn)],
+        "pictures": _sampled(study),
         "environment": setup.environment(study),
         "data": setup.data(study),
         "training": setup.training(study),
@@ -216,7 +223,7 @@ def compose(study: Study, dark: bool = False) -> tuple[Document, list[summary.Ro
         "method": method.chapter(study),
     }
     rows = summary.verdict(study)
-    return assemble(study, of_study.title(study), made, rows, dark), rows
+    return assemble(study, of_study.title(study), made, rows, dark, progress), rows
 
 
 def assemble(
@@ -225,6 +232,7 @@ def assemble(
     made: Mapping[str, Iterable[Block]],
     rows: list[summary.Row],
     dark: bool,
+    progress: bool,
 ) -> Document:
     """A document of all chapters that have content, the summary before and the records behind.
 
@@ -232,14 +240,14 @@ def assemble(
         made: key -> blocks of each chapter, in order.
         rows: the verdict.
         dark: also draw each figure on dark paper.
+        progress: show bars on stderr.
     """
-    sections = [
-        Section(key, list(unique(blocks)), long=key in FOLDED) for key, blocks in made.items()
-    ]
+    chapters = tqdm(made.items(), "chapters", unit="chapter", disable=not progress, delay=2)
+    sections = [Section(key, list(unique(blocks)), long=key in FOLDED) for key, blocks in chapters]
     sections.insert(0, Section("short", list(summary.chapter(study, rows, sections))))
     order = numbered(sections)
     sections.append(Section("records", list(summary.records(study, sections, order)), long=True))
-    for section in sections:
+    for section in tqdm(sections, "figures", unit="chapter", disable=not progress, delay=2):
         section.blocks = [png.drawn(block, study.colours, dark) for block in section.blocks]
     filled = [section for section in sections if section.blocks]
     made_by = words("ui.made", version=__version__)
@@ -254,6 +262,13 @@ def _performance(study: Study) -> Iterator[Block]:
     yield from times.epochs(study)
     yield from memory.chapter(study)
     yield from machine.chapter(study)
+
+
+def _sampled(study: Study) -> Iterator[Block]:
+    """Sampled images, and in a study the differences between them."""
+    drawn = list(pictures.chapter(study))
+    yield from drawn
+    yield from of_study.difference(study, drawn)
 
 
 def unique(blocks: Iterable[Block]) -> Iterator[Block]:

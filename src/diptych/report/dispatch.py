@@ -24,13 +24,19 @@ def compare_any(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Compare two runs or two logs, as `compare_runs` and `compare_logs`.
 
     Raises:
         UserError: as both do; or an argument that is only for the other kind.
     """
-    page: dict[str, Any] = {"language": language, "static": static, "overwrite": overwrite}
+    page: dict[str, Any] = {
+        "language": language,
+        "static": static,
+        "overwrite": overwrite,
+        "progress": progress,
+    }
     if is_log(a) or is_log(b):
         if samples or not matched:
             raise UserError("--samples and --unmatched are for runs of Diptych, and not for logs")
@@ -53,6 +59,7 @@ def report_any(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write a report of runs or of logs, as `report_runs` and `report_logs`.
 
@@ -66,6 +73,7 @@ def report_any(
         "language": language,
         "static": static,
         "overwrite": overwrite,
+        "progress": progress,
         "markdown_too": markdown_too,
     }
     if logs or any(map(is_log, paths)):

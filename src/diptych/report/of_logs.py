@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from diptych.errors import UserError
 from diptych.logs.log import labels, read_log
 from diptych.pages.document import Block, Document
@@ -22,13 +24,18 @@ Columns = Sequence[Mapping[str, str]]
 
 
 def open_logs(
-    paths: Sequence[Path], out: Path, columns: Columns = (), names: Sequence[str] = ()
+    paths: Sequence[Path],
+    out: Path,
+    columns: Columns = (),
+    names: Sequence[str] = (),
+    progress: bool = False,
 ) -> LogStudy:
     """Read logs, and pair the first with each of the others.
 
     Args:
         columns: role -> column: none (guessed), one for all logs, or one for each.
         names: labels; none: from the paths.
+        progress: show a bar on stderr.
 
     Raises:
         UserError: as `read_log`; or too many logs, columns or labels.
@@ -45,7 +52,8 @@ def open_logs(
     given = list(columns) or [{}]
     chosen = given * len(paths) if len(given) == 1 else given
     known = labels(list(paths), tuple(names))
-    logs = [read_log(path, own, name) for path, own, name in zip(paths, chosen, known, strict=True)]
+    bar = tqdm(paths, "logs", unit="log", disable=not progress, delay=2)
+    logs = [read_log(path, own, name) for path, own, name in zip(bar, chosen, known, strict=True)]
     numbers, pairs = numbers_of(logs, known)
     colours = colours_of([_framework(name) for name in known])
     return LogStudy(out, tuple(paths), numbers, pairs, Gathered(), colours)
@@ -59,7 +67,9 @@ def _framework(label: str) -> str:
     return ""
 
 
-def compose(study: LogStudy, dark: bool = False) -> tuple[Document, list[summary.Row]]:
+def compose(
+    study: LogStudy, dark: bool = False, progress: bool = False
+) -> tuple[Document, list[summary.Row]]:
     """The chapters of a page about logs, and the rows of the verdict."""
     made: dict[str, Iterable[Block]] = {
         "alignment": chapters.alignment(study),
@@ -73,7 +83,7 @@ def compose(study: LogStudy, dark: bool = False) -> tuple[Document, list[summary
         "method": chapters.method(study),
     }
     rows = chapters.verdict(study)
-    return assemble(study, chapters.title(study), made, rows, dark), rows
+    return assemble(study, chapters.title(study), made, rows, dark, progress), rows
 
 
 def report_logs(
@@ -86,13 +96,14 @@ def report_logs(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write a report of log files into `out`, whole or not at all.
 
     Args:
         paths: log files, folders of event files, run folders.
         columns, names: as in `open_logs`.
-        markdown_too, language, static: as in `build.report_runs`.
+        markdown_too, language, static, progress: as in `build.report_runs`.
 
     Returns:
         The content of report.json.
@@ -101,8 +112,8 @@ def report_logs(
         UserError: a log cannot be read, or `out` is in use. MachineError: `out` cannot be written.
     """
     check_output(language, out, overwrite)
-    study = open_logs(paths, out, columns, names)
-    document, rows = compose(study, dark=static)
+    study = open_logs(paths, out, columns, names, progress)
+    document, rows = compose(study, static, progress)
     found = json.content(study, document, rows)
     found["logs"] = [json.plain(each.identity()) for each in study.numbers]
     write_report(out, found, document, language, static, markdown_too)
@@ -119,6 +130,7 @@ def compare_logs(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Compare two logs; with `out`, also write compare.json, the figures and index.html.
 
@@ -130,10 +142,10 @@ def compare_logs(
     """
     if out is not None:
         check_output(language, out, overwrite)
-    study = open_logs((a, b), out or Path(), columns, names)
+    study = open_logs((a, b), out or Path(), columns, names, progress)
     (pair,) = study.pairs
     result = json.comparison(pair, chapters.pair_sentences(pair), chapters.verdict(study))
     if out is not None:
-        document, _ = compose(study, dark=static)
+        document, _ = compose(study, static, progress)
         write_comparison(out, result, study, document, language, static)
     return result

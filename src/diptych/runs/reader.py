@@ -21,6 +21,7 @@ from diptych.runs.records import MOST, Environment, number, whole
 from diptych.types import Bool, Float64, Int64
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
+EXPECTED = "expected the --out folder of `diptych train`"
 # True if a null or a NaN may replace the number: a loss that was not finite, or memory that
 # could not be read. A time is always known.
 OPTIONAL = {
@@ -172,13 +173,13 @@ def read_run(folder: Path, *, strict: bool = True) -> Run:
             broken, a line before the last is broken, there is no step, or `strict` refuses one.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a run folder of `diptych train`")
+        what = "is a file" if folder.is_file() else "no such folder"
+        raise UserError(f"{folder}: {what}; expected a run folder of `diptych train`")
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise UserError(
-            f"{folder}: not a run folder: {', '.join(missing)} missing; "
-            "expected the --out folder of `diptych train`"
-        )
+        inside = next(folder.glob("*/environment.json"), None)
+        expected = f"give a run in it, such as {inside.parent}" if inside else EXPECTED
+        raise UserError(f"{folder}: not a run folder: {', '.join(missing)} missing; {expected}")
     path = folder / "metrics.jsonl"
     rows, torn = _rows(path)
     if not rows:

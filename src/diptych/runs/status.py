@@ -19,7 +19,7 @@ from typing import Any
 
 from diptych.config.load import Config, flatten, load_config, preset_names
 from diptych.errors import UserError
-from diptych.files import Line, Tail, read_json
+from diptych.files import Line, Tail, look, read_json
 from diptych.files.locks import LOCK
 from diptych.runs import checkpoint
 from diptych.runs.reader import last_step, starts_of
@@ -133,8 +133,11 @@ class Follower:
 
     def __init__(self, run: Path, most_bytes: int = MOST_BYTES) -> None:
         if not (run / "config.yaml").is_file():
-            what = "has no config.yaml" if run.is_dir() else "there is no such folder"
-            raise UserError(f"{run}: is not a run ({what}); give the --out folder of diptych train")
+            what = {"folder": "has no config.yaml", "": "there is no such folder"}
+            raise UserError(
+                f"{run}: is not a run ({what.get(look(run), 'is a file')}); give the --out folder "
+                "of diptych train"
+            )
         self.run, self.tail = run, Tail(most_bytes)
         self.config = load_config(str(run / "config.yaml"))
         self.preset = nearest_preset(self.config)
@@ -299,7 +302,8 @@ def find_runs(folder: Path) -> tuple[list[Path], dict[str, str]]:
         UserError: no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give one that holds runs")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; give a folder that holds runs")
     found: list[Path] = []
     unreadable: dict[str, str] = {}
 

@@ -92,7 +92,8 @@ class Folders:
     def path(self, name: str) -> Path:
         """The path of `K/relative`. Raises UserError if it is not below its folder."""
         number, _, relative = name.partition("/")
-        if not number.isdecimal() or int(number) >= len(self.roots) or "\0" in name:
+        inside = number.isdecimal() and len(number) < 10 and int(number) < len(self.roots)
+        if not inside or "\0" in name:
             raise UserError(f"'{name[:200]}': not below the studio's folders")
         root = self.roots[int(number)]
         try:

@@ -6,6 +6,7 @@ no JSON, and, where others can reach the address, requests without the token.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import secrets
 import shutil
@@ -178,7 +179,8 @@ def app(studio: Studio, token: str | None = None, port: int = 0) -> ASGIApp:
         return value
 
     def job_of(request: Request) -> Any:
-        return studio.desk.job(int(request.path_params["number"]))
+        number = request.path_params["number"][:18]  # no longer one is a job's
+        return studio.desk.job(int(number) if number.isdecimal() else 0)
 
     def stop(request: Request) -> Any:
         studio.desk.stop(job_of(request))
@@ -228,9 +230,9 @@ def app(studio: Studio, token: str | None = None, port: int = 0) -> ASGIApp:
         Route("/api/curve", json_of(lambda r: studio.folders.curve(asked_for(r, "run")))),
         Route("/api/settings", json_of(runs_asked)),
         Route("/api/jobs", put, methods=["POST"]),
-        Route("/api/jobs/{number:int}", json_of(lambda r: studio.desk.view(job_of(r)))),
-        Route("/api/jobs/{number:int}/stop", json_of(stop), methods=["POST"]),
-        Route("/api/jobs/{number:int}/{name}.png", picture),
+        Route("/api/jobs/{number}", json_of(lambda r: studio.desk.view(job_of(r)))),
+        Route("/api/jobs/{number}/stop", json_of(stop), methods=["POST"]),
+        Route("/api/jobs/{number}/{name}.png", picture),
         Route("/grid", grid),
         Route("/report", report),
     ]
@@ -322,9 +324,10 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         found.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"{host}:{port}: {reason}; give another --port (0 takes any that is free)"
-        ) from error
+        advice = "--host, such as 127.0.0.1 or 0.0.0.0"
+        if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES):
+            advice = "--port (0 takes any that is free)"
+        raise UserError(f"{host}:{port}: {reason}; give another {advice}") from error
     return found
 
 

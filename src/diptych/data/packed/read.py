@@ -36,8 +36,13 @@ def read_index(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, no index, or one of another format.
     """
-    kind = look(path)
-    if kind != "file" or look(index_path(path)) == "other":
+    kind, index_kind = look(path), look(index_path(path))
+    if kind == "file" and not index_kind:
+        raise UserError(
+            f"{path}: has no index {index_path(path).name} beside it. {_AGAIN}, or read it as a "
+            f"plain array: npz:{path}"
+        )
+    if kind != "file" or index_kind == "other":
         what = {"": "not found", "folder": "is a folder"}.get(kind, "is not a regular file")
         raise UserError(f"{path}: {what}; expected a file that diptych data prepare made")
     index = read_json(index_path(path), most_bytes=_MOST_BYTES, most_values=_MOST_VALUES)

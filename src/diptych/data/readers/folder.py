@@ -2,9 +2,10 @@
 
 Files with the suffixes of `diptych.data.picture.KINDS`, in any case, are used. Hidden files and
 folders, files of other kinds, pipes and devices, broken links, and folders already visited (which
-ends link cycles) are left out and counted by reason. In a folder that `diptych sample` made, only
-the samples are used, not its grids and films. If every picture is in a sub-folder, and there are
-two or more on the first level, those are classes, numbered in the order of their names.
+ends link cycles) are left out, counted by reason, and named in a note. In a folder that `diptych
+sample` made, only the samples are used; its grids, films and records need no note. If every
+picture is in a sub-folder, and there are two or more on the first level, those are classes,
+numbered in the order of their names.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from diptych.data.notes import note
 from diptych.data.picture import SUFFIXES
 from diptych.errors import MachineError, UserError
 from diptych.files import look, read_bytes, read_ends, read_json
@@ -26,6 +29,15 @@ HIDDEN, OTHER, SPECIAL, BROKEN, AGAIN, UNSAMPLED = (
     "hidden", "of another kind", "no regular file", "broken link", "folder met before",
     "no sample",
 )  # fmt: skip
+# The reasons, which are recorded, as a note names them.
+TOLD = {
+    HIDDEN: "hidden",
+    OTHER: "files of other kinds",
+    SPECIAL: "pipes and devices",
+    BROKEN: "broken links",
+    AGAIN: "folders met before",
+    UNSAMPLED: "pictures that are no samples",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,9 @@ class Files:
 def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
     """All pictures below a folder as sorted paths with slashes, and left-out counts by reason.
 
+    A note names those that are left out, except for files that `diptych sample` writes beside its
+    samples.
+
     Raises:
         UserError: not a folder, or incomplete samples.
         MachineError: no permission to read it.
@@ -80,6 +95,7 @@ def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
         raise UserError(f"{root}: {what}; expected a folder of pictures")
     found: list[str] = []
     left_out: Counter[str] = Counter()
+    beside: Counter[str] = Counter()  # those of them in sample folders
     seen: set[str] = set()
 
     def refuse(error: OSError) -> None:
@@ -100,9 +116,18 @@ def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
             reason = _left_out(place, name, samples)
             if reason:
                 left_out[reason] += 1
+                beside[reason] += samples is not None
             else:
                 found.append((below / name).as_posix())
+    if found and (strange := left_out - beside):
+        pictures = f"{len(found):,} picture{'s' * (len(found) != 1)}"
+        note(f"{root}: {pictures}; left out: {_told(strange)}")
     return sorted(found), {reason: left_out[reason] for reason in sorted(+left_out)}
+
+
+def _told(left_out: Mapping[str, int]) -> str:
+    """Left-out counts for people."""
+    return ", ".join(f"{TOLD[reason]} ({left_out[reason]:,})" for reason in sorted(left_out))
 
 
 def _left_out(place: str, name: str, samples: set[str] | None) -> str:
@@ -158,11 +183,8 @@ def open_folder(root: Path, origin: str | None = None, crop: str = "center") -> 
     names, left_out = find_pictures(root)
     if not names:
         kinds = ", ".join(SUFFIXES)
-        held = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
-        raise UserError(
-            f"{root}: holds no pictures ({kinds}){f', but {held}' if held else ''}; give a folder "
-            "that does"
-        )
+        held = f"; left out: {_told(left_out)}" if left_out else ""
+        raise UserError(f"{root}: holds no pictures ({kinds}){held}; give a folder that does")
     return Files(root, names, origin or str(root), crop, _classes(names), left_out)
 
 

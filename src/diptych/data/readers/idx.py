@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.errors import MachineError, UserError
-from diptych.files import look
+from diptych.files import read_bytes
 from diptych.types import Pixels
 
 UINT8 = 0x08
@@ -58,21 +58,7 @@ def read_idx(path: Path, ndim: int) -> Pixels:
 
 def _content(path: Path, ndim: int) -> bytes:
     """The bytes of the file, unpacked if it is gzip."""
-    if look(path) == "other":
-        raise UserError(f"{path}: is not a regular file, expected an IDX file, gzip or raw.")
-    try:
-        packed = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file; expected an IDX file, gzip or raw.") from None
-    except IsADirectoryError:
-        raise UserError(
-            f"{path}: is a folder, expected an IDX file, gzip or raw. "
-            "Move the file that it holds up to this place, or remove the folder."
-        ) from None
-    except OSError as error:
-        raise MachineError(
-            f"{path}: cannot be read ({error.strerror}). Check the file's permissions and the disk."
-        ) from None
+    packed = read_bytes(path, "an IDX file, gzip or raw")
     if not packed:
         raise UserError(f"{path}: is empty (0 bytes), expected an IDX file. {_REPLACE}")
     if not packed.startswith(b"\x1f\x8b"):

@@ -163,7 +163,7 @@ def _ffhq_records(path: Path, split: str, size: Size | None, origin: str) -> Rec
     wanted = size if size is not None else max(sizes, default=0)
     if wanted not in sizes:
         text = size_text(wanted)
-        raise UserError(f"{path}: holds no pictures of {text}, but of {sizes}; set data.image_size")
+        raise UserError(f"{path}: holds no pictures of {text}, but of {sizes}; give that size")
     named = [f"{wanted}-{index:05d}".encode() for index in range(int(length))]
     missing = [key for key in named if key not in keys]
     if missing:

@@ -111,7 +111,7 @@ def open_known(asked: Asked) -> Opened:
     arrays = _arrays(asked)
     if arrays is not None:
         if asked.crop not in (None, "none"):
-            raise UserError(f"{asked.source} is not cropped; leave data.crop={asked.crop} out")
+            raise UserError(f"{asked.source} is not cropped; leave the crop '{asked.crop}' out")
         return arrays
     items = open_items(asked)
     left_out = dict(getattr(items, "left_out", {}))
@@ -175,8 +175,7 @@ def decoded(asked: Asked, items: Items) -> Decoded:
     """
     if asked.channels not in (1, 3):
         raise UserError(
-            f"{asked.source}: pictures are decoded to 1 or 3 channels, not {asked.channels}; "
-            "set data.channels"
+            f"{asked.source}: pictures are decoded to 1 or 3 channels, not {asked.channels}"
         )
     if asked.image_size is not None:
         recipe = Recipe(asked.image_size, asked.channels, asked.crop or items.crop)

@@ -147,7 +147,7 @@ def lookup(source: str, split: str) -> Source:
     if known.name == MNIST_10K.name and split == "test":
         raise UserError(
             "mnist-10k has the split 'train' only, which is MNIST's 10,000 test images; "
-            "no images are left to test on. Use data.source=mnist for both splits."
+            "no images are left to test on. Use the source mnist for both splits."
         )
     raise UserError(f"{source} has no split '{split}'{nearest(split, list(known.splits))}")
 
@@ -171,7 +171,7 @@ def find(source: str, split: str = "train", data_dir: Path | None = None) -> Loc
         if data_dir is not None:
             raise UserError(
                 f"mnist-10k travels in the package and is not read from {data_dir}. "
-                "Leave --data out, or use that folder's own data with data.source=mnist."
+                "Leave --data out, or use that folder's own data: the source mnist."
             )
         return _packaged(known, split)
     if data_dir is not None:

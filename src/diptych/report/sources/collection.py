@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from diptych.errors import UserError
 from diptych.figures.charts import DARK, LIGHT
 from diptych.pages.template import Source
@@ -129,11 +131,14 @@ class Study:
         return "soft"
 
 
-def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) -> Study:
+def open_study(
+    asked: Sequence[Path], out: Path, search: Sequence[Path] = (), progress: bool = False
+) -> Study:
     """Read the runs and the records beside them.
 
     Args:
         asked: run folders, or folders of `diptych reproduce` in place of their runs.
+        progress: show a bar on stderr.
 
     Raises:
         UserError: if there is no run or more than MOST_RUNS, one is not a run folder or holds no
@@ -151,7 +156,8 @@ def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) ->
     for folder in search:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder to search")
-    runs = [read_run(folder, strict=False) for folder in folders]
+    bar = tqdm(folders, "runs", unit="run", disable=not progress, delay=2)
+    runs = [read_run(folder, strict=False) for folder in bar]
     _check_common(folders, runs)
     found = gather(folders, [*studies, *search], [f for f in folders if f in asked])
     panels = [run.backend for run in runs]
@@ -161,14 +167,21 @@ def open_study(asked: Sequence[Path], out: Path, search: Sequence[Path] = ()) ->
     return Study(out, tuple(folders), numbers, pairs, found, colours_of(panels), plan)
 
 
-def open_pair(folders: tuple[Path, Path], out: Path, found: Gathered, matched: bool) -> Study:
+def open_pair(
+    folders: tuple[Path, Path],
+    out: Path,
+    found: Gathered,
+    matched: bool,
+    progress: bool = False,
+) -> Study:
     """Read two runs strictly for `diptych compare`.
 
     Raises:
         UserError: if a folder is not a run's, a record is broken, or the runs do not match and
             `matched` requires it.
     """
-    a, b = (read_run(folder) for folder in folders)
+    bar = tqdm(folders, "runs", unit="run", disable=not progress, delay=2)
+    a, b = [read_run(folder) for folder in bar]
     reasons = mismatches(a, b)
     if matched and reasons:
         what = f"{folders[0]} and {folders[1]} cannot be compared step by step"
