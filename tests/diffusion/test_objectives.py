@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from diptych.align.ladder.rungs.training import told
 from diptych.config.load import DiffusionConfig, load_config
 from diptych.diffusion.objective import min_snr_weights, target
 from diptych.diffusion.process import eps_from_v, eps_from_x0, x0_from_v
@@ -137,12 +139,27 @@ def test_a_schedule_that_ends_in_noise_already_stays_as_it_is() -> None:
 @pytest.mark.parametrize("changes, message", [
     (["diffusion.zero_terminal_snr=true"], "use diffusion.objective v or x0"),
     (["diffusion.zero_terminal_snr=true", "diffusion.objective=v", "train.weighting=min-snr"],
-     "train.weighting min-snr gives the last timestep"),
+     "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight"),
+    (["diffusion.schedule=jsd", "diffusion.objective=v", "train.weighting=min-snr"],
+     "train.weighting min-snr gives the last timestep of schedule jsd no weight"),
+    (["diffusion.schedule=jsd", "diffusion.objective=x0", "train.weighting=min-snr"],
+     "set train.weighting to none"),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(changes: list[str], message: str) -> None:
     with pytest.raises(UserError) as error:
         load_config("tiny", changes)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_min_snr_goes_with_eps_and_in_the_ladder_with_every_schedule(name: Any) -> None:
+    chosen = [f"diffusion.schedule={name}"]
+    config = load_config("tiny", [*chosen, "train.weighting=min-snr"])
+    assert config.diffusion.ends_in_noise == (make_schedule(config.diffusion).alpha[-1] == 0)
+    changes = told(SimpleNamespace(config=config))  # type: ignore[arg-type]
+    words = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
+    weighted = load_config("tiny", [*chosen, *words]).train.weighting
+    assert weighted == ("none" if name == "jsd" else "min-snr")
 
 
 # Sampling from a level without an image

@@ -78,6 +78,9 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UserError, match=r"^b: has diffusion.schedule=cosine, a has linear"):
         compared(subject("a", 1), subject("b", 1, **{"diffusion.schedule": "cosine"}))
+    ends = {"diffusion.zero_terminal_snr": True, "diffusion.objective": "v"}
+    with pytest.raises(UserError, match=r"^b: has diffusion.zero_terminal_snr=True, a has False"):
+        compared(subject("a", 1), subject("b", 1, **ends))
     wide = subject("wide", 1, **{"data.channels": 3})
     with pytest.raises(UserError, match=r"^wide: is for images of 3x14x14, own has 1x14x14"):
         compared(wide)
@@ -130,6 +133,8 @@ def test_the_command_and_python_say_the_same(monkeypatch: Any, capsys: Any, tmp_
     for wrong, said in (([], "models: expected models"), ([3], "models: expected models")):
         with pytest.raises(UserError, match=said):
             diptych.denoise(wrong)
+    with pytest.raises(UserError, match=r"^seed is 18446744073709551616; it must be 0 or more"):
+        diptych.denoise(model, pixels, seed=2**64)
     code, _, err = call(monkeypatch, capsys, "denoise", "zoo:mnist-torch", "--images", "nope")
     assert code == 2 and "nope" in err and err.count("\n") == 1
     code, _, err = call(monkeypatch, capsys, "denoise", "runs/a", "runs/a")

@@ -20,7 +20,7 @@ from diptych.errors import UserError
 from diptych.evaluation import Moments, frechet_distance
 from diptych.evaluation.fid_infinity import extrapolate
 from diptych.evaluation.memorisation import TAIL, Distances, authenticity, copies, data_copying
-from diptych.evaluation.score import Score
+from diptych.evaluation.score import Score, check_alike
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.training_distances import BLOCK, pixel_space, shifted
 from fake_features import Fake, open_fake
@@ -193,6 +193,10 @@ def test_pixels_need_no_network(panels, monkeypatch, capsys, places, tmp_path):
     for name, score in found["torch"].items():
         assert score["value"] == whole[name]["value"] and name.startswith("pixel-")
         assert score["protocol"]["extractor"] == "pixels"
+        alone, beside = Score.from_json(score), Score.from_json(whole[name])
+        check_alike(alone, beside)
+        with pytest.raises(UserError, match="differ in 'num'"):
+            check_alike(alone, replace(beside, protocol={**beside.protocol, "num": 7}))
     random = np.random.RandomState(0)
     for name, count in (("train", 60), ("held", 40), ("own", 50)):
         images = random.randint(0, 256, (count, 12, 16, 3), dtype=np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from commands import call
+from diptych.data import Dataset
 from diptych.errors import UserError
-from diptych.files import LOCK, hold, read_json
+from diptych.evaluation.nearest import Nearest
+from diptych.files import LOCK, hold, read_json, write_json
 from diptych.files.locks import hold_part
 from diptych.generate import encode as encoding
 from diptych.generate import samples
@@ -24,7 +27,7 @@ from diptych.generate.samples import SampleRequest, sample_to
 from diptych.ranks import ALONE, Part, Ranks
 from diptych.sampling.inversion import make_inversion
 from diptych.sampling.sampler import make_sampler
-from numpy_backend import CONFIG, engine
+from numpy_backend import CONFIG, NumpyBackend, engine
 from waiting import PATIENCE
 
 REQUEST = SampleRequest(make_sampler("ddim", 2), num=7, batch=2)
@@ -139,10 +142,23 @@ def test_what_does_not_fit_is_refused(whole, tmp_path):
 
 def test_parts_add_nothing_to_a_complete_folder_and_say_so(tmp_path):
     assert draw(tmp_path)
-    with pytest.raises(UserError, match="is complete, without npz; add it with --resume"):
+    with pytest.raises(UserError, match="without npz as asked for here; add it with --resume"):
         draw(tmp_path, "0/2", npz=True)
     assert draw(tmp_path, resume=True, npz=True)
     assert draw(tmp_path, "0/2", npz=True)
+
+
+def test_parts_notice_that_neighbours_were_searched_otherwise(tmp_path):
+    images = np.random.RandomState(3).randint(0, 256, (9, 1, 14, 14), dtype=np.uint8)
+    data = Dataset("nine", "train", images, None, "ab" * 32, "here")
+    five, three = (replace(REQUEST, nearest=Nearest(data, count)) for count in (5, 3))
+    assert draw(tmp_path, request=five) and draw(tmp_path, "0/2", five) and draw(tmp_path, "0/2")
+    with pytest.raises(UserError, match="without nearest as asked for here; add it with --resume"):
+        draw(tmp_path, "0/2", three)
+    assert draw(tmp_path, request=three, resume=True) and draw(tmp_path, "0/2", three)
+    assert draw(tmp_path, resume=True)  # the file stays, and so does the record of its settings
+    with pytest.raises(UserError, match="without nearest as asked"):
+        draw(tmp_path, "0/2", five)
 
 
 def test_parts_that_choose_different_batches_take_that_of_the_first(whole, tmp_path, monkeypatch):
@@ -220,12 +236,41 @@ def test_an_encoding_in_parts_is_finished_or_refused(encoded, tmp_path):
     assert pictures(tmp_path) == pictures(encoded)
 
 
+def test_pictures_in_a_folder_without_a_manifest_are_neither_taken_nor_replaced(tmp_path):
+    """A user's own 00000.png was taken for a sample, and replaced by a reconstruction."""
+    picture = tmp_path / "00000.png"
+    picture.write_bytes(b"somebody's")
+    for job in (draw, encode):
+        for how in ({"resume": True}, {"part": "0/2"}, {"part": "0/2", "resume": True}):
+            with pytest.raises(UserError, match="of a job to go on with"):
+                job(tmp_path, **how)
+    left = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert left == ["00000.png"] and picture.read_bytes() == b"somebody's"
+
+
+def test_an_encoding_has_one_precision(tmp_path, monkeypatch):
+    """A model opened in bf16 from Python says so, and adds nothing to latents of float32."""
+    assert not encode(tmp_path, "0/2")
+    manifest = read_json(tmp_path / "manifest.json")
+    assert manifest["precision"] == "fp32"
+    monkeypatch.setattr(NumpyBackend, "precision", "bf16")
+    for how in ({"part": "1/2"}, {"resume": True}):
+        with pytest.raises(UserError, match="begun with precision=fp32, not bf16; resume it with"):
+            encode(tmp_path, **how)
+    assert encode(tmp_path / "new")
+    assert read_json(tmp_path / "new" / "manifest.json")["precision"] == "bf16"
+    monkeypatch.undo()
+    del manifest["precision"]  # as before it was recorded
+    write_json(tmp_path / "manifest.json", manifest)
+    assert encode(tmp_path, "1/2")
+
+
 def test_parts_measure_one_curve_and_a_finished_one_is_not_taken_for_another(tmp_path):
     assert not encode(tmp_path, "0/2", curve=(3,))
     with pytest.raises(UserError, match="give each part the same options"):
         encode(tmp_path, "1/2", curve=(4,))
     assert encode(tmp_path, "1/2", curve=(3,)) and encode(tmp_path, "0/2", curve=(3,))
-    with pytest.raises(UserError, match="complete, without a curve of 4 steps; add it"):
+    with pytest.raises(UserError, match="complete, without a curve of 4 steps as asked"):
         encode(tmp_path, "0/2", curve=(3, 4))
     assert encode(tmp_path, resume=True, curve=(4,)) and encode(tmp_path, "0/2", curve=(3, 4))
 

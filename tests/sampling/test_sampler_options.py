@@ -166,6 +166,7 @@ def test_manifests_keep_their_keys() -> None:
 # What the model recommends
 
 TRAILING = {"clip": True, "spacing": "trailing", "solver": "ddim"}  # of a folder of diffusers
+LISTED = {"solver": "ddim", "steps": 3, "spacing": "900,500,100"}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +186,10 @@ TRAILING = {"clip": True, "spacing": "trailing", "solver": "ddim"}  # of a folde
         ({"solver": "heun"}, TRAILING, {"solver": "heun"}),
         ({"solver": "ddim", "steps": 3}, TRAILING, {"solver": "ddim", "steps": 3}),
         ({"steps": 4}, None, {"steps": 4}),
+        ({"steps": 4}, LISTED, {"solver": "ddim", "steps": 4}),
+        ({"steps": 3}, LISTED, LISTED),
+        ({"spacing": "8,2"}, LISTED, {"solver": "ddim", "spacing": "8,2"}),
+        ({"steps": 4, "spacing": "quad"}, LISTED, LISTED | {"steps": 4, "spacing": "quad"}),
     ],
 )  # fmt: skip
 def test_options_change_what_a_model_recommends_one_by_one(
@@ -214,6 +219,22 @@ def test_what_was_chosen_is_said(asked: dict[str, Any], said: str | None) -> Non
     told = choose_sampler(SamplerOptions(steps=4), TOLD, guided)[1]
     assert told is not None and told.endswith(": solver ddim, guidance 2.0, steps 4")
     assert choose_sampler(SamplerOptions(**asked), TOLD, TRAILING)[1] == said
+
+
+def test_steps_that_are_asked_for_overrule_the_models_list_and_this_is_said() -> None:
+    """A list that is recommended, or implied by a start; before, the steps were refused."""
+    asked = SamplerOptions(steps=4)
+    sampler, said = choose_sampler(asked, TOLD, LISTED)
+    assert (sampler.steps, sampler.spacing) == (4, "uniform")
+    assert said is not None and said.endswith("timesteps are not used, as they are not so many")
+    sampler, _ = choose_sampler(asked, TOLD, None, LISTED)
+    assert (sampler.steps, sampler.spacing) == (4, "uniform")
+    sampler, _ = choose_sampler(SamplerOptions(spacing="8,2"), TOLD, None, LISTED)
+    assert (sampler.steps, sampler.spacing) == (2, "8,2")
+    sampler, said = choose_sampler(SamplerOptions(steps=3), TOLD, LISTED)
+    assert sampler.spacing == LISTED["spacing"] and said is not None and "not used" not in said
+    alone = choose_sampler(asked, TOLD, {"spacing": "900,500,100"})[1]
+    assert alone is not None and "another number of steps is asked for" in alone
 
 
 def test_nothing_is_said_where_nothing_is_chosen() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import numpy_backend
+from commands import call
 from diptych.config.load import DiffusionConfig
 from diptych.diffusion.schedule import make_schedule
 from diptych.diffusion.timesteps import choose_timesteps, listed_timesteps, listing
@@ -129,6 +130,23 @@ def test_a_record_is_kept_and_another_search_is_refused(whole: Path, tmp_path: P
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match="is not a file of diptych search-steps"):
         searched(tmp_path / "other.json", resume=True)
+    assert whole.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--resume", "--overwrite"], "exclude each other; choose one"),  # the record was lost
+        (["--teacher-steps", 0], "'--teacher-steps': 0 is not in the range"),
+    ],
+)
+def test_a_command_that_cannot_be_loses_no_record(
+    monkeypatch: Any, capsys: Any, whole: Path, words: list[Any], message: str
+) -> None:
+    before = whole.read_bytes()
+    asked = ["search-steps", "zoo:mnist-torch", "--calls", 4, "--out", whole, *words]
+    code, out, err = call(monkeypatch, capsys, *asked)
+    assert code == 2 and message in err and err.count("\n") == 1 and out == ""
     assert whole.read_bytes() == before
 
 

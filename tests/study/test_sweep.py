@@ -211,3 +211,34 @@ def test_bad_sweeps_are_one_line(monkeypatch, capsys, tmp_path, words, message):
     code, out, err = call(monkeypatch, capsys, *base, *words, "--out", "out", "--quiet")
     assert code == 2 and message in err and out == ""
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_sweep_that_cannot_be_begins_no_folder(monkeypatch, capsys, tmp_path):
+    """Nothing is drawn for a reference that is not there, and no folder is left behind."""
+    monkeypatch.chdir(tmp_path)
+    base = ["sweep", "zoo:mnist-torch", "--num", "4", "--out", "out", "--quiet"]
+    scored = ["--features", "mnist", "--steps", "2", "--reference"]
+    for words, message in (
+        ([*scored, "nowhere"], "nowhere: not found"),
+        (["--metrics", "none", "--calls", "0"], "exactly 0 network calls: no cell is left"),
+        (["--metrics", "none", "--solver", "heun", "--calls", "2,4"], "give other --calls"),
+        (["--metrics", "none", "--steps", "0"], "0 steps cannot be taken"),
+        (["--metrics", "none", "--sample-batch", "0"], "--sample-batch is 0; it must be 1 or more"),
+    ):
+        code, out, err = call(monkeypatch, capsys, *base, *words)
+        assert code == 2 and message in err and err.count("\n") == 1 and out == "", err
+        assert not (tmp_path / "out").exists(), words
+    words = ["evaluate", "zoo:mnist-torch", "--num", "4", *scored, "nowhere"]
+    code, _, err = call(monkeypatch, capsys, *words, "--samples-out", "out")
+    assert code == 2 and "nowhere: not found" in err and not (tmp_path / "out").exists()
+
+
+def test_a_sweep_of_memorisation_in_pixels_has_no_network():
+    """It was a KeyError."""
+    module = importlib.import_module("diptych.cli.sweep")
+    made = module.sweep.make_context("sweep", [
+        "zoo:mnist-torch", "--num", "4", "--metrics", "memorization", "--features", "pixels",
+        "--train", "npz:a.npz", "--held-out", "npz:b.npz", "--out", "out",
+    ])  # fmt: skip
+    request = module.sweep_request(made.params.pop("source"), made.params)
+    assert request.scored and request.features_sha256 is None

@@ -93,7 +93,8 @@ def encode(
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(model, settings, given["raw"])
     plan, diffusion = make_plan(found.config), found.config.diffusion
-    in_noise = starts_in_noise(make_schedule(diffusion), diffusion.objective)
+    schedule = make_schedule(diffusion)
+    in_noise = starts_in_noise(schedule, diffusion.objective)
     spacing = None if given["spacing"] is None else read_spacing(given["spacing"])[0]
     made = [
         make_inversion(
@@ -105,6 +106,8 @@ def encode(
         )
         for steps in [given["steps"], *curve_steps(given["curve"])]
     ]
+    for one in made:
+        one.sampler.check(schedule)
     inputs = read_inputs(
         images, plan.shape, given["num"], data_dir=given["data"], crop=found.config.data.crop
     )

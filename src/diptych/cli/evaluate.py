@@ -136,6 +136,16 @@ def of_training(settings: Any, source: str) -> Any:
     return replace(settings, train=train, held_out=held_out, mirrored=config.data.random_flip)
 
 
+def check_reference(reference: str | None, data: Path | None) -> None:
+    """Refuse a reference that cannot be read, before any image is drawn (UserError)."""
+    from diptych.evaluation.feature_parts import features_path
+    from diptych.evaluation.images import open_images
+    from diptych.evaluation.statistics_file import statistics_path
+
+    if reference is not None and not (statistics_path(reference) or features_path(reference)):
+        open_images(reference, data)
+
+
 def check_features(name: str, *others: str) -> str:
     """Return the name of a known feature network, or one of `others`; else raise UserError."""
     from diptych.errors import nearest
@@ -248,6 +258,7 @@ def drawn(samples: tuple[str, ...], settings: Any, options: dict[str, Any]) -> t
     )
     if settings.num is None:
         raise UserError(f"{models[0]}: how many images are to be drawn? Give --num")
+    check_reference(options["reference"], options["data"])
     folders = draw(
         models[0],
         drawing,

@@ -116,6 +116,8 @@ def sample(
     settings = read_config(config, for_training=False) if config else None
     found = find_weights(source, settings, raw)
     options = chosen_options(given)
+    if given["data"] is not None and given["source_image"] is None and not given["nearest"]:
+        raise UserError("--data only applies to --nearest and --from; leave it out, or add one")
     pictures = chosen_pictures(given, found.config)
     start = Start(given, found, seed, num)
     chosen, said = choose_sampler(options, found.config, found.sampler, start.sampler)

@@ -22,6 +22,7 @@ from diptych.cli.common import (
     show,
 )
 from diptych.cli.completion import MODELS
+from diptych.errors import UserError
 
 
 @click.command("search-steps", short_help="Search timesteps for few network calls, by their score.")
@@ -39,7 +40,9 @@ from diptych.cli.completion import MODELS
 @click.option(
     "--teacher", default="dpmpp-sde", show_default=True, help="Draws the model's own images."
 )
-@click.option("--teacher-steps", type=int, default=50, show_default=True, help="Its steps.")
+@click.option(
+    "--teacher-steps", type=click.IntRange(1), default=50, show_default=True, help="Its steps."
+)
 @click.option(
     "--features", help="inception, mnist or fashion_mnist.  [default: those of the model's data]"
 )
@@ -71,6 +74,8 @@ def search_steps(source: str, out: Path, **given: Any) -> None:
     from diptych.study.search_steps import SOLVERS, Search, default_features, run_search, scores_of
     from diptych.weights.find import find_weights
 
+    if given["resume"] and given["overwrite"]:
+        raise UserError("--resume and --overwrite exclude each other; choose one")
     found = find_weights(source, None, given["raw"])
     names = ("calls", "num", "tries", "seed", "batch", "teacher", "teacher_steps", "reference")
     search = Search(

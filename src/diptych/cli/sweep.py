@@ -31,6 +31,7 @@ from diptych.cli.evaluate import (
     DRAWING,
     MEASURE,
     MEASURED,
+    check_reference,
     measure_settings,
     of_training,
     open_network,
@@ -103,6 +104,9 @@ def sweep(source: str, **options: Any) -> None:
         raise UserError(
             f"backend '{backend}' is not known; use {', '.join((*BACKENDS, *ENGINES))} or both"
         )
+    planned = sweeps.cells_of(request)  # before the folder is begun
+    if not planned.pairs:
+        raise UserError(f"{'; '.join(planned.left_out)}: no cell is left; give other --calls")
     backends = BACKENDS if backend == "both" else (backend,)
     samples_out = options["samples_out"]
     if samples_out is None and source.startswith("zoo:"):
@@ -117,7 +121,6 @@ def sweep(source: str, **options: Any) -> None:
                 open_network, (options["features"], name, options["device"], options["weights"])
             )
 
-        planned = sweeps.cells_of(request)
         for line in planned.left_out:
             say(f"{line}: left out")
         if request.scored and backend in ENGINES:
@@ -156,6 +159,8 @@ def sweep(source: str, **options: Any) -> None:
             note=lambda text: click.echo(text, err=True),
         )
 
+    if on is None:
+        check_reference(options["reference"], options["data"])
     if options["for_both"]:  # the process that started this one holds the folder, and goes on
         with hold(out) if part is None else hold_part(out, str(part)) as lock:
             compute(lock)
@@ -171,7 +176,6 @@ def sweep(source: str, **options: Any) -> None:
     else:
         if options["overwrite"]:
             raise UserError("--overwrite would delete the other parts' cells; empty --out first")
-        planned = sweeps.cells_of(request)
         if not parts.sweep_part(planned, out, backends, part, compute, resume=options["resume"]):
             unfinished = {"out": str(out), "complete": False}
             show(unfinished, options["as_json"], missing_parts(part, out))
@@ -185,6 +189,7 @@ def sweep(source: str, **options: Any) -> None:
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` for these options."""
     from diptych.evaluation.collect import WITHOUT_REFERENCE
+    from diptych.evaluation.feature_network import NO_NETWORK
     from diptych.evaluation.features.weights_file import file_sha256
     from diptych.generate.for_scoring import Drawing
     from diptych.study.sweep.cells import Sweep
@@ -212,7 +217,8 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
     calls = tuple(int(n) for n in asked)
     etas = tuple(numbers("eta", listed["eta"], whole=False))
     variants = tuple(parse(text) for text in swept["solver"] or ("ddim",))
-    network = file_sha256(options["features"], options["weights"]) if scored else None
+    by_network = scored and options["features"] != NO_NETWORK
+    network = file_sha256(options["features"], options["weights"]) if by_network else None
     return Sweep(
         source,
         steps,

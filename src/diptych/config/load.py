@@ -55,10 +55,12 @@ class Config(Section):
                 "train.validate_every needs pictures that are not trained on; set data.held_out, "
                 "for example to 0.1"
             )
-        if self.diffusion.zero_terminal_snr and self.train.weighting == "min-snr":
+        noise = self.diffusion
+        if self.train.weighting == "min-snr" and noise.ends_in_noise and noise.objective != "eps":
+            name = "zero_terminal_snr" if noise.zero_terminal_snr else f"schedule {noise.schedule}"
             raise ValueError(
-                "train.weighting min-snr gives the last timestep of zero_terminal_snr no weight, "
-                "so that it would never be trained; use one of the two"
+                f"train.weighting min-snr gives the last timestep of {name} no weight, so that it "
+                f"would never be trained; set train.weighting to none"
             )
         return self
 

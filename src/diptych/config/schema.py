@@ -152,6 +152,11 @@ class DiffusionConfig(Section):
     objective: Literal["eps", "x0", "v"] = "eps"  # what the network predicts
     zero_terminal_snr: bool = False  # rescale so that the last timestep is pure noise
 
+    @property
+    def ends_in_noise(self) -> bool:
+        """True if nothing of the image is left at the last timestep."""
+        return self.zero_terminal_snr or self.schedule == "jsd"
+
     @model_validator(mode="after")
     def _last_timestep(self) -> DiffusionConfig:
         if self.zero_terminal_snr and self.objective == "eps":

@@ -171,10 +171,13 @@ def denoise(
     Raises:
         UserError: models of different schedules or pixels, or images that do not fit.
     """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed is {seed}; it must be 0 or more, and less than 2**63")
     first = subjects[0]
     for other in subjects[1:]:
         for key in ("diffusion.schedule", "diffusion.timesteps", "diffusion.beta_start",
-                    "diffusion.beta_end", "data.rescaled", "data.logit_transform"):  # fmt: skip
+                    "diffusion.beta_end", "diffusion.zero_terminal_snr",
+                    "data.rescaled", "data.logit_transform"):  # fmt: skip
             section, name = key.split(".")
             a, b = (getattr(getattr(s.config, section), name) for s in (first, other))
             if a != b:

@@ -24,7 +24,7 @@ from diptych.evaluation.memorisation import memorisation
 from diptych.evaluation.neighbours import K, neighbours
 from diptych.evaluation.protocol import Protocol
 from diptych.evaluation.reference import Reference
-from diptych.evaluation.score import split_half
+from diptych.evaluation.score import PIXELS, split_half
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.statistics import Moments, Statistics
 from diptych.evaluation.training_distances import Training, check_size
@@ -53,7 +53,6 @@ def score_name(features: str, metric: str) -> str:
     return f"{features.replace('_', '-')}-{own}"
 
 
-PIXELS = "pixel-"
 Measured = dict[str, tuple[float, dict[str, Any]]]
 
 

@@ -27,6 +27,10 @@ LEAST_FOR_INTERVAL = 3
 # as those of held-out images. Of the others more is better.
 DISTANCES = ("fid", "sfid", "kid", "frechet", "infinity", "copies")
 NEITHER = ("authenticity", "ratio", "ct")
+PIXELS = "pixel-"  # begins the names of scores for which no feature network is used
+# Entries of a protocol that describe the feature network and its input.
+OF_NETWORK = ("protocol", "resize", "clip", "scale", "shift", "mean_dtype", "covariance",
+              "features_dtype", "extractor", "extractor_sha256")  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,6 +155,8 @@ def split_half(whole: float, halves: Iterable[float]) -> float:
 def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
     """Refuse to compare scores of different metrics or protocols.
 
+    Scores in pixels are alike whichever feature network was opened for the scores beside them.
+
     Args:
         a, b: the scores.
         across: protocol fields that are meant to differ, such as "sampler.steps".
@@ -160,9 +166,10 @@ def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
     """
     if a.metric != b.metric:
         raise UserError(f"{a.metric} and {b.metric} are different metrics; nothing to compare")
+    free = (*across, *OF_NETWORK) if a.metric.startswith(PIXELS) else across
     for key in dict.fromkeys((*a.protocol, *b.protocol)):  # "protocol" itself comes first
         one, other = a.protocol.get(key), b.protocol.get(key)
-        if one != other and key not in across:
+        if one != other and key not in free:
             raise UserError(
                 f"{a.metric}: the protocols {a.protocol_id} and {b.protocol_id} differ in "
                 f"'{key}': {_short(one)} and {_short(other)}; evaluate both alike, or say that "

@@ -33,7 +33,7 @@ from diptych.files import (
     write_text,
 )
 from diptych.generate.latents import write_latents
-from diptych.generate.parts import remove_records, share
+from diptych.generate.parts import refuse_unbegun, remove_records, share
 from diptych.generate.roundtrip import EncodeRequest, errors_of, round_trip, steps_shown
 from diptych.generate.roundtrip_curve import measure
 from diptych.model import Model
@@ -54,6 +54,7 @@ IDENTITY = (
     "images_sha256",
     "weights_sha256",
     "backend",
+    "precision",
     "latents",
 )
 
@@ -86,7 +87,6 @@ def encode_to(
             out,
             manifest,
             part,
-            resume,
             IDENTITY,
             work=lambda: _encode_part(model, request, out, part, progress),
             fill=lambda begun: _fill(model, request, out, manifest, begun, progress=False),
@@ -99,6 +99,8 @@ def encode_to(
         )
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
+        if resume:
+            refuse_unbegun(out)
         claim_folder(out, resume=resume, overwrite=overwrite)
         return _fill(model, request, out, manifest, before, progress)
 
@@ -142,6 +144,7 @@ def _begin(model: Model, request: EncodeRequest) -> dict[str, Any]:
         "environment": environment(model.engine.backend),
         "backend": model.engine.backend.name,
         "device": model.engine.backend.device,
+        "precision": model.engine.backend.precision,
         "config": flatten(model.config),
     }
 

@@ -38,6 +38,10 @@ class Drawing:
     precision: str = "fp32"
     deterministic: bool = False
 
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"--sample-batch is {self.batch}; it must be 1 or more")
+
 
 def is_model(source: str) -> bool:
     """True if `source` is a model (a run, a saved folder, a graph, zoo:NAME ...), not images."""

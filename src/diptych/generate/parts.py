@@ -40,7 +40,6 @@ def share(
     out: Path,
     manifest: dict[str, Any],
     part: Part,
-    resume: bool,
     identity: Sequence[str],
     *,
     work: Callable[[], int],
@@ -62,13 +61,13 @@ def share(
         UserError: the folder holds something else, or was begun with other settings.
     """
     with hold_part(out, str(part)):
-        join(out, manifest | {"asked": asked}, part, resume)
+        join(out, manifest | {"asked": asked}, part)
         begun = check_same(out, manifest, identity)
         if begun.get("complete"):
             if missing := ", ".join(lacks(begun)):
                 raise UserError(
-                    f"{out}: is complete, without {missing}; add it with --resume, in one process "
-                    f"and without --part"
+                    f"{out}: is complete, without {missing} as asked for here; add it with "
+                    f"--resume, in one process and without --part"
                 )
             return begun
         if begun.get("asked", asked) != asked:
@@ -96,7 +95,7 @@ def record(out: Path, part: Part) -> Path:
     return out / f"{part}.json"
 
 
-def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
+def join(out: Path, manifest: dict[str, Any], part: Part) -> None:
     """Begin a folder with this manifest, or take part in one that another part began.
 
     Raises:
@@ -104,11 +103,7 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
     """
     file = out / MANIFEST
     if not file.exists():
-        there = [path.name for path in contents(out) if not OTHERS.fullmatch(path.name)]
-        if there and not resume and not file.exists():
-            raise UserError(
-                f"{out}: the folder is not empty ('{there[0]}'); choose another --out, or empty it"
-            )
+        refuse_unbegun(out)
         create(file, Begun.checked({**manifest, "parts": part.count}), part)
     begun = Begun.read(file)
     count = begun.parts or 1
@@ -116,6 +111,16 @@ def join(out: Path, manifest: dict[str, Any], part: Part, resume: bool) -> None:
         raise UserError(
             f"{out}: was begun in {count} part{'s' * (count != 1)}, not {part.count}; go on with "
             f"{'--resume alone' if count == 1 else f'--part K/{count}'}, or choose another --out"
+        )
+
+
+def refuse_unbegun(out: Path) -> None:
+    """Raise UserError if a folder holds files of others: no manifest says what was begun there."""
+    there = [p.name for p in contents(out) if not OTHERS.fullmatch(p.name)] if out.is_dir() else []
+    if there and not (out / MANIFEST).exists():
+        raise UserError(
+            f"{out}: the folder is not empty ('{there[0]}'), and has no {MANIFEST} of a job to go "
+            f"on with; choose another --out, or empty it"
         )
 
 

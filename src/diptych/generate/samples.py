@@ -47,7 +47,7 @@ from diptych.files import (
     hold_part,
     write_json,
 )
-from diptych.generate.parts import join, read_records, remove_records, share
+from diptych.generate.parts import join, read_records, refuse_unbegun, remove_records, share
 from diptych.generate.trajectory import Pictures, watching
 from diptych.model import Model, batches_of
 from diptych.ranks import Part
@@ -156,12 +156,14 @@ def sample_to(
     if part is not None:
         if overwrite:
             raise UserError("--overwrite would delete the other parts' images; empty --out first")
-        return _part(model, request, out, part, resume=resume, npz=npz, progress=progress)
+        return _part(model, request, out, part, npz=npz, progress=progress)
     request = _settled(model, request, out, resume)
     manifest = begin_manifest(model, request)
     request.pictures.check(model.engine, request.sampler, request.num, out)
     with hold(out):
         before = check_same(out, manifest, IDENTITY) if resume else {}
+        if resume:
+            refuse_unbegun(out)
         claim_folder(out, resume=resume, overwrite=overwrite)
         return _fill(model, request, out, manifest, before, npz=npz, progress=progress)
 
@@ -185,6 +187,7 @@ def _fill(
     seconds, drawn = _draw_missing(model, request, out, Part(0, 1), progress)
     _finish(out, model, request, npz)
     write_samples_card(out, manifest)
+    searched = _beside(request, npz).get("nearest", before.get("nearest"))
     earlier = Begun.read(out / "manifest.json")
     theirs = (0.0, 0) if earlier.complete else read_records(out)
     seconds, drawn = seconds + theirs[0], drawn + theirs[1]
@@ -192,6 +195,7 @@ def _fill(
         **manifest,
         "complete": True,
         "pictures": sorted(p.name for p in out.iterdir() if p.name in PICTURES),
+        **({} if searched is None else {"nearest": searched}),
         "seconds": earlier.seconds + seconds,
         "images_timed": earlier.images_timed + drawn,
     }
@@ -207,7 +211,6 @@ def _part(
     out: Path,
     part: Part,
     *,
-    resume: bool,
     npz: bool,
     progress: bool,
 ) -> dict[str, Any]:
@@ -217,7 +220,7 @@ def _part(
     manifest = begin_manifest(model, _settled(model, request, out, resume=True))
     manifest["trajectory"] = request.pictures.card()
     with hold_part(out, str(part)):
-        join(out, manifest | {"asked": asked}, part, resume)
+        join(out, manifest | {"asked": asked}, part)
     # Of parts that begin together, one has decided how many images are computed at once.
     request = _settled(model, request, out, resume=True)
     manifest["batch"] = request.batch
@@ -225,7 +228,6 @@ def _part(
         out,
         manifest,
         part,
-        resume,
         IDENTITY,
         work=lambda: _draw_missing(model, request, out, part, progress)[1],
         fill=lambda begun: _fill(model, request, out, manifest, begun, npz=npz, progress=False),
@@ -243,9 +245,12 @@ def _beside(request: SampleRequest, npz: bool) -> dict[str, Any]:
 
 
 def _holds(out: Path, manifest: dict[str, Any], name: str, how: Any) -> bool:
-    """True if a complete folder holds what `_beside` names."""
+    """True if a complete folder holds what `_beside` names.
+
+    A manifest of an earlier version does not say with which settings neighbours were searched.
+    """
     if name in FILES:
-        return (out / FILES[name]).exists()
+        return (out / FILES[name]).exists() and manifest.get(name, how) == how
     return bool(manifest.get("trajectory", {}).get(name) == how)
 
 

@@ -163,7 +163,8 @@ def merged(
     """Merge the given settings with the model's recommendations for the others.
 
     A recommendation is used as a whole: not if another rule is given, by `solver`, or by `eta`
-    unless ddim is recommended. A given limit replaces the recommended limit.
+    unless ddim is recommended. A given limit replaces the recommended limit, and a given number of
+    steps the recommended list of timesteps.
 
     Returns:
         (all settings by name, the recommended ones among them).
@@ -174,7 +175,25 @@ def merged(
         own = {}
     if "threshold" in given or "clip" in given:
         own = {name: value for name, value in own.items() if name not in ("clip", "threshold")}
-    if given.get("spacing", "")[:1].isdigit():
-        own.pop("steps", None)  # listed timesteps are as many as they are
-    own = {name: value for name, value in own.items() if name not in given}
+    own = without_overruled(own, given)
     return {**own, **given}, own
+
+
+def without_overruled(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's or a start's settings that are not given, and do not contradict what is given.
+
+    Listed timesteps are as many as they are: a given list overrules `steps`, and given steps a list
+    of another length.
+    """
+    left = {name: value for name, value in own.items() if name not in given}
+    if _listed(given):
+        left.pop("steps", None)
+    elif "steps" in given and _listed(left) not in (0, given["steps"]):
+        del left["spacing"]
+    return left
+
+
+def _listed(settings: Mapping[str, Any]) -> int:
+    """The number of listed timesteps; 0 if the spacing is a name, or missing."""
+    spacing = settings.get("spacing") or ""
+    return spacing.count(",") + 1 if spacing[:1].isdigit() else 0

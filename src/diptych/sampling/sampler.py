@@ -14,7 +14,7 @@ from diptych.diffusion.schedule import CLEAN, Level, Schedule, make_schedule, st
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps, listed_timesteps
 from diptych.errors import UserError, nearest
 from diptych.rng import NOISES, Noise
-from diptych.sampling.options import SamplerOptions, merged
+from diptych.sampling.options import SamplerOptions, merged, without_overruled
 from diptych.sampling.solvers import Solver
 from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
@@ -227,7 +227,7 @@ def choose_sampler(
         settings, said = {k: v for k, v in implied.items() if v is not None}, None
         if options.classes is not None:
             settings.pop("guidance", None)  # implied if the network is called without a class
-        settings |= options.given()
+        settings = without_overruled(settings, options.given()) | options.given()
     sampler = make_sampler(
         **settings,
         timesteps=config.diffusion.timesteps,
@@ -250,7 +250,9 @@ def _said(
 
     if own:
         but = ", but for what was asked" if set(options.given()) - {"classes", "guidance"} else ""
-        return f"sampling as this model recommends{but}: {words(settings)}"
+        kept = "spacing" in settings or "spacing" not in (recommended or {})
+        without = "" if kept else "; its listed timesteps are not used, as they are not so many"
+        return f"sampling as this model recommends{but}: {words(settings)}{without}"
     lost = {
         name: value
         for name, value in (recommended or {}).items()
@@ -258,8 +260,9 @@ def _said(
     }
     if not lost:
         return None
+    other = "solver" if {"solver", "eta"} & set(options.given()) else "number of steps"
     return (
-        f"note: this model recommends {words(recommended or {})}; another solver is asked for, so "
+        f"note: this model recommends {words(recommended or {})}; another {other} is asked for, so "
         f"what it says of {' and '.join(lost)} is not used"
     )
 

@@ -59,7 +59,7 @@ def trace_objectives(bench: Workbench) -> None:
 
 def told(bench: Workbench) -> dict[str, Any]:
     """Settings of a network with classes that predicts v, weighted unless alpha ends at 0."""
-    weighting = "none" if bench.config.diffusion.zero_terminal_snr else "min-snr"
+    weighting = "none" if bench.config.diffusion.ends_in_noise else "min-snr"
     changes: dict[str, Any] = {"model__num_classes": CLASSES, "train__label_dropout": 0.5}
     return changes | {"diffusion__objective": "v", "train__weighting": weighting}
 
