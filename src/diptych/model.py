@@ -316,7 +316,6 @@ class Model:
             raise refused("seed", seed, "2**63 - 1 or less")
         if callback is not None and not callable(callback):
             raise refused("callback", callback, "a function of a step's number and its images")
-        timesteps = self.engine.schedule.timesteps
         if solver is None and x_T is not None:
             solver = "ddim"  # given noise calls for the image it deterministically leads to
         asked, _ = read_steps(
@@ -333,27 +332,19 @@ class Model:
                 "noise": noise,
             }
         )
-        solver, order, spacing, clip = (asked[k] for k in ("solver", "order", "spacing", "clip"))
-        rule = None if solver is None or isinstance(solver, str) else solver
-        if rule is not None and (eta is not None or order is not None):
-            raise UserError("sample: a solver that is an object has its own eta and order")
-        if rule is not None and clip == "image" and not isinstance(rule, Ddim):
-            raise UserError('sample: clip="image" is for Ddim alone; others take clip=True')
+        rule = None if isinstance(asked["solver"], str | None) else asked["solver"]
+        if rule is not None:
+            if eta is not None or asked["order"] is not None:
+                raise UserError("sample: a solver that is an object has its own eta and order")
+            if asked["clip"] == "image" and not isinstance(rule, Ddim):
+                raise UserError('sample: clip="image" is for Ddim alone; others take clip=True')
+            asked["solver"] = "ddim"
         sampler = make_sampler(
-            solver if rule is None else "ddim",
-            steps,
-            eta,
-            spacing,
-            clip,
-            timesteps,
-            order,
-            asked["threshold"],
-            asked["classes"],
-            asked["guidance"],
+            **asked,
+            steps=steps,
+            timesteps=self.engine.schedule.timesteps,
             num_classes=self.engine.plan.num_classes,
             ends_in_noise=self.engine.starts_in_noise,
-            euler_at_final=asked["euler_at_final"],
-            noise=asked["noise"],
         )
         if rule is not None:
             sampler = GivenSampler.of(sampler, rule)

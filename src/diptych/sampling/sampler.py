@@ -120,6 +120,7 @@ def make_sampler(
     steps: int | None = None,
     eta: float | None = None,
     spacing: str | None = None,
+    *,
     clip: bool | Literal["image"] | None = None,
     timesteps: int = 1000,
     order: int | None = None,
