@@ -78,7 +78,7 @@ def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PortResult
     folder = tmp_path_factory.mktemp("pair")
     (folder / "ours.py").write_text(OURS)
     (folder / "theirs.py").write_text(THEIRS)
-    names = ("sound", "renamed", "shapes", "raises", "frozen", "dropped", "some", "nan")
+    names = ("sound", "renamed", "shapes", "raises", "frozen", "dropped", "some", "nan", "wide")
     found = ports(str(folder / "ours.py"), [f"{folder / 'theirs.py'}:{n}" for n in names])
     return dict(zip(names, found, strict=True))
 
@@ -183,6 +183,18 @@ class Nan(Net):
 
 
 nan = Nan
+
+
+class Wide(Net):
+    def __init__(self):
+        super().__init__()
+        self.double()
+
+    def forward(self, x, y):
+        return super().forward(x.double(), y.double())
+
+
+wide = Wide
 """
 
 
@@ -216,7 +228,9 @@ def test_other_names_and_another_cut_are_no_fault(torch_pair: dict[str, PortResu
 def test_faults_of_other_kinds(torch_pair: dict[str, PortResult]) -> None:
     shapes = torch_pair["shapes"].fault
     assert shapes and (shapes["rung"], shapes["layer"]) == ("weights", "fc2")
-    assert "nothing left of shape (3, 8)" in shapes["text"]
+    assert "the port's has shape (4, 8), not (3, 8)" in shapes["text"]
+    wide = torch_pair["wide"].fault
+    assert wide and wide["text"] == "is float64 in the port, float32 in the reference"
     raises = torch_pair["raises"]
     assert not raises.passed and "ValueError: no such thing" in raises.conclusion
     frozen = torch_pair["frozen"].fault
@@ -657,6 +671,37 @@ def test_a_graph_is_compared_value_by_value(graph: Path, runtime: str) -> None:
     assert wrong.fault["where"] == "value" and "or what leads to it" in wrong.conclusion
 
 
+@pytest.mark.parametrize("runtime", ["", "openvino:"])
+def test_a_graph_that_cannot_be_run_is_refused(graph: Path, runtime: str) -> None:
+    """A file that was cut off, one that is no graph, and inputs that are too many."""
+    pytest.importorskip("openvino" if runtime else "onnxruntime")
+    whole = (graph / "cnn.onnx").read_bytes()
+    (graph / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    (graph / "words.onnx").write_text("weights")
+    two = {"x": {"shape": [2, 3, 32, 32]}, "y": {"shape": [2]}}
+    (graph / "two.py").write_text(TWO)
+    for name in ("cut.onnx", "words.onnx"):
+        with pytest.raises(UserError, match=f"{name}: .* cannot run it"):
+            port(str(graph / "two.py"), f"{runtime}{graph / name}", two)
+    with pytest.raises(UserError, match=r"takes \(.*\), but the inputs are \(x, y\)"):
+        port(str(graph / "two.py"), f"{runtime}{graph / 'cnn.onnx'}", two)
+
+
+TWO = """
+FRAMEWORK = "numpy"
+
+
+class Model:
+    weights = {}
+
+    def __call__(self, x, y):
+        return x
+
+
+build = Model
+"""
+
+
 SLOW = """
 import os
 from pathlib import Path
@@ -758,6 +803,29 @@ def test_a_last_bias_that_openvino_hides_behind_the_output(tmp_path: Path) -> No
     assert wrong.fault and wrong.fault["layer"] == "last"
 
 
+REFUSED = """
+
+def needs(width):
+    return Net()
+
+
+def kind():
+    return Net
+
+
+class Nothing(Net):
+    def forward(self, *inputs):
+        super().forward(*inputs)
+
+
+nothing = Nothing
+
+
+def stops():
+    raise SystemExit("no GPU")
+"""
+
+
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text(OURS)
     bad = str(tmp_path / "ours.py")
@@ -768,7 +836,25 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
         ((bad, bad), {"inputs": {"x": np.array(["a"])}}, "holds no numbers"),
         ((bad, bad), {"inputs": tmp_path / "none.npz"}, "not a readable .npz"),
         ((bad, bad), {"inputs": {"x": np.array([np.nan])}}, "not finite"),
+        ((bad, bad), {"inputs": 5}, "inputs: expected arrays or declarations"),
+        ((bad, bad), {"inputs": tmp_path / "ours.py"}, "not a readable .npz"),
+        ((bad, bad), {"inputs": tmp_path / "one.npy"}, "not a readable .npz"),
+        ((bad, bad), {"inputs": tmp_path / "cut.npz"}, "not a readable .npz"),
+        ((bad, bad), {"seed": -1}, "seed: expected a whole number, 0 or more"),
+        ((bad, bad), {"steps": "5"}, "steps: expected a whole number"),
+        ((bad, bad), {"out": tmp_path}, "not empty|overwrite=True"),
+        ((bad, None), {}, "subject: expected a path"),
+        ((bad, bad + ":needs"), {}, "'needs' must take no arguments"),
+        ((bad, bad + ":kind"), {}, "gave a type, expected a network"),
+        ((bad, bad + ":nothing"), {}, "returned a NoneType, expected an array"),
+        ((bad + ":stops", bad), {}, r"reference: .*ours.py:\d+: SystemExit: no GPU"),
+        ((str(tmp_path / "bare.py"), bad), {}, 'FRAMEWORK = "torch"'),
     ]
+    np.save(tmp_path / "one.npy", np.ones(2))
+    (tmp_path / "cut.npz").write_bytes(b"PK" + bytes(50))
+    (tmp_path / "bare.py").write_text("from ours import INPUTS, build")
+    with (tmp_path / "ours.py").open("a") as file:
+        file.write(REFUSED)
     for arguments, named, says in cases:
         with pytest.raises(UserError, match=says):
             port(*arguments, **named)

@@ -170,8 +170,17 @@ def test_what_is_left_over_has_a_reason() -> None:
     why, text = found.left_reference["fc.weight"]
     assert why == "rule" and "a rule `transpose` would fit" in text
     why, text = found.left_reference["fc.bias"]
-    assert why == "shape" and "nothing left of shape (4,)" in text
+    assert why == "" and "nothing left of shape (4,)" in text
     assert set(found.left_subject) == {"fc.weight", "extra.scale"}
+
+
+def test_a_weight_left_over_is_told_by_its_namesake() -> None:
+    """Not by the first array that a rule would turn; and a layer of another width by its shape."""
+    ours = [entry("a.weight", 4, 8), entry("b.weight", 4, 8), entry("c.weight", 5, 3)]
+    theirs = [entry("a.weight", 8, 4), entry("b.weight", 8, 4), entry("c.weight", 6, 3)]
+    left = match(ours, theirs, Given()).left_reference
+    assert left["b.weight"][1].startswith("'b.weight' of the port is (8, 4); a rule")
+    assert left["c.weight"] == ("shape", "the port's has shape (6, 3), not (5, 3)")
 
 
 def test_a_declared_rule_moves_a_weight_and_back(tmp_path: Path) -> None:
@@ -293,8 +302,19 @@ def test_inputs_are_declared_and_made() -> None:
             declared_input(wrong)
     with pytest.raises(UserError, match="'hi' is not known; did you mean 'high'"):
         made_inputs({"x": {"shape": [2], "hi": 3}}, 0, "here")
-    with pytest.raises(UserError, match="which inputs"):
-        made_inputs({}, 0, "reference.py")
+    for declared in ({}, [[2, 3]]):
+        with pytest.raises(UserError, match="which inputs"):
+            made_inputs(declared, 0, "reference.py")  # type: ignore[arg-type]
+    for wrong_setting, says in (
+        ({"dtype": "float64"}, "expected float32, bool or integers"),
+        ({"dtype": "complex64"}, "expected float32, bool or integers"),
+        ({"low": 1, "high": -1}, "expected low below high"),
+        ({"low": float("nan")}, "expected low below high"),
+        ({"low": 5, "high": 5, "dtype": "int64"}, "expected low below high"),
+        ({"low": 5, "dtype": "int64"}, "give its high"),
+    ):
+        with pytest.raises(UserError, match=says):
+            made_inputs({"x": {"shape": [2], **wrong_setting}}, 0, "here")
 
 
 def test_targets(tmp_path: Path) -> None:
@@ -307,7 +327,12 @@ def test_targets(tmp_path: Path) -> None:
     path.write_text('FRAMEWORK = "tensorflow"\n')
     with pytest.raises(UserError, match="'tensorflow' is not known"):
         target_of(str(path))
+    path.write_text("def build(:")
+    with pytest.raises(UserError, match=r"net.py, line 1: not Python"):
+        target_of(str(path))
+    (tmp_path / "net.pt").touch()
     for wrong, says in (
+        (str(tmp_path / "net.pt"), "give file.py"),
         ("none.py", "no such file"),
         ("none.onnx", "no such file"),
         ("no.such:f", "not found"),
@@ -373,6 +398,17 @@ def test_hints_name_the_planted_fault() -> None:
     assert told(case("Linear", x, y, zero, name="layer.weight", rung="gradients")) == [
         "no_gradient"
     ]
+
+
+def test_the_nearest_eps_is_told_of_a_small_error() -> None:
+    """Every eps below 1e-5 explains the error of an eps of 1e-6 within a few roundings."""
+    x = np.random.default_rng(3).normal(size=(64, 128))
+
+    def norm(eps: float) -> np.ndarray:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+
+    found = hints.hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-6), settings={"eps": 1e-5}))
+    assert found == [{"key": "eps", "eps": 1e-6, "own": 1e-5}]
 
 
 def test_hints_follow_the_reason_not_the_words() -> None:

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import json
 import sys
-import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.align.ports.targets import raised
 from diptych.config import load
 from diptych.errors import MachineError, StopTraining, UserError, show_notices
 from diptych.files import machine_faults, read_json, write_text
@@ -61,19 +61,8 @@ def of_function(target: str, steps: int) -> Trace:
         return traced(find_function(target), steps, target)
     except (UserError, MachineError):
         raise
-    except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UserError(f"{raised_at(error)}: {text}") from error
-
-
-def raised_at(error: Exception) -> str:
-    """The last line of a user's own code that an error passed through, as `FILE.py:LINE`."""
-    paths = sysconfig.get_paths()
-    others = (paths["stdlib"], paths["purelib"], paths["platlib"], str(Path(__file__).parents[1]))
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*others, "<"))]
-    frame = (own or frames)[-1]
-    return f"{frame.filename}:{frame.lineno}"
+    except (Exception, SystemExit) as error:
+        raise UserError(raised(error)) from error
 
 
 def find_function(target: str) -> Callable[[], Any]:

@@ -9,7 +9,8 @@ them from a reference whose `build` loads the very same weights.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,29 @@ from diptych.machine.packages import require
 from diptych.types import Array
 
 Values = list[tuple[str, Array]]
+
+
+@contextmanager
+def running(target: Target, runtime: str) -> Iterator[None]:
+    """Inside, an error is the file's, or of inputs that do not fit it."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"{target.text}: {runtime} cannot run it: {text}") from error
+
+
+def check_count(target: Target, names: Sequence[str], inputs: Mapping[str, Array]) -> None:
+    """Refuse a graph that takes more or fewer inputs than there are.
+
+    Raises:
+        UserError: names both.
+    """
+    if len(names) != len(inputs):
+        raise UserError(
+            f"{target.text}: takes ({', '.join(names)}), but the inputs are "
+            f"({', '.join(inputs)}); give as many with --input or --inputs"
+        )
 
 
 class NumpyModel:
@@ -34,7 +58,9 @@ class NumpyModel:
         held = getattr(self.model, "weights", None)
         if not callable(self.model) or not isinstance(held, dict):
             raise UserError(
-                f"{target.text}: expected a callable model with `weights`, a dictionary"
+                f"{target.text}: gave a {type(self.model).__name__}, expected a callable model of "
+                "NumPy with `weights`, a dictionary; for a model of PyTorch write "
+                f'FRAMEWORK = "torch" into the file, or give torch:{target.text}'
             )
         self.held = held
         self.version = np.__version__
@@ -71,7 +97,9 @@ class OnnxModel:
 
     def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
         onnx, runtime = require("onnx", "port"), require("onnxruntime", "port")
-        self.proto = onnx.load(target.place)
+        self.target = target
+        with running(target, "ONNX Runtime"):
+            self.proto = onnx.load(target.place)
         graph = self.proto.graph
         self.held = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         for node in graph.node:
@@ -94,17 +122,20 @@ class OnnxModel:
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.session = runtime.InferenceSession(
-            self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        with running(target, "ONNX Runtime"):
+            self.session = runtime.InferenceSession(
+                self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
 
     def weights(self) -> dict[str, Array]:
         return {n: a for n, a in self.held.items() if a.dtype.kind == "f"}
 
     def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
         names = [i.name for i in self.session.get_inputs()]
+        check_count(self.target, names, inputs)
         given = dict(zip(names, inputs.values(), strict=True))
-        rows = self.session.run([*self.first, *self.middle], given)
+        with running(self.target, "ONNX Runtime"):
+            rows = self.session.run([*self.first, *self.middle], given)
         found = dict(zip([*self.first, *self.middle], rows, strict=True))
         values = [(o, np.asarray(found[o])) for n in self.nodes for o in n.output if o in found]
         return [np.asarray(found[n]) for n in self.first], values
@@ -134,7 +165,9 @@ class OpenVinoModel:
     def __init__(self, target: Target, seed: int, wide: bool = False) -> None:
         openvino = require("openvino", "port")
         core = openvino.Core()
-        model = core.read_model(target.place)
+        self.target = target
+        with running(target, "OpenVINO"):
+            model = core.read_model(target.place)
         self.version = openvino.__version__
         self.held: dict[str, Array] = {}
         self.reads: dict[str, list[str]] = {}
@@ -170,14 +203,18 @@ class OpenVinoModel:
         self.names = names
         ends = [o.get_node().input_value(0).get_node().get_friendly_name() for o in model.outputs]
         self.places = [ends.index(name) for name in names]
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        with running(target, "OpenVINO"):
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self.compiled, self.count = compiled, count
 
     def weights(self) -> dict[str, Array]:
         return self.held
 
     def run(self, inputs: Mapping[str, Array]) -> tuple[list[Array], Values]:
-        made = self.compiled(list(inputs.values()))
+        names = [each.get_node().get_friendly_name() for each in self.compiled.inputs]
+        check_count(self.target, names, inputs)
+        with running(self.target, "OpenVINO"):
+            made = self.compiled(list(inputs.values()))
         rows = [np.array(made[i]) for i in range(len(self.compiled.outputs))]
         return rows[: self.count], [
             (n, rows[i]) for n, i in zip(self.names, self.places, strict=True)

@@ -395,23 +395,29 @@ def _explain(
     wanted: Mapping[str, tuple[int, ...]],
 ) -> None:
     for name in ours:
-        found.left_reference[name] = _reason(wanted[name], ours[name].leaf, theirs, "port")
+        found.left_reference[name] = _reason(name, wanted[name], ours[name].leaf, theirs, "port")
     mine = {n: Entry(n, wanted[n]) for n in ours}
     for name, entry in theirs.items():
-        found.left_subject[name] = _reason(entry.shape, entry.leaf, mine, "reference")
+        found.left_subject[name] = _reason(name, entry.shape, entry.leaf, mine, "reference")
 
 
-def _reason(shape: tuple[int, ...], leaf: str, others: Mapping[str, Entry], whose: str) -> Left:
-    for other in others.values():
+def _reason(
+    name: str, shape: tuple[int, ...], leaf: str, others: Mapping[str, Entry], whose: str
+) -> Left:
+    alike = [other for other in others.values() if other.leaf == leaf]
+    alike.sort(key=lambda other: other.name != name)
+    for other in alike:
         rule = fitting(shape, other.shape)
-        if rule and other.leaf == leaf:
+        if rule:
             text = f"'{other.name}' of the {whose} is {other.shape}; a rule `{rule}` would fit"
             return "rule", text
     same = [o.name for o in others.values() if o.shape == shape]
     if same:
         text = f"the {whose} has {len(same)} of shape {shape} left, none of this role: {same[0]}"
         return "shape", text
-    return "shape", f"the {whose} has nothing left of shape {shape}"
+    if name in others:
+        return "shape", f"the {whose}'s has shape {others[name].shape}, not {shape}"
+    return "shape" if alike else "", f"the {whose} has nothing left of shape {shape}"
 
 
 # layers

@@ -165,7 +165,7 @@ class Network:
             framework.seed(seed)
             self.made = function_of(self.file, target)
             self.module = self.made()
-        if not hasattr(self.module, "named_modules"):
+        if isinstance(self.module, type) or not hasattr(self.module, "named_modules"):
             kind = type(self.module).__name__
             raise UserError(f"{target.text}: gave a {kind}, expected a network of modules")
         if wide:
@@ -335,8 +335,19 @@ class Network:
         return [self.framework.put(a, self.wide) for a in inputs.values()]
 
     def output(self, arguments: Sequence[Any]) -> list[Any]:
-        """The network's outputs."""
-        return list(leaves(self.framework, self.module(*arguments)))
+        """The network's outputs.
+
+        Raises:
+            UserError: there is none.
+        """
+        made = self.module(*arguments)
+        found = list(leaves(self.framework, made))
+        if not found:
+            raise UserError(
+                f"{self.target.text}: the model returned a {type(made).__name__}, expected an "
+                "array, or arrays in a tuple, list or dictionary"
+            )
+        return found
 
     def again(self, call: Call, arrays: Sequence[Array], leaf: bool = False) -> tuple[Any, Any]:
         """Call one module again with other arrays in its arguments: (arrays, outputs)."""

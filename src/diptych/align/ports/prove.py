@@ -12,7 +12,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,8 @@ from diptych.align.ports.sentences import conclusion_of
 from diptych.align.ports.targets import GRAPHS, Target, target_of
 from diptych.align.ports.verdict import PORT, Compared, compare
 from diptych.align.process.workers import PortJob, Say, Subject, subjects
-from diptych.errors import UserError
+from diptych.errors import PythonTerms, UserError, check, path_text, refused, several
+from diptych.files import output_folder
 from diptych.files.scratch import scratch
 from diptych.types import Array
 
@@ -61,9 +65,10 @@ class PortResult:
         write(Path(folder), self)
 
 
+@PythonTerms()
 def port(
-    reference: str,
-    subject: str,
+    reference: str | Path,
+    subject: str | Path,
     inputs: Inputs = None,
     *,
     names: str | Path | None = None,
@@ -71,6 +76,7 @@ def port(
     seed: int = 0,
     steps: int = 5,
     rungs: Sequence[str] = RUNGS,
+    overwrite: bool = False,
     say: Say = lambda _: None,
 ) -> PortResult:
     """Prove a port, or name the first layer that is wrong.
@@ -86,21 +92,30 @@ def port(
         seed: of the weights, and of inputs that are declared.
         steps: steps in lockstep.
         rungs: which to climb; `weights` and `layers` always.
+        overwrite: replace what `out` holds.
 
     Raises:
         UserError: what was given cannot be used.
     """
-    made = ports(
-        reference, [subject], inputs, names=names, seeds=[seed], steps=steps, rungs=rungs, say=say
-    )
-    if out is not None:
-        made[0].write(out)
-    return made[0]
+    with output_folder(Path(out), overwrite=overwrite) if out is not None else nullcontext():
+        (made,) = ports(
+            reference,
+            [subject],
+            inputs,
+            names=names,
+            seeds=[seed],
+            steps=steps,
+            rungs=rungs,
+            say=say,
+        )
+        if out is not None:
+            made.write(out)
+    return made
 
 
 def ports(
-    reference: str,
-    subjects_: Sequence[str],
+    reference: str | Path,
+    subjects_: Sequence[str | Path],
     inputs: Inputs = None,
     *,
     names: str | Path | None = None,
@@ -115,7 +130,12 @@ def ports(
         One result for each seed and subject, the subjects of the first seed first.
     """
     began = time.perf_counter()
-    ours, theirs = target_of(reference), [target_of(s) for s in subjects_]
+    check(int, steps=steps)
+    for seed in seeds:
+        check(int, least=0, seed=seed)
+    rungs = [str(name) for name in several("rungs", rungs, "names of rungs")]
+    ours = target_of(path_text("reference", reference))
+    theirs = [target_of(path_text("subject", s)) for s in subjects_]
     if len({t.framework for t in theirs}) != 1:
         raise UserError("the subjects of one call must be of one framework")
     unknown = [r for r in rungs if r not in RUNGS]
@@ -182,8 +202,7 @@ def _job(
         path = folder / "given.safetensors"
         save_arrays(arrays, path)
         job |= {"inputs": str(path), "order": list(arrays)}
-    elif inputs:
-        assert isinstance(inputs, Mapping)
+    elif isinstance(inputs, Mapping):
         job["declared"] = {str(n): dict(d) for n, d in inputs.items()}
     return job
 
@@ -194,12 +213,17 @@ def _arrays(inputs: Inputs) -> dict[str, Array] | None:
         try:
             with np.load(inputs, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
-        except (OSError, ValueError) as error:
-            raise UserError(f"{inputs}: not a readable .npz of arrays ({error})") from error
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            why = "np.savez writes one" if Path(inputs).is_file() else "there is no such file"
+            raise UserError(f"{inputs}: not a readable .npz of arrays; {why}") from error
+        if not arrays:
+            raise UserError(f"{inputs}: holds no arrays; np.savez(path, x=...) writes one")
     elif isinstance(inputs, Mapping) and any(hasattr(a, "dtype") for a in inputs.values()):
         arrays = {str(n): np.asarray(a) for n, a in inputs.items()}
-    else:
+    elif inputs is None or isinstance(inputs, Mapping):
         return None
+    else:
+        raise refused("inputs", inputs, "arrays or declarations by name, or the path of an .npz")
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise UserError(f"inputs: '{name}' holds no numbers ({array.dtype})")

@@ -17,8 +17,12 @@ Nothing of a file is executed here: the process of its framework does that.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import inspect
 import sys
+import sysconfig
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -63,7 +67,7 @@ def target_of(text: str) -> Target:
         return Target(text, forced or GRAPHS[suffix], str(Path(given).absolute()), "")
     place, function = _split(given)
     source = _source(place, text)
-    framework = forced or _framework(source)
+    framework = forced or _framework(source, place)
     if framework not in FRAMEWORKS:
         raise UserError(
             f"{place}: framework '{framework}' is not known{nearest(framework, list(FRAMEWORKS))}; "
@@ -85,7 +89,7 @@ def _split(given: str) -> tuple[str, str]:
                 f"{place}: there is no such file; begin with `diptych align port --init FOLDER`"
             )
         return str(Path(place).absolute()), function
-    if not colon and "." not in place:
+    if Path(place).is_file() or not (colon or "." in place):
         raise UserError(
             f"'{given}': give file.py, file.py:function, package.module:function, "
             f"model.onnx or model.xml"
@@ -124,12 +128,12 @@ def found_module(name: str) -> ModuleSpec | None:
         sys.path.remove(here)
 
 
-def _framework(source: str) -> str:
+def _framework(source: str, place: str) -> str:
     """The framework that a source names, or that it imports; NumPy if it imports none."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise UserError(f"line {error.lineno}: not Python ({error.msg})") from error
+        raise UserError(f"{place}, line {error.lineno}: not Python ({error.msg})") from error
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and any(
@@ -167,7 +171,24 @@ def function_of(module: ModuleType, target: Target) -> Any:
         raise UserError(
             f"{target.text}: has no function '{target.function}'{nearest(target.function, names)}"
         )
+    with contextlib.suppress(ValueError):  # a function of C, which shows no arguments
+        try:
+            inspect.signature(made).bind()
+        except TypeError as error:
+            raise UserError(
+                f"{target.text}: '{target.function}' must take no arguments ({error}); write a "
+                "function that calls it with them, and name that one"
+            ) from None
     return made
+
+
+def raised(error: BaseException) -> str:
+    """An error in one line: `FILE.py:LINE` of a user's own code (if it passed any), kind, text."""
+    paths = sysconfig.get_paths()
+    others = (paths["stdlib"], paths["purelib"], paths["platlib"], str(Path(__file__).parents[2]))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f"{f.filename}:{f.lineno}" for f in frames if not f.filename.startswith((*others, "<"))]
+    return ": ".join([*own[-1:], type(error).__name__, " ".join(str(error).split())[:300]])
 
 
 def made_inputs(declared: Mapping[str, Any], seed: int, where: str) -> dict[str, Array]:
@@ -176,7 +197,7 @@ def made_inputs(declared: Mapping[str, Any], seed: int, where: str) -> dict[str,
     Raises:
         UserError: a declaration that cannot be understood.
     """
-    if not declared:
+    if not isinstance(declared, Mapping) or not declared:
         raise UserError(
             f'{where}: which inputs? Write INPUTS = {{"x": {{"shape": [2, 3, 32, '
             f"32]}}}} into the reference's file, or give --inputs or --input"
@@ -202,15 +223,24 @@ def _made(name: str, each: Any, seed: int, index: int, where: str) -> Array:
         raise UserError(f"{where}: input '{name}': {error}") from error
     if any(n < 1 for n in shape):
         raise UserError(f"{where}: input '{name}': shape {shape} holds no values")
+    if dtype != np.float32 and dtype.kind not in "iub":
+        raise UserError(
+            f"{where}: input '{name}': dtype {dtype}: expected float32, bool or integers (the "
+            "reference's float64 pass widens floats by itself)"
+        )
+    if dtype.kind in "iub" and high is None:
+        raise UserError(f"{where}: input '{name}' is of integers: give its high (exclusive)")
+    least, most = 0.0 if low is None else low, 1.0 if high is None else high
+    if not (np.isfinite([least, most]).all() and least < most):
+        raise UserError(
+            f"{where}: input '{name}': low {least:g} and high {most:g}: expected low below high"
+        )
     stream = rng.stream(seed, "initial_noise", (1 << 23) + index)
     if dtype.kind in "iub":
-        if high is None:
-            raise UserError(f"{where}: input '{name}' is of integers: give its high (exclusive)")
-        return stream.integers(int(low or 0), int(high), shape).astype(dtype)
+        return stream.integers(int(least), int(most), shape).astype(dtype)
     if low is None and high is None:
         return rng.normal(seed, "initial_noise", shape, (1 << 23) + index).astype(np.float32)
-    low, high = low or 0.0, 1.0 if high is None else high
-    return (low + (high - low) * stream.random(shape)).astype(np.float32)
+    return (least + (most - least) * stream.random(shape)).astype(np.float32)
 
 
 def declared_input(text: str) -> tuple[str, dict[str, Any]]:

@@ -199,6 +199,11 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     names = [n for n in truth.arrays if n in port.arrays]
     cut = Rung({n: own[0].arrays[n] for n in names})
     verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
+    for k, each in enumerate(verdict.findings):
+        ours, theirs = cut.arrays[each.name].dtype, port.arrays[each.name].dtype
+        if each.failed and ours != theirs:
+            text = f"is {theirs} in the port, {ours} in the reference"
+            verdict.findings[k] = dataclasses.replace(each, text=text)
     match = seen.subject["match"]
     graph = seen.about["framework"] in GRAPHS.values()
     for name, (reason, said) in match["left_reference"].items():

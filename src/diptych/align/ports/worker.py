@@ -37,7 +37,7 @@ from diptych.align.ports.describe import (
 )
 from diptych.align.ports.matching import Entry, Given, Layer, match, match_layers
 from diptych.align.ports.passes import FORWARD, RUNGS, UNTRAINED, Names, Pass, Plan
-from diptych.align.ports.targets import MODULES, Target
+from diptych.align.ports.targets import MODULES, Target, raised
 from diptych.align.process.lines import say
 from diptych.errors import MachineError, UserError, show_notices
 from diptych.files import read_json, write_json
@@ -289,11 +289,10 @@ def subject(job: dict[str, Any]) -> None:
                 one_subject(side, target, seed, about, weights, inputs, given, out)
             except UserError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 traceback.print_exc()
-                raised = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 out.mkdir(parents=True, exist_ok=True)
-                write_json(out / "subject.json", {"raised": raised})
+                write_json(out / "subject.json", {"raised": raised(error)})
             say(done=str(out))
 
 
@@ -401,11 +400,10 @@ def main() -> int:
     except (UserError, MachineError) as error:
         say(error=str(error), kind=type(error).__name__)
         return error.exit_code
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
-        text = " ".join(str(error).split())[:300] or "no message"
-        say(error=f"{type(error).__name__}: {text}", kind="raised")
-        return 3
+        say(error=raised(error), kind="UserError")
+        return UserError.exit_code
     return 0
 
 
