@@ -628,7 +628,7 @@ def test_the_command_writes_the_page_and_the_names(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr[-2000:]
     content = json.loads(done.stdout)
     assert json.loads((out / "port.json").read_text()) == content
-    assert "first failure: rung 'layers', layer the network itself, after 'fc2'" in done.stderr
+    assert "first failure: rung 'layers', the network itself, after 'fc2'" in done.stderr
     page = (out / "index.html").read_text()
     assert "First failure" in page and "首个失败" in page and "NaN" in page
     assert '"fc1.weight": "fc1.weight"  # by name' in (out / "names.yaml").read_text()
