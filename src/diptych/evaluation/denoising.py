@@ -241,5 +241,5 @@ def render(result: dict[str, Any]) -> str:
             f"({low:.5f} to {high:.5f}); {said}"
         )
     if len({each["classes"] for each in models}) > 1:
-        lines.append("Models with classes are told them, the others are not.")
+        lines.append("Conditional models receive the class labels.")
     return "\n".join(lines).rstrip()

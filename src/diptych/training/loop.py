@@ -55,7 +55,7 @@ from diptych.training.start import (
     make_parts,
     open_run,
     restore,
-    say_what_slows,
+    warn_of_slow_settings,
 )
 from diptych.training.writer import Writer
 
@@ -153,7 +153,7 @@ def train(
         saved, looking = 0, Callbacks([])
         with group.together():
             if ranks.first:
-                say_what_slows(parts)
+                warn_of_slow_settings(parts)
                 warn_of_warmup(config.train, parts.last)
                 held.enter_context(hold(run))
                 saved = 0 if overwrite else restore(run, parts)

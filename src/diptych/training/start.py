@@ -106,7 +106,7 @@ def check_alike(parts: Parts, group: Group) -> None:
     group.same("images", parts.dataset.sha256, "give each machine the same data")
 
 
-def say_what_slows(parts: Parts) -> None:
+def warn_of_slow_settings(parts: Parts) -> None:
     """Say which settings will make this training wait."""
     settings = parts.config.train
     if parts.backend.device != "cpu" and settings.noise == "host":
