@@ -529,17 +529,7 @@ def denoise(
     else:
         data = as_dataset(images)
         found = denoising.Pictures(data.name, data.sha256, data.images, data.labels)
-    subjects = [
-        denoising.Subject(
-            name,
-            model.config,
-            model.engine.schedule,
-            model.predict,
-            model.engine.preprocess.still,
-            {**model.facts, "backend": model.engine.backend.name},
-        )
-        for name, model in named.items()
-    ]
+    subjects = [denoising.Subject.of(name, model) for name, model in named.items()]
     return denoising.denoise(subjects, found.some(num), seed, batch, progress)
 
 

@@ -29,8 +29,12 @@ from diptych.errors import UserError
     help="Real images, such as mnist:test.  [default: those that the first model held out, else "
     "its test split]",
 )
-@click.option("--num", type=int, help="Number of images, evenly spread.  [default: 768, or all]")
-@click.option("--batch", type=int, default=64, show_default=True, help="Images at once.")
+@click.option(
+    "--num", type=click.IntRange(1), help="Number of images, evenly spread.  [default: 768, or all]"
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at once."
+)
 @SEED
 @RAW
 @click.option("--data", type=FOLDER, help="Folder that holds the data sets, searched alone.")
@@ -51,23 +55,18 @@ def denoise(models: tuple[str, ...], as_json: bool, data: Path | None, **given: 
       diptych denoise runs/a runs/b runs/c --images mnist:test --num 200
       diptych denoise runs/cats --images folder:other-cats --json
     """
-    from diptych.api import denoise as run
-    from diptych.evaluation.denoising import render
+    from diptych.evaluation import denoising
     from diptych.model import load
 
     if len(set(models)) < len(models):
         raise UserError("a model is named twice; name each once")
     backend = backend_of(given["backend"], models[0])
-    loaded = {
-        name: load(name, backend, device=given["device"], raw=given["raw"]) for name in models
-    }
-    result = run(
-        loaded,
-        given["images"],
-        num=given["num"],
-        seed=given["seed"],
-        batch=given["batch"],
-        data_dir=data,
-        progress=not given["quiet"],
+    subjects = [
+        denoising.Subject.of(name, load(name, backend, device=given["device"], raw=given["raw"]))
+        for name in models
+    ]
+    pictures = denoising.open_pictures(subjects[0].config, given["images"], data)
+    result = denoising.denoise(
+        subjects, pictures.some(given["num"]), given["seed"], given["batch"], not given["quiet"]
     )
-    show(result, as_json, render(result))
+    show(result, as_json, denoising.render(result))

@@ -82,6 +82,14 @@ class Subject:
     still: Callable[[Pixels], Float32]
     facts: dict[str, Any]
 
+    @classmethod
+    def of(cls, name: str, model: Any) -> Subject:
+        """That of a `diptych.model.Model`."""
+        engine = model.engine
+        facts = {**model.facts, "backend": engine.backend.name}
+        still = engine.preprocess.still
+        return cls(name, model.config, engine.schedule, model.predict, still, facts)
+
 
 def source_of(data: DataConfig, images: str | None) -> DataConfig:
     """The data that a model is judged by: `images`, else its held-out pictures or test split.
