@@ -230,6 +230,13 @@ def test_a_trace_without_a_tensor_names_it(monkeypatch, capsys, tmp_path):
 def test_listing(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "align", "--list")
     assert code == 0 and "swapped_norms" in out and "lockstep" in out
+    code, out, _ = call(monkeypatch, capsys, "align", "--list", "--json")
+    assert code == 0 and [*json.loads(out)] == ["rungs", "faults", "faults_of_engines"]
+
+
+def test_an_unknown_device_is_refused_before_the_climb(monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, "align", "tiny", "--device", "tpu")
+    assert code == 2 and err.startswith("diptych: device 'tpu' is not known")
 
 
 def test_two_checkpoints_are_compared_bit_by_bit(monkeypatch, capsys, tmp_path):

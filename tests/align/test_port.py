@@ -21,6 +21,7 @@ from diptych.align import port
 from diptych.align.ports.passes import FORWARD
 from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts, place
+from diptych.align.ports.starter import start
 from diptych.cli import cli
 from diptych.errors import UserError
 from diptych.files.scratch import scratch
@@ -821,9 +822,24 @@ class Nothing(Net):
 nothing = Nothing
 
 
+def ends():
+    import os
+
+    os._exit(0)
+
+
 def stops():
     raise SystemExit("no GPU")
 """
+
+
+@pytest.mark.parametrize(
+    "model", ["Net", ":Net", "a b:Net", "pkg.:Net", "pkg:Net.inner", "pkg:class"]
+)
+def test_a_model_that_no_import_can_name_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(UserError, match="expected package"):
+        start(tmp_path / "made", model, "torch", {})
+    assert not (tmp_path / "made").exists()
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -848,6 +864,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
         ((bad, bad + ":kind"), {}, "gave a type, expected a network"),
         ((bad, bad + ":nothing"), {}, "returned a NoneType, expected an array"),
         ((bad + ":stops", bad), {}, r"reference: .*ours.py:\d+: SystemExit: no GPU"),
+        ((bad + ":ends", bad), {}, "reference: its code ended the process before the work was"),
+        ((bad, bad + ":ends"), {}, "subject: its code ended the process before the work was"),
         ((str(tmp_path / "bare.py"), bad), {}, 'FRAMEWORK = "torch"'),
     ]
     np.save(tmp_path / "one.npy", np.ones(2))

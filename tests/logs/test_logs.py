@@ -390,6 +390,9 @@ def test_an_exported_run_reads_back_to_the_bit(tmp_path: Path) -> None:
     (tmp_path / "out" / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="does not write"):
         export(run, tmp_path / "out", overwrite=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="Too many levels of symbolic links"):
+        export(run, tmp_path / "loop")
 
 
 HELD_OUT = {

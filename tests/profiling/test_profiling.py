@@ -119,6 +119,8 @@ def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None
     assert "--steps is 0" in refused("tiny", "--steps", "0", "--json")
     (tmp_path / "there.json").write_text("{}")
     assert "exists" in refused("tiny", "--out", str(tmp_path / "there.json"))
+    for words in (("tiny",), (str(tmp_path), "--outliers")):
+        assert "give a folder" in refused(*words, "--out", str(tmp_path / "there.json" / "x"))
     assert "not a run folder" in refused(str(tmp_path), "--outliers")
     assert "not above 1" in refused(str(tmp_path), "--outliers", "--slow", "nan")
     assert "--steps is not for --outliers" in refused("run", "--outliers", "--steps", "5")

@@ -25,10 +25,14 @@ from diptych.files import (
     LOCK,
     Held,
     atomic_path,
+    check_file,
     check_folder,
+    check_free,
+    check_replaceable,
     claim_folder,
     hold,
     hold_part,
+    hold_place,
     locks,
     machine_faults,
     output_folder,
@@ -157,7 +161,7 @@ def test_a_disk_that_fills_up_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="a file is in the way"):
+    with pytest.raises(UserError, match="file: is a file; give a folder"):
         write_text(tmp_path / "file" / "below.txt", "text")
 
 
@@ -265,6 +269,53 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(UserError, match="no permission to write; choose another folder"):
         rule(tmp_path / "a" / "new")
+    assert names(tmp_path) == []
+
+
+CHECKS: tuple[Callable[[Path], None], ...] = (
+    check_folder,
+    check_replaceable,
+    lambda path: check_file(path, overwrite=True),
+    lambda path: check_free(path, True, lambda name: True),
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_place_that_cannot_be_made_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[Path], None]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    check(tmp_path / "new" / "deep" / "x")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+        with pytest.raises(UserError, match="file: is a file; give a folder"):
+            check(path)
+    with pytest.raises(UserError, match="link: is a link to nothing; give a folder"):
+        check(tmp_path / "link" / "x")
+    with pytest.raises(UserError, match="Too many levels of symbolic links"):
+        check(tmp_path / "loop" / "x")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(UserError, match="no permission to write; choose another folder"):
+        check(tmp_path / "a" / "x")
+    assert names(tmp_path) == ["file", "link", "loop"]
+
+
+def test_an_output_file_is_no_folder_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UserError, match="is a folder; give a file in it"):
+        check_file(tmp_path, overwrite=True)
+    with pytest.raises(UserError, match="replace it with --overwrite"):
+        check_file(tmp_path / "file", overwrite=False)
+    check_file(tmp_path / "file", overwrite=True)
+
+
+def test_a_place_without_a_name_can_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with hold_place(Path()):
+        assert names(tmp_path) == ["..lock"]
     assert names(tmp_path) == []
 
 

@@ -317,6 +317,9 @@ def test_the_commands_on_a_function(tmp_path: Path, monkeypatch: Any, capsys: An
 
     assert told("record", target, "--steps", "9", "--out", out, "--quiet")[0] == 0
     assert told("record", target, "--out", out)[0] == 2
+    for path, why in ((out / "x", "is a file; give a folder"), (tmp_path, "is a folder; give a")):
+        status, _, error = told("record", target, "--out", path, "--overwrite")
+        assert status == 2 and why in error and "training 1" not in error
     (tmp_path / "own.py").write_text(code.replace("0.9", "0.9 if k < 4 else 0.8"))
     status, text, _ = told("check", out, "--json", "--quiet")
     assert status == 3 and json.loads(text)["first"]["step"] == 6

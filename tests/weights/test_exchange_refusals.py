@@ -319,7 +319,34 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'diffusers'"):
         convert(str(path), tmp_path / "x", "difusers", config=CONFIG)
     with pytest.raises(UserError, match="is not a run"):
-        convert(str(path), tmp_path / "x.pth", "official-training", config=CONFIG)
+        convert(str(path), tmp_path / "x.pth", "official-training")
+
+
+def test_a_folder_in_a_file_s_place_is_named_so(tmp_path: Path) -> None:
+    for to in ("official", "safetensors"):
+        with pytest.raises(UserError, match=f"is a folder, and --to {to} writes a file"):
+            convert(str(made_once() / "made"), made_once() / "made", to, overwrite=True)
+
+
+def test_a_training_takes_neither_raw_nor_another_config(tmp_path: Path) -> None:
+    for to in ("run", "official-training"):
+        with pytest.raises(UserError, match="leave out --raw"):
+            convert("run", tmp_path / "out", to, raw=True)
+    with pytest.raises(UserError, match="leave out --config"):
+        convert("run", tmp_path / "out", "official-training", config=CONFIG)
+
+
+def test_the_zoo_holds_no_raw_weights() -> None:
+    with pytest.raises(UserError, match="zoo:mnist-torch: holds moving averages alone"):
+        find_weights("zoo:mnist-torch", raw=True)
+
+
+@pytest.mark.parametrize("part", ["unet/config.json", "scheduler/scheduler_config.json"])
+def test_a_missing_part_of_a_pipeline_is_named_in_its_folder(tmp_path: Path, part: str) -> None:
+    shutil.copytree(made_once() / "made", tmp_path / "made")
+    shutil.rmtree((tmp_path / "made" / part).parent)
+    with pytest.raises(UserError, match=f"made/{part}: not found"):
+        find_weights(str(tmp_path / "made"))
 
 
 def planted(fault: str) -> list[Any]:

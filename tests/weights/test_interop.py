@@ -244,3 +244,11 @@ def test_big_endian_storages_are_turned(tmp_path: Path) -> None:
 def test_no_framework_is_loaded() -> None:
     check = "import sys, diptych.weights.formats; assert not {'torch', 'jittor'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_rounding_to_float32_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A conversion says that it changes no number."""
+    arrays = {"exact": np.array([0.5, np.nan]), "fine": np.array([0.1]), "count": np.array([3])}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(arrays))
+    state_dict(tmp_path / "w.pkl")
+    assert caplog.messages == [f"{tmp_path}/w.pkl: 1 weights rounded to float32, first fine"]

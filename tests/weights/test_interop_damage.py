@@ -123,6 +123,25 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
         load_weights(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"a,b\n1,2\n", "not a weights file"),
+        (b"data:\n  source: mnist\n", "not a weights file"),
+        (b"hello world\n" * 9, "not a weights file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(60), "is a picture"),
+        (b"\x93NUMPY\x01" + bytes(60), "is a single NumPy array"),
+        (pickle.dumps({1: np.zeros(3)}), "entry 1 is a ndarray"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_so(tmp_path: Path, content: bytes, says: str) -> None:
+    assert says in refused(tmp_path / "other", content)
+
+
+def test_an_empty_graph_is_called_empty(tmp_path: Path) -> None:
+    assert "the file is empty" in refused(tmp_path / "x.onnx", b"")
+
+
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(good_files())),

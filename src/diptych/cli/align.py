@@ -90,7 +90,7 @@ def ladder(preset: str | None, **options: Any) -> None:
     if options["batch"] is not None and options["batch"] < 1:
         raise UserError(f"--batch {options['batch']}: must be 1 or more")
     if options["listing"]:
-        click.echo(_listing())
+        show(_listing(), options["as_json"], _listing_text())
     elif options["subject"] or options["reference"]:
         _port(preset, options)
     elif preset is None:
@@ -123,13 +123,14 @@ def _ladder(preset: str, options: dict[str, Any]) -> None:
     from diptych.align.ladder import results
     from diptych.align.ladder.climb import LadderRequest, climb
     from diptych.align.ladder.rungs import choose
-    from diptych.backends import ENGINES
+    from diptych.backends import ENGINES, check_device
     from diptych.config.load import load_config
 
     mutate = split(options["mutate"])
     backends = split(options["backends"])
     mutations.choose(mutate, any(name in ENGINES for name in backends))
     device = "cpu" if options["device"] == "auto" else options["device"]
+    check_device(device)
     overrides = list(options["overrides"])
     if options["precision"] is not None:
         overrides.append(f"train.precision={options['precision']}")
@@ -230,13 +231,24 @@ def _end(result: dict[str, Any], text: str, as_json: bool) -> None:
         sys.exit(3)
 
 
-def _listing() -> str:
+def _listing() -> dict[str, Any]:
     from diptych.align.faults.mutations import MUTATIONS, OF_ENGINES
     from diptych.align.ladder.rungs import LADDER
 
-    lines = [f"{s.name:10} {s.gate:6} {s.claim}" for s in LADDER.values()]
-    for table in (MUTATIONS, OF_ENGINES):
-        lines += ["", *(f"{m.name:20} {m.rung:10} {m.what}" for m in table.values())]
+    tables = {"faults": MUTATIONS, "faults_of_engines": OF_ENGINES}
+    found: dict[str, Any] = {
+        "rungs": [{"name": s.name, "gate": s.gate, "claim": s.claim} for s in LADDER.values()]
+    }
+    for kind, table in tables.items():
+        found[kind] = [{"name": m.name, "rung": m.rung, "what": m.what} for m in table.values()]
+    return found
+
+
+def _listing_text() -> str:
+    rungs, *tables = _listing().values()
+    lines = [f"{s['name']:10} {s['gate']:6} {s['claim']}" for s in rungs]
+    for table in tables:
+        lines += ["", *(f"{m['name']:20} {m['rung']:10} {m['what']}" for m in table)]
     return "\n".join(lines)
 
 

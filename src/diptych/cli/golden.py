@@ -11,7 +11,6 @@ from diptych.cli.common import (
     JSON,
     OVERWRITE,
     QUIET,
-    check_json_file,
     fail,
     say,
     show,
@@ -74,10 +73,11 @@ def record(
       diptych golden record runs/jittor --steps 40 --out tests/jittor.json
       diptych golden record train.py:steps --out golden.json
     """
+    from diptych.files import check_file
     from diptych.golden import trainings
     from diptych.golden.record import write_golden
 
-    check_json_file(out, overwrite)
+    check_file(out, overwrite)
     asked = trainings.Asked(
         source, steps, backend, overrides, threads, device, resume_at, rtol, data
     )

@@ -12,7 +12,6 @@ from diptych.cli.common import (
     FOLDER,
     JSON,
     OVERWRITE,
-    check_json_file,
     show,
     typed,
 )
@@ -61,15 +60,16 @@ def profile(
       diptych profile mnist --backend jittor --out jittor.json
       diptych profile runs/mnist --outliers
     """
-    from diptych.files import write_json
+    from diptych.files import check_file, write_json
     from diptych.profiling.table import render, render_outliers
 
     check_given(outliers)
     if outliers:
         from diptych.profiling.outliers import attribute
 
+        if out is not None:
+            check_file(out, overwrite)
         found = attribute(Path(source), slow)
-        check_json_file(out, overwrite)
         if out is not None:
             write_json(out, found)
         show(found, as_json, render_outliers(found))
@@ -89,7 +89,8 @@ def profile(
         raise UserError(f"{source}: where to? Give a JSON file with --out, or --json")
     if out is None and is_run:
         out, overwrite = run / "profile.json", True  # the run's own file, which is replaced
-    check_json_file(out, overwrite)
+    if out is not None:
+        check_file(out, overwrite)
     request = ProfileRequest(
         source,
         backend,

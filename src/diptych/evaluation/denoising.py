@@ -84,7 +84,7 @@ class Subject:
 
     @classmethod
     def of(cls, name: str, model: Any) -> Subject:
-        """That of a `diptych.model.Model`."""
+        """The subject of a `diptych.model.Model`."""
         engine = model.engine
         facts = {**model.facts, "backend": engine.backend.name}
         still = engine.preprocess.still

@@ -27,8 +27,10 @@ from diptych.files.locks import (
     part_at_work,
 )
 from diptych.files.paths import (
+    check_file,
     check_path,
     check_replaceable,
+    check_writable,
     look,
     machine_faults,
     open_file,
@@ -51,10 +53,12 @@ __all__ = [
     "MOST_VALUES",
     "Tail",
     "atomic_path",
+    "check_file",
     "check_folder",
     "check_free",
     "check_path",
     "check_replaceable",
+    "check_writable",
     "claim_folder",
     "contents",
     "hold",

@@ -20,7 +20,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Its folder is made where it is missing. Only a regular file or a folder is ever replaced.
 
     Raises:
-        UserError: a device, a FIFO or a socket is in the way. Otherwise as `machine_faults`.
+        UserError: as `check_replaceable`. Otherwise as `machine_faults`.
     """
     check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

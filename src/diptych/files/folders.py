@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diptych.errors import UserError
 from diptych.files.locks import LOCK, _is_held, hold, hold_place
-from diptych.files.paths import machine_faults
+from diptych.files.paths import check_path, check_replaceable, check_writable, machine_faults
 
 # Files that mark a folder as Diptych's own; --overwrite only replaces such folders.
 MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json", "parts.json",
@@ -27,6 +27,7 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
+    check_path(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; give a folder")
     with machine_faults(f"opening {path}"):
@@ -41,11 +42,7 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
                 f"{path}: holds files that are not Diptych's; --overwrite would delete them all. "
                 f"Choose another folder"
             )
-    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise UserError(f"{existing}: is a file; give a folder")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{existing}: no permission to write; choose another folder")
+    check_writable(path)
 
 
 def contents(path: Path) -> list[Path]:
@@ -110,8 +107,9 @@ def check_free(out: Path, overwrite: bool, ours: Callable[[str], bool]) -> None:
 
     Raises:
         UserError: `out` is a file, or it is not empty and `overwrite` is off, or it holds
-            something that is not ours.
+            something that is not ours. Otherwise as `check_replaceable`.
     """
+    check_replaceable(out)
     if not out.exists():
         if out.is_symlink():
             raise UserError(f"{out}: a link to nothing; give another --out folder")

@@ -95,7 +95,7 @@ def hold_place(path: Path) -> Iterator[int]:
     """
     if _is_held(path / LOCK):
         raise Held(f"{path}: another process is at work in it; wait until it ends")
-    with _lock(path.with_name(f".{path.name}{LOCK}"), path) as number:
+    with _lock(path.parent / f".{path.name}{LOCK}", path) as number:  # "." and "/" have no name
         yield number
 
 

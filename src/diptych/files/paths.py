@@ -61,9 +61,42 @@ def check_path(path: Path) -> int | None:
             return None
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made; change nothing. It need not exist.
+
+    Raises:
+        UserError: a file is in its place or above it, or no permission.
+    """
+    above = (folder.absolute(), *folder.absolute().parents)
+    existing = next(each for each in above if os.path.lexists(each))
+    if not existing.is_dir():
+        kind = "a link to nothing" if existing.is_symlink() and not existing.exists() else "a file"
+        raise UserError(f"{existing}: is {kind}; give a folder")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{existing}: no permission to write; choose another folder")
+
+
+def check_file(path: Path, overwrite: bool) -> None:
+    """Refuse an output file that could not be written after the work; change nothing.
+
+    Raises:
+        UserError: as `check_replaceable`; or a folder, or an existing file without `overwrite`.
+    """
+    check_replaceable(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give a file in it")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists; choose another --out, or replace it with --overwrite")
+
+
 def check_replaceable(path: Path) -> None:
-    """Raises UserError where something other than a regular file or a folder is at `path`."""
+    """Refuse a path at which no file or folder can be put; change nothing.
+
+    Raises:
+        UserError: a device, a FIFO or a socket is there. Otherwise as `check_writable`.
+    """
     mode = check_path(path)
+    check_writable(path.parent)
     if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path}: is {_named(mode)}, and only files are replaced; choose another")
 

@@ -40,7 +40,7 @@ def export(run: Path, out: Path | None = None, overwrite: bool = False) -> dict[
     """
     found = read_run(run, strict=False)
     texts = dict(zip(NAMES, (loss_steps(found), metrics(found)), strict=True))
-    if out is None or out.resolve() == run.resolve():
+    if out is None or (out.exists() and out.samefile(run)):
         home = run
         for name, text in texts.items():
             write_text(run / name, text)

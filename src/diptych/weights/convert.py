@@ -76,6 +76,10 @@ def convert(
     """
     to = _target(out, to)
     check_replaceable(out)
+    if raw and to in ("run", "official-training"):
+        raise UserError(f"--to {to} writes raw and averaged weights together; leave out --raw")
+    if config is not None and to == "official-training":
+        raise UserError(f"{source}: a run has its own config; leave out --config")
     if to == "run":
         return import_training(Path(source), out, config, overwrite)
     _check_free(out, to, overwrite)
@@ -114,12 +118,14 @@ def _check_free(out: Path, to: str, overwrite: bool) -> None:
             raise UserError(f"{binary}: exists; choose another place, or give --overwrite")
     if not out.exists():
         return
-    if not overwrite:
-        raise UserError(f"{out}: exists; choose another place, or replace it with --overwrite")
-    if out.is_dir() and not (to == "diffusers" and is_diffusers(out)):
+    if out.is_dir() and to != "diffusers":
+        raise UserError(f"{out}: is a folder, and --to {to} writes a file; choose another place")
+    if out.is_dir() and not is_diffusers(out):
         raise UserError(f"{out}: is a folder, and not one of diffusers; choose another place")
     if out.is_file() and to == "diffusers":
         raise UserError(f"{out}: is a file; diffusers needs a folder")
+    if not overwrite:
+        raise UserError(f"{out}: exists; choose another place, or replace it with --overwrite")
 
 
 def _write_official(out: Path, found: Source) -> None:

@@ -114,8 +114,11 @@ def find_weights(
         _check_alike(config, own)
     manifest = checkpoint.read_manifest(folder, kept)
     group = "raw" if raw else "ema"
-    if list(manifest.get("files", {})) == ["raw.safetensors"]:
+    held = list(manifest.get("files", {}))
+    if held == ["raw.safetensors"]:
         group = "raw"  # `Model.save` had no EMA weights
+    if raw and held == ["ema.safetensors"]:
+        raise UserError(f"{source}: holds moving averages alone; leave out --raw")
     plan = None if own_network else make_plan(config)
     weights = checkpoint.load_weights(folder, group, plan, kept)
     kind = "file" if manifest.get("weights") == "file" else group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 
 from diptych.errors import UserError
@@ -164,7 +165,8 @@ def start(folder: Path, model: str | None, framework: str, declared: dict[str, d
     make = EXAMPLE
     if model is not None:
         module, colon, name = model.partition(":")
-        if not colon or not name.isidentifier():
+        parts = [*module.split("."), name]
+        if not colon or any(not p.isidentifier() or keyword.iskeyword(p) for p in parts):
             raise UserError(f"--model {model}: expected package.module:Class")
         make = GIVEN.format(module=module, name=name)
     inputs = declared or {"x": {"shape": [4, 8]}}

@@ -69,6 +69,7 @@ class Subject:
                 env=environment,
             )
         self.done: dict[str, threading.Event] = {job["out"]: threading.Event() for job in jobs}
+        self.left = set(self.done)  # the jobs of which it has not said that they are done
         self.error: dict[str, Any] | None = None
         self.say = say
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -84,6 +85,7 @@ class Subject:
             if not isinstance(said, dict):
                 continue
             if "done" in said:
+                self.left.discard(said["done"])
                 self.done[said["done"]].set()
             elif "error" in said:
                 self.error = said
@@ -99,14 +101,16 @@ class Subject:
         """Wait until one job (or all) is done.
 
         Raises:
-            UserError: if the worker refused its task or raised; the message is its own.
+            UserError: if the worker refused its task or raised; the message is its own. Or the
+                user's code ended the process.
             MachineError: if the machine failed it or it was ended from outside.
         """
         if out is None:
             self.reader.join()
         else:
             self.done[out].wait()
-        if self.process.poll() in (None, 0) and self.error is None:
+        missing = self.left if out is None else self.left & {out}
+        if self.process.poll() in (None, 0) and self.error is None and not missing:
             return
         self._fail()
 
@@ -118,9 +122,14 @@ class Subject:
             raise MachineError(f"{self.name}: {said['error']}")
         text = self.log.read_text(errors="replace").strip().splitlines()
         last = text[-1][:300] if text else "it said nothing"
+        if self.process.poll() == 0:
+            raise UserError(
+                f"{self.name}: its code ended the process before the work was done ({last}); "
+                f"remove the call of sys.exit or os._exit"
+            )
         raise MachineError(
             f"{self.name}: its process ended with code {self.process.poll()} ({last}); out of "
-            f"memory? Try a smaller --batch"
+            f"memory? Try a smaller batch"
         )
 
     def _where(self, said: dict[str, Any]) -> str:

@@ -98,9 +98,9 @@ def read_folder(path: Path, raw: bool = False) -> Folder:
     ema, file = None, None
     if index.is_file():
         kind = str(read_json(index).get("_class_name"))
-        unet = path / "unet" if (path / "unet").is_dir() else path
-        nested = path / "scheduler" / "scheduler_config.json"
-        file = nested if nested.is_file() else path / "scheduler_config.json"
+        alone = (path / "config.json").is_file() and not (path / "unet").is_dir()
+        unet = path if alone else path / "unet"
+        file = (path if alone else path / "scheduler") / "scheduler_config.json"
     elif network := _checkpoint(path, raw):
         unet, kind = network, "training checkpoint"
         ema = network.name == "unet_ema" if (path / "unet_ema").is_dir() else None

@@ -11,6 +11,7 @@ have it. Names and shapes are not checked against a network here.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from diptych.weights.pickle.arrays import BFLOAT16, StorageType, decode
 from diptych.weights.pickle.files import guarded, read_with_form
 from diptych.weights.pickle.ops import Fault, show
 
+log = logging.getLogger(__name__)
 _PREFIX = "module."
 _RAW_NAMES = ("state_dict", "model_state_dict", "model", "net", "unet")
 _EMA_NAMES = ("ema_state_dict", "model_ema", "ema_model", "ema")
@@ -160,7 +162,7 @@ def _unwrap(
             "meant; save the one you want by itself"
         )
     else:
-        odd = [key for key, value in tree.items() if not isinstance(value, np.ndarray)]
+        odd = [k for k, v in tree.items() if not (isinstance(k, str) and isinstance(v, np.ndarray))]
         what = f"entry {show(odd[0])} is a {type(tree[odd[0]]).__name__}" if odd else "it is empty"
         raise UserError(f"{path}: holds no weights: {what}; expected name -> tensor")
     return f"wrapper:{key}", inner[key], ema
@@ -188,17 +190,24 @@ def _float32(found: Mapping[str, Array], path: Path) -> dict[str, np.ndarray[Any
     if total > max(_UNFOLD_FREE, _UNFOLD * path.stat().st_size):
         raise UserError(f"{path}: its tensors would unfold to {total:,} bytes; refused")
     weights = {}
+    rounded = []
     for name, array in found.items():
         try:
             with np.errstate(over="raise"):
                 weights[name[cut:]] = np.array(array, dtype=np.float32, order="C")
         except FloatingPointError as error:
             raise UserError(f"{path}: weight {show(name)} does not fit float32") from error
+        if array.dtype.itemsize > 4 and not np.array_equal(
+            weights[name[cut:]], array, equal_nan=True
+        ):
+            rounded.append(name)
         if array.dtype.kind == "f" and _is_no_float(weights[name[cut:]]):
             raise UserError(
                 f"{path}: weight {show(name)} holds numbers below {_TINY:.0e} only: integers "
                 "declared as floats, or bytes in the other order; save it again"
             )
+    if rounded:
+        log.warning("%s: %d weights rounded to float32, first %s", path, len(rounded), rounded[0])
     return weights
 
 

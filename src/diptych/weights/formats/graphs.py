@@ -125,6 +125,8 @@ def _read_onnx(path: Path) -> Read:
     onnx = require("onnx", "onnx")
     with open_file(path, "an ONNX file") as file:
         content = file.read()
+    if not content:
+        raise UserError(f"{path}: the file is empty")
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf's own kinds of error

@@ -109,6 +109,8 @@ _STARTS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
     (b"<", "is not a weights file but a web page; open the address and download the file"),
     (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
+    (b"\x89PNG", "is a picture; expected weights of PyTorch or Jittor"),
+    (b"\x93NUMPY", "is a single NumPy array; expected weights by name, of PyTorch or Jittor"),
     (b"GGUF", "is GGUF; expected weights of PyTorch or Jittor"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
     (b"\xfd7zXZ", "is compressed with xz; unpack it first"),

@@ -91,11 +91,11 @@ class Machine:
                 if step is None:
                     raise Fault(_refusal(f"it uses the pickle instruction {name}", argument))
                 step(self, argument)
-        raise Fault("the pickle has no end")
+        raise ValueError("the pickle has no end")
 
     def _pop(self) -> Any:
         if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise Fault("the pickle uses a value that does not exist")
+            raise ValueError("the pickle uses a value that does not exist")
         return self._stack.pop()
 
     def _top(self, kind: type) -> Any:
@@ -107,7 +107,7 @@ class Machine:
 
     def _since_mark(self) -> list[Any]:
         if not self._marks:
-            raise Fault("the pickle closes a group that was not opened")
+            raise ValueError("the pickle closes a group that was not opened")
         start = self._marks.pop()
         items = self._stack[start:]
         del self._stack[start:]
@@ -172,7 +172,7 @@ class Machine:
 
     def _get(self, index: int) -> None:
         if index not in self._memo:
-            raise Fault("the pickle recalls a value that it did not keep")
+            raise ValueError("the pickle recalls a value that it did not keep")
         self._stack.append(self._memo[index])
 
     def _global(self, argument: str) -> None:
