@@ -212,12 +212,6 @@ def say(line: str | None) -> None:
         click.echo(line, err=True)
 
 
-def check_json_file(out: Path | None, overwrite: bool) -> None:
-    """Raise UserError before the work if the result file exists and may not be replaced."""
-    if out is not None and out.exists() and not overwrite:
-        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
-
-
 def split(text: str | None) -> tuple[str, ...]:
     """The names of a list such as `a, b`; none of an option that was not given.
 

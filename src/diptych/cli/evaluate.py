@@ -21,7 +21,6 @@ from diptych.cli.common import (
     RAW,
     SEED,
     backend_of,
-    check_json_file,
     chosen_options,
     options,
     part_of,
@@ -202,14 +201,15 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.evaluation.run import evaluate as run
     from diptych.evaluation.score_table import render
     from diptych.evaluation.sets import sample_sets
-    from diptych.files import hold_place, write_json
+    from diptych.files import check_file, hold_place, write_json
     from diptych.runs.records import Scores
 
     settings = of_training(measure_settings(**{key: options[key] for key in MEASURED}), samples[0])
     options["backend"] = backend_of(options["backend"], samples[0])
     out = options["out"]
     with nullcontext() if out is None else hold_place(out):
-        check_json_file(out, options["overwrite"])
+        if out is not None:
+            check_file(out, options["overwrite"])
         sources, settings = drawn(samples, settings, options)
         sample_sets(sources, settings)  # before the network, which may have to be fetched
         extractor = open_network(
@@ -329,7 +329,7 @@ def stats(images: str, **options: Any) -> None:
     from diptych.evaluation.protocol import protocol_for
     from diptych.evaluation.shards import write_statistics
     from diptych.evaluation.statistics_file import check_suffix
-    from diptych.files import hold_place
+    from diptych.files import check_file, hold_place
     from diptych.ranks import of_environment
 
     check_panel(options["backend"], "the features of images")
@@ -345,7 +345,7 @@ def stats(images: str, **options: Any) -> None:
             raise UserError(f"{out}: is a file; --part writes to a folder, which all parts share")
         out = part_path(out, part)
     with hold_place(out):
-        check_json_file(out, options["overwrite"])
+        check_file(out, options["overwrite"])
         protocol = protocol_for(check_features(options["features"]), options["protocol"])
         open_images(images, options["data"])  # before the network, which may have to be fetched
         extractor = open_network(
