@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import call
 from diptych.pages.traces import segments, unmagnified
 from diptych.report.build import report_runs
 from report_records import (
@@ -33,6 +34,18 @@ def two_runs(folder: Path, steps: int = 20) -> list[Path]:
     for run in runs:
         hold_weights(run, run.name)
     return runs
+
+
+def test_fields_that_are_meant_to_differ_go_with_commas(tmp_path, monkeypatch, capsys) -> None:
+    files = [
+        make_scores(tmp_path / f"{steps}.json", "torch", SETS, **{"sampler.steps": steps,
+                    "sampler.eta": eta}) for steps, eta in ((10, 0.0), (50, 1.0))
+    ]  # fmt: skip
+    code, _, err = call(monkeypatch, capsys, "compare", *files, "--across", "sampler.steps")
+    assert code == 2 and "sampler.eta" in err
+    fields = "sampler.steps,sampler.eta"
+    code, out, _ = call(monkeypatch, capsys, "compare", *files, "--across", fields)
+    assert code == 0 and "no difference is shown" in out
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show, typed
+from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, show, split, typed
 from diptych.cli.completion import RUNS
 from diptych.cli.report import COLUMNS, LABEL, log_lines, parsed, verdict_rows
 from diptych.errors import UserError
@@ -22,7 +22,9 @@ from diptych.errors import UserError
 @click.option("--static", is_flag=True, help="A page without scripts, only in that language.")
 @COLUMNS
 @LABEL
-@click.option("--across", multiple=True, help="Scores: a protocol field that is meant to differ.")
+@click.option(
+    "--across", multiple=True, help="Scores: protocol fields that are meant to differ, with commas."
+)
 @OVERWRITE
 @QUIET
 @JSON
@@ -55,7 +57,7 @@ def compare(
       diptych compare torch/loss_step.txt jittor/loss_step.txt --out report
       diptych compare a.csv b.csv --columns loss=train/loss,step=global_step
       diptych compare torch-score.json jittor-score.json
-      diptych compare s10.json s50.json --across sampler.steps --across sampler.timesteps
+      diptych compare s10.json s50.json --across sampler.steps,sampler.timesteps
     """
     from diptych.logs.readers import is_log
 
@@ -67,7 +69,8 @@ def compare(
                 "--samples, --unmatched, --static, --language, --columns and --label are for runs "
                 "or logs; these are files of scores"
             )
-        found = compare_scores(run_a, run_b, across, out, overwrite=overwrite)
+        fields = [name for text in across for name in split(text)]
+        found = compare_scores(run_a, run_b, fields, out, overwrite=overwrite)
         show(found, as_json, "\n".join(each["text"] for each in found["differences"]))
         return
     if across:
