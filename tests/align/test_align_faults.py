@@ -25,7 +25,7 @@ OWN = {
         "h = self.norm2(h, 2 * self.temb_proj(temb))", "layers", "down.1.block.0",
     ),
     "torch, dropout's scale": (
-        "torch/layers.py", "(1 / (1 - rate))", "(1 - rate)", "operators", "dropout/y",
+        "torch/layers.py", "scale = 1 / (1 - rate)", "scale = 1 - rate", "operators", "dropout/y",
     ),
     "jittor, second moment": (
         "jittor/optim.py", "(1 - beta2**step) ** 0.5", "(1 - beta2**step)", "update", "p.a",

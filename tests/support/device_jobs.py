@@ -21,6 +21,7 @@ def without_cuda(name: str) -> tuple[str, str]:
     with (
         mock.patch(f"diptych.backends.{name}.backend.has_nvidia_driver", **driver),
         mock.patch("diptych.backends.jittor.cuda.has_nvidia_driver", **driver),
+        mock.patch.object(panel, "_chosen", [], create=True),  # as in a process that chooses first
     ):
         assert backends.load(name, "auto").device == "cpu"
     panel.log.removeHandler(handler)
