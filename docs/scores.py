@@ -2,6 +2,7 @@
 
     python docs/scores.py zoo FOLDER [--num 10000]       score both zoo models; hours on a CPU
     python docs/scores.py solvers FOLDER [--num 1667]    every solver at 5 to 50 network calls
+    python docs/scores.py few FOLDER [--num 500]         the zoo's found timesteps beside DDIM's 50
     python docs/scores.py write FOLDER                   the page from what FOLDER holds so far
 
 All is done by the `diptych` commands that the page names, in FOLDER. After an interruption it goes
@@ -28,7 +29,8 @@ from diptych.generate.for_scoring import Drawing
 from diptych.sampling.sampler import DEFAULT_SOLVER
 from diptych.study.sweep import output, variants
 from diptych.study.sweep.cells import read_cells
-from diptych.weights.find import zoo_folder
+from diptych.weights.find import zoo_folder, zoo_names
+from diptych.weights.found_steps import IN_ZOO
 
 DOCS = Path(__file__).resolve().parent
 QUALITY = DOCS.parent / "src" / "diptych" / "studio" / "quality.json"  # what the studio shows
@@ -45,14 +47,16 @@ EARLIER = (
     "step has order 1 (CHANGELOG, Numerics): they are those of `--no-euler-at-final`.\n"
 )
 SETS = 3
+FRESH = 100  # a seed that no search has used
+FEW = {"found": [], "ddim": ["--solver", "ddim", "--steps", "50", "--eta", "0"]}
 
 
 def main() -> None:
     """Do what is asked, then write the page."""
     parser = argparse.ArgumentParser(description="Scores of the zoo and of the solvers.")
-    parser.add_argument("task", choices=("zoo", "solvers", "write"))
+    parser.add_argument("task", choices=("zoo", "solvers", "few", "write"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--num", type=int, help="images: in all (zoo), of each of 3 sets (solvers)")
+    parser.add_argument("--num", type=int, help="images: in all (zoo), of each of 3 sets")
     parser.add_argument("--sampler", default="ddim", choices=tuple(SAMPLERS), help="of the zoo")
     parser.add_argument("--panel", choices=PANELS, help="of the zoo: this panel only")
     parser.add_argument("--solver", action="append", help="of the solvers: this one only")
@@ -63,6 +67,9 @@ def main() -> None:
             score_model(asked.folder, panel, asked.sampler, asked.num or 10_000)
     if asked.task == "solvers":
         sweep(asked.folder, asked.solver or SOLVERS, asked.calls, asked.num or 1667)
+    if asked.task == "few":
+        for name in searched():
+            few(asked.folder, name, asked.num or 500)
     if asked.task == "write":
         write_text(DOCS / "scores.md", page(asked.folder))
         write_json(QUALITY, quality((DOCS / "scores.md").read_text("utf-8")))
@@ -94,6 +101,30 @@ def sweep(folder: Path, solvers: Any, calls: str, num: int) -> None:
     diptych("sweep", "zoo:mnist-torch", *chosen, *counts, *MEASURE, "fid,kid", *out)
 
 
+def searched() -> list[str]:
+    """The zoo's models that have found timesteps."""
+    return [name for name in zoo_names() if (zoo_folder() / name / IN_ZOO).is_file()]
+
+
+def few(folder: Path, name: str, num: int) -> None:
+    """Score a model's found timesteps, and DDIM with 50 steps, on seeds that chose nothing."""
+    source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
+    for kind, sampler in FEW.items():
+        out = few_record(folder, name, kind)
+        if not out.is_file():
+            diptych("evaluate", f"zoo:{name}", *(sampler or ["--spacing", f"zoo:{name}"]),
+                    "--num", str(num), "--repeats", str(SETS), "--seed", str(FRESH),
+                    "--reference", f"{source}:test", "--features", source, "--metrics", "fid,is",
+                    "--samples-out", str(out.with_suffix("")), "--out", str(out))  # fmt: skip
+
+
+def few_record(folder: Path, name: str, kind: str) -> Path:
+    """The file of scores of a model's images, by its weights and its found timesteps."""
+    about = [read_json(zoo_folder() / name / "manifest.json")["weights_sha256"][:8]]
+    about += [read_json(zoo_folder() / name / IN_ZOO)["spacing"].rpartition("@")[2]]
+    return folder / "few" / f"{name}-{'-'.join(about)}-{kind}.json"
+
+
 def page(folder: Path) -> str:
     """The whole page."""
     parts = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
@@ -101,6 +132,7 @@ def page(folder: Path) -> str:
         parts += zoo_part(folder, sampler)
     if (folder / "solvers" / "cells").is_dir():
         parts += solver_part(folder / "solvers")
+    parts += few_part(folder)
     return "\n".join(parts)
 
 
@@ -109,6 +141,38 @@ INTRO = """The features behind these scores come from the package's MNIST classi
 for `mnist-frechet` and `mnist-kid`, higher for the others. `docs/scores.py` writes this page from
 the records of the commands below.
 """
+
+
+def few_part(folder: Path) -> list[str]:
+    """The found timesteps of each model beside DDIM with 50 steps."""
+    rows, missing, num = [], [], 0
+    for name in searched():
+        paths = [few_record(folder, name, kind) for kind in FEW]
+        if not all(path.is_file() for path in paths):
+            missing.append(f"zoo:{name}")
+            continue
+        five, ddim = (read_json(path)["scores"] for path in paths)
+        differ = {key for key in five[0]["protocol"] | ddim[0]["protocol"]
+                  if key.startswith("sampler.")}  # fmt: skip
+        num = five[0]["protocol"]["num"]
+        found = read_json(zoo_folder() / name / IN_ZOO)
+        listed = ",".join(map(str, found["timesteps"]))
+        for a, b, gap in zip(
+            five, ddim, compare_scores(*paths[::-1], sorted(differ))["differences"], strict=True
+        ):
+            low, high = gap["interval"]
+            ends = f"{gap['difference']:+.3g} ({low:+.3g} to {high:+.3g})"
+            rows.append([f"zoo:{name}", f"`{found['variant']}` at {listed}", a["metric"],
+                         number(a["value"]), number(b["value"]), ends])  # fmt: skip
+    lines = ["## Timesteps found by `search-steps`\n"]
+    if rows:
+        lines += [
+            f"`--spacing zoo:NAME`, beside `ddim` with 50 steps: {SETS} sets of {num:,} images "
+            "each, of seeds that no search has used.\n",
+            markdown(["model", "found", "score", "found timesteps", "ddim, 50",
+                      "difference (95 % interval)"], rows),
+        ]  # fmt: skip
+    return lines + ([f"Not measured yet: {', '.join(missing)}.\n"] if missing else [])
 
 
 def zoo_part(folder: Path, sampler: str) -> list[str]:

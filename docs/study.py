@@ -80,7 +80,7 @@ def stages(folder: Path) -> Iterator[Stage]:
         yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name, *guided),), (run,))
         if name != "emoji":  # whose pictures no classifier of ours knows
             found = folder / f"steps-{held(name)}" / f"{name}.json"
-            # Of digits without a class the model's own images are a poor judge (docs/log.md).
+            # Digits without a class are judged by real ones: docs/log.md says why.
             real = ("--reference", "mnist:train", "--features", "mnist") if name in MNIST else ()
             search = _diptych("search-steps", f"zoo:{name}", "--calls", CALLS, *real,
                               "--out", found, "--resume")  # fmt: skip
@@ -103,9 +103,9 @@ def stages(folder: Path) -> Iterator[Stage]:
     scores = ("docs/scores.py", "zoo", records, "--sampler")
     yield Stage("scores-ddim", ((*scores, "ddim"),), models(*MNIST))
     yield Stage("scores-ddpm", ((*scores, "ddpm", "--num", "3000"),), models(*MNIST))
-    yield Stage("scores-solvers", (
-        ("docs/scores.py", "solvers", records), ("docs/scores.py", "write", records),
-    ), models(*MNIST))  # fmt: skip
+    yield Stage("scores-solvers", (("docs/scores.py", "solvers", records),), models(*MNIST))
+    few = (("docs/scores.py", "few", records), ("docs/scores.py", "write", records))
+    yield Stage("scores-few", few, models(*zoo))
     yield Stage("editing", (("docs/editing.py",),), models(*MNIST))
     yield Stage("cards", (("docs/zoo.py", "--cards"),), models(*zoo))
 

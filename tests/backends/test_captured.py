@@ -35,3 +35,8 @@ def test_what_a_replay_overwrites_would_be_seen(panels, accumulate):
     ours, theirs, _ = call(captured_jobs.steps, config, True, kept)
     equal = all(np.array_equal(theirs[name], weights[name]) for name in weights)
     assert (ours != losses) if accumulate == 1 else not equal
+
+
+def test_memory_of_a_graph_is_not_free(panels):
+    """Activations of replayed steps lie in a pool that nothing else may use."""
+    assert panels["torch"].call(captured_jobs.free_memory) == 5 + 70

@@ -92,7 +92,7 @@ def test_the_phases_add_up_and_slow_data_are_no_compiling(monkeypatch: pytest.Mo
     batch = SimpleNamespace(**dict.fromkeys((*ARRAYS, "masks")) | {"x0": "images"})
     backend = SimpleNamespace(synchronize=takes(0.0), array=takes(0.25), counters=dict)
     learner = SimpleNamespace(step=lambda *_: next(steps)(), loss=takes(1.25), update=update,
-                              differentiate=takes(2.0))  # fmt: skip
+                              differentiate=takes(2.0), captured="a graph")  # fmt: skip
     batches: Any = SimpleNamespace(batch=takes(5.0, batch))
     found: Any = profile(backend, learner, batches, 3, 1e-3)  # type: ignore[arg-type]
     took = {phase["name"]: phase["median_s"] for phase in found["phases"]}
@@ -103,6 +103,7 @@ def test_the_phases_add_up_and_slow_data_are_no_compiling(monkeypatch: pytest.Mo
     assert sum(phase["share"] or 0.0 for phase in found["phases"]) == 1.0
     assert found["split"]["median_s"] == found["unsplit"]["median_s"] == 4.0
     assert found["overhead"]["ratio"] == 1.0
+    assert learner.captured is None  # whole steps are launched as the split ones are
 
 
 def test_the_command_needs_a_place_for_a_preset_s_record(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from diptych.cli import cli
 from diptych.data.readers.npz import read_npz
 from diptych.files import read_json, write_json
 from diptych.weights import find
+from report_records import make_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -325,3 +326,26 @@ def test_a_model_of_the_zoo_is_stored_in_half_precision(tmp_path, monkeypatch, c
     assert any((found.weights[name] != trained[name]).any() for name in trained)
     size = (tmp_path / "zoo/mine/ema.safetensors").stat().st_size
     assert size < 2.2 * sum(array.size for array in trained.values())
+
+
+def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
+    """Each model is drawn once; a difference is found minus DDIM, and what is missing is named."""
+    scores = script("docs/scores")
+    asked: list[tuple[str, ...]] = []
+
+    def evaluate(*words: str) -> None:
+        asked.append(words)
+        found = "--spacing" in words
+        sampler = {"sampler.steps": 5 if found else 50, "sampler.order": 2 if found else None}
+        values = [0.1, 0.11, 0.12] if found else [0.3, 0.31, 0.33]
+        make_scores(Path(words[-1]), "torch", {"mnist-frechet": values}, num=100, **sampler)
+
+    monkeypatch.setattr(scores, "diptych", evaluate)
+    names = scores.searched()
+    assert {"mnist-conditional", "mnist-torch", "fashion-mnist"} <= set(names)
+    for _ in range(2):
+        scores.few(tmp_path, names[0], 100)
+    assert len(asked) == 2 and [f"zoo:{names[0]}" in words for words in asked] == [True, True]
+    text = "\n".join(scores.few_part(tmp_path))
+    assert "3 sets of 100 images each" in text and "| 0.11 | 0.3133 | -0.203 (-0." in text
+    assert f"Not measured yet: {', '.join(f'zoo:{name}' for name in names[1:])}." in text

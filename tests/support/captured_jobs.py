@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -16,6 +17,26 @@ from diptych.training.batches import Batches
 from diptych.types import Weights
 
 STEPS = 10  # five epochs of two batches, the second of three images
+
+
+def free_memory() -> int | None:
+    """`free_memory` of a backend on a GPU that holds segments of its own, of a graph, and of
+    another GPU."""
+    import torch
+
+    backend = backends.load("torch", "cpu")
+    backend.on_gpu = True  # type: ignore[attr-defined]
+    segments = [
+        {"device": 1, "segment_pool_id": (0, 0), "total_size": 100, "allocated_size": 30},
+        {"device": 1, "segment_pool_id": (0, 1), "total_size": 1000, "allocated_size": 0},
+        {"device": 0, "segment_pool_id": (0, 0), "total_size": 10_000, "allocated_size": 0},
+    ]
+    with (
+        mock.patch.object(torch.cuda, "current_device", lambda: 1),
+        mock.patch.object(torch.cuda, "memory_snapshot", lambda: segments),
+        mock.patch.object(torch.cuda, "mem_get_info", lambda: (5, 10**6)),
+    ):
+        return backend.free_memory()
 
 
 def steps(

@@ -71,6 +71,22 @@ def own(compiled: bool) -> list[float]:
     return [float(learner.step(batches.batch(step), 1e-4)[0]) for step in (1, 2)]
 
 
+def folds_before_the_first_call() -> list[str]:
+    """The devices for which compiling a network on another device than the CPU makes its folds."""
+    import torch
+
+    from diptych.backends.torch import compiler, layers
+    from diptych.backends.torch.arrays import build
+
+    plan = make_plan(settings(*SETTINGS))
+    network = build(plan, initial_weights(plan, 0), "cpu").to("meta")
+    layers._FOLDS.clear()
+    compiler.compile_network(network)
+    made = [str(device) for kind, device in layers._FOLDS if kind == torch.float32]
+    layers._FOLDS.clear()
+    return made
+
+
 def without_compiler() -> None:
     """Make a learner where no C++ compiler is found."""
     from torch._inductor import config as inductor

@@ -22,6 +22,12 @@ def test_a_compiled_step_has_the_numbers_of_one_that_is_not(panels):
 
 
 @pytest.mark.torch
+def test_folds_are_made_where_the_weights_are(panels):
+    """With the key that a call looks up, else their making is compiled, and all of it again."""
+    assert panels["torch"].call(jobs.folds_before_the_first_call) == ["meta"]
+
+
+@pytest.mark.torch
 def test_a_network_of_ones_own_may_be_cut(panels):
     plain, compiled = (panels["torch"].call(jobs.own, each) for each in (False, True))
     assert compiled == pytest.approx(plain, rel=LOSS)

@@ -9,7 +9,7 @@ from typing import Any
 from diptych.errors import UserError
 from diptych.evaluation.run import KIND
 from diptych.evaluation.score import Score, difference
-from diptych.files import read_json, write_json
+from diptych.files import check_file, read_json, write_json
 from diptych.runs.records import Scores, number
 
 
@@ -57,8 +57,8 @@ def compare_scores(
     Raises:
         UserError: no metric in common, or protocols that differ in another field.
     """
-    if out is not None and out.exists() and not overwrite:
-        raise UserError(f"{out}: exists; choose another --out, or replace it with --overwrite")
+    if out is not None:
+        check_file(out, overwrite)
     first, second = read_scores(a), read_scores(b)
     common = [metric for metric in first if metric in second]
     if not common:
