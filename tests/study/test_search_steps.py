@@ -99,6 +99,18 @@ def test_the_score_is_of_seeds_that_chose_nothing(whole: Path) -> None:
 STARTS = [choose_timesteps(name, 4, TABLE)[::-1] for name in search_steps.SPACINGS]
 
 
+def test_those_checked_are_the_best_of_all_images(whole: Path) -> None:
+    scores = json.loads(whole.read_text())["scores"]
+
+    def of_seed(seed: int) -> dict[str, float]:
+        end = f" num {SEARCH.num} seed {seed}"
+        return {key.removesuffix(end): x for key, x in scores.items() if key.endswith(end)}
+
+    tried = of_seed(SEARCH.seed)
+    best = sorted(tried, key=lambda each: (tried[each], each))[:3]
+    assert len(tried) > 3 and set(best) == set(of_seed(SEARCH.seed + 1))
+
+
 def test_an_interrupted_search_ends_as_the_whole_one(whole: Path, tmp_path: Path) -> None:
     for tries in (1, 9, 17):
         out, real, count = tmp_path / f"{tries}.json", search_steps.write_json, 0
