@@ -41,6 +41,7 @@ from diptych.evaluation.run import evaluate as run_evaluation
 from diptych.evaluation.score import Score
 from diptych.files import read_json
 from diptych.network.own import maker
+from diptych.pages.content import Content
 from diptych.runs import checkpoint
 from diptych.runs.folder import backend_of_run
 from diptych.training.callbacks import Callback, Row
@@ -546,6 +547,7 @@ def compare(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Compare two runs step by step, or two logs of any program: a page in `out`, and its numbers.
 
@@ -560,6 +562,7 @@ def compare(
         language: the language that the page shows first: en or zh.
         static: a page without scripts, only in that language.
         overwrite: replace an earlier comparison.
+        progress: show bars on stderr.
 
     Returns:
         The content of compare.json: a dict.
@@ -582,6 +585,7 @@ def compare(
         language=language,
         static=static,
         overwrite=overwrite,
+        progress=progress,
     )
     return Content(found, page)
 
@@ -599,6 +603,7 @@ def make_report(
     language: str = "en",
     static: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Write a page about runs into `out`; return the content of its report.json: a dict.
 
@@ -612,6 +617,7 @@ def make_report(
         language: the language that the page shows first: en or zh.
         static: a page without scripts, only in that language.
         overwrite: replace an earlier page.
+        progress: show bars on stderr.
     """
     from diptych.report.dispatch import report_any
 
@@ -630,20 +636,9 @@ def make_report(
         language=language,
         static=static,
         overwrite=overwrite,
+        progress=progress,
     )
     return Content(found, page)
-
-
-class Content(dict[str, Any]):
-    """The numbers of a page: a dict that shows its keys and not its values, which fill a screen."""
-
-    def __init__(self, content: Mapping[str, Any], page: Path | None) -> None:
-        super().__init__(content)
-        self.page = page
-
-    def __repr__(self) -> str:
-        where = "" if self.page is None else f" of {str(self.page / 'index.html')!r}"
-        return f"<Content{where}: {', '.join(self)}>"
 
 
 def _path(name: str, given: Where | None) -> Path | None:

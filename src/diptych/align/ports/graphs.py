@@ -28,7 +28,7 @@ def running(target: Target, runtime: str) -> Iterator[None]:
     """Inside, an error is the file's, or of inputs that do not fit it."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # each runtime raises classes of its own
         text = " ".join(str(error).split())[:300]
         raise UserError(f"{target.text}: {runtime} cannot run it: {text}") from error
 
