@@ -23,7 +23,7 @@ from diptych.files import check_free, new_folder, sha256_of, write_json
 from diptych.network.own import AnyPlan, OwnPlan, maker
 from diptych.network.plan import make_plan
 from diptych.runs import checkpoint
-from diptych.sampling.denoiser import check_integers
+from diptych.sampling.denoiser import Predictor, check_integers
 from diptych.sampling.engine import Engine
 from diptych.sampling.inversion import encode, make_inversion
 from diptych.sampling.memory import batch_of
@@ -33,6 +33,7 @@ from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
 from diptych.weights.found_steps import read_spacing, read_steps
+from diptych.weights.guides import check_guide
 
 SAVED = ("config.yaml", "manifest.json", "raw.safetensors", "ema.safetensors")
 SPACING = 'a name, timesteps such as "940,600,250,20", or a file of search_steps'
@@ -115,7 +116,22 @@ class Model:
             plan,
             make_schedule(source.config.diffusion),
             preprocess_of(source.config.data),
+            self._guide,
         )
+        self._guides: dict[str, Predictor] = {}  # by their names in a sampler
+
+    def _guide(self, name: str) -> Predictor:
+        """The network of a sampler's guide on this model's backend; loaded once.
+
+        Raises:
+            UserError: as `diptych.load`, or it cannot guide this model.
+        """
+        if name not in self._guides:
+            found = find_weights(name)
+            backend, plan = self.engine.backend, make_plan(found.config)
+            check_guide(name, self.config, found.config)
+            self._guides[name] = Predictor(backend, backend.network(plan, found.weights), plan)
+        return self._guides[name]
 
     @staticmethod
     @PythonTerms()
@@ -265,6 +281,8 @@ class Model:
         threshold: float | None = None,
         classes: Sequence[int] | str | None = None,
         guidance: float | None = None,
+        guide: str | Path | None = None,
+        guidance_interval: str | Sequence[int] | None = None,
         euler_at_final: bool | None = None,
         noise: str | None = None,
         callback: Callable[[int, Float32], object] | None = None,
@@ -291,7 +309,10 @@ class Model:
             order: 2 or 3, for `deis`, `dpmpp` and `unipc`; 2, 3 or 4 for `ipndm`.
             threshold: dynamic thresholding at this quantile, instead of `clip`.
             classes: image i gets `classes[i mod n]`; default: every class in turn.
-            guidance: 0 ignores the class, 1 (default) is plain conditioning, more is stronger.
+            guidance: away from no class, or from a guide: 0 ignores the class, 1 (default) is
+                plain conditioning, more is stronger. With a guide the default is 1.5.
+            guide: a less trained or smaller model of the same data, as `load` takes it.
+            guidance_interval: guide at these timesteps alone: (100, 650) or "100-650".
             euler_at_final: order 1 in the last step between noisy levels, for `deis`, `dpmpp`,
                 `dpmpp-sde` and `unipc`; default: where that step is long.
             noise: "keyed" (default): the device draws it, with the same bits on every device and
@@ -310,6 +331,7 @@ class Model:
         check(int, 1, none=True, steps=steps, batch=batch, order=order)
         check(float, none=True, eta=eta, threshold=threshold, guidance=guidance)
         check(str, none=True, noise=noise)
+        guide = None if guide is None else path_text("guide", guide)
         if spacing is not None:
             spacing = path_text("spacing", spacing, SPACING)
         if seed >= 2**63:
@@ -328,6 +350,8 @@ class Model:
                 "threshold": threshold,
                 "classes": classes,
                 "guidance": guidance,
+                "guide": guide,
+                "guidance_interval": guidance_interval,
                 "euler_at_final": euler_at_final,
                 "noise": noise,
             }

@@ -39,6 +39,8 @@ ASKED: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "threshold": ("0.9", 0.9, {}),
     "classes": ("1,2", [1, 2], {}),
     "guidance": ("2.5", 2.5, {}),
+    "guide": ("zoo:mnist-torch", "zoo:mnist-torch", {}),
+    "guidance_interval": ("100-650", "100-650", {"guidance": 2.0}),
     "euler_at_final": ("", True, {"solver": "dpmpp", "spacing": "trailing"}),
     "noise": ("host", "host", {}),
 }
@@ -91,7 +93,7 @@ def test_a_setting_reaches_the_sampler_its_manifest_and_its_folder_s_name(name: 
     """And what is compared where a folder is resumed."""
     _, value, others = ASKED[name]
     with_it, without = chosen(**others, **{name: value}), chosen(**others)
-    wanted = tuple(value) if name == "classes" else value
+    wanted = {"classes": (1, 2), "guidance_interval": (100, 650)}.get(name, value)
     assert getattr(with_it, name) == wanted != getattr(without, name)
     from diptych.diffusion.schedule import make_schedule
 

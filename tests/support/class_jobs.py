@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
+import diptych
 import panel_jobs
 from diptych import backends
 from diptych.config.load import Config
 from diptych.data import load_dataset
+from diptych.errors import UserError
+from diptych.figures.grids import read_png
 from diptych.generate.for_scoring import Drawing, draw
+from diptych.generate.samples import SampleRequest, sample_to
 from diptych.network.parameters import initial_weights
 from diptych.network.plan import make_plan
 from diptych.sampling.options import SamplerOptions
+from diptych.sampling.sampler import make_sampler
 from diptych.training.batches import Batches
 from diptych.weights.find import find_weights
 
@@ -70,3 +75,26 @@ def sets_of(name: str, run: Path, **drawing: Any) -> list[Path]:
     """The sample folders that `diptych evaluate RUN` would score."""
     made = Drawing(SamplerOptions(steps=3, **drawing))
     return draw(str(run), made, 4, 1, name, "cpu", progress=False)
+
+
+def guided_by(name: str, source: str, settings: dict[str, Any], out: Path) -> Any:
+    """uint8 (4, H, W, C) of a model drawn into a folder with a guide, in four steps."""
+    model = diptych.load(source, name, device="cpu")
+    sampler = make_sampler("ddim", 4, **settings, num_classes=model.engine.plan.num_classes)
+    sample_to(model, SampleRequest(sampler, 4), out, progress=False)
+    return np.stack([read_png(out / f"{i:05d}.png").transpose(1, 2, 0) for i in range(4)])
+
+
+def guided_in_python(name: str, source: str, settings: dict[str, Any]) -> Any:
+    """The same images from `Model.sample`."""
+    return diptych.load(source, name, device="cpu").sample(4, "ddim", 4, **settings)
+
+
+def refused_guide(name: str, source: str, guide: str, out: Path) -> str:
+    """What is said of a guide of other images, with which a folder is to be drawn."""
+    model = diptych.load(source, name, device="cpu")
+    try:
+        sample_to(model, SampleRequest(make_sampler(guide=guide), 4), out, progress=False)
+    except UserError as error:
+        return str(error)
+    return "nothing was refused"

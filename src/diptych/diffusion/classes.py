@@ -81,21 +81,29 @@ def parse_classes(text: str | None) -> list[int] | str | None:
 
 
 def choose_classes(
-    classes: Sequence[int] | str | None, guidance: float | None, num_classes: int
+    classes: Sequence[int] | str | None,
+    guidance: float | None,
+    num_classes: int,
+    *,
+    guided: bool = False,
 ) -> tuple[Classes | None, float | None]:
-    """Check classes and guidance; return (None, None) for a network without classes.
+    """Check classes and guidance; a network without classes has none.
 
     Args:
         classes: image i gets `classes[i mod n]`; None or "all": every class in turn. A text is
             read as on the command line.
         guidance: the scale w; None means 1.
         num_classes: K of the network.
+        guided: another network guides, so that guidance needs no classes.
+
+    Returns:
+        The classes and w; (None, None) for a network without classes and guide.
 
     Raises:
         UserError: classes or guidance for a network without classes, a class out of range, or a
             guidance that is negative or not a number.
     """
-    if not num_classes:
+    if not num_classes and not (guided and classes is None):
         if classes is not None or guidance is not None:
             asked = "guidance" if classes is None else "a class"
             raise UserError(
@@ -103,9 +111,9 @@ def choose_classes(
                 f"or train one with --set model.num_classes=10"
             )
         return None, None
-    chosen = _chosen(classes, num_classes)
-    outside = [c for c in chosen if not 0 <= c < num_classes]
-    if outside or not chosen:
+    chosen = _chosen(classes, num_classes) if num_classes else None
+    outside = [c for c in chosen or () if not 0 <= c < num_classes]
+    if outside or chosen == ():
         wrong = f"class {outside[0]} is not known" if outside else "no class is given"
         raise UserError(f"{wrong}; this model has the classes 0 to {num_classes - 1}")
     weight = 1.0 if guidance is None else float(guidance)

@@ -73,11 +73,13 @@ def _training(scores: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _told(protocol: Mapping[str, Any]) -> str:
-    """The class conditioning of the samples, or an empty text."""
-    classes = protocol.get("sampler.classes")
-    if classes is None:
-        return ""
-    return f", {len(classes)} classes by turns, guidance {protocol['sampler.guidance']:g}"
+    """The class conditioning and guidance of the samples, or an empty text."""
+    classes, weight = protocol.get("sampler.classes"), protocol.get("sampler.guidance")
+    told = "" if classes is None else f", {len(classes)} classes by turns"
+    told += "" if weight is None else f", guidance {weight:g}"
+    guide, interval = (protocol.get(f"sampler.{k}") for k in ("guide_sha256", "guidance_interval"))
+    told += "" if guide is None else f" by {guide[:12]}"
+    return told if interval is None else f"{told} at t={interval[0]}-{interval[1]}"
 
 
 def _classes(classes: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ SAMPLER = (
     "solver", "order", "steps", "eta", "spacing", "sigma_type", "clip", "threshold",
     "last_timestep",
 )  # fmt: skip
-TOLD = ("classes", "guidance", "euler_at_final", "start")  # left out of a protocol where unset
+# Left out of a protocol where unset.
+TOLD = ("classes", "guidance", "guide_sha256", "guidance_interval", "euler_at_final", "start")
 
 
 @dataclass(frozen=True)

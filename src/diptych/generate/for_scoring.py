@@ -19,6 +19,7 @@ from diptych.runs.folder import compare_start
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import choose_sampler
 from diptych.weights.find import find_weights
+from diptych.weights.guides import guide_facts
 
 _NAMED = ("zoo:", "pretrained:")  # weights outside the user's folders
 
@@ -127,7 +128,8 @@ def _check_drawn(out: Path, request: SampleRequest, config: Config, facts: dict[
         UserError: the first setting that differs.
     """
     now = {
-        **request.sampler.card(make_schedule(config.diffusion)), "start": None, "num": request.num,
+        **request.sampler.card(make_schedule(config.diffusion)),
+        **guide_facts(request.sampler.guide), "start": None, "num": request.num,
         "seed": request.seed, "batch": request.batch, **facts, "config": flatten(config),
     }  # fmt: skip
     keys = [key for key in IDENTITY if key != "batch" or request.batch is not None]

@@ -60,6 +60,7 @@ from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
+from diptych.weights.guides import guide_facts
 
 log = logging.getLogger(__name__)
 
@@ -278,11 +279,14 @@ def _draw_missing(
 
 
 def begin_manifest(model: Model, request: SampleRequest) -> dict[str, Any]:
-    """The manifest as known before the first image."""
+    """The manifest as known before the first image; refuses a guide that cannot guide."""
+    if request.sampler.guide is not None:
+        model.engine.guide(request.sampler.guide)
     return {
         "schema": 1,
         "complete": False,
         **request.sampler.card(model.engine.schedule),
+        **guide_facts(request.sampler.guide),
         "start": None if request.start is None else request.start.card(),
         "num": request.num,
         "seed": request.seed,
@@ -302,6 +306,7 @@ PICTURES = frozenset(
 )
 IDENTITY = (
     *SAMPLER_IDENTITY,
+    "guide_sha256",
     "level",
     "start",
     "seed",

@@ -150,7 +150,8 @@ def _weights(facts: Mapping[str, Any]) -> str:
 
 def _sampler(manifest: Mapping[str, Any]) -> str:
     words = [f"{manifest['solver']}, {manifest['steps']} steps"]
-    for key in ("eta", "spacing", "order", "clip", "threshold", "classes", "guidance", "noise"):
+    for key in ("eta", "spacing", "order", "clip", "threshold", "classes", "guidance", "guide",
+                "guidance_interval", "noise"):  # fmt: skip
         value = manifest.get(key)
         if key == "classes" and value:
             value = " ".join(map(str, value[:10])) + (" ..." if len(value) > 10 else "")

@@ -45,7 +45,9 @@ def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
     found += ["--clip"] if card.get("clip") else ["--no-clip"]
     if card.get("classes"):
         found += ["--class", ",".join(map(str, card["classes"]))]
-    for key in ("guidance", "seed", "num", "batch"):
+    if card.get("guidance_interval"):
+        found += ["--guidance-interval", "-".join(map(str, card["guidance_interval"]))]
+    for key in ("guidance", "guide", "seed", "num", "batch"):
         if card.get(key) is not None:
             found += [f"--{key}", str(card[key])]
     found += ["--raw"] if card.get("weights") == "raw" else []

@@ -7,7 +7,7 @@ the kernels round. The loop itself is `diptych.sampling.solvers.solve`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from diptych.errors import UserError
 from diptych.network.own import AnyPlan
 from diptych.rng import normal_per_image
 from diptych.sampling.denoiser import Denoise, Observer, Predictor, watched
+from diptych.sampling.guidance import guided, within
 from diptych.sampling.memory import check_batch
 from diptych.sampling.sampler import Sampler
 from diptych.sampling.solvers import dynamic_threshold, limited, solve
@@ -28,15 +29,24 @@ from diptych.sampling.solvers.wrappers import image_limited
 from diptych.types import Float32, Pixels
 
 
+def no_guide(name: str) -> Predictor:
+    """Refuse a guide, where no model could be loaded."""
+    raise UserError(f"guide {name}: only a model that was loaded, or made by Model.of, takes one")
+
+
 @dataclass(frozen=True)
 class Engine:
-    """A network on a backend, with its schedule and the preprocessing of its data."""
+    """A network on a backend, with its schedule and the preprocessing of its data.
+
+    guide: loads the guide of a sampler, on the same backend.
+    """
 
     backend: Backend
     network: Any
     plan: AnyPlan
     schedule: Schedule
     preprocess: Preprocess = PLAIN
+    guide: Callable[[str], Predictor] = no_guide
 
     def pixels(self, floats: Float32) -> Pixels:
         """Convert the network's output to uint8 images of the same shape, undoing `preprocess`."""
@@ -136,12 +146,27 @@ class Engine:
                 "this network's images are not in [-1, 1] (data.rescaled is false): clipping and "
                 "thresholds would cut them; use a solver without, such as ddim"
             )
-        denoise = self.predictor.denoise(sampler.classes, sampler.guidance, images)
+        denoise = self._guided(sampler, images)
         if sampler.threshold is not None:
             return limited(denoise, partial(self.thresholded, quantile=sampler.threshold))
         if sampler.clip == "image":
             return image_limited(denoise, self.backend.clip)
         return limited(denoise, self.backend.clip) if sampler.clip else denoise
+
+    def _guided(self, sampler: Sampler, images: Sequence[int]) -> Denoise:
+        """The network's prediction, guided at the timesteps that the sampler says."""
+        classes, weight, interval = sampler.classes, sampler.guidance, sampler.guidance_interval
+        own = self.predictor
+        if not sampler.guided or (sampler.guide is None and interval is None):
+            return own.denoise(classes, weight, images)
+        plain = own.denoise(classes, 1.0, images)
+        if sampler.guide is None:
+            denoise = own.denoise(classes, weight, images)
+        else:
+            guide = self.guide(sampler.guide)
+            told = classes if guide.plan.num_classes else None
+            denoise = guided(plain, guide.denoise(told, 1.0, images), float(weight or 1.0))
+        return denoise if interval is None else within(interval, denoise, plain)
 
     def thresholded(self, x0: Any, quantile: float) -> Any:
         """Apply dynamic thresholding on the host, so that both backends get the same bits."""

@@ -55,6 +55,14 @@ def _spacing(s: Any) -> str:
     return f"-listed{hashlib.sha256(s.spacing.encode()).hexdigest()[:8]}"
 
 
+def _guide(s: Any) -> str:
+    if s.guide is None:
+        return ""
+    import hashlib
+
+    return f"-guide{hashlib.sha256(s.guide.encode()).hexdigest()[:8]}"
+
+
 def _limit(s: Any) -> str:
     return f"-threshold{s.threshold:g}" if s.threshold and not s.clip else ""
 
@@ -120,12 +128,23 @@ class SamplerOptions:
         "7, a list 0,1,2 (by turns) or all.  [default: all]", str, _classes, flag="class"
     )
     guidance: float | None = _setting(
-        "Classifier-free guidance scale: 0 ignores the class, 1 is plain conditioning, 2 is "
-        "strong.  [default: 1]",
+        "Guidance scale, away from no class or from --guide: 0 ignores the class, 1 is plain "
+        "conditioning, 2 is strong.  [default: 1; with --guide: 1.5]",
         float,
-        lambda s: "" if s.classes is None else f"-w{s.guidance:g}",
+        lambda s: "" if s.guidance is None else f"-w{s.guidance:g}",
     )
-
+    guide: str | None = _setting(
+        "A less trained or smaller model of the same data, from which to guide away; none: not "
+        "the recommended one.",
+        str,
+        _guide,
+    )
+    guidance_interval: str | Sequence[int] | None = _setting(
+        "Guide at these timesteps alone, such as 100-650.  [default: all]",
+        str,
+        lambda s: "-at{}-{}".format(*s.guidance_interval) if s.guidance_interval else "",
+        flag="guidance-interval",
+    )
     noise: str | None = _setting(
         "keyed or host: drawn by the device with the same bits everywhere, or by NumPy.  "
         "[default: keyed]",
@@ -144,6 +163,7 @@ NAMES = tuple(FIELDS)
 # The settings by which manifests are compared: equal values generate equal images. The timesteps
 # come first, since the first difference is told, and others may follow from them.
 IDENTITY = ("timesteps", *(n for n, f in FIELDS.items() if not f.metadata["by_timesteps"]))
+GUIDED = ("guide", "guidance", "guidance_interval")
 INVERTED = tuple(n for n, f in FIELDS.items() if f.metadata["inverts"])
 
 
@@ -164,7 +184,8 @@ def merged(
 
     A recommendation is used as a whole: not if another rule is given, by `solver`, or by `eta`
     unless ddim is recommended. A given limit replaces the recommended limit, and a given number of
-    steps the recommended list of timesteps.
+    steps the recommended list of timesteps. Without the recommended guide, by "none" or where the
+    class is ignored, how it guides is not recommended either.
 
     Returns:
         (all settings by name, the recommended ones among them).
@@ -175,6 +196,8 @@ def merged(
         own = {}
     if "threshold" in given or "clip" in given:
         own = {name: value for name, value in own.items() if name not in ("clip", "threshold")}
+    if "guide" in own and (given.get("guide") == "none" or given.get("guidance") == 0):
+        own = {name: own[name] for name in own if name not in GUIDED}
     own = without_overruled(own, given)
     return {**own, **given}, own
 

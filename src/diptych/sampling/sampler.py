@@ -14,8 +14,9 @@ from diptych.diffusion.schedule import CLEAN, Level, Schedule, make_schedule, st
 from diptych.diffusion.timesteps import REPEATING, check_spacing, choose_timesteps, listed_timesteps
 from diptych.errors import UserError, nearest
 from diptych.rng import NOISES, Noise
-from diptych.sampling.options import SamplerOptions, merged, without_overruled
-from diptych.sampling.solvers import Solver
+from diptych.sampling.guidance import GUIDE_WEIGHT, NO_GUIDE, Interval, read_interval
+from diptych.sampling.options import GUIDED, SamplerOptions, merged, without_overruled
+from diptych.sampling.solvers import Denoiser, Solver, solve
 from diptych.sampling.solvers.checks import check_eta, check_start
 from diptych.sampling.solvers.kinds import KINDS, Kind
 from diptych.sampling.solvers.multistep import Multistep
@@ -40,6 +41,8 @@ class Sampler:
     threshold: float | None = None
     classes: tuple[int, ...] | None = None
     guidance: float | None = None
+    guide: str | None = None  # the model from which to guide away; None: the network without class
+    guidance_interval: Interval | None = None  # the timesteps that are guided; None: all
     euler_at_final: bool | None = None  # None: where that step is long
     noise: Noise = "keyed"
     level: int | None = None  # visit only timesteps up to this one; -1: none
@@ -93,7 +96,7 @@ class Sampler:
 
     @property
     def guided(self) -> bool:
-        """True if a network call evaluates every image both with and without its class."""
+        """True if a network call evaluates every image twice, once to guide away from."""
         return self.guidance not in (None, 0.0, 1.0)
 
     def card(self, schedule: Schedule) -> dict[str, Any]:
@@ -106,13 +109,29 @@ class Sampler:
         return {
             **asdict(self),
             "classes": None if self.classes is None else list(self.classes),
+            "guidance_interval": self.guidance_interval and list(self.guidance_interval),
             "timesteps": timesteps,
             "euler_at_final": euler or None,  # what happens, so that equal images have equal cards
             "last_timestep": CLEAN.t,
             "sigma_type": ("posterior" if self.eta else "none") if noise == "eta" else noise,
             "network_calls": calls,
-            "network_evaluations": (1 + self.guided) * calls,  # per image
+            "network_evaluations": calls + self._guided_calls(rule, levels, calls),  # per image
         }
+
+    def _guided_calls(self, rule: Solver, levels: list[Level], calls: int) -> int:
+        """The calls that evaluate every image twice."""
+        interval = self.guidance_interval
+        if interval is None or not calls or not self.guided:
+            return calls * self.guided
+        visited = []
+
+        def denoise(x: Any, level: Level) -> Any:
+            visited.append(level.t)
+            return x
+
+        still = np.zeros(1)
+        solve(rule, Denoiser(denoise, denoise), still, levels, lambda _: still)
+        return sum(interval[0] <= t <= interval[1] for t in visited)
 
 
 def make_sampler(
@@ -127,6 +146,8 @@ def make_sampler(
     threshold: float | None = None,
     classes: Sequence[int] | str | None = None,
     guidance: float | None = None,
+    guide: str | None = None,
+    guidance_interval: str | Sequence[int] | None = None,
     num_classes: int = 0,
     ends_in_noise: bool = False,
     euler_at_final: bool | None = None,
@@ -146,7 +167,10 @@ def make_sampler(
         timesteps: T of the schedule.
         order: for the solvers with a choice of order; default 2.
         threshold: dynamic thresholding at this quantile of |x0|, in place of `clip`.
-        classes, guidance: see `diptych.diffusion.classes.choose_classes`.
+        classes, guidance: see `diptych.diffusion.classes.choose_classes`; with a guide, the default
+            of guidance is 1.5.
+        guide: the model from which to guide away, as `diptych.load` takes it; "none" is None.
+        guidance_interval: the timesteps that are guided, "100-650" or two numbers; default: all.
         num_classes: number of the network's classes.
         ends_in_noise: the schedule's last level holds nothing of the image.
         euler_at_final: order 1 in the last step between noisy levels, for the solvers that
@@ -184,7 +208,15 @@ def make_sampler(
     if euler_at_final is not None and not kind.multistep:
         fit = ", ".join(name for name, other in KINDS.items() if other.multistep)
         raise UserError(f"solver '{solver}' has no euler_at_final; leave it out, or use {fit}")
-    given = choose_classes(classes, guidance, num_classes)
+    guide = None if guide == NO_GUIDE else guide
+    if guide is not None and guidance is None:
+        guidance = GUIDE_WEIGHT
+    if guide is not None and guidance == 0:
+        raise UserError("guidance is 0, which would draw from the guide alone; leave out the guide")
+    given = choose_classes(classes, guidance, num_classes, guided=guide is not None)
+    interval = read_interval(guidance_interval, timesteps)
+    if interval is not None and given[1] is None:
+        raise UserError("nothing guides in the guidance interval; add a guide, or leave it out")
     if noise not in (None, *NOISES):
         raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
     drawn: Noise = "host" if noise == "host" else "keyed"
@@ -197,6 +229,8 @@ def make_sampler(
         chosen_order,
         threshold,
         *given,
+        guide,
+        interval,
         euler_at_final,
         drawn,
     )
@@ -244,13 +278,13 @@ def _said(
     own: Mapping[str, Any],
     recommended: Mapping[str, Any] | None,
 ) -> str | None:
-    asked = {"classes", "guidance"} & set(options.given())
+    asked = {"classes", *GUIDED} & set(options.given())
 
     def words(values: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in values.items() if name not in asked)
 
     if own:
-        but = ", but for what was asked" if set(options.given()) - {"classes", "guidance"} else ""
+        but = ", but for what was asked" if set(options.given()) - {"classes", *GUIDED} else ""
         kept = "spacing" in settings or "spacing" not in (recommended or {})
         without = "" if kept else "; its listed timesteps are not used, as they are not so many"
         return f"sampling as this model recommends{but}: {words(settings)}{without}"

@@ -18,6 +18,7 @@ from diptych.weights import pretrained
 from diptych.weights.formats import is_diffusers, read_config, read_foreign
 
 # What a network computes depends on these settings of the data.
+GUIDE = "guide"  # a zoo model's folder may hold the model that guides it
 PIXELS = ("data.image_size", "data.channels", "data.rescaled", "data.logit_transform")
 
 
@@ -150,11 +151,18 @@ def _inside(path: Path) -> str:
 
 
 def zoo_model(source: str) -> Path:
-    """The folder of a model of the zoo, `zoo:NAME`. Raises UserError if there is no such model."""
-    name = source.removeprefix("zoo:")
+    """The folder of a model of the zoo, `zoo:NAME`, or of its guide, `zoo:NAME/guide`.
+
+    Raises:
+        UserError: there is no such model, or it has no guide.
+    """
+    name, slash, rest = source.removeprefix("zoo:").partition("/")
     if name not in zoo_names():
         raise UserError(f"zoo model '{name}' is not known{nearest(name, zoo_names())}")
-    return zoo_folder() / name
+    folder = zoo_folder() / name / rest
+    if slash and not (rest == GUIDE and (folder / "manifest.json").is_file()):
+        raise UserError(f"{source}: zoo:{name} holds no such model; leave out /{rest}")
+    return folder
 
 
 def _pretrained(name: str, config: Config | None, raw: bool) -> Source:

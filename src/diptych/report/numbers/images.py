@@ -16,8 +16,8 @@ from diptych.types import Pixels
 
 # The card's entries that determine image i; the weights' values do too.
 CARD = ("solver", "steps", "order", "eta", "spacing", "timesteps", "sigma_type", "clip",
-        "threshold", "classes", "guidance", "euler_at_final", "level", "start", "noise",
-        "precision", "weights", "seed")  # fmt: skip
+        "threshold", "classes", "guidance", "guide_sha256", "guidance_interval",
+        "euler_at_final", "level", "start", "noise", "precision", "weights", "seed")  # fmt: skip
 SIDE = 8
 # Advice if the cards or the images do not match.
 WITHOUT = "Sample both with the same settings, or leave out --samples"

@@ -7,6 +7,7 @@ comparable: Heun's method calls the network twice per step.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ def parse(text: str) -> Variant:
     Raises:
         UserError: an unknown solver or setting, or a value of the wrong type.
     """
-    solver, *parts = text.strip().split(":")
+    solver, *parts = re.split(r"(?<!=zoo)(?<!=pretrained):", text.strip())
     if solver not in KINDS:
         raise UserError(f"--solver {text}: '{solver}' is not known{nearest(solver, list(SOLVERS))}")
     settings: dict[str, Any] = {"solver": solver}

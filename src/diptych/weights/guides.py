@@ -1,0 +1,47 @@
+"""The guide of a sampler: which model it is, and which models it can guide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diptych.config.load import Config
+from diptych.diffusion.schedule import make_schedule
+from diptych.errors import UserError
+from diptych.weights.find import find_weights
+
+SAME = ("image_size", "channels", "rescaled", "logit_transform")
+
+
+def guide_facts(guide: str | None) -> dict[str, Any]:
+    """The manifest's entry on a guide's weights, and None for none."""
+    sha = None if guide is None else find_weights(guide).facts()["weights_sha256"]
+    return {"guide_sha256": sha}
+
+
+def check_guide(name: str, config: Config, guide: Config) -> None:
+    """Refuse a guide of other images, classes or noise than the model's.
+
+    Objectives may differ, since predictions are compared as noise, and a guide without classes
+    guides every class.
+
+    Raises:
+        UserError: the first difference.
+    """
+    for key in SAME:
+        ours, theirs = getattr(config.data, key), getattr(guide.data, key)
+        if ours != theirs:
+            raise UserError(
+                f"guide {name}: data.{key} is {theirs}, the model's is {ours}; give a model of the "
+                f"same images"
+            )
+    count, classes = config.model.num_classes, guide.model.num_classes
+    if count and classes not in (0, count):
+        raise UserError(f"guide {name}: {classes} classes, the model has {count}; give another")
+    a, b = make_schedule(config.diffusion), make_schedule(guide.diffusion)
+    if not np.array_equal(a.alpha, b.alpha):
+        raise UserError(
+            f"guide {name}: has another noise schedule than the model (diffusion.schedule, beta or "
+            f"timesteps); give one trained with the same"
+        )
