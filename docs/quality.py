@@ -12,6 +12,8 @@ not done again. No number is typed by hand.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,7 @@ from diptych.report.chapters.pictures import png
 from diptych.report.numbers.images import difference_picture, grid
 from diptych.types import Pixels
 from diptych.weights.find import zoo_folder, zoo_names
+from diptych.weights.guides import guide_facts
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
@@ -124,10 +127,12 @@ def drawn(
     manifest = read_json(samples / "manifest.json")
     with atomic_path(DOCS / "figures" / f"zoo-{name}.png") as grid:
         shutil.copyfile(samples / "grid.png", grid)
-    guided = manifest.get("guidance") or 1
+    guided, at = manifest.get("guidance") or 1, manifest.get("guidance_interval")
+    by = " by its guide" * (manifest.get("guide") is not None)
+    by += f" at t={at[0]} to {at[1]}" if at else ""
     facts = {"weights_sha256": card["weights_sha256"], "seconds": manifest["seconds"],
              "sampler": f"{manifest['solver']}, {manifest['steps']} steps"
-                        f"{f', guidance {guided:g}' * (guided != 1)}"}  # fmt: skip
+                        f"{f', guidance {guided:g}{by}' * (guided != 1)}"}  # fmt: skip
     if source in SCORED:
         images = next(open_images(samples).batches(num))[1]
         facts |= scores(folder, str(samples), source, num, card["backend"], where)
@@ -146,9 +151,14 @@ def shown(folder: Path, num: int) -> dict[str, Any]:
 
 
 def drawn_record(folder: Path, name: str, num: int) -> Path:
-    """Path of the record of a model's images, by its weights."""
-    sha = read_json(zoo_folder() / name / "manifest.json")["weights_sha256"]
-    return folder / f"{name}-{sha[:8]}-{num}.json"
+    """Path of the record of a model's images, by its weights and those of its guide."""
+    manifest = read_json(zoo_folder() / name / "manifest.json")
+    made_of = manifest["weights_sha256"][:8]
+    sampler = manifest["sampler"]
+    if "guide" in sampler:
+        drawn_by = json.dumps([sampler, guide_facts(sampler["guide"])], sort_keys=True)
+        made_of += f"-{hashlib.sha256(drawn_by.encode()).hexdigest()[:8]}"
+    return folder / f"{name}-{made_of}-{num}.json"
 
 
 def front(folder: Path) -> bytes:

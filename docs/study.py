@@ -35,6 +35,11 @@ SEEDS = (0, 1, 2)
 PANELS = ("torch", "jittor")
 CALLS = 5
 MNIST = tuple(f"mnist-{panel}" for panel in PANELS)
+# A guide: a network of half the width, trained shortly with a constant rate (docs/log.md).
+SMALL = ("--steps", "3600", "--set", "model.ch=8", "--set", "train.batch_size=16",
+         "--set", "train.lr=0.001", "--set", "train.lr_decay=none")  # fmt: skip
+BY = ("--guidance", "2", "--guidance-interval", "100-650")
+GUIDED = {"mnist-torch": BY, "mnist-jittor": BY}  # and how
 
 Command = tuple[str, ...]
 
@@ -77,7 +82,13 @@ def stages(folder: Path) -> Iterator[Stage]:
         train = _diptych("train", *words, "--out", run, "--resume")
         yield Stage(f"train-{name}", (train,), words[:1])
         guided = ("--guidance", "2") if name == "emoji" else ()  # few pictures, of many kinds
-        yield Stage(f"zoo-{name}", (("docs/zoo.py", str(run), name, *guided),), (run,))
+        publish: tuple[Command, ...] = (("docs/zoo.py", str(run), name, *guided),)
+        if name in GUIDED:
+            guide = run.with_name(f"{name}-guide")
+            train = _diptych("train", *words, "--out", guide, *SMALL, "--resume")
+            yield Stage(f"train-{name}-guide", (train,), words[:1])
+            publish += (("docs/zoo.py", str(guide), f"{name}/guide", *GUIDED[name]),)
+        yield Stage(f"zoo-{name}", publish, (run,))
         if name != "emoji":  # whose pictures no classifier of ours knows
             found = folder / f"steps-{held(name)}" / f"{name}.json"
             # Digits without a class are judged by real ones: docs/log.md says why.

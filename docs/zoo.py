@@ -1,6 +1,8 @@
 """Put a checkpoint's EMA weights, rounded to half precision, into the package's zoo.
 
     python docs/zoo.py RUN NAME [--guidance 2]   the run's newest checkpoint becomes zoo:NAME
+    python docs/zoo.py RUN NAME/guide --guidance 2 --guidance-interval 100-650
+                                                 and guides it so from now on
     python docs/zoo.py --steps FILE NAME         a file of search-steps becomes `--spacing zoo:NAME`
     python docs/zoo.py --cards                   every model's README.md is written anew
 
@@ -10,9 +12,10 @@ halves the package; the weights are used, hashed and scored in float32, as round
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -25,8 +28,9 @@ from diptych.runs.cards import NAME as CARD
 from diptych.runs.cards import model_card
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.convert import PACKAGE_LICENCE
-from diptych.weights.find import find_weights, zoo_names
+from diptych.weights.find import GUIDE, find_weights, zoo_names
 from diptych.weights.found_steps import IN_ZOO, read_spacing
+from diptych.weights.guides import check_guide
 
 ZOO = Path(__file__).resolve().parents[1] / "src" / "diptych" / "weights" / "zoo"
 # Steps with noise of their own correct what a short training gets wrong (docs/scores.md).
@@ -35,21 +39,45 @@ SAMPLER = {"solver": "dpmpp-sde", "steps": 15}
 
 def main() -> None:
     """Copy the weights and write the manifest, or write the cards or the found steps alone."""
-    if sys.argv[1:] == ["--cards"]:
+    parser = argparse.ArgumentParser(description="Put a model into the package's zoo.")
+    parser.add_argument("run", type=Path, nargs="?", help="a run's folder")
+    parser.add_argument("name", nargs="?", help="in the zoo; NAME/guide: the model that guides it")
+    parser.add_argument("--guidance", type=float, help="recommended with the model")
+    parser.add_argument("--guidance-interval", help="as of `diptych sample`")
+    parser.add_argument("--steps", type=Path, nargs=1, help="a file of search-steps for NAME")
+    parser.add_argument("--cards", action="store_true", help="write every model's README.md anew")
+    asked = parser.parse_args()
+    if asked.cards:
         for name in zoo_names():
             write_text(ZOO / name / CARD, card(name))
-        return
-    if sys.argv[1:2] == ["--steps"]:
-        found, name = Path(sys.argv[2]), sys.argv[3]
-        read_spacing(found)  # refuses a search that has not ended
-        judged = read_json(found)["request"]["weights_sha256"]
-        held = read_json(ZOO / name / "manifest.json")["weights_sha256"]
-        if judged != held:
-            raise SystemExit(f"{found}: was searched for weights {judged[:12]}, not {held[:12]}")
-        shutil.copyfile(found, ZOO / name / IN_ZOO)
-        return
-    run, name = Path(sys.argv[1]), sys.argv[2]
-    guided = {"guidance": float(sys.argv[4])} if sys.argv[3:4] == ["--guidance"] else {}
+    elif asked.steps:
+        add_steps(asked.steps[0], str(asked.name or asked.run))
+    elif asked.name is None:
+        parser.error("give a run and a name")
+    else:
+        settings = {"guidance": asked.guidance, "guidance_interval": asked.guidance_interval}
+        publish(asked.run, asked.name, {k: v for k, v in settings.items() if v is not None})
+
+
+def add_steps(found: Path, name: str) -> None:
+    """Put the timesteps that were found for a model beside it."""
+    read_spacing(found)  # refuses a search that has not ended
+    judged = read_json(found)["request"]["weights_sha256"]
+    held = read_json(ZOO / name / "manifest.json")["weights_sha256"]
+    if judged != held:
+        raise SystemExit(f"{found}: was searched for weights {judged[:12]}, not {held[:12]}")
+    shutil.copyfile(found, ZOO / name / IN_ZOO)
+
+
+def publish(run: Path, name: str, guided: dict[str, Any]) -> None:
+    """Put a run's weights into the zoo, or beside a model, whose sampler they then guide."""
+    owner, _, guide = name.partition("/")
+    if guide:
+        if guide != GUIDE or owner not in zoo_names():
+            raise SystemExit(f"{name}: give NAME/{GUIDE}, where NAME is in the zoo")
+        held = read_json(ZOO / owner / "manifest.json")
+        check_guide(f"zoo:{name}", load_config(str(ZOO / owner / "config.yaml")),
+                    load_config(str(run / "config.yaml")))  # fmt: skip
     newest = checkpoint.latest(run)
     config = load_config(str(run / "config.yaml"))
     kind, colon, place = config.data.source.partition(":")
@@ -74,11 +102,14 @@ def main() -> None:
             "mean_loss_of_last_500_steps": sum(losses) / len(losses),
             "weights_sha256": checkpoint.weights_sha256(weights),
             "files": {"ema.safetensors": sha256_of(folder / "ema.safetensors")},
-            "sampler": SAMPLER | guided,
+            **({} if guide else {"sampler": SAMPLER | guided}),
         }
         write_json(folder / "manifest.json", manifest)
         shutil.rmtree(ZOO / name, ignore_errors=True)  # the version before
-    write_text(ZOO / name / CARD, card(name))
+    if guide:
+        held["sampler"] = SAMPLER | {"guide": f"zoo:{name}"} | guided
+        write_json(ZOO / owner / "manifest.json", held)
+    write_text(ZOO / owner / CARD, card(owner))
     print(f"zoo:{name}: step {step}, {sum(w.size for w in weights.values()):,} parameters")
 
 

@@ -170,7 +170,7 @@ def sample(
 
     def text(made: dict[str, Any]) -> str:
         return (
-            f"{num} images in {out}, {made['network_calls']} network calls each{_twice(sampler)}, "
+            f"{num} images in {out}, {made['network_calls']} network calls each{_guided(made)}, "
             f"{made['seconds_per_image']:.3f} s an image"
         )
 
@@ -196,5 +196,6 @@ def sampled_on(
         return sample_on(cluster, weights, panel, request, out, device, **options)
 
 
-def _twice(sampler: Any) -> str:
-    return " of two evaluations (guidance)" if sampler.guided else ""
+def _guided(made: dict[str, Any]) -> str:
+    more = made["network_evaluations"] - made["network_calls"]
+    return f" and {more} more for guidance" if more else ""
