@@ -112,6 +112,15 @@ def test_what_cannot_be_done_is_one_line(tmp_path, zoo, monkeypatch, capsys) -> 
     assert code == f"study: a command failed: -m tools.emoji --out {tmp_path / 'c/emoji32.npz'}"
 
 
+def test_a_guide_is_trained_and_published_after_its_model(tmp_path: Path) -> None:
+    commands = {stage.name: stage.commands for stage in study.stages(tmp_path)}
+    for name in study.GUIDED:
+        model, guide = commands[f"zoo-{name}"]
+        assert model[2] == name and guide[2] == f"{name}/guide" and "--guidance" in guide
+        (train,) = commands[f"train-{name}-guide"]
+        assert train[train.index("--out") + 1] == guide[1] and "model.ch=8" in train
+
+
 def test_its_commands_are_commands(tmp_path: Path) -> None:
     for stage in study.stages(tmp_path):
         for words in stage.commands:
@@ -326,6 +335,27 @@ def test_a_model_of_the_zoo_is_stored_in_half_precision(tmp_path, monkeypatch, c
     assert any((found.weights[name] != trained[name]).any() for name in trained)
     size = (tmp_path / "zoo/mine/ema.safetensors").stat().st_size
     assert size < 2.2 * sum(array.size for array in trained.values())
+    guide = [
+        "zoo.py",
+        str(run.path),
+        "mine/guide",
+        "--guidance",
+        "2",
+        "--guidance-interval",
+        "9-99",
+    ]
+    monkeypatch.setattr("sys.argv", ["zoo.py", str(run.path), "mine/guide", *guided])
+    put.main()
+    sampler = find.find_weights("zoo:mine").sampler
+    assert sampler == put.SAMPLER | {
+        "guide": "zoo:mine/guide", "guidance": 2.0, "guidance_interval": "9-99"
+    }  # fmt: skip
+    assert find.find_weights("zoo:mine/guide").sampler is None and find.zoo_names() == ["mine"]
+    assert "zoo:mine/guide" in (tmp_path / "zoo/mine/README.md").read_text()
+    for wrong in ("other/guide", "mine/other"):
+        monkeypatch.setattr("sys.argv", ["zoo.py", str(run.path), wrong])
+        with pytest.raises(SystemExit, match="where NAME is in the zoo"):
+            put.main()
 
 
 def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
