@@ -335,15 +335,7 @@ def test_a_model_of_the_zoo_is_stored_in_half_precision(tmp_path, monkeypatch, c
     assert any((found.weights[name] != trained[name]).any() for name in trained)
     size = (tmp_path / "zoo/mine/ema.safetensors").stat().st_size
     assert size < 2.2 * sum(array.size for array in trained.values())
-    guide = [
-        "zoo.py",
-        str(run.path),
-        "mine/guide",
-        "--guidance",
-        "2",
-        "--guidance-interval",
-        "9-99",
-    ]
+    guided = ["--guidance", "2", "--guidance-interval", "9-99"]
     monkeypatch.setattr("sys.argv", ["zoo.py", str(run.path), "mine/guide", *guided])
     put.main()
     sampler = find.find_weights("zoo:mine").sampler
