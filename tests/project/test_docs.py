@@ -99,6 +99,9 @@ def test_the_list_of_verbs_is_not_cut() -> None:
 def test_what_a_model_recommends_is_said_in_its_own_words() -> None:
     """And not with the settings of its network; nor does asking change the record."""
     found = find_weights("zoo:mnist-torch", None, False)
+    own = dict(found.sampler or {})
     for _ in range(2):
         _, said = choose_sampler(SamplerOptions(), found.config, found.sampler)
-        assert said == "sampling as this model recommends: solver dpmpp-sde, steps 15"
+        words = ", ".join(f"{name} {value}" for name, value in own.items())
+        assert said == f"sampling as this model recommends: {words}"
+    assert words.startswith("solver dpmpp-sde, steps 15, guide zoo:mnist-torch/guide")

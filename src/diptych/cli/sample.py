@@ -96,6 +96,7 @@ def sample(
       diptych sample runs/tiny --solver ddpm --num 100 --seed 1 --out samples
       diptych sample runs/jittor --backend torch --steps 20 --eta 0.5 --npz
       diptych sample runs/conditional --class 7 --guidance 2 --out sevens
+      diptych sample runs/digits --guide runs/guide --guidance 2 --out better
       diptych sample ema.ckpt --config cifar10.yml --num 16 --out cifar
       diptych sample zoo:mnist-torch --gif --strip --show both --nearest --out pictures
       diptych sample zoo:mnist-torch --interpolate 3,7 --frames-between 8 --out between
