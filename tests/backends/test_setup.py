@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from diptych.backends.jittor import cuda, onednn, setup
+import setup_jobs
+from diptych.backends.jittor import cuda, headers, onednn, setup
 from diptych.cli.doctor import checks
 from diptych.errors import UserError
 
@@ -196,3 +199,50 @@ def test_no_onednn_at_all_names_the_wheel(tmp_path: Path, library: Path) -> None
     library.rename(tmp_path / "gone")
     with pytest.raises(UserError, match=f"pip install {onednn.WHEEL}"):
         onednn.place(onednn.folder(tmp_path / "home"))
+
+
+# Jittor's headers, compiled once
+
+
+class FakeJittor:
+    """As much of Jittor as its compiler's flags."""
+
+    def __init__(self, cache: Path, compiler: str, flags: str = "-O1 -shared -lm") -> None:
+        self.flags = mock.Mock(
+            cc_type="g++", cc_path=compiler, cc_flags=flags, cache_path=str(cache)
+        )
+
+
+def test_headers_are_used_where_they_compiled_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "TEXT", "#include <cmath>\n")
+    jittor = FakeJittor(tmp_path, "g++")
+    headers.compile_headers(jittor)
+    headers.use_headers(jittor)
+    assert jittor.flags.cc_flags.split()[-1] == f"--include={tmp_path / headers.NAME}"
+    kernel = tmp_path / "kernel.cc"
+    kernel.write_text("double f(double x) { return std::sin(x); }\n")
+    words = ["-O1", "-g", f"--include={tmp_path / headers.NAME}", "-Winvalid-pch", "-Werror", "-H"]
+    done = subprocess.run(
+        ["g++", *words, "-c", str(kernel), "-o", str(tmp_path / "kernel.o")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"! {tmp_path / headers.NAME}.gch" in done.stderr  # GCC's mark of one that it uses
+
+
+def test_headers_that_do_not_compile_are_said_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"{headers.NAME}.gch").write_text("of before")
+    monkeypatch.setattr(headers, "TEXT", '#include "none-such.h"\n')
+    jittor = FakeJittor(tmp_path, "g++")
+    headers.compile_headers(jittor)
+    assert "none-such.h" in caplog.text
+    headers.use_headers(jittor)
+    assert "--include" not in jittor.flags.cc_flags and not list(tmp_path.glob("*.gch"))
+
+
+def test_this_environment_s_kernels_are_compiled_with_them(panels: Any) -> None:
+    flags, there = panels["jittor"].call(setup_jobs.compiler_flags)
+    assert there and f"--include={there}" in flags

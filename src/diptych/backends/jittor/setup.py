@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from diptych.backends.jittor import coldstart, cuda, onednn, quiet
+from diptych.backends.jittor import coldstart, cuda, headers, onednn, quiet
 from diptych.errors import MachineError, UserError
 from diptych.machine.packages import PIP
 from diptych.machine.processor import processor_name
@@ -196,6 +196,7 @@ def compile_key() -> dict[str, str]:
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
         "cpu": processor_name(),
+        "headers": hashlib.sha256(headers.TEXT.encode()).hexdigest()[:8],
         **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 
@@ -265,6 +266,7 @@ def _import() -> ModuleType:
         for number, handler in handlers.items():  # Jittor's exit at once: no checkpoint on Ctrl-C
             signal.signal(number, handler or signal.SIG_DFL)
     _end_pool(jittor_utils)
+    headers.use_headers(jittor)
     return jittor
 
 
