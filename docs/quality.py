@@ -37,8 +37,7 @@ from diptych.pages.png import side_by_side
 from diptych.report.chapters.pictures import png
 from diptych.report.numbers.images import difference_picture, grid
 from diptych.types import Pixels
-from diptych.weights.find import zoo_folder, zoo_names
-from diptych.weights.guides import guide_facts
+from diptych.weights.find import find_weights, zoo_folder, zoo_names
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
@@ -156,7 +155,8 @@ def drawn_record(folder: Path, name: str, num: int) -> Path:
     made_of = manifest["weights_sha256"][:8]
     sampler = manifest["sampler"]
     if "guide" in sampler:
-        drawn_by = json.dumps([sampler, guide_facts(sampler["guide"])], sort_keys=True)
+        guide = find_weights(sampler["guide"]).facts()["weights_sha256"]
+        drawn_by = json.dumps([sampler, {"guide_sha256": guide}], sort_keys=True)
         made_of += f"-{hashlib.sha256(drawn_by.encode()).hexdigest()[:8]}"
     return folder / f"{name}-{made_of}-{num}.json"
 

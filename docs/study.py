@@ -39,7 +39,7 @@ MNIST = tuple(f"mnist-{panel}" for panel in PANELS)
 SMALL = ("--steps", "3600", "--set", "model.ch=8", "--set", "train.batch_size=16",
          "--set", "train.lr=0.001", "--set", "train.lr_decay=none")  # fmt: skip
 BY = ("--guidance", "2", "--guidance-interval", "100-650")
-GUIDED = {name: BY for name in (*MNIST, "mnist-conditional")}  # and how
+GUIDED = dict.fromkeys((*MNIST, "mnist-conditional"), BY)  # and how
 
 Command = tuple[str, ...]
 

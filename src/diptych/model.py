@@ -33,7 +33,7 @@ from diptych.types import Array, Float32
 from diptych.weights.find import Source, find_weights, trained_by
 from diptych.weights.formats import read_config
 from diptych.weights.found_steps import read_spacing, read_steps
-from diptych.weights.guides import check_guide
+from diptych.weights.guides import find_guide
 
 SAVED = ("config.yaml", "manifest.json", "raw.safetensors", "ema.safetensors")
 SPACING = 'a name, timesteps such as "940,600,250,20", or a file of search_steps'
@@ -118,7 +118,7 @@ class Model:
             preprocess_of(source.config.data),
             self._guide,
         )
-        self._guides: dict[str, Predictor] = {}  # by their names in a sampler
+        self._guides: dict[str, tuple[Predictor, str]] = {}  # by their names in a sampler
 
     def _guide(self, name: str) -> Predictor:
         """The network of a sampler's guide on this model's backend; loaded once.
@@ -127,11 +127,18 @@ class Model:
             UserError: as `diptych.load`, or it cannot guide this model.
         """
         if name not in self._guides:
-            found = find_weights(name)
+            found = find_guide(name, self.config)
             backend, plan = self.engine.backend, make_plan(found.config)
-            check_guide(name, self.config, found.config)
-            self._guides[name] = Predictor(backend, backend.network(plan, found.weights), plan)
-        return self._guides[name]
+            predictor = Predictor(backend, backend.network(plan, found.weights), plan)
+            self._guides[name] = predictor, found.facts()["weights_sha256"]
+        return self._guides[name][0]
+
+    def guide_facts(self, sampler: Sampler) -> dict[str, Any]:
+        """The manifest's entry on the weights that guide; None for none. Raises as `sample`."""
+        if sampler.guide is None:
+            return {"guide_sha256": None}
+        self._guide(sampler.guide)
+        return {"guide_sha256": self._guides[sampler.guide][1]}
 
     @staticmethod
     @PythonTerms()
@@ -381,7 +388,7 @@ class Model:
                 callback(k, self.engine.backend.numpy(x))
 
         parts = []
-        at_once = self.batch(sampler.guided) if batch is None else batch
+        at_once = self.batch(sampler.doubled) if batch is None else batch
         for images in batches_of(num, min(at_once, num)):
             given = None if x_T is None else x_T[np.minimum(images, num - 1)]
             parts.append(self.engine.draw(sampler, images, seed, given, observe))

@@ -220,7 +220,7 @@ def test_headers_are_used_where_they_compiled_and_only_there(
     jittor = FakeJittor(tmp_path, "g++")
     headers.compile_headers(jittor)
     headers.use_headers(jittor)
-    assert jittor.flags.cc_flags.split()[-1] == f"--include={tmp_path / headers.NAME}"
+    assert jittor.flags.cc_flags.split()[-1] == f'--include="{tmp_path / headers.NAME}"'
     kernel = tmp_path / "kernel.cc"
     kernel.write_text("double f(double x) { return std::sin(x); }\n")
     words = ["-O1", "-g", f"--include={tmp_path / headers.NAME}", "-Winvalid-pch", "-Werror", "-H"]
@@ -243,6 +243,13 @@ def test_headers_that_do_not_compile_are_said_and_not_used(
     assert "--include" not in jittor.flags.cc_flags and not list(tmp_path.glob("*.gch"))
 
 
+def test_a_full_disk_does_not_stop_the_first_compile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers.compile_headers(FakeJittor(tmp_path / "none such", "g++"))
+    assert "No such file" in caplog.text
+
+
 def test_this_environment_s_kernels_are_compiled_with_them(panels: Any) -> None:
     flags, there = panels["jittor"].call(setup_jobs.compiler_flags)
-    assert there and f"--include={there}" in flags
+    assert there and f'--include="{there}"' in flags

@@ -324,7 +324,7 @@ def test_one_class_is_one_row_for_all_images() -> None:
     "words, message",
     [
         (["sample", "PLAIN", "--class", "3"], "trained without classes"),
-        (["sample", "PLAIN", "--guidance", "2"], "trained without classes"),
+        (["sample", "PLAIN", "--guide", "none", "--guidance", "2"], "guide by another model"),
         (["sample", "TOLD", "--class", "10"], "this model has the classes 0 to 9"),
         (["sample", "TOLD", "--class", "seven"], "--class seven: give a class, a list"),
         (["sample", "TOLD", "--guidance", "-1"], "guidance is -1.0"),

@@ -15,13 +15,19 @@ import numpy_backend
 from diptych.config.load import Config, load_config
 from diptych.diffusion.schedule import Level
 from diptych.errors import UserError
+from diptych.evaluation.sets import Settings
+from diptych.generate.for_scoring import Drawing
 from diptych.network.plan import make_plan
+from diptych.runs.commands import evaluate as evaluate_command
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
 from diptych.sampling.guidance import read_interval
 from diptych.sampling.options import SamplerOptions, merged
-from diptych.sampling.sampler import Sampler, make_sampler
+from diptych.sampling.sampler import Sampler, choose_sampler, make_sampler
+from diptych.study.sweep.cells import Sweep, cell_path, cells_of
+from diptych.study.sweep.variants import parse
 from diptych.types import Float32
+from diptych.weights.find import find_weights
 from diptych.weights.guides import check_guide
 
 NOISE = np.random.default_rng(0).standard_normal((3, 1, 14, 14)).astype(np.float32)
@@ -97,6 +103,58 @@ def test_weight_one_and_no_guide_draw_the_plain_image() -> None:
     assert not np.array_equal(drawn.draw(make_sampler(steps=4, guide="any"), range(2)), plain)
 
 
+def test_a_guide_that_changes_nothing_is_not_recorded() -> None:
+    """The images are those of the plain sampler, and so are the card and the folder's name."""
+    for count in (0, 4):
+        idle = make_sampler(guide="any", guidance=1.0, guidance_interval="1-5", num_classes=count)
+        assert idle == make_sampler(num_classes=count)
+
+
+def test_a_guide_is_not_a_batch_of_twice_the_size() -> None:
+    assert make_sampler(guidance=2.0, num_classes=4).doubled
+    guided = make_sampler(guide="any")
+    assert guided.guided and not guided.doubled
+
+
+def test_a_start_that_implies_no_class_leaves_the_guide_its_weight() -> None:
+    implied = {"solver": "ddim", "guidance": 0.0}
+    config = tiny("model.num_classes=10")
+    chosen, _ = choose_sampler(SamplerOptions(guide="any"), config, None, implied)
+    assert (chosen.guide, chosen.guidance) == ("any", 1.5)
+    assert choose_sampler(SamplerOptions(), config, None, implied)[0].guidance == 0.0
+
+
+def test_a_sweep_s_cell_knows_its_guide(tmp_path: Path) -> None:
+    """Its file lies in the table's folder, and another guide's weights are another request."""
+    variant = parse(f"ddim:guide={GUIDE}/guide:guidance=2")
+    drawing = variant.drawing(Drawing(), 3, None)
+    path = cell_path(tmp_path, "torch", variant, drawing)
+    assert path.parent == tmp_path / "cells"
+    again = parse(f"ddim:guide={GUIDE}-guide:guidance=2")
+    assert cell_path(tmp_path, "torch", again, again.drawing(Drawing(), 3, None)) != path
+    settings = Settings(metrics=("is",), num=4, features="mnist")
+    sweep = Sweep("zoo:mnist-torch", (3,), (0.0,), Drawing(), settings, None, (variant,))
+    held = find_weights(f"{GUIDE}/guide").facts()["weights_sha256"]
+    assert cells_of(sweep).request["guides"] == {f"{GUIDE}/guide": held}
+    plain = replace(sweep, variants=(parse("ddim"), parse("ddim:guide=none")))
+    assert "guides" not in cells_of(plain).request
+    for name, message in (("nowhere", "guide nowhere: not found"), ("zoo:emoji", "image_size")):
+        wrong = replace(sweep, variants=(parse("ddim"), parse(f"ddim:guide={name}")))
+        with pytest.raises(UserError, match=message):
+            cells_of(wrong)
+
+
+def test_a_score_s_command_says_how_it_was_guided() -> None:
+    protocol = {
+        "num": 4, "extractor": "mnist", "sampler.solver": "ddim", "sampler.steps": 3,
+        "sampler.classes": [1, 2], "sampler.guidance": 2.0, "sampler.guidance_interval": [1, 5],
+        "sampler.guide_sha256": "ab" * 32,
+    }  # fmt: skip
+    said = evaluate_command("runs/a", "torch", [{"metric": "mnist-is", "protocol": protocol}])
+    for words in ("--class 1,2", "--guidance 2.0", "--guidance-interval 1-5", "--guide GUIDE-abab"):
+        assert words in said
+
+
 def test_the_weight_of_a_guide_that_is_not_given() -> None:
     assert make_sampler(guide="any").guidance == 1.5
     told = make_sampler(guide="any", num_classes=4)
@@ -129,6 +187,11 @@ def test_a_recommended_guide_is_left_out_with_its_weight(
     [
         ({"guide": "any", "guidance": 0.0}, "from the guide alone"),
         ({"guidance_interval": "1-5"}, "nothing guides"),
+        ({"guidance_interval": "1-5", "num_classes": 4}, "nothing guides"),
+        ({"guidance_interval": "1-5", "guidance": 0.0, "num_classes": 4}, "nothing guides"),
+        ({"guide": "any", "guidance_interval": 100}, "two timesteps"),
+        ({"guide": "any", "guidance_interval": (100.9, 650.7)}, "two timesteps"),
+        ({"guide": "any", "guidance_interval": (1, float("inf"))}, "two timesteps"),
         ({"guide": "any", "guidance_interval": "650-100"}, "the lower first"),
         ({"guide": "any", "guidance_interval": "5"}, "two timesteps"),
         ({"guide": "any", "guidance_interval": (0, 1000)}, "0 to 999"),
@@ -198,6 +261,8 @@ def test_python_draws_the_same_and_a_refused_guide_leaves_nothing(
     settings["guidance_interval"] = (100, 650)
     again = panel.call(class_jobs.guided_in_python, panel.name, "zoo:mnist-torch", settings)
     assert np.array_equal(images, again)
+    manifests = panel.call(class_jobs.guide_replaced, panel.name, tmp_path)
+    assert manifests[0] == manifests[1]  # the weights that guided, not those on the disk since
     said = panel.call(
         class_jobs.refused_guide, panel.name, "zoo:mnist-torch", "zoo:emoji", tmp_path / "no"
     )

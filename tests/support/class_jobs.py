@@ -91,10 +91,24 @@ def guided_in_python(name: str, source: str, settings: dict[str, Any]) -> Any:
 
 
 def refused_guide(name: str, source: str, guide: str, out: Path) -> str:
-    """What is said of a guide of other images, with which a folder is to be drawn."""
+    """The refusal of a guide of other images, with which a folder is to be drawn."""
     model = diptych.load(source, name, device="cpu")
     try:
         sample_to(model, SampleRequest(make_sampler(guide=guide), 4), out, progress=False)
     except UserError as error:
         return str(error)
     return "nothing was refused"
+
+
+def guide_replaced(name: str, folder: Path) -> list[str]:
+    """The hashes that two manifests hold, where the guide's folder was replaced in between."""
+    guide = diptych.load("zoo:mnist-conditional/guide", name, device="cpu").save(folder / "guide")
+    model = diptych.load("zoo:mnist-torch", name, device="cpu")
+    found = []
+    for k in range(2):
+        out = folder / f"out{k}"
+        sampler = make_sampler("ddim", 2, guide=str(guide))
+        found.append(sample_to(model, SampleRequest(sampler, 1), out, progress=False))
+        other = diptych.load("zoo:mnist-torch/guide", name, device="cpu")
+        other.save(guide, overwrite=True)
+    return [manifest["guide_sha256"] for manifest in found]

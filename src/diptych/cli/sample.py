@@ -110,6 +110,7 @@ def sample(
     from diptych.sampling.sampler import choose_sampler
     from diptych.weights.find import find_weights
     from diptych.weights.formats import read_config
+    from diptych.weights.guides import guide_facts
 
     ranks = of_environment()
     own = part_of(ranks, part)
@@ -122,6 +123,7 @@ def sample(
     pictures = chosen_pictures(given, found.config)
     start = Start(given, found, seed, num)
     chosen, said = choose_sampler(options, found.config, found.sampler, start.sampler)
+    guide_facts(chosen.guide, found.config)  # refuses before the framework's slow start
     sampler = start.walk(chosen)
     begin, num = start.make(sampler)
     request = SampleRequest(sampler, num, seed, batch, start=begin, **pictures)

@@ -108,6 +108,7 @@ def choose_classes(
             asked = "guidance" if classes is None else "a class"
             raise UserError(
                 f"{asked} is asked for, but this model was trained without classes; leave it out, "
+                f"{'guide by another model with --guide, ' * (asked == 'guidance')}"
                 f"or train one with --set model.num_classes=10"
             )
         return None, None

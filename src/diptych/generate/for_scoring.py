@@ -92,6 +92,7 @@ def draw(
     sampler, said = choose_sampler(drawing.options, found.config, found.sampler)
     note(found.note and f"note: {found.note}")
     note(said)
+    guide = guide_facts(sampler.guide, found.config)
     sha = found.facts()["weights_sha256"][:8]
     first = SampleRequest(sampler, num, drawing.seed, drawing.batch)
     requests = [replace(first, seed=drawing.seed + i) for i in range(repeats)]
@@ -103,7 +104,7 @@ def draw(
     done = [_complete(out) for out in outs]
     for request, out, there in zip(requests, outs, done, strict=True):
         if there:
-            facts = {**found.facts(), "backend": backend, "precision": drawing.precision}
+            facts = {**found.facts(), **guide, "backend": backend, "precision": drawing.precision}
             _check_drawn(out, request, found.config, facts)
     if all(done):
         return outs  # without the framework's slow start
@@ -129,7 +130,7 @@ def _check_drawn(out: Path, request: SampleRequest, config: Config, facts: dict[
     """
     now = {
         **request.sampler.card(make_schedule(config.diffusion)),
-        **guide_facts(request.sampler.guide), "start": None, "num": request.num,
+        "start": None, "num": request.num,
         "seed": request.seed, "batch": request.batch, **facts, "config": flatten(config),
     }  # fmt: skip
     keys = [key for key in IDENTITY if key != "batch" or request.batch is not None]

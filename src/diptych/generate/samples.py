@@ -60,7 +60,6 @@ from diptych.sampling.options import IDENTITY as SAMPLER_IDENTITY
 from diptych.sampling.options import folder_name
 from diptych.sampling.sampler import Sampler
 from diptych.types import Float32, Pixels
-from diptych.weights.guides import guide_facts
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ def _settled(model: Model, request: SampleRequest, out: Path, resume: bool) -> S
         return request
     path = out / "manifest.json"
     chosen = Begun.read(path).batch if resume and path.exists() else None
-    return replace(request, batch=chosen or model.batch(request.sampler.guided))
+    return replace(request, batch=chosen or model.batch(request.sampler.doubled))
 
 
 def sample_to(
@@ -280,13 +279,11 @@ def _draw_missing(
 
 def begin_manifest(model: Model, request: SampleRequest) -> dict[str, Any]:
     """The manifest as known before the first image; refuses a guide that cannot guide."""
-    if request.sampler.guide is not None:
-        model.engine.guide(request.sampler.guide)
     return {
         "schema": 1,
         "complete": False,
         **request.sampler.card(model.engine.schedule),
-        **guide_facts(request.sampler.guide),
+        **model.guide_facts(request.sampler),
         "start": None if request.start is None else request.start.card(),
         "num": request.num,
         "seed": request.seed,
@@ -305,7 +302,7 @@ PICTURES = frozenset(
     + [f"trajectory.{name}" for name in FORMATS]
 )
 IDENTITY = (
-    *SAMPLER_IDENTITY,
+    *(key for key in SAMPLER_IDENTITY if key != "guide"),  # by its weights, not by its place
     "guide_sha256",
     "level",
     "start",

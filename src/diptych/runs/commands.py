@@ -39,15 +39,23 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
+def _conditions(card: dict[str, Any], prefix: str = "") -> list[str]:
+    """Classes and guidance, but for the guide."""
+    found: list[str] = []
+    for name, mark in (("class", ","), ("guidance-interval", "-")):
+        values = card.get(prefix + {"class": "classes"}.get(name, name.replace("-", "_")))
+        if values:
+            found += [f"--{name}", mark.join(map(str, values))]
+    weight = card.get(f"{prefix}guidance")
+    return found if weight is None else [*found, "--guidance", str(weight)]
+
+
 def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:
     """`diptych sample` for the images of a manifest."""
     found = ["diptych", "sample", model, "--backend", backend, *_sampler(card)]
     found += ["--clip"] if card.get("clip") else ["--no-clip"]
-    if card.get("classes"):
-        found += ["--class", ",".join(map(str, card["classes"]))]
-    if card.get("guidance_interval"):
-        found += ["--guidance-interval", "-".join(map(str, card["guidance_interval"]))]
-    for key in ("guidance", "guide", "seed", "num", "batch"):
+    found += _conditions(card)
+    for key in ("guide", "seed", "num", "batch"):
         if card.get(key) is not None:
             found += [f"--{key}", str(card[key])]
     found += ["--raw"] if card.get("weights") == "raw" else []
@@ -71,6 +79,9 @@ def evaluate(model: str, backend: str, scores: list[dict[str, Any]]) -> str:
     found += ["--num", str(protocol.get("num")), "--repeats", str(repeats)]
     card = {key: value for key, value in protocol.items() if key != "sampler.timesteps"}
     found += _sampler(card, "sampler.") + (["--clip"] if card.get("sampler.clip") else [])
+    found += _conditions(card, "sampler.")
+    if guide := card.get("sampler.guide_sha256"):  # a score knows its guide's weights alone
+        found += ["--guide", f"GUIDE-{guide[:12]}"]
     return shlex.join(found)
 
 

@@ -107,7 +107,7 @@ class Engine:
             backend.name,
             backend.device,
             backend.free_memory,
-            guided=sampler.guided,
+            guided=sampler.doubled,
         )
         put = backend.array
         start = self.noise(sampler, seed, "initial_noise", images) if x_T is None else put(x_T)

@@ -11,6 +11,7 @@ arXiv:2404.07724.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,9 +56,11 @@ def read_interval(given: str | Sequence[int] | None, timesteps: int) -> Interval
     """
     if given is None:
         return None
-    parts = given.split("-") if isinstance(given, str) else list(given)
     try:
-        low, high = (int(part) for part in parts)
+        if isinstance(given, str):
+            low, high = map(int, given.split("-"))
+        else:
+            low, high = map(operator.index, given)
     except (TypeError, ValueError):
         low, high = -1, -1
     if not 0 <= low <= high < timesteps:

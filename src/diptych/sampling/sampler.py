@@ -99,6 +99,11 @@ class Sampler:
         """True if a network call evaluates every image twice, once to guide away from."""
         return self.guidance not in (None, 0.0, 1.0)
 
+    @property
+    def doubled(self) -> bool:
+        """True if both evaluations are one call with a batch of twice the size."""
+        return self.guided and self.guide is None
+
     def card(self, schedule: Schedule) -> dict[str, Any]:
         """All facts that determine the sampler, for manifests: equal cards give equal images."""
         self.check(schedule)
@@ -215,7 +220,10 @@ def make_sampler(
         raise UserError("guidance is 0, which would draw from the guide alone; leave out the guide")
     given = choose_classes(classes, guidance, num_classes, guided=guide is not None)
     interval = read_interval(guidance_interval, timesteps)
-    if interval is not None and given[1] is None:
+    if guide is not None and given[1] == 1.0:  # it would change nothing
+        guide = interval = None
+        given = choose_classes(classes, None, num_classes)
+    if interval is not None and given[1] in (None, 0.0, 1.0):
         raise UserError("nothing guides in the guidance interval; add a guide, or leave it out")
     if noise not in (None, *NOISES):
         raise UserError(f"noise is {noise!r}; expected {' or '.join(NOISES)}")
@@ -260,7 +268,7 @@ def choose_sampler(
         said = _said(options, settings, own, recommended)
     else:
         settings, said = {k: v for k, v in implied.items() if v is not None}, None
-        if options.classes is not None:
+        if options.classes is not None or options.guide not in (None, NO_GUIDE):
             settings.pop("guidance", None)  # implied if the network is called without a class
         settings = without_overruled(settings, options.given()) | options.given()
     sampler = make_sampler(

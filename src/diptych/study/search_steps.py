@@ -44,6 +44,7 @@ from diptych.evaluation.reference import moments_of, open_reference, reference_s
 from diptych.evaluation.statistics import Moments
 from diptych.files import check_path, hold_place, read_json, write_json
 from diptych.model import Model, batches_of
+from diptych.sampling.guidance import NO_GUIDE
 from diptych.sampling.options import SamplerOptions
 from diptych.sampling.sampler import Sampler, make_sampler
 from diptych.sampling.solvers.wrappers import require_image
@@ -51,6 +52,7 @@ from diptych.stats import mean_interval
 from diptych.study.sweep.variants import Variant, parse, steps_for
 from diptych.types import Floating
 from diptych.weights.found_steps import KIND
+from diptych.weights.guides import guide_facts
 
 SOLVERS = ("ipndm", "ipndm:order=2", "unipc", "unipc:order=3", "dpmpp", "dpmpp:order=3", "deis",
            "dpmpp-sde")  # fmt: skip
@@ -272,6 +274,9 @@ def run_search(
         "weights_sha256": model.facts["weights_sha256"], "weights": model.facts["weights"],
         "backend": model.engine.backend.name, "extractor_sha256": extractor.sha256,
     }  # fmt: skip
+    asked = (dict(parse(solver).settings).get("guide") for solver in search.solvers)
+    if guides := {name for name in asked if name not in (None, NO_GUIDE)}:
+        request["guides"] = {name: guide_facts(name, model.config) for name in sorted(guides)}
     if search.reference is not None:
         request[REFERENCE] = reference_sha256(search.reference)
     check_path(out)

@@ -9,14 +9,29 @@ import numpy as np
 from diptych.config.load import Config
 from diptych.diffusion.schedule import make_schedule
 from diptych.errors import UserError
-from diptych.weights.find import find_weights
+from diptych.weights.find import Source, find_weights
 
 SAME = ("image_size", "channels", "rescaled", "logit_transform")
 
 
-def guide_facts(guide: str | None) -> dict[str, Any]:
-    """The manifest's entry on a guide's weights, and None for none."""
-    sha = None if guide is None else find_weights(guide).facts()["weights_sha256"]
+def find_guide(name: str, config: Config) -> Source:
+    """The weights of a guide, which fit a model of this config. Loads no framework.
+
+    Raises:
+        UserError: as `find_weights`, or it cannot guide this model; it names the guide.
+    """
+    try:
+        found = find_weights(name)
+    except UserError as error:
+        said = str(error).replace("give --config", "make a folder of it with diptych convert")
+        raise UserError(f"guide {said.removeprefix('guide ')}") from error
+    check_guide(name, config, found.config)
+    return found
+
+
+def guide_facts(name: str | None, config: Config) -> dict[str, Any]:
+    """The manifest's entry on a guide's weights, and None for none; raises as `find_guide`."""
+    sha = None if name is None else find_guide(name, config).facts()["weights_sha256"]
     return {"guide_sha256": sha}
 
 

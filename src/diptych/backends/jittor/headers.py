@@ -8,8 +8,10 @@ flags are those it was made with, and else parses the header. The machine code i
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +44,22 @@ def compile_headers(jittor: Any) -> None:
     if jittor.flags.cc_type != "g++":
         return
     header = Path(jittor.flags.cache_path) / NAME
-    header.write_text(TEXT)
-    made, new = _precompiled(header), header.with_suffix(".new")
+    made, new = _precompiled(header), header.with_suffix(f".{os.getpid()}.new")
     flags = [f for f in shlex.split(jittor.flags.cc_flags) if not f.startswith(_LINKING)]
     # Jittor adds -g to a kernel, and a precompiled header is only used with the same.
     command = [jittor.flags.cc_path, *flags, "-g", "-x", "c++-header", str(header), "-o", str(new)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode == 0:
+    try:
+        header.write_text(TEXT)
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        with new.open("rb") as file:  # GCC stops at one that is cut short
+            os.fsync(file.fileno())
         new.replace(made)
-        return
-    new.unlink(missing_ok=True)
-    made.unlink(missing_ok=True)
-    log.warning("Jittor's headers were not precompiled: %s", done.stderr.strip()[-500:])
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        log.warning("Jittor's headers were not precompiled: %s", said.strip()[-500:])
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
 
 
 def use_headers(jittor: Any) -> None:
@@ -61,7 +67,7 @@ def use_headers(jittor: Any) -> None:
     header = Path(jittor.flags.cache_path) / NAME
     if _precompiled(header).is_file():
         # One word: Jittor takes any word without a dash for a source of the kernel.
-        jittor.flags.cc_flags += f" --include={header} "
+        jittor.flags.cc_flags += f' --include="{header}" '
 
 
 def _precompiled(header: Path) -> Path:

@@ -10,6 +10,7 @@ Existing cells are not recomputed, so an interrupted sweep can resume. Cells of 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from diptych.files import Held, write_json
 from diptych.generate.for_scoring import Drawing, draw
 from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER, CellFile, Manifest
+from diptych.sampling.guidance import NO_GUIDE
 from diptych.sampling.options import NAMES
 from diptych.sampling.sampler import Sampler
 from diptych.study.sweep.variants import SWEPT, Variant, parse
@@ -117,6 +119,8 @@ def _named(images: str | Path | Images | None) -> str | None:
 def cell_path(out: Path, backend: str, variant: Variant, drawing: Drawing) -> Path:
     """The file of one cell."""
     solver = variant.name.replace(":", "-").replace("=", "")
+    if "/" in solver:  # a guide's place
+        solver = f"{solver.replace('/', '-')}-{hashlib.sha256(solver.encode()).hexdigest()[:8]}"
     asked = drawing.options
     eta = "" if asked.eta is None else f"-eta{asked.eta:g}"
     return out / "cells" / f"{backend}-{solver}-{asked.steps}{eta}.json"
@@ -144,10 +148,14 @@ def cells_of(sweep: Sweep) -> Cells:
         UserError: weights that cannot be found, or an impossible sampler.
     """
     from diptych.weights.find import find_weights
+    from diptych.weights.guides import guide_facts
 
     found = find_weights(sweep.source, None, sweep.drawing.raw)
     request = sweep.request(found.facts()["weights_sha256"])
-    return Cells(request, *variants_of(sweep, found.config))
+    pairs, left_out = variants_of(sweep, found.config)
+    names = {drawing.options.guide for _, drawing in pairs} - {None, NO_GUIDE}
+    guides = {name: guide_facts(name, found.config)["guide_sha256"] for name in names}
+    return Cells(request | ({"guides": guides} if guides else {}), pairs, left_out)
 
 
 def run_panel(
