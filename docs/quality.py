@@ -269,8 +269,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]], missing: list[str]) -> str
                 ]
     lines.append(
         f"The border is the {BORDER} outermost pixels of each side. The share of images that are "
-        "as asked is that of the classifier's likeliest class, at guidance 1; of real images it is "
-        "the share that the classifier knows.\n"
+        "as asked is by the classifier's likeliest class; of real images it is the share that it "
+        "knows.\n"
     )
     return "\n".join(lines)
 
