@@ -33,6 +33,7 @@ class Toy:
         self.backend.describe = lambda: {"backend": "numpy"}  # type: ignore[attr-defined]
         self.config = CONFIG
         self.facts = {"weights": "ema", "weights_sha256": "ab" * 32, "weights_from": "mine"}
+        self.guide_facts = lambda sampler: {"guide_sha256": None}
 
 
 def draw(out: Path, **how: Any) -> str:
