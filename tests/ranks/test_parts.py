@@ -41,6 +41,7 @@ class Toy:
         self.backend.describe = lambda: {"backend": "numpy"}  # type: ignore[attr-defined]
         self.config = CONFIG
         self.facts = {"weights_sha256": "ab" * 32}
+        self.guide_facts = lambda sampler: {"guide_sha256": None}
 
 
 def draw(out: Path, part: str | None = None, request: SampleRequest = REQUEST, **how: bool) -> bool:
