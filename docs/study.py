@@ -39,7 +39,8 @@ MNIST = tuple(f"mnist-{panel}" for panel in PANELS)
 SMALL = ("--steps", "3600", "--set", "model.ch=8", "--set", "train.batch_size=16",
          "--set", "train.lr=0.001", "--set", "train.lr_decay=none")  # fmt: skip
 BY = ("--guidance", "2", "--guidance-interval", "100-650")
-GUIDED = dict.fromkeys((*MNIST, "mnist-conditional"), BY)  # and how
+GUIDED = ("mnist-torch", "mnist-conditional")  # by a guide of their own
+SHARED = ("--guide", "zoo:mnist-torch/guide", *BY)  # one guide for the training in both panels
 
 Command = tuple[str, ...]
 
@@ -59,11 +60,13 @@ class Stage:
 
 
 def content(used: Path | str) -> str | None:
-    """A preset's or a file's settings, or which weights a run or a zoo model holds; None: none."""
+    """A preset's or a file's settings, or which weights a run or a zoo model holds and how it is
+    sampled; None: nothing is there."""
     if isinstance(used, str):
         return to_yaml(load_config(str(ROOT / used) if used.endswith(".yaml") else used))
     if (used / "manifest.json").is_file():
-        return str(read_json(used / "manifest.json")["weights_sha256"])
+        manifest, guide = read_json(used / "manifest.json"), content(used / "guide")
+        return json.dumps([manifest["weights_sha256"], manifest.get("sampler"), guide])
     if (used / "checkpoints").is_dir():
         return (checkpoint.latest(used) / "manifest.json").read_text("utf-8")
     return None
@@ -81,14 +84,17 @@ def stages(folder: Path) -> Iterator[Stage]:
         run = folder / "runs" / name
         train = _diptych("train", *words, "--out", run, "--resume")
         yield Stage(f"train-{name}", (train,), words[:1])
-        guided = ("--guidance", "2") if name == "emoji" else ()  # few pictures, of many kinds
+        how = {"emoji": BY[:2], "mnist-jittor": SHARED}  # emoji: few pictures, of many kinds
+        guided = how.get(name, ())
+        runs: tuple[Path, ...] = (run,)
         publish: tuple[Command, ...] = (("docs/zoo.py", str(run), name, *guided),)
         if name in GUIDED:
             guide = run.with_name(f"{name}-guide")
             train = _diptych("train", *words, "--out", guide, *SMALL, "--resume")
             yield Stage(f"train-{name}-guide", (train,), words[:1])
-            publish += (("docs/zoo.py", str(guide), f"{name}/guide", *GUIDED[name]),)
-        yield Stage(f"zoo-{name}", publish, (run,))
+            publish += (("docs/zoo.py", str(guide), f"{name}/guide", *BY),)
+            runs += (guide,)
+        yield Stage(f"zoo-{name}", publish, runs)
         if name != "emoji":  # whose pictures no classifier of ours knows
             found = folder / f"steps-{held(name)}" / f"{name}.json"
             # Digits without a class are judged by real ones: docs/log.md says why.

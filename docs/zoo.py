@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="a run's folder")
     parser.add_argument("name", nargs="?", help="in the zoo; NAME/guide: the model that guides it")
     parser.add_argument("--guidance", type=float, help="recommended with the model")
+    parser.add_argument("--guide", help="recommended with the model: one that is in the zoo")
     parser.add_argument("--guidance-interval", help="as of `diptych sample`")
     parser.add_argument("--steps", type=Path, nargs=1, help="a file of search-steps for NAME")
     parser.add_argument("--cards", action="store_true", help="write every model's README.md anew")
@@ -55,8 +56,9 @@ def main() -> None:
     elif asked.name is None:
         parser.error("give a run and a name")
     else:
-        settings = {"guidance": asked.guidance, "guidance_interval": asked.guidance_interval}
-        publish(asked.run, asked.name, {k: v for k, v in settings.items() if v is not None})
+        names = ("guide", "guidance", "guidance_interval")
+        given = {name: getattr(asked, name) for name in names}
+        publish(asked.run, asked.name, {k: v for k, v in given.items() if v is not None})
 
 
 def add_steps(found: Path, name: str) -> None:

@@ -81,6 +81,12 @@ def test_what_is_made_of_other_weights_or_settings_is_made_again(tmp_path, zoo, 
     again = study.go(tmp_path / "a", ".*", Commands())
     assert {"study", "scores-ddim", "quality", "editing", "steps-mnist-jittor"} <= set(again)
     assert not {"train-mnist-jittor", "steps-mnist-torch", "emoji"} & set(again)
+    guide = zoo / "mnist-torch" / "guide" / "manifest.json"
+    write_json(guide, {"weights_sha256": "2" * 64})
+    assert {"study", "quality"} <= set(study.go(tmp_path / "a", ".*", Commands()))
+    write_json(guide, {"weights_sha256": "3" * 64})
+    again = study.go(tmp_path / "a", ".*", Commands())
+    assert {"study", "quality"} <= set(again) and "steps-mnist-jittor" not in again
     real = study.load_config
     monkeypatch.setattr(study, "load_config", lambda name: real(name, ["train.lr=0.5"]))
     again = study.go(tmp_path / "a", ".*", Commands())
@@ -113,12 +119,17 @@ def test_what_cannot_be_done_is_one_line(tmp_path, zoo, monkeypatch, capsys) -> 
 
 
 def test_a_guide_is_trained_and_published_after_its_model(tmp_path: Path) -> None:
-    commands = {stage.name: stage.commands for stage in study.stages(tmp_path)}
+    stages = {stage.name: stage for stage in study.stages(tmp_path)}
     for name in study.GUIDED:
-        model, guide = commands[f"zoo-{name}"]
+        model, guide = stages[f"zoo-{name}"].commands
         assert model[2] == name and guide[2] == f"{name}/guide" and "--guidance" in guide
-        (train,) = commands[f"train-{name}-guide"]
+        (train,) = stages[f"train-{name}-guide"].commands
         assert train[train.index("--out") + 1] == guide[1] and "model.ch=8" in train
+        assert stages[f"zoo-{name}"].uses == (Path(model[1]), Path(guide[1]))
+    names = list(stages)
+    (shared,) = stages["zoo-mnist-jittor"].commands
+    assert shared[shared.index("--guide") + 1] == "zoo:mnist-torch/guide"
+    assert names.index("zoo-mnist-torch") < names.index("zoo-mnist-jittor")
 
 
 def test_its_commands_are_commands(tmp_path: Path) -> None:
