@@ -178,6 +178,17 @@ def test_an_engine_draws_what_the_panel_draws(places, panels, name):
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_is_guided_as_the_panel_is(panels, name):
+    asked = {"num": 2, "solver": "ddim", "steps": 4, "guidance": 2.0, "noise": "keyed"}
+    asked |= {"guide": "zoo:mnist-torch/guide", "guidance_interval": (100, 650)}
+    wanted = panels["torch"].call(jobs.drawn, "zoo:mnist-torch", "torch", **asked)
+    plain = jobs.drawn("zoo:mnist-torch", name, **asked | {"guide": "none", "guidance": None,
+                                                           "guidance_interval": None})  # fmt: skip
+    found = jobs.drawn("zoo:mnist-torch", name, **asked)
+    assert abs(found - wanted).max() < 1e-3 * abs(wanted).max() < abs(found - plain).max()
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_gives_the_same_bits_again(monkeypatch, name):
     """Loaded twice and called three times, on two threads."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

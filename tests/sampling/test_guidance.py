@@ -182,6 +182,15 @@ def test_a_recommended_guide_is_left_out_with_its_weight(
     assert merged(SamplerOptions(**given), OWN)[0] == kept
 
 
+@pytest.mark.parametrize("given", [{"guidance": 1.2}, {"guide": "none"}, {"guide": "mine"}])
+def test_another_guidance_than_recommended_is_said(given: dict[str, Any]) -> None:
+    _, said = choose_sampler(SamplerOptions(**given), tiny(), OWN)
+    assert said is not None and "but for what was asked: solver dpmpp-sde, steps 15" in said
+    assert ("guide zoo" in said) == ("guide" not in given)
+    _, said = choose_sampler(SamplerOptions(), tiny(), OWN)
+    assert said is not None and "but for" not in said and said.endswith("guidance 2.0")
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

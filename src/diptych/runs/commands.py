@@ -42,12 +42,13 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
 def _conditions(card: dict[str, Any], prefix: str = "") -> list[str]:
     """Classes and guidance, but for the guide."""
     found: list[str] = []
-    for name, mark in (("class", ","), ("guidance-interval", "-")):
-        values = card.get(prefix + {"class": "classes"}.get(name, name.replace("-", "_")))
-        if values:
-            found += [f"--{name}", mark.join(map(str, values))]
-    weight = card.get(f"{prefix}guidance")
-    return found if weight is None else [*found, "--guidance", str(weight)]
+    if classes := card.get(f"{prefix}classes"):
+        found += ["--class", ",".join(map(str, classes))]
+    if (weight := card.get(f"{prefix}guidance")) is not None:
+        found += ["--guidance", str(weight)]
+    if interval := card.get(f"{prefix}guidance_interval"):
+        found += ["--guidance-interval", "-".join(map(str, interval))]
+    return found
 
 
 def sample(model: str, backend: str, card: dict[str, Any], out: str) -> str:

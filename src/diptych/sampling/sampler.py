@@ -292,7 +292,8 @@ def _said(
         return ", ".join(f"{name} {value}" for name, value in values.items() if name not in asked)
 
     if own:
-        but = ", but for what was asked" if set(options.given()) - {"classes", *GUIDED} else ""
+        expected = {"classes"} if "guide" in (recommended or {}) else {"classes", "guidance"}
+        but = ", but for what was asked" if set(options.given()) - expected else ""
         kept = "spacing" in settings or "spacing" not in (recommended or {})
         without = "" if kept else "; its listed timesteps are not used, as they are not so many"
         return f"sampling as this model recommends{but}: {words(settings)}{without}"
