@@ -79,27 +79,33 @@ def test_ctrl_z_stops_the_stages_too(tmp_path: Path) -> None:
     assert begun.wait(PATIENCE) == signal.SIGTERM
 
 
+# The signal comes between the start of the process and the note that it was started.
+EARLY = """
+import signal, sys
+from pathlib import Path
+from diptych.study.reproduce.processes import processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+begin = processes.__globals__["_begin"]
+def late(*given):
+    process = begin(*given)
+    print(process.pid)
+    signal.raise_signal(int(sys.argv[1]))
+    return process
+processes.__globals__["_begin"] = late
+try:
+    processes([["sleep", "600"], ["sleep", "600"]], Path("."))
+except KeyboardInterrupt as stop:
+    sys.exit(getattr(stop, "number", 2))
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_stage_starts_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """It comes between the start of the process and the note that it was started."""
-    begin, started = processes.__globals__["_begin"], list[int]()
-
-    def late(*given: object) -> object:
-        process = begin(*given)
-        started.append(process.pid)
-        signal.raise_signal(number)
-        return process
-
-    monkeypatch.setitem(processes.__globals__, "_begin", late)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            processes([["sleep", "600"], ["sleep", "600"]], tmp_path)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert len(started) == 1 and not running(started[0])
+def test_a_signal_while_a_stage_starts_ends_it(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-c", EARLY, str(int(number))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == number, done.stderr
+    [started] = done.stdout.split()
+    assert not running(int(started))
 
 
 def test_codes_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
