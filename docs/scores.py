@@ -3,10 +3,11 @@
     python docs/scores.py zoo FOLDER [--num 10000]       score both zoo models; hours on a CPU
     python docs/scores.py solvers FOLDER [--num 1667]    every solver at 5 to 50 network calls
     python docs/scores.py few FOLDER [--num 500]         the zoo's found timesteps beside DDIM's 50
-    python docs/scores.py write FOLDER                   the page from what FOLDER holds so far
+    python docs/scores.py write                          the page from the records so far
 
-All is done by the `diptych` commands that the page names, in FOLDER. After an interruption it goes
-on with what is missing; what was not measured is said to be missing. No number is typed by hand.
+All is done by the `diptych` commands that the page names; FOLDER holds the images, and docs/scores
+the records, so that they outlive the images. After an interruption it goes on with what is missing;
+what was not measured is said to be missing. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from diptych.weights.find import zoo_folder, zoo_names
 from diptych.weights.found_steps import IN_ZOO
 
 DOCS = Path(__file__).resolve().parent
+RECORDS = DOCS / "scores"
 QUALITY = DOCS.parent / "src" / "diptych" / "studio" / "quality.json"  # what the studio shows
 PANELS = ("torch", "jittor")
 METRICS = "fid,kid,is,prdc"
@@ -55,13 +58,15 @@ def main() -> None:
     """Do what is asked, then write the page."""
     parser = argparse.ArgumentParser(description="Scores of the zoo and of the solvers.")
     parser.add_argument("task", choices=("zoo", "solvers", "few", "write"))
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="of the images")
     parser.add_argument("--num", type=int, help="images: in all (zoo), of each of 3 sets")
     parser.add_argument("--sampler", default="ddim", choices=tuple(SAMPLERS), help="of the zoo")
     parser.add_argument("--panel", choices=PANELS, help="of the zoo: this panel only")
     parser.add_argument("--solver", action="append", help="of the solvers: this one only")
     parser.add_argument("--calls", default=CALLS)
     asked = parser.parse_args()
+    if asked.folder is None and asked.task != "write":
+        parser.error(f"{asked.task}: name a folder for the images")
     if asked.task == "zoo":
         for panel in [asked.panel] if asked.panel else PANELS:
             score_model(asked.folder, panel, asked.sampler, asked.num or 10_000)
@@ -71,7 +76,7 @@ def main() -> None:
         for name in searched():
             few(asked.folder, name, asked.num or 500)
     if asked.task == "write":
-        write_text(DOCS / "scores.md", page(asked.folder))
+        write_text(DOCS / "scores.md", page())
         write_json(QUALITY, quality((DOCS / "scores.md").read_text("utf-8")))
 
 
@@ -88,17 +93,34 @@ def score_model(folder: Path, panel: str, sampler: str, num: int) -> None:
     diptych("sample", f"zoo:mnist-{panel}", *SAMPLERS[sampler], "--num", str(num), "--resume",
             "--out", str(samples), *common)  # fmt: skip
     for name, more in (("whole", []), ("sets", ["--repeats", str(SETS)])):
-        out = folder / f"{panel}-{sampler}-{name}.json"
+        out = zoo_record(panel, sampler, name)
+        out.parent.mkdir(exist_ok=True)
         diptych("evaluate", str(samples), *MEASURE, METRICS, *more, *common, "--overwrite",
                 "--out", str(out))  # fmt: skip
 
 
+def zoo_record(panel: str, sampler: str, name: str) -> Path:
+    """The file of scores of a zoo model's images: `whole`, or in three `sets`."""
+    return RECORDS / f"{panel}-{sampler}-{name}.json"
+
+
 def sweep(folder: Path, solvers: Any, calls: str, num: int) -> None:
-    """All cells of these solvers that are missing."""
+    """All cells of these solvers that are missing; those of other weights are left out."""
+    cells, kept = folder / "solvers" / "cells", RECORDS / "solvers" / "cells"
+    weights = read_json(zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
+    if not cells.is_dir() and kept.is_dir():
+        cells.mkdir(parents=True)
+        for path in kept.iterdir():
+            if read_json(path)["request"]["weights_sha256"] == weights:
+                shutil.copy(path, cells)
     chosen = [word for solver in solvers for word in ("--solver", solver)]
     counts = ["--calls", calls, "--num", str(num), "--repeats", str(SETS)]
     out = ["--out", str(folder / "solvers"), "--resume"]
-    diptych("sweep", "zoo:mnist-torch", *chosen, *counts, *MEASURE, "fid,kid", *out)
+    try:
+        diptych("sweep", "zoo:mnist-torch", *chosen, *counts, *MEASURE, "fid,kid", *out)
+    finally:
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(cells, kept)
 
 
 def searched() -> list[str]:
@@ -110,44 +132,45 @@ def few(folder: Path, name: str, num: int) -> None:
     """Score a model's found timesteps, and DDIM with 50 steps, on seeds that chose nothing."""
     source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
     for kind, sampler in FEW.items():
-        out = few_record(folder, name, kind)
+        out = few_record(name, kind)
         if not out.is_file():
+            images = folder / "few" / out.stem
             diptych("evaluate", f"zoo:{name}", *(sampler or ["--spacing", f"zoo:{name}"]),
                     "--num", str(num), "--repeats", str(SETS), "--seed", str(FRESH),
                     "--reference", f"{source}:test", "--features", source, "--metrics", "fid,is",
-                    "--samples-out", str(out.with_suffix("")), "--out", str(out))  # fmt: skip
+                    "--samples-out", str(images), "--out", str(out))  # fmt: skip
 
 
-def few_record(folder: Path, name: str, kind: str) -> Path:
+def few_record(name: str, kind: str) -> Path:
     """The file of scores of a model's images, by its weights and its found timesteps."""
     about = [read_json(zoo_folder() / name / "manifest.json")["weights_sha256"][:8]]
     about += [read_json(zoo_folder() / name / IN_ZOO)["spacing"].rpartition("@")[2]]
-    return folder / "few" / f"{name}-{'-'.join(about)}-{kind}.json"
+    return RECORDS / "few" / f"{name}-{'-'.join(about)}-{kind}.json"
 
 
-def page(folder: Path) -> str:
-    """The whole page."""
+def page() -> str:
+    """The whole page, from the records."""
     parts = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
     for sampler in SAMPLERS:
-        parts += zoo_part(folder, sampler)
-    if (folder / "solvers" / "cells").is_dir():
-        parts += solver_part(folder / "solvers")
-    parts += few_part(folder)
+        parts += zoo_part(sampler)
+    if (RECORDS / "solvers" / "cells").is_dir():
+        parts += solver_part(RECORDS / "solvers")
+    parts += few_part()
     return "\n".join(parts)
 
 
 INTRO = """The features behind these scores come from the package's MNIST classifier, so
 `mnist-frechet` is not FID and cannot be compared with scores of another network. Lower is better
 for `mnist-frechet` and `mnist-kid`, higher for the others. `docs/scores.py` writes this page from
-the records of the commands below.
+records (in docs/scores) of the commands below.
 """
 
 
-def few_part(folder: Path) -> list[str]:
+def few_part() -> list[str]:
     """The found timesteps of each model beside DDIM with 50 steps."""
     rows, missing, num = [], [], 0
     for name in searched():
-        paths = [few_record(folder, name, kind) for kind in FEW]
+        paths = [few_record(name, kind) for kind in FEW]
         if not all(path.is_file() for path in paths):
             missing.append(f"zoo:{name}")
             continue
@@ -175,13 +198,15 @@ def few_part(folder: Path) -> list[str]:
     return lines + ([f"Not measured yet: {', '.join(missing)}.\n"] if missing else [])
 
 
-def zoo_part(folder: Path, sampler: str) -> list[str]:
-    """Scores of both zoo models by one sampler."""
-    results = {}
+def zoo_part(sampler: str) -> list[str]:
+    """Scores of both zoo models by one sampler; records of other weights count as none."""
+    results, weights = {}, {}
     for panel in PANELS:
-        paths = [folder / f"{panel}-{sampler}-{name}.json" for name in ("whole", "sets")]
-        if all(path.is_file() for path in paths):
-            results[panel] = [json.loads(path.read_text("utf-8")) for path in paths]
+        paths = [zoo_record(panel, sampler, name) for name in ("whole", "sets")]
+        held = read_json(zoo_folder() / f"mnist-{panel}" / "manifest.json")["weights_sha256"]
+        found = [read_json(path) for path in paths if path.is_file()]
+        if [each["scores"][0]["subject"]["weights_sha256"] for each in found] == [held, held]:
+            results[panel], weights[panel] = found, held
     if not results:
         return [f"Images by `{sampler}` have not been scored yet.\n"]
     first = next(iter(results.values()))[0]["scores"]
@@ -190,8 +215,7 @@ def zoo_part(folder: Path, sampler: str) -> list[str]:
     lines = [
         f"## {p['num']:,} images of each zoo model, {sampler}, {p['sampler.steps']} steps{eta}\n"
     ]
-    cards = {panel: read_json(folder / f"{panel}-{sampler}" / "manifest.json") for panel in results}
-    named = ", ".join(f"{panel} {card['weights_sha256'][:12]}" for panel, card in cards.items())
+    named = ", ".join(f"{panel} {sha[:12]}" for panel, sha in weights.items())
     lines.append(f"Weights (sha256): {named}.\n")
     head = ["score, against MNIST's test set"]
     for panel in results:
@@ -210,7 +234,7 @@ def zoo_part(folder: Path, sampler: str) -> list[str]:
         "images cannot be compared.\n",
     ]
     if len(results) == len(PANELS):
-        a, b = (folder / f"{panel}-{sampler}-sets.json" for panel in PANELS)
+        a, b = (zoo_record(panel, sampler, "sets") for panel in PANELS)
         found = compare_scores(a, b, (), None)
         lines += ["Difference of the two models, from the thirds:\n", differences(found), *unlike()]
     command = " ".join(
@@ -244,11 +268,11 @@ def differences(found: Any) -> str:
 def solver_part(folder: Path) -> list[str]:
     """The table of solvers by calls, its figure and what follows for the default."""
     cells = read_cells(folder)
-    output.write_all(cells, folder)
-    (DOCS / "figures").mkdir(exist_ok=True)
     metric = output.metrics_of(cells)[0]
-    with atomic_path(DOCS / "figures" / "solvers.png") as temporary:
-        shutil.copyfile(folder / f"{metric}.png", temporary)
+    with tempfile.TemporaryDirectory() as drawn:
+        output.write_all(cells, Path(drawn))
+        with atomic_path(DOCS / "figures" / "solvers.png") as temporary:
+            shutil.copyfile(Path(drawn) / f"{metric}.png", temporary)
     request = cells[0]["request"]
     total = request["num"] * request["repeats"]
     lines = [

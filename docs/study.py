@@ -121,7 +121,7 @@ def stages(folder: Path) -> Iterator[Stage]:
     yield Stage("scores-ddim", ((*scores, "ddim"),), models(*MNIST))
     yield Stage("scores-ddpm", ((*scores, "ddpm", "--num", "3000"),), models(*MNIST))
     yield Stage("scores-solvers", (("docs/scores.py", "solvers", records),), models(*MNIST))
-    few = (("docs/scores.py", "few", records), ("docs/scores.py", "write", records))
+    few = (("docs/scores.py", "few", records), ("docs/scores.py", "write"))
     yield Stage("scores-few", few, models(*zoo))
     yield Stage("editing", (("docs/editing.py",),), models(*MNIST))
     yield Stage("cards", (("docs/zoo.py", "--cards"),), models(*zoo))

@@ -18,7 +18,7 @@ from diptych.cli import cli
 from diptych.data.readers.npz import read_npz
 from diptych.files import read_json, write_json
 from diptych.weights import find
-from report_records import make_scores
+from report_records import WEIGHTS, make_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -374,11 +374,50 @@ def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
         make_scores(Path(words[-1]), "torch", {"mnist-frechet": values}, num=100, **sampler)
 
     monkeypatch.setattr(scores, "diptych", evaluate)
+    monkeypatch.setattr(scores, "RECORDS", tmp_path / "records")
     names = scores.searched()
     assert {"mnist-conditional", "mnist-torch", "fashion-mnist"} <= set(names)
     for _ in range(2):
         scores.few(tmp_path, names[0], 100)
     assert len(asked) == 2 and [f"zoo:{names[0]}" in words for words in asked] == [True, True]
-    text = "\n".join(scores.few_part(tmp_path))
+    text = "\n".join(scores.few_part())
     assert "3 sets of 100 images each" in text and "| 0.11 | 0.3133 | -0.203 (-0." in text
     assert f"Not measured yet: {', '.join(f'zoo:{name}' for name in names[1:])}." in text
+
+
+def test_records_of_solvers_are_kept_and_gone_on_with(tmp_path, monkeypatch) -> None:
+    """In another folder, the kept cells of the zoo's weights are there before the sweep begins."""
+    scores = script("docs/scores")
+    weights = read_json(find.zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
+    there: list[set[str]] = []
+
+    def diptych(*words: str) -> None:
+        cells = Path(words[words.index("--out") + 1]) / "cells"
+        cells.mkdir(parents=True, exist_ok=True)
+        there.append({path.name for path in cells.iterdir()})
+        write_json(cells / f"{len(there)}.json", {"request": {"weights_sha256": weights}})
+        write_json(cells / "old.json", {"request": {"weights_sha256": "0" * 64}})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scores, "diptych", diptych)
+    monkeypatch.setattr(scores, "RECORDS", tmp_path / "records")
+    for folder in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            scores.sweep(tmp_path / folder, ["ddim"], "5", 10)
+    assert there == [set(), {"1.json"}]
+    kept = {path.name for path in (tmp_path / "records/solvers/cells").iterdir()}
+    assert kept == {"1.json", "2.json", "old.json"}
+
+
+def test_scores_of_other_weights_count_as_none(tmp_path, monkeypatch) -> None:
+    scores = script("docs/scores")
+    monkeypatch.setattr(scores, "RECORDS", tmp_path)
+    held = read_json(find.zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
+    for panel, sha in (("torch", held), ("jittor", "0" * 64)):
+        monkeypatch.setitem(WEIGHTS, panel, sha)
+        for name in ("whole", "sets"):
+            path = scores.zoo_record(panel, "ddim", name)
+            make_scores(path, panel, {"mnist-frechet": [0.1, 0.2, 0.3]}, num=30)
+    text = "\n".join(scores.zoo_part("ddim"))
+    assert f"(sha256): torch {held[:12]}.\n" in text and "jittor" not in text
+    assert scores.zoo_part("ddpm") == ["Images by `ddpm` have not been scored yet.\n"]
