@@ -15,24 +15,22 @@ from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports import hints
 from diptych.align.ports.describe import entries
+from diptych.align.ports.fault import bad_layer, given_to
 from diptych.align.ports.floors import widened
 from diptych.align.ports.graphs import layers_of
+from diptych.align.ports.layers import Layer, match_layers
+from diptych.align.ports.maps import names_text, read_given
 from diptych.align.ports.matching import (
     Entry,
     Given,
-    Layer,
     match,
-    match_layers,
     moved_back,
     moved_over,
-    names_text,
-    read_given,
     relaid,
 )
 from diptych.align.ports.passes import OUTPUT, fit, given_gradient
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
-from diptych.align.ports.verdict import _bad_layer, _given
 from diptych.errors import UserError
 
 
@@ -273,9 +271,9 @@ def test_a_layer_that_cannot_be_fed_is_named_not_what_follows_it() -> None:
     rows = [("free/norm", 0.0), ("free/out", 0.9), (f"free/{OUTPUT}", 0.9)]
     found = Verdict("layers", FAIL, gate_of("layers"))
     found.findings = [Finding(n, "port", "max", error, 1e-7, 1e-6, "") for n, error in rows]
-    assert _bad_layer(seen, found)[:3] == ("out", "value", ("norm", ""))
+    assert bad_layer(seen, found)[:3] == ("out", "value", ("norm", ""))
     found.findings = found.findings[2:]
-    assert _bad_layer(seen, found)[:3] == ("", "between", ("out", ""))
+    assert bad_layer(seen, found)[:3] == ("", "between", ("out", ""))
 
 
 def test_layouts_are_laid_over_each_other_only_if_they_can() -> None:
@@ -555,7 +553,7 @@ def test_code_between_two_layers_is_judged_on_what_the_first_gave() -> None:
     h = np.random.default_rng(5).standard_normal((4, 6))
     exact, tanh = (hints.ACTIVATIONS[f"GELU ({n})"](h) for n in ("exact", "tanh"))
     truth = SimpleNamespace(rung=lambda _: Rung({"free/fc1": h}))
-    given = _given(SimpleNamespace(truth=truth), "mlp", "layers", "into/fc2/0", "fc1")
+    given = given_to(SimpleNamespace(truth=truth), "mlp", "layers", "into/fc2/0", "fc1")
     assert given is not None
     one = case("MLP", given, exact, tanh, name="into/fc2/0")
     assert told(one) == ["activation"]

@@ -14,6 +14,7 @@ from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
 from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
+from diptych.align.ports.layers import check_layers
 from diptych.align.ports.matching import (
     BY_ORDER,
     RULES,
@@ -21,7 +22,6 @@ from diptych.align.ports.matching import (
     Given,
     Match,
     Rule,
-    check_layers,
     match,
     moved_back,
     moved_over,

@@ -14,7 +14,7 @@ Layouts are moved only by declared rules (`names.yaml`, `rules:`):
     transpose    (in, out) for (out, in)              hwio    (H, W, in, out) for (out, in, H, W)
     jax          both, by the number of axes; arrays of another number are left alone
 
-Above 400 lines: weights, layers, and the file that holds both maps.
+Above 400 lines: one match, from equal values to the reason of what is left.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from diptych.align.ladder.judge import Reason
-from diptych.align.ports.names import module_paths, read_map, translate
+from diptych.align.ports.names import module_paths, translate
 from diptych.errors import UserError, nearest
 from diptych.types import Array
 
@@ -418,148 +417,3 @@ def _reason(
     if name in others:
         return "shape", f"the {whose}'s has shape {others[name].shape}, not {shape}"
     return "shape" if alike else "", f"the {whose} has nothing left of shape {shape}"
-
-
-# layers
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One module that is called: its path, kind, the shapes of its outputs, its place."""
-
-    path: str
-    kind: str
-    shapes: tuple[tuple[int, ...], ...]
-    order: int
-    leaf: bool
-
-
-FAMILIES = {
-    "act": ("relu", "gelu", "silu", "swish", "sigmoid", "tanh", "softplus", "elu", "mish", "act"),
-    "pool": ("pool",),
-    "pad": ("pad",),
-    "softmax": ("softmax",),
-    "norm": ("norm",),
-    "up": ("upsample", "interp"),
-    "flat": ("flatten",),
-    "drop": ("dropout", "droppath", "identity"),
-}
-
-
-def family(kind: str) -> str:
-    """The family of a layer without weights, by the name of its class."""
-    low = kind.lower()
-    return next((f for f, words in FAMILIES.items() if any(w in low for w in words)), low)
-
-
-def match_layers(
-    pairs: Mapping[str, str],
-    ours: Sequence[Layer],
-    theirs: Sequence[Layer],
-    given: Mapping[str, str],
-) -> dict[str, str]:
-    """Reference's path -> port's: by their weights, then containers, then order between them.
-
-    Raises:
-        UserError: the given map names a layer that is not there.
-    """
-    mine, other = {each.path for each in ours}, {each.path for each in theirs}
-    check_layers(given, mine, other)
-    paths = {a: b for a, b in module_paths(pairs).items() if a in mine and b in other}
-    paths |= given
-    for path in sorted(mine & other):  # equal paths without weights of their own
-        if path not in paths and path not in paths.values():
-            paths[path] = path
-    loose = [e for e in ours if e.leaf and e.path not in paths]
-    free = [e for e in theirs if e.leaf and e.path not in set(paths.values())]
-    anchors = sorted((e.order, paths[e.path]) for e in ours if e.leaf and e.path in paths)
-    place = {e.path: e.order for e in theirs}
-    for each in loose:
-        before = [place[p] for o, p in anchors if o < each.order]
-        after = [place[p] for o, p in anchors if o > each.order]
-        low, high = max(before[-1:], default=-1), min(after[:1], default=1 << 60)
-        fits = [
-            f
-            for f in free
-            if low < f.order < high
-            and family(f.kind) == family(each.kind)
-            and [sorted(s) for s in f.shapes] == [sorted(s) for s in each.shapes]
-        ]
-        if fits:
-            chosen = min(fits, key=lambda f: f.order)
-            paths[each.path] = chosen.path
-            free.remove(chosen)
-    return paths
-
-
-def check_layers(given: Mapping[str, str], ours: Iterable[str], theirs: Iterable[str]) -> None:
-    """Refuse a map of layers that names one that neither side calls.
-
-    Raises:
-        UserError: the first such name.
-    """
-    for whose, names, known in (
-        ("reference", given.keys(), sorted(ours)),
-        ("port", given.values(), sorted(theirs)),
-    ):
-        for name in names:
-            if name not in known:
-                raise UserError(f"names: the {whose} calls no layer '{name}'{nearest(name, known)}")
-
-
-# names.yaml
-
-
-def read_given(path: Path | None) -> Given:
-    """A `names.yaml`, or a plain map of the reference's names to the port's.
-
-    Raises:
-        UserError: it cannot be read or is no such map.
-    """
-    if path is None:
-        return Given()
-    tree = read_map(path)
-    if not any(isinstance(v, dict) for v in tree.values()):
-        tree = {"weights": tree}
-    parts = {}
-    for key, value in tree.items():
-        if key not in ("weights", "layers", "rules", "unmatched"):
-            raise UserError(f"{path}: '{key}' is not known; expected weights, layers, rules")
-        if key == "unmatched" or value is None:
-            continue
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise UserError(f"{path}: '{key}' must be a mapping of names")
-        parts[key] = {str(k): v for k, v in value.items()}
-    for name, rule in parts.get("rules", {}).items():
-        if rule not in DECLARED:
-            raise UserError(
-                f"{path}: rule '{rule}' of '{name}' is not known{nearest(rule, list(DECLARED))}"
-            )
-    return Given(**parts)
-
-
-def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
-    """`names.yaml`: the map, how each pair was found, and what is left over."""
-    import json
-
-    def quoted(text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)
-
-    lines = [
-        "# The map that was found, reference: port. Correct it and give it with --names.",
-        f"# {len(found.weights)} of {len(found.weights) + len(found.left_reference)} weights of "
-        f"the reference matched.",
-        "weights:" if found.weights else "weights: {}",
-    ]
-    lines += [f"  {quoted(a)}: {quoted(b)}  # by {found.how[a]}" for a, b in found.weights.items()]
-    lines.append("layers:" if layers else "layers: {}")
-    lines += [f"  {quoted(a)}: {quoted(b)}" for a, b in layers.items()]
-    lines.append("# Layouts are moved only by these: PATTERN: transpose, hwio, or jax (both);")
-    lines.append("# that of the network's own outputs by a rule for `output`.")
-    lines.append("rules:" if given.rules else "rules: {}")
-    lines += [f"  {quoted(a)}: {b}" for a, b in given.rules.items()]
-    lines.append("unmatched:")
-    for title, left in (("reference", found.left_reference), ("port", found.left_subject)):
-        lines.append(f"  {title}:" if left else f"  {title}: {{}}")
-        lines += [f"    {quoted(a)}: {quoted(text)}" for a, (_, text) in left.items()]
-    return "\n".join(lines) + "\n"

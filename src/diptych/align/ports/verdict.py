@@ -2,22 +2,19 @@
 
 A tensor passes if error <= k * floor (`diptych.align.ladder.judge`); the floor comes from the
 reference itself: its float32 run against its float64 run, and its answer to one rounding of its
-inputs and weights. A layer is wrong by itself if it fails on the reference's own inputs (`fed`); a
-container only if none of the layers inside fails, for then its own code is wrong. If every layer is
-right when it is fed, what joins them is wrong: the first layer that is *given* something else.
+inputs and weights.
 
 A port may cut its layers elsewhere (a norm with its activation). So a layer that differs is not
 counted if what it gives is found further on in the reference, in the running network and on the
 reference's own inputs. The rest of its checks have no counterpart; they are listed as not checked.
 
-Above 400 lines: one verdict, from the rungs to the layer.
+Above 400 lines: one verdict, of all rungs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,18 +25,17 @@ from diptych.align.ladder import judge
 from diptych.align.ladder.floors import Passes, bare, gate_of
 from diptych.align.ladder.judge import FAIL, PASS, Finding, Reason, Verdict
 from diptych.align.ladder.tolerances import tolerances
-from diptych.align.ladder.trace import Rung, read_trace
-from diptych.align.ports import hints
+from diptych.align.ladder.trace import Rung
+from diptych.align.ports.evidence import ROOT, Evidence, base_of, shown
+from diptych.align.ports.fault import first_fault
 from diptych.align.ports.floors import widened
 from diptych.align.ports.matching import SHOWN_OUTPUT
-from diptych.align.ports.passes import OUTPUT, drawn_input, fit
+from diptych.align.ports.passes import OUTPUT, fit
 from diptych.align.ports.targets import GRAPHS, MODULES
-from diptych.files import read_json
 from diptych.types import Array
 
 PORT = "port"
 EVAL, TRAINING = "", "training: "
-ROOT = ""
 
 
 @dataclass
@@ -58,43 +54,6 @@ class Compared:
     @property
     def passed(self) -> bool:
         return self.fault is None
-
-
-class Evidence:
-    """The traces of one subject and of the reference, read rung by rung.
-
-    Args:
-        turned: a rule allows another layout of the network's own outputs.
-    """
-
-    def __init__(self, folder: Path, k: int, turned: bool = False) -> None:
-        self.turned = turned
-        self.about = read_json(folder / "reference.json")
-        self.subject = read_json(folder / f"subject-{k}" / "subject.json")
-        self.raised = self.subject.get("raised")
-        self.truth = read_trace(folder / "reference-float64")
-        self.own = [
-            read_trace(folder / f"reference-{n}") for n in ("float32", "nudge-1", "nudge-2")
-        ]
-        self.port = None if self.raised else read_trace(folder / f"subject-{k}")
-        self.calls: dict[str, Any] = self.about["calls"]
-        self.order = list(self.calls)
-
-    @property
-    def weights(self) -> dict[str, Array]:
-        """The reference's weights."""
-        return self.truth.rung("weights").arrays
-
-    def rungs(self) -> list[str]:
-        """The rungs that the subject climbed."""
-        return list(self.subject.get("rungs", ()))
-
-    def passes(self, name: str) -> tuple[Rung, Rung, list[Rung]]:
-        """(truth, the port's, the reference's own passes)."""
-        assert self.port is not None
-        if name == "resume":  # a network against itself
-            return Rung(), self.port.rung(name), []
-        return self.truth.rung(name), self.port.rung(name), [t.rung(name) for t in self.own]
 
 
 def compare(folder: Path, k: int, turned: bool = False) -> Compared:
@@ -146,7 +105,7 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
         verdict.verdict = FAIL if failed else PASS
         verdicts.append(verdict)
         if failed and fault is None:
-            fault = _fault(seen, verdict, truth, port, own)
+            fault = first_fault(seen, verdict, truth, port, own)
         # What a layer was given is evidence for the place of a fault, not a check of its own.
         verdict.findings = [
             dataclasses.replace(f, name=shown(f.name))
@@ -172,26 +131,16 @@ def _checked(rung: str, tensor: str, excused: Mapping[str, str]) -> tuple[str, s
     kind = bare(tensor).partition("/")[0]
     if rung == "layers":
         if kind == "faint":
-            return _base(tensor), "faint inputs, which alone show a small eps"
+            return base_of(tensor), "faint inputs, which alone show a small eps"
         if tensor.startswith(TRAINING + "fed/"):
-            return _base(tensor), "training mode"
-        behind = excused.get(_base(tensor), "").startswith(f"free/{OUTPUT}")
-        return _base(tensor), "the layer by itself" if kind == "fed" and behind else ""
+            return base_of(tensor), "training mode"
+        behind = excused.get(base_of(tensor), "").startswith(f"free/{OUTPUT}")
+        return base_of(tensor), "the layer by itself" if kind == "fed" and behind else ""
     if rung == "operators":
         return tensor.removeprefix("faint/").rpartition("/")[0], "its operator"
     if rung == "gradients" and kind == "act":
-        return _base(tensor), "the gradient of its output"
+        return base_of(tensor), "the gradient of its output"
     return "", ""
-
-
-def shown(tensor: str) -> str:
-    """A tensor's name as it is told: the network's own output is `free/output`."""
-    return tensor.replace(f"/{OUTPUT}", f"/{SHOWN_OUTPUT}")
-
-
-def _base(tensor: str) -> str:
-    """`training: fed/a.b#2~1` -> `a.b#2`."""
-    return bare(tensor).partition("/")[2].partition("~")[0]
 
 
 def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Verdict:
@@ -285,7 +234,7 @@ def _floored(
         if a is None or tensor.startswith("in/"):
             continue
         laid = fit(a, b.shape)
-        output = _base(tensor) == OUTPUT
+        output = base_of(tensor) == OUTPUT
         shapes = f"has shape {a.shape}, the reference's {b.shape}"
         reason: Reason = "shape" if laid is None else "layout"
         if laid is None:
@@ -308,7 +257,7 @@ def _floored(
     for tensor in truth.arrays:
         # A graph has no training mode.
         climbed = tensor.startswith("free/") or f"{TRAINING}free/{OUTPUT}" in port.arrays
-        if _base(tensor) == OUTPUT and climbed and tensor not in port.arrays:
+        if base_of(tensor) == OUTPUT and climbed and tensor not in port.arrays:
             verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
     verdict.findings += outputs
     for fact, text in port.facts.items():
@@ -340,7 +289,7 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
         return not judge.judge("layers", Rung({other: b}), panels, only=PORT).first_failure
 
     for finding in verdict.findings:
-        path = _base(finding.name)
+        path = base_of(finding.name)
         if not finding.failed or not finding.name.startswith("free/") or path == OUTPUT:
             continue
         # The last layer, where a graph hides its last value behind the network's output.
@@ -391,8 +340,8 @@ def _listed(
             "reason": "",
         }
     for f in verdict.findings:
-        row = rows.get(_base(f.name))
-        mode = f.name.rpartition("/" + _base(f.name))[0] or f.name
+        row = rows.get(base_of(f.name))
+        mode = f.name.rpartition("/" + base_of(f.name))[0] or f.name
         if row is None or bare(f.name).startswith(("into/", "buffer/")):
             continue
         kept = row["modes"].get(mode)
@@ -415,7 +364,7 @@ def _listed(
             row["verdict"] = PASS
         else:
             row["verdict"] = "not compared"
-            why = [t for n, t in unfit.items() if _base(n) == path]
+            why = [t for n, t in unfit.items() if base_of(n) == path]
             row["reason"] = (
                 why[0]
                 if why
@@ -426,203 +375,6 @@ def _listed(
                 )
             )
     return list(rows.values())
-
-
-def _fault(
-    seen: Evidence, verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]
-) -> dict[str, Any]:
-    """The first bad layer of a failing rung, its numbers, and hints."""
-    name = verdict.rung
-    failed = [f for f in verdict.findings if f.failed]
-    where, between = "layer", ("", "")
-    if name == "layers":
-        layer, where, between, first = _bad_layer(seen, verdict)
-    elif name == "operators":
-        first = failed[0]
-        layer = first.name.removeprefix("faint/").rpartition("/")[0]
-    elif name == "gradients":
-        layer, where, between, first = _bad_gradient(seen, failed)
-    else:
-        first = failed[0]
-        tensor = first.name.partition("/")[2] if name in ("update", "resume") else first.name
-        layer = tensor.rpartition(".")[0]
-        most = len(failed) > 0.5 * len(verdict.findings)
-        if name == "update":
-            # The smallest module that holds all that fail, or the optimizer: a wrong rule may show
-            # in some weights only, or in the second step.
-            layer, whole = (_shared(f.name for f in each) for each in (failed, verdict.findings))
-            layer = ROOT if most or layer == whole else layer
-            where = "layer" if layer else "optimizer"
-        elif (name == "resume" and most) or name in ("loss", "lockstep"):
-            layer, where = ROOT, name
-    facts: dict[str, Any] = {
-        "rung": name,
-        "layer": layer,
-        "where": where,
-        "after": between[0],
-        "before": between[1],
-        "tensor": shown(first.name),
-        "text": first.text,
-        **{
-            k: v if np.isfinite(v) else None
-            for k, v in (("error", first.error), ("floor", first.floor), ("allowed", first.gate))
-        },
-        "measure": first.measure,
-    }
-    base = layer.partition("#")[0]
-    call = seen.calls.get(layer, {})
-    own_call = seen.subject["calls"].get(seen.subject["layers"].get(base, ""), {})
-    facts |= {
-        "kind": call.get("kind", ""),
-        "port_layer": seen.subject["layers"].get(base, ""),
-        "port_kind": own_call.get("kind", ""),
-        "source": own_call.get("source", ""),
-    }
-    case = hints.Case(
-        layer,
-        call,
-        own_call,
-        first.name,
-        name,
-        truth,
-        port,
-        seen.weights,
-        seen.about,
-        seen.subject,
-        first.text,
-        _given(seen, layer, name, first.name, between[0]),
-        where != "value" or _joined(verdict, truth, layer),
-        first.reason,
-    )
-    facts["hints"] = hints.hints_for(case)
-    return facts
-
-
-def _given(seen: Evidence, layer: str, rung: str, tensor: str, after: str) -> Array | None:
-    """The first input, in float64, that the failing layer was run on; for code between two layers,
-    what the one before it gave."""
-    if bare(tensor).startswith("into/"):
-        made = seen.truth.rung("layers").arrays.get(f"free/{after}")
-        return None if made is None else made.astype(np.float64)
-    array = seen.truth.rung("layers").arrays.get(f"in/{layer}/0")
-    if array is None or array.dtype.kind != "f":
-        return None
-    if rung == "operators":
-        factor = 0.01 if tensor.startswith("faint/") else 1.0
-        return drawn_input(f"{layer}/0", array.shape, factor).astype(np.float64)
-    return array.astype(np.float64) * (0.01 if "faint/" in tensor else 1.0)
-
-
-def _joined(verdict: Verdict, truth: Rung, layer: str) -> bool:
-    """True if a layer's first input is the output of a layer that agrees: no code lies between."""
-    given = truth.arrays.get(f"in/{layer}/0")
-    made = [truth.arrays[f.name] for f in verdict.findings if not f.failed]
-    return given is not None and any(np.array_equal(given, m) for m in made)
-
-
-def _inside(path: str, container: str) -> bool:
-    return container == ROOT or path.startswith(container + ".")
-
-
-def _bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, str], Finding]:
-    """(layer, where, (after, before), its finding)."""
-    fed: dict[str, Finding] = {}
-    for f in verdict.findings:
-        if f.failed and bare(f.name).startswith(("fed/", "faint/", "buffer/")):
-            path = _base(f.name)
-            path = path.rpartition(".")[0] if bare(f.name).startswith("buffer/") else path
-            fed.setdefault(path, f)
-    alone = [
-        p
-        for p in fed
-        if not any(q != p and _inside(q.partition("#")[0], p.partition("#")[0]) for q in fed)
-    ]
-    free = [f for f in verdict.findings if f.failed and bare(f.name).startswith(("free/", "into/"))]
-    if alone:
-        place = {p: i for i, p in enumerate(seen.order)}
-        layer = min(alone, key=lambda p: place.get(p, place.get(p.partition("#")[0], 1 << 30)))
-        children = [p for p in seen.order if _inside(p, layer)]
-        if not children:
-            return layer, "layer", ("", ""), fed[layer]
-        return layer, "between", _between(seen, free, children), fed[layer]
-    outer = free[0] if free else next(f for f in verdict.findings if f.failed)
-    after, before = _between(seen, free, seen.order)
-    given = any(bare(f.name).startswith("into/") for f in free)
-    # Of a graph only values are seen, and a layer may be given another shape: padding of its own.
-    if not given and _base(outer.name) in seen.calls:
-        return _base(outer.name), "value", (_sound_before(verdict, outer), ""), outer
-    container = _common(after, before) if before else ROOT
-    return container, "between", (after, before), outer
-
-
-def _sound_before(verdict: Verdict, outer: Finding) -> str:
-    """The last layer before a failing value whose own value passes."""
-    names = [f.name for f in verdict.findings if f.name.startswith("free/")]
-    passed = {f.name for f in verdict.findings if not f.failed}
-    before = names[: names.index(outer.name)] if outer.name in names else []
-    return next((_base(n) for n in reversed(before) if n in passed), "")
-
-
-def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> tuple[str, str]:
-    """The layer before and the one after the first place where what is given differs."""
-
-    def start(path: str) -> int:
-        return int(seen.calls[path]["order"])
-
-    given = {_base_into(f.name) for f in free if bare(f.name).startswith("into/")}
-    wrong = [p for p in paths if p in given]
-    if not wrong:
-        leaves = [p for p in paths if seen.calls[p]["leaf"]]
-        return (leaves[-1] if leaves else ""), ""
-    before = min(wrong, key=start)  # a container starts before its layers
-    leaves = [p for p in seen.order if seen.calls[p]["leaf"] and start(p) < start(before)]
-    return (leaves[-1] if leaves else ""), before
-
-
-def _base_into(tensor: str) -> str:
-    return bare(tensor).partition("/")[2].rpartition("/")[0]
-
-
-def _common(a: str, b: str) -> str:
-    """The container of both."""
-    found = []
-    for x, y in zip(a.split(".")[:-1], b.split(".")[:-1], strict=False):
-        if x != y:
-            break
-        found.append(x)
-    return ".".join(found)
-
-
-def _shared(weights: Iterable[str]) -> str:
-    """The innermost module that holds all of `step 1/WEIGHT`...; '' if only the network does."""
-    rows = [w.partition("/")[2].rpartition(".")[0].split(".") for w in weights]
-    same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
-    return ".".join(column[0] for column in same)
-
-
-def _bad_gradient(
-    seen: Evidence, failed: Sequence[Finding]
-) -> tuple[str, str, tuple[str, str], Finding]:
-    """The layer nearest to the loss whose gradient is wrong: the fault lies right behind it."""
-    place = {p: i for i, p in enumerate(seen.order)}
-    acts = {_base(f.name): f for f in failed if f.name.startswith("act/")}
-    weights: dict[str, Finding] = {}
-    for f in failed:
-        if f.name != "total norm" and not f.name.startswith("act/"):
-            weights.setdefault(f.name.rpartition(".")[0], f)
-    by_call = sorted(
-        (p for p in acts if p in place and seen.calls[p]["leaf"]), key=place.__getitem__
-    )
-    last = by_call[-1] if by_call else ""
-    own = [p for p in weights if p in place and (not last or place[p] > place[last])]
-    if own:
-        layer = max(own, key=place.__getitem__)
-        return layer, "layer", ("", ""), weights[layer]
-    if last:
-        later = [p for p in seen.order if place[p] > place[last] and seen.calls[p]["leaf"]]
-        return last, "behind", (last, later[0] if later else ""), acts[last]
-    first = next((f for f in failed if f.name != "total norm"), failed[0])
-    return first.name.rpartition(".")[0], "layer", ("", ""), first
 
 
 def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ from diptych.align.ports.describe import (
     save_arrays,
     worked,
 )
-from diptych.align.ports.matching import Entry, Given, Layer, match, match_layers
+from diptych.align.ports.layers import Layer, match_layers
+from diptych.align.ports.matching import Entry, Given, match
 from diptych.align.ports.passes import FORWARD, RUNGS, UNTRAINED, Names, Pass, Plan
 from diptych.align.ports.targets import MODULES, Target, raised
 from diptych.align.process.lines import say
