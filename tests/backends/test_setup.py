@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from unittest import mock
 import pytest
 
 import setup_jobs
-from diptych.backends.jittor import cuda, headers, onednn, setup
+from diptych.backends.jittor import cuda, onednn, quickcompile, setup
 from diptych.cli.doctor import checks
 from diptych.errors import UserError
 
@@ -201,7 +202,7 @@ def test_no_onednn_at_all_names_the_wheel(tmp_path: Path, library: Path) -> None
         onednn.place(onednn.folder(tmp_path / "home"))
 
 
-# Jittor's headers, compiled once
+# Kernels compiled in one go, from compiled headers
 
 
 class FakeJittor:
@@ -209,47 +210,81 @@ class FakeJittor:
 
     def __init__(self, cache: Path, compiler: str, flags: str = "-O1 -shared -lm") -> None:
         self.flags = mock.Mock(
-            cc_type="g++", cc_path=compiler, cc_flags=flags, cache_path=str(cache)
-        )
+            cc_type="g++", cc_path=compiler, cc_flags=flags, cache_path=str(cache),
+            python_path=sys.executable,
+        )  # fmt: skip
 
 
 def test_headers_are_used_where_they_compiled_and_only_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(headers, "TEXT", "#include <cmath>\n")
+    monkeypatch.setattr(quickcompile, "TEXT", "#include <cmath>\n")
     jittor = FakeJittor(tmp_path, "g++")
-    headers.compile_headers(jittor)
-    headers.use_headers(jittor)
-    assert jittor.flags.cc_flags.split()[-1] == f'--include="{tmp_path / headers.NAME}"'
+    quickcompile.prepare_compiles(jittor)
+    quickcompile.use_compiles(jittor)
+    header = tmp_path / quickcompile.NAME
+    assert jittor.flags.cc_flags.split()[-1] == f'--include="{header}"'
     kernel = tmp_path / "kernel.cc"
     kernel.write_text("double f(double x) { return std::sin(x); }\n")
-    words = ["-O1", "-g", f"--include={tmp_path / headers.NAME}", "-Winvalid-pch", "-Werror", "-H"]
     done = subprocess.run(
-        ["g++", *words, "-c", str(kernel), "-o", str(tmp_path / "kernel.o")],
+        ["g++", "-O1", f"--include={header}", "-Winvalid-pch", "-Werror", "-H", "-c", str(kernel),
+         "-o", str(tmp_path / "kernel.o")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert f"! {tmp_path / headers.NAME}.gch" in done.stderr  # GCC's mark of one that it uses
+    assert f"! {header}.gch" in done.stderr  # GCC's mark of one that it uses
+
+
+def test_kernels_without_a_mark_are_compiled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with one, and every other call of Python, go to the interpreter of before."""
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    monkeypatch.setattr(quickcompile, "TEXT", "#include <cmath>\n")
+    jittor = FakeJittor(folder, "g++")
+    quickcompile.prepare_compiles(jittor)
+    quickcompile.use_compiles(jittor)
+    tuner, other = folder / "asm_tuner.py", folder / "other.py"
+    for path in (tuner, other):
+        path.write_text("import sys; print(sys.argv[1:])")
+
+    def run(program: Path, text: str) -> str:
+        (folder / "k_op.cc").write_text(text)
+        command = (f'{jittor.flags.python_path} "{program}" --cc_path="g++" "{folder}/k_op.cc" '
+                   f'{jittor.flags.cc_flags} -fPIC -o "{folder}/k_op.so"')  # fmt: skip
+        return subprocess.run(
+            command, shell=True, check=True, capture_output=True, text=True
+        ).stdout
+
+    code = 'extern "C" double f(double x) { return std::sin(x); }\n'
+    assert run(tuner, code) == ""
+    assert ctypes.CDLL(str(folder / "k_op.so")).f is not None
+    marked = run(tuner, f"//@begin replace\n{code}//@end\n")
+    assert marked == run(other, code) and marked.startswith("['--cc_path=g++', ")
 
 
 def test_headers_that_do_not_compile_are_said_and_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / f"{headers.NAME}.gch").write_text("of before")
-    monkeypatch.setattr(headers, "TEXT", '#include "none-such.h"\n')
+    (tmp_path / f"{quickcompile.NAME}.gch").write_text("of before")
+    monkeypatch.setattr(quickcompile, "TEXT", '#include "none-such.h"\n')
     jittor = FakeJittor(tmp_path, "g++")
-    headers.compile_headers(jittor)
+    quickcompile.prepare_compiles(jittor)
     assert "none-such.h" in caplog.text
-    headers.use_headers(jittor)
+    quickcompile.use_compiles(jittor)
     assert "--include" not in jittor.flags.cc_flags and not list(tmp_path.glob("*.gch"))
+    assert jittor.flags.python_path == sys.executable
 
 
 def test_a_full_disk_does_not_stop_the_first_compile(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    headers.compile_headers(FakeJittor(tmp_path / "none such", "g++"))
+    quickcompile.prepare_compiles(FakeJittor(tmp_path / "none such", "g++"))
     assert "No such file" in caplog.text
 
 
-def test_this_environment_s_kernels_are_compiled_with_them(panels: Any) -> None:
-    flags, there = panels["jittor"].call(setup_jobs.compiler_flags)
-    assert there and f'--include="{there}"' in flags
+def test_this_environment_s_kernels_are_compiled_so(panels: Any) -> None:
+    flags, python, folder = panels["jittor"].call(setup_jobs.compiler_flags)
+    assert f'--include="{folder}/{quickcompile.NAME}"' in flags
+    assert python == f'/bin/sh "{folder}/{quickcompile.SCRIPT}"'
+    assert Path(folder, f"{quickcompile.NAME}.gch").is_file()

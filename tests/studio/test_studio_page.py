@@ -211,6 +211,22 @@ def test_a_class_is_drawn_with_guidance(browser: Any, served: Served) -> None:
         assert job["difference"] is None
 
 
+def test_a_guide_is_weighed_and_switched_off(browser: Any, served: Served) -> None:
+    """zoo:mnist-torch has a guide and no classes; between two seeds it is not used."""
+    with Window(browser, served, "sample") as window:
+        page = window.page
+        page.wait_for_selector("#guidance")
+        page.select_option("#which", "torch")
+        for name, value in {"guidance": "1", "num": "1", "steps": "3"}.items():
+            page.fill(f"#{name}", value)
+        assert window.draw()["results"]["torch"]["card"]["guidance"] is None
+        page.fill("#guidance", "1.5")
+        assert window.draw()["results"]["torch"]["card"]["guidance"] == 1.5
+        page.click(".tabs a[href='#between']")
+        page.wait_for_selector("#seed-b")
+        assert not page.locator("#guidance").is_visible()
+
+
 def test_between_two_seeds_and_a_picture_encoded(
     browser: Any, served: Served, tmp_path: Path
 ) -> None:

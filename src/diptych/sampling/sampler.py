@@ -287,6 +287,8 @@ def _said(
     recommended: Mapping[str, Any] | None,
 ) -> str | None:
     asked = {"classes", *GUIDED} & set(options.given())
+    if settings.get("guidance") == 1:  # nothing guides
+        asked |= set(GUIDED)
 
     def words(values: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in values.items() if name not in asked)

@@ -116,6 +116,7 @@ class Studio:
             "classes": found.config.model.num_classes,
             "timesteps": found.config.diffusion.timesteps,
             "shape": list(data.shape),
+            "guided": bool(found.sampler and found.sampler.get("guide")),
             "sampler": found.sampler,
             "weights_sha256": sha,
             "from": facts["weights_from"],

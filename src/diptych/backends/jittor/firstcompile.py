@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diptych.backends.jittor.headers import compile_headers
+from diptych.backends.jittor.quickcompile import prepare_compiles
 from diptych.backends.jittor.setup import home_not_kept
 from diptych.machine.processor import cores
 
@@ -38,7 +38,7 @@ def main(result: Path) -> None:
     found = jt.nn.conv2d(jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 3, 3))).numpy()
     if found.shape != (1, 1, 2, 2) or not (found == 9.0).all():
         raise SystemExit(f"Jittor's convolution of ones is {found.tolist()}, not 9")
-    compile_headers(jt)
+    prepare_compiles(jt)
     facts = {
         "cache": jt.flags.cache_path,
         "core": jt.core.__file__,

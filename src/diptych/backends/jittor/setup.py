@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from diptych.backends.jittor import coldstart, cuda, headers, onednn, quiet
+from diptych.backends.jittor import coldstart, cuda, onednn, quickcompile, quiet
 from diptych.errors import MachineError, UserError
 from diptych.machine.packages import PIP
 from diptych.machine.processor import processor_name
@@ -33,6 +33,7 @@ from diptych.machine.processor import processor_name
 log = logging.getLogger(__name__)
 
 _COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
+_KERNELS = quickcompile.TEXT + quickcompile.COMMANDS
 _loaded: list[bool] = []  # whether this module has imported Jittor
 PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
 
@@ -196,7 +197,7 @@ def compile_key() -> dict[str, str]:
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
         "cpu": processor_name(),
-        "headers": hashlib.sha256(headers.TEXT.encode()).hexdigest()[:8],
+        "kernels": hashlib.sha256(_KERNELS.encode()).hexdigest()[:8],
         **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 
@@ -266,7 +267,7 @@ def _import() -> ModuleType:
         for number, handler in handlers.items():  # Jittor's exit at once: no checkpoint on Ctrl-C
             signal.signal(number, handler or signal.SIG_DFL)
     _end_pool(jittor_utils)
-    headers.use_headers(jittor)
+    quickcompile.use_compiles(jittor)
     return jittor
 
 

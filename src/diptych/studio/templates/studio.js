@@ -81,7 +81,7 @@
     $("room-ladder").hidden = room !== "ladder";
     for (const link of document.querySelectorAll(".tabs a")) link.toggleAttribute("aria-current", link.hash === `#${room}`);
     for (const each of document.querySelectorAll("[data-for]")) each.hidden = !each.dataset.for.split(" ").includes(room);
-    if (model) $("classed").hidden = room === "encode" || !model.classes;
+    steered();
     fault("");
     options();
     if (room === "runs") look();
@@ -105,12 +105,17 @@
     $("source").replaceChildren(...found.map((each) => el("option", { value: each.name }, each.title)));
     await opened();
   }
+  function steered() { // by a class, or by a guide, which is for samples alone
+    const guided = model?.guided && room === "sample";
+    $("steered").hidden = room === "encode" || !(model?.classes || guided);
+    $("classed").hidden = !model?.classes;
+  }
   async function opened() {
     const asked = $("source").value;
     const found = await tried(() => api(`/api/model?source=${encodeURIComponent(asked)}`));
     if (asked !== $("source").value) return; // another was chosen meanwhile
     model = found;
-    $("classed").hidden = room === "encode" || !model?.classes;
+    steered();
     $("about").replaceChildren();
     if (model) {
       const [channels, height, width] = model.shape;
@@ -182,7 +187,8 @@
     const settings = { steps: number("steps"), spacing: $("spacing").value || undefined };
     if (room !== "encode") {
       Object.assign(settings, { solver: $("solver").value || undefined, eta: number("eta"), order: number("order") });
-      if (model?.classes) Object.assign(settings, { classes: $("classes").value || undefined, guidance: number("guidance") });
+      if (!$("steered").hidden) settings.guidance = number("guidance");
+      if (model?.classes) settings.classes = $("classes").value || undefined;
     }
     const common = { kind: room, source: $("source").value, panels: $("which").value.split(","), settings };
     if (room === "sample") return { ...common, seed: number("seed") ?? 0, num: number("num") ?? 16 };
