@@ -138,7 +138,11 @@ def test_a_sweep_s_cell_knows_its_guide(tmp_path: Path) -> None:
     assert cells_of(sweep).request["guides"] == {f"{GUIDE}/guide": held}
     plain = replace(sweep, variants=(parse("ddim"), parse("ddim:guide=none")))
     assert "guides" not in cells_of(plain).request
-    for name, message in (("nowhere", "guide nowhere: not found"), ("zoo:emoji", "image_size")):
+    for name, message in (
+        ("", "no model is named"),
+        ("nowhere", "guide nowhere: not found"),
+        ("zoo:emoji", "image_size"),
+    ):
         wrong = replace(sweep, variants=(parse("ddim"), parse(f"ddim:guide={name}")))
         with pytest.raises(UserError, match=message):
             cells_of(wrong)

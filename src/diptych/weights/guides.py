@@ -20,6 +20,8 @@ def find_guide(name: str, config: Config) -> Source:
     Raises:
         UserError: as `find_weights`, or it cannot guide this model; it names the guide.
     """
+    if not name:
+        raise UserError("guide: no model is named; give a run, a folder or zoo:NAME/guide, or none")
     try:
         found = find_weights(name)
     except UserError as error:
