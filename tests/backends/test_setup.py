@@ -226,12 +226,13 @@ def test_headers_are_used_where_they_compiled_and_only_there(
     assert jittor.flags.cc_flags.split()[-1] == f'--include="{header}"'
     kernel = tmp_path / "kernel.cc"
     kernel.write_text("double f(double x) { return std::sin(x); }\n")
-    done = subprocess.run(
-        ["g++", "-O1", f"--include={header}", "-Winvalid-pch", "-Werror", "-H", "-c", str(kernel),
-         "-o", str(tmp_path / "kernel.o")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert f"! {header}.gch" in done.stderr  # GCC's mark of one that it uses
+    for more in ([], ["-g"]):  # as the tuner compiles
+        done = subprocess.run(
+            ["g++", "-O1", *more, f"--include={header}", "-Winvalid-pch", "-Werror", "-H", "-c",
+             str(kernel), "-o", str(tmp_path / "kernel.o")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert f"! {header}.gch" in done.stderr  # GCC's mark of one that it uses
 
 
 def test_kernels_without_a_mark_are_compiled_at_once(

@@ -5,9 +5,9 @@ headers. GCC takes them from a precompiled file that lies beside a header of the
 flags are those it was made with, and else parses the header.
 
 Jittor hands each kernel to its `asm_tuner.py`, which compiles it to assembly with debugging
-symbols, reads that line by line for places to rewrite, writes it again, and assembles it. Kernels
-without a mark for such a place, and those of Diptych have none, come out as they went in: they are
-compiled in one go, without symbols. The machine code is the same in both cases.
+symbols, reads that line by line for places to rewrite, writes it again, and assembles it. Nine of
+ten kernels have no mark of such a place and come out as they went in: they are compiled in one go,
+without symbols. The machine code is the same in both cases.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def prepare_compiles(jittor: Any) -> None:
     header, script = cache / NAME, cache / SCRIPT
     made, new = _precompiled(header), header.with_suffix(f".{os.getpid()}.new")
     flags = [f for f in shlex.split(jittor.flags.cc_flags) if not f.startswith(_LINKING)]
-    command = [jittor.flags.cc_path, *flags, "-x", "c++-header", str(header), "-o", str(new)]
+    # With -g, as the tuner compiles; GCC then uses them without it too, but not the reverse.
+    command = [jittor.flags.cc_path, *flags, "-g", "-x", "c++-header", str(header), "-o", str(new)]
     try:
         script.write_text(COMMANDS % shlex.quote(jittor.flags.python_path))
         header.write_text(TEXT)

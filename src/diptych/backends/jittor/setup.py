@@ -33,7 +33,6 @@ from diptych.machine.processor import processor_name
 log = logging.getLogger(__name__)
 
 _COMPILED_IN = ("cache_name", "nvcc_path", "use_mpi", "python_config_path", "cc_flags")
-_KERNELS = quickcompile.TEXT + quickcompile.COMMANDS
 _loaded: list[bool] = []  # whether this module has imported Jittor
 PACKAGES = f"jittor==1.3.11.0 {onednn.WHEEL}"
 
@@ -197,7 +196,7 @@ def compile_key() -> dict[str, str]:
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
         "cpu": processor_name(),
-        "kernels": hashlib.sha256(_KERNELS.encode()).hexdigest()[:8],
+        "kernels": hashlib.sha256(Path(quickcompile.__file__).read_bytes()).hexdigest()[:8],
         **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 
