@@ -170,7 +170,7 @@ ONE_SIDED = {
     "quiet.py": "Jittor logs to stderr",
     "coldstart.py": "Jittor compiles its core on a machine's first import",
     "firstcompile.py": "Jittor compiles its core on a machine's first import",
-    "headers.py": "only Jittor compiles kernels while it runs",
+    "quickcompile.py": "only Jittor compiles kernels while it runs",
 }
 
 
