@@ -11,7 +11,7 @@ Replaces what stands between the markers `ladders`, `faults` and `free`. No numb
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,16 @@ FAULTS = ["fault", "what it does", "caught by", "first tensor", "error", "allowe
 
 def main() -> None:
     """Read the ladders and rewrite the page's blocks."""
-    ladders = {name: read_json(Path(sys.argv[1]) / name / "align.json") for name in PRESETS}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ladders", type=Path, help="a folder with tiny, mnist, cifar10 and free")
+    folder = parser.parse_args().ladders
+    ladders = {name: read_json(folder / name / "align.json") for name in PRESETS}
     parts = [climbed(name, each) for name, each in ladders.items()]
     write_block(PAGE, "ladders", "\n".join([versions(ladders["tiny"]), *parts]))
     write_block(PAGE, "faults", caught(ladders["tiny"]))
-    trained = read_json(Path(sys.argv[1]) / "free" / "free.json")
+    trained = read_json(folder / "free" / "free.json")
     write_block(PAGE, "free", freely(trained))
 
 

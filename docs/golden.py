@@ -9,8 +9,8 @@ two of the records: in new processes, with other threads and instruction sets, o
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,9 +173,15 @@ def write_page(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--page"]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("panel", choices=("torch", "jittor"), nargs="?")
+    parser.add_argument("--page", action="store_true", help="only the page, from the record")
+    asked = parser.parse_args()
+    if asked.page:
         write_page(read_json(RECORD))
-    elif sys.argv[1:] in (["torch"], ["jittor"]):
-        main(sys.argv[1])
+    elif asked.panel:
+        main(asked.panel)
     else:
-        raise SystemExit("which panel? python docs/golden.py torch; --page: only the page")
+        parser.error("which panel? python docs/golden.py torch")

@@ -10,6 +10,7 @@ hold the truth and that exclude 0, in pixels and in features.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,9 @@ def table(record: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, keep the record and rewrite the table."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     write_json(RECORD, calibrate())
     write_block(PAGE, "copies", table(read_json(RECORD)))
 

@@ -12,9 +12,9 @@ turns; of the peers the fastest is named. No number is typed by hand.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,16 @@ FOOT = (
 
 def main() -> None:
     """Copy the figures, write both pages and rewrite the README's blocks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path, nargs="?", help="without one, the speeds alone")
+    study = parser.parse_args().study
     readme = ROOT / "README.md"
     write_block(readme, "speeds", speeds())
-    if not sys.argv[1:]:
+    if study is None:
         return
-    study = Path(sys.argv[1]).resolve()
+    study = study.resolve()
     shutil.copyfile(study / "compare" / "loss.png", DOCS / "figures" / "mnist-loss.png")
     pages(study)
     write_block(readme, "results", table(study))
