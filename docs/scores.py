@@ -76,8 +76,12 @@ def main() -> None:
         for name in searched():
             few(asked.folder, name, asked.num or 500)
     if asked.task == "write":
-        write_text(DOCS / "scores.md", page())
-        write_json(QUALITY, quality((DOCS / "scores.md").read_text("utf-8")))
+        if solver_records() is None:
+            parser.error(f"{RECORDS}: holds no solvers; measure them first, as --help says")
+        text = page()
+        shown = quality(text)  # before anything is written
+        write_text(DOCS / "scores.md", text)
+        write_json(QUALITY, shown)
 
 
 def diptych(*words: str) -> None:
@@ -87,7 +91,14 @@ def diptych(*words: str) -> None:
 
 
 def score_model(folder: Path, panel: str, sampler: str, num: int) -> None:
-    """Draw the images of a zoo model in its own panel, and score them whole and in three sets."""
+    """Draw the images of a zoo model in its own panel, and score them whole and in three sets.
+
+    Nothing is done if there is a record of so many images.
+    """
+    held = [held_images(zoo_record(panel, sampler, name), weights_of(f"mnist-{panel}"))
+            for name in ("whole", "sets")]  # fmt: skip
+    if held[0] >= num and held[1]:
+        return
     samples = folder / f"{panel}-{sampler}"
     common = ["--backend", panel]
     diptych("sample", f"zoo:mnist-{panel}", *SAMPLERS[sampler], "--num", str(num), "--resume",
@@ -105,22 +116,50 @@ def zoo_record(panel: str, sampler: str, name: str) -> Path:
 
 
 def sweep(folder: Path, solvers: Any, calls: str, num: int) -> None:
-    """All cells of these solvers that are missing; those of other weights are left out."""
-    cells, kept = folder / "solvers" / "cells", RECORDS / "solvers" / "cells"
-    weights = read_json(zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
-    if not cells.is_dir() and kept.is_dir():
-        cells.mkdir(parents=True)
-        for path in kept.iterdir():
-            if read_json(path)["request"]["weights_sha256"] == weights:
-                shutil.copy(path, cells)
+    """All cells of these solvers that are missing; each number of images has records of its own."""
+    cells, kept = folder / "solvers" / "cells", RECORDS / "solvers" / solver_name(num) / "cells"
     chosen = [word for solver in solvers for word in ("--solver", solver)]
     counts = ["--calls", calls, "--num", str(num), "--repeats", str(SETS)]
     out = ["--out", str(folder / "solvers"), "--resume"]
+    copy_missing(kept, cells)
     try:
         diptych("sweep", "zoo:mnist-torch", *chosen, *counts, *MEASURE, "fid,kid", *out)
     finally:
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(cells, kept)
+        copy_missing(cells, kept)
+
+
+def copy_missing(source: Path, target: Path) -> None:
+    """Copy records that are not there yet."""
+    for path in source.glob("*.json"):
+        if not (target / path.name).exists():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
+def solver_name(num: int | str) -> str:
+    """The name of the records of sets of `num` images by the solvers, with the zoo's weights."""
+    return f"{weights_of('mnist-torch')[:8]}-{num}"
+
+
+def solver_records() -> Path | None:
+    """Those of the most images, or None."""
+    found = (RECORDS / "solvers").glob(solver_name("*"))
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def weights_of(name: str) -> str:
+    """The hash of a zoo model's weights."""
+    return str(read_json(zoo_folder() / name / "manifest.json")["weights_sha256"])
+
+
+def held_images(record: Path, weights: str) -> int:
+    """The number of images in all of a record of these weights; 0: there is none."""
+    if not record.is_file():
+        return 0
+    score = read_json(record)["scores"][0]
+    if score["subject"]["weights_sha256"] != weights:
+        return 0
+    return int(score["protocol"]["num"]) * max(1, len(score["repeats"]))
 
 
 def searched() -> list[str]:
@@ -133,17 +172,17 @@ def few(folder: Path, name: str, num: int) -> None:
     source = load_config(str(zoo_folder() / name / "config.yaml")).data.source
     for kind, sampler in FEW.items():
         out = few_record(name, kind)
-        if not out.is_file():
+        if held_images(out, weights_of(name)) < num * SETS:
             images = folder / "few" / out.stem
             diptych("evaluate", f"zoo:{name}", *(sampler or ["--spacing", f"zoo:{name}"]),
                     "--num", str(num), "--repeats", str(SETS), "--seed", str(FRESH),
                     "--reference", f"{source}:test", "--features", source, "--metrics", "fid,is",
-                    "--samples-out", str(images), "--out", str(out))  # fmt: skip
+                    "--samples-out", str(images), "--overwrite", "--out", str(out))  # fmt: skip
 
 
 def few_record(name: str, kind: str) -> Path:
     """The file of scores of a model's images, by its weights and its found timesteps."""
-    about = [read_json(zoo_folder() / name / "manifest.json")["weights_sha256"][:8]]
+    about = [weights_of(name)[:8]]
     about += [read_json(zoo_folder() / name / IN_ZOO)["spacing"].rpartition("@")[2]]
     return RECORDS / "few" / f"{name}-{'-'.join(about)}-{kind}.json"
 
@@ -153,8 +192,8 @@ def page() -> str:
     parts = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
     for sampler in SAMPLERS:
         parts += zoo_part(sampler)
-    if (RECORDS / "solvers" / "cells").is_dir():
-        parts += solver_part(RECORDS / "solvers")
+    if (records := solver_records()) is not None:
+        parts += solver_part(records)
     parts += few_part()
     return "\n".join(parts)
 
@@ -203,7 +242,7 @@ def zoo_part(sampler: str) -> list[str]:
     results, weights = {}, {}
     for panel in PANELS:
         paths = [zoo_record(panel, sampler, name) for name in ("whole", "sets")]
-        held = read_json(zoo_folder() / f"mnist-{panel}" / "manifest.json")["weights_sha256"]
+        held = weights_of(f"mnist-{panel}")
         found = [read_json(path) for path in paths if path.is_file()]
         if [each["scores"][0]["subject"]["weights_sha256"] for each in found] == [held, held]:
             results[panel], weights[panel] = found, held

@@ -31,7 +31,7 @@ result, runs, core, go = map(pathlib.Path, sys.argv[1:])
 with runs.open("a") as out: out.write("run\\n")
 while not go.exists(): time.sleep(0.02)
 core.touch()
-result.write_text(json.dumps({"core": str(core), "cache": ""}))
+result.write_text(json.dumps({"core": str(core), "cache": "", "note": "slow kernels"}))
 """
 
 
@@ -63,12 +63,16 @@ class Fake:
         return len(self.runs.read_text().split()) if self.runs.exists() else 0
 
 
-def test_the_compile_runs_once_and_again_when_its_key_or_its_files_change(tmp_path: Path) -> None:
+def test_the_compile_runs_once_and_again_when_its_key_or_its_files_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it notes is said when it has run."""
     fake = Fake(tmp_path)
     site = coldstart.Site(tmp_path / "site", {"compiler": "12"})
     for _ in range(2):
         coldstart.ensure(site, fake.command, fake.count, progress=False)
     assert coldstart.is_ready(site) and fake.count() == 1
+    assert caplog.messages == ["slow kernels"]
     other = coldstart.Site(site.folder, {"compiler": "13"})
     coldstart.ensure(other, fake.command, fake.count, progress=False)
     assert fake.count() == 2 and not coldstart.is_ready(site)

@@ -20,6 +20,7 @@ import setup_jobs
 from diptych.backends.jittor import cuda, onednn, quickcompile, setup
 from diptych.cli.doctor import checks
 from diptych.errors import UserError
+from full_disk import room_for
 
 
 @pytest.fixture
@@ -262,30 +263,50 @@ def test_kernels_without_a_mark_are_compiled_at_once(
     assert ctypes.CDLL(str(folder / "k_op.so")).f is not None
     marked = run(tuner, f"//@begin replace\n{code}//@end\n")
     assert marked == run(other, code) and marked.startswith("['--cc_path=g++', ")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "grep").symlink_to("none")  # where it cannot look, the tuner does
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    assert run(tuner, code) == marked
 
 
 def test_headers_that_do_not_compile_are_said_and_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / f"{quickcompile.NAME}.gch").write_text("of before")
+    """A process that uses them since before goes on: script and header stay."""
+    before = FakeJittor(tmp_path, "g++")
+    monkeypatch.setattr(quickcompile, "TEXT", "#include <cmath>\n")
+    assert quickcompile.prepare_compiles(before) is None
+    quickcompile.use_compiles(before)
     monkeypatch.setattr(quickcompile, "TEXT", '#include "none-such.h"\n')
     jittor = FakeJittor(tmp_path, "g++")
-    quickcompile.prepare_compiles(jittor)
-    assert "none-such.h" in caplog.text
+    assert "none-such.h" in str(quickcompile.prepare_compiles(jittor))
     quickcompile.use_compiles(jittor)
     assert "--include" not in jittor.flags.cc_flags and not list(tmp_path.glob("*.gch"))
     assert jittor.flags.python_path == sys.executable
+    (tmp_path / "asm_tuner.py").touch()
+    (tmp_path / "k_op.cc").write_text("int k;\n")
+    (tmp_path / quickcompile.NAME).write_text("")  # the faulty text of this test
+    command = f"{before.flags.python_path} {tmp_path}/asm_tuner.py --cc_path=g++ {tmp_path}/k_op.cc"
+    subprocess.run(
+        f"{command} {before.flags.cc_flags} -fPIC -o {tmp_path}/k_op.so", shell=True, check=True
+    )
 
 
 def test_a_full_disk_does_not_stop_the_first_compile(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quickcompile.prepare_compiles(FakeJittor(tmp_path / "none such", "g++"))
-    assert "No such file" in caplog.text
+    monkeypatch.setattr(quickcompile, "TEXT", "#include <cmath>\n")
+    with room_for(500):
+        said = quickcompile.prepare_compiles(FakeJittor(tmp_path, "g++"))
+    assert said is not None and said.startswith("Jittor's kernels compile slowly, ")
+    assert not list(tmp_path.glob("*.gch")) and not list(tmp_path.glob("*.new"))
 
 
-def test_this_environment_s_kernels_are_compiled_so(panels: Any) -> None:
-    flags, python, folder = panels["jittor"].call(setup_jobs.compiler_flags)
-    assert f'--include="{folder}/{quickcompile.NAME}"' in flags
-    assert python == f'/bin/sh "{folder}/{quickcompile.SCRIPT}"'
-    assert Path(folder, f"{quickcompile.NAME}.gch").is_file()
+def test_this_environment_s_kernels_are_compiled_so(panels: Any, tmp_path: Path) -> None:
+    compiler, flags, python, folder = panels["jittor"].call(setup_jobs.compiler_flags)
+    header = f"{folder}/{quickcompile.NAME}"
+    assert f'--include="{header}"' in flags and python == f'/bin/sh "{folder}/diptych_compile.sh"'
+    (tmp_path / "k_op.cc").write_text("int k;\n")
+    command = f'{compiler} "{tmp_path}/k_op.cc" {flags} -H -fsyntax-only'
+    done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+    assert f"! {header}.gch\n" in done.stderr

@@ -212,7 +212,7 @@ def test_a_class_is_drawn_with_guidance(browser: Any, served: Served) -> None:
 
 
 def test_a_guide_is_weighed_and_switched_off(browser: Any, served: Served) -> None:
-    """zoo:mnist-torch has a guide and no classes; between two seeds it is not used."""
+    """zoo:mnist-torch has a guide and no classes; it is used with the recommended solver alone."""
     with Window(browser, served, "sample") as window:
         page = window.page
         page.wait_for_selector("#guidance")
@@ -222,6 +222,11 @@ def test_a_guide_is_weighed_and_switched_off(browser: Any, served: Served) -> No
         assert window.draw()["results"]["torch"]["card"]["guidance"] is None
         page.fill("#guidance", "1.5")
         assert window.draw()["results"]["torch"]["card"]["guidance"] == 1.5
+        page.select_option("#solver", "ddim")  # which the model recommends no guide for
+        assert not page.locator("#guidance").is_visible()
+        assert window.draw()["results"]["torch"]["card"]["guidance"] is None
+        page.select_option("#solver", "")
+        page.wait_for_selector("#guidance")
         page.click(".tabs a[href='#between']")
         page.wait_for_selector("#seed-b")
         assert not page.locator("#guidance").is_visible()

@@ -371,6 +371,7 @@ def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
         found = "--spacing" in words
         sampler = {"sampler.steps": 5 if found else 50, "sampler.order": 2 if found else None}
         values = [0.1, 0.11, 0.12] if found else [0.3, 0.31, 0.33]
+        monkeypatch.setitem(WEIGHTS, "torch", scores.weights_of(names[0]))
         make_scores(Path(words[-1]), "torch", {"mnist-frechet": values}, num=100, **sampler)
 
     monkeypatch.setattr(scores, "diptych", evaluate)
@@ -386,33 +387,53 @@ def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
 
 
 def test_records_of_solvers_are_kept_and_gone_on_with(tmp_path, monkeypatch) -> None:
-    """In another folder, the kept cells of the zoo's weights are there before the sweep begins."""
+    """In another folder the kept cells are there before the sweep begins, and none is ever lost."""
     scores = script("docs/scores")
-    weights = read_json(find.zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
     there: list[set[str]] = []
 
     def diptych(*words: str) -> None:
         cells = Path(words[words.index("--out") + 1]) / "cells"
-        cells.mkdir(parents=True, exist_ok=True)
-        there.append({path.name for path in cells.iterdir()})
-        write_json(cells / f"{len(there)}.json", {"request": {"weights_sha256": weights}})
-        write_json(cells / "old.json", {"request": {"weights_sha256": "0" * 64}})
+        there.append({path.name for path in cells.glob("*")})
+        if len(there) != 3:
+            cells.mkdir(parents=True, exist_ok=True)
+            write_json(cells / f"{len(there)}.json", {})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scores, "diptych", diptych)
     monkeypatch.setattr(scores, "RECORDS", tmp_path / "records")
-    for folder in ("a", "b"):
+    assert scores.solver_records() is None
+    for folder, num in (("a", 10), ("b", 10), ("c", 20), ("a", 10)):
         with pytest.raises(KeyboardInterrupt):
-            scores.sweep(tmp_path / folder, ["ddim"], "5", 10)
-    assert there == [set(), {"1.json"}]
-    kept = {path.name for path in (tmp_path / "records/solvers/cells").iterdir()}
-    assert kept == {"1.json", "2.json", "old.json"}
+            scores.sweep(tmp_path / folder, ["ddim"], "5", num)
+    assert there == [set(), {"1.json"}, set(), {"1.json", "2.json"}]
+    found = scores.solver_records()
+    assert found is not None and found.name.endswith("-10")  # none of 20 images was measured
+    assert {path.name for path in (found / "cells").iterdir()} == {"1.json", "2.json", "4.json"}
+    monkeypatch.setattr("sys.argv", ["scores.py", "write"])
+    monkeypatch.setattr(scores, "RECORDS", tmp_path / "none")
+    with pytest.raises(SystemExit):
+        scores.main()
+
+
+def test_what_was_scored_with_as_many_images_is_not_scored_again(tmp_path, monkeypatch) -> None:
+    scores = script("docs/scores")
+    asked: list[str] = []
+    monkeypatch.setattr(scores, "RECORDS", tmp_path)
+    monkeypatch.setattr(scores, "diptych", lambda *words: asked.append(words[0]))
+    monkeypatch.setitem(WEIGHTS, "torch", scores.weights_of("mnist-torch"))
+    for name, values in (("whole", [0.1]), ("sets", [0.1, 0.2, 0.3])):
+        path = scores.zoo_record("torch", "ddim", name)
+        make_scores(path, "torch", {"mnist-frechet": values}, num=100 // len(values))
+    scores.score_model(tmp_path / "images", "torch", "ddim", 100)
+    assert asked == []
+    scores.score_model(tmp_path / "images", "torch", "ddim", 101)
+    assert asked == ["sample", "evaluate", "evaluate"]
 
 
 def test_scores_of_other_weights_count_as_none(tmp_path, monkeypatch) -> None:
     scores = script("docs/scores")
     monkeypatch.setattr(scores, "RECORDS", tmp_path)
-    held = read_json(find.zoo_folder() / "mnist-torch" / "manifest.json")["weights_sha256"]
+    held = scores.weights_of("mnist-torch")
     for panel, sha in (("torch", held), ("jittor", "0" * 64)):
         monkeypatch.setitem(WEIGHTS, panel, sha)
         for name in ("whole", "sets"):

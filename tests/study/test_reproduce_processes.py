@@ -102,7 +102,9 @@ except KeyboardInterrupt as stop:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_stage_starts_ends_it(tmp_path: Path, number: int) -> None:
     command = [sys.executable, "-c", EARLY, str(int(number))]
-    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=PATIENCE
+    )
     assert done.returncode == number
     [started] = done.stdout.split()
     assert not running(int(started))

@@ -302,7 +302,7 @@ def _said(
     lost = {
         name: value
         for name, value in (recommended or {}).items()
-        if name not in (*options.given(), "solver", "steps", "eta")
+        if name not in (*options.given(), *asked, "solver", "steps", "eta")
     }
     if not lost:
         return None

@@ -119,11 +119,12 @@ class Worker:
     def between(self, job: dict[str, Any]) -> dict[str, Any]:
         """Images of the noises on the arc between two seeds."""
         from diptych.generate.starts import between_seeds, refuse_unlike
+        from diptych.sampling.options import GUIDED
 
         model, found = self.model(job["source"])
         implied: dict[str, Any] = {"solver": "ddim"}
         if found.sampler and found.sampler.get("solver") == "ddim":
-            implied = dict(found.sampler)
+            implied = {k: v for k, v in found.sampler.items() if k not in GUIDED}  # by noise alone
         if found.config.model.num_classes and not job["settings"].get("classes"):
             implied["guidance"] = 0.0  # the images differ by their noise alone
         sampler, said = self._sampler(job, found, implied)

@@ -154,6 +154,8 @@ def _compile(site: Site, command: Callable[[Path], Sequence[str]], shown: Progre
     new = site.stamp.with_suffix(".new")
     new.write_text(json.dumps(stamp, indent=1))
     new.replace(site.stamp)
+    if note := stamp["result"].get("note"):
+        log.warning("%s", note)
 
 
 # Starts the real command, and ends its whole group as soon as the process that asked for it is

@@ -3,9 +3,9 @@
     python -m diptych.backends.jittor.firstcompile RESULT
 
 Writes RESULT (JSON: `cache`, the folder of the compiled files; `core`, the compiled core; `lock`,
-the file that Jittor locks while it compiles) only if a convolution through oneDNN gives the
-right numbers. Compiler output goes to standard output and error, which `coldstart` redirects to a
-log.
+the file that Jittor locks while it compiles; `note`, a warning for the user, or null) only if a
+convolution through oneDNN gives the right numbers. Compiler output goes to standard output and
+error, which `coldstart` redirects to a log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diptych.backends.jittor.quickcompile import prepare_compiles
+from diptych.backends.jittor.quickcompile import prepare_compiles, use_compiles
 from diptych.backends.jittor.setup import home_not_kept
 from diptych.machine.processor import cores
 
@@ -35,11 +35,13 @@ def import_jittor() -> Any:
 def main(result: Path) -> None:
     with home_not_kept():
         jt, jittor_utils = import_jittor()
+    note = prepare_compiles(jt)
+    use_compiles(jt)
     found = jt.nn.conv2d(jt.ones((1, 1, 4, 4)), jt.ones((1, 1, 3, 3))).numpy()
     if found.shape != (1, 1, 2, 2) or not (found == 9.0).all():
         raise SystemExit(f"Jittor's convolution of ones is {found.tolist()}, not 9")
-    prepare_compiles(jt)
     facts = {
+        "note": note,
         "cache": jt.flags.cache_path,
         "core": jt.core.__file__,
         "lock": jittor_utils.lock.lock_path,

@@ -196,7 +196,7 @@ def compile_key() -> dict[str, str]:
         "compiler": f"{path} {stat.st_size} {stat.st_mtime_ns}",
         "machine": " ".join(os.uname()),
         "cpu": processor_name(),
-        "kernels": hashlib.sha256(Path(quickcompile.__file__).read_bytes()).hexdigest()[:8],
+        "kernels": quickcompile.KEY,
         **{name: os.environ.get(name, "") for name in _COMPILED_IN},
     }
 

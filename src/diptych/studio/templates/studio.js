@@ -105,8 +105,9 @@
     $("source").replaceChildren(...found.map((each) => el("option", { value: each.name }, each.title)));
     await opened();
   }
-  function steered() { // by a class, or by a guide, which is for samples alone
-    const guided = model?.guided && room === "sample";
+  function steered() { // by a class, or by the guide of the sampler that the model recommends
+    const own = room === "sample" && !$("solver").value && !$("eta").value;
+    const guided = model?.guided && own;
     $("steered").hidden = room === "encode" || !(model?.classes || guided);
     $("classed").hidden = !model?.classes;
   }
@@ -142,6 +143,7 @@
     return !$("spacing").value && row.settings.solver === solver && cell.steps === steps && (row.settings.order ?? usual) === (order ?? usual) && (row.settings.eta ?? 0) === (eta ?? 0);
   }
   function quality() {
+    steered();
     $("quality").replaceChildren();
     if (!model?.quality.length) return;
     $("quality").append(el("h2", {}, t("quality")));
