@@ -1,4 +1,4 @@
-"""Jittor's kernels compiled in a quarter of the time: from compiled headers, and at once.
+"""Jittor's kernels compiled in about a third of the time: from compiled headers, and at once.
 
 Jittor generates C++ for every kernel, and most of a kernel's compile is the parsing of the same
 headers. GCC takes them from a precompiled file that lies beside a header of the same name, if the
