@@ -31,10 +31,8 @@ help: ## list the targets
 demo: $(VENV)/.installed-all prepare ## install, train both panels on small MNIST, sample, compare
 	$(BIN)/diptych demo $(DEMO_FLAGS)
 
-# In place of a worker that has died, xdist starts another, and then may wait for ever.
 test: $(VENV)/.installed-dev prepare ## install and run every test, of both panels
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	    --max-worker-restart 0 $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .

@@ -48,6 +48,13 @@ def pytest_make_collect_report() -> Iterator[None]:
     fail_if_skipped(outcome.get_result())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: Any) -> None:
+    """End the session if a worker dies: with another in its place, xdist may wait for ever."""
+    code = report.node.gateway._io.popen.wait(10)
+    pytest.exit(f"a worker died with exit code {code} in {crashitem}", 1)
+
+
 class Panel:
     """Runs importable functions in a process with one framework; arguments are pickled."""
 
