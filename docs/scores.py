@@ -6,8 +6,8 @@
     python docs/scores.py write                          the page from the records so far
 
 All is done by the `diptych` commands that the page names; FOLDER holds the images, and docs/scores
-the records, so that they outlive the images. After an interruption it goes on with what is missing;
-what was not measured is said to be missing. No number is typed by hand.
+the records, so that they outlive the images. After an interruption it goes on with what is missing.
+A part of the page without records stays as it is. No number is typed by hand.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def main() -> None:
         for name in searched():
             few(asked.folder, name, asked.num or 500)
     if asked.task == "write":
-        if solver_records() is None:
-            parser.error(f"{RECORDS}: holds no solvers; measure them first, as --help says")
-        text = page()
+        if not RECORDS.is_dir():
+            parser.error(f"{RECORDS}: holds no records; measure something first, as --help says")
+        text = page((DOCS / "scores.md").read_text("utf-8"))
         shown = quality(text)  # before anything is written
         write_text(DOCS / "scores.md", text)
         write_json(QUALITY, shown)
@@ -187,15 +187,23 @@ def few_record(name: str, kind: str) -> Path:
     return RECORDS / "few" / f"{name}-{'-'.join(about)}-{kind}.json"
 
 
-def page() -> str:
-    """The whole page, from the records."""
+def page(old: str) -> str:
+    """The whole page, from the records; a part without records stays as it was in `old`."""
     parts = ["# Scores of the zoo's models, and of solvers at equal network calls\n", INTRO]
     for sampler in SAMPLERS:
-        parts += zoo_part(sampler)
-    if (records := solver_records()) is not None:
-        parts += solver_part(records)
-    parts += few_part()
+        found = zoo_part(sampler) or section(old, f"[0-9,]+ images of each zoo model, {sampler},")
+        parts += found or [f"## Images of each zoo model, {sampler}: not scored yet\n"]
+    records = solver_records()
+    parts += section(old, "Quality against") if records is None else solver_part(records)
+    found, missing = few_part()
+    parts += (missing and section(old, "Timesteps found")) or found
     return "\n".join(parts)
+
+
+def section(text: str, heading: str) -> list[str]:
+    """A page's section, by a pattern of its heading; [] if there is none."""
+    found = re.search(rf"^## {heading}.*?(?=\n## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return [found.group()] if found else []
 
 
 INTRO = """The features behind these scores come from the package's MNIST classifier, so
@@ -205,8 +213,8 @@ records (in docs/scores) of the commands below.
 """
 
 
-def few_part() -> list[str]:
-    """The found timesteps of each model beside DDIM with 50 steps."""
+def few_part() -> tuple[list[str], list[str]]:
+    """The found timesteps of each model beside DDIM with 50 steps; the models without a record."""
     rows, missing, num = [], [], 0
     for name in searched():
         paths = [few_record(name, kind) for kind in FEW]
@@ -234,11 +242,11 @@ def few_part() -> list[str]:
             markdown(["model", "found", "score", "found timesteps", "ddim, 50",
                       "difference (95 % interval)"], rows),
         ]  # fmt: skip
-    return lines + ([f"Not measured yet: {', '.join(missing)}.\n"] if missing else [])
+    return lines + ([f"Not measured yet: {', '.join(missing)}.\n"] if missing else []), missing
 
 
 def zoo_part(sampler: str) -> list[str]:
-    """Scores of both zoo models by one sampler; records of other weights count as none."""
+    """Scores of both zoo models by one sampler; [] without a record of their weights."""
     results, weights = {}, {}
     for panel in PANELS:
         paths = [zoo_record(panel, sampler, name) for name in ("whole", "sets")]
@@ -247,7 +255,7 @@ def zoo_part(sampler: str) -> list[str]:
         if [each["scores"][0]["subject"]["weights_sha256"] for each in found] == [held, held]:
             results[panel], weights[panel] = found, held
     if not results:
-        return [f"Images by `{sampler}` have not been scored yet.\n"]
+        return []
     first = next(iter(results.values()))[0]["scores"]
     p = first[0]["protocol"]
     eta = f", eta {p['sampler.eta']:g}" if sampler == "ddim" else ""

@@ -381,9 +381,11 @@ def test_found_timesteps_stand_beside_ddim(tmp_path, monkeypatch) -> None:
     for _ in range(2):
         scores.few(tmp_path, names[0], 100)
     assert len(asked) == 2 and [f"zoo:{names[0]}" in words for words in asked] == [True, True]
-    text = "\n".join(scores.few_part())
+    lines, missing = scores.few_part()
+    text = "\n".join(lines)
     assert "3 sets of 100 images each" in text and "| 0.11 | 0.3133 | -0.203 (-0." in text
-    assert f"Not measured yet: {', '.join(f'zoo:{name}' for name in names[1:])}." in text
+    assert missing == [f"zoo:{name}" for name in names[1:]]
+    assert f"Not measured yet: {', '.join(missing)}." in text
 
 
 def test_records_of_solvers_are_kept_and_gone_on_with(tmp_path, monkeypatch) -> None:
@@ -441,4 +443,9 @@ def test_scores_of_other_weights_count_as_none(tmp_path, monkeypatch) -> None:
             make_scores(path, panel, {"mnist-frechet": [0.1, 0.2, 0.3]}, num=30)
     text = "\n".join(scores.zoo_part("ddim"))
     assert f"(sha256): torch {held[:12]}.\n" in text and "jittor" not in text
-    assert scores.zoo_part("ddpm") == ["Images by `ddpm` have not been scored yet.\n"]
+    assert scores.zoo_part("ddpm") == []
+    old = (Path(scores.DOCS) / "scores.md").read_text("utf-8")
+    new = scores.page(old)
+    for heading in ("Quality against", "Timesteps found"):  # without records, they stay
+        assert scores.section(new, heading) == scores.section(old, heading) != []
+    assert f"(sha256): torch {held[:12]}.\n" in new and ", ddpm: not scored yet" in new
