@@ -66,7 +66,7 @@ class Fake:
 def test_the_compile_runs_once_and_again_when_its_key_or_its_files_change(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it notes is said when it has run."""
+    """Its note is said when it has run."""
     fake = Fake(tmp_path)
     site = coldstart.Site(tmp_path / "site", {"compiler": "12"})
     for _ in range(2):

@@ -20,9 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import MachineError, UserError
-from diptych.files import write_text
-
 NAME = "diptych_headers.h"
 # Macros and headers with which Jittor's kernels for a CPU begin, counted in its cache.
 TEXT = """\
@@ -71,17 +68,20 @@ def prepare_compiles(jittor: Any) -> str | None:
         return None
     cache = Path(jittor.flags.cache_path)
     header, made = cache / NAME, _precompiled(cache)
-    new = made.with_suffix(f".{os.getpid()}.new")
+    new = cache / f"{NAME}.{os.getpid()}.new"
     flags = [f for f in shlex.split(jittor.flags.cc_flags) if not f.startswith(_LINKING)]
     command = [jittor.flags.cc_path, *flags, *AS_HEADER, str(header), "-o", str(new)]
     try:
-        write_text(cache / SCRIPT, COMMANDS % shlex.quote(jittor.flags.python_path))
-        write_text(header, TEXT)
+        for path, text in (
+            (cache / SCRIPT, COMMANDS % shlex.quote(jittor.flags.python_path)), (header, TEXT)
+        ):  # fmt: skip
+            new.write_text(text)
+            new.replace(path)
         subprocess.run(command, capture_output=True, text=True, check=True)
         with new.open("rb") as file:  # GCC stops at one that is cut short
             os.fsync(file.fileno())
         new.replace(made)
-    except (OSError, UserError, MachineError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         for path in (new, made):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
