@@ -79,6 +79,8 @@ def main() -> None:
         if not RECORDS.is_dir():
             parser.error(f"{RECORDS}: holds no records; measure something first, as --help says")
         text = page((DOCS / "scores.md").read_text("utf-8"))
+        if "\n## Quality against" not in text:
+            parser.error("no solvers were measured yet: python docs/scores.py solvers FOLDER")
         shown = quality(text)  # before anything is written
         write_text(DOCS / "scores.md", text)
         write_json(QUALITY, shown)
@@ -203,6 +205,8 @@ def page(old: str) -> str:
 def section(text: str, heading: str) -> list[str]:
     """A page's section, by a pattern of its heading; [] if there is none."""
     found = re.search(rf"^## {heading}.*?(?=\n## |\Z)", text, re.DOTALL | re.MULTILINE)
+    if found:
+        print(f"no records, so it stays: {found.group().splitlines()[0]}", file=sys.stderr)
     return [found.group()] if found else []
 
 

@@ -223,6 +223,7 @@ def test_what_was_chosen_is_said(asked: dict[str, Any], said: str | None) -> Non
     guided |= {"guide": "zoo:mnist-torch/guide", "guidance_interval": "1-9"}
     told = choose_sampler(SamplerOptions(guidance=1.0), TOLD, guided)[1]
     assert told is not None and told.endswith("for what was asked: solver ddim")  # none guides
+    assert choose_sampler(SamplerOptions(solver="heun", guidance=1.0), TOLD, guided)[1] is None
     assert choose_sampler(SamplerOptions(**asked), TOLD, TRAILING)[1] == said
 
 

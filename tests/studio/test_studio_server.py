@@ -8,6 +8,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -20,6 +22,7 @@ from diptych.errors import UserError
 from diptych.files import LOCK, read_json
 from diptych.studio import quality
 from diptych.studio.folders import Folders
+from diptych.studio.worker import implied_between
 from diptych.weights.find import find_weights
 from studio_jobs import Served, serving, two_runs
 from synthetic_runs import make_rows, make_run
@@ -254,3 +257,15 @@ def test_a_taken_port_and_no_folder_are_told(served: Served, monkeypatch, capsys
     code, _, err = call(monkeypatch, capsys, "studio", tmp_path / "none", "--no-open")
     assert code == 2 and "not a folder" in err
     assert {"torch", "jittor"} & set(sys.modules) == loaded
+
+
+def test_between_two_seeds_a_guide_is_left_out_and_a_weight_for_classes_kept() -> None:
+    def implied(classes: int, settings: dict[str, Any], **sampler: Any) -> dict[str, Any]:
+        config = SimpleNamespace(model=SimpleNamespace(num_classes=classes))
+        return implied_between(SimpleNamespace(sampler=sampler, config=config), settings)
+
+    guided = {"solver": "ddim", "guide": "x", "guidance": 2.0, "guidance_interval": "1-9"}
+    assert implied(0, {}, **guided) == {"solver": "ddim"}
+    assert implied(3, {}, **guided) == {"solver": "ddim", "guidance": 0.0}
+    assert implied(3, {"classes": "1"}, solver="ddim", guidance=2.0)["guidance"] == 2.0
+    assert implied(0, {}, solver="dpmpp-sde", steps=15) == {"solver": "ddim"}

@@ -59,6 +59,22 @@ class Frames:
         self.x0: list[Pixels] = []
 
 
+def implied_between(found: Source, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the sampler that draws between two seeds: the model's own if that is DDIM.
+
+    Without its guide, for which the page has no field there.
+    """
+    from diptych.sampling.options import GUIDED
+
+    implied: dict[str, Any] = {"solver": "ddim"}
+    if found.sampler and found.sampler.get("solver") == "ddim":
+        left_out = GUIDED if "guide" in found.sampler else ()
+        implied = {name: value for name, value in found.sampler.items() if name not in left_out}
+    if found.config.model.num_classes and not settings.get("classes"):
+        implied["guidance"] = 0.0  # the images differ by their noise alone
+    return implied
+
+
 class Worker:
     """One panel with its newest models."""
 
@@ -119,15 +135,9 @@ class Worker:
     def between(self, job: dict[str, Any]) -> dict[str, Any]:
         """Images of the noises on the arc between two seeds."""
         from diptych.generate.starts import between_seeds, refuse_unlike
-        from diptych.sampling.options import GUIDED
 
         model, found = self.model(job["source"])
-        implied: dict[str, Any] = {"solver": "ddim"}
-        if found.sampler and found.sampler.get("solver") == "ddim":
-            implied = {k: v for k, v in found.sampler.items() if k not in GUIDED}  # by noise alone
-        if found.config.model.num_classes and not job["settings"].get("classes"):
-            implied["guidance"] = 0.0  # the images differ by their noise alone
-        sampler, said = self._sampler(job, found, implied)
+        sampler, said = self._sampler(job, found, implied_between(found, job["settings"]))
         refuse_unlike(sampler, model.engine.schedule)
         points = [(seed, 0) for seed in job["seeds"]]
         start = between_seeds(points, job["between"], model.engine.shape, sampler.noise)
