@@ -67,22 +67,21 @@ def prepare_compiles(jittor: Any) -> str | None:
     if jittor.flags.cc_type != "g++":
         return None
     cache = Path(jittor.flags.cache_path)
-    header, made = cache / NAME, _precompiled(cache)
-    new = cache / f"{NAME}.{os.getpid()}.new"
+    made = _precompiled(cache)
+    text, new = (cache / f"{NAME}.{os.getpid()}.{kind}" for kind in ("text", "new"))
     flags = [f for f in shlex.split(jittor.flags.cc_flags) if not f.startswith(_LINKING)]
-    command = [jittor.flags.cc_path, *flags, *AS_HEADER, str(header), "-o", str(new)]
+    command = [jittor.flags.cc_path, *flags, *AS_HEADER, str(text), "-o", str(new)]
     try:
-        for path, text in (
-            (cache / SCRIPT, COMMANDS % shlex.quote(jittor.flags.python_path)), (header, TEXT)
-        ):  # fmt: skip
-            new.write_text(text)
-            new.replace(path)
+        text.write_text(COMMANDS % shlex.quote(jittor.flags.python_path))
+        text.replace(cache / SCRIPT)
+        text.write_text(TEXT)
         subprocess.run(command, capture_output=True, text=True, check=True)
         with new.open("rb") as file:  # GCC stops at one that is cut short
             os.fsync(file.fileno())
+        text.replace(cache / NAME)
         new.replace(made)
     except (OSError, subprocess.CalledProcessError) as error:
-        for path in (new, made):
+        for path in (text, new, made):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         said = str(getattr(error, "stderr", None) or error)
