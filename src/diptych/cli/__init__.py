@@ -38,6 +38,7 @@ from diptych.cli.train import train
 from diptych.cli.watch import list_runs, watch
 from diptych.errors import STAGE, Followed, MachineError, UserError, show_notices
 from diptych.files import machine_faults
+from diptych.machine.stopping import ending, stop_in_order
 from diptych.ranks import of_environment
 
 # Only in click 8.2 and later; earlier versions print the help themselves.
@@ -50,6 +51,7 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
     """Run a command, by default `diptych`, and exit with its code."""
     hold_streams()
     show_notices()
+    stop_in_order()
     try:
         (command or cli)(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -60,10 +62,11 @@ def main(command: click.Command | None = None, name: str = "diptych") -> None:
         fail(error.format_message(), 2)
     except click.exceptions.Exit as error:
         leave(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
+        word, code = ending(stop)
         if os.environ.get(STAGE):
-            sys.exit(130)  # the study reports it
-        fail("interrupted", 130)
+            sys.exit(code)  # the study reports it
+        fail(word, code)
     except (UserError, MachineError) as error:
         fail(str(error), error.exit_code)
     except Followed as error:  # rank 0 says why

@@ -19,19 +19,12 @@ from types import FrameType
 from typing import Any
 
 from diptych.errors import STAGE
+from diptych.machine.stopping import Stopped
 from diptych.ranks import unlaunched
 
 GRACE = 60.0
 POLL = 0.05
 Process = subprocess.Popen[bytes]
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM was received, or the terminal was closed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def processes(
