@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import port_cases
 from diptych.align import port
-from diptych.align.ports.passes import FORWARD
+from diptych.align.ports.plan import FORWARD
 from diptych.align.ports.prove import PortResult, ports
 from diptych.align.ports.sentences import hint_texts, place
 from diptych.align.ports.starter import start

@@ -13,11 +13,14 @@ import pytest
 from diptych.align.ladder.floors import gate_of
 from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung
-from diptych.align.ports import hints
+from diptych.align.ports.arrays import fit, given_gradient
 from diptych.align.ports.describe import entries
 from diptych.align.ports.fault import bad_layer, given_to
 from diptych.align.ports.floors import widened
 from diptych.align.ports.graphs import layers_of
+from diptych.align.ports.hints import hints_for
+from diptych.align.ports.hints.case import Case
+from diptych.align.ports.hints.layers import ACTIVATIONS
 from diptych.align.ports.layers import Layer, match_layers
 from diptych.align.ports.maps import names_text, read_given
 from diptych.align.ports.matching import (
@@ -28,7 +31,7 @@ from diptych.align.ports.matching import (
     moved_over,
     relaid,
 )
-from diptych.align.ports.passes import OUTPUT, fit, given_gradient
+from diptych.align.ports.plan import OUTPUT
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of
 from diptych.errors import UserError
@@ -361,13 +364,13 @@ def case(kind: str, x, y, z, weights=None, settings=None, name="fed/layer", rung
     call = {"kind": kind, "settings": settings or {}}
     about = {"stopped": []}
     port = Rung({name: z.astype(np.float32)})
-    return hints.Case(
+    return Case(
         "layer", call, {"settings": {}}, name, rung, truth, port, given, about, about, "", x
     )
 
 
 def told(each) -> list[str]:  # type: ignore[no-untyped-def]
-    return [hint["key"] for hint in hints.hints_for(each)]
+    return [hint["key"] for hint in hints_for(each)]
 
 
 def test_hints_name_the_planted_fault() -> None:
@@ -388,10 +391,10 @@ def test_hints_name_the_planted_fault() -> None:
     def norm(eps: float) -> np.ndarray:
         return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
 
-    found = hints.hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-3), settings={"eps": 1e-5}))
+    found = hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-3), settings={"eps": 1e-5}))
     assert found == [{"key": "eps", "eps": 1e-3, "own": 1e-5}]
-    tanh = hints.ACTIVATIONS["GELU (tanh)"](x)
-    assert told(case("GELU", x, hints.ACTIVATIONS["GELU (exact)"](x), tanh)) == ["activation"]
+    tanh = ACTIVATIONS["GELU (tanh)"](x)
+    assert told(case("GELU", x, ACTIVATIONS["GELU (exact)"](x), tanh)) == ["activation"]
     zero = np.zeros_like(y)
     assert told(case("Linear", x, y, zero, name="layer.weight", rung="gradients")) == [
         "no_gradient"
@@ -405,7 +408,7 @@ def test_the_nearest_eps_is_told_of_a_small_error() -> None:
     def norm(eps: float) -> np.ndarray:
         return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
 
-    found = hints.hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-6), settings={"eps": 1e-5}))
+    found = hints_for(case("LayerNorm", x, norm(1e-5), norm(1e-6), settings={"eps": 1e-5}))
     assert found == [{"key": "eps", "eps": 1e-6, "own": 1e-5}]
 
 
@@ -444,7 +447,7 @@ def test_a_hint_that_cannot_be_tested_hides_no_verdict() -> None:
 def test_masked_values_are_no_sign_of_a_fault() -> None:
     y = np.array([1.0, -np.inf, 2.0])
     assert told(case("Mask", y, y, y)) == []
-    found = hints.hints_for(case("Mask", y, y, np.array([np.nan, -np.inf, 2.0])))
+    found = hints_for(case("Mask", y, y, np.array([np.nan, -np.inf, 2.0])))
     assert found == [{"key": "not_finite", "count": 1}]
 
 
@@ -460,7 +463,7 @@ def test_the_hint_on_adam_recovers_its_eps() -> None:
     g = given_gradient("w", (50,), 1).astype(np.float64)
     right, wrong = (-1e-3 * g / (np.abs(g) + eps) for eps in (1e-8, 3.16e-7))
     each = case("", g, right, wrong, name="step 1/w", rung="update")
-    found = hints.hints_for(each)
+    found = hints_for(each)
     assert found[0]["key"] == "adam_eps" and found[0]["times"] == pytest.approx(31.6, rel=0.02)
 
 
@@ -531,7 +534,7 @@ def test_two_exchanged_weights_are_told() -> None:
     draw = np.random.default_rng(4)
     q, k = draw.standard_normal((2, 5, 5))
     one = case("Linear", q, q, k, {"q": q, "k": k}, name="layer.q", rung="weights")
-    assert hints.hints_for(one) == [{"key": "another_weight", "name": "layer.k"}]
+    assert hints_for(one) == [{"key": "another_weight", "name": "layer.k"}]
 
 
 def test_a_last_norm_is_not_taken_for_a_feed_forwards() -> None:
@@ -551,7 +554,7 @@ def test_a_last_norm_is_not_taken_for_a_feed_forwards() -> None:
 def test_code_between_two_layers_is_judged_on_what_the_first_gave() -> None:
     """A functional GELU by tanh between two linear layers: the activation is told, no digits."""
     h = np.random.default_rng(5).standard_normal((4, 6))
-    exact, tanh = (hints.ACTIVATIONS[f"GELU ({n})"](h) for n in ("exact", "tanh"))
+    exact, tanh = (ACTIVATIONS[f"GELU ({n})"](h) for n in ("exact", "tanh"))
     truth = SimpleNamespace(rung=lambda _: Rung({"free/fc1": h}))
     given = given_to(SimpleNamespace(truth=truth), "mlp", "layers", "into/fc2/0", "fc1")
     assert given is not None

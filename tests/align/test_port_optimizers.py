@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diptych.align.ports.arrays import given_gradient
 from diptych.align.ports.optimizers import changed, mistakes, rule_of, steps_of
-from diptych.align.ports.passes import given_gradient
 
 WEIGHT = np.linspace(-0.4, 0.5, 60, dtype=np.float32).reshape(6, 10)
 GIVEN = [given_gradient("w", WEIGHT.shape, t) for t in (1, 2)]

@@ -8,7 +8,7 @@ from typing import Any
 from diptych.align.ladder.floors import bare
 from diptych.align.ladder.trace import Rung, read_trace
 from diptych.align.ports.matching import SHOWN_OUTPUT
-from diptych.align.ports.passes import OUTPUT
+from diptych.align.ports.plan import OUTPUT
 from diptych.files import read_json
 from diptych.types import Array
 

@@ -16,9 +16,10 @@ import numpy as np
 from diptych.align.ladder.floors import bare
 from diptych.align.ladder.judge import Finding, Verdict
 from diptych.align.ladder.trace import Rung
-from diptych.align.ports import hints
+from diptych.align.ports.arrays import drawn_input
 from diptych.align.ports.evidence import ROOT, Evidence, base_of, shown
-from diptych.align.ports.passes import drawn_input
+from diptych.align.ports.hints import hints_for
+from diptych.align.ports.hints.case import Case
 from diptych.types import Array
 
 
@@ -72,7 +73,7 @@ def first_fault(
         "port_kind": own_call.get("kind", ""),
         "source": own_call.get("source", ""),
     }
-    case = hints.Case(
+    case = Case(
         layer,
         call,
         own_call,
@@ -88,7 +89,7 @@ def first_fault(
         where != "value" or _joined(verdict, truth, layer),
         first.reason,
     )
-    facts["hints"] = hints.hints_for(case)
+    facts["hints"] = hints_for(case)
     return facts
 
 

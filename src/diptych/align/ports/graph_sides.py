@@ -13,6 +13,7 @@ import numpy as np
 from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
+from diptych.align.ports.arrays import fit, narrow, nudge_number, suffix
 from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
 from diptych.align.ports.layers import check_layers
 from diptych.align.ports.matching import (
@@ -27,7 +28,7 @@ from diptych.align.ports.matching import (
     moved_over,
     relaid,
 )
-from diptych.align.ports.passes import OUTPUT, Plan, fit, narrow, nudge_number, suffix
+from diptych.align.ports.plan import OUTPUT, Plan
 from diptych.align.ports.targets import Target
 from diptych.align.process.lines import say
 from diptych.files import write_json

@@ -18,12 +18,9 @@ Above 400 lines: the rungs share one network, one set of names and one trace.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +29,22 @@ import numpy as np
 from diptych import rng
 from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer, read_trace
-from diptych.align.ports.matching import Rule, moved_back, moved_over, relaid
+from diptych.align.ports.arrays import (
+    drawn_input,
+    fit,
+    given_gradient,
+    narrow,
+    nudge_number,
+    suffix,
+)
+from diptych.align.ports.framework import copied
+from diptych.align.ports.matching import moved_back, moved_over, relaid
 from diptych.align.ports.modules import Call, Network
+from diptych.align.ports.plan import OUTPUT, Names, Plan
 from diptych.types import Array
 
 FAINT = np.float32(0.01)
 RATE = 0.01  # of plain gradient descent, where no optimizer is given
-RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
-FORWARD = ("weights", "operators", "layers")
-UNTRAINED = (*FORWARD, "loss")  # rungs that need no trained weight
-OUTPUT = ".output"  # the network's own outputs; no module can have this path
-
-
-@dataclass
-class Plan:
-    """Findings of the reference's float64 pass, for all other passes."""
-
-    operators: dict[str, str] = field(default_factory=dict)  # path -> kind, one of each kind
-    faint: list[str] = field(default_factory=list)  # norms, whose eps faint inputs show
-    training: bool = False  # the mode changes what the network computes
-    buffered: list[str] = field(default_factory=list)  # layers with buffers
-    parameters: list[str] = field(default_factory=list)
-    buffers: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Names:
-    """The reference's names in terms of this network's; empty for the reference itself."""
-
-    weights: dict[str, str] = field(default_factory=dict)
-    paths: dict[str, str] = field(default_factory=dict)
-    rules: dict[str, Rule] = field(default_factory=dict)
-
-    @property
-    def own(self) -> bool:
-        return not self.weights and not self.paths
 
 
 class Pass:
@@ -434,84 +412,6 @@ class Pass:
             self.add(f"resumed/raw/{n}", a)
 
 
-def copied(framework: Any, state: Any) -> Any:
-    """A copy of an optimizer's state that later steps do not change."""
-    if framework.is_array(state):
-        return framework.read(state) if framework.is_jittor else state.detach().clone()
-    if isinstance(state, dict):
-        return {k: copied(framework, v) for k, v in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(copied(framework, v) for v in state)
-    return copy.copy(state)
-
-
-def drawn_input(key: str, shape: tuple[int, ...], factor: float) -> Array:
-    """Keyed normal numbers that an operator is run on."""
-    number = (1 << 25) + zlib.crc32(key.encode())
-    drawn = rng.normal(0, "initial_noise", shape, number) * np.float32(factor)
-    return drawn.astype(np.float32)
-
-
-def given_gradient(name: str, shape: tuple[int, ...], step: int) -> Array:
-    """Keyed gradients of many sizes, from 1e-5 to 0.1."""
-    stream = rng.stream(step, "initial_noise", (1 << 27) + zlib.crc32(name.encode()))
-    sign = np.where(stream.random(shape) < 0.5, -1.0, 1.0)
-    return np.asarray(sign * 10.0 ** stream.uniform(-5, -1, shape), dtype=np.float32)
-
-
-def nudge_number(key: str) -> int:
-    """The number that keys a nudge of a port's ladder."""
-    return (1 << 24) + zlib.crc32(key.encode())
-
-
-def suffix(i: int) -> str:
-    """The mark of a call's second, third ... output."""
-    return f"~{i}" if i else ""
-
-
 def version(value: Any) -> int:
     """The number of in-place changes of a PyTorch tensor; 0 for Jittor."""
     return int(getattr(value, "_version", 0))
-
-
-def narrow(array: Array) -> Array:
-    """Floats as float32."""
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
-
-
-WAYS: tuple[tuple[int, tuple[int, ...]], ...] = (
-    (4, (0, 2, 3, 1)),
-    (4, (0, 3, 1, 2)),
-    (3, (1, 0, 2)),
-    (3, (0, 2, 1)),
-    (5, (0, 2, 3, 4, 1)),
-    (5, (0, 4, 1, 2, 3)),
-    (2, (1, 0)),
-)
-
-
-def fit(array: Array, shape: Sequence[int]) -> Array | None:
-    """The array in another layout of the given shape: channels last, or time first.
-
-    None if none of them has that shape. An equal shape is left alone.
-    """
-    if array.shape == tuple(shape):
-        return array
-    for ndim, axes in WAYS:
-        if array.ndim == ndim and tuple(array.shape[a] for a in axes) == tuple(shape):
-            return np.ascontiguousarray(array.transpose(axes))
-    return array.reshape(tuple(shape)) if merges(array.shape, shape) else None
-
-
-def merges(a: Sequence[int], b: Sequence[int]) -> bool:
-    """True if one shape is the other with neighbouring axes merged: (2, 3, 4) and (6, 4)."""
-    long, short = [n for n in a if n != 1], [n for n in b if n != 1]
-    if len(long) < len(short):
-        long, short = short, long
-    for size in short:
-        product = 1
-        while long and product < size:
-            product *= long.pop(0)
-        if product != size:
-            return False
-    return not long

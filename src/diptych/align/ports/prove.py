@@ -26,7 +26,7 @@ from diptych.align.ladder import results
 from diptych.align.ports.describe import save_arrays
 from diptych.align.ports.maps import names_text, read_given
 from diptych.align.ports.matching import Given, Match
-from diptych.align.ports.passes import RUNGS
+from diptych.align.ports.plan import RUNGS
 from diptych.align.ports.sentences import conclusion_of
 from diptych.align.ports.targets import GRAPHS, Target, target_of
 from diptych.align.ports.verdict import PORT, Compared, compare

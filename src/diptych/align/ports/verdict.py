@@ -26,11 +26,12 @@ from diptych.align.ladder.floors import Passes, bare, gate_of
 from diptych.align.ladder.judge import FAIL, PASS, Finding, Reason, Verdict
 from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung
+from diptych.align.ports.arrays import fit
 from diptych.align.ports.evidence import ROOT, Evidence, base_of, shown
 from diptych.align.ports.fault import first_fault
 from diptych.align.ports.floors import widened
 from diptych.align.ports.matching import SHOWN_OUTPUT
-from diptych.align.ports.passes import OUTPUT, fit
+from diptych.align.ports.plan import OUTPUT
 from diptych.align.ports.targets import GRAPHS, MODULES
 from diptych.types import Array
 

@@ -37,7 +37,8 @@ from diptych.align.ports.describe import (
 )
 from diptych.align.ports.layers import Layer, match_layers
 from diptych.align.ports.matching import Entry, Given, match
-from diptych.align.ports.passes import FORWARD, RUNGS, UNTRAINED, Names, Pass, Plan
+from diptych.align.ports.passes import Pass
+from diptych.align.ports.plan import FORWARD, RUNGS, UNTRAINED, Names, Plan
 from diptych.align.ports.targets import MODULES, Target, raised
 from diptych.align.process.lines import say
 from diptych.errors import MachineError, UserError, show_notices
@@ -55,7 +56,7 @@ class Side:
         self.folder = Path(job["folder"])
         self.framework: Any = None
         if self.targets[0].framework in MODULES:
-            from diptych.align.ports.modules import Framework
+            from diptych.align.ports.framework import Framework
 
             self.framework = Framework(self.targets[0].framework)
 
