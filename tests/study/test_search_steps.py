@@ -139,6 +139,10 @@ def test_a_record_is_kept_and_another_search_is_refused(whole: Path, tmp_path: P
         searched(whole)
     with pytest.raises(UserError, match="was searched with seed=0, not 1"):
         searched(whole, replace(SEARCH, seed=1), resume=True)
+    model = a_model()
+    model.engine.backend.precision = "bf16"
+    with pytest.raises(UserError, match="was searched with precision=fp32, not bf16"):
+        run_search(model, SEARCH, Pixels(), whole, resume=True, progress=False)
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match="is not a file of diptych search-steps"):
         searched(tmp_path / "other.json", resume=True)
@@ -173,7 +177,8 @@ def test_a_changed_reference_is_another_search(tmp_path: Path) -> None:
     np.savez(real, images=random.randint(0, 256, (20, 14, 14), np.uint8))
     with pytest.raises(UserError, match="was searched with reference_sha256="):
         searched(out, search, resume=True)
-    del whole["request"]["reference_sha256"]  # a record of an earlier version
+    for later in ("reference_sha256", "precision"):  # a record of an earlier version
+        del whole["request"][later]
     out.write_text(json.dumps(whole))
     searched(out, search, resume=True)
 

@@ -60,6 +60,7 @@ SPACINGS = ("uniform", "trailing", "quad", *BY_LEVEL)
 QUARTER, SHARES = 4, (0.5, 0.25, 0.125)
 STARTS, FINALISTS, CHECKS = 3, 3, 3
 REFERENCE = "reference_sha256"
+LATER = {"precision": "fp32"}  # what records of earlier versions do not say
 
 Candidate = tuple[str, str]
 """A variant as in a sweep, such as `dpmpp:order=3`, and a spacing that lists its timesteps."""
@@ -272,7 +273,8 @@ def run_search(
     request = {
         **asdict(search), "solvers": list(search.solvers),
         "weights_sha256": model.facts["weights_sha256"], "weights": model.facts["weights"],
-        "backend": model.engine.backend.name, "extractor_sha256": extractor.sha256,
+        "backend": model.engine.backend.name, "precision": model.engine.backend.precision,
+        "extractor_sha256": extractor.sha256,
     }  # fmt: skip
     asked = (dict(parse(solver).settings).get("guide") for solver in search.solvers)
     if guides := {name for name in asked if name not in (None, NO_GUIDE)}:
@@ -343,9 +345,10 @@ def scores_of(out: Path, request: dict[str, Any], resume: bool) -> dict[str, flo
     for key, value in request.items():
         if key == REFERENCE and key not in before["request"]:
             continue  # a record of an earlier version
-        if before["request"].get(key) != value:
+        found = before["request"].get(key, LATER.get(key))
+        if found != value:
             raise UserError(
-                f"{out}: was searched with {key}={before['request'].get(key)}, not {value}; go on "
+                f"{out}: was searched with {key}={found}, not {value}; go on "
                 f"with its own settings, choose another --out, or replace it with --overwrite"
             )
     scores = before.get("scores")
