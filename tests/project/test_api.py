@@ -15,7 +15,7 @@ import pytest
 import api_jobs
 import diptych
 from conftest import Panel
-from diptych import api
+from diptych.api import training
 from diptych.errors import in_python
 from diptych.files import read_json
 from diptych.runs.reader import read_run
@@ -375,7 +375,7 @@ def test_options_are_said_as_arguments(line: str, here: str) -> None:
     ],
 )
 def test_commands_are_said_as_they_are(line: str) -> None:
-    assert in_python(line, api._TERMS) == line
+    assert in_python(line, training._TERMS) == line
     assert in_python(f"{line}; or use --device cpu") == (
         f"{line}; or use {'--device cpu' if line.startswith('settings') else 'device=' + CPU}"
     )
@@ -407,7 +407,7 @@ CPU = '"cpu"'
     ],
 )
 def test_values_are_said_with_their_arguments(line: str, here: str) -> None:
-    assert in_python(line, api._TERMS) == here
+    assert in_python(line, training._TERMS) == here
 
 
 def test_no_message_has_its_commands_translated() -> None:
@@ -419,14 +419,16 @@ def test_no_message_has_its_commands_translated() -> None:
                 parts = [getattr(each, "value", "") for each in ast.walk(node)]
                 text = "".join(part for part in parts if isinstance(part, str))
                 found = re.findall(r"diptych [a-z-]+(?: [\w./-]+)*", text)
-                assert [each for each in found if each not in in_python(text, api._TERMS)] == []
+                assert [
+                    each for each in found if each not in in_python(text, training._TERMS)
+                ] == []
                 commands += found
     assert len(commands) > 20
 
 
 def test_own_pictures_are_told_of_in_the_terms_of_python(tmp_path: Path, capsys: Any) -> None:
     """Refusals, and the notes on what is chosen for the user."""
-    api.said(True)("size 48x48 (--size changes it), --channels 3, or --skip-bad")
+    training.said(True)("size 48x48 (--size changes it), --channels 3, or --skip-bad")
     said = capsys.readouterr().err
     assert said == (
         'size 48x48 (set={"data.image_size": ...} changes it), set={"data.channels": 3}, or '
