@@ -24,8 +24,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PANELS = ("torch", "jittor")
 REQUIRED = os.environ.get("DIPTYCH_REQUIRE_PANELS") == "1"
-# What CI may lack: whole data sets, parquet by Hugging Face, a browser.
-MAY_LACK = re.compile(r"DIPTYCH_DATA|diptych\[hf\]|no browser")
+# What CI may lack: whole data sets, a browser.
+MAY_LACK = re.compile(r"DIPTYCH_DATA|no browser")
 
 
 def fail_if_skipped(report: Any) -> None:

@@ -1,4 +1,4 @@
-"""Hugging Face data sets, with their own library if it is installed (diptych[hf])."""
+"""Hugging Face data sets, with their own library."""
 
 from __future__ import annotations
 
