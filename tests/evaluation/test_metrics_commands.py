@@ -131,6 +131,27 @@ def test_images_are_looked_for_before_a_network_is_fetched(monkeypatch, capsys, 
     assert code == 2 and "nowhere" in err and "not found" in err
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "sweep"])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "scores need a reference"),
+        (["--metrics", "sfid", "--reference", "mnist:test"], "sfid needs --features inception"),
+    ],
+)
+def test_what_cannot_be_scored_is_not_drawn(
+    monkeypatch, capsys, fake_network, tmp_path, verb, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    for module in ("diptych.generate.for_scoring", "diptych.study.sweep.cells"):
+        monkeypatch.setattr(f"{module}.draw", lambda *_, **__: pytest.fail("it was drawn"))
+    asked = [verb, "zoo:mnist-torch", "--num", "3", "--features", "mnist", *words]
+    place = ["--samples-out", "x"] if verb == "evaluate" else ["--out", "x"]
+    code, out, err = call(monkeypatch, capsys, *asked, *place)
+    assert code == 2 and message in err and err.count("\n") == 1 and out == ""
+    assert not list(tmp_path.iterdir())
+
+
 BAD = {
     "nothing there": (["evaluate", "nowhere", "--reference", "REAL"], "not found"),
     "no reference": (["evaluate", "REAL"], "scores need a reference"),

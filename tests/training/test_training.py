@@ -83,7 +83,7 @@ def test_a_signal_saves_and_says_how_to_go_on(panel, tmp_path, number):
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     assert b"--resume" in stderr and b"Traceback" not in stderr
-    assert stderr.count(b"a second signal stops at once") == 1
+    assert stderr.count(b"Ctrl-C (again) stops at once") == 1
     last = int(checkpoint.latest(run).name.removeprefix("step-"))
     assert read_rows(run / "metrics.jsonl")[-1]["step"] == last
 

@@ -102,7 +102,7 @@ def evaluate(
         held_out=None if held_out is None else opened(held_out),
         mirrored=mirrored,
     )
-
+    settings.check_reference(reference)
     several = isinstance(samples, list)
     sources = [opened(each) for each in samples] if several else [opened(samples)]
     against = None if reference is None else opened(reference)

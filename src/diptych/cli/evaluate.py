@@ -205,6 +205,7 @@ def evaluate(samples: tuple[str, ...], **options: Any) -> None:
     from diptych.runs.records import Scores
 
     settings = of_training(measure_settings(**{key: options[key] for key in MEASURED}), samples[0])
+    settings.check_reference(options["reference"])
     options["backend"] = backend_of(options["backend"], samples[0])
     out = options["out"]
     with nullcontext() if out is None else hold_place(out):

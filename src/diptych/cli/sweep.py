@@ -37,6 +37,7 @@ from diptych.cli.evaluate import (
     open_network,
 )
 from diptych.errors import MachineError, UserError
+from diptych.machine.children import run_child
 from diptych.ranks import Part, of_environment, unlaunched
 
 
@@ -188,7 +189,6 @@ def sweep(source: str, **options: Any) -> None:
 
 def sweep_request(source: str, options: dict[str, Any]) -> Any:
     """The `Sweep` for these options."""
-    from diptych.evaluation.collect import WITHOUT_REFERENCE
     from diptych.evaluation.feature_network import NO_NETWORK
     from diptych.evaluation.features.weights_file import file_sha256
     from diptych.generate.for_scoring import Drawing
@@ -201,8 +201,7 @@ def sweep_request(source: str, options: dict[str, Any]) -> Any:
         _refuse_scoring(options)
         picked["metrics"] = "is"  # a placeholder for none: nothing is computed
     settings = of_training(measure_settings(**picked), source)
-    if options["reference"] is None and set(settings.metrics) - set(WITHOUT_REFERENCE):
-        raise UserError("scores need a reference: give --reference, for example mnist:test")
+    settings.check_reference(options["reference"])
     swept = {name: options.pop(name) for name in ("solver", "steps", "eta")}
     drawing = Drawing(
         chosen_options(options), options["seed"], options["sample_batch"], options["raw"]
@@ -264,7 +263,7 @@ def run_in_process_of_its_own(panel: str, lock: int, part: Part | None = None) -
     own = [] if part is None else ["--part", f"{part.number}/{part.count}"]
     command = [sys.executable, "-m", "diptych", *words, "--backend", panel, *own, "--for-both"]
     how = inherited(lock, unlaunched())
-    code = subprocess.run(command, stdout=subprocess.DEVNULL, **how).returncode
+    code = run_child(command, stdout=subprocess.DEVNULL, **how)
     if code in (2, 130):
         sys.exit(code)  # the child has reported the error
     if code:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import UserError
-from diptych.evaluation.collect import WITHOUT_REFERENCE, Collected, collect, needs
+from diptych.evaluation.collect import Collected, collect, needs
 from diptych.evaluation.feature_network import Extractor
 from diptych.evaluation.images import Images
 from diptych.evaluation.measure import Context, measure, score_name
@@ -65,14 +65,10 @@ def evaluate(
     began = time.perf_counter()
     protocol = protocol_for(settings.features, settings.protocol)
     metrics = tuple(dict.fromkeys(settings.metrics))
-    if "sfid" in metrics and settings.features != "inception":
-        raise UserError(f"sfid needs --features inception; {settings.features} has no such layer")
-    compared = set(metrics) - set(WITHOUT_REFERENCE)
-    if reference is None and compared:
-        raise UserError("scores need a reference: give --reference, for example mnist:test")
+    settings.check_reference(reference)
     sets = sample_sets(sources, settings)
     real = None
-    if compared and reference is not None:
+    if settings.compared and reference is not None:
         real = open_reference(
             reference,
             extractor,

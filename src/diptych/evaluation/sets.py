@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import UserError, nearest
-from diptych.evaluation.collect import BATCH, METRICS
+from diptych.evaluation.collect import BATCH, METRICS, WITHOUT_REFERENCE
 from diptych.evaluation.extents import Extent, extent, overlap
 from diptych.evaluation.feature_network import NO_NETWORK
 from diptych.evaluation.feature_parts import FeatureSet, features_path, load_features
@@ -81,8 +81,20 @@ class Settings:
                 f"--features {NO_NETWORK} serves --metrics memorization alone; name a network for "
                 f"{', '.join(m for m in self.metrics if m != 'memorization')}"
             )
+        if "sfid" in self.metrics and self.features != "inception":
+            raise UserError(f"sfid needs --features inception; {self.features} has no such layer")
         if not self.metrics:
             raise UserError(f"no metric was asked for; known: {', '.join(METRICS)}")
+
+    @property
+    def compared(self) -> bool:
+        """True if a metric compares with real images."""
+        return bool(set(self.metrics) - set(WITHOUT_REFERENCE))
+
+    def check_reference(self, reference: object) -> None:
+        """Raise UserError if real images are needed, and `reference` is None."""
+        if self.compared and reference is None:
+            raise UserError("scores need a reference: give --reference, for example mnist:test")
 
 
 @dataclass(frozen=True)

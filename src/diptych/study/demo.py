@@ -7,13 +7,13 @@ comparison reads those.
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
 from diptych.backends import BACKENDS
 from diptych.errors import MachineError, UserError
 from diptych.files import output_folder, read_json, write_json
+from diptych.machine.children import run_child
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def say(text: str) -> None:
 def diptych(*arguments: object) -> None:
     """Run one `diptych` command in its own process."""
     command = [sys.executable, "-m", "diptych", *map(str, arguments)]
-    code = subprocess.run(command).returncode
+    code = run_child(command)
     if code == 2:
         raise UserError(f"the demo stopped at: diptych {' '.join(command[3:])}")
     if code:

@@ -9,7 +9,9 @@ from typing import Any
 
 
 class Signals:
-    """Record SIGINT and SIGTERM so that the loop finishes its step; a second signal interrupts.
+    """Record SIGINT and SIGTERM so that the loop finishes its step; a second SIGINT interrupts.
+
+    A second SIGTERM does not: a cluster's may come to every process and be passed on as well.
 
     Args:
         say: tell so on stderr: a grid or a checkpoint can take a while.
@@ -33,10 +35,12 @@ class Signals:
         if os.getpid() != self.owner:  # a compiler process forked while our handlers are installed
             os._exit(128 + number)
         if self.received:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.received = number
         if self.say:  # by `write`: a handler may run while a stream is at work
-            os.write(2, b"\ndiptych: stops after this step, saved; a second signal stops at once\n")
+            os.write(2, b"\ndiptych: stops after this step, saved; Ctrl-C (again) stops at once\n")
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():

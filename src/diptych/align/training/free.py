@@ -23,6 +23,7 @@ from diptych.config.load import Config, to_yaml
 from diptych.errors import MachineError, UserError
 from diptych.figures.numbers import significant
 from diptych.files import output_folder, read_json, write_json, write_text
+from diptych.machine.children import run_child
 from diptych.runs.records import FreeTraining
 from diptych.stats import paired_tost
 
@@ -110,7 +111,7 @@ def evaluate(
 
 def _diptych(command: list[str]) -> None:
     # The child's message is already on stderr; only its exit code is handled here.
-    code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+    code = run_child(command, stdout=subprocess.DEVNULL)
     if code == 2:
         raise UserError(f"stopped at: {' '.join(command[2:])}")
     if code:
