@@ -21,6 +21,7 @@ from diptych.evaluation import Moments, frechet_distance
 from diptych.evaluation.fid_infinity import extrapolate
 from diptych.evaluation.memorisation import TAIL, Distances, authenticity, copies, data_copying
 from diptych.evaluation.score import Score, check_alike
+from diptych.evaluation.score_table import render
 from diptych.evaluation.sets import Settings
 from diptych.evaluation.training_distances import BLOCK, pixel_space, shifted
 from fake_features import Fake, open_fake
@@ -238,6 +239,8 @@ def test_mirror_images_are_copies_if_training_mirrored(places):
         assert mirrored[name].protocol["train.mirrored"]
     assert mirrored["pixel-authenticity"].value == 0 and mirrored["pixel-ct"].value < -3
     assert "reference.name" not in plain["pixel-copies"].protocol
+    _, both = scores([places / "own.npz"], places, **{**asked, "metrics": ("memorization", "fid")})
+    assert "reference  real" in render(both) and "reference  none" not in render(both)
 
 
 def test_sources_are_found_or_asked_for(places, tmp_path):

@@ -153,6 +153,7 @@ def test_what_cannot_be_scored_is_not_drawn(
 
 
 BAD = {
+    "none left": (["stats", "REAL", "--first", "60", "--out", "s.npz"], "none is left after 60"),
     "nothing there": (["evaluate", "nowhere", "--reference", "REAL"], "not found"),
     "no reference": (["evaluate", "REAL"], "scores need a reference"),
     "no such network": (["evaluate", "REAL", "--features", "vgg"], "feature network 'vgg'"),

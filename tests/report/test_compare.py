@@ -197,6 +197,23 @@ def test_a_leak_shows_and_flat_memory_is_called_flat(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_memory_that_is_read_now_and_then_rises_over_steps_not_over_readings(
+    tmp_path: Path,
+) -> None:
+    def now_and_then(row: Row) -> Row:
+        """Every 50 steps, 1 MiB more a step: 40 readings of 2,000 steps."""
+        return row | {"memory_mb": None if row["step"] % 50 else 1000.0 + row["step"]}
+
+    nothing = make_rows(2000, change=lambda row: row | {"memory_mb": 0.0})
+    rising = make_rows(2000, change=now_and_then)
+    result = compare_runs(*pair(tmp_path, nothing, rising), tmp_path / "out")
+    assert result["numbers"]["memory"]["b"]["slope_steps"] == 951
+    said = words(result, "memory.slope.jittor")
+    assert "rises by 1,000 MiB per 1,000 steps" in said and "951" in said
+    assert "is flat" in words(result, "memory.slope.torch")
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("steps", "images", "complete"),
     [

@@ -14,6 +14,7 @@ from diptych.report.build import report_runs
 from diptych.report.sources.gather import gather
 from diptych.runs.reader import read_run
 from report_records import (
+    make_batches,
     make_ladder,
     make_profile,
     make_scores,
@@ -174,3 +175,31 @@ def test_a_command_with_backticks_stays_in_its_block(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "````bash\ndiptych train mnist --out 'a```b'\n````" in text
     assert json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["steps"] == 20
+
+
+def test_sampling_times_are_of_one_device_and_of_the_runs_compared(tmp_path: Path) -> None:
+    """Timed batches name no run, so two runs of one backend have none to compare."""
+    panels = {"torch": "cpu", "jittor": "cpu", "other": "cuda:0"}
+    runs = {}
+    for name, device in panels.items():
+        backend = "torch" if name == "torch" else "jittor"
+        runs[name] = make_run(tmp_path / name, backend, make_rows(20))
+        path = make_batches(tmp_path / "batches" / f"{name}.json", backend)
+        write(path, read_json(path) | {"device": device})
+
+    def told(a: str, b: str, *left_out: str) -> bool:
+        hidden = [tmp_path / "batches" / f"{name}.json" for name in left_out]
+        kept = {path: path.read_bytes() for path in hidden}
+        for path in hidden:
+            path.unlink()
+        out = tmp_path / f"{a}-{b}"
+        content = report_runs([runs[a], runs[b]], out, search=[tmp_path / "batches"])
+        for path, words in kept.items():
+            path.write_bytes(words)
+        rows = content["sections"][0]["tables"][0]["rows"]
+        return "time of a sampled image" in [row[0] for row in rows]
+
+    assert told("torch", "jittor", "other")
+    assert not told("torch", "other", "jittor")
+    write(tmp_path / "batches" / "other.json", read_json(tmp_path / "batches" / "jittor.json"))
+    assert not told("jittor", "other")

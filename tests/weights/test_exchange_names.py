@@ -17,9 +17,11 @@ from test_exchange_refusals import line
 
 from diptych.errors import UserError
 from diptych.weights.find import find_weights
+from diptych.weights.formats.files import is_safetensors
 from diptych.weights.formats.layouts import to_diffusers
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.inspect import inspect
+from diptych.weights.pickle.files import guarded
 
 HALF = {name: array * np.float32(0.5) for name, array in WEIGHTS.items()}
 STEM = "diffusion_pytorch_model"
@@ -216,3 +218,14 @@ def test_files_of_other_kinds_are_named(
     with pytest.raises(UserError, match=words) as error:
         find_weights(str(tmp_path / name), CONFIG)
     line(error)
+
+
+def test_a_header_whose_length_reads_as_a_tag_is_safetensors(tmp_path: Path) -> None:
+    """The length comes first; one of 60 bytes, modulo 256, is `<`. Not every writer pads it."""
+    array = np.arange(3, dtype=np.float32)
+    tensor = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}
+    note = "x" * (316 - len(json.dumps({"__metadata__": {"note": ""}, "w": tensor})))
+    head = json.dumps({"__metadata__": {"note": note}, "w": tensor}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + array.tobytes())
+    assert path.read_bytes()[:1] == b"<" and guarded(path, is_safetensors)

@@ -82,6 +82,8 @@ class Images:
         Raises:
             UserError: too few images, or a damaged one.
         """
+        if 0 < self.count <= first:
+            raise UserError(f"{self.name}: holds {self.count} images; none is left after {first}")
         num = self.count - first if num is None else num
         if num < 1 or first + num > self.count:
             raise UserError(f"{self.name}: holds {self.count} images, {first + num} were asked for")

@@ -187,7 +187,7 @@ def save_nearest(out: Path, nearest: Nearest, found: Found, samples: Pixels) -> 
         "data": nearest.data.name,
         "split": nearest.data.split,
         "data_sha256": nearest.data.sha256,
-        "images": len(nearest.data.images),
+        "images": len(nearest.data.images) - len(nearest.held_out),
         "left_out": nearest.data.left_out,
         "mirrored": nearest.mirrored,
         "by": nearest.by,

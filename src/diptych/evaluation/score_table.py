@@ -23,7 +23,8 @@ def render(result: Mapping[str, Any]) -> str:
         for score in scores
     ]
     head = ["metric", "value", "95 % interval", "split-half", "std within", "protocol id"]
-    lines = [aligned(head, rows), "", *_facts(scores[0])]
+    compared = next((s for s in scores if "reference.name" in s["protocol"]), scores[0])
+    lines = [aligned(head, rows), "", *_facts(compared)]
     lines += _training(scores)
     beside = [score for score in scores if "held_out" in score.get("details", {})]
     lines += [

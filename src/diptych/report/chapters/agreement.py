@@ -142,7 +142,7 @@ def difference_tables(study: Study, pair: PairNumbers) -> Iterator[Table]:
         [
             f"{row['limit']:.0e}".replace("e-0", "e-"),
             f"{row['steps']:,}",
-            f"{row['first']:,}" if row["first"] else None,
+            None if row["first"] is None else f"{row['first']:,}",
         ]
         for row in numbers["loss"]["above"]
     ]

@@ -81,8 +81,8 @@ def _slope(label: str, run: Numbers) -> Sentence:
         return say(key, "memory.no_slope", run=label, least=LEAST_FOR_SLOPE)
     n = run["slope_steps"]
     change = slope * n / 1000.0
-    if abs(change) < FLAT * run["peak"]:
-        share = abs(change) / run["peak"]
+    if abs(change) <= FLAT * run["peak"]:
+        share = abs(change) / (run["peak"] or 1.0)
         return say(key, "memory.flat", run=label, n=n, slope=slope, share=share)
     moves = phrase("term.rises" if slope > 0 else "term.falls")
     return say(key, "memory.slope", run=label, n=n, moves=moves, slope=abs(slope))

@@ -189,7 +189,10 @@ def _training_grids(study: Study) -> Shown:
             continue
         step = path.stem.removeprefix("step-").lstrip("0") or "0"
         title = Text(f"{label}, step {step}", f"{label}，第 {step} 步")
-        name, alt = f"training-{_plain(label)}", words("alt.training_grid", run=label, step=step)
+        name, alt = (
+            f"training-{_plain(label)}-{i}",
+            words("alt.training_grid", run=label, step=step),
+        )
         yield Picture(name, title, alt, path.read_bytes(), f"run{i}"), study.cite(path, "all")
 
 

@@ -105,6 +105,10 @@ def _held(content: Content, key: str) -> Text | str | None:
 def _phases_plot(study: Study, records: Sequence[Record]) -> Plot | None:
     """The medians of the parts of a step as stacked bars, milliseconds, without compiling."""
     labels = [study.label_of(record) for record in records]
+    labels = [  # a bar each: two profiles of one panel may be there
+        label if labels.count(label) == 1 else f"{label}: {record.path.stem}"
+        for label, record in zip(labels, records, strict=True)
+    ]
     traces = []
     for k, part in enumerate(PHASES):
         found = [_median_of(record, part) for record in records]

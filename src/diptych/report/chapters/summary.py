@@ -42,7 +42,7 @@ URGENT = (
     "log.unlike", "log.damaged", "log.resumed", "log.gaps", "time.caveat", "weights.",
     "pictures.weights", "study.left",
 )  # fmt: skip
-SAMPLED = ("solver", "steps", "network_calls", "batch")
+SAMPLED = ("solver", "steps", "network_calls", "batch", "device")
 MOST_NAMED = 8
 MOST_HASHED = 50_000_000
 Ratio = dict[str, Any] | None
@@ -103,7 +103,8 @@ def _sentences(
         found.insert(0, say("short.none"))
     elif len(study.numbers) > 2:
         n, more = len(study.numbers), len(study.pairs) - 1
-        found.insert(0, say("short.pair", n=n, more=more, **pair.names))
+        template = "short.pair" if pair.matched else "short.pair_apart"
+        found.insert(0, say("short.pair", template, n=n, more=more, **pair.names))
     yield from found[:SENTENCES]
 
 
@@ -207,7 +208,7 @@ def epoch_row(study: Study, pair: PairNumbers) -> Row | None:
 def _sampling(study: Study, pair: PairNumbers) -> Row | None:
     """Seconds per image: timed batches except the first, else sample folders drawn alike."""
     a, b = pair.both
-    for kind in ("batches", "samples"):
+    for kind in ("batches", "samples") if pair.across else ("samples",):  # batches name no run
         for one in study.found.of(kind, None if kind == "batches" else pair.at[0]):
             for other in study.found.of(kind, None if kind == "batches" else pair.at[1]):
                 alike = all(one.content.get(k) == other.content.get(k) for k in SAMPLED)

@@ -113,8 +113,10 @@ def _table(
             row += [_number(cell.get("seconds_per_image"), 3)]
             row += [_with_interval(cell, metric) for metric in metrics]
         rows.append(row)
-    against = {key: request.get(key) for key in ("repeats", "reference")}
-    caption = words("caption.sweep", num=request.get("num") or 0, **against)
+    drawn = {"num": request.get("num") or 0, "repeats": request.get("repeats")}
+    caption = words("caption.sweep_alone", **drawn)
+    if reference := request.get("reference"):
+        caption = words("caption.sweep", reference=reference, **drawn)
     return Table(caption, titles, rows, sources)
 
 

@@ -97,7 +97,7 @@ def memory(run: Series) -> Numbers | None:
         "first": float(value[0]),
         "last": float(value[-1]),
         "steps": int(step.size),
-        "slope_steps": step.size - step.size // 2,
+        "slope_steps": int(step[-1] - step[step.size // 2]) + 1,
         "slope_per_1000_steps": _slope(step[step.size // 2 :], value[step.size // 2 :]),
     }
 

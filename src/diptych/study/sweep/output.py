@@ -95,7 +95,9 @@ def figure(cells: Sequence[Cell], metric: str) -> bytes:
     request = cells[0]["request"]
     lines = _lines(cells)
     height = max(charts.SIZE[1], 1.4 + 0.3 * len(lines))
-    note = f"{request['num']:,} images x {request['repeats']}, against {request['reference']}"
+    note = f"{request['num']:,} images x {request['repeats']}"
+    if request["reference"]:
+        note += f", against {request['reference']}"
     with charts.settings():
         title = f"{metric} against network calls"
         page = charts.canvas(theme, title, note, (charts.SIZE[0], height))

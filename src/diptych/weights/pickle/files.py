@@ -105,9 +105,10 @@ def guarded(path: Path, read: Callable[[IO[bytes], int], T]) -> T:
             ) from error
 
 
+WEB_PAGE = "is not a weights file but a web page; open the address and download the file"
 _STARTS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; git lfs pull"),
-    (b"<", "is not a weights file but a web page; open the address and download the file"),
+    *((mark, WEB_PAGE) for mark in (b"<!", b"<h", b"<H", b"<?")),
     (b"\x89HDF\r\n", "is HDF5, as Keras writes it; expected weights of PyTorch or Jittor"),
     (b"\x89PNG", "is a picture; expected weights of PyTorch or Jittor"),
     (b"\x93NUMPY", "is a single NumPy array; expected weights by name, of PyTorch or Jittor"),
