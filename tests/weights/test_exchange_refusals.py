@@ -404,12 +404,17 @@ def test_a_training_list_is_taken_whole_or_not_at_all(
     assert not (tmp_path / "run").exists()
 
 
+def unserved(*_: object) -> None:
+    raise download.Unusable("nobody answers")
+
+
 def test_pretrained_weights_are_looked_for_and_their_place_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(download, "retrieve", unserved)
     with pytest.raises(UserError) as error:
-        pretrained.fetch("ema_cifar10", online=False)
+        pretrained.fetch("ema_cifar10")
     said = line(error)
     place = tmp_path / "diptych" / "pretrained"
     for word in ("https://heibox.uni-heidelberg.de/f/2e4f01e2d9ee49bab1d5/?dl=1", str(place),

@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 
 from diptych.errors import UserError
 from diptych.types import Array
-from diptych.weights.formats import load_weights, read_pickle_weights, state_dict
+from diptych.weights.formats import load_weights, read_pickle_weights
 
 TORCH = """
 import sys
@@ -162,7 +162,7 @@ def test_what_jittor_saves_is_read_bit_for_bit(tmp_path: Path) -> None:
         loaded = load_weights(tmp_path / name)
         assert loaded.kind == "jittor/state-dict"
         same(loaded.weights, tmp_path / "jittor.npz")
-    same(state_dict(tmp_path / "as-torch.pth"), tmp_path / "jittor.npz")
+    same(load_weights(tmp_path / "as-torch.pth").weights, tmp_path / "jittor.npz")
     assert load_weights(tmp_path / "list.pkl").kind == "jittor/official-training"
     damaged = bytearray((tmp_path / "variables.pkl").read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -194,7 +194,7 @@ def test_jittors_variables_are_known_without_jittor(tmp_path: Path, jittor_names
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     data = pickle.dumps({"w": jittor_names(array), "again": jittor_names(array)}, 4)
     (tmp_path / "a.pkl").write_bytes(data)
-    weights = state_dict(tmp_path / "a.pkl")
+    weights = load_weights(tmp_path / "a.pkl").weights
     np.testing.assert_array_equal(weights["w"], array)
     np.testing.assert_array_equal(weights["again"], array)
 
@@ -238,7 +238,7 @@ def test_big_endian_storages_are_turned(tmp_path: Path) -> None:
             archive.writestr("any name/byteorder", order)
             archive.writestr("any name/data/0", np.array([1, 2, 3], code).tobytes())
         (tmp_path / order).write_bytes(buffer.getvalue())
-        np.testing.assert_array_equal(state_dict(tmp_path / order)["a"], [2, 3])
+        np.testing.assert_array_equal(load_weights(tmp_path / order).weights["a"], [2, 3])
 
 
 def test_no_framework_is_loaded() -> None:
@@ -250,5 +250,5 @@ def test_rounding_to_float32_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     """A conversion says that it changes no number."""
     arrays = {"exact": np.array([0.5, np.nan]), "fine": np.array([0.1]), "count": np.array([3])}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(arrays))
-    state_dict(tmp_path / "w.pkl")
+    load_weights(tmp_path / "w.pkl")
     assert caplog.messages == [f"{tmp_path}/w.pkl: 1 weights rounded to float32, first fine"]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
 from diptych import __version__
 from diptych.cli.align import align
-from diptych.cli.common import fail, hold_streams, leave
+from diptych.cli.common import Verbs, fail, hold_streams, leave
 from diptych.cli.compare import compare
 from diptych.cli.completion import completion
 from diptych.cli.convert import convert, inspect
@@ -114,17 +113,6 @@ GPU_FULL = (
 
 # Verbs that the processes of a launcher may share.
 RANKED = ("train", "sample", "encode", "stats", "sweep", "reproduce")
-
-
-class Verbs(click.Group):
-    """A command group that suggests the nearest verb if one is misspelt."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            from diptych.errors import nearest
-
-            raise UserError(f"verb '{args[0]}' is not known{nearest(args[0], list(self.commands))}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

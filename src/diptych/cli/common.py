@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from diptych.cli.completion import SOLVERS
 from diptych.config.size import EXPECTED, Size, checked_size
-from diptych.errors import UserError, one_line
+from diptych.errors import UserError, nearest, one_line
 from diptych.ranks import Part, Ranks, own_gpu
 from diptych.sampling.options import FIELDS, NAMES, SamplerOptions, option_name
 
@@ -252,6 +252,16 @@ def leave(code: int) -> NoReturn:
         except (OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+class Verbs(click.Group):
+    """A command group that suggests the nearest verb if one is misspelt."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            asked = " ".join([*ctx.command_path.split()[1:], args[0]])
+            raise UserError(f"verb '{asked}' is not known{nearest(args[0], list(self.commands))}")
+        return super().resolve_command(ctx, args)
 
 
 def fail(message: str, code: int) -> NoReturn:

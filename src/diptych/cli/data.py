@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.common import FOLDER, JSON, OVERWRITE, QUIET, SIZE, options, printable, show, typed
-from diptych.errors import UserError, nearest
+from diptych.cli.common import (
+    FOLDER,
+    JSON,
+    OVERWRITE,
+    QUIET,
+    SIZE,
+    Verbs,
+    options,
+    printable,
+    show,
+    typed,
+)
+from diptych.errors import UserError
 
 if TYPE_CHECKING:
     from diptych.config.size import Size
@@ -34,17 +45,7 @@ ASKED = options(
 )
 
 
-class _Verbs(click.Group):
-    """A command group that suggests the nearest verb if one is misspelt."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            hint = nearest(args[0], list(self.commands))
-            raise UserError(f"verb 'data {args[0]}' is not known{hint}")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Verbs)
+@click.group(cls=Verbs)
 def data() -> None:
     """Find, look at, check and pack data sets.
 

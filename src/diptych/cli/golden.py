@@ -11,6 +11,7 @@ from diptych.cli.common import (
     JSON,
     OVERWRITE,
     QUIET,
+    Verbs,
     fail,
     say,
     show,
@@ -18,7 +19,9 @@ from diptych.cli.common import (
 )
 
 
-@click.group(short_help="Keep a training's first losses, and check them after every change.")
+@click.group(
+    cls=Verbs, short_help="Keep a training's first losses, and check them after every change."
+)
 def golden() -> None:
     """Keep a training's first losses on record, and check them after every change.
 

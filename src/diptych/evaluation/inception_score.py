@@ -32,7 +32,6 @@ def inception_score(
     logits: Floating,
     splits: int = SPLITS,
     shuffle: bool = True,
-    seed: int = SEED,
 ) -> InceptionScore:
     """IS of classifier outputs (N, K); without `shuffle` the images keep their order.
 
@@ -43,7 +42,7 @@ def inception_score(
     if count < splits:
         raise UserError(f"{splits} parts cannot be made of {count} images; take more images")
     if shuffle:
-        logits = logits[np.random.RandomState(seed).permutation(count)]
+        logits = logits[np.random.RandomState(SEED).permutation(count)]
     edges = [i * count // splits for i in range(splits + 1)]
     parts = [_score(logits[edges[i] : edges[i + 1]]) for i in range(splits)]
     return InceptionScore(float(np.mean(parts)), float(np.std(parts)))

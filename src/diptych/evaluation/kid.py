@@ -33,7 +33,6 @@ def kernel_distance(
     b: Floating,
     subsets: int = SUBSETS,
     subset_size: int = SUBSET_SIZE,
-    seed: int = SEED,
 ) -> KernelDistance:
     """KID of two sets of features, (N, d) and (M, d).
 
@@ -48,7 +47,7 @@ def kernel_distance(
         )
     if subset_size == len(a) == len(b):
         return KernelDistance(unbiased_mmd(a, b), None)  # every subset is the whole
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(SEED)
     found = np.empty(subsets)
     for i in range(subsets):
         x = a[random.choice(len(a), subset_size, replace=False)]

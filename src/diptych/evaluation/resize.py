@@ -83,9 +83,9 @@ def pil_bicubic(n: int, size: int) -> Float64:
     return made
 
 
-def _cubic(x: Float64, a: float = -0.5) -> Float64:
-    """The kernel of Keys (1981)."""
-    x = np.abs(x)
+def _cubic(x: Float64) -> Float64:
+    """The kernel of Keys (1981), a = -1/2."""
+    a, x = -0.5, np.abs(x)
     near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))

@@ -41,9 +41,9 @@ from diptych.weights.formats.diffusers_out import network_config, scheduler_conf
 from diptych.weights.formats.foreign import CONFIG_KEY, EMA_KEY
 from diptych.weights.formats.torch_write import write_torch
 from diptych.weights.formats.training_list import read_training_list, training_list
+from diptych.weights.pickle.files import JITTOR_END
 
 PACKAGE_LICENCE = "mit"  # of the zoo's weights
-JITTOR_END = b"HCAJSLHD"
 SUFFIXES = {".safetensors": "safetensors", ".pkl": "jittor", ".ckpt": "official",
             ".pth": "official", ".pt": "official", "": "diffusers",
             ".onnx": "onnx", ".xml": "openvino"}  # fmt: skip

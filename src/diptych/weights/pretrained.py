@@ -11,18 +11,14 @@ authors, and Diptych neither contains nor redistributes them.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from diptych.data.sources.download import Unusable, retrieve, turn
+from diptych.data.sources.download import Unusable, located
 from diptych.errors import UserError, nearest
-from diptych.files import machine_faults, user_cache
-
-log = logging.getLogger(__name__)
+from diptych.files import user_cache
 
 HOST = "https://heibox.uni-heidelberg.de/f"
 LICENCE = (
@@ -88,7 +84,7 @@ def known(name: str) -> Pretrained:
     return PRETRAINED[name]
 
 
-def fetch(name: str, online: bool = True) -> Path:
+def fetch(name: str) -> Path:
     """Find the file of a pretrained model on this machine, or download it.
 
     Raises:
@@ -96,42 +92,20 @@ def fetch(name: str, online: bool = True) -> Path:
             says which file to put where.
         MachineError: the cache cannot be written.
     """
-    model = known(name)
-    folder = user_cache("pretrained")
-    for path in [folder / f"{name}.ckpt", *_official_places(model)]:
-        if path.is_file():
-            return _checked(path, model)
+    model, folder = known(name), user_cache("pretrained")
+    # Where the official code keeps the same file.
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    official = root / "diffusion_models_converted" / model.place
+    remedy = "name other weights by their path"
     try:
-        if not online:
-            raise Unusable("downloading is switched off")
-        with turn(folder):
-            log.info(LICENCE)
-            return retrieve([model.url], f"{name}.ckpt", f"md5:{model.md5}", folder)
+        return located(
+            [official], [model.url], f"{name}.ckpt", f"md5:{model.md5}", folder, remedy, LICENCE
+        )
     except Unusable as error:
         raise UserError(
             f"pretrained:{name} is not on this machine and could not be downloaded ({error}). "
             f"Put the file from {model.url} into {folder} as {name}.ckpt (md5 {model.md5})"
         ) from None
-
-
-def _official_places(model: Pretrained) -> list[Path]:
-    """The paths where the official code keeps the same file."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [Path(root) / "diffusion_models_converted" / model.place]
-
-
-def _checked(path: Path, model: Pretrained) -> Path:
-    digest = hashlib.md5(usedforsecurity=False)
-    with machine_faults(f"reading {path}"), path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != model.md5:
-        raise UserError(
-            f"{path}: its md5 is {digest.hexdigest()[:12]}..., the published file's is "
-            f"{model.md5[:12]}.... Remove it and it is fetched anew; other weights are named by "
-            "their path"
-        )
-    return path
 
 
 def official_config(name: str) -> Path | None:

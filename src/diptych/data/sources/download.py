@@ -15,13 +15,14 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from diptych.data.sources.registry import File, Located, Source, cache_folder
 from diptych.errors import MachineError, UserError
+from diptych.files import machine_faults
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,48 @@ def retrieve(
                 break
         refusals.append(refusal)
     raise Unusable("; ".join(refusals) or "no mirror is known")
+
+
+def located(
+    places: Iterable[Path],
+    urls: Sequence[str],
+    name: str,
+    digest: str,
+    folder: Path,
+    remedy: str,
+    notice: str = "",
+) -> Path:
+    """Find a published file at one of some places or in `folder`, or download it to there.
+
+    Args:
+        places: where others keep it.
+        urls, name, digest, folder: as for `retrieve`.
+        remedy: what to do about a file with another content, beside removing it.
+        notice: said before a download.
+
+    Raises:
+        UserError: a file with another content.
+        Unusable: it is nowhere, and no address serves it.
+        MachineError: `folder` cannot be written.
+    """
+    import pooch
+
+    kind, _, wanted = digest.partition(":")
+    for path in (folder / name, *places):
+        if not path.is_file():
+            continue
+        with machine_faults(f"reading {path}"):
+            found = pooch.file_hash(path, alg=kind)
+        if found != wanted:
+            raise UserError(
+                f"{path}: its {kind} is {found[:12]}..., the published file's is {wanted[:12]}.... "
+                f"Remove it and it is fetched anew, or {remedy}"
+            )
+        return path
+    with turn(folder):
+        if notice:
+            log.info(notice)
+        return retrieve(urls, name, digest, folder)
 
 
 def _retrieve(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from diptych.data.sources.download import Unusable, retrieve, turn
+from diptych.data.sources.download import Unusable, located
 from diptych.data.sources.registry import File
 from diptych.errors import UserError
 from diptych.files import machine_faults, sha256_of, user_cache
@@ -111,13 +111,10 @@ def published_file() -> Path:
         UserError: a copy with another hash, or a failed download; names the file and its folder.
         MachineError: the cache cannot be written.
     """
-    folder = cache_folder()
-    for path in [folder / PUBLISHED.name, *_other_places()]:
-        if os.path.isfile(path):
-            return _checked(path)
+    folder, remedy = cache_folder(), "name it with --weights if other weights are meant"
+    digest = f"sha256:{PUBLISHED.sha256}"
     try:
-        with turn(folder):
-            return retrieve(MIRRORS, PUBLISHED.name, f"sha256:{PUBLISHED.sha256}", folder)
+        return located(_other_places(), MIRRORS, PUBLISHED.name, digest, folder, remedy)
     except Unusable as error:
         raise UserError(
             f"the Inception weights are not on this machine and could not be downloaded ({error})."
@@ -136,18 +133,6 @@ def _other_places() -> list[Path]:
     home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
     folder = Path(home) / "hub" / "checkpoints"
     return [folder / url.rpartition("/")[2] for url in MIRRORS]
-
-
-def _checked(path: Path) -> Path:
-    with machine_faults(f"reading {path}"):
-        digest = sha256_of(path)
-    if digest != PUBLISHED.sha256:
-        raise UserError(
-            f"{path}: its sha256 is {digest[:12]}..., the published file's is "
-            f"{PUBLISHED.sha256[:12]}.... Remove it and it is fetched anew, or name it "
-            "with --weights if other weights are meant"
-        )
-    return path
 
 
 def _existing(path: Path) -> Path:

@@ -12,11 +12,11 @@ from diptych.pages.catalogue import phrase, same
 from diptych.pages.document import Block, Plot, Table, Trace, cells_of, grid_of, head, plot
 from diptych.pages.template import Sentence, about, cite, pick, ratio_sentence, say, words
 from diptych.pages.traces import line, thinned, wide
-from diptych.report.chapters.setup import cells, planned
+from diptych.report.chapters.setup import cells
 from diptych.report.numbers.losses import STRIDE, Numbers
 from diptych.report.numbers.pair import PairNumbers
 from diptych.report.sources.collection import Study
-from diptych.runs.reader import Run, Series
+from diptych.runs.reader import Run, Series, last_step
 from diptych.types import Float64
 
 
@@ -44,7 +44,7 @@ def chapter(study: Study) -> Iterator[Block]:
 
 def _state(label: str, run: Run) -> Iterator[Sentence]:
     """Sentences on the completeness of a run: its end, its gaps, its resumes."""
-    last, end = int(run.step[-1]), planned(run)
+    last, end = int(run.step[-1]), last_step(run.config, run.environment)
     yield from torn(label, run)
     if end is not None and last < end:
         yield about(label, "run.unfinished", "run.end", last=last, planned=end)

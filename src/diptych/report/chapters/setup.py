@@ -14,7 +14,7 @@ from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record, weights_named
 from diptych.runs import commands
 from diptych.runs.checkpoint import weights_of
-from diptych.runs.reader import Run
+from diptych.runs.reader import last_step
 
 SHOWN = ("backend", "framework_version", "diptych", "python", "numpy", "platform", "cpu",
          "cores", "threads", "device", "device_name")  # fmt: skip
@@ -101,23 +101,16 @@ def training(study: Study) -> Iterator[Block]:
 
 
 def _progress(study: Study) -> Table:
+    planned = [last_step(run.config, run.environment) for run in study.runs]
     rows: list[GridRow] = [
         ("seed", [told(run.config.seed) for run in study.runs]),
         ("steps", [f"{run.step.size:,}" for run in study.runs]),
         ("last", [f"{run.step[-1]:,}" for run in study.runs]),
-        ("planned", [f"{n:,}" if n else None for n in map(planned, study.runs)]),
+        ("planned", [None if n is None else f"{n:,}" for n in planned]),
         ("starts", [", ".join(f"{s:,}" for s in run.starts) for run in study.runs]),
     ]
     sources = study.metrics("step") + study.sources("environment.json", "starts")
     return grid_of("plan", study.labels, rows, sources)
-
-
-def planned(run: Run) -> int | None:
-    """The step at which the config ends; None if it gives epochs of unknown length."""
-    if run.config.train.steps is not None:
-        return int(run.config.train.steps)
-    length = run.steps_per_epoch
-    return None if length is None else int(run.config.train.epochs * length)
 
 
 def testing(study: Study) -> Iterator[Block]:

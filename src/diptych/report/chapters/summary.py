@@ -169,19 +169,14 @@ def _score(study: Study, pair: PairNumbers) -> Row | None:
     numbers, what = said.numbers, same(said.numbers["metric"])
     if "value_a" not in numbers:
         return Row(what, NONE, NONE, NONE, phrase("verdict.not_comparable"), said.sources)
-    turned = numbers["a"] == pair.b.label
-    keys = ("value_b", "value_a") if turned else ("value_a", "value_b")
-    a, b = (same(significant(numbers[key], 4)) for key in keys)
+    a, b = (same(significant(numbers[key], 4)) for key in ("value_a", "value_b"))
     if "low" not in numbers:
         gap = words("verdict.gap_alone", gap=numbers["value_b"] - numbers["value_a"])
         return Row(what, a, b, gap, phrase("verdict.no_interval"), said.sources)
-    ends = {key: numbers[key] for key in ("gap", "low", "high")}
-    if turned:
-        ends = {"gap": -ends["gap"], "low": -ends["high"], "high": -ends["low"]}
-    gap = words("verdict.gap", **ends)
-    if ends["low"] <= 0 <= ends["high"]:
+    gap = words("verdict.gap", **pick(numbers, "gap low high"))
+    if numbers["low"] <= 0 <= numbers["high"]:
         return Row(what, a, b, gap, phrase("verdict.none"), said.sources)
-    lower = ends["high"] < 0
+    lower = numbers["high"] < 0
     key = better(said.numbers["metric"], lower) or ("lower" if lower else "higher")
     return Row(what, a, b, gap, _direction(pair, key), said.sources)
 

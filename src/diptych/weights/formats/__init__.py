@@ -6,7 +6,7 @@ Imports neither framework and executes nothing in a file.
 from __future__ import annotations
 
 from diptych.weights.formats.diffusers_in import is_diffusers
-from diptych.weights.formats.files import Loaded, load_weights, state_dict
+from diptych.weights.formats.files import Loaded, load_weights
 from diptych.weights.formats.foreign import Foreign, read_foreign
 from diptych.weights.formats.official import from_official, is_official, read_config
 from diptych.weights.pickle.files import read_pickle_weights
@@ -21,5 +21,4 @@ __all__ = [
     "read_config",
     "read_foreign",
     "read_pickle_weights",
-    "state_dict",
 ]

@@ -117,13 +117,6 @@ def _shards(path: Path, raw: bool) -> Loaded:
     return Loaded(f"{'+'.join(sorted(kinds))}, {len(set(names.values()))} parts", weights, None)
 
 
-def state_dict(
-    path: str | os.PathLike[str], *, raw: bool = False
-) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    """`load_weights(path, raw=raw).weights`."""
-    return load_weights(path, raw=raw).weights
-
-
 def _choose(tree: Any, raw: bool, path: Path) -> tuple[str, dict[str, Array], bool | None]:
     """Return (content, arrays, ema) from the tree of a weights file."""
     if _is_state_dict(tree):

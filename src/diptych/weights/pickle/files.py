@@ -34,7 +34,7 @@ T = TypeVar("T")
 _ZIP_START = b"PK\x03\x04"
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_PROTOCOL = 1001
-_JITTOR_END = b"HCAJSLHD"  # after a pickle and its 20 bytes of SHA-1
+JITTOR_END = b"HCAJSLHD"  # after a pickle and its 20 bytes of SHA-1
 
 # All exceptions of the standard library and NumPy on damaged or hostile bytes.
 _DAMAGE = (
@@ -188,7 +188,7 @@ def _pickles(file: IO[bytes], size: int) -> tuple[str, object]:
         file.seek(size - 28)
         tail = file.read(28)
         file.seek(0)
-        if tail.endswith(_JITTOR_END):
+        if tail.endswith(JITTOR_END):
             end, form = size - 28, "jittor"
             if hashlib.sha1(file.read(end)).digest() != tail[:20]:
                 raise Fault("its checksum does not fit its content: damaged; fetch it again")
