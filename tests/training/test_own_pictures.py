@@ -305,7 +305,7 @@ def test_a_resumed_run_keeps_its_settings(pictures, tmp_path):
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_python_and_the_command_choose_alike(pictures, tmp_path, monkeypatch, begun):
-    from diptych import api
+    from diptych.api import training
     from diptych.cli.train import train_config
     from diptych.config.load import to_yaml
 
@@ -314,8 +314,8 @@ def test_python_and_the_command_choose_alike(pictures, tmp_path, monkeypatch, be
         (tmp_path / "config.yaml").write_text(to_yaml(first))
     command = train_config(str(pictures), tmp_path, 7, None, None, ("train.lr=0.5",), begun)
     trained: list[object] = []
-    monkeypatch.setattr(api, "run_training", lambda config, *_, **__: trained.append(config))
-    monkeypatch.setattr(api, "Run", lambda *_: None)
+    monkeypatch.setattr(training, "run_training", lambda config, *_, **__: trained.append(config))
+    monkeypatch.setattr(training, "Run", lambda *_: None)
     changes = {"train.steps": 7, "train.lr": 0.5}
-    api.train(pictures, tmp_path, set=changes, resume=begun, progress=False)
+    training.train(pictures, tmp_path, set=changes, resume=begun, progress=False)
     assert trained == [command] and command.model.ch == (32 if begun else 64)

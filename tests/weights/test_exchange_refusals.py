@@ -422,7 +422,6 @@ def test_pretrained_weights_are_looked_for_and_their_place_is_told(
         assert word in said
     with pytest.raises(UserError, match="did you mean 'ema_cifar10'"):
         find_weights("pretrained:ema_cifar")
-    place.mkdir(parents=True)
     (place / "ema_cifar10.ckpt").write_bytes(b"something else")
     with pytest.raises(UserError, match="its md5 is"):
         find_weights("pretrained:ema_cifar10")

@@ -56,7 +56,8 @@ class Space:
         """Distances of images (N, H, W, C); `known`: their rows, if already computed."""
         index, nearest = self.nearest(images, 2, known=known)
         chosen, places = np.unique(index[:, 0], return_inverse=True)
-        own = self.nearest(self.training[chosen], 1, own=chosen)[1][:, 0]
+        training = self.training[chosen]
+        own = self.nearest(training, 1, own=chosen, known=self.rows[chosen])[1][:, 0]
         return Distances(index[:, 0], nearest, own[places])
 
     def nearest(
