@@ -28,7 +28,7 @@ from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
 from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
-from diptych.files import atomic_path, look, parse_json, sha256_of
+from diptych.files import atomic_path, expanded, look, parse_json, sha256_of
 from diptych.ranks import Part
 from diptych.types import Arrays, Floating, Int64
 
@@ -182,7 +182,7 @@ def part_path(out: Path, part: Part) -> Path:
 
 def features_path(source: str | Path) -> Path | None:
     """The folder of features that a source names; None for other sources."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if look(path) != "folder":
         return None
     return path if any(NAME.fullmatch(child.name) for child in _entries(path)) else None

@@ -27,7 +27,7 @@ from diptych.data.readers.lmdb import is_lsun
 from diptych.data.sources.named import open_splits
 from diptych.data.sources.spec import PICTURE, Spec, parse, test_split
 from diptych.errors import UserError
-from diptych.files import look, sha256_of
+from diptych.files import expanded, look, sha256_of
 from diptych.ranks import Part
 from diptych.runs.records import MANIFEST_LATER, Manifest
 from diptych.training.batches import held_out_rows
@@ -139,7 +139,7 @@ def open_images(source: str | Path, data_dir: Path | None = None) -> Images:
         raise UserError(f"source '{spec.kind}' needs a path: {spec.kind}:PATH, or --data PATH")
     if not spec.own:
         return _dataset(str(source), spec, data_dir)
-    path = spec.path or Path(data_dir or "").expanduser()
+    path = spec.path or expanded(data_dir or "")
     if spec.kind in ("folder", PICTURE):
         return _files(open_file(path) if spec.kind == PICTURE else open_folder(path))
     if spec.kind == "hf":

@@ -22,7 +22,7 @@ import numpy as np
 
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.statistics import BOUND, LADDER, Grid, Moments, Statistics
-from diptych.files import atomic_path, look, parse_json
+from diptych.files import atomic_path, expanded, look, parse_json
 from diptych.types import Arrays, Float64
 
 SCHEMA = "diptych-statistics-1"
@@ -86,7 +86,7 @@ def statistics_path(source: str | Path) -> Path | None:
     """The file of statistics that a source names, as PATH or npz:PATH; None for other sources."""
     text = str(source)
     kind, colon, rest = text.partition(":")
-    path = Path(rest if colon and kind == "npz" else text).expanduser()
+    path = expanded(rest if colon and kind == "npz" else text)
     return path if is_statistics(path) else None
 
 

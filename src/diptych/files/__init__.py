@@ -31,6 +31,7 @@ from diptych.files.paths import (
     check_path,
     check_replaceable,
     check_writable,
+    expanded,
     look,
     machine_faults,
     open_file,
@@ -43,6 +44,7 @@ from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_js
 from diptych.files.rows import Line, Tail, read_lines
 
 __all__ = [
+    "expanded",
     "INHERITED",
     "LOCK",
     "Line",

@@ -197,3 +197,11 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` and `~NAME` as the home folder they mean; UserError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: this home folder is not known; give the whole path") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         ValueError,
         IndexError,
         EOFError,
+        TypeError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not readable latents ({reason}); encode them anew") from error

@@ -91,6 +91,9 @@ def record(asked: Asked, say: Say = quiet) -> Golden:
     jobs += [] if function else [{"nudge": k + 1} for k in range(NUDGES)]
     traces = run_jobs(subject, asked.steps, jobs, asked.data_dir, say)
     plain, again, *nudged = traces
+    steps = len(plain.numbers.get(LOSS, ()))
+    if not plain.raised and steps != asked.steps:
+        raise UserError(f"{asked.source}: ends after {steps} steps; ask for fewer --steps")
     repeats = plain.numbers == again.numbers and plain.arrays == again.arrays
     given = f"stated with --rtol {asked.rtol:g}" if asked.rtol else ""
     if isinstance(subject, FunctionSubject):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from diptych.align.ports.targets import raised
+from diptych.align.process.lines import say
 from diptych.config import load
 from diptych.errors import MachineError, StopTraining, UserError, show_notices
 from diptych.files import machine_faults, read_json, write_text
@@ -48,7 +49,7 @@ def run(path: Path) -> None:
             trace = of_training(subject, asked["steps"], job)
         # NaN is a loss too: it is compared, not refused.
         write_text(Path(job["out"]), json.dumps(asdict(trace)))
-        print(json.dumps({"done": job["out"]}), flush=True)
+        say(done=job["out"])
 
 
 def of_function(target: str, steps: int) -> Trace:
@@ -181,11 +182,11 @@ def main() -> int:
         with machine_faults("the training's files"):
             run(Path(sys.argv[1]))
     except (UserError, MachineError) as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
+        say(error=str(error), kind=type(error).__name__)
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        print(json.dumps({"error": f"{type(error).__name__}: {error}", "kind": "bug"}), flush=True)
+        say(error=f"{type(error).__name__}: {error}", kind="bug")
         return 1
     return 0
 

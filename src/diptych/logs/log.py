@@ -9,6 +9,7 @@ grid        most logs hold every k-th step; a gap is a distance of more than k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -153,7 +154,7 @@ class _Reading:
             self.facts.append(("others", {"columns": list(columns.others)}))
         stride, gaps, missing = _grid(steps)
         step_s = self._times(rows, steps, stride, restarts)
-        epochs = self._column(rows, "epoch")
+        epochs = _finite(self._column(rows, "epoch"))
         first = np.nanmin(epochs) if np.isfinite(epochs).any() else 0.0
         whole = np.nan_to_num(np.floor(epochs - (first if first >= 1 else 0.0)))
         ended = self._column(rows, "time")
@@ -315,7 +316,7 @@ class _Reading:
         rows = [row for row in self.table.rows if time in row and row[time] >= 0]
         if epoch is None:
             return {i: row[time] * scale for i, row in enumerate(rows, start=1)}
-        known = [row for row in rows if epoch in row]
+        known = [row for row in rows if math.isfinite(row.get(epoch, math.nan))]
         zero = min((row[epoch] for row in known), default=1) < 1
         return {int(row[epoch]) + zero: row[time] * scale for row in known}
 

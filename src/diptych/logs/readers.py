@@ -210,6 +210,8 @@ def _json_lines(lines: list[str], path: Path) -> tuple[Table, ValueError | None]
 def _delimiter(lines: list[str]) -> str:
     """The delimiter of a CSV with a header; "" if the lines are no such table."""
     first = lines[0]
+    if len(first) > csv.field_size_limit():
+        return ""
     for delimiter in (",", "\t", ";"):
         cells = next(csv.reader(io.StringIO(first), delimiter=delimiter))
         if len(cells) < 2 or not any(_is_name(cell) for cell in cells):

@@ -63,8 +63,6 @@ def save(run: Path, state: State, facts: Mapping[str, Any], keep: int) -> Path:
         keep: number of checkpoints to keep, 1 or more.
     """
     path = run / "checkpoints" / f"step-{state.step:08d}"
-    if path.exists():  # written before an interruption; equal by construction
-        shutil.rmtree(path)
     with atomic_path(path) as folder:
         folder.mkdir()
         for group in GROUPS:
@@ -218,7 +216,7 @@ def read_safetensors(file: Path) -> Weights:
         arrays = load_file(file)
     except FileNotFoundError as error:
         raise UserError(f"{file}: not found") from error
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file}: not a valid safetensors file ({error}); use another copy"
         ) from error

@@ -35,8 +35,14 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
     for key in ("solver", "steps", "order", "eta", "spacing", "threshold", "noise"):
         value = card.get(f"{prefix}{key}")
         if value is not None:
-            found += [f"--{key}", f"{value:g}" if isinstance(value, float) else str(value)]
+            found += [f"--{key}", _number(value)]
     return found
+
+
+def _number(value: Any) -> str:
+    """A setting as it is typed; a number with all its digits."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def _conditions(card: dict[str, Any], prefix: str = "") -> list[str]:

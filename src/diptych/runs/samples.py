@@ -46,7 +46,8 @@ def open_samples(folder: Path, most: int | None = None) -> Samples:
         UserError: not a sample folder, or images missing or of unlike sizes.
     """
     card = _read_card(folder)
-    paths = sorted(p for p in folder.glob("[0-9]*.png") if p.stem.isdigit())
+    numbered = (p for p in folder.glob("[0-9]*.png") if p.stem.isdecimal())
+    paths = sorted(numbered, key=lambda path: int(path.stem))
     if not paths or [int(p.stem) for p in paths] != list(range(len(paths))):
         raise UserError(
             f"{folder}: expected images 00000.png, 00001.png and so on without a gap, found "

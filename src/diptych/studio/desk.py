@@ -192,6 +192,7 @@ class Desk:
             job.order, job.state = next(self._orders), state
             job.content.pop("picture", None)  # not kept
             ended = [each for each in self.jobs.values() if each.state in ENDED]
+            ended.sort(key=lambda each: each.order or 0)
             for old in ended[:-KEPT]:
                 del self.jobs[old.id]
 

@@ -241,7 +241,8 @@ def app(studio: Studio, token: str | None = None, port: int = 0) -> ASGIApp:
     async def told(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error)}, 400 if isinstance(error, UserError) else 500)
 
-    inner = Starlette(routes=routes, exception_handlers={UserError: told, MachineError: told})
+    handlers = dict.fromkeys((UserError, MachineError, OSError), told)  # OSError: a file has gone
+    inner = Starlette(routes=routes, exception_handlers=handlers)
     return Guard(inner, token, f"diptych-studio-{port}")
 
 
@@ -296,7 +297,11 @@ class Guard:
     def _fault(self, scope: Scope, headers: Headers, given: str) -> str:
         """Reason to refuse a request; "" if there is none."""
         host = headers.get("host", "")
-        if self.token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:  # no address
+            name = None
+        if self.token is None and name not in LOOPBACK:
             return "refused: another host than this machine; open the address of the terminal"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:

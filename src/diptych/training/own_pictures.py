@@ -24,7 +24,7 @@ from diptych.data.sources.named import absolute
 from diptych.data.sources.spec import ARRAYS, OWN
 from diptych.data.survey import Survey, survey
 from diptych.errors import UserError
-from diptych.files import look
+from diptych.files import expanded, look
 from diptych.training.batches import held_out_number
 
 SIDES = (64, 32, 16, 8)  # chosen from where the user gives no size; larger ones take a large GPU
@@ -47,7 +47,7 @@ def is_pictures(text: str) -> bool:
         return False
     if text.partition(":")[0] in OWN:
         return True
-    path = Path(text).expanduser()
+    path = expanded(text)
     if is_there(path):
         return path.suffix.lower() in (*ARRAYS, *SUFFIXES)
     try:

@@ -7,5 +7,5 @@ from typing import Any
 
 
 def say(**facts: Any) -> None:
-    """Print one JSON line of progress."""
-    print(json.dumps(facts), flush=True)
+    """Print one JSON line of progress, on a line of its own whatever has been printed before."""
+    print(f"\n{json.dumps(facts)}", flush=True)

@@ -32,7 +32,7 @@ from diptych.data.sources.spec import (
     split_names,
 )
 from diptych.errors import UserError
-from diptych.files import look
+from diptych.files import expanded, look
 from diptych.types import Int64
 
 TRIED = 100  # leading pictures to try until one that can be read gives the size
@@ -65,7 +65,7 @@ class Asked:
             raise UserError(f"{self.source} names its path already; leave --data out")
         if named is None and self.data_dir is None:
             raise UserError(f"source '{self.kind}' needs a path: {self.kind}:PATH, or --data PATH")
-        return named if named is not None else Path(self.data_dir or "").expanduser()
+        return named if named is not None else expanded(self.data_dir or "")
 
 
 def absolute(source: str) -> str:
@@ -73,8 +73,12 @@ def absolute(source: str) -> str:
 
     An `hf:` name that is not a local path stays unchanged.
     """
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{source}: is no UTF-8, so no config can hold it; rename it") from error
     head = source.partition(":")[0]
-    if head not in OWN and (is_name(head) or not look(Path(source).expanduser())):
+    if head not in OWN and (is_name(head) or not look(expanded(source))):
         return source
     spec = parse(source)
     if spec.path is None or (spec.kind == "hf" and not look(spec.path)):

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from diptych.data.sources.registry import ENVIRONMENT, cache_folder, checked_root, shared_roots
 from diptych.errors import MachineError, UserError
+from diptych.files import expanded
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def locate(
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT)
     try:
         if named:
-            return _in_named(name, folders, wanted, Path(named).expanduser(), by, probe)
+            return _in_named(name, folders, wanted, expanded(named), by, probe)
         for place in [cache_folder(name), *shared_roots()]:
             for folder in _below(place, folders):
                 found = probe(folder, str(folder)) if folder.is_dir() else None

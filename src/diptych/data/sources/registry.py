@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from diptych.errors import MachineError, UserError, nearest
-from diptych.files import user_cache
+from diptych.files import expanded, user_cache
 
 ENVIRONMENT = "DIPTYCH_DATA"
 
@@ -219,7 +219,7 @@ def _in_named(known: Source, split: str, root: Path, named_by: str) -> Located:
 
 def checked_root(name: str, root: Path, named_by: str) -> Path:
     """Check a folder that the user named for a data set. Raises UserError or MachineError."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not os.path.isdir(root):
         what = "is not a folder" if os.path.exists(root) else "does not exist"
         raise UserError(

@@ -24,7 +24,7 @@ from diptych.data.picture import SUFFIXES
 from diptych.data.readers import celeba, cifar10, lmdb
 from diptych.data.sources.registry import SOURCES
 from diptych.errors import UserError, nearest
-from diptych.files import look
+from diptych.files import expanded, look
 
 OWN = PLACED_SOURCES
 PICTURE = "picture"  # the kind of a single picture file
@@ -74,7 +74,7 @@ def parse(text: str) -> Spec:
     head, colon, rest = text.partition(":")
     if head in OWN:
         path, splits = _path_and_split(rest) if head == "hf" else (rest, ())
-        return Spec(head, Path(path).expanduser() if path else None, splits)
+        return Spec(head, expanded(path) if path else None, splits)
     if is_name(head):
         known = tuple(SOURCES[head].splits) if head in SOURCES else SPLITS
         return Spec(head, None, split_names(text, rest, known) if colon else ())
@@ -114,7 +114,7 @@ def _path_and_split(text: str) -> tuple[str, tuple[str, ...]]:
 
 def _plain(text: str) -> Spec:
     """Parse a path by what it points to."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     kind, suffix = look(path), path.suffix.lower()
     if kind == "folder":
         return Spec("folder", path)

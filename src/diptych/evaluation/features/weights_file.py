@@ -18,7 +18,7 @@ from pathlib import Path
 from diptych.data.sources.download import Unusable, located
 from diptych.data.sources.registry import File
 from diptych.errors import UserError
-from diptych.files import machine_faults, sha256_of, user_cache
+from diptych.files import expanded, machine_faults, sha256_of, user_cache
 from diptych.network.features import classifier as classifier_plan
 from diptych.network.features import inception as inception_plan
 from diptych.network.features.conv import misfit, shapes
@@ -136,7 +136,7 @@ def _other_places() -> list[Path]:
 
 
 def _existing(path: Path) -> Path:
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such weights file")
     return path

@@ -122,6 +122,8 @@ def testing(study: Study) -> Iterator[Block]:
         if recorded:
             caption = words("caption.sample_recorded", run=label)
             yield Code(caption, recorded, (study.of_record(record, "environment.command"),))
+        if record.content.get("start") or record.content.get("clip") == "image":
+            continue  # no card says which latents or images a folder began with
         model, known = _model(study, record)
         caption = words("caption.sample_derived" if known else "caption.sample_like", run=label)
         out = f"NEW-{record.path.parent.name}"

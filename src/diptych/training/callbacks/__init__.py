@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from diptych.backends.protocol import Batch, Learner
+from diptych.errors import StopTraining
 from diptych.types import Pixels
 
+T = TypeVar("T")
 Row = dict[str, Any]
 # Of a row, as other programs show them; the loss of held-out images is only in some rows.
 SCALARS = ("loss", "grad_norm", "lr", "compute_s", "data_s", "memory_mb")
@@ -76,16 +78,13 @@ class Callbacks(Callback):
         return found
 
     def stepped(self, learner: Learner, batch: Batch) -> None:
-        for each in self.members:
-            each.stepped(learner, batch)
+        all_of(lambda each: each.stepped(learner, batch), self.members)
 
     def rows(self, rows: Sequence[Row]) -> None:
-        for each in self.members:
-            each.rows(rows)
+        all_of(lambda each: each.rows(rows), self.members)
 
     def image(self, name: str, picture: Pixels, step: int) -> None:
-        for each in self.members:
-            each.image(name, picture, step)
+        all_of(lambda each: each.image(name, picture, step), self.members)
 
     @contextmanager
     def event(self, kind: str, step: int) -> Iterator[None]:
@@ -107,5 +106,18 @@ class Function(Callback):
         self.function = function
 
     def rows(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self.function({**row, "seconds": row["data_s"] + row["compute_s"]})
+        all_of(
+            lambda row: self.function({**row, "seconds": row["data_s"] + row["compute_s"]}), rows
+        )
+
+
+def all_of(call: Callable[[T], object], items: Iterable[T]) -> None:
+    """Call it with each; a `StopTraining` is raised in the end, so that nobody misses a step."""
+    asked: StopTraining | None = None
+    for each in items:
+        try:
+            call(each)
+        except StopTraining as stop:
+            asked = asked or stop
+    if asked is not None:
+        raise asked

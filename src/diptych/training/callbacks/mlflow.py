@@ -22,6 +22,8 @@ from diptych.training.callbacks import SCALARS, VALIDATION, Callback, Row
 
 log = logging.getLogger(__name__)
 
+EXPERIMENT = "diptych"
+
 
 class Mlflow(Callback):
     """One MLflow run for one run folder.
@@ -54,8 +56,8 @@ class Mlflow(Callback):
         self.sent = max((metric.step for metric in known), default=0)
 
     def _create(self, config: Config, backend: str) -> str:
-        found = self.client.get_experiment_by_name("diptych")
-        where = found.experiment_id if found else self.client.create_experiment("diptych")
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        where = found.experiment_id if found else self.client.create_experiment(EXPERIMENT)
         created = self.client.create_run(where, run_name=self.folder.name)
         run_id = str(created.info.run_id)
         for key, value in {"backend": backend, **flatten(config)}.items():
@@ -114,6 +116,16 @@ class Mlflow(Callback):
                 log.warning(
                     "MLflow took no artifacts (%s); the run itself is whole", _first_line(fault)
                 )
+
+
+def check_store(uri: str) -> None:
+    """Raise UserError if no MLflow store answers at this address."""
+    try:
+        load_mlflow().MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
+    except UserError:
+        raise
+    except Exception as error:  # any error of the store concerns the address
+        raise UserError(f"--mlflow {uri}: {_first_line(error)}") from error
 
 
 def load_mlflow() -> Any:

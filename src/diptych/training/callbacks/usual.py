@@ -11,7 +11,7 @@ from diptych.config.load import Config
 from diptych.network.own import AnyPlan
 from diptych.training.callbacks import Callback, Callbacks
 from diptych.training.callbacks.journal import Journal
-from diptych.training.callbacks.mlflow import Mlflow, load_mlflow
+from diptych.training.callbacks.mlflow import Mlflow, check_store
 from diptych.training.callbacks.resources import Resources
 from diptych.training.callbacks.tensorboard import TensorBoard
 
@@ -33,13 +33,13 @@ class Recording:
     mlflow: str | None = None
 
     def check(self) -> None:
-        """Refuse records that cannot be written here, before any work.
+        """Refuse records that cannot be written here, before any work or loss.
 
         Raises:
-            UserError: MLflow is requested but not installed.
+            UserError: MLflow is requested, and is not installed or does not answer.
         """
         if self.mlflow:
-            load_mlflow()
+            check_store(self.mlflow)
 
 
 def usual(
