@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from diptych.generate.latents import read_latents, write_latents
 from diptych.generate.starts import between_seeds, parse_level, parse_points, refuse_unlike
 from diptych.network.plan import make_plan
 from diptych.rng import normal_per_image
+from diptych.runs.checkpoint import read_safetensors
 from diptych.sampling.sampler import make_sampler
 from diptych.sampling.solvers import Ddim, invert, solve
 from diptych.sampling.solvers.kinds import KINDS
@@ -154,6 +156,19 @@ def test_latents_come_back_and_damage_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
         with pytest.raises(UserError, match="not readable latents"):
             read_latents(tmp_path / name, (1, 4, 4))
+    np.savez_compressed(tmp_path / "packed.npz", x=np.zeros_like(x))
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    middle = len(packed) // 3
+    packed[middle : middle + 8] = b"damaged!"
+    (tmp_path / "packed.npz").write_bytes(packed)
+    head = json.dumps({"x": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}).encode()
+    half = len(head).to_bytes(8, "little") + head + bytes(6)  # NumPy has no bfloat16
+    (tmp_path / "half.safetensors").write_bytes(half)
+    for name in ("packed.npz", "half.safetensors"):
+        with pytest.raises(UserError, match="not readable latents"):
+            read_latents(tmp_path / name, (1, 4, 4))
+    with pytest.raises(UserError, match="not a valid safetensors file"):
+        read_safetensors(tmp_path / "half.safetensors")
     np.save(tmp_path / "b.npy", x)
     assert read_latents(tmp_path / "b.npy", (1, 4, 4)).card == {}
     np.save(tmp_path / "c.npy", np.full_like(x, np.nan))

@@ -433,3 +433,11 @@ def test_a_chart_of_wandb_whose_run_has_an_equals_sign(tmp_path: Path) -> None:
     log = read_log(path)
     assert log.loss.tolist() == pytest.approx([k / 7 for k in range(1, 5)])
     assert log.step.tolist() == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_is_no_number_and_a_line_of_any_length_are_read(tmp_path: Path) -> None:
+    text = "step,loss,epoch,epoch_time\n1,0.5,nan,3\n2,0.4,1,4\n3,0.3,inf,4\n"
+    found = _log(tmp_path, text, "epochs.csv")
+    assert found.loss.tolist() == [0.5, 0.4, 0.3] and found.epoch.min() >= 0
+    long = "x" * 200_000
+    assert _log(tmp_path, f"{long}\nstep 1 loss 0.5\nstep 2 loss 0.4\n").step.tolist() == [1, 2]

@@ -30,6 +30,7 @@ from diptych.files import (
     check_free,
     check_replaceable,
     claim_folder,
+    expanded,
     hold,
     hold_part,
     hold_place,
@@ -514,3 +515,9 @@ def test_temporary_folders_of_killed_processes_are_removed_and_no_others(
         for each in started:
             each.kill()
             each.communicate()
+
+
+def test_a_home_folder_that_is_not_known_is_one_line() -> None:
+    assert expanded("~") == Path.home() and expanded("a/b") == Path("a/b")
+    with pytest.raises(UserError, match=r"^~nobody-here/x: this home folder is not known"):
+        expanded("~nobody-here/x")

@@ -99,6 +99,8 @@ def test_what_the_record_lacks_and_a_sign_of_zero_differ() -> None:
         verdict = compare(made, dataclasses.replace(trace(), arrays={}, place=here))
         assert "ema/w is missing, recorded 2.236" in verdict.text()
         json.dumps(verdict.content(), allow_nan=False)
+    other = {"ema/w": {**array_facts(np.arange(3.0)), "norm": np.sqrt(5) * (1 + 2e-16)}}
+    assert compare(made, dataclasses.replace(trace(), arrays=other)).passed  # BLAS's last digit
     signed = dataclasses.replace(trace(), numbers={"loss": [-0.0, 0.5]})
     verdict = compare(made, signed)
     assert verdict.differing == 1 and "step 1: loss is -0.0, recorded 0.0" in verdict.text()
@@ -353,6 +355,10 @@ def test_the_workers_errors_keep_their_kind() -> None:
         assert type(raised.value) is kind
 
 
+# 100 images, two epochs of one step.
+FEW = ("train.steps=null", "train.epochs=2", "train.batch_size=128", "data.held_out=9900")
+
+
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
     ask = trainings.Asked
     for asked, expected in (
@@ -360,6 +366,7 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
         (ask("tiny", rtol=2.0), "--rtol"),
         (ask("tiny", resume_at=20), "--resume-at 20"),
         (ask("tiny", overrides=("train.steps=5",)), "ends at step 5"),
+        (ask("tiny", overrides=FEW), "ends after 2 steps; ask for fewer --steps"),
         (ask("tinny"), "did you mean 'tiny'"),
         (ask(str(tmp_path)), "not a run folder"),
         (ask("x.py:f", backend="torch"), "not for a function"),

@@ -22,12 +22,14 @@ from diptych.errors import UserError
 from diptych.evaluation.sets import Settings, sample_sets
 from diptych.generate.parts import join, read_records, record
 from diptych.ranks import Part
-from diptych.runs import checkpoint
+from diptych.runs import checkpoint, commands
 from diptych.runs.folder import check_same
 from diptych.runs.records import CellFile, Curve, StageNote
+from diptych.runs.samples import open_samples
 from diptych.study.sweep.cells import is_there, read_cells
 from diptych.training.callbacks.journal import read_rows
 from diptych.weights.find import find_weights, zoo_folder
+from synthetic_runs import make_samples
 
 OLD = Path(__file__).parents[1] / "old_records" / "samples"
 VALUES = (None, True, -1, 10**18, 1e300, "x", [], {}, [None], [[]], {"a": None})
@@ -181,3 +183,21 @@ def test_a_folder_of_samples_with_a_hostile_manifest(
         assert "\n" not in said and str(tmp_path / "out") in said and not changed, name
     for name in ("config = null", "trajectory = [null]", 'seconds = "x"', "images_timed = null"):
         assert f"manifest.json: {name.split(' ')[0]}: " in found[name][0]
+
+
+def test_a_command_has_all_digits_of_a_number() -> None:
+    card = {"solver": "ddim", "steps": 10, "eta": 0.1234567, "threshold": 0.9999999}
+    words = commands.sample("run", "torch", card, "out").split()
+    assert words[words.index("--eta") + 1] == "0.1234567"
+    assert words[words.index("--threshold") + 1] == "0.9999999"
+    assert "--eta 1 " in commands.sample("run", "torch", {"eta": 1.0}, "out")
+
+
+def test_samples_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Names are longer from image 100,000 on; a superscript two is no number."""
+    folder = make_samples(tmp_path / "s", "torch", count=3)
+    before = open_samples(folder).images
+    for k, name in enumerate(("0", "1", "02")):  # by its text "02" comes before "1"
+        (folder / f"{k:05}.png").rename(folder / f"{name}.png")
+    (folder / "1\u00b2.png").touch()
+    assert (open_samples(folder).images == before).all()

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from diptych.errors import UserError
+from diptych.studio import desk as desk_module
 from diptych.studio import server
 from diptych.studio.desk import ENDED, Desk, Keeper
 from waiting import PATIENCE, until
@@ -86,3 +87,27 @@ def test_a_browser_that_comes_before_the_server_is_kept_waiting() -> None:
         socket.create_connection(bound.getsockname(), timeout=PATIENCE).close()
     finally:
         bound.close()
+
+
+def test_the_jobs_that_ended_first_are_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that were put first: one may run while others that wait are stopped."""
+    monkeypatch.setattr(desk_module, "KEPT", 2)
+    done = threading.Event()
+
+    def run(job: Any, tell: Any, stop: Any) -> dict[str, Any]:
+        done.wait(PATIENCE)
+        return {"result": {}}
+
+    desk = Desk({"torch": cast(Any, SimpleNamespace(run=run, kill=lambda: None))})
+    try:
+        first = desk.put({"kind": "ladder"}, ("torch",), "x")
+        rest = [desk.put({"kind": "ladder"}, ("torch",), "x") for _ in range(3)]
+        for job in rest:
+            desk.stop(job)
+        until(lambda: all(job.state in ENDED for job in rest))
+        done.set()
+        until(lambda: first.state in ENDED)
+        assert first.id in desk.jobs and rest[0].id not in desk.jobs and len(desk.jobs) == 2
+    finally:
+        done.set()
+        desk.close()

@@ -58,7 +58,13 @@ def served(folder: Path) -> Iterator[Served]:
 def test_another_host_and_another_site_are_refused(served: Served) -> None:
     assert served.ask("/")[0] == 200
     assert served.ask("/", Host=f"localhost:{served.port}")[0] == 200
-    for host in ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{served.port}",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+    ):
         status, _, said = served.ask("/api/models", Host=host)
         assert (status, said[:7]) == (403, b"refused"), host
     job = {"kind": "ladder"}
@@ -213,6 +219,12 @@ def test_runs_are_listed_and_their_curves_grow(served: Served, folder: Path) -> 
     finally:
         journal.write_bytes(before)
     assert served.ask("/api/curve?run=0/torch")[2]["steps"][-1] == 200
+    journal.rename(journal.with_suffix(".aside"))  # the run is begun anew
+    try:
+        status, _, said = served.ask("/api/curve?run=0/torch")
+        assert status in (400, 500) and set(said) == {"error"}
+    finally:
+        journal.with_suffix(".aside").rename(journal)
     unlike = served.ask("/api/settings?run=0/torch&run=0/jittor")[2]
     assert unlike["unlike"] == {"train.lr": [0.001, 0.002]} and unlike["equal"] > 20
 

@@ -20,7 +20,7 @@ from diptych.network.graph import network_graph
 from diptych.network.parameters import parameter_table
 from diptych.network.plan import make_plan
 from diptych.runs.watch import read_events
-from diptych.training.callbacks import SCALARS, tensorboard
+from diptych.training.callbacks import SCALARS, Callbacks, Function, tensorboard
 from diptych.training.callbacks.mlflow import Mlflow
 from diptych.training.callbacks.tensorboard import (
     TensorBoard,
@@ -133,6 +133,30 @@ def test_without_mlflow_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match=r"--mlflow: mlflow is not installed; pip install"):
         Recording(mlflow="file:///nowhere").check()
     Recording().check()
+
+
+def test_a_store_that_does_not_answer_is_told_before_a_run_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=FakeClient))
+    with pytest.raises(UserError, match=r"--mlflow bad: no such store$"):
+        Recording(mlflow="bad").check()
+    Recording(mlflow="sqlite:///x").check()
+
+
+def test_a_callback_that_stops_hides_no_row_from_itself_and_the_others() -> None:
+    seen: dict[str, list[int]] = {"stops": [], "goes on": []}
+
+    def stops(row: Any) -> None:
+        seen["stops"].append(row["step"])
+        if row["step"] >= 2:
+            raise StopTraining(f"at {row['step']}")
+
+    rows = [{"step": k, "data_s": 0.0, "compute_s": 1.0} for k in range(1, 6)]
+    members = [Function(stops), Function(lambda row: seen["goes on"].append(row["step"]))]
+    with pytest.raises(StopTraining, match="at 2"):
+        Callbacks(members).rows(rows)
+    assert seen == {"stops": [1, 2, 3, 4, 5], "goes on": [1, 2, 3, 4, 5]}
 
 
 class FakeClient:
