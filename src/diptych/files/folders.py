@@ -14,8 +14,8 @@ from diptych.files.locks import LOCK, _is_held, hold, hold_place
 from diptych.files.paths import check_path, check_replaceable, check_writable, machine_faults
 
 # Files that mark a folder as Diptych's own; --overwrite only replaces such folders.
-MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "sweep.json", "parts.json",
-         "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
+MARKS = ("config.yaml", "manifest.json", "demo.json", "align.json", "port.json", "sweep.json",
+         "parts.json", "cells/torch-*.json", "cells/jittor-*.json")  # fmt: skip
 
 
 def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:

@@ -65,12 +65,13 @@ def entries(
 
 
 def worked(weights: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """The weights with every constant array perturbed; variances stay positive."""
+    """The weights with every constant array perturbed, by a share of it; its sign stays."""
     found = {}
     for i, (name, array) in enumerate(weights.items()):
         if array.dtype.kind == "f" and array.size and (array == array.flat[0]).all():
             draws = rng.stream(seed, "weights", i, 7).uniform(-1.7, 1.7, array.shape)
-            array = np.asarray(array + SPREAD * draws, dtype=np.float32)
+            size = abs(float(array.flat[0])) or 1.0
+            array = np.asarray(array + SPREAD * size * draws, dtype=np.float32)
         found[name] = array
     return found
 

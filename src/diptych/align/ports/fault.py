@@ -122,7 +122,18 @@ def _inside(path: str, container: str) -> bool:
 def bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, str], Finding]:
     """(layer, where, (after, before), its finding)."""
     fed: dict[str, Finding] = {}
+    # Of what it was given there is no evidence where the reference's own is not finite: a mask.
+    arrays = seen.truth.rung("layers").arrays
+    finite = {n for n, a in arrays.items() if a.dtype.kind != "f" or np.isfinite(a).all()}
+    into = [
+        f
+        for f in verdict.findings
+        if f.failed and bare(f.name).startswith("into/") and f.name in finite
+    ]
+    fed_wrong = {_base_into(f.name) for f in into}
     for f in verdict.findings:
+        if bare(f.name).startswith("buffer/") and base_of(f.name).rpartition(".")[0] in fed_wrong:
+            continue  # it is of the inputs
         if f.failed and bare(f.name).startswith(("fed/", "faint/", "buffer/")):
             path = base_of(f.name)
             path = path.rpartition(".")[0] if bare(f.name).startswith("buffer/") else path
@@ -132,7 +143,9 @@ def bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, st
         for p in fed
         if not any(q != p and _inside(q.partition("#")[0], p.partition("#")[0]) for q in fed)
     ]
-    free = [f for f in verdict.findings if f.failed and bare(f.name).startswith(("free/", "into/"))]
+    free = [
+        f for f in verdict.findings if f.failed and (bare(f.name).startswith("free/") or f in into)
+    ]
     if alone:
         place = {p: i for i, p in enumerate(seen.order)}
         layer = min(alone, key=lambda p: place.get(p, place.get(p.partition("#")[0], 1 << 30)))

@@ -41,6 +41,7 @@ from diptych.align.ports.framework import copied
 from diptych.align.ports.matching import moved_back, moved_over, relaid
 from diptych.align.ports.modules import Call, Network
 from diptych.align.ports.plan import OUTPUT, Names, Plan
+from diptych.errors import UserError
 from diptych.types import Array
 
 FAINT = np.float32(0.01)
@@ -184,7 +185,10 @@ class Pass:
                 return
             total: Any = None
             for i, each in enumerate(made):
-                g = rng.normal(0, "initial_noise", tuple(each.shape), (1 << 26) + i)
+                like = self.feed.get(f"free/{path}{suffix(i)}", each)  # the port may lay it out
+                g = rng.normal(0, "initial_noise", tuple(like.shape), (1 << 26) + i)
+                laid = fit(g, tuple(each.shape))
+                g = g if laid is None else laid
                 term = (each * self.framework.put(g, self.network.wide)).sum()
                 total = term if total is None else total + term
             base = path.partition("#")[0]
@@ -274,12 +278,21 @@ class Pass:
             for i, array in enumerate(call.made):
                 self.add(f"{mode}free/{path}{suffix(i)}", array)
         for i, array in enumerate(outputs):
+            self.check_number(array, "output")
             self.add(f"{mode}free/{OUTPUT}{suffix(i)}", array)
         if self.truth and not mode:
             for call in found:
                 for i, array in enumerate(call.taken):
                     self.feed[f"in/{call.path}/{i}"] = narrow(array)
                     self.add(f"in/{call.path}/{i}", narrow(array))
+
+    def check_number(self, array: Array, what: str) -> None:
+        """Refuse a reference that computes NaN, which is equal to everything."""
+        if self.truth and array.dtype.kind == "f" and np.isnan(array).any():
+            raise UserError(
+                f"the reference's {what} is NaN on these inputs; give others, by INPUTS in its "
+                f"file or --inputs"
+            )
 
     def listed(self) -> list[str]:
         """The reference's calls, from what it recorded."""
@@ -318,7 +331,9 @@ class Pass:
         self.network.train(True)
         with self.network.quiet():
             loss = self.network.loss(self.network.arguments(self.inputs))
-        self.add("loss", self.framework.read(loss).reshape(()))
+        value = self.framework.read(loss).reshape(())
+        self.check_number(value, "loss")
+        self.add("loss", value)
 
     def trace_gradients(self) -> None:
         self.network.train(True)
@@ -326,8 +341,9 @@ class Pass:
         found: list[tuple[str, Any, int]] = []
 
         def seen(call: Call) -> None:
-            # The first output only: a state given beside it may be one array with its last step.
-            value = call.made[0] if call.made else None
+            # Of several outputs each may be used in place of another: the last state, or the last
+            # step of all.
+            value = call.made[0] if len(call.made) == 1 else None
             path = call.path if wanted is None else wanted.get(call.path)
             if path is not None and value is not None and "float" in self.framework.dtype(value):
                 found.append((path, value, version(value)))

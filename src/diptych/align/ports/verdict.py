@@ -161,6 +161,8 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
             continue  # numbers of places, such as position_ids: a port may make them in its code
         if graph and name in truth.arrays and truth.arrays[name].size == 1:
             continue  # a constant of a graph's code, such as an eps
+        if name in _buffers_alone(seen):
+            continue  # a port may make it in its code, and the layers judge it
         text = f"has no partner: {said}"
         verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text, reason))
     entries = {e["name"]: e for e in seen.about["entries"]}
@@ -180,6 +182,12 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     if seen.about["framework"] in MODULES and seen.subject["framework"] in MODULES:
         verdict.findings += _trained(seen)
     return verdict
+
+
+def _buffers_alone(seen: Evidence) -> list[str]:
+    """The reference's buffers, such as a causal mask, that the port has nothing for."""
+    left, buffers = seen.subject["match"]["left_reference"], seen.about["plan"]["buffers"]
+    return [name for name, (reason, _) in left.items() if not reason and name in buffers]
 
 
 def _trained(seen: Evidence) -> Iterator[Finding]:
@@ -396,6 +404,8 @@ def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str,
         notes.append({"key": "dropout", "count": count})
     if seen.subject["stopped"] and seen.subject["stopped"] != seen.about["stopped"]:
         notes.append({"key": "stopped", "names": ", ".join(seen.subject["stopped"][:5])})
+    if alone := _buffers_alone(seen):
+        notes.append({"key": "buffers_alone", "names": ", ".join(alone[:5]), "count": len(alone)})
     if seen.subject.get("left_out"):
         notes.append({"key": "left_out", "reason": seen.subject["left_out"]})
     for path, what in unchecked.items():
