@@ -7,7 +7,6 @@ import csv
 import importlib
 import json
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -174,9 +173,7 @@ def test_a_run_is_sampled_once_and_found_again(panels, run):
 def test_a_panels_refusal_is_said_once(monkeypatch, capsys, code):
     """The panel's own process has said it; the sweep leaves with its exit code and no more."""
     module = importlib.import_module("diptych.cli.sweep")
-    monkeypatch.setattr(
-        module.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], code)
-    )
+    monkeypatch.setattr(module, "run_child", lambda *_, **__: code)
     with pytest.raises(SystemExit) as left:
         module.run_in_process_of_its_own("jittor", 0)
     assert left.value.code == code and capsys.readouterr() == ("", "")

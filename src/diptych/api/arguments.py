@@ -1,4 +1,4 @@
-"""What the functions of the Python API accept: paths, names, columns, data."""
+"""Arguments that the functions of the Python API accept: paths, names, columns, data."""
 
 from __future__ import annotations
 

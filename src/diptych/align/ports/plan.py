@@ -1,4 +1,4 @@
-"""What every pass of a port's ladder shares: the rungs, the reference's findings, the names."""
+"""Shared by every pass of a port's ladder: the rungs, the reference's findings, the names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hints are given: a failing tensor, its layer, and both sides' arrays."""
+"""The case that a hint judges: a failing tensor, its layer, and both sides' arrays."""
 
 from __future__ import annotations
 
