@@ -102,3 +102,57 @@ def test_a_reference_that_computes_nan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "reference.py").write_text(text)
     with pytest.raises(UserError, match="the reference's output is NaN on these inputs"):
         ports(str(tmp_path / "reference.py"), [str(tmp_path / "reference.py")])
+
+
+def test_a_graph_that_computes_nan_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "reference.py").write_text(
+        "import numpy as np\n"
+        "FRAMEWORK = 'numpy'\n"
+        "INPUTS = {'x': {'shape': [3, 4]}}\n"
+        "class Model:\n"
+        "    def __init__(self):\n"
+        "        self.weights = {'w': np.ones((4, 4), 'float32')}\n"
+        "    def __call__(self, x, tap):\n"
+        "        return np.log(-1 - (x @ self.weights['w']) ** 2)\n"
+        "def build():\n"
+        "    return Model()\n"
+    )
+    with pytest.raises(UserError, match="the reference's output is NaN on these inputs"):
+        ports(str(tmp_path / "reference.py"), [str(tmp_path / "reference.py")])
+
+
+STATES = """
+import torch
+from torch import nn
+
+INPUTS = {"x": {"shape": [3, 4, 5]}}
+
+
+class Net(nn.Module):
+    def __init__(self, by_state):
+        super().__init__()
+        self.by_state, self.gru, self.fc = by_state, nn.GRU(5, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        steps, last = self.gru(x)
+        return self.fc(last[-1] if self.by_state else steps[:, -1])
+
+
+class Halved(Net):
+    def forward(self, x):
+        steps = self.gru(x)[0][:, -1]
+        return self.fc((steps + steps.detach()) / 2)
+
+
+by_state, by_step, halved = (lambda: Net(True)), (lambda: Net(False)), (lambda: Halved(False))
+"""
+
+
+@pytest.mark.parametrize("reference, sound", [("by_state", "by_step"), ("by_step", "by_state")])
+def test_the_last_state_is_the_last_step(tmp_path: Path, reference: str, sound: str) -> None:
+    """Whichever is used; a gradient that comes back halved is found."""
+    path = tmp_path / "states.py"
+    path.write_text(STATES)
+    agreeing, halved = ports(f"{path}:{reference}", [f"{path}:{sound}", f"{path}:halved"])
+    assert agreeing.passed, agreeing.conclusion
+    assert halved.fault is not None and halved.fault["rung"] == "gradients"

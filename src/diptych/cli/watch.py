@@ -15,6 +15,7 @@ import click
 from diptych.cli.common import FOLDER, JSON, printable, show
 from diptych.cli.completion import RUNS
 from diptych.errors import MachineError, UserError
+from diptych.machine.stopping import Stopped
 
 if TYPE_CHECKING:
     from diptych.runs.status import Status
@@ -68,6 +69,8 @@ def watch(run: Path, once: bool, every: float, as_json: bool) -> None:
                 return
             sys.stdout.flush()
             time.sleep(every)
+    except Stopped:
+        raise
     except KeyboardInterrupt:  # the training goes on
         return
 

@@ -115,7 +115,8 @@ def compare(golden: Golden, found: Trace) -> Verdict:
         share = math.inf if each.allowed == 0 else each.relative / each.allowed
         nearest = max(nearest, 0.0 if each.relative == 0 else share)
         # Equal bits have one norm but for the last digits, which the threads of BLAS decide.
-        if not each.same if bits else each.relative > each.allowed:
+        unequal = not each.same if bits else each.relative > each.allowed
+        if unequal:
             wrong.append(each)
     wrong.sort(key=_order)  # stable: the loss of a step comes first
     return Verdict(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diptych import rng
+from diptych.errors import UserError
 from diptych.types import Array
 
 
@@ -38,6 +39,15 @@ def suffix(i: int) -> str:
 def narrow(array: Array) -> Array:
     """Floats as float32."""
     return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def refuse_nan(array: Array, what: str) -> None:
+    """Raise UserError if a reference computes NaN, which is equal to everything."""
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise UserError(
+            f"the reference's {what} is NaN on these inputs; give others, by INPUTS in its file "
+            f"or --inputs"
+        )
 
 
 WAYS: tuple[tuple[int, tuple[int, ...]], ...] = (

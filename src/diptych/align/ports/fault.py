@@ -122,14 +122,10 @@ def _inside(path: str, container: str) -> bool:
 def bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, str], Finding]:
     """(layer, where, (after, before), its finding)."""
     fed: dict[str, Finding] = {}
-    # Of what it was given there is no evidence where the reference's own is not finite: a mask.
-    arrays = seen.truth.rung("layers").arrays
-    finite = {n for n, a in arrays.items() if a.dtype.kind != "f" or np.isfinite(a).all()}
-    into = [
-        f
-        for f in verdict.findings
-        if f.failed and bare(f.name).startswith("into/") and f.name in finite
-    ]
+    into = [f for f in verdict.findings if f.failed and bare(f.name).startswith("into/")]
+    if into:  # a mask of -inf, which the port may write as -1e9, is no evidence
+        given = seen.truth.rung("layers").arrays
+        into = [f for f in into if np.isfinite(given[f.name]).all()]
     fed_wrong = {_base_into(f.name) for f in into}
     for f in verdict.findings:
         if bare(f.name).startswith("buffer/") and base_of(f.name).rpartition(".")[0] in fed_wrong:
@@ -155,9 +151,8 @@ def bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, st
         return layer, "between", _between(seen, free, children), fed[layer]
     outer = free[0] if free else next(f for f in verdict.findings if f.failed)
     after, before = _between(seen, free, seen.order)
-    given = any(bare(f.name).startswith("into/") for f in free)
     # Of a graph only values are seen, and a layer may be given another shape: padding of its own.
-    if not given and base_of(outer.name) in seen.calls:
+    if not into and base_of(outer.name) in seen.calls:
         return base_of(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
     return container, "between", (after, before), outer

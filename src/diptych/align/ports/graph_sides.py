@@ -13,7 +13,7 @@ import numpy as np
 from diptych.align.ladder.nudges import nudged
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
-from diptych.align.ports.arrays import fit, narrow, nudge_number, suffix
+from diptych.align.ports.arrays import fit, narrow, nudge_number, refuse_nan, suffix
 from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
 from diptych.align.ports.layers import check_layers
 from diptych.align.ports.matching import (
@@ -48,6 +48,8 @@ def graph_reference(side: Any, folder: Path, seed: int) -> None:
         weights = worked({n: narrow(a) for n, a in weights.items()}, seed)
         model.load(weights)
     outputs, values = model.run(inputs)
+    for array in outputs:
+        refuse_nan(array, "output")
     save_arrays(weights, folder / "weights.safetensors")
     save_arrays(inputs, folder / "inputs.safetensors")
     calls = {

@@ -35,13 +35,13 @@ from diptych.align.ports.arrays import (
     given_gradient,
     narrow,
     nudge_number,
+    refuse_nan,
     suffix,
 )
 from diptych.align.ports.framework import copied
 from diptych.align.ports.matching import moved_back, moved_over, relaid
 from diptych.align.ports.modules import Call, Network
 from diptych.align.ports.plan import OUTPUT, Names, Plan
-from diptych.errors import UserError
 from diptych.types import Array
 
 FAINT = np.float32(0.01)
@@ -278,21 +278,14 @@ class Pass:
             for i, array in enumerate(call.made):
                 self.add(f"{mode}free/{path}{suffix(i)}", array)
         for i, array in enumerate(outputs):
-            self.check_number(array, "output")
+            if self.truth:
+                refuse_nan(array, "output")
             self.add(f"{mode}free/{OUTPUT}{suffix(i)}", array)
         if self.truth and not mode:
             for call in found:
                 for i, array in enumerate(call.taken):
                     self.feed[f"in/{call.path}/{i}"] = narrow(array)
                     self.add(f"in/{call.path}/{i}", narrow(array))
-
-    def check_number(self, array: Array, what: str) -> None:
-        """Refuse a reference that computes NaN, which is equal to everything."""
-        if self.truth and array.dtype.kind == "f" and np.isnan(array).any():
-            raise UserError(
-                f"the reference's {what} is NaN on these inputs; give others, by INPUTS in its "
-                f"file or --inputs"
-            )
 
     def listed(self) -> list[str]:
         """The reference's calls, from what it recorded."""
@@ -332,38 +325,43 @@ class Pass:
         with self.network.quiet():
             loss = self.network.loss(self.network.arguments(self.inputs))
         value = self.framework.read(loss).reshape(())
-        self.check_number(value, "loss")
+        if self.truth:
+            refuse_nan(value, "loss")
         self.add("loss", value)
 
     def trace_gradients(self) -> None:
         self.network.train(True)
         wanted = {self.path(p): p for p in self.listed()} if not self.truth else None
-        found: list[tuple[str, Any, int]] = []
+        found: list[tuple[str, list[Any], list[int]]] = []
 
         def seen(call: Call) -> None:
-            # Of several outputs each may be used in place of another: the last state, or the last
-            # step of all.
-            value = call.made[0] if len(call.made) == 1 else None
             path = call.path if wanted is None else wanted.get(call.path)
-            if path is not None and value is not None and "float" in self.framework.dtype(value):
-                found.append((path, value, version(value)))
+            values = [value for value in call.made if "float" in self.framework.dtype(value)]
+            if path is not None and values:
+                found.append((path, values, [version(value) for value in values]))
 
         with self.network.quiet(), self.network.watched(seen, host=False):
             loss = self.network.loss(self.network.arguments(self.inputs))
         names = [n for n in self.plan.parameters if self.theirs(n)]
         weights = [self.network.vars[self.theirs(n) or ""] for n in names]
         # An output that was changed in place afterwards has no gradient of its own.
-        alive = {n: v for n, v, was in found if version(v) == was}
+        alive = {n: vs for n, vs, was in found if [version(v) for v in vs] == was}
+        outputs = [value for values in alive.values() for value in values]
         with self.network.precision():
-            rows = self.framework.grads(loss, [*weights, *alive.values()])
+            rows = self.framework.grads(loss, [*weights, *outputs])
         rules = self.names.rules
         grads = {n: moved_back(g, rules.get(n)) for n, g in zip(names, rows, strict=False)}
         total = math.sqrt(sum(float(np.sum(g.astype(np.float64) ** 2)) for g in grads.values()))
         self.add("total norm", np.float64(total))
         for n, g in grads.items():
             self.add(n, g)
-        for n, g in zip(alive, rows[len(names) :], strict=True):
-            self.add(f"act/{n}", g)
+        rest = iter(rows[len(names) :])
+        for n, values in alive.items():
+            first, *others = [next(rest) for _ in values]
+            # A state beside the first output may be one array with its last step, and be used in
+            # its place: then neither gradient can be compared with the reference's.
+            if not any(map(np.any, others)):
+                self.add(f"act/{n}", first)
 
     def trace_update(self) -> None:
         """Two steps on the same gradients everywhere, of many sizes, so that an eps shows."""

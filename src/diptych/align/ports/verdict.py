@@ -185,9 +185,16 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
 
 
 def _buffers_alone(seen: Evidence) -> list[str]:
-    """The reference's buffers, such as a causal mask, that the port has nothing for."""
-    left, buffers = seen.subject["match"]["left_reference"], seen.about["plan"]["buffers"]
-    return [name for name, (reason, _) in left.items() if not reason and name in buffers]
+    """The reference's buffers, such as a causal mask, that the port has nothing for.
+
+    None if the layers are not climbed, which judge them; running statistics and frozen weights are
+    no such buffers.
+    """
+    if "layers" not in seen.rungs():
+        return []
+    left, known = seen.subject["match"]["left_reference"], seen.about["plan"]["buffers"]
+    made = [n for n in known if n not in seen.about["stopped"] and "running_" not in n]
+    return [name for name, (reason, _) in left.items() if not reason and name in made]
 
 
 def _trained(seen: Evidence) -> Iterator[Finding]:

@@ -152,7 +152,7 @@ class Workbench:
             return moved
         spacing = np.spacing(np.abs(values)) * np.float32(2.0 ** (23 - BITS[self.spec.precision]))
         wide: Array = values + np.where(moved > values, spacing, -spacing)
-        return wide
+        return np.where(moved == values, values, wide)
 
     def moved_batch(self, batch: Batch) -> Batch:
         """The batch with its images moved."""
