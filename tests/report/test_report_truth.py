@@ -11,13 +11,17 @@ from diptych.files import read_json
 from diptych.pages import markdown
 from diptych.profiling.outliers import attribute
 from diptych.report.build import report_runs
+from diptych.report.of_logs import report_logs
 from diptych.report.sources.gather import gather
 from diptych.runs.reader import read_run
 from report_records import (
+    figures,
+    hold_weights,
     make_batches,
     make_ladder,
     make_profile,
     make_scores,
+    make_sweep,
     said,
     table,
     undrawn,  # noqa: F401 - a fixture
@@ -203,3 +207,41 @@ def test_sampling_times_are_of_one_device_and_of_the_runs_compared(tmp_path: Pat
     assert not told("torch", "other", "jittor")
     write(tmp_path / "batches" / "other.json", read_json(tmp_path / "batches" / "jittor.json"))
     assert not told("jittor", "other")
+
+
+def test_two_profiles_of_a_panel_have_a_bar_each(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "torch", make_rows(20))
+    for name in ("float32", "bf16"):
+        make_profile(tmp_path / "profiles" / f"{name}.json", "torch")
+    report_runs([run], tmp_path / "out", search=[tmp_path / "profiles"])
+    trace = figures(tmp_path / "out" / "index.html")["split"]["traces"][0]
+    assert sorted(trace["x"]) == ["torch: bf16", "torch: float32"]
+
+
+def test_a_sweep_without_a_reference_is_against_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "torch", make_rows(20))
+    hold_weights(run, "torch")
+    path = make_sweep(tmp_path / "sweep", ("torch",))
+    content = read_json(path)
+    content["request"]["reference"] = None
+    write(path, content)
+    told = report_runs([run], tmp_path / "out", search=[tmp_path / "sweep"])
+    [found] = [t for part in told["sections"] if part["key"] == "sweep" for t in part["tables"]]
+    assert found["caption"]["en"] == "Samplers and steps: 500 images x 3"
+
+
+def test_runs_that_cannot_be_compared_are_not_said_to_be(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"{size}", "torch", make_rows(20), train={"batch_size": size})
+            for size in (16, 32, 64)]  # fmt: skip
+    first = said(report_runs(runs, tmp_path / "out"), "short.pair")[0]
+    assert first["en"].startswith("Of 3 runs, no two can be compared step by step")
+
+
+def test_a_difference_at_step_0_is_named(tmp_path: Path) -> None:
+    logs = []
+    for name, loss in (("a", 1.0), ("b", 1.1)):
+        logs.append(tmp_path / f"{name}.csv")
+        rows = "".join(f"{k},{loss / (k + 1)}\n" for k in range(30))
+        logs[-1].write_text(f"step,loss\n{rows}")
+    rows = table(report_logs(logs, tmp_path / "out"), "a.csv and b.csv: how many")
+    assert {row[1] for row in rows.values() if row[0] != "0"} == {"0"}
