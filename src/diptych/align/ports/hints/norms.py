@@ -49,23 +49,22 @@ def axes_of(case: Case, x: Array) -> list[tuple[int, ...]]:
     return [(-1,), (1,), tuple(range(1, x.ndim))]
 
 
-def _affine(case: Case, x: Array, axes: tuple[int, ...]) -> tuple[Array | float, Array | float]:
+def _affine(case: Case, x: Array) -> tuple[Array | float, Array | float]:
+    """Weight and bias laid out for x; 1 and 0 where there are none, and as they are if they do not fit."""
     w, b = case.weight("weight"), case.weight("bias")
     shape = [1] * x.ndim
     on_channels = "layer" not in case.kind and "rms" not in case.kind and x.ndim > 1
     shape[1 if on_channels else -1] = -1
-    one = 1.0 if w is None else w
-    zero = 0.0 if b is None else b
     try:
-        return (one if w is None else w.reshape(shape)), (zero if b is None else b.reshape(shape))
+        return (1.0 if w is None else w.reshape(shape)), (0.0 if b is None else b.reshape(shape))
     except ValueError:
-        return one, zero
+        return (1.0 if w is None else w), (0.0 if b is None else b)
 
 
 def normed(case: Case, x: Array, eps: float, axes: tuple[int, ...], ddof: int = 0) -> Array | None:
     """A norm of the reference's kind with other settings."""
     groups = case.settings.get("num_groups")
-    w, b = _affine(case, x, axes)
+    w, b = _affine(case, x)
     try:
         if groups and x.ndim > 1:
             rows = x.reshape(x.shape[0], int(groups), -1)
@@ -85,7 +84,7 @@ def _running(case: Case, x: Array, running: Any, eps: float) -> Array | None:
         return None
     shape = [1, -1] + [1] * (x.ndim - 2)
     mean, var = (r.reshape(shape) for r in running)
-    w, b = _affine(case, x, ())
+    w, b = _affine(case, x)
     return np.asarray((x - mean) / np.sqrt(var + eps) * w + b)
 
 
