@@ -50,7 +50,7 @@ def axes_of(case: Case, x: Array) -> list[tuple[int, ...]]:
 
 
 def _affine(case: Case, x: Array) -> tuple[Array | float, Array | float]:
-    """Weight and bias laid out for x; 1 and 0 where there are none, and as they are if they do not fit."""
+    """Weight and bias laid out for x if they fit; 1 and 0 where there are none."""
     w, b = case.weight("weight"), case.weight("bias")
     shape = [1] * x.ndim
     on_channels = "layer" not in case.kind and "rms" not in case.kind and x.ndim > 1
