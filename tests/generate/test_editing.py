@@ -161,6 +161,8 @@ def test_latents_come_back_and_damage_is_refused(tmp_path: Path) -> None:
     middle = len(packed) // 3
     packed[middle : middle + 8] = b"damaged!"
     (tmp_path / "packed.npz").write_bytes(packed)
+    import ml_dtypes  # noqa: F401  # with it the library itself would read bfloat16
+
     head = json.dumps({"x": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}).encode()
     half = len(head).to_bytes(8, "little") + head + bytes(6)  # NumPy has no bfloat16
     (tmp_path / "half.safetensors").write_bytes(half)

@@ -16,6 +16,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 def save(number, frame):
+    Path("saving").touch()
     time.sleep(0.5)  # longer than `subprocess.run` waits after Ctrl-C
     Path("saved").write_text(str(number))
     sys.exit(7)
@@ -45,6 +46,9 @@ def test_a_child_saves_or_is_killed(tmp_path: Path, number: int, child: str, gra
         os.killpg(parent.pid, number)
     else:
         parent.send_signal(number)
+        if child == "saves":  # once more, while the child is at it
+            until(lambda: (tmp_path / "saving").exists())
+            parent.send_signal(number)
     assert parent.wait(PATIENCE) != 0
     assert not running(int((tmp_path / "pid").read_text()))
     saved = tmp_path / "saved"

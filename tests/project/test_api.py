@@ -59,8 +59,8 @@ def test_a_wrapped_module_is_read_as_its_objective_says(panel: Panel, objective:
 def test_a_callback_stops_a_training_which_then_goes_on(panel: Panel, tmp_path: Path) -> None:
     found = panel.call(api_jobs.stopped, panel.name, tmp_path / "run", 3)
     step, rows, seen = found["first"]
-    # Rows are read every second step: the fourth was made before the third was seen.
-    assert (step, rows, seen) == (4, [1, 2, 3, 4], [1, 2, 3])
+    # Rows are read every second step: the fourth was made before the third was seen, and is told.
+    assert (step, rows, seen) == (4, [1, 2, 3, 4], [1, 2, 3, 4])
     assert found["last"] == 6 and found["loss"].shape == (6,)
     assert found["repr"].startswith(f"<Run '{tmp_path / 'run'}': {panel.name}, step 6, loss ")
     straight = panel.call(api_jobs.stopped, panel.name, tmp_path / "straight", 99)

@@ -28,7 +28,7 @@ from diptych.evaluation.collect import BATCH, KINDS, Collected, Needs, include
 from diptych.evaluation.feature_network import Extractor, Features
 from diptych.evaluation.images import Images, open_images, positions_of
 from diptych.evaluation.protocol import Protocol, check_made_alike
-from diptych.files import atomic_path, expanded, look, parse_json, sha256_of
+from diptych.files import atomic_path, expanded, look, numpy_array, parse_json, sha256_of
 from diptych.ranks import Part
 from diptych.types import Arrays, Floating, Int64
 
@@ -363,7 +363,7 @@ def _tensor(file: Path, held: Any, name: str) -> Any:
     from safetensors import SafetensorError
 
     try:
-        return held.get_tensor(name)
+        return numpy_array(held, name)
     except MemoryError:
         raise MachineError(f"{file}: is too large for this machine's memory") from None
     except (SafetensorError, TypeError, ValueError) as error:

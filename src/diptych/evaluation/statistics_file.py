@@ -22,7 +22,7 @@ import numpy as np
 
 from diptych.errors import MachineError, UserError
 from diptych.evaluation.statistics import BOUND, LADDER, Grid, Moments, Statistics
-from diptych.files import atomic_path, expanded, look, parse_json
+from diptych.files import atomic_path, expanded, look, numpy_array, parse_json
 from diptych.types import Arrays, Float64
 
 SCHEMA = "diptych-statistics-1"
@@ -215,7 +215,7 @@ def _read(path: Path) -> tuple[Arrays, str | None]:
 
             with safe_open(str(path), framework="numpy") as file:
                 note = (file.metadata() or {}).get("note")
-                return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+                return {name: numpy_array(file, name) for name in file.keys()}, note  # noqa: SIM118
         with np.load(path, allow_pickle=False) as file:
             if not {"mu", "sigma"} <= set(file.files):
                 return {}, None

@@ -40,7 +40,14 @@ from diptych.files.paths import (
     sha256_of,
     user_cache,
 )
-from diptych.files.reading import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_json, read_json
+from diptych.files.reading import (
+    MOST_BYTES,
+    MOST_LEVELS,
+    MOST_VALUES,
+    numpy_array,
+    parse_json,
+    read_json,
+)
 from diptych.files.rows import Line, Tail, read_lines
 
 __all__ = [
@@ -70,6 +77,7 @@ __all__ = [
     "look",
     "machine_faults",
     "new_folder",
+    "numpy_array",
     "open_file",
     "output_folder",
     "parse_json",

@@ -1,4 +1,4 @@
-"""JSON read within bounds: no text makes the reader slow, large or wrong."""
+"""JSON read within bounds: no text makes the reader slow, large or wrong. Arrays, one by one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.errors import UserError
 from diptych.files.paths import read_bytes
 
 MOST_BYTES = 64 * 2**20  # of a JSON file
 MOST_VALUES = 2_000_000  # in it; an empty list takes 2 bytes there and 64 in memory
 MOST_LEVELS = 64  # of lists and objects in each other
+# NumPy's numbers, as safetensors names them.
+_OF_NUMPY = ["F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"]
 
 
 def read_json(
@@ -100,3 +104,17 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_once, parse_int=_whole, parse_float=_finite, parse_constant=_finite
 )
 _LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
+
+
+def numpy_array(held: Any, name: str) -> np.ndarray[Any, Any]:
+    """One array of an open safetensors file.
+
+    Raises:
+        ValueError: it is bfloat16 or another number that NumPy lacks. The library reads these only
+            in processes where something else happened to import ml_dtypes.
+    """
+    kind = held.get_slice(name).get_dtype()
+    if kind not in _OF_NUMPY:
+        raise ValueError(f"'{name}' is {kind}, which NumPy lacks")
+    array: np.ndarray[Any, Any] = held.get_tensor(name)
+    return array

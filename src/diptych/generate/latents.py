@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from diptych.errors import UserError
-from diptych.files import atomic_path, parse_json, sha256_of
+from diptych.files import atomic_path, numpy_array, parse_json, sha256_of
 from diptych.types import Float32
 
 NAME = "latents"
@@ -88,7 +88,7 @@ def _read(path: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
             names = list(tensors.keys())
             name = NAME if NAME in names else names[0]
             card = _card((tensors.metadata() or {}).get("card", "{}"))
-            return _floats(path, tensors.get_tensor(name)), card
+            return _floats(path, numpy_array(tensors, name)), card
     except (
         SafetensorError,
         OSError,

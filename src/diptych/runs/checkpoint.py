@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from diptych.backends.protocol import State
 from diptych.config.load import Config
 from diptych.errors import UserError
-from diptych.files import atomic_path, machine_faults, sha256_of, write_json
+from diptych.files import atomic_path, machine_faults, numpy_array, sha256_of, write_json
 from diptych.network.parameters import check_weights
 from diptych.network.plan import Plan
 from diptych.runs.records import Saved
@@ -213,7 +212,8 @@ def set_aside(run: Path, step: int) -> None:
 def read_safetensors(file: Path) -> Weights:
     """Read the arrays of a safetensors file as float32. Raises UserError if it is damaged."""
     try:
-        arrays = load_file(file)
+        with safe_open(file, framework="numpy") as held:
+            arrays = {name: numpy_array(held, name) for name in held.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{file}: not found") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
