@@ -13,6 +13,7 @@ from data_files import bare_machine  # noqa: F401  (a fixture)
 from diptych.config.load import load_config
 from diptych.data import load_configured, load_dataset
 from diptych.data.readers.folder import sample_names
+from diptych.data.sources.named import Opened, joined
 from diptych.data.sources.spec import Spec, parse
 from diptych.errors import UserError
 from diptych.evaluation.images import open_images
@@ -89,6 +90,12 @@ def test_both_splits_are_one_after_the_other(bare: Path) -> None:
     halves = [load_dataset(f"celeba:{s}", image_size=64, data_dir=bare) for s in ("train", "test")]
     assert np.array_equal(faces.images[:], np.concatenate([half.images[:] for half in halves]))
     assert len(set(faces.images.items.names)) == 10  # type: ignore[union-attr]
+
+
+def test_what_two_splits_leave_out_is_added() -> None:
+    images = np.zeros((1, 1, 2, 2), np.uint8)
+    parts = [Opened(images, None, "x", None, {"hidden": k, "bad": 1}) for k in (2, 3)]
+    assert joined(parts, ("train", "test")).left_out == {"hidden": 5, "bad": 2}
 
 
 def test_a_config_names_its_split_once(bare: Path) -> None:

@@ -193,6 +193,13 @@ def test_a_command_has_all_digits_of_a_number() -> None:
     assert "--eta 1 " in commands.sample("run", "torch", {"eta": 1.0}, "out")
 
 
+def test_a_command_tells_how_a_multistep_solver_ended() -> None:
+    for ended, word in ((True, "--euler-at-final"), (None, "--no-euler-at-final")):
+        card = {"solver": "dpmpp", "steps": 10, "euler_at_final": ended}
+        assert word in commands.sample("run", "torch", card, "out").split()
+    assert "euler" not in commands.sample("run", "torch", card | {"solver": "ddim"}, "out")
+
+
 def test_samples_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     """Names are longer from image 100,000 on; a superscript two is no number."""
     folder = make_samples(tmp_path / "s", "torch", count=3)

@@ -305,17 +305,16 @@ def port(reference: str | None, subject: str | None, **options: Any) -> None:
         raise UserError("give REFERENCE and SUBJECT; begin with: diptych align port --init myport")
     if options["inputs"] and declared:
         raise UserError("--inputs gives arrays and --input declares them; give one of the two")
-    from diptych.align.ports.prove import RUNGS, table
-    from diptych.align.ports.prove import port as prove
+    from diptych.align.ports.prove import RUNGS, ports, table
     from diptych.align.ports.sentences import hint_texts, note_texts
 
     out, _ = _claim({**options, "keep_traces": False})
-    found = prove(
+    (found,) = ports(
         reference,
-        subject,
+        [subject],
         options["inputs"] or declared or None,
         names=options["names"],
-        seed=options["seed"],
+        seeds=[options["seed"]],
         steps=options["steps"],
         rungs=split(options["rungs"]) or RUNGS,
         say=_say(options["quiet"]),

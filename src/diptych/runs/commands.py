@@ -7,6 +7,7 @@ from typing import Any
 
 from diptych.config.size import size_option
 from diptych.runs.reader import Run
+from diptych.sampling.solvers.kinds import KINDS
 
 
 def data(run: Run) -> str:
@@ -36,6 +37,11 @@ def _sampler(card: dict[str, Any], prefix: str = "") -> list[str]:
         value = card.get(f"{prefix}{key}")
         if value is not None:
             found += [f"--{key}", _number(value)]
+    # A card tells what happened, in words of the option; other solvers have no such option.
+    kind = KINDS.get(str(card.get(f"{prefix}solver")))
+    if kind and kind.multistep and f"{prefix}euler_at_final" in card:
+        no = "" if card[f"{prefix}euler_at_final"] else "no-"
+        found += [f"--{no}euler-at-final"]
     return found
 
 

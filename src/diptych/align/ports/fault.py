@@ -155,6 +155,8 @@ def bad_layer(seen: Evidence, verdict: Verdict) -> tuple[str, str, tuple[str, st
     if not into and base_of(outer.name) in seen.calls:
         return base_of(outer.name), "value", (_sound_before(verdict, outer), ""), outer
     container = _common(after, before) if before else ROOT
+    while container not in seen.calls and container != ROOT:  # a list of layers has no code
+        container = container.rpartition(".")[0]
     return container, "between", (after, before), outer
 
 
@@ -175,11 +177,16 @@ def _between(seen: Evidence, free: Sequence[Finding], paths: Sequence[str]) -> t
     given = {_base_into(f.name) for f in free if bare(f.name).startswith("into/")}
     wrong = [p for p in paths if p in given]
     if not wrong:
-        leaves = [p for p in paths if seen.calls[p]["leaf"]]
-        return (leaves[-1] if leaves else ""), ""
+        return _last(seen, paths), ""
     before = min(wrong, key=start)  # a container starts before its layers
-    leaves = [p for p in seen.order if seen.calls[p]["leaf"] and start(p) < start(before)]
-    return (leaves[-1] if leaves else ""), before
+    return _last(seen, [p for p in seen.order if start(p) < start(before)]), before
+
+
+def _last(seen: Evidence, paths: Sequence[str]) -> str:
+    """The last leaf of some layers, if possible one that the port has too."""
+    leaves = [p for p in paths if seen.calls[p]["leaf"]]
+    both = [p for p in leaves if p.partition("#")[0] in seen.subject["layers"]]
+    return (both or leaves or [""])[-1]
 
 
 def _base_into(tensor: str) -> str:

@@ -15,6 +15,7 @@ from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graphs
 from diptych.align.ports.arrays import fit, narrow, nudge_number, refuse_nan, suffix
 from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
+from diptych.align.ports.folds import Folds, find_folds
 from diptych.align.ports.layers import check_layers
 from diptych.align.ports.matching import (
     BY_ORDER,
@@ -86,6 +87,7 @@ def graph_reference(side: Any, folder: Path, seed: int) -> None:
         "plan": dataclasses.asdict(Plan()),
         "entries": rows,
         "inputs": list(inputs),
+        "taken": list(inputs),
         "tied": {},
         "own": {},
         "dropouts": 0,
@@ -152,7 +154,14 @@ def graph_subject(
     model = side.network(target, seed)
     held = model.weights()
     rows = entries(held, list(held), {}, {})
-    found: Match = match(ours, rows, given)
+    folds = Folds() if model.movable else find_folds(ours, weights, held, about["calls"])
+    if not folds.ours.isdisjoint(given.weights):
+        folds = Folds()
+    found: Match = match(
+        [e for e in ours if e.name not in folds.ours],
+        [e for e in rows if e.name not in folds.pairs.values()],
+        given,
+    )
     if model.movable:
         load(model, weights, found.weights, found.rules)
     else:
@@ -169,12 +178,15 @@ def graph_subject(
     paths = graphs.layers_of(
         values,
         model.layer_weights(),
-        found.weights,
+        found.weights | folds.pairs,
         [p for p in calls if "#" not in p],
         given.layers,
         fits,
         model.scopes() if hasattr(model, "scopes") else {},
     )
+    for norm, before in folds.norms.items():
+        if before in paths:
+            paths.setdefault(norm, paths.pop(before))
     graph_trace(model, weights, inputs, found.weights, paths, found.rules, out, "subject")
     return {
         "framework": target.framework,
@@ -191,6 +203,7 @@ def graph_subject(
             }
             for i, (n, a) in enumerate(values)
         },
+        "folded": list(folds.norms),
         "outputs": [],
         "tied": {},
         "stopped": [],

@@ -1,14 +1,14 @@
 """A user's network of modules, in PyTorch or Jittor: its weights, its calls, its gradients.
 
-Modules are watched by
-replacing their `forward` (`execute`) on the instance, so nothing of the user's code is changed.
+Modules are watched by replacing their `forward` (`execute`) on the instance, so nothing of the
+user's code is changed.
 Dropout is switched off, in modules and in functions: its bits cannot be equal.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,12 @@ from diptych.align.ports.framework import Framework, leaves, refilled
 from diptych.align.ports.targets import Target, function_of, load_module
 from diptych.errors import UserError
 from diptych.types import Array
+
+ATTENTION = "scaled_dot_product_attention"
+FUNCTIONAL = (
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "droppath", "alpha_dropout",
+    "feature_alpha_dropout", ATTENTION,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,14 @@ class Network:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Functional dropout gives back its input inside."""
-        lib = self.framework.lib
-        owner = lib.nn if self.framework.is_jittor else lib.nn.functional
-        names = [
-            n
-            for n in ("dropout", "dropout1d", "dropout2d", "dropout3d", "droppath")
-            if hasattr(owner, n)
-        ]
-        before = {n: getattr(owner, n) for n in names}
+        """Functional dropout gives back its input inside, and attention drops nothing."""
+        owner = self.framework.lib.nn
+        owner = owner if self.framework.is_jittor else owner.functional
+        before = {n: getattr(owner, n) for n in FUNCTIONAL if hasattr(owner, n)}
         try:
-            for n in names:
-                setattr(owner, n, lambda x, *_, **__: x)
+            for n, function in before.items():
+                whole = n == ATTENTION
+                setattr(owner, n, _undropped(function) if whole else lambda x, *_, **__: x)
             with self.precision():
                 yield
         finally:
@@ -208,17 +210,13 @@ class Network:
             for _, module in watched:
                 module.__dict__.pop(key, None)
 
-    def arguments(self, inputs: Mapping[str, Array]) -> list[Any]:
-        """The inputs on the device, in order."""
-        return [self.framework.put(a, self.wide) for a in inputs.values()]
-
-    def output(self, arguments: Sequence[Any]) -> list[Any]:
-        """The network's outputs.
+    def output(self, inputs: Mapping[str, Array]) -> list[Any]:
+        """The network's outputs on the device, from inputs in order.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or the model cannot take the inputs.
         """
-        made = self.module(*arguments)
+        made = self.module(*self._put(inputs, self.taken(inputs)))
         found = list(leaves(self.framework, made))
         if not found:
             raise UserError(
@@ -226,6 +224,39 @@ class Network:
                 "array, or arrays in a tuple, list or dictionary"
             )
         return found
+
+    def _put(self, inputs: Mapping[str, Array], names: Iterable[str]) -> list[Any]:
+        return [self.framework.put(inputs[n], self.wide) for n in names]
+
+    def taken(self, inputs: Iterable[str]) -> list[str]:
+        """The first of the inputs, by name: those that the model itself takes.
+
+        The others are for `loss` alone, as a target is. They are those beyond what `forward` can
+        take; and of its optional arguments, from the first that has the name of one of `loss`.
+
+        Raises:
+            UserError: there are others, and no `loss`.
+        """
+        names, own = list(inputs), self.own("loss")
+        if type(self.module).__name__ == "Sequential":
+            most = _positional(lambda input: input)
+        else:
+            most = _positional(getattr(self.module, self.framework.call))
+        if most is None:  # *args, or code that does not show its arguments
+            return names
+        if own is not None:
+            alone = set(_positional(own) or ()) - set(most)
+            least = sum(p.default is p.empty for p in most.values())
+            for i, name in list(enumerate(names))[least:]:
+                if name in alone:
+                    return names[:i]
+        elif len(names) > len(most):
+            raise UserError(
+                f"{self.target.text}: the model takes ({', '.join(most)}), but the inputs are "
+                f"({', '.join(names)}); an input that only the loss takes needs a loss(model, "
+                f"{', '.join(names)})"
+            )
+        return names[: len(most)]
 
     def again(self, call: Call, arrays: Sequence[Array], leaf: bool = False) -> tuple[Any, Any]:
         """Call one module again with other arrays in its arguments: (arrays, outputs)."""
@@ -247,13 +278,13 @@ class Network:
         """The `loss` or `optimizer` of the maker (as its attribute), or of its file."""
         return getattr(self.made, name, None) or getattr(self.file, name, None)
 
-    def loss(self, arguments: Sequence[Any]) -> Any:
+    def loss(self, inputs: Mapping[str, Array]) -> Any:
         """The user's loss, or the mean squared distance of the outputs from keyed numbers."""
         own = self.own("loss")
         if own is not None:
-            return own(self.module, *arguments)
+            return own(self.module, *self._put(inputs, inputs))
         total: Any = None
-        for i, each in enumerate(self.output(arguments)):
+        for i, each in enumerate(self.output(inputs)):
             if not self._is_float(each):
                 continue
             goal = rng.normal(0, "initial_noise", tuple(each.shape), (1 << 23) + 512 + i)
@@ -297,6 +328,32 @@ class Network:
             loss.backward()
             optimizer.step()
         self.framework.sync()
+
+
+def _undropped(attention: Callable[..., Any]) -> Callable[..., Any]:
+    def attend(
+        q: Any,
+        k: Any,
+        v: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        *args: Any,
+        **more: Any,
+    ) -> Any:
+        return attention(q, k, v, attn_mask, 0.0, *args, **more)
+
+    return attend
+
+
+def _positional(function: Any) -> dict[str, inspect.Parameter] | None:
+    """The arguments that a function takes by position, by name; None if it takes any number."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in found):
+        return None
+    return {p.name: p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
 def settings_of(module: Any) -> dict[str, Any]:

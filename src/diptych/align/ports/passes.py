@@ -215,7 +215,7 @@ class Pass:
             self.calls[call.path] = call
 
         with self.network.still(), self.network.watched(seen):
-            self.network.output(self.network.arguments(self.inputs))
+            self.network.output(self.inputs)
 
     def fed_arrays(self, path: str) -> list[Array] | None:
         """The reference's inputs of a layer."""
@@ -268,7 +268,7 @@ class Pass:
                 self.calls[call.path] = call
 
         with self.network.still(), self.network.watched(seen):
-            outputs = self.network.output(self.network.arguments(self.inputs))
+            outputs = self.network.output(self.inputs)
             outputs = [self.framework.read(o) for o in outputs]
         for call in found:
             path = call.path if wanted is None else wanted[call.path]
@@ -323,7 +323,7 @@ class Pass:
     def trace_loss(self) -> None:
         self.network.train(True)
         with self.network.quiet():
-            loss = self.network.loss(self.network.arguments(self.inputs))
+            loss = self.network.loss(self.inputs)
         value = self.framework.read(loss).reshape(())
         if self.truth:
             refuse_nan(value, "loss")
@@ -341,7 +341,7 @@ class Pass:
                 found.append((path, values, [version(value) for value in values]))
 
         with self.network.quiet(), self.network.watched(seen, host=False):
-            loss = self.network.loss(self.network.arguments(self.inputs))
+            loss = self.network.loss(self.inputs)
         names = [n for n in self.plan.parameters if self.theirs(n)]
         weights = [self.network.vars[self.theirs(n) or ""] for n in names]
         # An output that was changed in place afterwards has no gradient of its own.
@@ -396,7 +396,7 @@ class Pass:
         own = [self.theirs(n) or "" for n in self.plan.parameters if self.theirs(n)]
         for step in steps:
             with network.quiet():
-                loss = network.loss(network.arguments(self.inputs))
+                loss = network.loss(self.inputs)
                 value = self.framework.read(loss).reshape(())
                 network.step(optimizer, loss, own, RATE)
             if name:

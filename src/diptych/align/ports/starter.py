@@ -25,7 +25,7 @@ INPUTS = {inputs}
 {make}
 
 # def loss(model, {names}):        # training is compared with it; else a loss on the outputs
-#     ...
+#     ...                          # targets: more INPUTS and arguments, which forward() lacks
 #
 #
 # def optimizer(model):            # one update, and steps in lockstep; else plain gradient descent

@@ -8,7 +8,8 @@ imports decide. It may also hold:
 
     INPUTS = {"x": {"shape": [2, 3, 32, 32], "low": -1, "high": 1},        # normal without a range
               "tokens": {"shape": [2, 7], "low": 0, "high": 50, "dtype": "int64"}}
-    def loss(model, *inputs): ...       # a scalar; default: squared distance from keyed numbers
+    def loss(model, *inputs): ...       # a scalar; default: squared distance from keyed numbers.
+                                        # It gets all inputs, the model those that it takes
     def optimizer(model): ...           # the framework's own; default: plain gradient descent
 
 Nothing of a file is executed here: the process of its framework does that.
@@ -129,7 +130,7 @@ def found_module(name: str) -> ModuleSpec | None:
 
 
 def _framework(source: str, place: str) -> str:
-    """The framework that a source names, or that it imports; NumPy if it imports none."""
+    """The framework that a source names, or else the first that it imports."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -144,7 +145,13 @@ def _framework(source: str, place: str) -> str:
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             imported.add(node.module.partition(".")[0])
-    return next((name for name in ("jittor", "torch") if name in imported), "numpy")
+    framework = next((name for name in ("jittor", "torch", "numpy") if name in imported), "")
+    if not framework:
+        raise UserError(
+            f'{place}: imports no framework itself; write FRAMEWORK = "torch" (or jittor, numpy) '
+            "into the file, or torch: before its name"
+        )
+    return framework
 
 
 def load_module(target: Target) -> ModuleType:

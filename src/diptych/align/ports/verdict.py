@@ -30,7 +30,7 @@ from diptych.align.ports.arrays import fit
 from diptych.align.ports.evidence import ROOT, Evidence, base_of, shown
 from diptych.align.ports.fault import first_fault
 from diptych.align.ports.floors import widened
-from diptych.align.ports.matching import SHOWN_OUTPUT
+from diptych.align.ports.matching import BY_ORDER, SHOWN_OUTPUT
 from diptych.align.ports.plan import OUTPUT
 from diptych.align.ports.targets import GRAPHS, MODULES
 from diptych.types import Array
@@ -121,7 +121,7 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
         for side, key in (("reference", "left_reference"), ("port", "left_subject"))
         for n, (_, r) in seen.subject["match"][key].items()
     ]
-    notes = _notes(seen, unchecked)
+    notes = _notes(seen, unchecked, fault is not None)
     return Compared(
         verdicts, layers, fault, seen.subject["match"], notes, seen.about, seen.subject, left
     )
@@ -393,7 +393,9 @@ def _listed(
     return list(rows.values())
 
 
-def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def _notes(
+    seen: Evidence, unchecked: Mapping[str, list[str]], failed: bool
+) -> list[dict[str, Any]]:
     """Facts to be told, whatever the verdict."""
     notes: list[dict[str, Any]] = []
     if seen.about["truth"] != "float64":
@@ -411,6 +413,13 @@ def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str,
         notes.append({"key": "dropout", "count": count})
     if seen.subject["stopped"] and seen.subject["stopped"] != seen.about["stopped"]:
         notes.append({"key": "stopped", "names": ", ".join(seen.subject["stopped"][:5])})
+    if own := [n for n in seen.about["inputs"] if n not in seen.about["taken"]]:
+        notes.append({"key": "loss_only", "names": ", ".join(own)})
+    guessed = [n for n, how in seen.subject["match"]["how"].items() if how in BY_ORDER[1:]]
+    if failed and guessed:
+        notes.append({"key": "by_order", "names": ", ".join(guessed[:5]), "count": len(guessed)})
+    if folded := seen.subject.get("folded"):
+        notes.append({"key": "folded", "names": ", ".join(folded[:5]), "count": len(folded)})
     if alone := _buffers_alone(seen):
         notes.append({"key": "buffers_alone", "names": ", ".join(alone[:5]), "count": len(alone)})
     if seen.subject.get("left_out"):
@@ -421,6 +430,6 @@ def _notes(seen: Evidence, unchecked: Mapping[str, list[str]]) -> list[dict[str,
             notes.append({"key": "left_out", "reason": reason})
     if len(seen.rungs()) > 3 and not seen.about["own"].get("optimizer"):
         notes.append({"key": "plain_descent"})
-    if seen.about["own"].get("loss") is False:
+    if seen.about["own"].get("loss") is seen.subject["own"].get("loss") is False:
         notes.append({"key": "own_loss"})
     return notes

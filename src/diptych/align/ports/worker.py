@@ -39,6 +39,7 @@ from diptych.align.ports.layers import Layer, match_layers
 from diptych.align.ports.matching import Entry, Given, match
 from diptych.align.ports.passes import Pass
 from diptych.align.ports.plan import FORWARD, RUNGS, UNTRAINED, Names, Plan
+from diptych.align.ports.repeats import check_repeatable
 from diptych.align.ports.targets import MODULES, Target, raised
 from diptych.align.process.lines import say
 from diptych.errors import MachineError, UserError, show_notices
@@ -97,7 +98,7 @@ class Side:
 
         network.train(False)
         with network.still(), network.watched(seen):
-            outputs = network.output(network.arguments(inputs))
+            outputs = network.output(inputs)
             shapes = [list(self.framework.read(o).shape) for o in outputs]
         return {
             "calls": dict(sorted(calls.items(), key=lambda c: c[1]["order"])),
@@ -151,6 +152,8 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     if job["perturb"]:
         weights = worked(weights, seed)
     network.load(weights)
+    taken = network.taken(inputs)
+    check_repeatable(network, inputs, "loss" in job["rungs"])
     parameters = network.parameters()
     about = side.describe(network, inputs)
     calls = about["calls"]
@@ -201,6 +204,7 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
         "plan": dataclasses.asdict(plan),
         "entries": rows,
         "inputs": list(inputs),
+        "taken": taken,
         "tied": tied,
         "own": own,
         "optimizer": network.optimizer_about() if parameters else {},
@@ -235,7 +239,7 @@ def changes(network: Any, inputs: Mapping[str, Array], weights: Mapping[str, Arr
         network.load(weights)
         network.train(on)
         with network.still():
-            outputs = network.output(network.arguments(inputs))
+            outputs = network.output(inputs)
         rows.append([network.framework.read(o) for o in outputs])
     network.train(False)
     return any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(*rows, strict=True))
@@ -317,13 +321,16 @@ def one_subject(
     """Match one subject and trace it."""
     ours = [Entry(**{**e, "shape": tuple(e["shape"])}) for e in about["entries"]]
     layers = [layer(path, c) for path, c in about["calls"].items() if "#" not in path]
+    without = {n: inputs[n] for n in about["taken"]}  # a loss's own inputs
     if side.framework is None:
         facts = graph_sides.graph_subject(
-            side, target, seed, about, weights, inputs, given, out, ours
+            side, target, seed, about, weights, without, given, out, ours
         )
     else:
         network = side.network(target, seed)
         stopped = network.stopped
+        inputs = inputs if network.own("loss") is not None else without
+        check_repeatable(network, inputs, "loss" in about["rungs"])
         own = side.describe(network, inputs)
         parameters = network.parameters()
         rows = entries(

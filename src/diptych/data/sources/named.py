@@ -6,6 +6,7 @@ handled here; see `diptych.data.sources.registry`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,15 +125,18 @@ def open_known(asked: Asked) -> Opened:
 
 def joined(parts: Sequence[Opened], splits: Sequence[str]) -> Opened:
     """Concatenate splits of one source."""
+    left_out = dict(sum((Counter(part.left_out) for part in parts), Counter[str]()))
     pictures = [part.images for part in parts if isinstance(part.images, Decoded)]
     if len(pictures) == len(parts):
         first = pictures[0]
         items = Joined([images.items for images in pictures], splits)
-        return Opened(Decoded(items, first.recipe, first.workers), items.labels, items.origin)
+        images = Decoded(items, first.recipe, first.workers)
+        return Opened(images, items.labels, items.origin, None, left_out)
     images = np.concatenate([np.asarray(part.images[:]) for part in parts])
     labels = [part.labels for part in parts if part.labels is not None]
     origins = " and ".join(dict.fromkeys(part.origin for part in parts))
-    return Opened(images, np.concatenate(labels) if len(labels) == len(parts) else None, origins)
+    whole = np.concatenate(labels) if len(labels) == len(parts) else None
+    return Opened(images, whole, origins, None, left_out)
 
 
 def _arrays(asked: Asked) -> Opened | None:
