@@ -271,7 +271,8 @@ def test_a_layer_that_cannot_be_fed_is_named_not_what_follows_it() -> None:
     order = ["norm", "out"]
     calls = {p: {"order": i, "leaf": True} for i, p in enumerate(order)}
     truth = SimpleNamespace(rung=lambda _: Rung())
-    seen: Any = SimpleNamespace(order=order, calls=calls, truth=truth)
+    about = {"order": order, "calls": calls, "truth": truth, "subject": {"layers": {}}}
+    seen: Any = SimpleNamespace(**about)
     rows = [("free/norm", 0.0), ("free/out", 0.9), (f"free/{OUTPUT}", 0.9)]
     found = Verdict("layers", FAIL, gate_of("layers"))
     found.findings = [Finding(n, "port", "max", error, 1e-7, 1e-6, "") for n, error in rows]
