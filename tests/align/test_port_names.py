@@ -13,6 +13,7 @@ import pytest
 from diptych.align.ladder.floors import gate_of
 from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung
+from diptych.align.ports import reasons
 from diptych.align.ports.arrays import fit, given_gradient
 from diptych.align.ports.describe import entries
 from diptych.align.ports.fault import bad_layer, given_to
@@ -39,6 +40,10 @@ from diptych.errors import UserError
 
 def entry(name: str, *shape: int, order: float = 0.0) -> Entry:
     return Entry(name, shape, order=order)
+
+
+def _text(why: reasons.Why) -> str:
+    return reasons.told(why).en
 
 
 def test_equal_names_are_matched_first() -> None:
@@ -137,7 +142,9 @@ def test_names_decide_if_the_port_has_all_of_them() -> None:
 def test_equal_values_of_another_shape_are_no_pair() -> None:
     ours = [Entry("conv.weight", (8, 8, 1, 1), digest="one")]
     found = match(ours, [Entry("fc.weight", (8, 8), digest="one")], Given())
-    assert not found.weights and "shape (8, 8, 1, 1)" in found.left_reference["conv.weight"][1]
+    assert not found.weights and "shape (8, 8, 1, 1)" in _text(
+        found.left_reference["conv.weight"][1]
+    )
 
 
 def test_a_map_that_matches_nothing_is_refused() -> None:
@@ -168,10 +175,11 @@ def test_what_is_left_over_has_a_reason() -> None:
     ours = [entry("fc.weight", 4, 8), entry("fc.bias", 4)]
     theirs = [entry("fc.weight", 8, 4), entry("extra.scale", 3)]
     found = match(ours, theirs, Given())
-    why, text = found.left_reference["fc.weight"]
-    assert why == "rule" and "a rule `transpose` would fit" in text
-    why, text = found.left_reference["fc.bias"]
-    assert why == "" and "nothing left of shape (4,)" in text
+    kind, why = found.left_reference["fc.weight"]
+    assert kind == "rule" and "a rule `transpose` would fit" in _text(why)
+    kind, why = found.left_reference["fc.bias"]
+    assert kind == "" and "nothing left of shape (4,)" in _text(why)
+    assert reasons.told(why).zh == "移植已无形状为 (4,) 的数组"
     assert set(found.left_subject) == {"fc.weight", "extra.scale"}
 
 
@@ -180,8 +188,9 @@ def test_a_weight_left_over_is_told_by_its_namesake() -> None:
     ours = [entry("a.weight", 4, 8), entry("b.weight", 4, 8), entry("c.weight", 5, 3)]
     theirs = [entry("a.weight", 8, 4), entry("b.weight", 8, 4), entry("c.weight", 6, 3)]
     left = match(ours, theirs, Given()).left_reference
-    assert left["b.weight"][1].startswith("'b.weight' of the port is (8, 4); a rule")
-    assert left["c.weight"] == ("shape", "the port's has shape (6, 3), not (5, 3)")
+    told_of = {name: (kind, _text(why)) for name, (kind, why) in left.items()}
+    assert told_of["b.weight"][1].startswith("'b.weight' of the port is (8, 4); a rule")
+    assert told_of["c.weight"] == ("shape", "the port's has shape (6, 3), not (5, 3)")
 
 
 def test_a_declared_rule_moves_a_weight_and_back(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from diptych.errors import UserError
 from diptych.evaluation.sets import Settings, sample_sets
 from diptych.generate.parts import join, read_records, record
 from diptych.ranks import Part
-from diptych.runs import checkpoint, commands
+from diptych.report import commands
+from diptych.runs import checkpoint
 from diptych.runs.folder import check_same
 from diptych.runs.records import CellFile, Curve, StageNote
 from diptych.runs.samples import open_samples

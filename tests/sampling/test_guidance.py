@@ -18,7 +18,7 @@ from diptych.errors import UserError
 from diptych.evaluation.sets import Settings
 from diptych.generate.for_scoring import Drawing
 from diptych.network.plan import make_plan
-from diptych.runs.commands import evaluate as evaluate_command
+from diptych.report.commands import evaluate as evaluate_command
 from diptych.sampling.denoiser import Predictor
 from diptych.sampling.engine import Engine
 from diptych.sampling.guidance import read_interval

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from diptych.errors import UserError
 from diptych.files.paths import read_bytes
+
+if TYPE_CHECKING:
+    from diptych.types import Array
 
 MOST_BYTES = 64 * 2**20  # of a JSON file
 MOST_VALUES = 2_000_000  # in it; an empty list takes 2 bytes there and 64 in memory
@@ -106,7 +107,7 @@ _DECODER = json.JSONDecoder(
 _LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
 
 
-def numpy_array(held: Any, name: str) -> np.ndarray[Any, Any]:
+def numpy_array(held: Any, name: str) -> Array:
     """One array of an open safetensors file.
 
     Raises:
@@ -116,5 +117,5 @@ def numpy_array(held: Any, name: str) -> np.ndarray[Any, Any]:
     kind = held.get_slice(name).get_dtype()
     if kind not in _OF_NUMPY:
         raise ValueError(f"'{name}' is {kind}, which NumPy lacks")
-    array: np.ndarray[Any, Any] = held.get_tensor(name)
+    array: Array = held.get_tensor(name)
     return array

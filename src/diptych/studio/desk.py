@@ -16,8 +16,8 @@ import numpy as np
 
 from diptych.errors import MachineError, UserError
 from diptych.figures.grids import grid, to_picture
+from diptych.report import commands
 from diptych.report.numbers.images import difference_picture, pixel_numbers
-from diptych.runs import commands
 from diptych.studio.messages import unpacked
 from diptych.studio.panel import Panel
 from diptych.types import Pixels

@@ -49,6 +49,7 @@ class Finding:
     gate: float
     text: str = ""
     reason: Reason = ""
+    why: Mapping[str, Any] | None = None  # the text as a key and its facts, for other languages
 
     @property
     def ratio(self) -> float:

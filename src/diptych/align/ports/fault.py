@@ -58,6 +58,7 @@ def first_fault(
         "before": between[1],
         "tensor": shown(first.name),
         "text": first.text,
+        "why": first.why,
         **{
             k: v if np.isfinite(v) else None
             for k, v in (("error", first.error), ("floor", first.floor), ("allowed", first.gate))

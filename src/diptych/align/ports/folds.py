@@ -22,7 +22,7 @@ CLOSE = 1e-5  # of the largest value: a fold in float32 is off by less
 
 @dataclass
 class Folds:
-    """What was found.
+    """Norms and layers that were found.
 
     Attributes:
         norms: the norm's path -> the layer before it.

@@ -30,6 +30,7 @@ from diptych.align.ports.matching import (
     relaid,
 )
 from diptych.align.ports.plan import OUTPUT, Plan
+from diptych.align.ports.reasons import why
 from diptych.align.ports.targets import Target
 from diptych.align.process.lines import say
 from diptych.files import write_json
@@ -212,7 +213,7 @@ def graph_subject(
         "version": model.version,
         "own": {},
         "rungs": list(TRACED),
-        "left_out": f"{target.framework} computes forward only",
+        "left_out": why("forward_only", framework=target.framework),
     }
 
 
@@ -239,7 +240,7 @@ def unpair_numbers(found: Match, weights: Mapping[str, Array], held: Mapping[str
     for name, other in list(found.weights.items()):
         a, b = weights[name], held[other]
         if a.size == b.size == 1 and a.item() != b.item() and found.how[name] in BY_ORDER:
-            found.left_reference[name] = "value", "the port has no number of this value"
+            found.left_reference[name] = "value", why("no_value")
             del found.weights[name], found.how[name]
     for other in list(found.left_subject):
         if held[other].size == 1:

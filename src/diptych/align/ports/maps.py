@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diptych.align.ports.matching import DECLARED, Given, Match
 from diptych.align.ports.names import read_map
+from diptych.align.ports.reasons import told
 from diptych.errors import UserError, nearest
 
 
@@ -61,5 +62,5 @@ def names_text(found: Match, layers: Mapping[str, str], given: Given) -> str:
     lines.append("unmatched:")
     for title, left in (("reference", found.left_reference), ("port", found.left_subject)):
         lines.append(f"  {title}:" if left else f"  {title}: {{}}")
-        lines += [f"    {quoted(a)}: {quoted(text)}" for a, (_, text) in left.items()]
+        lines += [f"    {quoted(a)}: {quoted(told(reason).en)}" for a, (_, reason) in left.items()]
     return "\n".join(lines) + "\n"

@@ -31,11 +31,12 @@ from scipy.optimize import linear_sum_assignment
 
 from diptych.align.ladder.judge import Reason
 from diptych.align.ports.names import module_paths, translate
+from diptych.align.ports.reasons import Why, why
 from diptych.errors import UserError, nearest
 from diptych.types import Array
 
 Rule = str
-Left = tuple[Reason, str]  # why an array is left over, as a word and as a text
+Left = tuple[Reason, Why]  # why an array is left over, as a word and in full
 Uses = dict[str, set[str]]  # module -> the modules whose input is its output
 RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
 DECLARED: dict[Rule, tuple[Rule, ...]] = {
@@ -408,12 +409,11 @@ def _reason(
     for other in alike:
         rule = fitting(shape, other.shape)
         if rule:
-            text = f"'{other.name}' of the {whose} is {other.shape}; a rule `{rule}` would fit"
-            return "rule", text
+            return "rule", why("rule", name=other.name, whose=whose, shape=other.shape, rule=rule)
     same = [o.name for o in others.values() if o.shape == shape]
     if same:
-        text = f"the {whose} has {len(same)} of shape {shape} left, none of this role: {same[0]}"
-        return "shape", text
+        facts = {"whose": whose, "count": len(same), "shape": shape, "first": same[0]}
+        return "shape", why("no_role", **facts)
     if name in others:
-        return "shape", f"the {whose}'s has shape {others[name].shape}, not {shape}"
-    return "shape" if alike else "", f"the {whose} has nothing left of shape {shape}"
+        return "shape", why("other_shape", whose=whose, other=others[name].shape, shape=shape)
+    return "shape" if alike else "", why("no_shape", whose=whose, shape=shape)

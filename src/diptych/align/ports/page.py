@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
+from diptych.align.ports.reasons import told
 from diptych.align.ports.sentences import conclusion, hint_texts, note_texts
 from diptych.figures.charts import DARK, LIGHT
 from diptych.figures.numbers import significant
@@ -91,6 +92,10 @@ def _head(*keys: str) -> list[Text]:
     return [phrase(f"portcolumn.{key}") for key in keys]
 
 
+def _why(row: Mapping[str, Any]) -> Text:
+    return told(row["why"]) if row["why"] else same("")
+
+
 def _number(value: float | None) -> Text:
     return same("" if value is None else significant(value))
 
@@ -113,11 +118,11 @@ def _layers(content: Mapping[str, Any]) -> Iterator[Block]:
             same(mode),
         ]
         if worst is None:
-            cells += [same(""), same(""), same(row["reason"])]
+            cells += [same(""), same(""), _why(row)]
         else:
             floor = worst["floor"] or 1e-300
             error = None if worst["error"] is None else worst["error"] / floor
-            cells += [_number(error), _number(worst["gate"] / floor), same(row["reason"])]
+            cells += [_number(error), _number(worst["gate"] / floor), _why(row)]
         rows.append(cells)
     head = _head("layer", "port", "kind", "verdict", "mode", "ratio", "allowed", "reason")
     yield Table(phrase("portpage.layers_caption"), head, rows, long=len(rows) > 40)
@@ -169,10 +174,7 @@ def _names(content: Mapping[str, Any]) -> Iterator[Block]:
     yield say(
         "port.matched", weights=found["weights"], of=found["of"], by_itself=found["by_itself"]
     )
-    rows = [
-        [known("portcell", u["side"]), same(u["name"]), same(u["reason"])]
-        for u in content["unmatched"]
-    ]
+    rows = [[known("portcell", u["side"]), same(u["name"]), _why(u)] for u in content["unmatched"]]
     if rows:
         head = _head("side", "weight", "reason")
         yield Table(phrase("portpage.unmatched_caption"), head, rows, long=len(rows) > 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diptych.align.ports.reasons import told
 from diptych.pages.catalogue import Text, phrase
 from diptych.pages.template import words
 
@@ -61,6 +62,8 @@ def place(fault: Mapping[str, Any]) -> Text:
 
 def numbers(fault: Mapping[str, Any]) -> Text:
     """A fault's error, floor and gate."""
+    if fault.get("why"):
+        return words("port.text", text=told(fault["why"]))
     if fault.get("text"):
         return words("port.text", text=fault["text"])
     if fault.get("error") is None:
@@ -82,5 +85,7 @@ def hint_texts(fault: Mapping[str, Any]) -> Iterator[Text]:
 def note_texts(content: Mapping[str, Any]) -> Iterator[Text]:
     """One sentence for each note."""
     for note in content["notes"]:
-        facts = {k: v for k, v in note.items() if k != "key"}
+        facts = {k: v for k, v in note.items() if k not in ("key", "why")}
+        if note.get("why"):
+            facts["reason"] = told(note["why"])
         yield words(f"note.{note['key']}", **facts)

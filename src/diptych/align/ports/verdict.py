@@ -32,6 +32,7 @@ from diptych.align.ports.fault import first_fault
 from diptych.align.ports.floors import widened
 from diptych.align.ports.matching import BY_ORDER, SHOWN_OUTPUT
 from diptych.align.ports.plan import OUTPUT
+from diptych.align.ports.reasons import Why, told, why
 from diptych.align.ports.targets import GRAPHS, MODULES
 from diptych.types import Array
 
@@ -114,10 +115,11 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
             if not bare(f.name).startswith("into/")
         ]
     for row in layers:
-        if unchecked.get(row["layer"]):
-            row["reason"] += f"; not checked: {', '.join(unchecked[row['layer']])}"
+        if others := unchecked.get(row["layer"]):
+            row["why"] = why("unchecked", first=row["why"], what=", ".join(others))
+        row["reason"] = told(row["why"]).en if row["why"] else ""
     left = [
-        {"side": side, "name": n, "reason": r}
+        {"side": side, "name": n, "reason": told(r).en, "why": r}
         for side, key in (("reference", "left_reference"), ("port", "left_subject"))
         for n, (_, r) in seen.subject["match"][key].items()
     ]
@@ -152,36 +154,40 @@ def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Ve
     for k, each in enumerate(verdict.findings):
         ours, theirs = cut.arrays[each.name].dtype, port.arrays[each.name].dtype
         if each.failed and ours != theirs:
-            text = f"is {theirs} in the port, {ours} in the reference"
-            verdict.findings[k] = dataclasses.replace(each, text=text)
+            reason = why("dtype", theirs=str(theirs), ours=str(ours))
+            verdict.findings[k] = dataclasses.replace(each, text=told(reason).en, why=reason)
     match = seen.subject["match"]
     graph = seen.about["framework"] in GRAPHS.values()
-    for name, (reason, said) in match["left_reference"].items():
+    for name, (kind, left) in match["left_reference"].items():
         if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
             continue  # numbers of places, such as position_ids: a port may make them in its code
         if graph and name in truth.arrays and truth.arrays[name].size == 1:
             continue  # a constant of a graph's code, such as an eps
         if name in _buffers_alone(seen):
             continue  # a port may make it in its code, and the layers judge it
-        text = f"has no partner: {said}"
-        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text, reason))
+        verdict.findings.append(_without(name, why("no_partner", left=left), kind))
     entries = {e["name"]: e for e in seen.about["entries"]}
     ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
-    for name, (reason, said) in match["left_subject"].items():
+    for name, (kind, left) in match["left_subject"].items():
         if name not in seen.subject["parameters"]:
             continue
         shape = seen.port and _shape_left(seen, name)
         tie = next(
             ((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None
         )
-        text = f"is the port's alone: {said}"
+        reason = why("alone", left=left)
         if tie:
-            text = f"is one array with '{tie[0]}', but the port has '{name}' of its own"
-            name, reason = tie[1], "untied"
-        verdict.findings.append(Finding(name, PORT, "", np.inf, 0, 0, text, reason))
+            reason = why("untied", tie=tie[0], name=name)
+            name, kind = tie[1], "untied"
+        verdict.findings.append(_without(name, reason, kind))
     if seen.about["framework"] in MODULES and seen.subject["framework"] in MODULES:
         verdict.findings += _trained(seen)
     return verdict
+
+
+def _without(name: str, reason: Why, kind: Reason = "", measure: str = "") -> Finding:
+    """A tensor that fails for a reason in place of numbers."""
+    return Finding(name, PORT, measure, np.inf, 0, 0, told(reason).en, kind, reason)
 
 
 def _buffers_alone(seen: Evidence) -> list[str]:
@@ -202,15 +208,9 @@ def _trained(seen: Evidence) -> Iterator[Finding]:
     ours, theirs = set(seen.about["plan"]["parameters"]), set(seen.subject["parameters"])
     for name, other in seen.subject["match"]["weights"].items():
         if name not in ours and other in theirs:
-            text = (
-                "is trained in the port, but frozen (or a buffer) in the reference: freeze it "
-                "(register_buffer, requires_grad_(False), or stop_grad() in Jittor)"
-            )
+            yield _without(name, why("to_freeze"))
         elif name in ours and other not in theirs:
-            text = "is frozen (or a buffer) in the port, but trained in the reference: train it"
-        else:
-            continue
-        yield Finding(name, PORT, "", np.inf, 0, 0, text)
+            yield _without(name, why("to_train"))
 
 
 def _shape_left(seen: Evidence, name: str) -> tuple[int, ...]:
@@ -240,10 +240,10 @@ def _resume(seen: Evidence, port: Rung) -> Verdict:
 
 def _floored(
     seen: Evidence, name: str, truth: Rung, port: Rung, own: Sequence[Rung]
-) -> tuple[Verdict, dict[str, str]]:
+) -> tuple[Verdict, dict[str, Why]]:
     """A rung against its floor, and the tensors whose shapes cannot be laid over each other."""
     fitted: dict[str, Array] = {}
-    unfit: dict[str, str] = {}
+    unfit: dict[str, Why] = {}
     outputs: list[Finding] = []
     for tensor, b in truth.arrays.items():
         a = port.arrays.get(tensor)
@@ -251,20 +251,17 @@ def _floored(
             continue
         laid = fit(a, b.shape)
         output = base_of(tensor) == OUTPUT
-        shapes = f"has shape {a.shape}, the reference's {b.shape}"
+        shapes = why("shapes", shape=a.shape, other=b.shape)
         reason: Reason = "shape" if laid is None else "layout"
         if laid is None:
             unfit[tensor] = shapes
         elif output and (a.shape or (1,)) != (b.shape or (1,)) and not seen.turned:
-            unfit[tensor] = (
-                f"{shapes}; if this layout is meant, "
-                f"declare a rule for '{SHOWN_OUTPUT}' in names.yaml"
-            )
+            unfit[tensor] = why("layout", shapes=shapes, name=SHOWN_OUTPUT)
         else:
             fitted[tensor] = laid
             continue
         if output:
-            outputs.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, unfit[tensor], reason))
+            outputs.append(_without(tensor, unfit[tensor], reason, "shape"))
     arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
     panels = {PORT: Passes(Rung(fitted, {}, port.seconds)), "reference": Passes(own[0], own[1:])}
     gate = f"port {name}" if f"port {name}" in tolerances().rungs else name
@@ -274,12 +271,12 @@ def _floored(
         # A graph has no training mode.
         climbed = tensor.startswith("free/") or f"{TRAINING}free/{OUTPUT}" in port.arrays
         if base_of(tensor) == OUTPUT and climbed and tensor not in port.arrays:
-            verdict.findings.append(Finding(tensor, PORT, "shape", np.inf, 0, 0, "is missing"))
+            verdict.findings.append(_without(tensor, why("missing"), measure="shape"))
     verdict.findings += outputs
     for fact, text in port.facts.items():
         if fact.startswith("raised/"):
             # It may want another form of the reference's arrays: not a fault by itself.
-            unfit[fact.removeprefix("raised/")] = f"raises on the reference's inputs: {text}"
+            unfit[fact.removeprefix("raised/")] = why("raises", text=text)
     return verdict, unfit
 
 
@@ -339,7 +336,7 @@ def _excused(verdict: Verdict, truth: Rung, port: Rung, own: Sequence[Rung]) -> 
 
 
 def _listed(
-    seen: Evidence, verdict: Verdict, unfit: Mapping[str, str], excused: Mapping[str, str]
+    seen: Evidence, verdict: Verdict, unfit: Mapping[str, Why], excused: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """The layers in the order of calls, each with its worst error over its floor by mode."""
     rows: dict[str, dict[str, Any]] = {}
@@ -353,7 +350,7 @@ def _listed(
             "modes": {},
             "verdict": "",
             "source": call.get("source", ""),
-            "reason": "",
+            "why": None,
         }
     for f in verdict.findings:
         row = rows.get(base_of(f.name))
@@ -373,24 +370,20 @@ def _listed(
     for path, row in rows.items():
         modes = row["modes"]
         if path in excused:
-            row["verdict"], row["reason"] = "cut elsewhere", f"gives '{shown(excused[path])}'"
+            row["verdict"], row["why"] = "cut elsewhere", why("gives", tensor=shown(excused[path]))
         elif any(m["failed"] for m in modes.values()):
             row["verdict"] = FAIL
         elif modes:
             row["verdict"] = PASS
         else:
             row["verdict"] = "not compared"
-            why = [t for n, t in unfit.items() if base_of(n) == path]
-            row["reason"] = (
-                why[0]
-                if why
-                else (
-                    "the port has no layer that corresponds"
-                    if not row["port"]
-                    else "the port's layer was not called"
-                )
-            )
+            other = why("not_called" if row["port"] else "no_layer")
+            row["why"] = next((w for n, w in unfit.items() if base_of(n) == path), other)
     return list(rows.values())
+
+
+def _left_out(reason: Why) -> dict[str, Any]:
+    return {"key": "left_out", "reason": told(reason).en, "why": reason}
 
 
 def _notes(
@@ -423,11 +416,10 @@ def _notes(
     if alone := _buffers_alone(seen):
         notes.append({"key": "buffers_alone", "names": ", ".join(alone[:5]), "count": len(alone)})
     if seen.subject.get("left_out"):
-        notes.append({"key": "left_out", "reason": seen.subject["left_out"]})
+        notes.append(_left_out(seen.subject["left_out"]))
     for path, what in unchecked.items():
         if what:
-            reason = f"'{path}' is cut elsewhere in the port, so not checked: {', '.join(what)}"
-            notes.append({"key": "left_out", "reason": reason})
+            notes.append(_left_out(why("cut_elsewhere", path=path, what=", ".join(what))))
     if len(seen.rungs()) > 3 and not seen.about["own"].get("optimizer"):
         notes.append({"key": "plain_descent"})
     if seen.about["own"].get("loss") is seen.subject["own"].get("loss") is False:

@@ -39,6 +39,7 @@ from diptych.align.ports.layers import Layer, match_layers
 from diptych.align.ports.matching import Entry, Given, match
 from diptych.align.ports.passes import Pass
 from diptych.align.ports.plan import FORWARD, RUNGS, UNTRAINED, Names, Plan
+from diptych.align.ports.reasons import why
 from diptych.align.ports.repeats import check_repeatable
 from diptych.align.ports.targets import MODULES, Target, raised
 from diptych.align.process.lines import say
@@ -360,12 +361,12 @@ def one_subject(
         asked, rungs = side.job["rungs"], list(about["rungs"])  # no others were traced
         trained = [n for n in about["plan"]["parameters"] if found.weights.get(n) in parameters]
         if about["framework"] not in MODULES:
-            facts["left_out"] = f"{about['framework']} computes no gradients here"
+            facts["left_out"] = why("no_gradients", framework=about["framework"])
         elif not trained and any(r not in UNTRAINED for r in asked):
             rungs = [r for r in rungs if r in UNTRAINED]
-            whose = "both sides have" if about["plan"]["parameters"] else "the reference has"
+            key = "untrained_both" if about["plan"]["parameters"] else "untrained"
             left = ", ".join(r for r in asked if r not in UNTRAINED)
-            facts["left_out"] = f"{left}, for no weight that {whose} is trained"
+            facts["left_out"] = why(key, rungs=left)
         for name in ("optimizer", "loss"):
             if about["own"].get(name, False) != facts["own"][name] and len(rungs) > len(FORWARD):
                 whose = "reference" if about["own"].get(name, False) else "port"
@@ -374,7 +375,7 @@ def one_subject(
                     for r in rungs
                     if r in FORWARD or (name == "optimizer" and r in ("loss", "gradients"))
                 ]
-                facts["left_out"] = f"only the {whose}'s file has {name}()"
+                facts["left_out"] = why("one_has", whose=whose, name=name)
         plan = Plan(**about["plan"])
         names = Names(found.weights, paths, found.rules)
         trace(

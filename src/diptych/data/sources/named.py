@@ -130,13 +130,13 @@ def joined(parts: Sequence[Opened], splits: Sequence[str]) -> Opened:
     if len(pictures) == len(parts):
         first = pictures[0]
         items = Joined([images.items for images in pictures], splits)
-        images = Decoded(items, first.recipe, first.workers)
-        return Opened(images, items.labels, items.origin, None, left_out)
+        whole = Decoded(items, first.recipe, first.workers)
+        return Opened(whole, items.labels, items.origin, None, left_out)
     images = np.concatenate([np.asarray(part.images[:]) for part in parts])
     labels = [part.labels for part in parts if part.labels is not None]
     origins = " and ".join(dict.fromkeys(part.origin for part in parts))
-    whole = np.concatenate(labels) if len(labels) == len(parts) else None
-    return Opened(images, whole, origins, None, left_out)
+    every = np.concatenate(labels) if len(labels) == len(parts) else None
+    return Opened(images, every, origins, None, left_out)
 
 
 def _arrays(asked: Asked) -> Opened | None:

@@ -9,10 +9,10 @@ from diptych.config.load import flatten
 from diptych.pages.catalogue import Text, phrase, same
 from diptych.pages.document import Block, Code, GridRow, Table, grid_of
 from diptych.pages.template import say, words
+from diptych.report import commands
 from diptych.report.numbers.pair import INCIDENTAL, flat
 from diptych.report.sources.collection import Study
 from diptych.report.sources.gather import Record, weights_named
-from diptych.runs import commands
 from diptych.runs.checkpoint import weights_of
 from diptych.runs.reader import last_step
 
