@@ -23,15 +23,9 @@ from diptych.align.ports.hints import hints_for
 from diptych.align.ports.hints.case import Case
 from diptych.align.ports.hints.layers import ACTIVATIONS
 from diptych.align.ports.layers import Layer, match_layers
+from diptych.align.ports.layouts import moved_back, moved_over, relaid
 from diptych.align.ports.maps import names_text, read_given
-from diptych.align.ports.matching import (
-    Entry,
-    Given,
-    match,
-    moved_back,
-    moved_over,
-    relaid,
-)
+from diptych.align.ports.matching import Entry, Given, match
 from diptych.align.ports.plan import OUTPUT
 from diptych.align.ports.starter import start
 from diptych.align.ports.targets import declared_input, made_inputs, target_of

@@ -17,10 +17,10 @@ from diptych.align.ladder import judge, results
 from diptych.align.ladder.floors import Passes, gate_of
 from diptych.align.ladder.judge import FAIL, Finding, Verdict
 from diptych.align.ladder.trace import Rung, Trace, read_trace
+from diptych.align.ports.evidence import PORT
 from diptych.align.ports.names import matched, read_names, translate
 from diptych.align.ports.rung import PLAIN
 from diptych.align.ports.targets import found_module
-from diptych.align.ports.verdict import PORT
 from diptych.align.process.panels import REFERENCE
 from diptych.align.process.workbench import Spec, find_images
 from diptych.align.process.workers import Say, Subject, subjects

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from diptych import rng
+from diptych.align.ports.layers import Layer
 from diptych.align.ports.matching import Entry
 from diptych.align.ports.targets import made_inputs
 from diptych.align.process.lines import say
@@ -83,3 +84,66 @@ def inputs_of(job: dict[str, Any], file: Any, seed: int, where: str) -> dict[str
         return {name: whole[name] for name in job["order"]}
     declared = job["declared"] or getattr(file, "INPUTS", {})
     return made_inputs(declared, seed, where)
+
+
+def calls_of(network: Any, inputs: Mapping[str, Array]) -> dict[str, Any]:
+    """Calls of a network of modules: path -> kind, shapes, order, settings."""
+    from diptych.align.ports.modules import settings_of, source_line
+
+    calls: dict[str, Any] = {}
+    makers: dict[bytes, str] = {}  # of a leaf's output
+
+    def seen(call: Any) -> None:
+        module = network.modules[call.path.partition("#")[0]]
+        leaf = not any(m is not module for m in network.modules.values() if m in _children(module))
+        before = next((makers[b] for b in map(_bits, call.taken) if b in makers), "")
+        if leaf:
+            makers.update((_bits(m), call.path.partition("#")[0]) for m in call.made if m.size > 1)
+        calls[call.path] = {
+            "kind": type(module).__name__,
+            "order": call.order,
+            "shapes": [list(m.shape) for m in call.made],
+            "settings": settings_of(module),
+            "source": source_line(module),
+            "leaf": leaf,
+            "after": before,
+        }
+
+    network.train(False)
+    with network.still(), network.watched(seen):
+        outputs = network.output(inputs)
+        shapes = [list(network.framework.read(o).shape) for o in outputs]
+    return {
+        "calls": dict(sorted(calls.items(), key=lambda c: c[1]["order"])),
+        "outputs": shapes,
+    }
+
+
+def _children(module: Any) -> list[Any]:
+    """The modules directly inside one."""
+    held = getattr(module, "_modules", {})
+    layers = getattr(module, "layers", {})
+    found = list(held.values() if isinstance(held, dict) else [])
+    found += list(layers.values()) if isinstance(layers, dict) else []
+    return [m for m in found if m is not None]
+
+
+def _bits(array: Array) -> bytes:
+    """A digest of an array's values, whatever its shape."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
+
+
+def feeds_of(calls: Mapping[str, Any]) -> dict[str, str]:
+    """The module whose output is each module's input, where there is one."""
+    return {path: each["after"] for path, each in calls.items() if "#" not in path}
+
+
+def orders_of(calls: Mapping[str, Any]) -> dict[str, int]:
+    """The order of each module's first call."""
+    return {path: each["order"] for path, each in calls.items() if "#" not in path}
+
+
+def layer(path: str, call: Mapping[str, Any]) -> Layer:
+    """A described call as a layer to match."""
+    shapes = tuple(tuple(s) for s in call["shapes"])
+    return Layer(path, call["kind"], shapes, call["order"], call["leaf"])

@@ -12,6 +12,7 @@ from diptych.align.ports.plan import OUTPUT
 from diptych.files import read_json
 from diptych.types import Array
 
+PORT = "port"  # the side that is judged, in verdicts
 ROOT = ""  # the path of the whole network
 
 

@@ -17,18 +17,8 @@ from diptych.align.ports.arrays import fit, narrow, nudge_number, refuse_nan, su
 from diptych.align.ports.describe import entries, inputs_of, save_arrays, worked
 from diptych.align.ports.folds import Folds, find_folds
 from diptych.align.ports.layers import check_layers
-from diptych.align.ports.matching import (
-    BY_ORDER,
-    RULES,
-    Entry,
-    Given,
-    Match,
-    Rule,
-    match,
-    moved_back,
-    moved_over,
-    relaid,
-)
+from diptych.align.ports.layouts import RULES, Rule, moved_back, moved_over, relaid
+from diptych.align.ports.matching import BY_ORDER, Entry, Given, Match, match
 from diptych.align.ports.plan import OUTPUT, Plan
 from diptych.align.ports.reasons import why
 from diptych.align.ports.targets import Target

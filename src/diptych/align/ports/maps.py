@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from diptych.align.ports.matching import DECLARED, Given, Match
+from diptych.align.ports.layouts import DECLARED
+from diptych.align.ports.matching import Given, Match
 from diptych.align.ports.names import read_map
 from diptych.align.ports.reasons import told
 from diptych.errors import UserError, nearest

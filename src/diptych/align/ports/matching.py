@@ -9,12 +9,7 @@ places in the order of calls (of definition, if never called) lie nearest, and w
 from layers that are matched with each other. Ties are decided by the arrays' own mean and
 deviation. What finds no partner is listed with the reason.
 
-Layouts are moved only by declared rules (`names.yaml`, `rules:`):
-
-    transpose    (in, out) for (out, in)              hwio    (H, W, in, out) for (out, in, H, W)
-    jax          both, by the number of axes; arrays of another number are left alone
-
-Above 400 lines: one match, from equal values to the reason of what is left.
+Layouts are moved only by rules that are declared (`names.yaml`, `rules:`); see `layouts`.
 """
 
 from __future__ import annotations
@@ -30,20 +25,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from diptych.align.ladder.judge import Reason
+from diptych.align.ports.layouts import DECLARED, RULES, Rule, fitting, turned
 from diptych.align.ports.names import module_paths, translate
 from diptych.align.ports.reasons import Why, why
 from diptych.errors import UserError, nearest
-from diptych.types import Array
 
-Rule = str
 Left = tuple[Reason, Why]  # why an array is left over, as a word and in full
 Uses = dict[str, set[str]]  # module -> the modules whose input is its output
-RULES: dict[Rule, tuple[int, ...]] = {"transpose": (1, 0), "hwio": (2, 3, 1, 0)}
-DECLARED: dict[Rule, tuple[Rule, ...]] = {
-    "transpose": ("transpose",),
-    "hwio": ("hwio",),
-    "jax": ("transpose", "hwio"),
-}  # what may be declared, as rules by the number of axes
 BY_ORDER = ("name and order", "order", "order and shape")  # values of `Match.how`
 SHOWN_OUTPUT = "output"  # the network's own outputs, in a rule and on the page
 COUNTERS = ("num_batches_tracked",)  # hold no number that the network computes with
@@ -129,27 +117,6 @@ class Given:
         return any(fnmatch.fnmatch(SHOWN_OUTPUT, pattern) for pattern in self.rules)
 
 
-def relaid(array: Array, shape: Sequence[int]) -> Array:
-    """An array of shape () as (1,), and the other way: Jittor has no array without axes."""
-    one = array.shape in ((), (1,)) and tuple(shape) in ((), (1,))
-    return array.reshape(tuple(shape)) if one else array
-
-
-def moved_over(array: Array, rule: Rule | None) -> Array:
-    """A reference's array in the port's layout."""
-    if rule is None:
-        return array
-    return np.ascontiguousarray(array.transpose(RULES[rule]))
-
-
-def moved_back(array: Array, rule: Rule | None) -> Array:
-    """A port's array in the reference's layout."""
-    if rule is None:
-        return array
-    axes = RULES[rule]
-    return np.ascontiguousarray(array.transpose([axes.index(i) for i in range(len(axes))]))
-
-
 def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match:
     """Match the arrays of a reference and of a port.
 
@@ -221,21 +188,6 @@ def match(ours: Sequence[Entry], theirs: Sequence[Entry], given: Given) -> Match
         pair(name, other, how)
     _explain(found, open_ours, open_theirs, wanted)
     return found
-
-
-def turned(shape: tuple[int, ...], rule: Rule | None) -> tuple[int, ...]:
-    """The shape after a rule."""
-    if rule is None:
-        return shape
-    axes = RULES[rule]
-    return tuple(shape[a] for a in axes) if len(axes) == len(shape) else shape
-
-
-def fitting(a: tuple[int, ...], b: tuple[int, ...]) -> str:
-    """The rule that would turn shape `a` into `b`; '' if none does."""
-    if a == b:
-        return ""
-    return next((r for r, axes in RULES.items() if len(axes) == len(a) and turned(a, r) == b), "")
 
 
 def _by_name(

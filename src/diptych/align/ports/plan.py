@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from diptych.align.ports.matching import Rule
+from diptych.align.ports.layouts import Rule
 
 RUNGS = ("weights", "operators", "layers", "loss", "gradients", "update", "lockstep", "resume")
 FORWARD = ("weights", "operators", "layers")

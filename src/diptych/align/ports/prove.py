@@ -24,12 +24,13 @@ import numpy as np
 
 from diptych.align.ladder import results
 from diptych.align.ports.describe import save_arrays
+from diptych.align.ports.evidence import PORT
 from diptych.align.ports.maps import names_text, read_given
 from diptych.align.ports.matching import Given, Match
 from diptych.align.ports.plan import RUNGS
 from diptych.align.ports.sentences import conclusion_of
 from diptych.align.ports.targets import GRAPHS, Target, target_of
-from diptych.align.ports.verdict import PORT, Compared, compare
+from diptych.align.ports.verdict import Compared, compare
 from diptych.align.process.workers import PortJob, Say, Subject, subjects
 from diptych.errors import PythonTerms, UserError, check, path_text, refused, several
 from diptych.files import output_folder

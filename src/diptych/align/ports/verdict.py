@@ -7,14 +7,12 @@ inputs and weights.
 A port may cut its layers elsewhere (a norm with its activation). So a layer that differs is not
 counted if what it gives is found further on in the reference, in the running network and on the
 reference's own inputs. The rest of its checks have no counterpart; they are listed as not checked.
-
-Above 400 lines: one verdict, of all rungs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,16 +25,16 @@ from diptych.align.ladder.judge import FAIL, PASS, Finding, Reason, Verdict
 from diptych.align.ladder.tolerances import tolerances
 from diptych.align.ladder.trace import Rung
 from diptych.align.ports.arrays import fit
-from diptych.align.ports.evidence import ROOT, Evidence, base_of, shown
+from diptych.align.ports.evidence import PORT, ROOT, Evidence, base_of, shown
 from diptych.align.ports.fault import first_fault
 from diptych.align.ports.floors import widened
-from diptych.align.ports.matching import BY_ORDER, SHOWN_OUTPUT
+from diptych.align.ports.matching import SHOWN_OUTPUT
+from diptych.align.ports.notes import notes_of
 from diptych.align.ports.plan import OUTPUT
 from diptych.align.ports.reasons import Why, told, why
-from diptych.align.ports.targets import GRAPHS, MODULES
+from diptych.align.ports.weights import weights_verdict, without
 from diptych.types import Array
 
-PORT = "port"
 EVAL, TRAINING = "", "training: "
 
 
@@ -88,7 +86,7 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
     for name in seen.rungs():
         truth, port, own = seen.passes(name)
         if name == "weights":
-            verdict = _weights(seen, truth, port, own)
+            verdict = weights_verdict(seen, truth, port, own)
         elif name == "resume":
             verdict = _resume(seen, port)
         else:
@@ -123,7 +121,7 @@ def compare(folder: Path, k: int, turned: bool = False) -> Compared:
         for side, key in (("reference", "left_reference"), ("port", "left_subject"))
         for n, (_, r) in seen.subject["match"][key].items()
     ]
-    notes = _notes(seen, unchecked, fault is not None)
+    notes = notes_of(seen, unchecked, fault is not None)
     return Compared(
         verdicts, layers, fault, seen.subject["match"], notes, seen.about, seen.subject, left
     )
@@ -144,78 +142,6 @@ def _checked(rung: str, tensor: str, excused: Mapping[str, str]) -> tuple[str, s
     if rung == "gradients" and kind == "act":
         return base_of(tensor), "the gradient of its output"
     return "", ""
-
-
-def _weights(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]) -> Verdict:
-    """Weights read back: equal bits; those without a partner fail with their reason."""
-    names = [n for n in truth.arrays if n in port.arrays]
-    cut = Rung({n: own[0].arrays[n] for n in names})
-    verdict = judge.judge("weights", cut, {PORT: Passes(port)}, only=PORT)
-    for k, each in enumerate(verdict.findings):
-        ours, theirs = cut.arrays[each.name].dtype, port.arrays[each.name].dtype
-        if each.failed and ours != theirs:
-            reason = why("dtype", theirs=str(theirs), ours=str(ours))
-            verdict.findings[k] = dataclasses.replace(each, text=told(reason).en, why=reason)
-    match = seen.subject["match"]
-    graph = seen.about["framework"] in GRAPHS.values()
-    for name, (kind, left) in match["left_reference"].items():
-        if name in truth.arrays and truth.arrays[name].dtype.kind != "f":
-            continue  # numbers of places, such as position_ids: a port may make them in its code
-        if graph and name in truth.arrays and truth.arrays[name].size == 1:
-            continue  # a constant of a graph's code, such as an eps
-        if name in _buffers_alone(seen):
-            continue  # a port may make it in its code, and the layers judge it
-        verdict.findings.append(_without(name, why("no_partner", left=left), kind))
-    entries = {e["name"]: e for e in seen.about["entries"]}
-    ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
-    for name, (kind, left) in match["left_subject"].items():
-        if name not in seen.subject["parameters"]:
-            continue
-        shape = seen.port and _shape_left(seen, name)
-        tie = next(
-            ((n, a[0]) for n, a in ties.items() if tuple(entries[n]["shape"]) == shape), None
-        )
-        reason = why("alone", left=left)
-        if tie:
-            reason = why("untied", tie=tie[0], name=name)
-            name, kind = tie[1], "untied"
-        verdict.findings.append(_without(name, reason, kind))
-    if seen.about["framework"] in MODULES and seen.subject["framework"] in MODULES:
-        verdict.findings += _trained(seen)
-    return verdict
-
-
-def _without(name: str, reason: Why, kind: Reason = "", measure: str = "") -> Finding:
-    """A tensor that fails for a reason in place of numbers."""
-    return Finding(name, PORT, measure, np.inf, 0, 0, told(reason).en, kind, reason)
-
-
-def _buffers_alone(seen: Evidence) -> list[str]:
-    """The reference's buffers, such as a causal mask, that the port has nothing for.
-
-    None if the layers are not climbed, which judge them; running statistics and frozen weights are
-    no such buffers.
-    """
-    if "layers" not in seen.rungs():
-        return []
-    left, known = seen.subject["match"]["left_reference"], seen.about["plan"]["buffers"]
-    made = [n for n in known if n not in seen.about["stopped"] and "running_" not in n]
-    return [name for name, (reason, _) in left.items() if not reason and name in made]
-
-
-def _trained(seen: Evidence) -> Iterator[Finding]:
-    """Weights that only one side trains; the others are frozen, or buffers."""
-    ours, theirs = set(seen.about["plan"]["parameters"]), set(seen.subject["parameters"])
-    for name, other in seen.subject["match"]["weights"].items():
-        if name not in ours and other in theirs:
-            yield _without(name, why("to_freeze"))
-        elif name in ours and other not in theirs:
-            yield _without(name, why("to_train"))
-
-
-def _shape_left(seen: Evidence, name: str) -> tuple[int, ...]:
-    shape = seen.subject.get("shapes", {}).get(name, ())
-    return tuple(int(n) for n in shape)
 
 
 def _resume(seen: Evidence, port: Rung) -> Verdict:
@@ -261,7 +187,7 @@ def _floored(
             fitted[tensor] = laid
             continue
         if output:
-            outputs.append(_without(tensor, unfit[tensor], reason, "shape"))
+            outputs.append(without(tensor, unfit[tensor], reason, "shape"))
     arrays = {n: b for n, b in truth.arrays.items() if n in fitted}
     panels = {PORT: Passes(Rung(fitted, {}, port.seconds)), "reference": Passes(own[0], own[1:])}
     gate = f"port {name}" if f"port {name}" in tolerances().rungs else name
@@ -271,7 +197,7 @@ def _floored(
         # A graph has no training mode.
         climbed = tensor.startswith("free/") or f"{TRAINING}free/{OUTPUT}" in port.arrays
         if base_of(tensor) == OUTPUT and climbed and tensor not in port.arrays:
-            verdict.findings.append(_without(tensor, why("missing"), measure="shape"))
+            verdict.findings.append(without(tensor, why("missing"), measure="shape"))
     verdict.findings += outputs
     for fact, text in port.facts.items():
         if fact.startswith("raised/"):
@@ -380,48 +306,3 @@ def _listed(
             other = why("not_called" if row["port"] else "no_layer")
             row["why"] = next((w for n, w in unfit.items() if base_of(n) == path), other)
     return list(rows.values())
-
-
-def _left_out(reason: Why) -> dict[str, Any]:
-    return {"key": "left_out", "reason": told(reason).en, "why": reason}
-
-
-def _notes(
-    seen: Evidence, unchecked: Mapping[str, list[str]], failed: bool
-) -> list[dict[str, Any]]:
-    """Facts to be told, whatever the verdict."""
-    notes: list[dict[str, Any]] = []
-    if seen.about["truth"] != "float64":
-        notes.append(
-            {
-                "key": "no_float64",
-                "framework": seen.about["framework"],
-                "reason": seen.about["note"],
-            }
-        )
-    if seen.about["note"] and seen.about["framework"] == "torch":
-        notes[-1]["key"] = "float64_failed"
-    count = int(seen.about["dropouts"]) + int(seen.subject["dropouts"])
-    if count:
-        notes.append({"key": "dropout", "count": count})
-    if seen.subject["stopped"] and seen.subject["stopped"] != seen.about["stopped"]:
-        notes.append({"key": "stopped", "names": ", ".join(seen.subject["stopped"][:5])})
-    if own := [n for n in seen.about["inputs"] if n not in seen.about["taken"]]:
-        notes.append({"key": "loss_only", "names": ", ".join(own)})
-    guessed = [n for n, how in seen.subject["match"]["how"].items() if how in BY_ORDER[1:]]
-    if failed and guessed:
-        notes.append({"key": "by_order", "names": ", ".join(guessed[:5]), "count": len(guessed)})
-    if folded := seen.subject.get("folded"):
-        notes.append({"key": "folded", "names": ", ".join(folded[:5]), "count": len(folded)})
-    if alone := _buffers_alone(seen):
-        notes.append({"key": "buffers_alone", "names": ", ".join(alone[:5]), "count": len(alone)})
-    if seen.subject.get("left_out"):
-        notes.append(_left_out(seen.subject["left_out"]))
-    for path, what in unchecked.items():
-        if what:
-            notes.append(_left_out(why("cut_elsewhere", path=path, what=", ".join(what))))
-    if len(seen.rungs()) > 3 and not seen.about["own"].get("optimizer"):
-        notes.append({"key": "plain_descent"})
-    if seen.about["own"].get("loss") is seen.subject["own"].get("loss") is False:
-        notes.append({"key": "own_loss"})
-    return notes

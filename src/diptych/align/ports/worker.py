@@ -7,14 +7,11 @@ job may hold several subjects and seeds; each is built anew.
     FOLDER/seed-S/inputs.safetensors, weights.safetensors, reference.json    what subjects need
     FOLDER/seed-S/reference-{float64,float32,nudge-1,nudge-2}/               traces
     FOLDER/seed-S/subject-K/ trace, subject.json
-
-Above 400 lines: both sides of one job, which share its files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -29,13 +26,17 @@ from safetensors.numpy import load_file
 from diptych.align.ladder.trace import Tracer
 from diptych.align.ports import graph_sides, graphs
 from diptych.align.ports.describe import (
+    calls_of,
     entries,
+    feeds_of,
     inputs_of,
+    layer,
+    orders_of,
     progress,
     save_arrays,
     worked,
 )
-from diptych.align.ports.layers import Layer, match_layers
+from diptych.align.ports.layers import match_layers
 from diptych.align.ports.matching import Entry, Given, match
 from diptych.align.ports.passes import Pass
 from diptych.align.ports.plan import FORWARD, RUNGS, UNTRAINED, Names, Plan
@@ -70,66 +71,6 @@ class Side:
             return Network(self.framework, target, seed, wide)
         return graphs.MODELS[target.framework](target, seed, wide)
 
-    def describe(self, network: Any, inputs: Mapping[str, Array]) -> dict[str, Any]:
-        """Calls of a network of modules: path -> kind, shapes, order, settings."""
-        from diptych.align.ports.modules import settings_of, source_line
-
-        calls: dict[str, Any] = {}
-        makers: dict[bytes, str] = {}  # of a leaf's output
-
-        def seen(call: Any) -> None:
-            module = network.modules[call.path.partition("#")[0]]
-            leaf = not any(
-                m is not module for m in network.modules.values() if m in children(module)
-            )
-            before = next((makers[b] for b in map(bits, call.taken) if b in makers), "")
-            if leaf:
-                makers.update(
-                    (bits(m), call.path.partition("#")[0]) for m in call.made if m.size > 1
-                )
-            calls[call.path] = {
-                "kind": type(module).__name__,
-                "order": call.order,
-                "shapes": [list(m.shape) for m in call.made],
-                "settings": settings_of(module),
-                "source": source_line(module),
-                "leaf": leaf,
-                "after": before,
-            }
-
-        network.train(False)
-        with network.still(), network.watched(seen):
-            outputs = network.output(inputs)
-            shapes = [list(self.framework.read(o).shape) for o in outputs]
-        return {
-            "calls": dict(sorted(calls.items(), key=lambda c: c[1]["order"])),
-            "outputs": shapes,
-        }
-
-
-def children(module: Any) -> list[Any]:
-    """The modules directly inside one."""
-    held = getattr(module, "_modules", {})
-    layers = getattr(module, "layers", {})
-    found = list(held.values() if isinstance(held, dict) else [])
-    found += list(layers.values()) if isinstance(layers, dict) else []
-    return [m for m in found if m is not None]
-
-
-def bits(array: Array) -> bytes:
-    """A digest of an array's values, whatever its shape."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
-
-
-def feeds_of(calls: Mapping[str, Any]) -> dict[str, str]:
-    """The module whose output is each module's input, where there is one."""
-    return {path: each["after"] for path, each in calls.items() if "#" not in path}
-
-
-def orders_of(calls: Mapping[str, Any]) -> dict[str, int]:
-    """The order of each module's first call."""
-    return {path: each["order"] for path, each in calls.items() if "#" not in path}
-
 
 def reference(job: dict[str, Any]) -> None:
     """Describe and trace the reference for every seed."""
@@ -156,7 +97,7 @@ def module_reference(side: Side, folder: Path, seed: int) -> None:
     taken = network.taken(inputs)
     check_repeatable(network, inputs, "loss" in job["rungs"])
     parameters = network.parameters()
-    about = side.describe(network, inputs)
+    about = calls_of(network, inputs)
     calls = about["calls"]
     buffers = [n for n in weights if n not in parameters]
     plan = Plan(parameters=parameters, buffers=[n for n in buffers if weights[n].dtype.kind == "f"])
@@ -332,7 +273,7 @@ def one_subject(
         stopped = network.stopped
         inputs = inputs if network.own("loss") is not None else without
         check_repeatable(network, inputs, "loss" in about["rungs"])
-        own = side.describe(network, inputs)
+        own = calls_of(network, inputs)
         parameters = network.parameters()
         rows = entries(
             network.weights(),
@@ -392,12 +333,6 @@ def one_subject(
         )
         facts["rungs"] = rungs
     write_json(out / "subject.json", facts)
-
-
-def layer(path: str, call: Mapping[str, Any]) -> Layer:
-    """A described call as a layer to match."""
-    shapes = tuple(tuple(s) for s in call["shapes"])
-    return Layer(path, call["kind"], shapes, call["order"], call["leaf"])
 
 
 def main() -> int:
