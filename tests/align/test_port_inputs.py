@@ -46,7 +46,8 @@ from reference import Net, loss as right, nn
 
 
 class Optional(Net):
-    def forward(self, x, mask=None):
+    def forward(self, images, mask=None, dropped=0.5):
+        x = nn.functional.dropout(input=images, p=dropped, training=self.training)
         return super().forward(x if mask is None else x * mask)
 
 
@@ -54,7 +55,7 @@ def sound():
     return Optional()
 
 
-sound.loss = right
+sound.loss = lambda net, pictures, target: right(net, pictures, target)
 
 
 def smoothed():
@@ -119,9 +120,34 @@ class Outer(Still):
         return self.noise(self.first(x))
 
 
-class Labelled(Still):
-    def {call}(self, x, y=None):
+class Rare(Still):
+    def {call}(self, x):
+        if self.{mode} and random.random() < 0.2:
+            x = x + 1
         return self.inner(x)
+
+
+class Counts(Still):
+    calls = 0
+
+    def {call}(self, x):
+        self.calls += 1
+        return self.inner(x) + self.calls
+
+
+class Buffered(Still):
+    def __init__(self):
+        super().__init__()
+        {buffer}
+
+    def {call}(self, x):
+        self.kept = 0.9 * self.kept + x.mean()  # another array in its place
+        return self.inner(x) + self.kept
+
+
+class Labelled(Still):
+    def {call}(self, x, mask=None, labels=None):
+        return self.inner(x if mask is None else x * mask)
 
 
 def of(kind, loss=lambda model, x, y: model(x).mean()):
@@ -132,32 +158,47 @@ def of(kind, loss=lambda model, x, y: model(x).mean()):
     return make
 
 
-still, noise, sometimes, outer, labelled = map(of, (Still, Noise, Sometimes, Outer, Labelled))
+still, noise, sometimes, outer = map(of, (Still, Noise, Sometimes, Outer))
+rare, counts, buffered, labelled = map(of, (Rare, Counts, Buffered, Labelled))
 listed = of(lambda: nn.Sequential(nn.Linear(8, 8)))
+masked = of(Labelled, lambda model, a, b: model(a, mask=b).mean())
+nothing = of(Still, lambda model, x, y: None)
+many = of(Still, lambda model, x, y: model(x))
+few = of(Still, lambda model, x: model(x).mean())
 drawn = of(Still, lambda model, x, y: model(x + {randn}(x.shape)).mean())
 alone = of(Still, None)
 """
 HEADS = {
-    "torch": {"head": "import torch\nfrom torch import nn", "call": "forward",
-              "mode": "training", "randn": "torch.randn"},
-    "jittor": {"head": "import jittor as jt\nfrom jittor import nn", "call": "execute",
-               "mode": "is_training()", "randn": "jt.randn"},
+    "torch": {"head": "import random\nimport torch\nfrom torch import nn", "call": "forward",
+              "mode": "training", "randn": "torch.randn",
+              "buffer": 'self.register_buffer("kept", torch.zeros(()))'},
+    "jittor": {"head": "import random\nimport jittor as jt\nfrom jittor import nn",
+               "call": "execute", "mode": "is_training()", "randn": "jt.randn",
+               "buffer": "self.kept = jt.zeros(1).stop_grad()"},
 }  # fmt: skip
+KEPT = "draws random numbers or keeps state in"
 PLACES = {
-    "noise": "two results in evaluation mode, in code of its own; make its random numbers an input",
-    "sometimes": "two results in training mode, in code of its own",
-    "outer": "two results in evaluation mode, first in layer 'noise' (Noise)",
-    "drawn": "two results in loss(), in code of its own",
+    "noise": f"{KEPT} evaluation mode, in the code before layer 'inner' (Linear), so it cannot be",
+    "sometimes": f"{KEPT} training mode, in the code before layer 'inner' (Linear)",
+    "outer": f"{KEPT} evaluation mode, in the code before layer 'noise.inner' (Linear)",
+    "rare": f"{KEPT} training mode, ",
+    "counts": f"{KEPT} evaluation mode, ",
+    "drawn": f"{KEPT} loss(), ",
     "alone": "the model takes (x), but the inputs are (x, y); an input that only the loss takes",
+    "nothing": "loss() gave NoneType, expected one number",
+    "many": "loss() gave shape (4, 8), expected one number",
+    "few": "loss() is given the model and all inputs (x, y), and takes (model, x)",
 }
 
 
 @pytest.mark.jittor
 def test_random_numbers_are_refused_with_their_place(panel: Panel, tmp_path: Path) -> None:
     (tmp_path / "made.py").write_text(BOTH.format(**HEADS[panel.name]))
-    makers = ["still", "labelled", "listed", *PLACES]
+    makers = ["still", "labelled", "listed", "buffered", "masked", *PLACES]
     found = panel.call(port_jobs.asked, panel.name, tmp_path / "made.py", makers)
-    assert found["still"] == found["listed"] == ["x"] and found["labelled"] == ["x", "y"]
+    for maker in ("still", "labelled", "listed", "buffered"):
+        assert found[maker] == ["x"], (maker, found[maker])
+    assert found["masked"] == ["x", "y"]  # as its loss calls it, by other names
     for maker, place in PLACES.items():
         assert place in found[maker], (maker, found[maker])
 

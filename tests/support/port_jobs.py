@@ -13,7 +13,7 @@ from diptych.align.ports.repeats import check_repeatable
 from diptych.align.ports.targets import Target
 from diptych.errors import UserError
 
-INPUTS = {"x": np.ones((4, 8), np.float32), "y": np.arange(4)}
+INPUTS = {"x": np.ones((4, 8), np.float32), "y": np.ones((4, 8), np.float32)}
 
 
 def asked(name: str, file: Path, makers: list[str]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Forward:
         self.feed = {} if feed is None else read_trace(feed).rung("layers").arrays
         self.given = {n: self.moved(a, f"w/{n}") for n, a in weights.items()}
         self.inputs = {n: self.moved(a, f"x/{n}") for n, a in inputs.items()}
+        self.network.way_of(self.inputs)
         self.calls: dict[str, Call] = {}
         self.rung = ""
 
@@ -90,7 +91,7 @@ class Forward:
         own = {}
         for name, array in self.given.items():
             theirs = name if self.names.own else self.names.weights.get(name)
-            if theirs in network.vars:
+            if theirs is not None and theirs in network.vars:
                 moved = moved_over(array, self.names.rules.get(name))
                 own[theirs] = relaid(moved, tuple(network.vars[theirs].shape))
         network.load(own)

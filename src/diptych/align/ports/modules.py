@@ -8,7 +8,7 @@ Dropout is switched off, in modules and in functions: its bits cannot be equal.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from diptych import rng
 from diptych.align.ports.framework import Framework, leaves, refilled
 from diptych.align.ports.targets import Target, function_of, load_module
+from diptych.align.ports.ways import Way, one_number, way_of
 from diptych.errors import UserError
 from diptych.types import Array
 
@@ -39,6 +40,23 @@ class Call:
     order: int  # of its start; a container starts before its layers
 
 
+class Live(Mapping[str, Any]):
+    """Arrays by name as they are now: code may put another array into a buffer's place."""
+
+    def __init__(self, places: Mapping[str, tuple[dict[str, Any], Any]]) -> None:
+        self.places = places
+
+    def __getitem__(self, name: str) -> Any:
+        held, key = self.places[name]
+        return held[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 class Network:
     """A network made by the user's function, and the ways to look into it."""
 
@@ -58,6 +76,7 @@ class Network:
         self.stopped = self._stopped()
         self.modules = dict(self.module.named_modules())
         self.vars, self.aliases = self._named()
+        self.way: Way | None = None
         self.dropouts = self._without_dropout()
 
     @contextmanager
@@ -74,31 +93,32 @@ class Network:
         finally:
             lib.set_default_dtype(before)
 
-    def _owned(self) -> Iterator[tuple[str, Any]]:
-        """Every array of every module by path, an array of two modules twice."""
-        if not self.framework.is_jittor:
-            yield from self.module.named_parameters(remove_duplicate=False)
-            yield from self.module.named_buffers(remove_duplicate=False)
-            return
+    def _owned(self) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        """Every array of every module: its path, key and the dictionary that holds it."""
         for path, module in self.modules.items():
-            held = module.__dict__
-            if type(module).__name__ == "ParameterList":
-                held = module.params
-            for key, value in held.items():
-                if self.framework.is_array(value) and not str(key).startswith("_"):
-                    yield f"{path}.{key}" if path else str(key), value
+            if self.framework.is_jittor:
+                listed = type(module).__name__ == "ParameterList"
+                kinds = [module.params if listed else module.__dict__]
+            else:
+                kinds = [module._parameters, module._buffers]
+            for held in kinds:
+                for key, value in list(held.items()):
+                    hidden = self.framework.is_jittor and str(key).startswith("_")
+                    if self.framework.is_array(value) and not hidden:
+                        yield f"{path}.{key}" if path else str(key), key, held
 
-    def _named(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    def _named(self) -> tuple[Live, dict[str, list[str]]]:
         """Arrays by their first name, and the further names of tied ones."""
         first: dict[int, str] = {}
-        found: dict[str, Any] = {}
+        places: dict[str, tuple[dict[str, Any], Any]] = {}
         aliases: dict[str, list[str]] = {}
-        for name, value in self._owned():
+        for name, key, held in self._owned():
+            value = held[key]
             if id(value) in first:
                 aliases.setdefault(first[id(value)], []).append(name)
             else:
-                first[id(value)], found[name] = name, value
-        return found, aliases
+                first[id(value)], places[name] = name, (held, key)
+        return Live(places), aliases
 
     def _stopped(self) -> list[str]:
         if not self.framework.is_jittor:
@@ -169,8 +189,7 @@ class Network:
         before = {n: getattr(owner, n) for n in FUNCTIONAL if hasattr(owner, n)}
         try:
             for n, function in before.items():
-                whole = n == ATTENTION
-                setattr(owner, n, _undropped(function) if whole else lambda x, *_, **__: x)
+                setattr(owner, n, _undropped(function) if n == ATTENTION else _passed)
             with self.precision():
                 yield
         finally:
@@ -216,7 +235,9 @@ class Network:
         Raises:
             UserError: there is none, or the model cannot take the inputs.
         """
-        made = self.module(*self._put(inputs, self.taken(inputs)))
+        way = self.way_of(inputs)
+        args, named = way.filled(lambda name: self.framework.put(inputs[name], self.wide))
+        made = self.module(*args, **named)
         found = list(leaves(self.framework, made))
         if not found:
             raise UserError(
@@ -225,38 +246,19 @@ class Network:
             )
         return found
 
-    def _put(self, inputs: Mapping[str, Array], names: Iterable[str]) -> list[Any]:
-        return [self.framework.put(inputs[n], self.wide) for n in names]
+    def put(self, inputs: Mapping[str, Array]) -> list[Any]:
+        """All inputs on the device, in order."""
+        return [self.framework.put(a, self.wide) for a in inputs.values()]
 
-    def taken(self, inputs: Iterable[str]) -> list[str]:
-        """The first of the inputs, by name: those that the model itself takes.
+    def way_of(self, inputs: Mapping[str, Array]) -> Way:
+        """The way to call the model; asked before a rung, for it may run the loss once."""
+        if self.way is None:
+            self.way = way_of(self, inputs)
+        return self.way
 
-        The others are for `loss` alone, as a target is. They are those beyond what `forward` can
-        take; and of its optional arguments, from the first that has the name of one of `loss`.
-
-        Raises:
-            UserError: there are others, and no `loss`.
-        """
-        names, own = list(inputs), self.own("loss")
-        if type(self.module).__name__ == "Sequential":
-            most = _positional(lambda input: input)
-        else:
-            most = _positional(getattr(self.module, self.framework.call))
-        if most is None:  # *args, or code that does not show its arguments
-            return names
-        if own is not None:
-            alone = set(_positional(own) or ()) - set(most)
-            least = sum(p.default is p.empty for p in most.values())
-            for i, name in list(enumerate(names))[least:]:
-                if name in alone:
-                    return names[:i]
-        elif len(names) > len(most):
-            raise UserError(
-                f"{self.target.text}: the model takes ({', '.join(most)}), but the inputs are "
-                f"({', '.join(names)}); an input that only the loss takes needs a loss(model, "
-                f"{', '.join(names)})"
-            )
-        return names[: len(most)]
+    def taken(self, inputs: Mapping[str, Array]) -> list[str]:
+        """The inputs that the model itself takes; the others are for `loss` alone."""
+        return self.way_of(inputs).names
 
     def again(self, call: Call, arrays: Sequence[Array], leaf: bool = False) -> tuple[Any, Any]:
         """Call one module again with other arrays in its arguments: (arrays, outputs)."""
@@ -282,7 +284,7 @@ class Network:
         """The user's loss, or the mean squared distance of the outputs from keyed numbers."""
         own = self.own("loss")
         if own is not None:
-            return own(self.module, *self._put(inputs, inputs))
+            return one_number(self, own(self.module, *self.put(inputs)))
         total: Any = None
         for i, each in enumerate(self.output(inputs)):
             if not self._is_float(each):
@@ -330,30 +332,19 @@ class Network:
         self.framework.sync()
 
 
+def _passed(*args: Any, **named: Any) -> Any:
+    """The input of a dropout function, given by its place or by its name."""
+    return next(iter((*args, *(named[n] for n in ("input", "x") if n in named))))
+
+
 def _undropped(attention: Callable[..., Any]) -> Callable[..., Any]:
-    def attend(
-        q: Any,
-        k: Any,
-        v: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        *args: Any,
-        **more: Any,
-    ) -> Any:
-        return attention(q, k, v, attn_mask, 0.0, *args, **more)
+    """Attention without dropout, which is its fifth argument."""
+
+    def attend(*args: Any, **named: Any) -> Any:
+        args = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args
+        return attention(*args, **(named | {"dropout_p": 0.0} if "dropout_p" in named else named))
 
     return attend
-
-
-def _positional(function: Any) -> dict[str, inspect.Parameter] | None:
-    """The arguments that a function takes by position, by name; None if it takes any number."""
-    try:
-        found = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(p.kind is p.VAR_POSITIONAL for p in found):
-        return None
-    return {p.name: p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
 def settings_of(module: Any) -> dict[str, Any]:

@@ -272,6 +272,7 @@ def one_subject(
         network = side.network(target, seed)
         stopped = network.stopped
         inputs = inputs if network.own("loss") is not None else without
+        network.way_of(inputs)
         check_repeatable(network, inputs, "loss" in about["rungs"])
         own = calls_of(network, inputs)
         parameters = network.parameters()
