@@ -18,6 +18,7 @@ from diptych.align.ports.matching import Entry
 from diptych.types import Array
 
 CLOSE = 1e-5  # of the largest value: a fold in float32 is off by less
+NEAR = 0.05  # weights within it are a fold that is wrong; ten times as far, if all else is right
 
 
 @dataclass
@@ -28,11 +29,13 @@ class Folds:
         norms: the norm's path -> the layer before it.
         pairs: that layer's `weight` and `bias` -> the graph's arrays that hold both layers.
         ours: the arrays of the reference that are thereby compared.
+        wrong: the norm's `weight` or `bias` -> how far the product is off, of its largest value.
     """
 
     norms: dict[str, str] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
     ours: set[str] = field(default_factory=set)
+    wrong: dict[str, float] = field(default_factory=dict)
 
 
 def find_folds(
@@ -42,7 +45,7 @@ def find_folds(
     calls: Mapping[str, Any],
 ) -> Folds:
     """The norms of a reference that a graph holds within the weights of the layers before them."""
-    found, taken = Folds(), set[str]()
+    found = Folds()
     for entry in entries:
         if entry.leaf != "running_var" or f"{entry.after}.weight" not in weights:
             continue
@@ -52,24 +55,22 @@ def find_folds(
         norm = {n: weights[f"{entry.module}.{n}"]
                 for n in ("weight", "bias", "running_mean", "running_var")
                 if f"{entry.module}.{n}" in weights}  # fmt: skip
-        if any(_equal(before["weight"], a, 0.0) for a in held.values()):
+        if any(_equal(before["weight"], a) for a in held.values()):
             continue
         weight, bias = _folded(before, norm, float(settings.get("eps", 1e-5)))
-        one, two = (
-            next((n for n, a in held.items() if n not in taken and _equal(array, a)), "")
-            for array in (weight, bias)
-        )
-        if not one:
+        if any(_equal(norm["running_var"], a) for a in held.values()):
+            continue  # the graph has the norm itself
+        nearest = [_nearest(array, held) for array in (weight, bias)]
+        (_, off), (_, shift) = nearest
+        if off > (10 * NEAR if shift <= CLOSE else NEAR) or shift > 10 * NEAR:
             continue
         found.norms[entry.module] = entry.after
-        found.pairs[f"{entry.after}.weight"] = one
-        if two:
-            found.pairs[f"{entry.after}.bias"] = two
-        taken |= {one, two}
-        whole = [f"{entry.after}.{n}" for n in before] + [f"{entry.module}.{n}" for n in norm]
-        # A wrong shift leaves its arrays to the match, which tells them.
-        shift = ("bias", "running_mean")
-        found.ours |= {n for n in whole if two or n.rpartition(".")[2] not in shift}
+        for key, (name, off) in zip(("weight", "bias"), nearest, strict=True):
+            found.pairs[f"{entry.after}.{key}"] = name
+            if off > CLOSE:
+                found.wrong[f"{entry.module}.{key}"] = off
+        found.ours |= {f"{entry.after}.{n}" for n in before}
+        found.ours |= {f"{entry.module}.{n}" for n in norm}
     return found
 
 
@@ -88,10 +89,21 @@ def _folded(
     return weight * scale.reshape(shape), (bias - mean) * scale + wide.get("bias", 0.0)
 
 
-def _equal(wanted: Array, found: Array, close: float = CLOSE) -> bool:
-    """True if a graph's array is the wanted one, maybe transposed or with axes of length 1."""
+def _nearest(wanted: Array, held: Mapping[str, Array]) -> tuple[str, float]:
+    """The array of a graph that is nearest to the wanted one, and the share that it is off by."""
+    rows = ((_off(wanted, array), name) for name, array in held.items())
+    off, name = min(rows, default=(np.inf, ""))
+    return name, off
+
+
+def _equal(wanted: Array, found: Array) -> bool:
+    return _off(wanted, found) == 0.0
+
+
+def _off(wanted: Array, found: Array) -> float:
+    """The largest difference by the largest value, maybe transposed or with axes of length 1."""
     if not wanted.size or found.size != wanted.size or found.dtype.kind != "f":
-        return False
-    near = close * float(np.abs(wanted).max())
+        return np.inf
+    largest = float(np.abs(wanted).max()) or 1.0
     rows = [wanted, wanted.T] if wanted.ndim == 2 else [wanted]
-    return any(bool(np.allclose(w.ravel(), found.ravel(), rtol=0, atol=near)) for w in rows)
+    return min(float(np.abs(w.ravel() - found.ravel()).max()) / largest for w in rows)

@@ -157,7 +157,12 @@ def graph_subject(
         load(model, weights, found.weights, found.rules)
     else:
         unpair_numbers(found, weights, held)
+        guessed = unpair_guesses(found, weights, held)
         by_turn(found, weights, held)
+        for name, (other, how) in guessed.items():
+            if name in found.left_reference and other in found.left_subject:
+                found.weights[name], found.how[name] = other, how
+                del found.left_reference[name], found.left_subject[other]
     _, values = model.run(inputs)
     calls = about["calls"]
     check_layers(given.layers, [p for p in calls if "#" not in p], [n for n, _ in values])
@@ -194,7 +199,8 @@ def graph_subject(
             }
             for i, (n, a) in enumerate(values)
         },
-        "folded": list(folds.norms),
+        "folded": folds.norms,
+        "misfolded": folds.wrong,
         "outputs": [],
         "tied": {},
         "stopped": [],
@@ -235,6 +241,22 @@ def unpair_numbers(found: Match, weights: Mapping[str, Array], held: Mapping[str
     for other in list(found.left_subject):
         if held[other].size == 1:
             del found.left_subject[other]
+
+
+def unpair_guesses(
+    found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]
+) -> dict[str, tuple[str, str]]:
+    """Part what was paired by its order but differs: the same values may be there, turned."""
+    guessed = {}
+    for name, other in list(found.weights.items()):
+        equal = np.array_equal(weights[name].ravel(), held[other].ravel())
+        if found.how[name] in BY_ORDER and name not in found.rules and not equal:
+            guessed[name] = other, found.how.pop(name)
+            del found.weights[name]
+            shape = list(weights[name].shape)
+            found.left_reference[name] = "", why("no_shape", whose="port", shape=shape)
+            found.left_subject[other] = "", why("no_shape", whose="reference", shape=shape)
+    return guessed
 
 
 def by_turn(found: Match, weights: Mapping[str, Array], held: Mapping[str, Array]) -> None:

@@ -258,19 +258,42 @@ def layers_of(
         for weight in reads.get(name, []):
             if len(owners.get(weight, ())) == 1:  # equal arrays may be stored once for many layers
                 candidates.setdefault(next(iter(owners[weight])), []).append(name)
+    scopes_of = {n: _scope(within[n]) for n in names}
     for path in paths:
         if path in found:
             continue
-        # Exporters write `/blocks/0/conv/` or `/blocks.0/conv/`.
-        scope = "/" + path.replace(".", "/") + "/"
-        rows = [
-            n for n in names if path in n.split("/") or scope in f"/{within[n].replace('.', '/')}/"
-        ]
+        rows = [n for n in names if f"{scopes_of[n]}.".startswith(f"{path}.")]
+        if not rows:
+            inner = [p for p in paths if p.endswith(f".{path}")]  # layers of the same name
+            rows = [
+                n
+                for n in names
+                if _in_name(path, n, within[n])
+                and not any(_in_name(p, n, within[n]) for p in inner)
+            ]
         rows += [n for n in names if _module(n) in modules.get(path, ())]
         rows = [n for n in (*rows, *candidates.get(path, ())) if fits(path, made[n])]
         if rows:
             found[path] = max(rows, key=place.__getitem__)
     return found
+
+
+def _scope(name: str) -> str:
+    """The module's path in a name: `/layer1/layer1.0/conv1/Conv` is in `layer1.0.conv1.Conv`."""
+    parts: list[str] = []
+    for segment in name.strip("/").split("/"):
+        pieces = segment.split(".")
+        held = len(pieces) - 1
+        if held and parts[-held:] == pieces[:-1]:
+            del parts[-held:]
+        parts += pieces
+    return ".".join(parts)
+
+
+def _in_name(path: str, name: str, scope: str) -> bool:
+    """True if a path stands in a value's name or in its scope."""
+    within = f"/{scope.replace('.', '/')}/"
+    return path in name.split("/") or f"/{path.replace('.', '/')}/" in within
 
 
 def _module(tap: str) -> str:

@@ -36,7 +36,7 @@ def notes_of(
     guessed = [n for n, how in seen.subject["match"]["how"].items() if how in BY_ORDER[1:]]
     if failed and guessed:
         notes.append({"key": "by_order", "names": ", ".join(guessed[:5]), "count": len(guessed)})
-    if folded := seen.subject.get("folded"):
+    if folded := list(seen.subject.get("folded", ())):
         notes.append({"key": "folded", "names": ", ".join(folded[:5]), "count": len(folded)})
     if alone := buffers_alone(seen):
         notes.append({"key": "buffers_alone", "names": ", ".join(alone[:5]), "count": len(alone)})

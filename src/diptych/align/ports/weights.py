@@ -36,6 +36,10 @@ def weights_verdict(seen: Evidence, truth: Rung, port: Rung, own: Sequence[Rung]
         if name in buffers_alone(seen):
             continue  # a port may make it in its code, and the layers judge it
         verdict.findings.append(without(name, why("no_partner", left=left), kind))
+    for name, off in seen.subject.get("misfolded", {}).items():
+        norm, _, key = name.rpartition(".")
+        reason = why(f"misfolded_{key}", before=seen.subject["folded"][norm], off=f"{off:.2g}")
+        verdict.findings.append(without(name, reason))
     entries = {e["name"]: e for e in seen.about["entries"]}
     ties = {n: a for n, a in seen.about["tied"].items() if n in entries}
     for name, (kind, left) in match["left_subject"].items():
