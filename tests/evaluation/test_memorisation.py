@@ -251,6 +251,11 @@ def test_sources_are_found_or_asked_for(places, tmp_path):
         scores([own], places, metrics=("memorization",), train=real)
     with pytest.raises(UserError, match="the same images"):
         scores([own], places, metrics=("memorization",), train=real, held_out=real)
+    more = np.concatenate([np.load(real)["images"], np.load(real)["images"][:9] ^ 7])
+    np.savez(tmp_path / "more.npz", images=more)
+    with pytest.raises(UserError, match=r"more.npz: \d+ of \d+ held-out images are training"):
+        scores([own], places, metrics=("memorization",), train=real,
+               held_out=tmp_path / "more.npz")  # fmt: skip
     with pytest.raises(UserError, match="--train is for --metrics memorization"):
         scores([own], places, train=real)
     with pytest.raises(UserError, match="--mirrored is for --metrics memorization"):

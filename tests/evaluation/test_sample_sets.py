@@ -12,12 +12,14 @@ from PIL import Image
 
 from commands import call
 from diptych.config.load import load_config
+from diptych.data import notes
 from diptych.errors import UserError
 from diptych.evaluation.comparison import compare_scores
 from diptych.evaluation.feature_parts import write_part
 from diptych.evaluation.images import open_images, trained_on
 from diptych.evaluation.protocol import NATIVE
 from diptych.evaluation.run import evaluate
+from diptych.evaluation.score import Score, check_alike
 from diptych.evaluation.sets import Settings, sample_sets
 from diptych.evaluation.shards import write_statistics
 from diptych.evaluation.statistics_file import load, save
@@ -68,8 +70,54 @@ def test_the_same_pictures_are_no_repeats(places, tmp_path):
                     [real, tmp_path / "link.npz"]):  # fmt: skip
         with pytest.raises(UserError, match="same draw or share images"):
             sample_sets(sources, SETTINGS)
-    np.savez(tmp_path / "other.npz", images=np.load(real)["images"][::-1])
+    pixels = np.load(real)["images"]
+    np.savez(tmp_path / "turned.npz", images=pixels[::-1])
+    (tmp_path / "pngs").mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(np.squeeze(image)).save(tmp_path / "pngs" / f"{i:03}.png")
+    for name in ("turned.npz", "pngs"):
+        with pytest.raises(UserError, match=r"images of .* are in real.npz too, pixel for pixel"):
+            sample_sets([real, tmp_path / name], SETTINGS)
+    np.savez(tmp_path / "other.npz", images=pixels ^ 1)
     assert len(sample_sets([real, tmp_path / "other.npz"], SETTINGS)) == 2
+
+
+def test_runs_and_folders_of_samples_are_no_sets(places, tmp_path):
+    """A run's grids are no samples, and two samplers are not mixed."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("")
+    shutil.copytree(places / "a0", run / "grids")
+    with pytest.raises(UserError, match="is a run, and its grids are no set of pictures"):
+        open_images(run)
+    shutil.copytree(places / "a0", tmp_path / "both" / "a0")
+    shutil.copytree(places / "a1", tmp_path / "both" / "a1")
+    with pytest.raises(UserError, match="holds samples in a0, a1, which have samplers"):
+        open_images(tmp_path / "both")
+
+
+def test_what_means_little_is_told(places, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(notes, "_SAID", set())  # each is told once in a process
+    real = places / "real.npz"
+    asked = Settings(("fid",), "mnist", **(QUICK | {"repeats": 7, "num": None}))
+    evaluate([real], real, asked, Fake("mnist"))
+    evaluate([real], real, Settings(("is",), "mnist", **QUICK), Fake("mnist"))
+    told = caplog.text
+    assert "images are in none of the 7 sets of" in told
+    assert "is a sample set and the reference too" in told
+    assert "the reference is not used by is" in told
+    assert "a covariance of so few is biased" in told
+
+
+def test_inception_scores_are_alike_whatever_the_reference(places):
+    asked = Settings(("is",), "mnist", **QUICK)
+    alone = evaluate([places / "a0"], None, asked, Fake("mnist"))["scores"]
+    both = Settings(("fid", "is"), "mnist", **QUICK)
+    beside = evaluate([places / "a0"], places / "real.npz", both, Fake("mnist"))["scores"]
+    one, two = (next(Score.from_json(s) for s in each if s["metric"] == "mnist-is")
+                for each in (alone, beside))  # fmt: skip
+    check_alike(one, two)
+    assert one.value == two.value
 
 
 def test_features_of_images_in_common_are_no_repeats(places, tmp_path):

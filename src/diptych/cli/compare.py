@@ -71,7 +71,10 @@ def compare(
             )
         fields = [name for text in across for name in split(text)]
         found = compare_scores(run_a, run_b, fields, out, overwrite=overwrite)
-        show(found, as_json, "\n".join(each["text"] for each in found["differences"]))
+        lines = [each["text"] for each in found["differences"]]
+        if found["only_in_one"]:
+            lines.append(f"only in one of the two: {', '.join(found['only_in_one'])}")
+        show(found, as_json, "\n".join(lines))
         return
     if across:
         raise UserError("--across is for files of scores; these are runs or logs")

@@ -230,6 +230,15 @@ def _files(files: Files) -> Images:
     root = Path(files.origin)
     card = Manifest.content(root / "manifest.json") if is_sample_folder(root) else {}
     manifest = {**MANIFEST_LATER, **card} if card else {}
+    if not card:
+        places = sorted({str(Path(name).parent) for name in files.names} - {"."})
+        inner = [place for place in places if is_sample_folder(root / place)]
+        if inner:
+            raise UserError(
+                f"{root}: holds samples in {', '.join(inner[:3])}"
+                f"{' and others' * (len(inner) > 3)}, which have samplers of their own; name these "
+                "folders, each as a set"
+            )
     found = _pictures(root.resolve().name, files, None)
     return replace(found, manifest=manifest, left_out=files.left_out)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.notes import note
 from diptych.errors import UserError
 from diptych.evaluation.collect import Collected, collect, needs
 from diptych.evaluation.feature_network import Extractor
@@ -34,6 +35,7 @@ from diptych.evaluation.sets import (
 )
 from diptych.evaluation.statistics import Statistics
 from diptych.evaluation.training_distances import open_training
+from diptych.files import expanded
 from diptych.runs.records import MANIFEST_LATER
 
 SCHEMA = 1
@@ -67,6 +69,7 @@ def evaluate(
     metrics = tuple(dict.fromkeys(settings.metrics))
     settings.check_reference(reference)
     sets = sample_sets(sources, settings)
+    _tell(sets, reference, settings, extractor)
     real = None
     if settings.compared and reference is not None:
         real = open_reference(
@@ -102,6 +105,27 @@ def evaluate(
         },
         "seconds": seconds,
     }
+
+
+def _tell(
+    sets: Sequence[SampleSet],
+    reference: str | Path | Images | None,
+    settings: Settings,
+    extractor: Extractor,
+) -> None:
+    """Notes on what was asked for and means little."""
+    if reference is not None and not settings.compared:
+        note(f"the reference is not used by {', '.join(settings.metrics)}")
+    num = sets[0].num
+    if "fid" in settings.metrics and num < extractor.dims:
+        note(
+            f"fid of {num:,} images with {extractor.dims:,} features: a covariance of so few is "
+            "biased, so compare it with no published value (fid-infinity is less so)"
+        )
+    if not isinstance(reference, Images) and reference is not None:
+        own = [one.path.resolve() for one in sets if one.path is not None]
+        if expanded(str(reference)).resolve() in own:
+            note(f"{reference}: is a sample set and the reference too")
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ def split_half(whole: float, halves: Iterable[float]) -> float:
 def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
     """Refuse to compare scores of different metrics or protocols.
 
-    Scores in pixels are alike whichever feature network was opened for the scores beside them.
+    Scores in pixels are alike whichever feature network was opened for the scores beside them, and
+    Inception Scores whichever reference.
 
     Args:
         a, b: the scores.
@@ -167,7 +168,10 @@ def check_alike(a: Score, b: Score, across: Sequence[str] = ()) -> None:
     if a.metric != b.metric:
         raise UserError(f"{a.metric} and {b.metric} are different metrics; nothing to compare")
     free = (*across, *OF_NETWORK) if a.metric.startswith(PIXELS) else across
-    for key in dict.fromkeys((*a.protocol, *b.protocol)):  # "protocol" itself comes first
+    keys = dict.fromkeys((*a.protocol, *b.protocol))  # "protocol" itself comes first
+    if a.metric.endswith("-is"):
+        free = (*free, *(key for key in keys if key.startswith("reference.")))
+    for key in keys:
         one, other = a.protocol.get(key), b.protocol.get(key)
         if one != other and key not in free:
             raise UserError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diptych.data.notes import note
 from diptych.errors import UserError, nearest
 from diptych.evaluation.collect import BATCH, METRICS, WITHOUT_REFERENCE
 from diptych.evaluation.extents import Extent, extent, overlap
@@ -97,6 +98,9 @@ class Settings:
             raise UserError("scores need a reference: give --reference, for example mnist:test")
 
 
+SHARED = 0.01  # share of a set's images that may be in another by chance: blank ones, say
+
+
 @dataclass(frozen=True)
 class SampleSet:
     """One set of samples: images from `first` on, saved statistics, or features in parts."""
@@ -153,6 +157,9 @@ def sample_sets(sources: Sequence[str | Path | Images], settings: Settings) -> l
                 f"{path or images.name}: holds {images.count} images, {settings.repeats} x "
                 f"{max(num, 1)} are needed; sample more, or lower --num or --repeats"
             )
+        if settings.num is None and (rest := images.count - num * settings.repeats):
+            note(f"{images.name}: {rest} of {images.count} images are in none of the "
+                 f"{settings.repeats} sets of {num}")  # fmt: skip
         made += [
             SampleSet(images, i * num, num, None, path, images.manifest)
             for i in range(settings.repeats)
@@ -231,3 +238,26 @@ def _check_other_draws(sets: Sequence[SampleSet]) -> None:
             "two sample sets are the same draw or share images (same pictures, folder or seed); "
             "give each once"
         )
+    _check_pixels([one for one in sets if one.images is not None and "seed" not in one.manifest])
+
+
+def _check_pixels(sets: Sequence[SampleSet]) -> None:
+    """Refuse sets of which more than a few images are equal pixel by pixel."""
+    if len(sets) < 2:
+        return
+    owners: dict[bytes, int] = {}
+    for i, one in enumerate(sets):
+        assert one.images is not None
+        own = {
+            hashlib.blake2b(image.tobytes(), digest_size=16, key=str(image.shape).encode()).digest()
+            for _, batch in one.images.batches(BATCH, one.first, one.num)
+            for image in batch
+        }
+        shared = [owners[each] for each in own if each in owners]
+        if len(shared) > SHARED * one.num:
+            other = max(set(shared), key=shared.count)
+            raise UserError(
+                f"{shared.count(other):,} images of {one.name} are in {sets[other].name} too, "
+                "pixel for pixel: sets that share images are no repeats; give each once"
+            )
+        owners |= dict.fromkeys(own, i)

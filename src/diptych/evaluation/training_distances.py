@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.notes import note
 from diptych.data.sources.spec import parse, test_split
 from diptych.errors import UserError
 from diptych.evaluation.collect import Needs
@@ -119,6 +120,9 @@ class Training:
     left_out: dict[str, dict[str, int]]
 
 
+SAME = 0.01  # share of held-out images that may be training images: data sets hold some twice
+
+
 def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) -> Training:
     """Read training and held-out images, and compute the held-out images' distances.
 
@@ -178,6 +182,16 @@ def open_training(settings: Settings, extractor: Extractor, protocol: Protocol) 
         return [*found, features(_mirror(images))] if settings.mirrored else found
 
     spaces = [pixel_space(pixels, extractor, settings.mirrored).against(others)]
+    known = spaces[0].held_out
+    assert known is not None
+    if same := int(np.sum(known.nearest[:, 0] == 0.0)):
+        text = (
+            f"{fresh.name}: {same:,} of {fresh.count:,} held-out images are training images, as "
+            "they are or moved by a pixel"
+        )
+        if same > SAME * fresh.count:
+            raise UserError(f"{text}; what they show is not what fresh images are; give others")
+        note(text)
     if extractor.dims:
         rows = rows_of(trained)
         products = _products(extractor, rows)

@@ -93,6 +93,11 @@ def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
     if kind != "folder":
         what = "is a file" if kind else "does not exist"
         raise UserError(f"{root}: {what}; expected a folder of pictures")
+    if look(root / "config.yaml") == "file" and look(root / "checkpoints") == "folder":
+        raise UserError(
+            f"{root}: is a run, and its grids are no set of pictures; draw images first: diptych "
+            f"sample {root} --out FOLDER"
+        )
     found: list[str] = []
     left_out: Counter[str] = Counter()
     beside: Counter[str] = Counter()  # those of them in sample folders
