@@ -211,8 +211,8 @@ def test_options_change_what_a_model_recommends_one_by_one(
         ({"steps": 10}, "sampling as this model recommends, but for what was asked: clip True, "
                         "spacing trailing, solver ddim, steps 10"),
         ({"solver": "heun"}, "note: this model recommends clip True, spacing trailing, solver "
-                             "ddim; another solver is asked for, so what it says of clip and "
-                             "spacing is not used"),
+                             "ddim; another solver is asked for, so its clip, "
+                             "spacing are not used"),
         ({"solver": "ddim", "spacing": "quad", "clip": False}, None),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,12 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
       diptych data info packed:photos.npy --json
     """
     from diptych.data.inspect import describe
+    from diptych.data.notes import note
+    from diptych.data.sources.spec import parse
 
     facts = describe(_load(source, **asked))
+    if asked["size"] is None and parse(source).kind in ("folder", "hf"):
+        note(f"{source}: the size is the first picture's; diptych data verify {source} reads all")
     told = [
         f"{key:<10} {value}"
         for key, value in facts.items()
@@ -137,7 +142,8 @@ def verify(source: str, as_json: bool, **asked: Any) -> None:
         items = open_splits(source, asked["data"], asked["split"])
         facts = verify_pictures(items)
         sizes = [f"{count} of {size}" for size, count in facts["sizes"].items()]
-        more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
+        rest = len(sizes) - 5
+        more = f" and {rest} more size{'s' * (rest > 1)}" if rest > 0 else ""
         text = f"{_count(facts['images'], 'picture')}: {', '.join(sizes[:5])}{more}"
     else:
         found = _load(source, **asked)
@@ -222,7 +228,7 @@ def prepare(
     count, height, width, channels = index["shape"]
     left_out = f", {len(index['skipped'])} left out" if index["skipped"] else ""
     text = f"{_count(count, 'image')} of {height}x{width}x{channels}{left_out}: {out}\n"
-    text += f"train on it with --set data.source=packed:{out}"
+    text += f"train on it with --set {shlex.quote(f'data.source=packed:{out}')}"
     show({"out": str(out), **facts}, as_json, text)
 
 

@@ -228,17 +228,15 @@ def _dataset(source: str, spec: Spec, data_dir: Path | None) -> Images:
 def _files(files: Files) -> Images:
     """Images stored as files; a sample folder comes with its manifest."""
     root = Path(files.origin)
-    card = Manifest.content(root / "manifest.json") if is_sample_folder(root) else {}
+    places = sorted({str(Path(name).parent) for name in files.names})
+    inner = [place for place in places if is_sample_folder(root / place)]
+    if len(inner) > 1:
+        raise UserError(
+            f"{root}: holds samples in {', '.join(inner[:3])}{' and others' * (len(inner) > 3)}, "
+            "which have samplers of their own; name these folders, each as a set"
+        )
+    card = Manifest.content(root / inner[0] / "manifest.json") if inner == places else {}
     manifest = {**MANIFEST_LATER, **card} if card else {}
-    if not card:
-        places = sorted({str(Path(name).parent) for name in files.names} - {"."})
-        inner = [place for place in places if is_sample_folder(root / place)]
-        if inner:
-            raise UserError(
-                f"{root}: holds samples in {', '.join(inner[:3])}"
-                f"{' and others' * (len(inner) > 3)}, which have samplers of their own; name these "
-                "folders, each as a set"
-            )
     found = _pictures(root.resolve().name, files, None)
     return replace(found, manifest=manifest, left_out=files.left_out)
 

@@ -46,8 +46,10 @@ def write_statistics(
             share images.
     """
     images = open_images(source, data_dir)
-    if first < 0 or (num is not None and num < 1):
-        raise UserError(f"--first {first} and --num {num}: give 0 or more, and 1 or more")
+    if first < 0:
+        raise UserError(f"--first {first}: give 0 or more")
+    if num is not None and num < 1:
+        raise UserError(f"--num {num}: give 1 or more")
     shards = [_shard(path, extractor, protocol) for path in add]
     sha256 = images.identify()
     last = images.count if num is None else first + num

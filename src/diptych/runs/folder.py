@@ -204,7 +204,7 @@ def check_same(out: Path, manifest: dict[str, Any], identity: Sequence[str]) -> 
     before, difference = compare_start(out, manifest, identity)
     if difference:
         raise UserError(
-            f"{out}: {difference}; resume it with its own settings, or choose another --out"
+            f"{out}: {difference}; go on with its own settings, or choose another folder"
         )
     return before
 

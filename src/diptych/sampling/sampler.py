@@ -309,7 +309,7 @@ def _said(
     other = "solver" if {"solver", "eta"} & set(options.given()) else "number of steps"
     return (
         f"note: this model recommends {words(recommended or {})}; another {other} is asked for, so "
-        f"what it says of {' and '.join(lost)} is not used"
+        f"its {', '.join(lost)} {'is' if len(lost) == 1 else 'are'} not used"
     )
 
 

@@ -166,7 +166,7 @@ def sample_names(path: Path) -> set[str] | None:
     manifest = read_json(path / "manifest.json")
     if not manifest.get("complete"):
         raise UserError(
-            f"{path}: the sampling was not finished; go on with diptych sample --resume"
+            f"{path}: the sampling was not finished; go on with the command that began it"
         )
     found = {p.name for p in path.glob("[0-9]*.png") if p.stem.isdecimal()}
     num = manifest.get("num")
