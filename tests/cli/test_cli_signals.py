@@ -52,8 +52,9 @@ def test_a_signal_ends_a_verb_in_order(
         text=True,
     )
     until(lambda: any(tmp_path.glob(begun)))
-    children = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-    assert children
+    verb = psutil.Process(process.pid)
+    until(lambda: bool(verb.children()))  # a worker starts after its job is written
+    children = [child.pid for child in verb.children(recursive=True)]
     process.send_signal(number)
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == code
