@@ -35,7 +35,7 @@ from diptych.errors import UserError
 @click.option("--resume_training", is_flag=True, help="Resume EXP/logs/DOC.")
 @click.option("-i", "--image_folder", default="images", show_default=True)
 @click.option("--ni", is_flag=True,
-              help="Ask nothing: replace existing output (--fid, --interpolation: go on).")  # fmt: skip
+              help="Replace existing output unasked (--fid, --interpolation: go on).")  # fmt: skip
 @click.option("--use_pretrained", is_flag=True, help="The published weights of the data set.")
 @click.option("--sample_type", default="generalized", help="generalized or ddpm_noisy.")
 @click.option("--skip_type", default="uniform", help="uniform or quad.")
