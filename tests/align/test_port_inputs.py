@@ -203,6 +203,27 @@ def test_random_numbers_are_refused_with_their_place(panel: Panel, tmp_path: Pat
         assert place in found[maker], (maker, found[maker])
 
 
+SHARED = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.c = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.b = self.a
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+"""
+
+
+def test_a_layer_of_two_names_ties_its_arrays(panels, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(SHARED)
+    found = panels["torch"].call(port_jobs.aliases, "torch", tmp_path / "net.py", "Net")
+    assert found == {"a.weight": ["b.weight"], "a.bias": ["b.bias"]}
+
+
 FOLDED = """
 import torch
 from torch import nn

@@ -28,3 +28,8 @@ def asked(name: str, file: Path, makers: list[str]) -> dict[str, Any]:
         except UserError as error:
             found[maker] = str(error)
     return found
+
+
+def aliases(name: str, file: Path, maker: str) -> dict[str, list[str]]:
+    """The further names of arrays that a network has twice."""
+    return Network(Framework(name), Target(maker, name, str(file), maker), 0).aliases

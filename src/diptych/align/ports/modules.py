@@ -94,18 +94,25 @@ class Network:
             lib.set_default_dtype(before)
 
     def _owned(self) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-        """Every array of every module: its path, key and the dictionary that holds it."""
+        """Every array of every module: its name, key and the dictionary that holds it.
+
+        An array of two modules comes twice; PyTorch's parameters come before its buffers.
+        """
+        if not self.framework.is_jittor:
+            modules = list(self.module.named_modules(remove_duplicate=False))
+            for kind in ("_parameters", "_buffers"):
+                for path, module in modules:
+                    yield from self._of(path, getattr(module, kind))
+            return
         for path, module in self.modules.items():
-            if self.framework.is_jittor:
-                listed = type(module).__name__ == "ParameterList"
-                kinds = [module.params if listed else module.__dict__]
-            else:
-                kinds = [module._parameters, module._buffers]
-            for held in kinds:
-                for key, value in list(held.items()):
-                    hidden = self.framework.is_jittor and str(key).startswith("_")
-                    if self.framework.is_array(value) and not hidden:
-                        yield f"{path}.{key}" if path else str(key), key, held
+            listed = type(module).__name__ == "ParameterList"
+            yield from self._of(path, module.params if listed else module.__dict__)
+
+    def _of(self, path: str, held: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        for key, value in list(held.items()):
+            hidden = self.framework.is_jittor and str(key).startswith("_")
+            if self.framework.is_array(value) and not hidden:
+                yield f"{path}.{key}" if path else str(key), key, held
 
     def _named(self) -> tuple[Live, dict[str, list[str]]]:
         """Arrays by their first name, and the further names of tied ones."""
