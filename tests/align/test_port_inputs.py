@@ -162,6 +162,8 @@ still, noise, sometimes, outer = map(of, (Still, Noise, Sometimes, Outer))
 rare, counts, buffered, labelled = map(of, (Rare, Counts, Buffered, Labelled))
 listed = of(lambda: nn.Sequential(nn.Linear(8, 8)))
 masked = of(Labelled, lambda model, a, b: model(a, mask=b).mean())
+scaled = of(Labelled, lambda model, a, b: model(2 * a).mean())
+both = of(Labelled, lambda model, a, b: model(2 * a, 3 * b).mean())
 nothing = of(Still, lambda model, x, y: None)
 many = of(Still, lambda model, x, y: model(x))
 few = of(Still, lambda model, x: model(x).mean())
@@ -194,11 +196,11 @@ PLACES = {
 @pytest.mark.jittor
 def test_random_numbers_are_refused_with_their_place(panel: Panel, tmp_path: Path) -> None:
     (tmp_path / "made.py").write_text(BOTH.format(**HEADS[panel.name]))
-    makers = ["still", "labelled", "listed", "buffered", "masked", *PLACES]
+    makers = ["still", "labelled", "listed", "buffered", "scaled", "masked", "both", *PLACES]
     found = panel.call(port_jobs.asked, panel.name, tmp_path / "made.py", makers)
-    for maker in ("still", "labelled", "listed", "buffered"):
+    for maker in ("still", "labelled", "listed", "buffered", "scaled"):
         assert found[maker] == ["x"], (maker, found[maker])
-    assert found["masked"] == ["x", "y"]  # as its loss calls it, by other names
+    assert found["masked"] == found["both"] == ["x", "y"]  # as their losses call them
     for maker, place in PLACES.items():
         assert place in found[maker], (maker, found[maker])
 

@@ -77,6 +77,7 @@ class Network:
         self.modules = dict(self.module.named_modules())
         self.vars, self.aliases = self._named()
         self.way: Way | None = None
+        self.usual: list[str] | None = None  # of a port: the inputs that the reference takes
         self.dropouts = self._without_dropout()
 
     @contextmanager

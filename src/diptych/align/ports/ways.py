@@ -1,7 +1,8 @@
 """Calls of a network with the inputs: those that it takes, and those for its loss alone.
 
 A loss that hands inputs to the model as they are shows it: its first call, by place or by name, is
-how the model is called outside it too. Else the signature of `forward` decides.
+how the model is called outside it too. If it makes others of them first, the model takes as many as
+it hands over; a port, those that the reference takes.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def way_of(network: Any, inputs: Mapping[str, Array]) -> Way:
     own, names = network.own("loss"), list(inputs)
     if own is not None:
         _check_loss(network, own, names)
-        if seen := _seen(network, inputs):
+        seen = _seen(network, inputs)
+        if isinstance(seen, Way):
             return seen
+        names = network.usual or names[:seen]
     function = getattr(network.module, network.framework.call)
     most = ["input"] if type(network.module).__name__ == "Sequential" else _positional(function)
     if most is not None and own is None and len(names) > len(most):
@@ -81,22 +84,23 @@ def _check_loss(network: Any, own: Any, names: list[str]) -> None:
         ) from None
 
 
-def _seen(network: Any, inputs: Mapping[str, Array]) -> Way | None:
-    """The first call of the model by its loss, if that hands over inputs as they are."""
+def _seen(network: Any, inputs: Mapping[str, Array]) -> Way | int | None:
+    """The first call of the model by its loss, if that hands over inputs as they are; else the
+    number of arrays in it; None if the loss does not call the model itself."""
     framework, key = network.framework, network.framework.call
     put = network.put(inputs)
     known = {id(value): Input(name) for name, value in zip(inputs, put, strict=True)}
-    found: list[Way | None] = []
+    found: list[Way | int] = []
     forward = getattr(network.module, key)
 
     def observed(*args: Any, **named: Any) -> Any:
         arrays = list(leaves(framework, [args, named]))
         own = [v for v in (*args, *named.values()) if id(v) in known]
         args_ = tuple(known.get(id(v), v) for v in args)
-        whole = bool(own) and len(own) == len(arrays)
-        found.append(
-            Way(args_, {k: known.get(id(v), v) for k, v in named.items()}) if whole else None
-        )
+        if own and len(own) == len(arrays):
+            found.append(Way(args_, {k: known.get(id(v), v) for k, v in named.items()}))
+        else:
+            found.append(len(arrays))
         return forward(*args, **named)
 
     weights = network.weights()

@@ -58,6 +58,7 @@ class Side:
         self.targets = [Target(**t) for t in job["targets"]]
         self.folder = Path(job["folder"])
         self.framework: Any = None
+        self.usual: list[str] | None = None
         if self.targets[0].framework in MODULES:
             from diptych.align.ports.framework import Framework
 
@@ -68,7 +69,9 @@ class Side:
         if self.framework is not None:
             from diptych.align.ports.modules import Network
 
-            return Network(self.framework, target, seed, wide)
+            made = Network(self.framework, target, seed, wide)
+            made.usual = self.usual
+            return made
         return graphs.MODELS[target.framework](target, seed, wide)
 
 
@@ -264,6 +267,7 @@ def one_subject(
     ours = [Entry(**{**e, "shape": tuple(e["shape"])}) for e in about["entries"]]
     layers = [layer(path, c) for path, c in about["calls"].items() if "#" not in path]
     without = {n: inputs[n] for n in about["taken"]}  # a loss's own inputs
+    side.usual = about["taken"]
     if side.framework is None:
         facts = graph_sides.graph_subject(
             side, target, seed, about, weights, without, given, out, ours
