@@ -109,7 +109,7 @@ def info(source: str, as_json: bool, **asked: Any) -> None:
 
     facts = describe(_load(source, **asked))
     if asked["size"] is None and parse(source).kind in ("folder", "hf"):
-        note(f"{source}: the size is the first picture's; diptych data verify {source} reads all")
+        note("the size is the first picture's; diptych data verify reads all")
     told = [
         f"{key:<10} {value}"
         for key, value in facts.items()
