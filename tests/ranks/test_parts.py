@@ -256,7 +256,7 @@ def test_an_encoding_has_one_precision(tmp_path, monkeypatch):
     assert manifest["precision"] == "fp32"
     monkeypatch.setattr(NumpyBackend, "precision", "bf16")
     for how in ({"part": "1/2"}, {"resume": True}):
-        with pytest.raises(UserError, match="begun with precision=fp32, not bf16; resume it with"):
+        with pytest.raises(UserError, match="begun with precision=fp32, not bf16; go on with"):
             encode(tmp_path, **how)
     assert encode(tmp_path / "new")
     assert read_json(tmp_path / "new" / "manifest.json")["precision"] == "bf16"
