@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import port_jobs
 from conftest import Panel
+from diptych.align.ports.folds import find_folds
+from diptych.align.ports.matching import Entry
 from diptych.align.ports.prove import ports
 from diptych.align.ports.sentences import note_texts
 from diptych.errors import UserError
@@ -290,6 +293,19 @@ def test_batch_norms_that_an_exporter_folded(tmp_path: Path, runtime: str) -> No
     assert other.fault and other.fault["rung"] == "weights"
     assert other.fault["layer"] == "two_norm", other.conclusion
     assert "is folded into 'two', whose weights with it are off by" in other.conclusion
+
+
+def test_a_weight_that_is_nan_is_no_fold() -> None:
+    draw = np.random.default_rng(0).uniform
+    weights = {"c.weight": draw(1, 2, (4, 3, 1, 1)), "n.running_mean": draw(1, 2, 4),
+               "n.running_var": draw(1, 2, 4)}  # fmt: skip
+    entries = [Entry(name, a.shape, after="c") for name, a in weights.items() if name[0] == "n"]
+    scale = 1 / np.sqrt(weights["n.running_var"] + 1e-5)
+    held = {"w": weights["c.weight"] * scale.reshape(-1, 1, 1, 1),
+            "b": -weights["n.running_mean"] * scale}  # fmt: skip
+    assert find_folds(entries, weights, held, {}).pairs == {"c.weight": "w", "c.bias": "b"}
+    held["w"][0] = np.nan
+    assert not find_folds(entries, weights, held, {}).pairs
 
 
 ENCODER = """

@@ -106,4 +106,5 @@ def _off(wanted: Array, found: Array) -> float:
         return np.inf
     largest = float(np.abs(wanted).max()) or 1.0
     rows = [wanted, wanted.T] if wanted.ndim == 2 else [wanted]
-    return min(float(np.abs(w.ravel() - found.ravel()).max()) / largest for w in rows)
+    off = min(float(np.abs(w.ravel() - found.ravel()).max()) / largest for w in rows)
+    return off if np.isfinite(off) else np.inf  # NaN is near nothing

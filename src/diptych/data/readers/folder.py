@@ -86,7 +86,7 @@ def find_pictures(root: Path) -> tuple[list[str], dict[str, int]]:
     samples.
 
     Raises:
-        UserError: not a folder, or incomplete samples.
+        UserError: not a folder, a run, or incomplete samples.
         MachineError: no permission to read it.
     """
     kind = look(root)
